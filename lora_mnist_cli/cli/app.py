@@ -1,0 +1,97 @@
+"""The program: its commands, and the one place where an exception becomes a line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+if not sys.stdout.isatty():
+    # Typer takes GITHUB_ACTIONS and the like for a terminal; what goes into a file or a pipe is to be plain text.
+    os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+    os.environ.setdefault("TERMINAL_WIDTH", "120")
+
+import typer
+
+from lora_mnist_cli.cli import evaluate, finetune, plot, reproduce, runs, sweep, train_base
+from lora_mnist_cli.cli.options import Version
+from lora_mnist_cli.errors import EXIT_DONE, EXIT_INTERRUPTED, LoraMnistError, MachineError
+
+EXIT_BROKEN_PIPE = 141
+"""What a shell reports for a program that SIGPIPE ended."""
+
+app = typer.Typer(
+    name="lora-mnist",
+    help="A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train-base")(train_base.command)
+app.command("finetune")(finetune.command)
+app.command("sweep")(sweep.command)
+app.command("evaluate")(evaluate.command)
+app.command("plot")(plot.command)
+app.command("reproduce")(reproduce.command)
+app.add_typer(runs.app, name="runs")
+
+
+@app.callback()
+def root(version: Version = False) -> None:
+    """A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it."""
+
+
+# Typer brings its own Click or another's; the base of its errors is the same relative either way.
+_ClickError = typer.BadParameter.__mro__[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        arguments: what follows the program's name; the process's own by default.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show ± still shows the figures
+    try:
+        code = app(args=arguments, prog_name="lora-mnist", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except (KeyboardInterrupt, typer.Abort):
+        _complain("interrupted; nothing half done is left")
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the one place that must let nothing through
+        if "--verbose" in arguments:
+            traceback.print_exc()
+        return _explain(error)
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def _explain(error: Exception) -> int:
+    """One line on stderr for an exception; returns its exit code."""
+    if isinstance(error, LoraMnistError):
+        _complain(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, _ClickError):
+        message = getattr(error, "format_message", error.__str__)()
+        context = getattr(error, "ctx", None)
+        helpful = f" ({context.command_path} --help)" if context is not None else ""
+        _complain(f"error: {message}{helpful}" if message else "")
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, OSError):
+        _complain(f"error: {error}")
+    elif isinstance(error, MemoryError):
+        _complain("error: out of memory")
+    else:
+        _complain(f"error: a defect of lora-mnist: {type(error).__name__}: {error} (--verbose shows where)")
+    return MachineError.exit_code
+
+
+def _complain(line: str) -> None:
+    """Print one line to stderr; what could steer a terminal is shown escaped."""
+    if line:
+        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)

@@ -1,0 +1,125 @@
+"""stdout for results, stderr for all else; plain text where neither is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress, TaskID
+
+SCHEMA_VERSION = 1
+_PIPE_WIDTH = 10_000
+"""Columns off a terminal: wider than any table, so that none is cut."""
+
+
+def console(stream: TextIO) -> Console:
+    """A Rich console on a stream, coloured only where that is a terminal and ``NO_COLOR`` is not set."""
+    from rich.console import Console
+
+    terminal = stream.isatty()
+    return Console(
+        file=stream, force_terminal=terminal, width=None if terminal else _PIPE_WIDTH, highlight=False, markup=False,
+        emoji=False,
+    )  # fmt: skip
+
+
+def print_result(command: str, document: dict[str, Any], tables: Sequence[RenderableType], *, as_json: bool) -> None:
+    """Print a command's result to stdout: one JSON document, or its tables."""
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "command": command, **document}, indent=2, allow_nan=False))
+        return
+    out = console(sys.stdout)
+    for table in tables:
+        out.print(table)
+
+
+def workspace(
+    runs_dir: Path, data_dir: Path = DEFAULT_DATA, *, quiet: bool, verbose: bool, runtime: Runtime | None = None
+) -> Workspace:
+    """Where a command works, with a reporter on stderr."""
+    return Workspace(runs_dir, data_dir, runtime or Runtime(), StderrReporter(quiet=quiet, verbose=verbose))
+
+
+class StderrReporter:
+    """Shows notices, warnings and progress on stderr: a moving bar at a terminal, else a line when training ends.
+
+    Args:
+        quiet: warnings alone.
+        verbose: a line an epoch as well.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._start = 0.0
+        self._title = ""
+        self._epochs = self._epoch = 0
+        self._loss: float | None = None
+        self._val = ""
+
+    def notice(self, text: str) -> None:
+        """A line, unless quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def warn(self, text: str) -> None:
+        """A line in any case."""
+        print(f"warning: {text}", file=sys.stderr)
+
+    def begin(self, title: str, epochs: int, steps: int) -> None:
+        """Start a bar at a terminal."""
+        self._title, self._epochs, self._epoch, self._loss, self._val = title, epochs, 0, None, ""
+        self._start = time.perf_counter()
+        if self.quiet or not sys.stderr.isatty():
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = ("{task.description}", "epoch {task.fields[epoch]}", "loss {task.fields[loss]}", "{task.fields[val]}")
+        name, *figures = (TextColumn(column, markup=False) for column in columns)
+        self._progress = Progress(
+            name, BarColumn(), *figures, TimeRemainingColumn(), console=console(sys.stderr), transient=True
+        )
+        self._task = self._progress.add_task(title, total=epochs * steps, epoch=f"0/{epochs}", loss="–", val="")
+        self._progress.start()
+
+    def advance(self, steps: int, epoch: int, loss: float) -> None:
+        """Move the bar."""
+        self._epoch, self._loss = epoch, loss
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, advance=steps, epoch=f"{epoch}/{self._epochs}", loss=f"{loss:.4f}")
+
+    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
+        """Show the epoch's validation accuracy."""
+        self._epoch = epoch
+        self._val = "" if val_accuracy is None else f"val. accuracy {val_accuracy:.2%}"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, val=self._val)
+        if self.verbose:
+            loss = "" if val_loss is None else f", val. loss {val_loss:.4f}"
+            line = f"{self._title}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}"
+            if self._progress is not None:
+                self._progress.console.print(line)
+            else:
+                print(line, file=sys.stderr)
+
+    def end(self) -> None:
+        """Take the bar away and leave a line."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+        if self._epoch == self._epochs:
+            self.notice(
+                f"trained {self._title}: {self._epochs} epoch{'s' if self._epochs != 1 else ''} in "
+                f"{time.perf_counter() - self._start:.1f} s{', ' if self._val else ''}{self._val}"
+            )

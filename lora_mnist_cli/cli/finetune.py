@@ -1,0 +1,74 @@
+"""``lora-mnist finetune``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.stages import finetune
+
+
+def adapter_config(
+    recipe_name: str, digits: str | None, target_layers: str | None, **overrides: object
+) -> AdapterConfig:
+    """The config of an adapter from what a user gave; None is the recipe's value."""
+    return with_overrides(
+        recipe(recipe_name).adapter, digits=None if digits is None else DigitSet.parse(digits),
+        target_layers=o.parse_layers(target_layers), **overrides,
+    )  # fmt: skip
+
+
+def command(
+    rank: Annotated[int | None, typer.Option("--rank", help="Rank of the adapter's product; 8 by default.")] = None,
+    digits: o.AdapterDigits = None,
+    base: o.Base = None,
+    dataset: o.DatasetOfBase = None,
+    alpha: o.Alpha = None,
+    scaling: o.Scaling = None,
+    init: o.Init = None,
+    dropout: o.Dropout = None,
+    target_layers: o.TargetLayers = None,
+    recipe_name: o.Recipe = "reference",
+    seed: o.Seed = None,
+    epochs: o.Epochs = None,
+    batch_size: o.BatchSize = None,
+    lr: o.Lr = None,
+    optimizer: o.Optimizer = None,
+    weight_decay: o.WeightDecay = None,
+    val_split: o.ValSplit = None,
+    precision: o.Precision = None,
+    accelerator: o.Accelerator = "auto",
+    logger: o.Logger = "csv",
+    name: o.Name = None,
+    force: o.Force = False,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    data_dir: o.DataDir = o.DEFAULT_DATA,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn."""
+    config = adapter_config(
+        recipe_name, digits, target_layers, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout,
+        seed=seed, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay,
+        val_split=val_split, precision=precision,
+    )  # fmt: skip
+    runtime = Runtime(accelerator=accelerator, logger=logger)
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
+    artifact = finetune(config, base=base, dataset=dataset, workspace=where, name=name, force=force)
+    from lora_mnist_cli.cli.tables import score_table
+
+    trained = artifact.config
+    parameters = artifact.details["trainable_parameters"]
+    title = (
+        f"{artifact.name}: adapter of rank {trained['rank']} ({parameters:,} parameters) on digits "
+        f"{trained['digits']}, base {artifact.parents[0].name}, alpha {trained['alpha']:g}"
+    )
+    document = {"artifact": artifact.name, "alpha": trained["alpha"], "trainable_parameters": parameters}
+    print_result("finetune", document | artifact.scores, [score_table(title, artifact.scores)], as_json=json_output)

@@ -1,0 +1,46 @@
+"""``lora-mnist plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.stages.plot import KINDS, PlotOptions, plot
+
+
+def command(
+    kind: Annotated[
+        str,
+        typer.Argument(help=f"What to draw: {', '.join(KINDS)}.", autocompletion=o.choices(KINDS)),
+    ],
+    name: o.Artifact = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Where to: PNG, SVG or PDF by the suffix; KIND-NAME.png by default.")
+    ] = None,
+    digits: Annotated[
+        str | None, typer.Option("--digits", help="Test images of these digits (predictions, confusion).")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option("--alpha", help="Put in the trained alpha's place (predictions, confusion).")
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", help="Images in the grid (predictions); 50 by default.")
+    ] = None,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    data_dir: o.DataDir = o.DEFAULT_DATA,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Draw a picture of an artifact, and print where it is."""
+    options = PlotOptions(digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count)
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    artifact, path = plot(kind, name, output=output, options=options, workspace=where)
+    document = {"artifact": artifact.name, "kind": kind, "output": str(path)}
+    print_result("plot", document, [str(path)], as_json=json_output)

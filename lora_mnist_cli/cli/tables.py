@@ -1,0 +1,123 @@
+"""Results as Rich tables. Accuracies are shown in percent, losses in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from lora_mnist_cli.artifact import Artifact
+
+
+def percent(accuracy: float | None) -> str:
+    """An accuracy in percent to two places; a dash where there is none."""
+    return "–" if accuracy is None else f"{100 * accuracy:.2f}"
+
+
+def number(loss: float | None) -> str:
+    """A loss to four places below 10, else to two; a dash where there is none."""
+    if loss is None:
+        return "–"
+    return f"{loss:.4f}" if loss < 10 else f"{loss:.2f}"
+
+
+def table(title: str, columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
+    """An empty table; columns are right-aligned, but for those of text."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="left" if column in text_columns else "right", no_wrap=True)
+    return made
+
+
+def score_table(title: str, scores: dict[str, Any]) -> Table:
+    """A row a digit set, then a row a digit: count, accuracy, loss."""
+    made = table(title, ("digits", "images", "accuracy %", "loss"), text_columns=("digits",))
+    for row in scores["subsets"]:
+        made.add_row(row["digits"], f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
+    made.add_section()
+    for row in scores["per_digit"]:
+        made.add_row(str(row["digit"]), f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
+    return made
+
+
+def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, Any]]]) -> Table:
+    """A row an alpha, with accuracy and loss for each digit set."""
+    subsets = [row["digits"] for row in evaluations[0][1]["subsets"]]
+    made = table(title, ("alpha", *(f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss"))))
+    for alpha, scores in evaluations:
+        figures = [text for row in scores["subsets"] for text in (percent(row["accuracy"]), number(row["loss"]))]
+        made.add_row(f"{alpha:g}", *figures)
+    return made
+
+
+def sweep_table(
+    title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
+) -> Table:
+    """A row an adapter, by rank; with several seeds, mean and standard deviation close each rank.
+
+    Args:
+        subsets: the digit sets in the order of their columns.
+        study: rank → the study's accuracy; empty where it has none to compare with.
+        study_digits: the digit set that the study's accuracy is on.
+    """
+    seeds = len({row["seed"] for row in results})
+    columns = ["rank", "parameters", *(["seed"] if seeds > 1 else [])]
+    columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
+    columns += [f"study {study_digits} %"] if study else []
+    made = table(title, columns)
+    for rank in dict.fromkeys(row["rank"] for row in results):
+        rows = [row for row in results if row["rank"] == rank]
+        figures = [{s["digits"]: s for s in row["subsets"]} for row in rows]
+        reference = [percent(study.get(rank))] if study else []
+        for row, figure in zip(rows, figures, strict=True):
+            seed = [str(row["seed"])] if seeds > 1 else []
+            cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
+            made.add_row(
+                str(rank),
+                f"{row['trainable_parameters']:,}",
+                *seed,
+                *cells,
+                *(reference if seeds == 1 else reference and [""]),
+            )
+        if seeds > 1:
+            cells = []
+            for digits in subsets:
+                cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
+                cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 3))
+            made.add_row(str(rank), "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
+    return made
+
+
+def _spread(values: Sequence[float | None], factor: float, places: int) -> str:
+    known = [factor * value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        return "–"
+    deviation = f" ± {stdev(known):.{places}f}" if len(known) > 1 else ""
+    return f"{mean(known):.{places}f}{deviation}"
+
+
+def runs_table(artifacts: Sequence[Artifact]) -> Table:
+    """A row an artifact, oldest first."""
+    columns = ("name", "kind", "data set", "digits", "rank", "seed", "made from", "new acc. %", "created (UTC)")
+    made = table("", columns, text_columns=("name", "kind", "data set", "digits", "made from", "created (UTC)"))
+    made.title = None
+    for artifact in artifacts:
+        config = artifact.config
+        digits = str(config.get("digits", ""))
+        learned = [row for row in artifact.scores.get("subsets", ()) if row["digits"] == digits]
+        parents = [parent.name for parent in artifact.parents if parent.role == "base"]
+        made.add_row(
+            artifact.name,
+            artifact.kind,
+            artifact.dataset,
+            digits,
+            str(config.get("rank", "")),
+            str(config.get("seed", "")),
+            ", ".join(parents),
+            percent(learned[0]["accuracy"]) if learned else "",
+            artifact.created[:19].replace("T", " "),
+        )
+    return made

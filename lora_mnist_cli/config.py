@@ -1,0 +1,244 @@
+"""Settings: frozen dataclasses that check themselves, and the recipes that name good sets of them.
+
+A config holds everything that decides a result and nothing that doesn't: where files lie, which device computes and
+what is logged is in :class:`Runtime` or in the caller's hands. So a config is what a fingerprint is made of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest
+
+TRAINING_CODE = 1
+"""The number of the code that turns a config into weights; raised only when the same config gives other results."""
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "plateau")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+SCALINGS = ("constant", "standard", "rslora")
+INITS = ("reference", "kaiming", "gaussian")
+ACCELERATORS = ("auto", "cpu", "gpu")
+LOGGERS = ("csv", "tensorboard")
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
+
+MAX_RANK = 4096
+MAX_HIDDEN = 16384
+MAX_SEED = 2**63 - 1
+
+_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+
+ConfigT = TypeVar("ConfigT", bound="TrainingConfig")
+
+
+class _Problems(list[str]):
+    """Collects what does not hold, so that all of it is reported at once."""
+
+    def choice(self, name: str, value: object, known: tuple[str, ...]) -> None:
+        if value not in known:
+            guess = nearest(str(value), known)
+            self.append(f"{name} is one of {', '.join(known)}, not '{value}'" + (f", {guess}" if guess else ""))
+
+    def whole(self, name: str, value: object, low: int, high: int | None = None) -> None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            self.append(f"{name} is a whole number, not {value!r}")
+        elif value < low:
+            self.append(f"{name} is at least {low}, not {value}")
+        elif high is not None and value > high:
+            self.append(f"{name} is at most {high}, not {value}")
+
+    def real(self, name: str, value: object, holds: bool, rule: str) -> None:
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds:
+            self.append(f"{name} is {rule}, not {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How weights are found. The defaults are the reference recipe's, where base and adapter share them.
+
+    Raises:
+        ConfigError: at construction, with every field that doesn't hold.
+    """
+
+    seed: int = field(
+        default=0, metadata={"help": "Fixes initialisation, split and data order, each by its own stream."}
+    )
+    epochs: int = field(
+        default=10, metadata={"help": "Passes over the training split; 0 publishes the untouched start."}
+    )
+    batch_size: int = field(default=64, metadata={"help": "Images an optimiser step."})
+    lr: float = field(default=1e-3, metadata={"help": "Learning rate."})
+    optimizer: str = field(default="adam", metadata={"help": f"One of {', '.join(OPTIMIZERS)}."})
+    weight_decay: float | None = field(
+        default=None, metadata={"help": "Weight decay; the optimiser's own default if not given."}
+    )
+    schedule: str = field(default="constant", metadata={"help": f"One of {', '.join(SCHEDULES)}."})
+    val_split: float = field(default=0.2, metadata={"help": "Share of the training images held out for validation."})
+    precision: str = field(default="32-true", metadata={"help": f"One of {', '.join(PRECISIONS)}."})
+
+    def __post_init__(self) -> None:
+        problems = _Problems()
+        self._check(problems)
+        if problems:
+            raise ConfigError(problems, value=self)
+
+    def _check(self, problems: _Problems) -> None:
+        problems.whole("seed", self.seed, 0, MAX_SEED)
+        problems.whole("epochs", self.epochs, 0, 1_000_000)
+        problems.whole("batch size", self.batch_size, 1)
+        problems.real("learning rate", self.lr, self.lr > 0, "a finite number above 0")
+        problems.choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.weight_decay is not None:
+            problems.real("weight decay", self.weight_decay, self.weight_decay >= 0, "a finite number of at least 0")
+        problems.choice("schedule", self.schedule, SCHEDULES)
+        problems.real("val-split", self.val_split, 0 <= self.val_split < 1, "at least 0 and below 1")
+        problems.choice("precision", self.precision, PRECISIONS)
+
+    def to_json(self) -> dict[str, Any]:
+        """The config as JSON values, a key a field."""
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
+        """The config that :meth:`to_json` wrote.
+
+        Raises:
+            ArtifactError: where a key is missing or unknown, or a value doesn't hold.
+        """
+        known = {f.name for f in fields(cls)}
+        if set(values) != known:
+            odd = sorted(set(values) ^ known)
+            raise ArtifactError(f"the settings don't fit this version: {', '.join(odd)}", value=dict(values))
+        try:
+            given: dict[str, Any] = {name: _from_json(name, value) for name, value in values.items()}
+            return cls(**given)
+        except (UsageError, TypeError) as error:
+            raise ArtifactError(f"the settings don't hold: {error}", value=dict(values)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig(TrainingConfig):
+    """How a base is trained: the digits it learns, its hidden layers, and the training itself."""
+
+    dataset: str = field(default="mnist", metadata={"help": f"One of {', '.join(DATASETS)}."})
+    digits: DigitSet = field(
+        default=DigitSet(range(5)), metadata={"help": "Digits that the base learns: 0-4, 5,7-9 or all."}
+    )
+    hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"help": "Units of each hidden layer."})
+
+    def _check(self, problems: _Problems) -> None:
+        super()._check(problems)
+        problems.choice("dataset", self.dataset, DATASETS)
+        if not self.hidden_sizes:
+            problems.append("at least one hidden layer is needed")
+        for size in self.hidden_sizes:
+            problems.whole("hidden size", size, 1, MAX_HIDDEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig(TrainingConfig):
+    """How an adapter is trained on a frozen base.
+
+    ``digits`` and ``target_layers`` may be None: then they are what the base did not learn, and all its layers.
+    """
+
+    digits: DigitSet | None = field(
+        default=None, metadata={"help": "Digits that the adapter learns; default: those that the base did not."}
+    )
+    rank: int = field(default=8, metadata={"help": "Rank of the adapter's product."})
+    alpha: float = field(default=1.0, metadata={"help": "Multiplier on the adapter's product."})
+    scaling: str = field(
+        default="constant", metadata={"help": "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank)."}
+    )
+    init: str = field(
+        default="reference",
+        metadata={"help": "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²)."},
+    )
+    dropout: float = field(
+        default=0.0, metadata={"help": "Probability that an input of the adapter is dropped in training."}
+    )
+    target_layers: tuple[str, ...] | None = field(
+        default=None, metadata={"help": "Linear layers that get an adapter, as fc1,fc3, or all."}
+    )
+    # The study trains its adapters with AdamW under reduce-on-plateau.
+    optimizer: str = "adamw"
+    schedule: str = "plateau"
+
+    def _check(self, problems: _Problems) -> None:
+        super()._check(problems)
+        problems.whole("rank", self.rank, 1, MAX_RANK)
+        problems.real("alpha", self.alpha, True, "a finite number")
+        problems.choice("scaling", self.scaling, SCALINGS)
+        problems.choice("init", self.init, INITS)
+        problems.real("dropout", self.dropout, 0 <= self.dropout < 1, "at least 0 and below 1")
+        if self.target_layers is not None:
+            if not self.target_layers or len(set(self.target_layers)) != len(self.target_layers):
+                problems.append("target layers are named once each, and at least one")
+            for layer in self.target_layers:
+                if not _LAYER.fullmatch(layer):
+                    problems.append(f"a layer is named fc1, fc2, …, not '{layer}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """Where and how training runs: none of it is meant to change the result, so none of it is in a fingerprint."""
+
+    accelerator: str = "auto"
+    logger: str = "csv"
+
+    def __post_init__(self) -> None:
+        problems = _Problems()
+        problems.choice("accelerator", self.accelerator, ACCELERATORS)
+        problems.choice("logger", self.logger, LOGGERS)
+        if problems:
+            raise ConfigError(problems, value=self)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of hyperparameters for both stages of training."""
+
+    about: str
+    base: BaseConfig
+    adapter: AdapterConfig
+
+
+RECIPES = {
+    "reference": Recipe("The original study's settings, to the letter.", BaseConfig(), AdapterConfig()),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: for a name that is none.
+    """
+    if name not in RECIPES:
+        hint = nearest(name, list(RECIPES)) or f"recipes: {', '.join(RECIPES)}"
+        raise UsageError(f"there is no recipe '{name}'", hint=hint, value=name)
+    return RECIPES[name]
+
+
+def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:
+    """The config with those fields changed whose new value is not None."""
+    given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    return dataclasses.replace(config, **given)
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, DigitSet):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _from_json(name: str, value: object) -> object:
+    if name == "digits" and value is not None:
+        return DigitSet.parse(str(value))
+    return tuple(value) if isinstance(value, list) else value

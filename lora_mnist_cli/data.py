@@ -1,0 +1,125 @@
+"""Data sets as tensors in memory: digit subsets, seeded splits, shuffled batches.
+
+A data set of this size fits in memory many times over, so it is turned into one float tensor once. No Python code
+runs per sample afterwards: an epoch is a permutation and a gather.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.errors import DataError, UsageError
+from lora_mnist_cli.randomness import generator
+from lora_mnist_cli.sources import Split, load_split, normalisation
+
+BLOCK_STEPS = 64
+"""Optimiser steps whose images are gathered at once: large enough to pay for the call, small enough for the cache."""
+
+
+class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
+    """Images and labels as tensors in memory.
+
+    Args:
+        images: n × 784, float32, normalised.
+        labels: n, int64, 0 to 9.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        if images.ndim != 2 or labels.ndim != 1 or len(images) != len(labels):
+            raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
+        self.images = images
+        self.labels = labels
+
+    @classmethod
+    def load(
+        cls,
+        split: Split,
+        digits: DigitSet = ALL_DIGITS,
+        *,
+        dataset: str = "mnist",
+        data_dir: Path = Path("data"),
+        pixel_stats: tuple[float, float] | None = None,
+    ) -> MNISTDataset:
+        """The images of some digits of a split, pixels scaled to [0, 1] and then ``(x - mean) / std``.
+
+        Args:
+            pixel_stats: mean and std; those of the data set by default.
+
+        Raises:
+            DataError: where the files can't be had or are damaged, or hold none of the digits.
+        """
+        mean, std = pixel_stats or normalisation(dataset, data_dir)
+        pixels, labels = load_split(dataset, split, data_dir)
+        if len(digits) < 10:
+            chosen = np.isin(labels, digits.members)
+            pixels, labels = pixels[chosen], labels[chosen]
+        if not len(labels):
+            raise DataError(f"the {split} images of {dataset} have none of the digits {digits}", value=str(digits))
+        images = torch.tensor(pixels).flatten(1).float().div_(255).sub_(mean).div_(std)
+        return cls(images, torch.tensor(labels).long())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int | slice | Tensor) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MNISTDataset:
+        """The same data set on a device, its images as ``dtype``; no copy where they are that already."""
+        return MNISTDataset(self.images.to(device, dtype), self.labels.to(device))
+
+
+def split_dataset(dataset: MNISTDataset, val_split: float, seed: int) -> tuple[MNISTDataset, MNISTDataset | None]:
+    """A random training and validation part; the training part has ``int(n · (1 - val_split))`` images.
+
+    Returns:
+        Both parts; the second is None where ``val_split`` is 0.
+
+    Raises:
+        UsageError: where one of the parts would be empty though it was asked for.
+    """
+    if val_split == 0:
+        return dataset, None
+    n_train = int(len(dataset) * (1 - val_split))
+    if not 0 < n_train < len(dataset):
+        raise UsageError(f"a val-split of {val_split} leaves a part of {len(dataset)} images empty", value=val_split)
+    order = torch.randperm(len(dataset), generator=generator(seed, "split"))
+    return MNISTDataset(*dataset[order[:n_train]]), MNISTDataset(*dataset[order[n_train:]])
+
+
+@dataclass
+class ShuffledBlocks:
+    """Passes over a data set in a new random order each, in blocks of :data:`BLOCK_STEPS` batches.
+
+    Each block is ``(images, labels)`` of up to ``BLOCK_STEPS · batch_size`` images; only an epoch's last batch may be
+    short. The order is drawn on the CPU, so that it is the same on every device.
+    """
+
+    dataset: MNISTDataset
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._generator = generator(self.seed, "order")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps an epoch."""
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def __len__(self) -> int:
+        return math.ceil(self.steps / BLOCK_STEPS)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.dataset), generator=self._generator)
+        for chosen in order.to(self.dataset.images.device).split(BLOCK_STEPS * self.batch_size):  # type: ignore[no-untyped-call]
+            yield self.dataset.images[chosen], self.dataset.labels[chosen]

@@ -1,0 +1,76 @@
+"""From predictions to scores, per digit and per digit set. No files, no printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.digits import DigitSet
+
+BATCH = 8192
+"""Images a forward pass in evaluation: all test images of MNIST in two, without a large peak of memory."""
+
+
+@torch.no_grad()
+def predict(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (n × 10) of images (n × 784), in evaluation mode; the model's mode is as before afterwards."""
+    was_training = model.training
+    model.eval()
+    logits = torch.cat([model(batch) for batch in torch.split(images, BATCH)])
+    model.train(was_training)
+    return logits
+
+
+def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy over all ten logits."""
+    loss = F.cross_entropy(logits.double(), labels).item()
+    return loss, (logits.argmax(1) == labels).double().mean().item()
+
+
+def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+    """Count, accuracy and mean cross-entropy of each digit, 0 to 9.
+
+    A digit without images has count 0 and None for both figures; a loss that is not finite is None as well.
+
+    Args:
+        logits: n × 10.
+        labels: n.
+    """
+    losses = F.cross_entropy(logits.double(), labels, reduction="none")
+    count = torch.bincount(labels, minlength=10)
+    correct = torch.bincount(labels[logits.argmax(1) == labels], minlength=10)
+    loss = torch.zeros(10, dtype=torch.float64, device=labels.device).index_add_(0, labels, losses)
+    rows = zip(count.tolist(), correct.tolist(), loss.tolist(), strict=True)
+    return [{"digit": digit, **_means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]
+
+
+def subset_scores(per_digit: Sequence[dict[str, Any]], digit_sets: Sequence[DigitSet]) -> list[dict[str, Any]]:
+    """Count, accuracy and mean cross-entropy over the images of each digit set, from :func:`digit_scores`."""
+    rows = []
+    for digits in digit_sets:
+        chosen = [per_digit[digit] for digit in digits if per_digit[digit]["count"]]
+        n = sum(row["count"] for row in chosen)
+        hits = sum(round(row["accuracy"] * row["count"]) for row in chosen)
+        known = all(row["loss"] is not None for row in chosen)
+        total = sum(row["loss"] * row["count"] for row in chosen) if known else float("nan")
+        rows.append({"digits": str(digits), **_means(n, hits, total)})
+    return rows
+
+
+def scores(logits: Tensor, labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
+    """The scores of a model, in the form that manifests and the command line's JSON have."""
+    per_digit = digit_scores(logits, labels)
+    return {"subsets": subset_scores(per_digit, digit_sets), "per_digit": per_digit}
+
+
+def _means(count: int, hits: int, loss: float) -> dict[str, Any]:
+    finite = count > 0 and abs(loss) < float("inf")
+    return {
+        "count": count,
+        "accuracy": hits / count if count else None,
+        "loss": loss / count if finite else None,
+    }

@@ -1,0 +1,216 @@
+"""LoRA on one page: low-rank adaptation of a frozen network's linear layers (Hu et al. 2021, arXiv:2106.09685, §4.1).
+
+An adapted layer computes ``h = W x + b + alpha · scale(rank) · B A x``, with ``A`` (rank × in) random, ``B``
+(out × rank) zero at the start, and W, b frozen. :func:`attach` puts such layers in the place of a model's linear
+ones; the model's own code never learns of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
+
+
+def scale(scaling: str, rank: int) -> float:
+    """The factor on the product that depends on the rank alone.
+
+    ``constant`` is 1 (the study), ``standard`` 1/rank (Hu et al. 2021, §4.1), ``rslora`` 1/√rank (Kalajdzievski 2023,
+    arXiv:2312.03732).
+    """
+    return {"constant": 1.0, "standard": 1.0 / rank, "rslora": 1.0 / math.sqrt(rank)}[scaling]
+
+
+def init_A(rank: int, in_features: int, init: str) -> Tensor:
+    """A new ``A`` (rank × in), drawn from PyTorch's global generator.
+
+    ``reference`` is uniform in ±1/√rank (the study, whose Kaiming call takes the rank for the fan-in), ``kaiming``
+    uniform in ±1/√in (what ``kaiming_uniform_(A, a=√5)`` gives, the common choice), ``gaussian`` normal with standard
+    deviation 1/rank.
+    """
+    A = torch.empty(rank, in_features)
+    if init == "gaussian":
+        return A.normal_(std=1 / rank)
+    bound = 1 / math.sqrt(rank if init == "reference" else in_features)
+    return A.uniform_(-bound, bound)
+
+
+class LoRALinear(nn.Module):
+    """A frozen linear layer with a trainable low-rank product beside it.
+
+    Args:
+        base: the layer to adapt; its weights are frozen.
+        rank: of the product; at least 1, and above the layer's smaller side where the study wants it.
+        alpha: multiplier on the product; may be changed later.
+        scaling: see :func:`scale`.
+        init: see :func:`init_A`.
+        dropout: probability that an input of ``A`` is dropped, in training only.
+    """
+
+    def __init__(
+        self, base: nn.Linear, rank: int, *, alpha: float = 1.0, scaling: str = "constant",
+        init: str = "reference", dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.rank = rank
+        self.alpha = alpha
+        self.scale = scale(scaling, rank)
+        self.dropout = dropout
+        self.enabled = True
+        like = base.weight
+        self.lora_A = nn.Parameter(init_A(rank, base.in_features, init).to(like))
+        self.lora_B = nn.Parameter(like.new_zeros(base.out_features, rank))
+        self._plain_weight: Tensor | None = None
+
+    @property
+    def merged(self) -> bool:
+        """Whether the product is in the base's weight at present."""
+        return self._plain_weight is not None
+
+    def delta(self) -> Tensor:
+        """What the adapter adds to the weight: ``alpha · scale(rank) · B A`` (out × in)."""
+        return self.alpha * self.scale * (self.lora_B @ self.lora_A)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (n × out) of inputs (n × in)."""
+        hidden: Tensor = self.base(x)
+        # At alpha 0 nothing is added, rather than zeros: the base's outputs come back bit for bit, whatever B A holds.
+        if self.merged or not self.enabled or self.alpha == 0:
+            return hidden
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        return hidden + self.alpha * self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the product to the base's weight; nothing to do where it is there already."""
+        if not self.merged:
+            self._plain_weight = self.base.weight.clone()
+            self.base.weight += self.delta()
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Give the base its weight back, bit for bit: it was kept, because subtracting the product would round."""
+        if self._plain_weight is not None:
+            self.base.weight.copy_(self._plain_weight)
+            self._plain_weight = None
+
+
+def attach(
+    model: nn.Module, rank: int, *, alpha: float = 1.0, scaling: str = "constant", init: str = "reference",
+    dropout: float = 0.0, target_layers: Sequence[str] | None = None,
+) -> nn.Module:  # fmt: skip
+    """Freeze a model and put adapters on its linear layers, in place.
+
+    Args:
+        target_layers: names of the layers to adapt; all linear layers by default.
+
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: where it has adapters already, or a name is no linear layer of it.
+    """
+    if adapted_layers(model):
+        raise UsageError("the model has adapters already", hint="merge or detach them first")
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for name in target_layers or ():
+        if name not in linear:
+            hint = nearest(name, list(linear)) or f"layers: {', '.join(linear)}"
+            raise UsageError(f"the model has no linear layer '{name}'", hint=hint, value=name)
+    model.requires_grad_(False)
+    for name, layer in linear.items():
+        if target_layers is None or name in target_layers:
+            adapter = LoRALinear(layer, rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
+            model.set_submodule(name, adapter)
+    return model
+
+
+def detach(model: nn.Module) -> nn.Module:
+    """Put the linear layers back in their places, in place: with the product if it is merged, else without."""
+    for name, layer in adapted_layers(model).items():
+        model.set_submodule(name, layer.base)
+    return model
+
+
+def adapted_layers(model: nn.Module) -> dict[str, LoRALinear]:
+    """Name → adapted layer, from the input on."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+
+
+def set_alpha(model: nn.Module, alpha: float) -> None:
+    """Put ``alpha`` in the place of the multiplier of every adapter.
+
+    Raises:
+        UsageError: where the adapters are merged: then the weight has the old one in it.
+    """
+    layers = adapted_layers(model).values()
+    if any(layer.merged for layer in layers):
+        raise UsageError("alpha can't change while the adapters are merged", hint="unmerge first", value=alpha)
+    for layer in layers:
+        layer.alpha = alpha
+
+
+@contextmanager
+def switched_off(model: nn.Module) -> Iterator[nn.Module]:
+    """The bare base inside, with merged adapters taken out; as before afterwards."""
+    layers = list(adapted_layers(model).values())
+    before = [(layer.enabled, layer.merged) for layer in layers]
+    for layer in layers:
+        layer.unmerge()
+        layer.enabled = False
+    try:
+        yield model
+    finally:
+        for layer, (enabled, merged) in zip(layers, before, strict=True):
+            layer.enabled = enabled
+            if merged:
+                layer.merge()
+
+
+def merge(model: nn.Module) -> None:
+    """Merge every adapter into its layer; see :meth:`LoRALinear.merge`."""
+    for layer in adapted_layers(model).values():
+        layer.merge()
+
+
+def unmerge(model: nn.Module) -> None:
+    """Take every adapter out of its layer again; see :meth:`LoRALinear.unmerge`."""
+    for layer in adapted_layers(model).values():
+        layer.unmerge()
+
+
+def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """The adapters' tensors alone: ``fc1.lora_A`` (rank × in), ``fc1.lora_B`` (out × rank), …"""
+    factors = ("lora_A", "lora_B")
+    return {f"{name}.{f}": getattr(layer, f).detach() for name, layer in adapted_layers(model).items() for f in factors}
+
+
+@torch.no_grad()
+def load_lora_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put tensors into the model's adapters.
+
+    Raises:
+        ArtifactError: where a key is missing or unknown, or a shape differs. Nothing has been changed then.
+    """
+    own = lora_state_dict(model)
+    for problem, keys in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
+        if keys:
+            raise ArtifactError(f"the adapter {problem} {', '.join(sorted(keys))}", value=sorted(keys))
+    for key, tensor in own.items():
+        if tensor.shape != state[key].shape:
+            got, want = tuple(state[key].shape), tuple(tensor.shape)
+            raise ArtifactError(f"the adapter's {key} is {got}, and the base needs {want}", value=key)
+    for key, tensor in own.items():
+        tensor.copy_(state[key])
+
+
+def trainable_parameters(shapes: Mapping[str, tuple[int, int]], rank: int) -> int:
+    """Trainable parameters of adapters of ``rank`` on layers of (in, out) features: the sum of rank · (in + out)."""
+    return sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes.values())

@@ -1,0 +1,24 @@
+"""The stages as plain functions, for the command line and for notebooks alike.
+
+Each takes a config and the names of its parents, and returns a record: a published
+:class:`~lora_mnist_cli.artifact.Artifact`, or scores. Heavy modules are imported when work is to be done, so that a
+stage which is up to date costs nothing.
+"""
+
+from lora_mnist_cli.stages.adapt import finetune, sweep
+from lora_mnist_cli.stages.base import train_base
+from lora_mnist_cli.stages.evaluate import Evaluation, check_gates, evaluate, parse_gates
+from lora_mnist_cli.stages.reproduce import reproduce
+from lora_mnist_cli.stages.workspace import Workspace
+
+__all__ = [
+    "Evaluation",
+    "Workspace",
+    "check_gates",
+    "evaluate",
+    "finetune",
+    "parse_gates",
+    "reproduce",
+    "sweep",
+    "train_base",
+]

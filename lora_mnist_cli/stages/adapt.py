@@ -1,0 +1,255 @@
+"""The second stage: adapters learn other digits on a frozen base, one or a whole sweep of them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lora_mnist_cli import study
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
+from lora_mnist_cli.registry import machine_errors
+from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+
+RESULTS_FILE = "results.csv"
+MAX_ADAPTERS = 10_000
+
+
+def finetune(
+    config: AdapterConfig | None = None, *, base: str | None = None, dataset: str | None = None,
+    workspace: Workspace | None = None, name: str | None = None, force: bool = False,
+) -> Artifact:  # fmt: skip
+    """Train one adapter on a frozen base, score it on the test images and publish it.
+
+    Args:
+        config: the reference recipe at rank 8 by default. Without digits, it learns those that the base did not.
+        base: the base's name; the newest by default.
+        dataset: refuse a base of another data set; whatever the base has by default.
+        name: by default it says what is inside, as ``lora-5-9-r8``.
+        force: train even where the artifact is up to date, and replace one with other settings.
+
+    Returns:
+        The artifact; the present one where it is up to date.
+
+    Raises:
+        UsageError: where a target layer is none of the base's, or the base knows all digits and none are given.
+        ArtifactError: where the base is missing or of another data set, or the name has other settings.
+        DataError: where the data set can't be had.
+        DivergedError: where the loss stops being finite.
+        MachineError: where the artifact can't be written.
+    """
+    workspace = workspace or Workspace()
+    parent = find_base(workspace, base, dataset)
+    config = resolve(config or AdapterConfig(), parent)
+    _note_high_rank(workspace, parent, config.target_layers or (), [config.rank])
+    return _adapter(workspace, parent, config, name, force)
+
+
+def sweep(
+    ranks: Sequence[int], *, seeds: Sequence[int] = (0,), config: AdapterConfig | None = None,
+    base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
+    force: bool = False,
+) -> Artifact:  # fmt: skip
+    """Train an adapter for each rank and seed, and publish them and a table of their scores.
+
+    Adapters that are up to date are taken as they are, so a sweep that was stopped goes on where it was.
+
+    Args:
+        ranks: in the table's order.
+        seeds: one adapter a rank and seed.
+        config: everything but rank and seed; the rest as in :func:`finetune`.
+        name: the sweep's own; by default ``sweep-5-9``, after the digits.
+        force: train every adapter again.
+
+    Returns:
+        The sweep's artifact; its ``details["results"]`` has a row an adapter.
+
+    Raises:
+        As :func:`finetune`; UsageError also where there are no ranks or seeds, one is there twice, or there are more
+        than :data:`MAX_ADAPTERS`.
+    """
+    workspace = workspace or Workspace()
+    for what, values in (("ranks", ranks), ("seeds", seeds)):
+        if not values or len(set(values)) != len(values):
+            raise UsageError(f"{what} are given once each, and at least one: {list(values)}", value=values)
+    if len(ranks) * len(seeds) > MAX_ADAPTERS:
+        raise UsageError(f"{len(ranks)} ranks and {len(seeds)} seeds are more than {MAX_ADAPTERS:,} adapters")
+    template = config or AdapterConfig()
+    grid = [dataclasses.replace(template, rank=rank, seed=seed) for rank in ranks for seed in seeds]
+    parent = find_base(workspace, base, dataset)
+    members = [resolve(member, parent) for member in grid]
+    first = members[0]
+    _note_high_rank(workspace, parent, first.target_layers or (), ranks)
+    shared = {key: value for key, value in first.to_json().items() if key not in ("rank", "seed")}
+    lineage = (Parent("base", parent.name, parent.digest),)
+    settings = Settings(
+        "sweep", shared | {"ranks": list(ranks), "seeds": list(seeds)}, parent.settings.dataset, lineage
+    )
+    name = name or default_name("sweep", parent.dataset, first.digits)
+    if found := workspace.up_to_date(name, settings, force):
+        return found
+    with workspace.registry.staging(name) as folder:
+        start = time.perf_counter()
+        adapters = [_adapter(workspace, parent, member, None, force) for member in members]
+        results = [result_row(adapter) for adapter in adapters]
+        with machine_errors(f"can't write {RESULTS_FILE}"):
+            (folder / RESULTS_FILE).write_text(_results_csv(results), encoding="utf-8")
+        listed = tuple(Parent("member", adapter.name, adapter.digest) for adapter in adapters)
+        return workspace.registry.publish(
+            folder,
+            dataclasses.replace(settings, parents=(*lineage, *listed)),
+            scores={},
+            details={"results": results, "base_digits": parent.config["digits"]},
+            environment=environment(),
+            wall_seconds=time.perf_counter() - start,
+            force=force,
+        )
+
+
+def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Artifact:
+    """The base of that name, or the newest of the data set.
+
+    Raises:
+        ArtifactError: where there is none, or it is of another data set.
+    """
+    base = workspace.registry.get(name, "base") if name else workspace.latest("base", dataset=dataset)
+    if dataset not in (None, base.dataset):
+        raise ArtifactError(
+            f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}",
+            hint=f"lora-mnist train-base --dataset {dataset}",
+            value=base.name,
+        )
+    return base
+
+
+def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
+    """The config with what depends on the base filled in: the digits to learn, and the names of its layers.
+
+    Raises:
+        UsageError: where there are no digits left to learn, or a layer is none of the base's.
+    """
+    digits = config.digits or BaseConfig.from_json(base.config).digits.complement()
+    if digits is None:
+        raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
+    layers = list(base.details["layers"])
+    for layer in config.target_layers or ():
+        if layer not in layers:
+            hint = nearest(layer, layers) or f"layers: {', '.join(layers)}"
+            raise UsageError(f"the base '{base.name}' has no layer '{layer}'", hint=hint, value=layer)
+    # In the base's order, so that fc3,fc1 and fc1,fc3 are the same settings.
+    chosen = tuple(layer for layer in layers if config.target_layers is None or layer in config.target_layers)
+    return dataclasses.replace(config, digits=digits, target_layers=chosen)
+
+
+def result_row(adapter: Artifact) -> dict[str, Any]:
+    """An adapter's row in a sweep's results."""
+    return {
+        "artifact": adapter.name,
+        "rank": adapter.config["rank"],
+        "seed": adapter.config["seed"],
+        "trainable_parameters": adapter.details["trainable_parameters"],
+        "subsets": adapter.scores["subsets"],
+    }
+
+
+def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: str | None, force: bool) -> Artifact:
+    """Train, score and publish one adapter whose config is resolved, unless it is up to date."""
+    assert config.digits is not None
+    assert config.target_layers is not None
+    lineage = (Parent("base", base.name, base.digest),)
+    settings = Settings("adapter", config.to_json(), workspace.dataset_settings(base.dataset), lineage)
+    if settings.dataset != base.settings.dataset:
+        raise ArtifactError(
+            f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on",
+            hint="give the right --data-dir, or train the base again",
+            value=base.name,
+        )
+    name = name or default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
+    if found := workspace.up_to_date(name, settings, force):
+        return found
+    with workspace.registry.staging(name) as folder:
+        from lora_mnist_cli.checkpoint import save_adapter
+        from lora_mnist_cli.data import MNISTDataset
+        from lora_mnist_cli.evaluation import predict, scores
+        from lora_mnist_cli.lora import trainable_parameters
+        from lora_mnist_cli.randomness import seeded
+        from lora_mnist_cli.stages.models import attach_adapters, load_model
+        from lora_mnist_cli.training import fit
+
+        start = time.perf_counter()
+        loaded = load_model(workspace.registry, base)
+        train = MNISTDataset.load(
+            "train", config.digits, dataset=base.dataset, data_dir=workspace.data_dir, pixel_stats=loaded.pixel_stats
+        )
+        with seeded(config.seed, "init"):
+            attach_adapters(loaded.model, config)
+        history = fit(
+            loaded.model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
+            log_folder=folder / LOG_FOLDER,
+        )  # fmt: skip
+        test = workspace.test_images(base, loaded.pixel_stats)
+        save_adapter(loaded.model, config, folder)
+        write_history(history, folder)
+        shapes = {layer: tuple(base.details["layers"][layer]) for layer in config.target_layers}
+        return workspace.registry.publish(
+            folder,
+            settings,
+            scores=scores(
+                predict(loaded.model, test.images),
+                test.labels,
+                reporting_sets(loaded.base_config.digits, config.digits),
+            ),
+            details={
+                "trainable_parameters": trainable_parameters(shapes, config.rank),
+                "base_digits": str(loaded.base_config.digits),
+            },
+            environment=environment(workspace.runtime),
+            wall_seconds=time.perf_counter() - start,
+            force=force,
+        )
+
+
+def _note_high_rank(workspace: Workspace, base: Artifact, layers: Sequence[str], ranks: Sequence[int]) -> None:
+    """Say once that ranks above a layer's smaller side are allowed and add parameters, but no more than full rank."""
+    smallest, layer = min((min(base.details["layers"][layer]), layer) for layer in layers)
+    high = [str(rank) for rank in ranks if rank > smallest]
+    if high:
+        fan_in, fan_out = base.details["layers"][layer]
+        workspace.reporter.notice(
+            f"rank {', '.join(high)} is above the smaller side of {layer} ({fan_in} → {fan_out}): allowed, as in the "
+            f"study, but the product there can't exceed rank {smallest}"
+        )
+
+
+def _results_csv(results: Sequence[dict[str, Any]]) -> str:
+    """A row an adapter: what it is, then accuracy and loss for each subset."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [key for key in results[0] if key != "subsets"]
+    measures = [f"{what}_{row['digits']}" for row in results[0]["subsets"] for what in ("accuracy", "loss")]
+    writer.writerow(columns + measures)
+    for result in results:
+        figures = [row[what] for row in result["subsets"] for what in ("accuracy", "loss")]
+        writer.writerow([result[key] for key in columns] + figures)
+    return text.getvalue()
+
+
+def study_accuracies(workspace: Workspace, sweep: Artifact) -> dict[int, float]:
+    """Rank → the study's accuracy on the digits that a sweep learned; empty unless data, base and recipe are its own.
+
+    Raises:
+        ArtifactError: where the sweep's base is gone.
+    """
+    base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
+    shared = {key: value for key, value in sweep.config.items() if key not in ("ranks", "seeds")}
+    config = AdapterConfig.from_json(shared | {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]})
+    if config.digits is None or not study.comparable(base, config):
+        return {}
+    known = {rank: study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
+    return {rank: accuracy for rank, accuracy in known.items() if accuracy is not None}

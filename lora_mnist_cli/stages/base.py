@@ -1,0 +1,73 @@
+"""The first stage: a base learns a digit set."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings
+from lora_mnist_cli.config import BaseConfig
+from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+
+
+def train_base(
+    config: BaseConfig | None = None, *, workspace: Workspace | None = None, name: str | None = None,
+    force: bool = False,
+) -> Artifact:  # fmt: skip
+    """Train a base, score it on the test images and publish it.
+
+    Args:
+        config: the reference recipe by default.
+        name: by default it says what is inside, as ``base-0-4``.
+        force: train even where the artifact is up to date, and replace one with other settings.
+
+    Returns:
+        The artifact; the present one where it is up to date.
+
+    Raises:
+        ArtifactError: where the name has other settings, or ``force`` would take a parent from its descendants.
+        DataError: where the data set can't be had.
+        DivergedError: where the loss stops being finite.
+        MachineError: where the artifact can't be written.
+    """
+    config, workspace = config or BaseConfig(), workspace or Workspace()
+    settings = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
+    name = name or default_name("base", config.dataset, config.digits, seed=config.seed)
+    if found := workspace.up_to_date(name, settings, force):
+        return found
+    with workspace.registry.staging(name) as folder:
+        from lora_mnist_cli.checkpoint import save_base
+        from lora_mnist_cli.data import MNISTDataset
+        from lora_mnist_cli.evaluation import predict, scores
+        from lora_mnist_cli.model import MNISTModel, layer_shapes
+        from lora_mnist_cli.randomness import seeded
+        from lora_mnist_cli.sources import normalisation
+        from lora_mnist_cli.training import fit
+
+        start = time.perf_counter()
+        stats = normalisation(config.dataset, workspace.data_dir)
+        where: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
+        train = MNISTDataset.load("train", config.digits, **where)
+        with seeded(config.seed, "init"):
+            model = MNISTModel(config.hidden_sizes)
+        history = fit(
+            model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
+            log_folder=folder / LOG_FOLDER,
+        )  # fmt: skip
+        test = MNISTDataset.load("test", **where)
+        save_base(model, folder)
+        write_history(history, folder)
+        return workspace.registry.publish(
+            folder,
+            settings,
+            scores=scores(predict(model, test.images), test.labels, reporting_sets(config.digits)),
+            details={
+                "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "pixel_stats": list(stats),
+            },
+            environment=environment(workspace.runtime),
+            wall_seconds=time.perf_counter() - start,
+            force=force,
+        )

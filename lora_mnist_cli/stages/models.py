@@ -1,0 +1,57 @@
+"""From an artifact back to the model it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_mnist_cli import lora
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.checkpoint import load_adapter, load_base
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.registry import Registry
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with what is needed to use it.
+
+    Args:
+        model: the plain base, or the base with the adapter attached and its trained alpha set.
+        base: the base's artifact, which is the artifact itself where that is a base.
+        pixel_stats: mean and standard deviation that its inputs are normalised with.
+    """
+
+    model: MNISTModel
+    base: Artifact
+    base_config: BaseConfig
+    pixel_stats: tuple[float, float]
+
+
+def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
+    """The model of a base, or of an adapter on the base that it was trained on.
+
+    Raises:
+        ArtifactError: where the base is missing or another one, or weights are damaged or don't fit.
+    """
+    base = artifact if artifact.kind == "base" else registry.parent(artifact)
+    base_config = BaseConfig.from_json(base.config)
+    model = MNISTModel(base_config.hidden_sizes)
+    load_base(model, base)
+    if artifact.kind == "adapter":
+        attach_adapters(model, AdapterConfig.from_json(artifact.config))
+        load_adapter(model, artifact)
+    mean, std = base.details["pixel_stats"]
+    return LoadedModel(model, base, base_config, (mean, std))
+
+
+def attach_adapters(model: MNISTModel, config: AdapterConfig) -> None:
+    """Put a config's adapters on a model, their ``A`` drawn from PyTorch's global generator.
+
+    Raises:
+        UsageError: where a target layer is none of the model's.
+    """
+    lora.attach(
+        model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
+        target_layers=config.target_layers,
+    )  # fmt: skip

@@ -1,0 +1,207 @@
+"""From artifacts to pictures: gathers the record that a plot draws. A new kind is a function here and its entry."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
+from lora_mnist_cli.stages.adapt import study_accuracies
+from lora_mnist_cli.stages.evaluate import evaluate
+from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ALPHAS = tuple(i / 8 for i in range(13))
+"""The multipliers that the alpha plot scores: 0 to 1.5."""
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """What a user may choose of a plot; a kind that has no use for an option refuses it.
+
+    Args:
+        digits: the test images shown or counted; by default the digits that the artifact learned.
+        alpha: put in the trained alpha's place.
+        count: how many images a grid shows.
+    """
+
+    digits: DigitSet | None = None
+    alpha: float | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not math.isfinite(self.alpha):
+            raise UsageError(f"alpha is a finite number, not {self.alpha}", value=self.alpha)
+        if self.count is not None and not 1 <= self.count <= 500:
+            raise UsageError(f"a grid shows 1 to 500 images, not {self.count}", value=self.count)
+
+    def given(self) -> list[str]:
+        """Names of the options that were set."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class PlotKind:
+    """A kind of plot: what it shows, of which artifacts, which options it takes, and how it is made."""
+
+    about: str
+    artifacts: tuple[str, ...]
+    options: tuple[str, ...]
+    make: Callable[[Workspace, Artifact, PlotOptions], Figure]
+
+
+def plot(
+    kind: str, name: str | None = None, *, output: Path | None = None, options: PlotOptions | None = None,
+    workspace: Workspace | None = None,
+) -> tuple[Artifact, Path]:  # fmt: skip
+    """Draw one picture of an artifact.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        name: the newest artifact that the kind can draw by default.
+        output: PNG, SVG or PDF by its suffix; by default a PNG in the present folder, named for what it shows.
+
+    Returns:
+        The artifact, and where the picture is.
+
+    Raises:
+        UsageError: for an unknown kind or suffix, or an option that the kind has no use for.
+        ArtifactError: where the artifact is missing, damaged or of a kind that can't be drawn so.
+        DataError: where test images are needed and can't be had.
+        MachineError: where the picture can't be written.
+    """
+    workspace, options = workspace or Workspace(), options or PlotOptions()
+    if kind not in KINDS:
+        hint = nearest(kind, list(KINDS)) or f"kinds: {', '.join(KINDS)}"
+        raise UsageError(f"there is no plot '{kind}'", hint=hint, value=kind)
+    chosen = KINDS[kind]
+    for option in options.given():
+        if option not in chosen.options:
+            hint = f"it takes --{', --'.join(chosen.options)}" if chosen.options else "it takes none"
+            raise UsageError(f"plot {kind} has no use for --{option}", hint=hint, value=option)
+    if output is not None:
+        from lora_mnist_cli.plots.style import check_suffix
+
+        check_suffix(output)
+    if name is not None:
+        artifact = workspace.registry.get(name, *chosen.artifacts)
+    else:
+        artifact = workspace.latest(*chosen.artifacts)
+    figure = chosen.make(workspace, artifact, options)
+    from lora_mnist_cli.plots.style import save
+
+    if output is None:
+        digits = f"-on-{options.digits}" if options.digits else ""
+        alpha = f"-alpha-{options.alpha:g}" if options.alpha is not None else ""
+        output = Path(f"{kind}-{artifact.name}{digits}{alpha}.png")
+    save(figure, output)
+    return artifact, output
+
+
+def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import predictions
+    from lora_mnist_cli.sources import load_split
+
+    digits = options.digits or DigitSet.parse(artifact.config["digits"])
+    predicted, labels = _predict(workspace, artifact, options.alpha)
+    shown = [i for i, label in enumerate(labels) if label in digits][: options.count or 50]
+    pixels, _ = load_split(artifact.dataset, "test", workspace.data_dir)
+    return predictions.draw(
+        pixels[shown], [labels[i] for i in shown], [predicted[i] for i in shown],
+        title=f"{_model_title(artifact, options.alpha)}: predictions on digits {digits}",
+        subtitle=f"the first {len(shown)} test images of {digits} in the file's order",
+    )  # fmt: skip
+
+
+def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    import numpy as np
+
+    from lora_mnist_cli.plots import confusion
+
+    digits = options.digits or ALL_DIGITS
+    predicted, labels = _predict(workspace, artifact, options.alpha)
+    counts = np.zeros((10, 10), dtype=np.int64)
+    for label, guess in zip(labels, predicted, strict=True):
+        counts[label, guess] += label in digits
+    return confusion.draw(counts, title=f"{_model_title(artifact, options.alpha)}: test images of digits {digits}")
+
+
+def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import ranks
+
+    learned = artifact.config["digits"]
+    return ranks.draw(
+        artifact.details["results"], base_digits=artifact.details["base_digits"], new_digits=learned,
+        study=study_accuracies(workspace, artifact),
+        title=f"Adapters on digits {learned}, base on {artifact.details['base_digits']}: test accuracy by rank",
+    )  # fmt: skip
+
+
+def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import alpha
+
+    trained = float(artifact.config["alpha"])
+    alphas = sorted({*ALPHAS, trained})
+    rows = [{"alpha": e.alpha, **e.scores} for e in evaluate(artifact.name, alphas=alphas, workspace=workspace)]
+    return alpha.draw(
+        rows, base_digits=artifact.details["base_digits"], new_digits=artifact.config["digits"], trained_alpha=trained,
+        title=f"{_model_title(artifact, None)}: test accuracy by alpha",
+    )  # fmt: skip
+
+
+def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import history
+
+    rows = []
+    for line in csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode())):
+        try:
+            row: dict[str, Any] = {key: float(value) if value else None for key, value in line.items()}
+            rows.append(row | {"epoch": int(line["epoch"])})
+        except (TypeError, ValueError, KeyError) as error:
+            raise ArtifactError(f"'{artifact.name}' has an odd {HISTORY_FILE}: {error}", value=line) from error
+    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+
+
+def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[list[int], list[int]]:
+    """Predicted and true labels of all test images."""
+    from lora_mnist_cli.evaluation import predict
+    from lora_mnist_cli.lora import set_alpha
+    from lora_mnist_cli.stages.models import load_model
+
+    if alpha is not None and artifact.kind == "base":
+        raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=alpha)
+    loaded = load_model(workspace.registry, artifact)
+    if alpha is not None:
+        set_alpha(loaded.model, alpha)
+    test = workspace.test_images(artifact, loaded.pixel_stats)
+    return predict(loaded.model, test.images).argmax(1).tolist(), test.labels.tolist()
+
+
+def _model_title(artifact: Artifact, alpha: float | None) -> str:
+    if artifact.kind == "base":
+        return f"Base {artifact.config['digits']}"
+    at = "" if alpha is None else f" at alpha {alpha:g}"
+    return f"LoRA {artifact.config['digits']}, rank {artifact.config['rank']}{at}"
+
+
+KINDS = {
+    "predictions": PlotKind(
+        "A grid of test images with true and predicted label, mistakes marked.",
+        ("adapter", "base"), ("digits", "alpha", "count"), _predictions,
+    ),
+    "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), (), _ranks),
+    "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",), (), _alpha),
+    "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
+    "confusion": PlotKind(
+        "Which digit is taken for which.", ("adapter", "base"), ("digits", "alpha"), _confusion
+    ),
+}  # fmt: skip

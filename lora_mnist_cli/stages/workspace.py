@@ -1,0 +1,137 @@
+"""What the stages share: where things lie and who listens; and how a trained model becomes an artifact."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.artifact import Artifact, Settings
+from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.errors import DataError
+from lora_mnist_cli.registry import Registry, machine_errors
+from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.sources import data_digest
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.data import MNISTDataset
+    from lora_mnist_cli.training import EpochRecord
+
+DEFAULT_RUNS = Path("runs")
+DEFAULT_DATA = Path("data")
+HISTORY_FILE = "history.csv"
+PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where artifacts and data lie, how training runs and who hears of it.
+
+    Args:
+        runs_dir: the folder of artifacts; made when something is published.
+        data_dir: the folder of data sets; MNIST needs none.
+        runtime: device and loggers.
+        reporter: hears notices and progress; silent by default.
+    """
+
+    runs_dir: Path = DEFAULT_RUNS
+    data_dir: Path = DEFAULT_DATA
+    runtime: Runtime = field(default_factory=Runtime)
+    reporter: Reporter = field(default_factory=Silent)
+
+    @property
+    def registry(self) -> Registry:
+        """The artifacts under ``runs_dir``."""
+        return Registry(self.runs_dir)
+
+    def dataset_settings(self, dataset: str) -> dict[str, str]:
+        """A data set's name and digest, as artifacts record them.
+
+        Raises:
+            DataError: where its files can't be had.
+        """
+        return {"name": dataset, "digest": data_digest(dataset, self.data_dir)}
+
+    def test_images(self, artifact: Artifact, pixel_stats: tuple[float, float]) -> MNISTDataset:
+        """All test images of the data set that an artifact was trained on.
+
+        Raises:
+            DataError: where they can't be had, or are not those of the artifact's data set.
+        """
+        from lora_mnist_cli.data import MNISTDataset
+
+        if data_digest(artifact.dataset, self.data_dir) != artifact.settings.dataset["digest"]:
+            raise DataError(
+                f"{artifact.dataset} in {self.data_dir} has not the files that '{artifact.name}' was made with",
+                hint="give the right --data-dir, or make the artifact again",
+                value=artifact.name,
+            )
+        return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
+
+    def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
+        """The newest artifact of the first kind of which there is one; says on the way which it is.
+
+        Raises:
+            ArtifactError: where there is none.
+        """
+        artifact = self.registry.latest(*kinds, dataset=dataset)
+        self.reporter.notice(f"taking the newest {artifact.kind}: {artifact.name}")
+        return artifact
+
+    def up_to_date(self, name: str, settings: Settings, force: bool) -> Artifact | None:
+        """See :meth:`Registry.up_to_date`; says so where there is nothing to do."""
+        found = self.registry.up_to_date(name, settings, force=force)
+        if found is not None:
+            self.reporter.notice(f"{name} is up to date")
+            asked = self.runtime.logger == "tensorboard" and found.kind in ("base", "adapter")
+            if asked and not any(file.startswith("tensorboard/") for file in found.files):
+                self.reporter.warn(f"{name} was trained without --logger tensorboard; --force trains it again with it")
+        return found
+
+
+def default_name(kind: str, dataset: str, digits: object, *, rank: int | None = None, seed: int = 0) -> str:
+    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``lora-kmnist-5-9-r8-s3``.
+
+    The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds what a
+    single run with the default seed has made.
+    """
+    prefix = {"base": "base", "adapter": "lora"}.get(kind, kind)
+    parts = [
+        prefix,
+        dataset if dataset != "mnist" else "",
+        str(digits),
+        f"r{rank}" if rank else "",
+        f"s{seed}" if seed else "",
+    ]
+    return "-".join(part for part in parts if part)
+
+
+def write_history(history: list[EpochRecord], folder: Path) -> None:
+    """Write ``history.csv``.
+
+    Raises:
+        MachineError: where it can't be written.
+    """
+    from lora_mnist_cli.training import history_csv
+
+    with machine_errors(f"can't write {HISTORY_FILE}"):
+        (folder / HISTORY_FILE).write_text(history_csv(history), encoding="utf-8")
+
+
+def environment(runtime: Runtime | None = None) -> dict[str, Any]:
+    """Versions and device, for the record. With no ``runtime``, the stage computed nothing itself: no device."""
+    record: dict[str, Any] = {
+        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+    if runtime is not None:
+        import torch
+
+        on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
+        record["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
+        record["threads"] = torch.get_num_threads()
+    return record

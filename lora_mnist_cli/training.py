@@ -1,0 +1,253 @@
+"""Training with Lightning: the only module that imports it.
+
+Lightning's Trainer chooses the device and the precision and drives loggers and callbacks. Its cost is per call of
+``training_step``, about as much as a step of this small network itself; so one call gets a block of batches and runs
+their optimiser steps in a plain loop (manual optimisation).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import os
+import signal
+import threading
+import warnings
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.config import Runtime, TrainingConfig
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_dataset
+from lora_mnist_cli.errors import DivergedError, UsageError
+from lora_mnist_cli.evaluation import mean_scores, predict
+from lora_mnist_cli.randomness import seeded
+from lora_mnist_cli.reporting import Reporter, Silent
+
+_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
+    "adam": (torch.optim.Adam, 0.0),
+    "adamw": (torch.optim.AdamW, 0.01),
+    "sgd": (torch.optim.SGD, 0.0),
+}
+"""Name → class, and PyTorch's default weight decay for it."""
+
+PLATEAU_PATIENCE = 10
+"""Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """The state after an epoch (0: before training): mean cross-entropy and accuracy on both splits, and the rate.
+
+    Both splits are scored with the same weights, those at the epoch's end, in evaluation mode.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+
+
+class MNISTDataModule(pl.LightningDataModule):
+    """A data set split by its seed into training and validation, as loaders of blocks for :class:`Classifier`.
+
+    Args:
+        dataset: the images of the digits to learn.
+        config: its ``val_split``, ``batch_size`` and ``seed`` are used.
+    """
+
+    def __init__(self, dataset: MNISTDataset, config: TrainingConfig) -> None:
+        super().__init__()
+        self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
+        train, self.val = split_dataset(dataset, config.val_split, config.seed)
+        self.blocks = ShuffledBlocks(train, config.batch_size, config.seed)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Move both splits to the trainer's device, once."""
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            self.blocks.dataset = self.blocks.dataset.to(device, self.dtype)
+            self.val = self.val.to(device, self.dtype) if self.val else None
+
+    def train_dataloader(self) -> ShuffledBlocks:
+        """A new random order each epoch, in blocks of batches."""
+        return self.blocks
+
+    def val_dataloader(self) -> list[tuple[Tensor, Tensor]]:
+        """The whole validation split as one batch; no batch at all without a split."""
+        return [(self.val.images, self.val.labels)] if self.val else []
+
+
+class Classifier(pl.LightningModule):
+    """Trains whatever parameters of a model are not frozen, by cross-entropy over all ten logits.
+
+    Args:
+        model: images (n × 784) → logits (n × 10).
+        config: the optimiser's settings.
+        reporter: is told of steps and epochs.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, reporter: Reporter) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.config = config
+        self.reporter = reporter
+        self.history: list[EpochRecord] = []
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
+        kind, default_decay = _OPTIMIZERS[self.config.optimizer]
+        decay = default_decay if self.config.weight_decay is None else self.config.weight_decay
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = kind(trainable, lr=self.config.lr, weight_decay=decay, fused=True)  # type: ignore[call-arg]
+        if self.config.schedule == "plateau":
+            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        """Score the untouched start, as epoch 0."""
+        self.record(0)
+
+    def training_step(self, block: tuple[Tensor, Tensor], index: int) -> None:
+        """One optimiser step a batch of the block."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        images, labels = (torch.split(part, self.config.batch_size) for part in block)
+        loss = torch.zeros(())
+        for batch, target in zip(images, labels, strict=True):
+            loss = F.cross_entropy(self.model(batch), target)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        if not math.isfinite(last := loss.item()):
+            raise DivergedError(
+                f"training diverged: the loss became {last} in epoch {self.current_epoch + 1}",
+                hint=f"a lower --lr than {self.config.lr:g} may help",
+                value=self.config.lr,
+            )
+        self.reporter.advance(len(images), self.current_epoch + 1, last)
+
+    def on_train_epoch_end(self) -> None:
+        """Score both splits, log, and let the schedule look at the result."""
+        latest = self.record(self.current_epoch + 1)
+        monitored = latest.train_loss if latest.val_loss is None else latest.val_loss
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            schedule.step(monitored)
+        self.reporter.epoch_done(latest.epoch, latest.val_loss, latest.val_accuracy)
+
+    def record(self, epoch: int) -> EpochRecord:
+        """Score the present weights on both splits, remember that and pass it to the loggers."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        train = data.blocks.dataset
+        with self.trainer.precision_plugin.forward_context():
+            train_loss, train_accuracy = mean_scores(predict(self.model, train.images), train.labels)
+            val_loss = val_accuracy = None
+            if data.val is not None:
+                val_loss, val_accuracy = mean_scores(predict(self.model, data.val.images), data.val.labels)
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
+        self.history.append(latest)
+        for logger in self.trainer.loggers:
+            metrics = {name: value for name, value in asdict(latest).items() if value is not None and name != "epoch"}
+            logger.log_metrics(metrics, step=epoch)
+        return latest
+
+
+def fit(
+    model: nn.Module, dataset: MNISTDataset, config: TrainingConfig, *, runtime: Runtime | None = None,
+    reporter: Reporter | None = None, title: str = "training", log_folder: Path | None = None,
+) -> list[EpochRecord]:  # fmt: skip
+    """Train the parameters of ``model`` that are not frozen, in place.
+
+    Args:
+        model: images (n × 784) → logits (n × 10), on the CPU; it is there again afterwards, in float32.
+        dataset: the images of the digits to learn; it is split into training and validation here.
+        log_folder: where the TensorBoard event files go, where ``runtime`` asks for them.
+
+    Returns:
+        The history: the start as epoch 0, then one record an epoch.
+
+    Raises:
+        DivergedError: when the loss is not finite any more.
+        UsageError: where the accelerator is not to be had.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    runtime, reporter = runtime or Runtime(), reporter or Silent()
+    data = MNISTDataModule(dataset, config)
+    classifier = Classifier(model, config, reporter)
+    trainer = _trainer(config, runtime, log_folder)
+    reporter.begin(title, config.epochs, data.blocks.steps)
+    handler, deterministic = signal.getsignal(signal.SIGINT), torch.are_deterministic_algorithms_enabled()
+    try:
+        with seeded(config.seed, "dropout"):
+            trainer.fit(classifier, datamodule=data)
+    except SystemExit as stop:
+        # Lightning turns Ctrl-C into an exit with code 1; the caller is to hear what it was.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+        torch.use_deterministic_algorithms(deterministic)
+        reporter.end()
+        model.to("cpu", torch.float32)
+    return classifier.history
+
+
+def history_csv(history: list[EpochRecord]) -> str:
+    """The history as CSV, a row an epoch; what was not measured is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(EpochRecord))
+    writer.writerows(astuple(row) for row in history)
+    return text.getvalue()
+
+
+def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) -> pl.Trainer:
+    _quiet_lightning()
+    loggers = []
+    if runtime.logger == "tensorboard" and log_folder is not None:
+        try:
+            loggers.append(pl.loggers.TensorBoardLogger(log_folder.parent, name="", version=log_folder.name))
+        except ModuleNotFoundError as error:
+            raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
+    # cuBLAS needs this for results that repeat; it has to stand before the first call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    try:
+        return pl.Trainer(
+            max_epochs=config.epochs,
+            accelerator=runtime.accelerator,
+            devices=1,
+            precision=config.precision,  # type: ignore[arg-type]
+            deterministic=True,
+            logger=loggers or False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+        )
+    except MisconfigurationException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"no accelerator '{runtime.accelerator}' here: {reason}", value=runtime.accelerator) from error
+
+
+def _quiet_lightning() -> None:
+    """Lightning's notices about devices and its advice on data loaders would drown what a user has to read."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+    warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
