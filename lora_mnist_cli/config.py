@@ -86,7 +86,7 @@ class TrainingConfig:
         problems = _Problems()
         self._check(problems)
         if problems:
-            raise ConfigError(problems, value=self)
+            raise ConfigError(list(dict.fromkeys(problems)), value=self)
 
     def _check(self, problems: _Problems) -> None:
         problems.whole("seed", self.seed, 0, MAX_SEED)

@@ -141,9 +141,11 @@ class Registry:
         if errors:
             raise errors[0]
         of = f" of {dataset}" if dataset else ""
-        first = MAKERS[kinds[0]] if any(a.kind == "base" for a in artifacts) else MAKERS["base"]
-        then = "" if first == MAKERS[kinds[0]] else f", then {MAKERS[kinds[0]]}"
-        raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {first}{then}")
+        first = MAKERS["base"] + (f" --dataset {dataset}" if dataset else "")
+        steps = [MAKERS[kinds[0]]] if kinds[0] != "base" else []
+        if not any(a.kind == "base" and dataset in (None, a.dataset) for a in artifacts):
+            steps.insert(0, first)
+        raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {', then '.join(steps)}")
 
     def parent(self, artifact: Artifact, role: str = "base") -> Artifact:
         """The parent of that role: by name, or wherever its content is now if that folder was renamed.

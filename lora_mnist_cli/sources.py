@@ -211,6 +211,9 @@ def _present(folder: Path, source: Source) -> dict[str, Path]:
 def _fetch(source: Source, data_dir: Path) -> str:
     """Let torchvision fetch both splits; returns why it could not, or an empty string."""
     assert source.fetch is not None
+    made = [
+        path for path in (data_dir / source.folder / "raw", data_dir / source.folder, data_dir) if not path.exists()
+    ]
     import torchvision.datasets  # type: ignore[import-untyped]
 
     class_name, arguments = source.fetch
@@ -220,6 +223,9 @@ def _fetch(source: Source, data_dir: Path) -> str:
             for train in (True, False):
                 make(str(data_dir), download=True, **arguments(train))
     except Exception as error:  # noqa: BLE001 - torchvision raises whatever its transport, archive reader or parser raised
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         return f"the download failed: {error}".splitlines()[0].rstrip(" :.")
     return ""
 

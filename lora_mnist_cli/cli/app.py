@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: what follows the program's name; the process's own by default.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that can't show ± still shows the figures

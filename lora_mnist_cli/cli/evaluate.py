@@ -41,7 +41,7 @@ def command(
     gates = parse_gates(min_accuracy) if min_accuracy is not None else []
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     evaluations = evaluate(name, alphas=alphas, digit_sets=digit_sets, workspace=where)
-    from lora_mnist_cli.cli.tables import alpha_table, score_table, table
+    from lora_mnist_cli.cli.tables import alpha_table, score_table, table, titled
 
     artifact = evaluations[0].artifact
     rows = [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations]
@@ -60,14 +60,14 @@ def command(
     if gates:
         document["gates"] = checked
         verdicts = table(
-            "gates", ("digits", "alpha", "images", "accuracy", "minimum", "verdict"), text_columns=("digits", "verdict")
+            ("digits", "alpha", "images", "accuracy", "minimum", "verdict"), text_columns=("digits", "verdict")
         )
         for row in checked:
             at = "–" if row["alpha"] is None else f"{row['alpha']:g}"
             accuracy = "–" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
             verdict = "met" if row["passed"] else "NOT MET"
             verdicts.add_row(row["digits"], at, f"{row['count']:,}", accuracy, f"{row['minimum']:g}", verdict)
-        tables.append(verdicts)
+        tables.append(titled("gates", verdicts))
     print_result("evaluate", document, tables, as_json=json_output)
     short = [row for row in checked if not row["passed"]]
     if short:

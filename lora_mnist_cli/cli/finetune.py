@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
@@ -24,7 +20,7 @@ def adapter_config(
 
 
 def command(
-    rank: Annotated[int | None, typer.Option("--rank", help="Rank of the adapter's product; 8 by default.")] = None,
+    rank: o.Rank = None,
     digits: o.AdapterDigits = None,
     base: o.Base = None,
     dataset: o.DatasetOfBase = None,

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,108 +51,117 @@ def _help(cls: type[config.TrainingConfig], name: str) -> str:
     return f"{text} (reference: {values})"
 
 
+def whole(text: str) -> int:
+    """A whole number, or a line that shows what was given in its place."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a whole number") from None
+
+
+def real(text: str) -> float:
+    """A number, or a line that shows what was given in its place."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a number") from None
+
+
+def integer_option(flag: str, about: str, panel: str | None = None) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(flag, help=about, parser=whole, metavar="INT", rich_help_panel=panel)
+
+
+def number_option(flag: str, about: str, panel: str | None = None) -> Any:
+    """An option that takes a number."""
+    return typer.Option(flag, help=about, parser=real, metavar="FLOAT", rich_help_panel=panel)
+
+
+def word_option(flag: str, about: str, panel: str | None = None, known: Iterable[str] = ()) -> Any:
+    """An option that takes a word; the known ones are completed."""
+    return typer.Option(flag, help=about, metavar="TEXT", autocompletion=choices(known), rich_help_panel=panel)
+
+
+def switch(flag: str, about: str, panel: str | None = None) -> Any:
+    """An option that takes nothing."""
+    return typer.Option(flag, help=about, rich_help_panel=panel)
+
+
 _PLACES = "Where things are"
 _OUTPUT = "Output"
 _TRAINING = "Training"
+_RUNS_HELP = "Folder of the artifacts."
+_DATA_HELP = "Folder of the data sets; MNIST needs none."
+_NAME_HELP = "Name of the artifact; by default it says what is inside."
+_ARTIFACT_HELP = "Name of an artifact; the newest that fits by default."
+_BASE_DATASET_HELP = "Data set of the base; a base of another one is refused."
+
+
+def _folder(flag: str, variable: str, about: str) -> Any:
+    return typer.Option(flag, envvar=variable, help=about, metavar="FOLDER", rich_help_panel=_PLACES)
+
+
+def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _TRAINING, **more: Any) -> Any:
+    """An option that sets a config's field; not given, it is None and the recipe's value stands."""
+    cls = config.AdapterConfig if name in config.AdapterConfig.__dataclass_fields__ else config.BaseConfig
+    reference = config.RECIPES["reference"]
+    ours = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
+    about = (
+        cls.__dataclass_fields__[name].metadata.get("help")
+        or (config.TrainingConfig.__dataclass_fields__[name].metadata["help"])
+    )
+    if None not in ours:
+        values = f"{ours[0]} for a base, {ours[1]} for an adapter" if len(set(ours)) > 1 else str(ours[0])
+        about = f"{about} (reference: {values})"
+    return make(flag, about, panel, **more)
+
 
 Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
 ]
-RunsDir = Annotated[
-    Path, typer.Option("--runs-dir", envvar="LORA_MNIST_RUNS", help="Folder of the artifacts.", rich_help_panel=_PLACES)
-]
-DataDir = Annotated[
-    Path,
-    typer.Option(
-        "--data-dir",
-        envvar="LORA_MNIST_DATA",
-        help="Folder of the data sets; MNIST needs none.",
-        rich_help_panel=_PLACES,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notices on stderr.", rich_help_panel=_OUTPUT)]
-Verbose = Annotated[
-    bool, typer.Option("--verbose", help="More on stderr; tracebacks of errors.", rich_help_panel=_OUTPUT)
-]
-Name = Annotated[
-    str | None,
-    typer.Option("--name", help="Name of the artifact; by default it says what is inside.", rich_help_panel=_PLACES),
-]
-Force = Annotated[
-    bool, typer.Option("--force", help="Do the work again, and replace what has the name.", rich_help_panel=_PLACES)
-]
-Artifact = Annotated[
-    str | None,
-    typer.Argument(help="Name of an artifact; the newest that fits by default.", autocompletion=complete_artifact),
-]
+RunsDir = Annotated[Path, _folder("--runs-dir", "LORA_MNIST_RUNS", _RUNS_HELP)]
+DataDir = Annotated[Path, _folder("--data-dir", "LORA_MNIST_DATA", _DATA_HELP)]
+Json = Annotated[bool, switch("--json", "Print one JSON document.", _OUTPUT)]
+Quiet = Annotated[bool, switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)]
+Verbose = Annotated[bool, switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)]
+Name = Annotated[str | None, word_option("--name", _NAME_HELP, _PLACES)]
+Force = Annotated[bool, switch("--force", "Do the work again, and replace what has the name.", _PLACES)]
+Artifact = Annotated[str | None, typer.Argument(help=_ARTIFACT_HELP, autocompletion=complete_artifact)]
 ArtifactName = Annotated[str, typer.Argument(help="Name of an artifact.", autocompletion=complete_artifact)]
 Base = Annotated[
     str | None,
-    typer.Option("--base", help="Base to adapt; the newest by default.", autocompletion=complete_artifact),
+    typer.Option(
+        "--base", help="Base to adapt; the newest by default.", metavar="TEXT", autocompletion=complete_artifact
+    ),
 ]
+DatasetOfBase = Annotated[str | None, word_option("--dataset", _BASE_DATASET_HELP, None, config.DATASETS)]
 
 Recipe = Annotated[
     str,
-    typer.Option(
-        "--recipe", help=f"Named set of hyperparameters: {', '.join(config.RECIPES)}.", rich_help_panel=_TRAINING,
-        autocompletion=choices(config.RECIPES),
-    ),
-]  # fmt: skip
-# A value of None is the recipe's.
-Seed = Annotated[
-    int | None, typer.Option("--seed", help=_help(config.TrainingConfig, "seed"), rich_help_panel=_TRAINING)
+    word_option("--recipe", f"Named set of hyperparameters: {', '.join(config.RECIPES)}.", _TRAINING, config.RECIPES),
 ]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", help=_help(config.TrainingConfig, "epochs"), rich_help_panel=_TRAINING)
-]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", help=_help(config.TrainingConfig, "batch_size"), rich_help_panel=_TRAINING)
-]
-Lr = Annotated[float | None, typer.Option("--lr", help=_help(config.TrainingConfig, "lr"), rich_help_panel=_TRAINING)]
-Optimizer = Annotated[
-    str | None, typer.Option("--optimizer", help=_help(config.TrainingConfig, "optimizer"), rich_help_panel=_TRAINING,
-                             autocompletion=choices(config.OPTIMIZERS))
-]  # fmt: skip
-WeightDecay = Annotated[
-    float | None,
-    typer.Option("--weight-decay", help=_help(config.TrainingConfig, "weight_decay"), rich_help_panel=_TRAINING),
-]
-ValSplit = Annotated[
-    float | None, typer.Option("--val-split", help=_help(config.TrainingConfig, "val_split"), rich_help_panel=_TRAINING)
-]
-Precision = Annotated[
-    str | None, typer.Option("--precision", help=_help(config.TrainingConfig, "precision"), rich_help_panel=_TRAINING,
-                             autocompletion=choices(config.PRECISIONS))
-]  # fmt: skip
 Accelerator = Annotated[
-    str, typer.Option("--accelerator", help=f"One of {', '.join(config.ACCELERATORS)}.", rich_help_panel=_TRAINING,
-                      autocompletion=choices(config.ACCELERATORS))
-]  # fmt: skip
+    str, word_option("--accelerator", f"One of {', '.join(config.ACCELERATORS)}.", _TRAINING, config.ACCELERATORS)
+]
 Logger = Annotated[
-    str, typer.Option("--logger", help="csv (always written), or tensorboard as well.", rich_help_panel=_TRAINING,
-                      autocompletion=choices(config.LOGGERS))
-]  # fmt: skip
-DatasetOfBase = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset",
-        help="Data set of the base; a base of another one is refused.",
-        autocompletion=choices(config.DATASETS),
-    ),
+    str, word_option("--logger", "csv (always written), or tensorboard as well.", _TRAINING, config.LOGGERS)
 ]
+Seed = Annotated[int | None, _field(integer_option, "--seed", "seed")]
+Epochs = Annotated[int | None, _field(integer_option, "--epochs", "epochs")]
+BatchSize = Annotated[int | None, _field(integer_option, "--batch-size", "batch_size")]
+Lr = Annotated[float | None, _field(number_option, "--lr", "lr")]
+Optimizer = Annotated[str | None, _field(word_option, "--optimizer", "optimizer", known=config.OPTIMIZERS)]
+WeightDecay = Annotated[float | None, _field(number_option, "--weight-decay", "weight_decay")]
+ValSplit = Annotated[float | None, _field(number_option, "--val-split", "val_split")]
+Precision = Annotated[str | None, _field(word_option, "--precision", "precision", known=config.PRECISIONS)]
 
-Alpha = Annotated[float | None, typer.Option("--alpha", help=_help(config.AdapterConfig, "alpha"))]
-AdapterDigits = Annotated[str | None, typer.Option("--digits", help=_help(config.AdapterConfig, "digits"))]
-Scaling = Annotated[
-    str | None,
-    typer.Option("--scaling", help=_help(config.AdapterConfig, "scaling"), autocompletion=choices(config.SCALINGS)),
-]
-Init = Annotated[
-    str | None, typer.Option("--init", help=_help(config.AdapterConfig, "init"), autocompletion=choices(config.INITS))
-]
-Dropout = Annotated[float | None, typer.Option("--dropout", help=_help(config.AdapterConfig, "dropout"))]
-TargetLayers = Annotated[str | None, typer.Option("--target-layers", help=_help(config.AdapterConfig, "target_layers"))]
+Rank = Annotated[int | None, _field(integer_option, "--rank", "rank", None)]
+AdapterDigits = Annotated[str | None, _field(word_option, "--digits", "digits", None)]
+Alpha = Annotated[float | None, _field(number_option, "--alpha", "alpha", None)]
+Scaling = Annotated[str | None, _field(word_option, "--scaling", "scaling", None, known=config.SCALINGS)]
+Init = Annotated[str | None, _field(word_option, "--init", "init", None, known=config.INITS)]
+Dropout = Annotated[float | None, _field(number_option, "--dropout", "dropout", None)]
+TargetLayers = Annotated[str | None, _field(word_option, "--target-layers", "target_layers", None)]
 
 
 def parse_integers(text: str, what: str) -> list[int]:

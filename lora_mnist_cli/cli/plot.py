@@ -26,10 +26,10 @@ def command(
         str | None, typer.Option("--digits", help="Test images of these digits (predictions, confusion).")
     ] = None,
     alpha: Annotated[
-        float | None, typer.Option("--alpha", help="Put in the trained alpha's place (predictions, confusion).")
+        float | None, o.number_option("--alpha", "Put in the trained alpha's place (predictions, confusion).")
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", help="Images in the grid (predictions); 50 by default.")
+        int | None, o.integer_option("--count", "Images in the grid (predictions); 50 by default.")
     ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,

@@ -27,14 +27,14 @@ def command(
     artifact = reproduce(seed=seed or 0, epochs=epochs, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")
-    from lora_mnist_cli.cli.tables import table
+    from lora_mnist_cli.cli.tables import table, titled
 
+    title = f"The study, and its repetition here (seed {artifact.config['seed']})"
     made = table(
-        f"The study, and its repetition here (seed {artifact.config['seed']})",
         ("what", "measure", "study", "here", "difference"),
         text_columns=("what", "measure"),
     )
     for row in artifact.details["rows"]:
         made.add_row(*format_row(row))
     document = {"artifact": artifact.name, "report": str(report), **artifact.details}
-    print_result("reproduce", document, [made], as_json=json_output)
+    print_result("reproduce", document, [titled(title, made)], as_json=json_output)

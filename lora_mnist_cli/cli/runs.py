@@ -53,13 +53,13 @@ def show_command(
     children = [child.name for child in where.registry.descendants(artifact)]
     tables: list[Any] = []
     if not json_output:
-        from lora_mnist_cli.cli.tables import score_table, table
+        from lora_mnist_cli.cli.tables import score_table, table, titled
 
-        facts = table(f"{name}: {artifact.kind}", ("what", "value"), text_columns=("what", "value"))
+        facts = table(("what", "value"), text_columns=("what", "value"))
         facts.columns[1].no_wrap = False
         for key, value in _facts(artifact, children):
             facts.add_row(key, value)
-        tables.append(facts)
+        tables.append(titled(f"{name}: {artifact.kind}", facts))
         if artifact.scores:
             tables.append(score_table("scores on the test images", artifact.scores))
     document = {"artifact": name, "manifest": manifest, "needed_by": children}

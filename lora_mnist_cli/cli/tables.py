@@ -7,7 +7,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from lora_mnist_cli.artifact import Artifact
 
@@ -24,38 +26,43 @@ def number(loss: float | None) -> str:
     return f"{loss:.4f}" if loss < 10 else f"{loss:.2f}"
 
 
-def table(title: str, columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
+def table(columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
     """An empty table; columns are right-aligned, but for those of text."""
-    made = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, header_style="bold")
     for column in columns:
         made.add_column(column, justify="left" if column in text_columns else "right", no_wrap=True)
     return made
 
 
-def score_table(title: str, scores: dict[str, Any]) -> Table:
+def titled(title: str, made: Table) -> Group:
+    """A table under a line of its own, which may be wider than it: Rich would wrap a table's title at its width."""
+    return Group(Text(title, style="bold"), made)
+
+
+def score_table(title: str, scores: dict[str, Any]) -> Group:
     """A row a digit set, then a row a digit: count, accuracy, loss."""
-    made = table(title, ("digits", "images", "accuracy %", "loss"), text_columns=("digits",))
+    made = table(("digits", "images", "accuracy %", "loss"), text_columns=("digits",))
     for row in scores["subsets"]:
         made.add_row(row["digits"], f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
     made.add_section()
     for row in scores["per_digit"]:
         made.add_row(str(row["digit"]), f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
-    return made
+    return titled(title, made)
 
 
-def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, Any]]]) -> Table:
+def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, Any]]]) -> Group:
     """A row an alpha, with accuracy and loss for each digit set."""
     subsets = [row["digits"] for row in evaluations[0][1]["subsets"]]
-    made = table(title, ("alpha", *(f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss"))))
+    made = table(("alpha", *(f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss"))))
     for alpha, scores in evaluations:
         figures = [text for row in scores["subsets"] for text in (percent(row["accuracy"]), number(row["loss"]))]
         made.add_row(f"{alpha:g}", *figures)
-    return made
+    return titled(title, made)
 
 
 def sweep_table(
     title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
-) -> Table:
+) -> Group:
     """A row an adapter, by rank; with several seeds, mean and standard deviation close each rank.
 
     Args:
@@ -67,7 +74,7 @@ def sweep_table(
     columns = ["rank", "parameters", *(["seed"] if seeds > 1 else [])]
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
-    made = table(title, columns)
+    made = table(columns)
     for rank in dict.fromkeys(row["rank"] for row in results):
         rows = [row for row in results if row["rank"] == rank]
         figures = [{s["digits"]: s for s in row["subsets"]} for row in rows]
@@ -88,7 +95,7 @@ def sweep_table(
                 cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
                 cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 3))
             made.add_row(str(rank), "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
-    return made
+    return titled(title, made)
 
 
 def _spread(values: Sequence[float | None], factor: float, places: int) -> str:
@@ -100,10 +107,9 @@ def _spread(values: Sequence[float | None], factor: float, places: int) -> str:
 
 
 def runs_table(artifacts: Sequence[Artifact]) -> Table:
-    """A row an artifact, oldest first."""
-    columns = ("name", "kind", "data set", "digits", "rank", "seed", "made from", "new acc. %", "created (UTC)")
-    made = table("", columns, text_columns=("name", "kind", "data set", "digits", "made from", "created (UTC)"))
-    made.title = None
+    """A row an artifact, oldest first; the accuracy is on the digits that it learned."""
+    columns = ("name", "kind", "data set", "digits", "rank", "seed", "made from", "accuracy %", "created (UTC)")
+    made = table(columns, text_columns=("name", "kind", "data set", "digits", "made from", "created (UTC)"))
     for artifact in artifacts:
         config = artifact.config
         digits = str(config.get("digits", ""))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli import study
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import reporting_sets
 from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
@@ -45,6 +45,8 @@ def finetune(
         MachineError: where the artifact can't be written.
     """
     workspace = workspace or Workspace()
+    if name:
+        check_name(name)
     parent = find_base(workspace, base, dataset)
     config = resolve(config or AdapterConfig(), parent)
     _note_high_rank(workspace, parent, config.target_layers or (), [config.rank])
@@ -80,6 +82,8 @@ def sweep(
             raise UsageError(f"{what} are given once each, and at least one: {list(values)}", value=values)
     if len(ranks) * len(seeds) > MAX_ADAPTERS:
         raise UsageError(f"{len(ranks)} ranks and {len(seeds)} seeds are more than {MAX_ADAPTERS:,} adapters")
+    if name:
+        check_name(name)
     template = config or AdapterConfig()
     grid = [dataclasses.replace(template, rank=rank, seed=seed) for rank in ranks for seed in seeds]
     parent = find_base(workspace, base, dataset)

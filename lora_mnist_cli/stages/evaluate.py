@@ -77,11 +77,11 @@ def evaluate(
     trained = None if artifact.kind == "base" else float(artifact.config["alpha"])
     evaluations = []
     wanted: Sequence[float | None] = alphas or [trained]
-    for alpha in wanted:
-        if alpha is not None:
-            set_alpha(loaded.model, alpha)
+    for value in wanted:
+        if value is not None:
+            set_alpha(loaded.model, value)
         logits = predict(loaded.model, test.images)
-        evaluations.append(Evaluation(artifact, loaded.base, alpha, scores(logits, test.labels, subsets)))
+        evaluations.append(Evaluation(artifact, loaded.base, value, scores(logits, test.labels, subsets)))
     return evaluations
 
 

@@ -1,0 +1,144 @@
+"""How long the base stage takes: the study's pipeline beside ours, in one process, in turn.
+
+Run it from the root of the checkout: ``python benchmarks/base_stage.py --rounds 3``.
+
+Both do the same work: unpack the files, train 784 → 64 → 64 → 10 on the digits 0-4, score it on their test images.
+They take turns, so that a machine which slows down or warms up meets both, and the ratio is taken within each round.
+Imports are done and both pipelines have run once before a timer starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import study_pipeline
+import torch
+from torch.utils.data import Subset
+
+from lora_mnist_cli.config import BaseConfig
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.sources import load_split
+from lora_mnist_cli.stages import Workspace, train_base
+
+DATA = Path("data")
+DIGITS = DigitSet(range(5))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One timed base stage."""
+
+    seconds: float
+    accuracy: float
+
+
+def study(epochs: int, seed: int, folder: Path) -> float:
+    """The study's base stage; returns the test accuracy on 0-4."""
+    model = study_pipeline.train(
+        study_pipeline.DigitImages("train", DIGITS.members, DATA), folder, epochs=epochs, seed=seed
+    )
+    accuracy, _ = study_pipeline.evaluate(model, study_pipeline.DigitImages("test", DIGITS.members, DATA), folder)
+    return accuracy
+
+
+def ours(epochs: int, seed: int, folder: Path) -> float:
+    """Our base stage, which also scores the other digits and publishes an artifact; returns the same accuracy."""
+    config = BaseConfig(epochs=epochs, seed=seed, digits=DIGITS)
+    artifact = train_base(config, workspace=Workspace(runs_dir=folder, data_dir=DATA))
+    (row,) = [row for row in artifact.scores["subsets"] if row["digits"] == str(DIGITS)]
+    return float(row["accuracy"])
+
+
+def measure(stage: Callable[[int, int, Path], float], epochs: int, seed: int) -> Run:
+    """Time a stage from the files on."""
+    # Splits that an earlier run unpacked are kept in memory; each run is to unpack its own.
+    load_split.cache_clear()
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        accuracy = stage(epochs, seed, Path(folder))
+        run = Run(time.perf_counter() - start, accuracy)
+    print(f"{stage.__name__}: {run.seconds:.2f} s, {run.accuracy:.2%}", file=sys.stderr)
+    return run
+
+
+def warm_up() -> None:
+    """Run both pipelines once on little, so that neither pays for lazy imports and first calls in its timer."""
+    with TemporaryDirectory() as folder:
+        few = Subset(study_pipeline.DigitImages("train", DIGITS.members, DATA), range(640))
+        study_pipeline.evaluate(study_pipeline.train(few, Path(folder), epochs=1), few, Path(folder))
+        train_base(BaseConfig(epochs=1, val_split=0.98), workspace=Workspace(runs_dir=Path(folder), data_dir=DATA))
+
+
+def report(runs: dict[str, list[Run]], epochs: int) -> str:
+    """The Markdown table, and what it was measured with."""
+    lines = [
+        f"| base stage, {epochs} epochs | n | median | min–max | test accuracy on {DIGITS} |",
+        "|---|---|---|---|---|",
+    ]
+    for what, of in runs.items():
+        seconds, accuracies = [run.seconds for run in of], [run.accuracy for run in of]
+        reached = f"{median(accuracies):.2%} ({min(accuracies):.2%}–{max(accuracies):.2%})"
+        lines.append(
+            f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | {reached} |"
+        )
+    slow, fast = runs.values()
+    ratios = [a.seconds / b.seconds for a, b in zip(slow, fast, strict=True)]
+    lines.append(f"| ratio, per round | {len(ratios)} | {median(ratios):.1f} | {min(ratios):.1f}–{max(ratios):.1f} | |")
+    return "\n".join([*lines, "", hardware()]) + "\n"
+
+
+def hardware() -> str:
+    """What the figures depend on, in one paragraph."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return (
+        f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}; "
+        f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {version('pytorch-lightning')}."
+    )
+
+
+def cpu_model() -> str:
+    """The processor's name; elsewhere than on Linux, whatever Python knows of it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main() -> None:
+    """Measure, print the table, write it where it is asked for."""
+    parser = argparse.ArgumentParser(description="Time the study's base stage and ours.")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to as well")
+    options = parser.parse_args()
+    if options.epochs < 1 or options.rounds < 1:
+        parser.error("--epochs and --rounds are at least 1")
+    # Lightning's advice on loaders and devices is about the pipeline that is measured as it is.
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
+
+    warm_up()
+    runs: dict[str, list[Run]] = {"the study's pipeline": [], "`train_base`": []}
+    for seed in range(options.rounds):
+        for of, stage in zip(runs.values(), (study, ours), strict=True):
+            of.append(measure(stage, options.epochs, seed))
+    text = report(runs, options.epochs)
+    print(text, end="")
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Accuracy by alpha: from the base, through the adapter as it was trained, to beyond."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_mnist_cli.digits import ALL_DIGITS
+from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.scores import accuracy_of
+
+
+@style.house_style()
+def draw(
+    rows: Sequence[Mapping[str, Any]], *, base_digits: str, new_digits: str, trained_alpha: float, title: str
+) -> Figure:  # fmt: skip
+    """A line for the base's digits, one for the adapter's and one for all ten; digit sets that coincide share one.
+
+    Args:
+        rows: ``alpha`` and the ``subsets`` scored with it, in any order; an accuracy that is None is left out.
+        base_digits: digit set of the base, in canonical form.
+        new_digits: digit set that the adapter learned, in canonical form.
+        trained_alpha: the value that the adapter was trained with.
+    """
+    figure = style.new_figure(title, height=4.6)
+    axes = figure.add_subplot()
+    names = {base_digits: "base's", str(ALL_DIGITS): "all"} | {new_digits: "learned"}
+    ends: list[tuple[float, float, str, str]] = []
+    for digits, name in names.items():
+        role = style.role_of(digits, new_digits=new_digits)
+        accuracies = [(row["alpha"], accuracy_of(row["subsets"], digits)) for row in rows]
+        points = sorted((alpha, 100 * accuracy) for alpha, accuracy in accuracies if accuracy is not None)
+        if points:
+            axes.plot(
+                *zip(*points, strict=True),
+                color=role.colour,
+                linestyle=role.dashes,
+                marker=role.marker,
+                label=f"{digits} ({name})",
+                clip_on=False,
+                zorder=3,
+            )
+            ends.append((*points[-1], f"{digits} ({name})", role.colour))
+    if not ends:
+        style.say_nothing_to_draw(axes, "no accuracy on these digits")
+    _label_ends(axes, ends)
+    axes.set(ylim=(0, 100), yticks=range(0, 101, 20), xlabel="Alpha", ylabel="Test accuracy (%)")
+    alphas = [row["alpha"] for row in rows]
+    if alphas and min(alphas) < max(alphas):
+        axes.set_xlim(min(alphas), max(alphas))
+    _mark(axes, alphas, trained_alpha)
+    style.tidy(axes)
+    return figure
+
+
+def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
+    """Upright lines at the base and at the trained alpha, where they are within the range, each named above it."""
+    marks = sorted({0.0: "base", trained_alpha: "as trained"}.items())
+    marks = [(alpha, name) for alpha, name in marks if alphas and min(alphas) <= alpha <= max(alphas)]
+    crowded = len(marks) == 2 and marks[1][0] - marks[0][0] < 0.15 * (max(alphas) - min(alphas))
+    for (alpha, name), crowded_side in zip(marks, ("right", "left"), strict=False):
+        axes.axvline(alpha, color=style.MUTED, linestyle=":", linewidth=1.4, zorder=1)
+        axes.annotate(
+            name,
+            (alpha, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha=crowded_side if crowded else "center",
+            color=style.MUTED,
+            fontsize=style.SMALL,
+        )
+
+
+def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
+    """Name each line at its right end, the names kept apart; ``ends`` are alpha, percent, name and colour."""
+    ends = sorted(ends, key=lambda end: end[1])
+    gap, heights = 6.5, [end[1] for end in ends]
+    for index in range(1, len(ends)):
+        heights[index] = max(heights[index], heights[index - 1] + gap)
+    for index in reversed(range(len(ends))):
+        heights[index] = min(heights[index], 100 - gap * (len(ends) - 1 - index))
+    right = max((end[0] for end in ends), default=0.0)
+    for (_, _, name, colour), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            name,
+            (right, height),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontweight="bold",
+            fontsize=style.SMALL,
+            annotation_clip=False,
+        )

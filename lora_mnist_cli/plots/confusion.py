@@ -1,0 +1,71 @@
+"""Which digits a model takes for which."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from lora_mnist_cli.plots import style
+
+
+@style.house_style()
+def draw(counts: npt.NDArray[np.integer[Any]], *, title: str) -> Figure:
+    """A square of counts, coloured by the share of the row; a cell with no image is left blank.
+
+    Args:
+        counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    if counts.shape != (10, 10):
+        raise ValueError(f"a confusion matrix is 10 x 10, not {counts.shape}")
+    of_row = counts.sum(axis=1, keepdims=True)
+    percents = 100 * counts / np.maximum(of_row, 1)
+    total, right = int(counts.sum()), int(np.trace(counts))
+
+    figure = style.new_figure(title, height=6.9)
+    axes = figure.add_subplot()
+    colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="white")
+    image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=colours, vmin=0, vmax=100)
+    for true, predicted in np.argwhere(counts > 0):
+        rgba = image.cmap(image.norm(percents[true, predicted]))
+        axes.text(
+            predicted,
+            true,
+            f"{counts[true, predicted]}",
+            ha="center",
+            va="center",
+            color="white" if _luminance(rgba) < 0.18 else style.INK,
+            fontsize=style.SMALL,
+            fontweight="bold" if true == predicted else "normal",
+        )
+    for true in np.flatnonzero(of_row[:, 0] == 0):
+        axes.text(4.5, true, "no images", ha="center", va="center", color=style.MUTED, fontsize=style.SMALL)
+
+    subtitle = f"{right:,} of {total:,} test images right: accuracy {right / total:.2%}" if total else "no test images"
+    axes.set_title(subtitle, color=style.MUTED)
+    axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
+    axes.grid(visible=False)
+    # Lines between the cells, which a blank cell needs to be seen as one.
+    axes.set_xticks(np.arange(9) + 0.5, minor=True)
+    axes.set_yticks(np.arange(9) + 0.5, minor=True)
+    axes.grid(visible=True, which="minor", color=style.FAINT, linewidth=0.8)
+    axes.spines[:].set_visible(True)
+    style.tidy(axes)
+    axes.tick_params(which="both", length=0)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
+    bar.set_label("Share of the true digit's images (%)")
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    style.tidy(bar.ax)
+    return figure
+
+
+def _luminance(rgba: tuple[float, float, float, float]) -> float:
+    """Relative luminance of an sRGB colour, 0 black to 1 white, as the web's contrast rules define it."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,98 @@
+"""Test images with what a model took them for."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+
+from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.plots import style
+
+COLUMNS = 10
+# Inches. A grid of images has a known geometry, so it is laid out directly; a layout engine takes seconds over it.
+_MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.4, 1.3
+
+
+@style.house_style()
+def draw(
+    images: npt.NDArray[np.uint8],
+    labels: npt.NDArray[np.integer[Any]],
+    predicted: npt.NDArray[np.integer[Any]],
+    *,
+    title: str,
+    subtitle: str = "",
+) -> Figure:
+    """A grid of at most ten columns: each image over its label, mistakes framed and written ``true→predicted``.
+
+    Args:
+        images: grey values 0 to 255, ``(n, height, width)``.
+        labels: the true digits, ``(n,)``.
+        predicted: the model's digits, ``(n,)``.
+
+    Raises:
+        UsageError: where there are no images.
+        ValueError: where the three don't have one length.
+    """
+    if len(images) == 0:
+        raise UsageError("there are no images to draw")
+    if not len(images) == len(labels) == len(predicted):
+        raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(predicted)} predictions")
+    title = style.wrap(title)
+    subtitle = style.wrap(subtitle)
+    columns = min(len(images), COLUMNS)
+    step = min((style.WIDTH - 2 * _MARGIN) / columns, _LARGEST_CELL)
+    top = 0.22 + 0.24 * len(title.splitlines()) + 0.2 * len(subtitle.splitlines())
+    height = top + math.ceil(len(images) / columns) * (step + _CAPTION) + _LEGEND
+
+    figure = Figure(figsize=(style.WIDTH, height))
+    figure.suptitle(title, x=_MARGIN / style.WIDTH, y=1 - 0.13 / height, ha="left", va="top")
+    if subtitle:
+        figure.text(_MARGIN / style.WIDTH, 1 - (top - 0.08) / height, subtitle, va="bottom", color=style.MUTED)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+
+    # One axes, in inches from the upper left corner of the picture: fifty of them would be slow.
+    size = step - 0.1
+    for index, (image, label, guess) in enumerate(zip(images, labels, predicted, strict=True)):
+        x = _MARGIN + (index % columns) * step
+        y = top + (index // columns) * (step + _CAPTION)
+        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(x, x + size, y + size, y), interpolation="nearest")
+        wrong = label != guess
+        colour, width = (style.MISTAKE, 3.0) if wrong else (style.FAINT, 0.8)
+        axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=width))
+        axes.text(
+            x + size / 2,
+            y + size + 0.04,
+            f"{label}→{guess}" if wrong else f"{label}",
+            ha="center",
+            va="top",
+            color=style.MISTAKE if wrong else style.MUTED,
+            fontweight="bold" if wrong else "normal",
+        )
+    axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
+
+    mistakes = int(np.count_nonzero(labels != predicted))
+    figure.legend(
+        handles=[
+            Patch(fill=False, edgecolor="#aaaaaa", linewidth=0.8, label=f"7: right ({len(images) - mistakes} shown)"),
+            Patch(
+                fill=False,
+                edgecolor=style.MISTAKE,
+                linewidth=2.5,
+                label=f"7→2: wrong, a 7 taken for a 2 ({mistakes} shown)",
+            ),
+        ],
+        loc="lower left",
+        bbox_to_anchor=(_MARGIN / style.WIDTH, 0.06 / height),
+        borderaxespad=0,
+        borderpad=0.2,
+        ncols=2,
+        handleheight=1.0,
+        handlelength=1.0,
+    )
+    return figure

@@ -1,0 +1,161 @@
+"""What all figures share: fonts, colours with a meaning, and how a figure becomes a file.
+
+Sizes are for a picture 8 inches wide that is shown about 800 pixels wide. The colours are Okabe and Ito's, which
+colour-blind readers can tell apart; no figure says anything by colour alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import textwrap
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_mnist_cli.digits import ALL_DIGITS
+from lora_mnist_cli.errors import MachineError, UsageError
+from lora_mnist_cli.registry import machine_errors
+
+WIDTH = 8.0
+"""Inches; every figure has this width."""
+INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
+MISTAKE = "#D55E00"
+SMALL, NORMAL, TITLE = 9.5, 11.0, 13.5
+"""Font sizes in points."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """How one thing looks in every figure that shows it."""
+
+    colour: str
+    marker: str
+    dashes: str = "-"
+
+
+OLD = Role("#0072B2", "s")
+NEW = Role("#009E73", "o")
+ALL = Role("#CC79A7", "^", "--")
+STUDY = Role("#000000", "D")
+TRAINING = Role("#0072B2", "o")
+VALIDATION = Role("#E69F00", "s", "--")
+
+_FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
+"""Suffixes that can be written, each with the metadata that would otherwise differ from run to run."""
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.size": NORMAL,
+    "figure.titlesize": TITLE,
+    "figure.titleweight": "bold",
+    "axes.titlesize": NORMAL,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6.0,
+    "errorbar.capsize": 3.0,
+    "legend.frameon": False,
+    "legend.fontsize": SMALL,
+    "savefig.dpi": 200,
+    "svg.hashsalt": "lora-mnist",
+    "pdf.fonttype": 42,
+}
+
+
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """The style of every figure, as a context or a decorator; the user's own matplotlib settings have no say in it."""
+    with matplotlib.style.context(["default", _SETTINGS]):
+        yield
+
+
+def new_figure(title: str, *, height: float) -> Figure:
+    """An empty figure of ``height`` inches with its title at the left; axes added to it arrange themselves."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    # The engine's own padding (3/72 inch) lets labels touch the edge of the picture.
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
+    figure.suptitle(wrap(title), x=0.1 / WIDTH, ha="left")
+    return figure
+
+
+def wrap(title: str) -> str:
+    """A title broken into lines that fit the width."""
+    return textwrap.fill(title, 70)
+
+
+def tidy(axes: Axes) -> None:
+    """Tick marks and labels of an axes. Matplotlib makes ticks late, when the style may be gone, so they are told here."""
+    axes.tick_params(which="major", labelsize=SMALL, color=MUTED, labelcolor=INK, length=3.5, width=0.8)
+    axes.tick_params(which="minor", color=MUTED, length=2.0, width=0.6)
+
+
+def say_nothing_to_draw(axes: Axes, why: str) -> None:
+    """Put a sentence where the data would be, so that an empty panel is not taken for a broken one."""
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=MUTED)
+
+
+def role_of(digits: str, *, new_digits: str) -> Role:
+    """The look of a digit set's accuracy: all ten, what the adapter learned, or else what the base knew."""
+    if digits == str(ALL_DIGITS):
+        return ALL
+    return NEW if digits == new_digits else OLD
+
+
+def check_suffix(path: Path) -> str:
+    """The format that a path's suffix asks for: ``png``, ``svg`` or ``pdf``.
+
+    Raises:
+        UsageError: for any other suffix, or none.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        what = f"the suffix '{path.suffix}' of '{path.name}'" if suffix else f"'{path.name}', which has no suffix,"
+        raise UsageError(f"{what} names no picture format", hint="end the name in .png, .svg or .pdf", value=path)
+    return suffix[1:]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, SVG or PDF by the path's suffix; equal figures give equal bytes.
+
+    The file appears whole or not at all, and takes the place of one that is there.
+
+    Raises:
+        UsageError: for another suffix.
+        MachineError: where the folder is missing or can't be written to, or the disk is full.
+    """
+    format_name = check_suffix(path)
+    partial = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with machine_errors(f"can't write {path}"), house_style():
+            with open(partial, "xb") as file:
+                figure.savefig(file, format=format_name, metadata=_FORMATS[f".{format_name}"])
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    except MachineError as error:
+        # The registry's advice is about the folder of artifacts, which a picture need not be in.
+        error.hint = "choose a path in a folder that exists, has space and may be written to"
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
