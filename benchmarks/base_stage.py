@@ -5,6 +5,10 @@ Run it from the root of the checkout: ``python benchmarks/base_stage.py --rounds
 Both do the same work: unpack the files, train 784 → 64 → 64 → 10 on the digits 0-4, score it on their test images.
 They take turns, so that a machine which slows down or warms up meets both, and the ratio is taken within each round.
 Imports are done and both pipelines have run once before a timer starts.
+
+Let nothing else run meanwhile: torch's threads wait for each other in every operation, so on two cores one busy
+neighbour already multiplies either figure, and not by the same factor. ``OMP_NUM_THREADS=1`` makes both less
+sensitive; the table says how many threads there were.
 """
 
 from __future__ import annotations

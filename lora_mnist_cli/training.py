@@ -191,6 +191,8 @@ def fit(
     trainer = _trainer(config, runtime, log_folder)
     reporter.begin(title, config.epochs, data.blocks.steps)
     handler, deterministic = signal.getsignal(signal.SIGINT), torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(runtime.threads)
     try:
         with seeded(config.seed, "dropout"):
             trainer.fit(classifier, datamodule=data)
@@ -203,6 +205,7 @@ def fit(
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
         torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
         reporter.end()
         model.to("cpu", torch.float32)
     return classifier.history

@@ -67,3 +67,81 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     return call
 
 
+@pytest.fixture(scope="session")
+def idx() -> Callable[[Any], bytes]:
+    """Turns an array of bytes or 32-bit integers into the content of an IDX file."""
+
+    def encode(values: Any) -> bytes:
+        kind = {"uint8": b"\x08", "int32": b"\x0c"}[values.dtype.name]
+        shape = b"".join(length.to_bytes(4, "big") for length in values.shape)
+        return b"\0\0" + kind + bytes([values.ndim]) + shape + values.astype(values.dtype.newbyteorder(">")).tobytes()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def small_images() -> Callable[..., tuple[Any, Any]]:
+    """Draws ``count`` images (n × 28 × 28 bytes) that are easy to tell apart, and their labels, each digit in turn."""
+    import numpy as np
+
+    def draw(count: int, seed: int = 0) -> tuple[Any, Any]:
+        generator = np.random.default_rng(seed)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = generator.integers(0, 120, (count, 28, 28))
+        for image, label in zip(images, labels, strict=True):
+            image[2 * label : 2 * label + 5, 3 + label : 20 + label % 5] += 130
+        return images.astype(np.uint8), labels
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def small_data(
+    tmp_path_factory: pytest.TempPathFactory, idx: Callable[[Any], bytes], small_images: Callable[..., tuple[Any, Any]]
+) -> Path:
+    """A data folder with a Fashion-MNIST of 500 training and 200 test images. Don't write to it."""
+    folder = tmp_path_factory.mktemp("small_data")
+    raw = folder / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count, seed in (("train", 500, 1), ("t10k", 200, 2)):
+        images, labels = small_images(count, seed)
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """A runs folder with a base on 0-4 and a sweep of rank 2 on the small data, two epochs each. Don't write to it."""
+    runs = tmp_path_factory.mktemp("small_trained") / "runs"
+    workspace = Workspace(runs, small_data)
+    train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2), workspace=workspace)
+    sweep([2], config=AdapterConfig(epochs=2, alpha=0.5), workspace=workspace)
+    return runs
+
+
+@pytest.fixture
+def small(small_trained: Path, small_data: Path, tmp_path: Path) -> Workspace:
+    """A workspace on a copy of the small artifacts, to do anything with."""
+    return Workspace(Path(shutil.copytree(small_trained, tmp_path / "runs")), small_data)
+
+
+@pytest.fixture
+def publish() -> Callable[..., Any]:
+    """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
+    from lora_mnist_cli.artifact import Settings
+
+    def make(
+        registry: Any, name: str, *, kind: str = "base", config: Any = None, parents: Any = (), dataset: str = "mnist",
+        files: Any = None, force: bool = False, scores: Any = None,
+    ) -> Any:  # fmt: skip
+        settings = Settings(kind, config or {"seed": 0}, {"name": dataset, "digest": "sha256:0"}, tuple(parents))
+        with registry.staging(name) as folder:
+            for file, content in (files or {"weights": b"1234"}).items():
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_bytes(content)
+            return registry.publish(
+                folder, settings, scores=scores or {}, details={}, environment={}, wall_seconds=1.5, force=force
+            )
+
+    return make

@@ -39,6 +39,7 @@ def command(
     val_split: o.ValSplit = None,
     precision: o.Precision = None,
     accelerator: o.Accelerator = "auto",
+    threads: o.Threads = 1,
     logger: o.Logger = "csv",
     name: o.Name = None,
     force: o.Force = False,
@@ -55,7 +56,7 @@ def command(
         seed=seed, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay,
         val_split=val_split, precision=precision,
     )  # fmt: skip
-    runtime = Runtime(accelerator=accelerator, logger=logger)
+    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
     artifact = finetune(config, base=base, dataset=dataset, workspace=where, name=name, force=force)
     from lora_mnist_cli.cli.tables import score_table

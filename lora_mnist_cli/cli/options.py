@@ -146,6 +146,10 @@ Accelerator = Annotated[
 Logger = Annotated[
     str, word_option("--logger", "csv (always written), or tensorboard as well.", _TRAINING, config.LOGGERS)
 ]
+Threads = Annotated[
+    int,
+    typer.Option("--threads", help="CPU threads of training.", parser=whole, metavar="INT", rich_help_panel=_TRAINING),
+]
 Seed = Annotated[int | None, _field(integer_option, "--seed", "seed")]
 Epochs = Annotated[int | None, _field(integer_option, "--epochs", "epochs")]
 BatchSize = Annotated[int | None, _field(integer_option, "--batch-size", "batch_size")]

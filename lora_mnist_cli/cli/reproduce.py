@@ -12,6 +12,7 @@ def command(
     seed: o.Seed = None,
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
+    threads: o.Threads = 1,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
     json_output: o.Json = False,
@@ -23,7 +24,9 @@ def command(
 
     Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. What is up to date is not done again.
     """
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator))
+    where = workspace(
+        runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
+    )
     artifact = reproduce(seed=seed or 0, epochs=epochs, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")

@@ -37,6 +37,7 @@ def command(
     val_split: o.ValSplit = None,
     precision: o.Precision = None,
     accelerator: o.Accelerator = "auto",
+    threads: o.Threads = 1,
     logger: o.Logger = "csv",
     name: o.Name = None,
     force: o.Force = False,
@@ -59,7 +60,7 @@ def command(
         batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, val_split=val_split,
         precision=precision,
     )  # fmt: skip
-    runtime = Runtime(accelerator=accelerator, logger=logger)
+    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
     artifact = sweep(
         o.parse_integers(ranks, "ranks"), seeds=seed_list, config=config, base=base, dataset=dataset, workspace=where,

@@ -60,11 +60,11 @@ def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
     """Upright lines at the base and at the trained alpha, where they are within the range, each named above it."""
     marks = sorted({0.0: "base", trained_alpha: "as trained"}.items())
     marks = [(alpha, name) for alpha, name in marks if alphas and min(alphas) <= alpha <= max(alphas)]
-    crowded = len(marks) == 2 and marks[1][0] - marks[0][0] < 0.15 * (max(alphas) - min(alphas))
+    crowded = len(marks) == 2 and marks[1][0] - marks[0][0] < 0.3 * (max(alphas) - min(alphas))
     for (alpha, name), crowded_side in zip(marks, ("right", "left"), strict=False):
         axes.axvline(alpha, color=style.MUTED, linestyle=":", linewidth=1.4, zorder=1)
         axes.annotate(
-            name,
+            f"{name} (alpha {alpha:g})",
             (alpha, 1.0),
             xycoords=axes.get_xaxis_transform(),
             xytext=(0, 6),
@@ -91,7 +91,7 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
             xytext=(9, 0),
             textcoords="offset points",
             va="center",
-            color=colour,
+            color=style.dark(colour),
             fontweight="bold",
             fontsize=style.SMALL,
             annotation_clip=False,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
+
+# Perceptually uniform, from nearly white; its darkest end is cut off, where all would be black.
+_COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_extremes(bad="white")
 
 
 @style.house_style()
@@ -28,26 +33,28 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str) -> Figure:
     percents = 100 * counts / np.maximum(of_row, 1)
     total, right = int(counts.sum()), int(np.trace(counts))
 
-    figure = style.new_figure(title, height=6.9)
+    figure = style.new_figure(title, height=7.1)
     axes = figure.add_subplot()
-    colours = matplotlib.colormaps["viridis_r"].with_extremes(bad="white")
-    image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=colours, vmin=0, vmax=100)
-    for true, predicted in np.argwhere(counts > 0):
-        rgba = image.cmap(image.norm(percents[true, predicted]))
+    image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, vmin=0, vmax=100)
+    for true, predicted in np.argwhere(counts > 0).tolist():
+        rgba = _COLOURS(percents[true, predicted] / 100)
         axes.text(
             predicted,
             true,
             f"{counts[true, predicted]}",
             ha="center",
             va="center",
-            color="white" if _luminance(rgba) < 0.18 else style.INK,
+            color="white" if _luminance(rgba) < 0.21 else style.INK,
             fontsize=style.SMALL,
             fontweight="bold" if true == predicted else "normal",
         )
-    for true in np.flatnonzero(of_row[:, 0] == 0):
-        axes.text(4.5, true, "no images", ha="center", va="center", color=style.MUTED, fontsize=style.SMALL)
+    for true in np.flatnonzero(of_row[:, 0] == 0).tolist():
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+        axes.text(4.5, true, "no images", ha="center", va="center", color=style.MUTED, fontsize=style.SMALL, bbox=box)
 
-    subtitle = f"{right:,} of {total:,} test images right: accuracy {right / total:.2%}" if total else "no test images"
+    subtitle = (
+        f"{right:,} of {total:,} test images right: accuracy {100 * right / total:.2f} %" if total else "no test images"
+    )
     axes.set_title(subtitle, color=style.MUTED)
     axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
     axes.grid(visible=False)
@@ -60,12 +67,12 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str) -> Figure:
     axes.tick_params(which="both", length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
     bar.set_label("Share of the true digit's images (%)")
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     style.tidy(bar.ax)
     return figure
 
 
-def _luminance(rgba: tuple[float, float, float, float]) -> float:
+def _luminance(rgba: Sequence[float] | npt.NDArray[np.floating[Any]]) -> float:
     """Relative luminance of an sRGB colour, 0 black to 1 white, as the web's contrast rules define it."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

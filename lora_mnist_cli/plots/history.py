@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lora_mnist_cli.plots import style
 
 _CURVES = (("train", "training", style.TRAINING), ("val", "validation", style.VALIDATION))
+# A schedule that moves the learning rate in every epoch has no moment worth a line.
+_MOST_MARKS = 6
 
 
 @style.house_style()
@@ -20,8 +23,8 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     """Two panels side by side: cross-entropy on a logarithmic axis, and accuracy.
 
     Args:
-        rows: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and ``val_accuracy`` (fractions) and
-            ``lr``, an epoch each; epoch 0 is the untouched start. The validation's may be None.
+        rows: an epoch each, in any order: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and
+            ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
     """
     figure = style.new_figure(title, height=3.9)
     left, right = figure.subplots(1, 2)
@@ -36,22 +39,20 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
         _draw_curve(right, points, name, role, "{:.2f} %")
 
-    left.set_yscale("log")
     left.set_ylabel("Cross-entropy (nats, log scale)")
-    low, high = left.get_ylim()
-    subs = (1.0, 2.0, 5.0) if high / low < 1000 else (1.0,)
-    left.yaxis.set_major_locator(LogLocator(subs=subs))
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.yaxis.set_minor_formatter(NullFormatter())
-    right.set_ylabel("Accuracy (%)")
+    right.set(ylabel="Accuracy (%)", ylim=(-3, 103), yticks=range(0, 101, 20))
+    _loss_axis(left)
+    marks = _learning_rate_changes(rows)
     for axes in (left, right):
         axes.set_xlabel("Epoch (0: before training)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for index, epoch in enumerate(marks):
+            name = "_nolegend_" if index else "learning rate changes"
+            axes.axvline(epoch, color=style.MUTED, linestyle=":", linewidth=1.2, zorder=1, label=name)
         if axes.lines:
-            axes.legend(title="at the last epoch", title_fontsize=style.SMALL, alignment="left")
+            axes.legend(frameon=True, framealpha=1.0, edgecolor="none", borderpad=0.2)
         else:
             style.say_nothing_to_draw(axes, "nothing was recorded")
-        _mark_learning_rates(axes, rows)
         style.tidy(axes)
     return figure
 
@@ -66,15 +67,27 @@ def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], name: str, role
         marker=role.marker,
         markersize=4.5,
         markevery=max(1, len(points) // 20),
-        label=f"{name}: {form.format(points[-1][1])}",
+        label=f"{name}: {form.format(points[-1][1])} at the end",
     )
 
 
-def _mark_learning_rates(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
-    """An upright line where the learning rate fell, which explains a bend in the curves."""
+def _loss_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if not axes.lines:
+        axes.set_ylim(0.01, 10)
+        return
+    low, high = axes.dataLim.intervaly
+    # Less than a factor of four would leave the axis with a tick or none.
+    stretch = max(1.2, 2.0 / math.sqrt(high / low))
+    axes.set_ylim(low / stretch, high * stretch)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,)))
+
+
+def _learning_rate_changes(rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Where, between two epochs, the learning rate changed, which explains a bend in the curves."""
     trained = [row for row in rows if row["epoch"] > 0]
-    for before, after in zip(trained, trained[1:], strict=False):
-        if after["lr"] != before["lr"]:
-            axes.axvline(
-                (before["epoch"] + after["epoch"]) / 2, color=style.MUTED, linestyle=":", linewidth=1.2, zorder=1
-            )
+    pairs = itertools.pairwise(trained)
+    marks = [(before["epoch"] + after["epoch"]) / 2 for before, after in pairs if before["lr"] != after["lr"]]
+    return marks if len(marks) <= _MOST_MARKS else []

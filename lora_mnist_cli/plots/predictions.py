@@ -15,7 +15,7 @@ from lora_mnist_cli.plots import style
 
 COLUMNS = 10
 # Inches. A grid of images has a known geometry, so it is laid out directly; a layout engine takes seconds over it.
-_MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.4, 1.3
+_MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.34, 1.3
 
 
 @style.house_style()
@@ -46,13 +46,13 @@ def draw(
     subtitle = style.wrap(subtitle)
     columns = min(len(images), COLUMNS)
     step = min((style.WIDTH - 2 * _MARGIN) / columns, _LARGEST_CELL)
-    top = 0.22 + 0.24 * len(title.splitlines()) + 0.2 * len(subtitle.splitlines())
+    top = 0.26 + 0.24 * len(title.splitlines()) + 0.2 * len(subtitle.splitlines())
     height = top + math.ceil(len(images) / columns) * (step + _CAPTION) + _LEGEND
 
     figure = Figure(figsize=(style.WIDTH, height))
     figure.suptitle(title, x=_MARGIN / style.WIDTH, y=1 - 0.13 / height, ha="left", va="top")
     if subtitle:
-        figure.text(_MARGIN / style.WIDTH, 1 - (top - 0.08) / height, subtitle, va="bottom", color=style.MUTED)
+        figure.text(_MARGIN / style.WIDTH, 1 - (top - 0.12) / height, subtitle, va="bottom", color=style.MUTED)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
 

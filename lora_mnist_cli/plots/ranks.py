@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import accuracy_of
@@ -16,113 +18,145 @@ from lora_mnist_cli.plots.scores import accuracy_of
 Results = Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of one rank: their accuracies in percent."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Sample standard deviation; 0 for a single run."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """What is drawn of them, from the lowest to the highest."""
+        return min(*self.values, self.mean - self.deviation), max(*self.values, self.mean + self.deviation)
+
+
 @style.house_style()
 def draw(
     results: Results, *, base_digits: str, new_digits: str, study: Mapping[int, float], title: str
 ) -> Figure:  # fmt: skip
-    """Two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's, 0 to 100 %.
+    """Two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's, all of 0
+    to 100 %. Where the two digit sets are the same, there is one panel.
 
-    One run a rank gives a line with its figures; more give each run, their mean and their sample standard deviation.
-    Where both digit sets are one, there is one panel.
+    One run a rank gives a line. More give every run faintly, the line of the means and the sample standard deviations.
 
     Args:
-        results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order; an accuracy that
-            is None or not there is left out.
+        results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order. An accuracy
+            that is None or missing is left out.
         base_digits: digit set of the base, in canonical form.
         new_digits: digit set that the adapters learned, in canonical form.
         study: accuracy (a fraction) on ``new_digits`` by rank, from the original study; may be empty.
     """
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
     figure = style.new_figure(title, height=5.8 if len(panels) == 2 else 4.4)
-    upper, *lower = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: len(panels)])[
-        :, 0
-    ]
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: len(panels)])
+    upper, *lower = grid[:, 0]
+    shown = _rank_axis((lower or [upper])[-1], results, study)
 
-    runs = _by_rank(results, new_digits)
-    colour = style.role_of(new_digits, new_digits=new_digits).colour
+    study_percents = {rank: 100 * accuracy for rank, accuracy in study.items()}
     if study:
-        upper.plot(
-            list(study),
-            [100 * accuracy for accuracy in study.values()],
-            linestyle="none",
-            marker=style.STUDY.marker,
-            markersize=8,
-            markerfacecolor="none",
-            markeredgecolor=style.STUDY.colour,
-            label="original study, one run",
-            zorder=4,
-        )
-    _draw_runs(upper, runs, new_digits, new_digits=new_digits, several_label=_several(runs))
-    upper.set_title(f"Digits {new_digits}, which the adapter learned (zoomed axis)")
-    _zoom(upper, [*(value for values in runs.values() for value in values), *(100 * value for value in study.values())])
-    for rank, values in runs.items():
-        mean = statistics.fmean(values)
-        # On the side away from the study's marker, which is often within a marker's height.
-        above = 100 * study.get(rank, math.inf) < mean
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        upper.annotate(
-            f"{mean:.1f}",
-            (rank, mean + (spread if above else -spread)),
-            xytext=(0, 7 if above else -7),
-            textcoords="offset points",
-            ha="center",
-            va="bottom" if above else "top",
-            fontsize=style.SMALL,
-            color=colour,
-        )
+        _draw_study(upper, study_percents)
+    runs = _by_rank(results, new_digits)
+    _draw_runs(upper, runs, style.role_of(new_digits, new_digits=new_digits))
+    _write_means(upper, {rank: runs[rank] for rank in shown if rank in runs}, study_percents)
+    _zoom(upper, [*(percent for some in runs.values() for percent in some.extent), *study_percents.values()])
+    low, high = upper.get_ylim()
+    zoomed = " (zoomed axis)" if high - low < 90 else ""
+    upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}")
     if runs or study:
-        upper.legend(loc="lower right")
+        # Accuracy most often rises with the rank; where it ends low, the legend goes out of its way.
+        last = list(runs.values())[-1].mean if runs else list(study_percents.values())[-1]
+        upper.legend(loc="lower right" if last >= (low + high) / 2 else "upper right")
 
     for axes in lower:
         runs = _by_rank(results, base_digits)
-        _draw_runs(axes, runs, base_digits, new_digits=new_digits)
-        means = [statistics.fmean(values) for values in runs.values()]
-        said = f": {_range(means)} %" if means else ""
-        axes.set_title(f"Digits {base_digits}, which the base knew{said}")
+        _draw_runs(axes, runs, style.role_of(base_digits, new_digits=new_digits))
+        axes.set_title(f"Test accuracy on {base_digits}, which the base knew{_range(runs)}")
         axes.set(ylim=(-6, 106), yticks=[0, 50, 100])
 
     for axes in (upper, *lower):
-        axes.set_ylabel("Test accuracy (%)")
+        axes.set_ylabel("Accuracy (%)")
         style.tidy(axes)
     figure.align_ylabels()
-    _rank_axis((lower or [upper])[-1], results, study)
     return figure
 
 
-def _by_rank(results: Results, digits: str) -> dict[int, list[float]]:
-    """Accuracies in percent of the runs of each rank, by rising rank."""
-    runs: dict[int, list[float]] = {}
+def _by_rank(results: Results, digits: str) -> dict[int, _Runs]:
+    values: dict[int, list[float]] = {}
     for result in sorted(results, key=lambda result: (result["rank"], result["seed"])):
         accuracy = accuracy_of(result["subsets"], digits)
         if accuracy is not None:
-            runs.setdefault(result["rank"], []).append(100 * accuracy)
-    return runs
+            values.setdefault(result["rank"], []).append(100 * accuracy)
+    return {rank: _Runs(tuple(some)) for rank, some in values.items()}
 
 
-def _several(runs: Mapping[int, Sequence[float]]) -> str:
-    counts = [len(values) for values in runs.values()]
-    if not counts:
-        return ""
-    n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return f"mean ± standard deviation, n = {n} seeds"
+def _draw_study(axes: Axes, percents: Mapping[int, float]) -> None:
+    axes.plot(
+        list(percents),
+        list(percents.values()),
+        linestyle="none",
+        marker=style.STUDY.marker,
+        markersize=8,
+        markerfacecolor="none",
+        markeredgecolor=style.STUDY.colour,
+        label="original study, one run",
+        zorder=4,
+    )
 
 
-def _draw_runs(
-    axes: Axes, runs: Mapping[int, Sequence[float]], digits: str, *, new_digits: str, several_label: str = ""
-) -> None:  # fmt: skip
-    role = style.role_of(digits, new_digits=new_digits)
+def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
     if not runs:
         style.say_nothing_to_draw(axes, "no accuracy on these digits")
         return
-    means = [statistics.fmean(values) for values in runs.values()]
+    means = [some.mean for some in runs.values()]
+    counts = [len(some.values) for some in runs.values()]
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "clip_on": False}
-    if all(len(values) == 1 for values in runs.values()):
-        axes.plot(list(runs), means, label="this run", **look)
+    if max(counts) == 1:
+        axes.plot(list(runs), means, label="these adapters, one seed", **look)
         return
-    points = [(rank, value) for rank, values in runs.items() for value in values]
-    axes.plot(*zip(*points, strict=True), **look, linestyle="none", markersize=4.5, alpha=0.3, mew=0, label="each seed")
-    deviations = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in runs.values()]
-    axes.errorbar(list(runs), means, yerr=deviations, **look, markersize=4.5, elinewidth=1.2, label=several_label)
+    points = [(rank, value) for rank, some in runs.items() for value in some.values]
+    # Beside the error bar, not under it.
+    beside = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
+    axes.plot(
+        *zip(*points, strict=True),
+        **look,
+        linestyle="none",
+        markersize=4.5,
+        markeredgewidth=0,
+        alpha=0.4,
+        transform=beside,
+        label="each seed",
+    )
+    n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    deviations = [some.deviation for some in runs.values()]
+    label = f"mean ± standard deviation, n = {n} seeds"
+    axes.errorbar(list(runs), means, yerr=deviations, **look, markersize=4.5, elinewidth=1.2, label=label)
+
+
+def _write_means(axes: Axes, runs: Mapping[int, _Runs], study_percents: Mapping[int, float]) -> None:
+    """Each mean as a number: below right of its marker, where a rising line is not, or above left of it where the
+    study's marker is below.
+    """
+    for rank, some in runs.items():
+        low, high = some.extent
+        above = study_percents.get(rank, math.inf) < some.mean
+        axes.annotate(
+            f"{some.mean:.1f}",
+            (rank, high if above else low),
+            xytext=(3, 6) if above else (-3, -6),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+            fontsize=style.SMALL,
+        )
 
 
 def _zoom(axes: Axes, percents: Sequence[float]) -> None:
@@ -130,36 +164,37 @@ def _zoom(axes: Axes, percents: Sequence[float]) -> None:
         axes.set_ylim(0, 100)
         return
     low, high = min(percents), max(percents)
-    room = max(0.14 * (high - low), 0.6)
-    axes.set_ylim(max(low - room, -4), min(high + room, 104))
+    room = max(0.16 * (high - low), 1.0)
+    axes.set_ylim(max(low - room, -15), min(high + room, 104))
 
 
-def _range(percents: Sequence[float]) -> str:
-    low, high = f"{min(percents):.1f}", f"{max(percents):.1f}"
-    return low if low == high else f"{low} to {high}"
+def _range(runs: Mapping[int, _Runs]) -> str:
+    if not runs:
+        return ""
+    low, high = (f"{pick(some.mean for some in runs.values()):.1f}" for pick in (min, max))
+    return f": {low} %" if low == high else f": {low} to {high} %"
 
 
-def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> None:
-    """Ticks at the ranks themselves, with the number of trainable parameters under each that has just one."""
+def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> list[int]:
+    """Ticks at the ranks themselves, with the number of trainable parameters below where a rank has just one; returns
+    the ranks that got a tick.
+    """
     parameters: dict[int, set[int]] = {rank: set() for rank in study}
     for result in results:
         parameters.setdefault(result["rank"], set()).add(result["trainable_parameters"])
-    ranks = sorted(parameters)
     axes.set_xscale("log", base=2)
     axes.minorticks_off()
-    if not ranks:
-        axes.set_xlabel("Rank")
-        return
-    first, last = math.log2(ranks[0]), math.log2(ranks[-1])
+    if not parameters:
+        axes.set(xticks=[], xlabel="Rank")
+        return []
+    first, last = math.log2(min(parameters)), math.log2(max(parameters))
     margin = max(0.06 * (last - first), 0.4)
     axes.set_xlim(2 ** (first - margin), 2 ** (last + margin))
     shown: list[int] = []
-    for rank in ranks:
-        if not shown or math.log2(rank / shown[-1]) >= (last - first) / 11:
+    for rank in sorted(parameters, key=lambda rank: (rank.bit_count() > 1, rank)):  # powers of two first
+        if all(abs(math.log2(rank / other)) > (last - first) / 12 for other in shown):
             shown.append(rank)
-    counted = any(len(parameters[rank]) == 1 for rank in shown)
-    labels = [
-        f"{rank}\n{parameters[rank].copy().pop():,}" if len(parameters[rank]) == 1 else f"{rank}" for rank in shown
-    ]
+    labels = [f"{rank}\n{min(parameters[rank]):,}" if len(parameters[rank]) == 1 else f"{rank}" for rank in shown]
     axes.set_xticks(shown, labels)
-    axes.set_xlabel("Rank (below: trainable parameters)" if counted else "Rank")
+    axes.set_xlabel("Rank (below it: trainable parameters)" if "\n" in "".join(labels) else "Rank")
+    return shown

@@ -17,6 +17,7 @@ from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.digits import ALL_DIGITS
@@ -104,7 +105,7 @@ def wrap(title: str) -> str:
 
 
 def tidy(axes: Axes) -> None:
-    """Tick marks and labels of an axes. Matplotlib makes ticks late, when the style may be gone, so they are told here."""
+    """Set tick marks and labels, which matplotlib makes late: a figure that is shown outside this style keeps them."""
     axes.tick_params(which="major", labelsize=SMALL, color=MUTED, labelcolor=INK, length=3.5, width=0.8)
     axes.tick_params(which="minor", color=MUTED, length=2.0, width=0.6)
 
@@ -112,6 +113,11 @@ def tidy(axes: Axes) -> None:
 def say_nothing_to_draw(axes: Axes, why: str) -> None:
     """Put a sentence where the data would be, so that an empty panel is not taken for a broken one."""
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", va="center", color=MUTED)
+
+
+def dark(colour: str) -> tuple[float, ...]:
+    """A colour for thin text: the same hue, dark enough to be read on white."""
+    return tuple(0.7 * part for part in to_rgb(colour))
 
 
 def role_of(digits: str, *, new_digits: str) -> Role:

@@ -133,5 +133,5 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
 
         on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
         record["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
-        record["threads"] = torch.get_num_threads()
+        record["threads"] = runtime.threads
     return record

@@ -1,0 +1,548 @@
+"""Figures show the data they were given, and become files that are whole, small in surprises and always the same."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_mnist_cli.errors import MachineError, UsageError
+from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, scores, style
+
+MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
+
+
+def subsets(**accuracies: float | None) -> list[dict[str, Any]]:
+    names = {"old": "0-4", "new": "5-9", "all": "0-9"}
+    return [{"digits": names[key], "count": 10, "accuracy": value, "loss": 1.0} for key, value in accuracies.items()]
+
+
+def result(rank: int, new: float | None, *, seed: int = 0, old: float | None = 0.01, **more: float) -> dict[str, Any]:
+    scored = subsets(old=old, new=new, **more)
+    return {"artifact": "x", "rank": rank, "seed": seed, "trainable_parameters": 1050 * rank, "subsets": scored}
+
+
+def draw_ranks(results: list[dict[str, Any]], **changes: Any) -> Figure:
+    settings: dict[str, Any] = {"base_digits": "0-4", "new_digits": "5-9", "study": {}, "title": "Ranks"}
+    return ranks.draw(results, **{**settings, **changes})
+
+
+def draw_alpha(rows: list[dict[str, Any]], **changes: Any) -> Figure:
+    settings: dict[str, Any] = {"base_digits": "0-4", "new_digits": "5-9", "trained_alpha": 1.0, "title": "Alpha"}
+    return alpha.draw(rows, **{**settings, **changes})
+
+
+def draw_predictions(count: int, *, mistakes: int = 0, **more: str) -> Figure:
+    labels = np.arange(count) % 10
+    predicted = labels.copy()
+    predicted[:mistakes] = (predicted[:mistakes] + 1) % 10
+    images = np.arange(count * 784, dtype=np.uint64).astype(np.uint8).reshape(count, 28, 28)
+    return predictions.draw(images, labels, predicted, title="Predictions", **more)
+
+
+def epoch(
+    number: int, loss: float = 1.0, accuracy: float = 0.5, *, val: bool = True, lr: float = 1e-3
+) -> dict[str, Any]:
+    return {
+        "epoch": number,
+        "train_loss": loss,
+        "train_accuracy": accuracy,
+        "val_loss": 2 * loss if val else None,
+        "val_accuracy": accuracy / 2 if val else None,
+        "lr": lr,
+    }
+
+
+EVERY_KIND: dict[str, Callable[[], Figure]] = {
+    "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
+    "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
+    "alpha": lambda: draw_alpha([{"alpha": a, "subsets": subsets(old=1 - a, new=a, all=0.5)} for a in (0.0, 0.5, 1.0)]),
+    "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
+    "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
+}
+
+
+def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    found = {}
+    for line in axes.lines:
+        x, y = line.get_data()
+        found[str(line.get_label())] = ([float(v) for v in x], [float(v) for v in y])
+    return found
+
+
+def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    """The one line whose label contains the text."""
+    (found,) = [data for name, data in lines(axes).items() if label in name]
+    return found
+
+
+def legend_of(axes: Axes) -> list[str]:
+    legend = axes.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def words(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def render(figure: Figure) -> None:
+    """Lay the figure out, with every warning an error."""
+    with style.house_style():
+        figure.draw_without_rendering()
+
+
+# What all kinds share
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_kind_has_its_title_and_nothing_beyond_the_edge(kind):
+    figure = EVERY_KIND[kind]()
+    assert figure.get_suptitle() == kind.capitalize()
+    assert figure.get_figwidth() == style.WIDTH
+    render(figure)
+    box = figure.get_tightbbox()
+    assert min(box.x0, box.y0) >= -1e-6
+    assert box.x1 <= figure.get_figwidth() + 1e-6
+    assert box.y1 <= figure.get_figheight() + 1e-6
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EVERY_KIND if kind != "predictions"])
+def test_every_axis_says_what_it_shows(kind):
+    for axes in EVERY_KIND[kind]().axes:
+        bottom = axes.get_subplotspec() is None or axes.get_subplotspec().is_last_row()
+        is_colourbar = axes.get_label() == "<colorbar>"
+        assert axes.get_xlabel() or is_colourbar or not bottom
+        assert axes.get_ylabel()
+        if any(word in axes.get_ylabel() for word in ("ccuracy", "Share")):
+            assert "(%)" in axes.get_ylabel()
+
+
+def test_drawing_leaves_no_trace_in_matplotlib():
+    before = dict(matplotlib.rcParams)
+    for draw in EVERY_KIND.values():
+        draw()
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_pyplot_and_torch_stay_out():
+    script = (
+        "import sys\n"
+        "from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, style\n"
+        "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_users_own_settings_have_no_say(tmp_path):
+    style.save(EVERY_KIND["history"](), tmp_path / "a.png")
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
+        style.save(EVERY_KIND["history"](), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_long_titles_are_broken_and_signs_are_left_alone():
+    title = "a rather long title with $two$ signs that mean nothing to a typesetter " * 2
+    figure = history.draw([epoch(0)], title=title)
+    assert figure.get_suptitle().replace("\n", " ") == title.strip()
+    assert "\n" in figure.get_suptitle()
+    render(figure)
+
+
+# Files
+
+
+# Lines, markers and text are in ranks, images in predictions: all that a vector format can write differently.
+AS_FILES = [
+    *((kind, "png") for kind in EVERY_KIND),
+    *((k, s) for k in ("ranks", "predictions") for s in ("svg", "pdf")),
+]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), AS_FILES)
+def test_saved_twice_is_the_same_to_the_byte(kind, suffix, tmp_path):
+    for name in ("a", "b"):
+        style.save(EVERY_KIND[kind](), tmp_path / f"{name}.{suffix}")
+    first, second = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("a", "b"))
+    assert first.startswith(MAGIC[suffix])
+    assert first == second
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
+
+
+def test_metadata_names_no_program_and_no_date(tmp_path):
+    for suffix, words_out in {
+        "png": [b"Software"],
+        "svg": [b"dc:date", b"dc:creator"],
+        "pdf": [b"CreationDate"],
+    }.items():
+        path = tmp_path / f"x.{suffix}"
+        style.save(EVERY_KIND["history"](), path)
+        assert not [word for word in words_out if word in path.read_bytes()]
+
+
+def test_a_capital_suffix_is_fine_and_an_older_picture_is_replaced(tmp_path):
+    path = tmp_path / "X.PNG"
+    path.write_text("older")
+    style.save(EVERY_KIND["history"](), path)
+    assert path.read_bytes().startswith(MAGIC["png"])
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "x.", "x", "x.png.gz"])
+def test_another_suffix_is_refused_and_leaves_nothing(name, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        style.save(EVERY_KIND["history"](), tmp_path / name)
+    assert caught.value.exit_code == 2
+    assert name in caught.value.problem
+    assert all(suffix in str(caught.value) for suffix in (".png", ".svg", ".pdf"))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UsageError):
+        style.check_suffix(tmp_path / name)
+
+
+def test_the_suffix_is_named_in_the_refusal():
+    with pytest.raises(UsageError, match=r"'\.jpg'"):
+        style.check_suffix(Path("x.jpg"))
+    assert style.check_suffix(Path("x.Svg")) == "svg"
+
+
+def test_a_missing_folder_is_the_machines_failure(tmp_path):
+    with pytest.raises(MachineError, match="nowhere") as caught:
+        style.save(EVERY_KIND["history"](), tmp_path / "nowhere" / "x.png")
+    assert caught.value.exit_code == 5
+    assert "--runs-dir" not in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_pictures_place_stays_and_no_half_picture_is_left(tmp_path):
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(MachineError):
+        style.save(EVERY_KIND["history"](), tmp_path / "x.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+# Scores
+
+
+def test_accuracy_of_finds_the_row_and_says_none_for_none():
+    rows = subsets(old=0.25, new=None, all=math.nan)
+    assert scores.accuracy_of(rows, "0-4") == 0.25
+    assert [scores.accuracy_of(rows, digits) for digits in ("5-9", "0-9", "7")] == [None, None, None]
+
+
+# Predictions
+
+
+@pytest.mark.parametrize(("count", "mistakes"), [(1, 0), (1, 1), (3, 1), (10, 0), (37, 12), (50, 50)])
+def test_predictions_show_each_image_and_mark_each_mistake(count, mistakes):
+    figure = draw_predictions(count, mistakes=mistakes)
+    (axes,) = figure.axes
+    assert len(axes.images) == count
+    last = np.asarray(axes.images[-1].get_array())
+    np.testing.assert_array_equal(last, (np.arange((count - 1) * 784, count * 784) % 256).reshape(28, 28))
+
+    captions = words(axes)
+    assert captions[:mistakes] == [f"{n % 10}→{(n + 1) % 10}" for n in range(mistakes)]
+    assert captions[mistakes:] == [f"{n % 10}" for n in range(mistakes, count)]
+    bold = [text.get_fontweight() == "bold" for text in axes.texts]
+    thick = [patch.get_linewidth() > 2 for patch in axes.patches]
+    assert bold == thick == [True] * mistakes + [False] * (count - mistakes)
+
+    right, wrong = (text.get_text() for text in figure.legends[0].get_texts())
+    assert f"({count - mistakes} shown)" in right
+    assert f"({mistakes} shown)" in wrong
+
+
+def test_predictions_have_at_most_ten_columns_and_stay_inside():
+    figure = draw_predictions(37)
+    extents = [image.get_extent() for image in figure.axes[0].images]
+    assert len({round(extent[0], 6) for extent in extents}) == 10
+    assert len({round(extent[2], 6) for extent in extents}) == 4
+    assert max(extent[1] for extent in extents) < style.WIDTH
+    assert max(extent[2] for extent in extents) < figure.get_figheight()
+    widths = {(round(right - left, 6), round(bottom - top, 6)) for left, right, bottom, top in extents}
+    assert len(widths) == 1
+    ((width, height),) = widths
+    assert width == height  # the axes is in inches, so pixels are square
+
+
+def test_predictions_refuse_nothing_and_what_does_not_belong_together():
+    with pytest.raises(UsageError, match="no images"):
+        draw_predictions(0)
+    with pytest.raises(ValueError, match="2 labels"):
+        predictions.draw(np.zeros((1, 28, 28), np.uint8), np.zeros(2, int), np.zeros(1, int), title="x")
+
+
+# Ranks
+
+
+def test_ranks_of_one_seed_are_the_figures_given():
+    figure = draw_ranks([result(64, 0.98), result(1, 0.82, old=0.0), result(8, 0.97)], study={1: 0.8381, 8: 0.9696})
+    upper, lower = figure.axes
+    x, y = line(upper, "one seed")
+    assert x == [1, 8, 64]
+    assert y == pytest.approx([82, 97, 98])
+    x, y = line(upper, "original study")
+    assert x == [1, 8]
+    assert y == pytest.approx([83.81, 96.96])
+    assert line(lower, "one seed")[1] == pytest.approx([0, 1, 1])
+    assert words(upper) == ["82.0", "97.0", "98.0"]
+    assert "5-9" in upper.get_title("left")
+    assert "0-4" in lower.get_title("left")
+    assert "0.0 to 1.0 %" in lower.get_title("left")
+    assert lower.get_xscale() == "log"
+    assert [label.get_text() for label in lower.get_xticklabels()] == ["1\n1,050", "8\n8,400", "64\n67,200"]
+    study_marker, own_marker = (upper.lines[i].get_marker() for i in (0, 1))
+    assert study_marker != own_marker
+    assert upper.get_ylim()[0] > 70
+    assert lower.get_ylim()[0] <= 0
+    assert lower.get_ylim()[1] >= 100
+
+
+def test_ranks_of_many_seeds_give_every_run_mean_and_deviation():
+    accuracies = {2: [0.90, 0.92, 0.97], 8: [0.95, 0.96, 0.98]}
+    results = [result(rank, value, seed=s) for rank, some in accuracies.items() for s, value in enumerate(some)]
+    upper = draw_ranks(results).axes[0]
+    assert "mean ± standard deviation, n = 3 seeds" in legend_of(upper)
+    x, y = line(upper, "each seed")
+    assert x == [2, 2, 2, 8, 8, 8]
+    assert y == pytest.approx([90, 92, 97, 95, 96, 98])
+    (container,) = upper.containers
+    data, _, (bars,) = container
+    assert list(data.get_ydata()) == pytest.approx([100 * statistics.fmean(some) for some in accuracies.values()])
+    spreads = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
+    assert spreads == pytest.approx([200 * statistics.stdev(some) for some in accuracies.values()])
+
+
+def test_ranks_with_uneven_seeds_say_so():
+    upper = draw_ranks([result(1, 0.8), result(2, 0.9), result(2, 0.92, seed=1), result(2, 0.91, seed=2)]).axes[0]
+    assert "mean ± standard deviation, n = 1 to 3 seeds" in legend_of(upper)
+
+
+def test_ranks_drop_what_has_no_accuracy():
+    figure = draw_ranks([result(1, None), result(2, 0.9, old=None), result(4, 0.95)])
+    upper, lower = figure.axes
+    assert line(upper, "one seed")[0] == [2, 4]
+    assert line(lower, "one seed")[0] == [1, 4]
+    render(figure)
+
+
+@pytest.mark.parametrize("accuracies", [(0.8, 0.9, 0.95), (0.95, 0.9, 0.8)])
+def test_the_legend_of_ranks_hides_no_point(accuracies):
+    figure = draw_ranks([result(rank, value) for rank, value in zip((1, 8, 64), accuracies, strict=True)])
+    render(figure)
+    upper = figure.axes[0]
+    box = upper.get_legend().get_window_extent()
+    points = upper.transData.transform(np.column_stack(line(upper, "one seed")))
+    assert not [point for point in points if box.contains(*point)]
+
+
+@pytest.mark.parametrize("results", [[], [result(4, None, old=None)]])
+def test_ranks_without_any_accuracy_say_so(results):
+    figure = draw_ranks(results)
+    assert [words(axes) for axes in figure.axes] == [["no accuracy on these digits"]] * 2
+    render(figure)
+
+
+def test_one_rank_is_a_point_on_an_axis_that_is_not_absurdly_fine():
+    figure = draw_ranks([result(8, 0.97)])
+    upper = figure.axes[0]
+    low, high = upper.get_ylim()
+    assert low < 97 < high
+    assert high - low >= 2
+    assert upper.get_xlim()[0] < 8 < upper.get_xlim()[1]
+    render(figure)
+
+
+def test_an_adapter_on_all_digits_has_its_own_row_above_the_bases():
+    results = [result(64, 0.96, old=0.98, all=0.97)]
+    upper, lower = draw_ranks(results, new_digits="0-9", study={64: 0.9714}).axes
+    assert line(upper, "one seed")[1] == pytest.approx([97])
+    assert line(lower, "one seed")[1] == pytest.approx([98])
+    (only,) = draw_ranks(results, base_digits="0-9", new_digits="0-9").axes
+    assert line(only, "one seed")[1] == pytest.approx([97])
+    assert only.get_xlabel()
+
+
+def test_crowded_ranks_keep_the_powers_of_two_and_labels_apart():
+    figure = draw_ranks([result(rank, 0.9 + rank / 1000) for rank in range(1, 65)])
+    upper, lower = figure.axes
+    assert len(line(upper, "one seed")[0]) == 64
+    shown = set(lower.get_xticks())
+    assert {1, 2, 4, 8, 16, 32, 64} <= shown
+    render(figure)
+    boxes = sorted((label.get_window_extent() for label in lower.get_xticklabels()), key=lambda box: box.x0)
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_a_rank_with_two_parameter_counts_names_none():
+    other = {**result(4, 0.9, seed=1), "trainable_parameters": 7}
+    lower = draw_ranks([result(4, 0.9), other]).axes[1]
+    assert [label.get_text() for label in lower.get_xticklabels()] == ["4"]
+    assert lower.get_xlabel() == "Rank"
+
+
+# Alpha
+
+
+def test_alpha_has_a_line_for_each_digit_set_and_names_its_ends():
+    rows = [{"alpha": a, "subsets": subsets(old=1 - a / 2, new=a / 2, all=0.5)} for a in (1.5, 0.0, 1.0)]
+    figure = draw_alpha(rows)
+    (axes,) = figure.axes
+    for label, expected in {"0-4": [100, 50, 25], "5-9": [0, 50, 75], "0-9": [50, 50, 50]}.items():
+        x, y = line(axes, label)
+        assert x == [0.0, 1.0, 1.5]
+        assert y == pytest.approx(expected)
+    assert {"0-4 (base's)", "5-9 (learned)", "0-9 (all)"} <= set(words(axes))
+    assert {"base (alpha 0)", "as trained (alpha 1)"} <= set(words(axes))
+    assert len({drawn.get_marker() for drawn in axes.lines if drawn.get_marker() != "None"}) == 3
+    assert axes.get_ylim() == (0, 100)
+
+
+def test_alpha_marks_only_what_is_in_range():
+    rows = [{"alpha": a, "subsets": subsets(old=0.5)} for a in (0.5, 0.9)]
+    assert words(draw_alpha(rows).axes[0]) == ["0-4 (base's)"]
+
+
+def test_alpha_with_a_trained_alpha_of_nought_has_one_mark():
+    rows = [{"alpha": a, "subsets": subsets(old=0.5)} for a in (0.0, 1.0)]
+    marks = [word for word in words(draw_alpha(rows, trained_alpha=0.0).axes[0]) if "alpha" in word]
+    assert len(marks) == 1
+
+
+@pytest.mark.parametrize("digits", [("0-4", "0-9"), ("0-9", "5-9"), ("0-9", "0-9")])
+def test_alpha_with_digit_sets_that_coincide_draws_each_once(digits):
+    rows = [{"alpha": a, "subsets": subsets(old=0.9, new=0.8, all=0.85)} for a in (0.0, 1.0)]
+    figure = draw_alpha(rows, base_digits=digits[0], new_digits=digits[1])
+    (axes,) = figure.axes
+    assert sum("(" in label for label in lines(axes)) == len(set(digits))
+    render(figure)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_alpha_keeps_the_names_of_equal_lines_apart(level):
+    figure = draw_alpha([{"alpha": a, "subsets": subsets(old=level, new=level, all=level)} for a in (0.0, 1.0)])
+    render(figure)
+    (axes,) = figure.axes
+    names = [text.get_window_extent() for text in axes.texts if "alpha" not in text.get_text()]
+    names.sort(key=lambda box: box.y0)
+    assert len(names) == 3
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(names))
+    box = axes.get_window_extent()
+    assert all(box.y0 - 1 <= (name.y0 + name.y1) / 2 <= box.y1 + 1 for name in names)
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [{"alpha": 1.0, "subsets": subsets(old=None)}], [{"alpha": 1.0, "subsets": subsets(old=0.5, new=0.5)}]]
+)
+def test_alpha_with_next_to_nothing(rows):
+    figure = draw_alpha(rows)
+    render(figure)
+    assert figure.axes[0].texts
+
+
+# History
+
+
+def test_history_is_the_figures_given_by_rising_epoch():
+    figure = history.draw([epoch(2, 0.03, 0.98), epoch(0, 15.0, 0.0), epoch(1, 0.3, 0.9)], title="x")
+    left, right = figure.axes
+    assert line(left, "training") == ([0, 1, 2], pytest.approx([15, 0.3, 0.03]))
+    assert line(left, "validation") == ([0, 1, 2], pytest.approx([30, 0.6, 0.06]))
+    assert line(right, "training") == ([0, 1, 2], pytest.approx([0, 90, 98]))
+    assert line(right, "validation") == ([0, 1, 2], pytest.approx([0, 45, 49]))
+    assert left.get_yscale() == "log"
+    assert "nats" in left.get_ylabel()
+    assert legend_of(right) == ["training: 98.00 % at the end", "validation: 49.00 % at the end"]
+
+
+def test_history_of_one_row_has_points_and_ticks():
+    figure = history.draw([epoch(0, 15.5)], title="x")
+    left, right = figure.axes
+    assert line(left, "training") == ([0], [15.5])
+    assert right.get_ylim()[0] <= 0
+    assert right.get_ylim()[1] >= 100
+    render(figure)
+    low, high = left.get_ylim()
+    assert sum(low <= tick <= high for tick in left.get_yticks()) >= 2
+
+
+def test_history_without_validation_has_one_curve():
+    figure = history.draw([epoch(0, val=False), epoch(1, val=False)], title="x")
+    for axes in figure.axes:
+        assert [label.split(":")[0] for label in legend_of(axes)] == ["training"]
+    render(figure)
+
+
+def test_history_drops_what_a_logarithm_can_not_show():
+    rows = [epoch(0, 1.0), epoch(1, 0.0), epoch(2, math.nan), epoch(3, math.inf), epoch(4, 0.5)]
+    figure = history.draw(rows, title="x")
+    assert line(figure.axes[0], "training") == ([0, 4], [1.0, 0.5])
+    render(figure)
+
+
+def test_history_of_nothing_says_so():
+    figure = history.draw([], title="x")
+    assert [words(axes) for axes in figure.axes] == [["nothing was recorded"]] * 2
+    render(figure)
+
+
+def test_history_marks_where_the_learning_rate_changed_but_not_every_step_of_a_schedule():
+    rows = [epoch(0, lr=0.0), epoch(1), epoch(2), epoch(3, lr=1e-4)]
+    assert line(history.draw(rows, title="x").axes[1], "learning rate") == ([2.5, 2.5], [0, 1])
+    falling = [epoch(number, lr=1.0 / (number + 1)) for number in range(20)]
+    assert not [name for name in lines(history.draw(falling, title="x").axes[0]) if "learning" in name]
+
+
+# Confusion
+
+
+def test_confusion_writes_counts_and_colours_shares():
+    counts = np.zeros((10, 10), dtype=np.int64)
+    counts[0, 0], counts[0, 6] = 75, 25
+    counts[3, 5] = 4
+    figure = confusion.draw(counts, title="x")
+    axes, bar = figure.axes
+    (image,) = axes.images
+    shares = np.ma.filled(image.get_array(), 0)
+    assert shares[0, 0] == 75
+    assert shares[0, 6] == 25
+    assert shares[3, 5] == 100
+    assert shares.sum() == 200
+    assert np.ma.getmaskarray(image.get_array()).sum() == 97
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert {cells[0, 0], cells[6, 0], cells[5, 3]} == {"75", "25", "4"}
+    assert words(axes).count("no images") == 8
+    assert len(cells) == 3 + 8
+    assert axes.get_xlabel() == "Predicted digit"
+    assert axes.get_ylabel() == "True digit"
+    assert axes.get_title("left") == "75 of 104 test images right: accuracy 72.12 %"
+    assert "%" in bar.get_ylabel()
+    assert image.get_clim() == (0, 100)
+
+
+def test_confusion_text_is_light_on_dark_and_dark_on_light():
+    counts = np.eye(10, dtype=np.int64) * 99
+    counts[0, 1] = 1
+    (axes, _) = confusion.draw(counts, title="x").axes
+    colour = {text.get_position(): text.get_color() for text in axes.texts}
+    assert colour[0, 0] == "white"
+    assert colour[1, 0] == style.INK
+
+
+def test_confusion_of_nothing_and_of_another_shape():
+    figure = confusion.draw(np.zeros((10, 10), dtype=np.int64), title="x")
+    assert figure.axes[0].get_title("left") == "no test images"
+    render(figure)
+    with pytest.raises(ValueError, match="10 x 10"):
+        confusion.draw(np.zeros((5, 5), dtype=np.int64), title="x")
