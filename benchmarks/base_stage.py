@@ -7,14 +7,16 @@ They take turns, so that a machine which slows down or warms up meets both, and 
 Imports are done and both pipelines have run once before a timer starts.
 
 Let nothing else run meanwhile: torch's threads wait for each other in every operation, so on two cores one busy
-neighbour already multiplies either figure, and not by the same factor. ``OMP_NUM_THREADS=1`` makes both less
-sensitive; the table says how many threads there were.
+neighbour already multiplies either figure, and not by the same factor. The table's last column says how many cores
+other processes took; a ratio is worth something only where that is about 0. ``OMP_NUM_THREADS=1`` makes both
+pipelines less sensitive.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import platform
 import sys
@@ -42,10 +44,11 @@ DIGITS = DigitSet(range(5))
 
 @dataclass(frozen=True)
 class Run:
-    """One timed base stage."""
+    """One timed base stage, and how many cores other processes took meanwhile."""
 
     seconds: float
     accuracy: float
+    others: float
 
 
 def study(epochs: int, seed: int, folder: Path) -> float:
@@ -70,11 +73,23 @@ def measure(stage: Callable[[int, int, Path], float], epochs: int, seed: int) ->
     # Splits that an earlier run unpacked are kept in memory; each run is to unpack its own.
     load_split.cache_clear()
     with TemporaryDirectory() as folder:
-        start = time.perf_counter()
+        others, start = others_seconds(), time.perf_counter()
         accuracy = stage(epochs, seed, Path(folder))
-        run = Run(time.perf_counter() - start, accuracy)
-    print(f"{stage.__name__}: {run.seconds:.2f} s, {run.accuracy:.2%}", file=sys.stderr)
+        seconds = time.perf_counter() - start
+        # The kernel counts in ticks, so nothing may come out as slightly less; nan stays nan in this order.
+        run = Run(seconds, accuracy, max((others_seconds() - others) / seconds, 0.0))
+    print(f"{stage.__name__}: {seconds:.2f} s, {accuracy:.2%}, {run.others:.2f} cores taken by others", file=sys.stderr)
     return run
+
+
+def others_seconds() -> float:
+    """CPU seconds that all other processes have used since the machine started; not known elsewhere than on Linux."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return math.nan
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy - time.process_time()
 
 
 def warm_up() -> None:
@@ -88,18 +103,20 @@ def warm_up() -> None:
 def report(runs: dict[str, list[Run]], epochs: int) -> str:
     """The Markdown table, and what it was measured with."""
     lines = [
-        f"| base stage, {epochs} epochs | n | median | min–max | test accuracy on {DIGITS} |",
-        "|---|---|---|---|---|",
+        f"| base stage, {epochs} epochs | n | median | min–max | test accuracy on {DIGITS} | cores others took, max |",
+        "|---|---|---|---|---|---|",
     ]
     for what, of in runs.items():
         seconds, accuracies = [run.seconds for run in of], [run.accuracy for run in of]
         reached = f"{median(accuracies):.2%} ({min(accuracies):.2%}–{max(accuracies):.2%})"
-        lines.append(
-            f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | {reached} |"
-        )
+        spread = f"{min(seconds):.2f}–{max(seconds):.2f} s"
+        others = max(run.others for run in of)
+        lines.append(f"| {what} | {len(of)} | {median(seconds):.2f} s | {spread} | {reached} | {others:.2f} |")
     slow, fast = runs.values()
     ratios = [a.seconds / b.seconds for a, b in zip(slow, fast, strict=True)]
-    lines.append(f"| ratio, per round | {len(ratios)} | {median(ratios):.1f} | {min(ratios):.1f}–{max(ratios):.1f} | |")
+    lines.append(
+        f"| ratio, per round | {len(ratios)} | {median(ratios):.1f} | {min(ratios):.1f}–{max(ratios):.1f} | | |"
+    )
     return "\n".join([*lines, "", hardware()]) + "\n"
 
 

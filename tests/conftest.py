@@ -137,7 +137,7 @@ def publish() -> Callable[..., Any]:
     ) -> Any:  # fmt: skip
         settings = Settings(kind, config or {"seed": 0}, {"name": dataset, "digest": "sha256:0"}, tuple(parents))
         with registry.staging(name) as folder:
-            for file, content in (files or {"weights": b"1234"}).items():
+            for file, content in ({"weights": b"1234"} if files is None else files).items():
                 (folder / file).parent.mkdir(exist_ok=True)
                 (folder / file).write_bytes(content)
             return registry.publish(

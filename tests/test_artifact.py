@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent, Settings, check_name, content_digest, read_artifact
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.registry import Registry
 
@@ -216,9 +217,10 @@ def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names() -> None:
 
 def test_a_whole_number_and_its_float_are_the_same_setting() -> None:
     """``alpha=1`` in a notebook and ``--alpha 1`` in a shell mean the same work."""
-    whole, real = ({"kind": "adapter", "config": {"alpha": alpha}, "dataset": {}} for alpha in (1, 1.0))
-    assert Settings(**whole).flat() == Settings(**real).flat()  # type: ignore[arg-type]
-    assert Settings(**whole).fingerprint() == Settings(**real).fingerprint()  # type: ignore[arg-type]
+    whole = AdapterConfig(alpha=1, lr=1, dropout=0, val_split=0, weight_decay=0)
+    real = AdapterConfig(alpha=1.0, lr=1.0, dropout=0.0, val_split=0.0, weight_decay=0.0)
+    one, other = (Settings("adapter", config.to_json(), {"name": "mnist"}) for config in (whole, real))
+    assert one.fingerprint() == other.fingerprint()
 
 
 def test_an_artifact_can_be_copied_by_hand(artifact: Artifact, tmp_path: Path) -> None:

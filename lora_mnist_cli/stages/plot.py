@@ -18,7 +18,11 @@ from lora_mnist_cli.stages.evaluate import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.figure import Figure
+
+    Labels = npt.NDArray[np.int64]
 
 ALPHAS = tuple(i / 8 for i in range(13))
 """The multipliers that the alpha plot scores: 0 to 1.5."""
@@ -108,15 +112,17 @@ def plot(
 
 
 def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    import numpy as np
+
     from lora_mnist_cli.plots import predictions
     from lora_mnist_cli.sources import load_split
 
     digits = options.digits or DigitSet.parse(artifact.config["digits"])
     predicted, labels = _predict(workspace, artifact, options.alpha)
-    shown = [i for i, label in enumerate(labels) if label in digits][: options.count or 50]
+    shown = np.flatnonzero(np.isin(labels, digits.members))[: options.count or 50]
     pixels, _ = load_split(artifact.dataset, "test", workspace.data_dir)
     return predictions.draw(
-        pixels[shown], [labels[i] for i in shown], [predicted[i] for i in shown],
+        pixels[shown], labels[shown], predicted[shown],
         title=f"{_model_title(artifact, options.alpha)}: predictions on digits {digits}",
         subtitle=f"the first {len(shown)} test images of {digits} in the file's order",
     )  # fmt: skip
@@ -130,8 +136,7 @@ def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
     digits = options.digits or ALL_DIGITS
     predicted, labels = _predict(workspace, artifact, options.alpha)
     counts = np.zeros((10, 10), dtype=np.int64)
-    for label, guess in zip(labels, predicted, strict=True):
-        counts[label, guess] += label in digits
+    np.add.at(counts, (labels, predicted), np.isin(labels, digits.members))
     return confusion.draw(counts, title=f"{_model_title(artifact, options.alpha)}: test images of digits {digits}")
 
 
@@ -171,8 +176,8 @@ def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> 
     return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
 
 
-def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[list[int], list[int]]:
-    """Predicted and true labels of all test images."""
+def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
+    """Predicted and true labels (each n, int64) of all test images."""
     from lora_mnist_cli.evaluation import predict
     from lora_mnist_cli.lora import set_alpha
     from lora_mnist_cli.stages.models import load_model
@@ -183,7 +188,7 @@ def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> t
     if alpha is not None:
         set_alpha(loaded.model, alpha)
     test = workspace.test_images(artifact, loaded.pixel_stats)
-    return predict(loaded.model, test.images).argmax(1).tolist(), test.labels.tolist()
+    return predict(loaded.model, test.images).argmax(1).numpy(), test.labels.numpy()
 
 
 def _model_title(artifact: Artifact, alpha: float | None) -> str:
