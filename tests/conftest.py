@@ -145,3 +145,25 @@ def publish() -> Callable[..., Any]:
             )
 
     return make
+
+
+class Recorder:
+    """A reporter that writes down what it hears, as ``(what, …)``."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *arguments: self.events.append((name, *arguments))
+
+    def all(self, name: str) -> list[Any]:
+        """What followed each event of that name; alone where it was one value."""
+        heard = [event[1:] for event in self.events if event[0] == name]
+        return [values[0] if len(values) == 1 else values for values in heard]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()

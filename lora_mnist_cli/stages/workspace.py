@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +122,8 @@ def write_history(history: list[EpochRecord], folder: Path) -> None:
 
 def environment(runtime: Runtime | None = None) -> dict[str, Any]:
     """Versions and device, for the record. With no ``runtime``, the stage computed nothing itself: no device."""
+    from importlib import metadata
+
     record: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",

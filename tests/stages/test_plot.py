@@ -1,0 +1,131 @@
+"""The records that the plots draw, gathered from artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks
+from lora_mnist_cli.sources import load_split
+from lora_mnist_cli.stages import Workspace, evaluate, finetune
+from lora_mnist_cli.stages.plot import KINDS, PlotOptions, plot
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the plots were given, instead of a drawing."""
+    seen: dict[str, Any] = {}
+
+    def record(module: Any) -> Callable[..., Any]:
+        original = module.draw
+
+        def draw(*arguments: Any, **named: Any) -> Any:
+            seen["arguments"], seen["named"] = arguments, named
+            return original(*arguments, **named)
+
+        return draw
+
+    for module in (alpha, confusion, history, predictions, ranks):
+        monkeypatch.setattr(module, "draw", record(module))
+    return seen
+
+
+def test_predictions_shows_the_first_images_of_the_digits(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=DigitSet([7]), count=12), workspace=Workspace(runs))
+    images, labels, predicted = drawn["arguments"]
+    pixels, truth = load_split("mnist", "test", Path("data"))
+    assert np.array_equal(images, pixels[truth == 7][:12])
+    assert labels.tolist() == [7] * 12
+    assert len(predicted) == 12
+
+
+def test_alpha_0_shows_the_bases_predictions(runs: Path, drawn: dict[str, Any]) -> None:
+    old = DigitSet.parse("0-4")
+    workspace = Workspace(runs)
+    plot("predictions", "base-0-4", options=PlotOptions(digits=old), workspace=workspace)
+    base = drawn["arguments"][2]
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old, alpha=0.0), workspace=workspace)
+    assert np.array_equal(drawn["arguments"][2], base)
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old), workspace=workspace)
+    assert not np.array_equal(drawn["arguments"][2], base)
+
+
+def test_confusion_counts_every_image_once_and_agrees_with_the_scores(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    plot("confusion", "lora-5-9-r2", workspace=workspace)
+    (counts,) = drawn["arguments"]
+    (evaluation,) = evaluate("lora-5-9-r2", workspace=workspace)
+    for row in evaluation.scores["per_digit"]:
+        assert counts[row["digit"]].sum() == row["count"]
+        assert counts[row["digit"], row["digit"]] == round(row["accuracy"] * row["count"])
+
+
+def test_confusion_of_some_digits_has_no_others(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("confusion", "base-0-4", options=PlotOptions(digits=DigitSet([3])), workspace=Workspace(runs))
+    (counts,) = drawn["arguments"]
+    assert counts[3].sum() == counts.sum() == 1010
+
+
+def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    finetune(AdapterConfig(epochs=0, rank=1, alpha=0.3), workspace=workspace, name="third")
+    plot("alpha", "third", workspace=workspace)
+    (rows,) = drawn["arguments"]
+    alphas = [row["alpha"] for row in rows]
+    assert alphas == sorted(alphas)
+    assert alphas[0] == 0
+    assert alphas[-1] > 1
+    assert 0.3 in alphas
+    assert drawn["named"]["trained_alpha"] == 0.3
+    base = {row["digits"]: row["accuracy"] for row in workspace.registry.get("base-0-4").scores["subsets"]}
+    assert {row["digits"]: row["accuracy"] for row in rows[0]["subsets"]} == base
+
+
+def test_history_has_a_row_an_epoch_from_0_on(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("history", "base-0-4", workspace=Workspace(runs))
+    (rows,) = drawn["arguments"]
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    artifact, path = plot("ranks", workspace=workspace)
+    assert (artifact.name, path.name) == ("sweep-5-9", "ranks-sweep-5-9.png")
+    assert drawn["arguments"][0] == artifact.details["results"]
+    assert drawn["named"]["study"] == {}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_each_kind_draws_the_newest_artifact_that_fits(trained: Path, tmp_path: Path, kind: str) -> None:
+    artifact, path = plot(kind, workspace=Workspace(trained))
+    assert artifact.name == ("sweep-5-9" if kind == "ranks" else "lora-5-9-r2")
+    assert path.name == f"{kind}-{artifact.name}.png"
+    assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
+    workspace = Workspace(trained)
+    with pytest.raises(UsageError, match="no plot 'rank'") as caught:
+        plot("rank", workspace=workspace)
+    assert "ranks" in caught.value.hint
+    with pytest.raises(UsageError, match="no use for --alpha"):
+        plot("history", options=PlotOptions(alpha=0.5), workspace=workspace)
+    with pytest.raises(UsageError, match="base and has no alpha"):
+        plot("confusion", "base-0-4", options=PlotOptions(alpha=0.5), workspace=workspace)
+    with pytest.raises(ArtifactError, match="sweep is needed"):
+        plot("ranks", "lora-5-9-r1", workspace=workspace)
+    with pytest.raises(UsageError, match="1 to 500"):
+        PlotOptions(count=0)
+    with pytest.raises(UsageError, match="finite"):
+        PlotOptions(alpha=float("nan"))
+    with pytest.raises(UsageError, match=r"\.gif"):
+        plot("history", output=tmp_path / "picture.gif", workspace=workspace)
+    assert list(tmp_path.iterdir()) == []
