@@ -6,10 +6,10 @@ Both do the same work: unpack the files, train 784 → 64 → 64 → 10 on the d
 They take turns, so that a machine which slows down or warms up meets both, and the ratio is taken within each round.
 Imports are done and both pipelines have run once before a timer starts.
 
-Let nothing else run meanwhile: torch's threads wait for each other in every operation, so on two cores one busy
-neighbour already multiplies either figure, and not by the same factor. The table's last column says how many cores
-other processes took; a ratio is worth something only where that is about 0. ``OMP_NUM_THREADS=1`` makes both
-pipelines less sensitive.
+Both get as many torch threads as ours has by default. With a second one the study's pipeline is no faster on an idle
+machine, and many times slower beside a busy process, which would flatter us. Let nothing else run all the same: the
+table's last column says how many cores other processes took, and a ratio is worth something only where that is
+about 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import study_pipeline
 import torch
 from torch.utils.data import Subset
 
-from lora_mnist_cli.config import BaseConfig
+from lora_mnist_cli.config import BaseConfig, Runtime
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.sources import load_split
 from lora_mnist_cli.stages import Workspace, train_base
@@ -124,7 +124,7 @@ def hardware() -> str:
     """What the figures depend on, in one paragraph."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{cpu_model()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads, {device}; "
+        f"{cpu_model()}, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()}, {device}; "
         f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {version('pytorch-lightning')}."
     )
 
@@ -150,6 +150,7 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
 
+    torch.set_num_threads(Runtime().threads)
     warm_up()
     runs: dict[str, list[Run]] = {"the study's pipeline": [], "`train_base`": []}
     for seed in range(options.rounds):

@@ -27,7 +27,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder with a base of one epoch, adapters of rank 1 and 2 of one epoch and their sweep. Don't write to it."""
+    """A base of one epoch, adapters of rank 1 and 2 of one epoch and their sweep. Not to be written to."""
     runs = tmp_path_factory.mktemp("trained") / "runs"
     workspace = Workspace(runs)
     train_base(BaseConfig(epochs=1), workspace=workspace)

@@ -10,7 +10,7 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.stages.plot import KINDS, PlotOptions, plot
+from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 
 
 def command(

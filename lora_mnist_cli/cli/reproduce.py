@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import Runtime
-from lora_mnist_cli.stages.reproduce import REPORT_FILE, format_row, reproduce
+from lora_mnist_cli.stages.reproduction import REPORT_FILE, format_row, reproduce
 
 
 def command(

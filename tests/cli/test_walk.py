@@ -103,7 +103,7 @@ def test_stdout_has_the_result_and_stderr_the_rest(
 ) -> None:
     # The report's pictures take longer than all else here, and have tests of their own.
     if name == "reproduce":
-        monkeypatch.setattr("lora_mnist_cli.stages.plot.plot", lambda *_, **__: None)
+        monkeypatch.setattr("lora_mnist_cli.stages.plotting.plot", lambda *_, **__: None)
     first, second, notice = CALLS[name]
     as_json = run(*name.split(), *first, "--json")
     assert as_json.code == 0

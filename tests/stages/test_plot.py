@@ -15,7 +15,7 @@ from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks
 from lora_mnist_cli.sources import load_split
 from lora_mnist_cli.stages import Workspace, evaluate, finetune
-from lora_mnist_cli.stages.plot import KINDS, PlotOptions, plot
+from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_another_base_of_the_same_name_is_refused_with_a_way_out(tmp_path: Path)
 
 
 def test_seeds_have_reports_of_their_own(studied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_mnist_cli.stages.reproduce._pictures", lambda *_: [])
+    monkeypatch.setattr("lora_mnist_cli.stages.reproduction._pictures", lambda *_: [])
     report = reproduce(seed=3, epochs=0, workspace=Workspace(studied))
     assert report.name == "study-s3"
     assert {parent.name for parent in report.parents} == {"base-0-4-s3", "study-5-9-s3", "lora-0-9-r64-s3"}

@@ -14,7 +14,7 @@ from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
 from lora_mnist_cli.stages.adapt import study_accuracies
-from lora_mnist_cli.stages.evaluate import evaluate
+from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from lora_mnist_cli.errors import OtherSettingsError
 from lora_mnist_cli.registry import machine_errors
 from lora_mnist_cli.stages.adapt import finetune, sweep
 from lora_mnist_cli.stages.base import train_base
-from lora_mnist_cli.stages.evaluate import evaluate
+from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import Workspace, environment
 
 REPORT_FILE = "report.md"
@@ -135,7 +135,7 @@ def _pictures(
     workspace: Workspace, base: Artifact, ranks: Artifact, all_digits: Artifact, folder: Path
 ) -> list[tuple[str, str]]:
     """Draw every picture into a folder; returns caption and file name of each."""
-    from lora_mnist_cli.stages.plot import PlotOptions, plot
+    from lora_mnist_cli.stages.plotting import PlotOptions, plot
 
     old, new = study.BASE_DIGITS, study.NEW_DIGITS
     highest = ranks.details["results"][-1]["artifact"]
