@@ -234,7 +234,6 @@ def header(code: int, *shape: int) -> bytes:
         (IMAGES, lambda raw: header(8, 40, 784) + raw[16:], r"\(40, 784\) values, not n × 28 × 28"),
         (IMAGES, lambda raw: header(8, 40, 56, 14) + raw[16:], r"\(40, 56, 14\) values, not n × 28 × 28"),
         (IMAGES, lambda raw: header(12, 10, 28, 28) + raw[16:], "not n × 28 × 28 bytes"),
-        (IMAGES, lambda raw: header(8, 39, 28, 28) + raw[16 + 784 :], r"labels \(40,\) for 39 images"),
         (IMAGES, lambda raw: header(8, *[2**32 - 1] * 3) + raw[16:], "header promises 79228162458924105385300197375"),
         (IMAGES, lambda raw: header(8, 2**31, 2**31, 4) + raw[16:], "header promises"),
         (LABELS, lambda raw: header(8, 39) + raw[9:], r"labels \(39,\) for 40 images"),
@@ -317,7 +316,7 @@ def test_only_what_is_missing_is_listed_and_what_is_there_is_kept(place: Callabl
     raw = data / "FashionMNIST" / "raw"
     (raw / LABELS).unlink()
     before = sorted(path.name for path in raw.iterdir())
-    with pytest.raises(DataError, match=f"missing {LABELS}$") as caught:
+    with pytest.raises(DataError, match=rf"missing {LABELS} \(put") as caught:
         load_split("fashion-mnist", "test", data)
     assert caught.value.value == [LABELS]
     assert sorted(path.name for path in raw.iterdir()) == before

@@ -1,0 +1,440 @@
+"""What goes to stdout and what to stderr, in a pipe and at a terminal; the tables and the JSON of the stages."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lora_mnist_cli import sources, study
+from lora_mnist_cli.cli.tables import sweep_table
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.digits import DigitSet
+
+Run = Callable[..., Any]
+
+COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
+COUNTS = {"0-4": 5139, "5-9": 4861, "0-9": 10000}
+PER_DIGIT = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
+SCORE_KEYS = {"digits", "count", "accuracy", "loss"}
+
+
+def _rows(printed: str) -> list[list[str]]:
+    """The cells of a printed table's lines, its header among them."""
+    lines = [line for line in printed.splitlines() if line.startswith("  ") and line.strip()]
+    return [re.split(r"\s{2,}", line.strip()) for line in lines]
+
+
+def _percent(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f}"
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.4f}" if loss < 10 else f"{loss:.2f}"
+
+
+def _check_scores(document: dict[str, Any], digit_sets: list[str]) -> None:
+    """Shape and arithmetic of subset scores: a subset's figures are its digits' figures, weighted by their counts."""
+    assert [row["digits"] for row in document["subsets"]] == digit_sets
+    assert all(set(row) == SCORE_KEYS for row in document["subsets"])
+    assert [row["digit"] for row in document["per_digit"]] == list(range(10))
+    assert tuple(row["count"] for row in document["per_digit"]) == PER_DIGIT
+    assert all(set(row) == {"digit", "count", "accuracy", "loss"} for row in document["per_digit"])
+    for row in document["subsets"]:
+        members = [document["per_digit"][digit] for digit in DigitSet.parse(row["digits"])]
+        assert row["count"] == sum(member["count"] for member in members)
+        for figure in ("accuracy", "loss"):
+            expected = sum(member["count"] * member[figure] for member in members) / row["count"]
+            assert row[figure] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def _expected_rows(document: dict[str, Any]) -> list[list[str]]:
+    rows = [[row["digits"], *_figures(row)] for row in document["subsets"]]
+    return rows + [[str(row["digit"]), *_figures(row)] for row in document["per_digit"]]
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    return [f"{row['count']:,}", _percent(row["accuracy"]), _loss(row["loss"])]
+
+
+# Tables and JSON
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keys", "alpha"),
+    [
+        (["train-base", "--epochs", "1"], set(), None),
+        (["finetune", "--rank", "2", "--epochs", "1"], {"trainable_parameters"}, 1.0),
+        (["evaluate", "base-0-4"], set(), None),
+        (["evaluate", "lora-5-9-r2"], set(), 1.0),
+        (["evaluate", "lora-5-9-r2", "--alpha", "0.5"], set(), 0.5),
+    ],
+)
+def test_scores_of_the_bases_digits_the_others_all_and_each(
+    arguments: list[str], keys: set[str], alpha: float | None, runs: Path, run: Run
+) -> None:
+    document = run(*arguments, "--json").json
+    assert set(document) == {"schema_version", "command", "artifact", "alpha", "subsets", "per_digit"} | keys
+    assert document["alpha"] == alpha
+    assert document["artifact"] in ("base-0-4", "lora-5-9-r2")
+    _check_scores(document, ["0-4", "5-9", "0-9"])
+    assert {row["digits"]: row["count"] for row in document["subsets"]} == COUNTS
+
+    plain = run(*arguments)
+    assert document["artifact"] in plain.out.splitlines()[0]
+    assert _rows(plain.out) == [["digits", "images", "accuracy %", "loss"], *_expected_rows(document)]
+
+
+@pytest.mark.parametrize(
+    ("digits", "digit_sets"), [("7,5,8-9", ["5,7-9", "0-4,6", "0-9"]), ("all", ["0-9"]), ("3", ["3", "0-2,4-9", "0-9"])]
+)
+def test_the_rows_follow_the_bases_digits(digits: str, digit_sets: list[str], run: Run) -> None:
+    document = run("train-base", "--digits", digits, "--epochs", "0", "--json").json
+    assert document["artifact"] == f"base-{digit_sets[0]}"
+    _check_scores(document, digit_sets)
+
+
+def test_what_an_adapter_learned_has_a_row_of_its_own(runs: Path, run: Run) -> None:
+    document = run("finetune", "--digits", "4-6", "--epochs", "0", "--json").json
+    assert document["artifact"] == "lora-4-6-r8"
+    _check_scores(document, ["0-4", "5-9", "0-9", "4-6"])
+
+
+def test_several_alphas_are_one_table(runs: Path, run: Run) -> None:
+    document = run("evaluate", "--alpha", "0,0.25,1", "--json").json
+    assert set(document) == {"schema_version", "command", "artifact", "results"}
+    assert [row["alpha"] for row in document["results"]] == [0.0, 0.25, 1.0]
+    for row in document["results"]:
+        assert set(row) == {"alpha", "subsets", "per_digit"}
+        _check_scores(row, ["0-4", "5-9", "0-9"])
+
+    header, *rows = _rows(run("evaluate", "--alpha", "0,0.25,1").out)
+    assert header == ["alpha", *(f"{digits} {what}" for digits in COUNTS for what in ("acc. %", "loss"))]
+    expected = [
+        [f"{row['alpha']:g}", *(t for s in row["subsets"] for t in (_percent(s["accuracy"]), _loss(s["loss"])))]
+        for row in document["results"]
+    ]
+    assert rows == expected
+
+
+def test_a_sweep_has_a_row_a_rank(runs: Path, run: Run) -> None:
+    document = run("sweep", "--ranks", "1,2", "--epochs", "1", "--json").json
+    assert set(document) == {"schema_version", "command", "artifact", "digits", "results"}
+    assert (document["artifact"], document["digits"]) == ("sweep-5-9", "5-9")
+    assert [(row["artifact"], row["rank"], row["seed"]) for row in document["results"]] == [
+        ("lora-5-9-r1", 1, 0), ("lora-5-9-r2", 2, 0),
+    ]  # fmt: skip
+    for row in document["results"]:
+        # The study's figure stands only beside results of its own recipe.
+        assert set(row) == {"artifact", "rank", "seed", "trainable_parameters", "subsets"}
+        assert row["trainable_parameters"] == row["rank"] * (784 + 64 + 64 + 64 + 64 + 10)
+        assert {s["digits"]: s["count"] for s in row["subsets"]} == COUNTS
+
+    header, *rows = _rows(run("sweep", "--ranks", "1,2", "--epochs", "1").out)
+    order = ["5-9", "0-4", "0-9"]
+    assert header == ["rank", "parameters", *(f"{d} {what}" for d in order for what in ("acc. %", "loss"))]
+    for cells, row in zip(rows, document["results"], strict=True):
+        by_digits = {s["digits"]: s for s in row["subsets"]}
+        figures = [t for d in order for t in (_percent(by_digits[d]["accuracy"]), _loss(by_digits[d]["loss"]))]
+        assert cells == [str(row["rank"]), f"{row['trainable_parameters']:,}", *figures]
+
+
+def test_a_sweep_over_seeds_closes_each_rank_with_mean_deviation_and_count(runs: Path, run: Run) -> None:
+    arguments = ["sweep", "--ranks", "1,4", "--seeds", "1-3", "--epochs", "1", "--batch-size", "512"]
+    outcome = run(*arguments, "--json")
+    document = outcome.json
+    assert [(row["rank"], row["seed"]) for row in document["results"]] == [(r, s) for r in (1, 4) for s in (1, 2, 3)]
+    assert [row["artifact"] for row in document["results"][:2]] == ["lora-5-9-r1-s1", "lora-5-9-r1-s2"]
+    assert outcome.err.count("trained lora-") == 6
+
+    header, *rows = _rows(run(*arguments).out)
+    assert header[:3] == ["rank", "parameters", "seed"]
+    assert len(rows) == 8
+    for rank, closing in zip((1, 4), (rows[3], rows[7]), strict=True):
+        assert closing[:3] == [str(rank), "mean ± sd", "n=3"]
+        results = [row for row in document["results"] if row["rank"] == rank]
+        expected = []
+        for digits in ("5-9", "0-4", "0-9"):
+            scores = [next(s for s in row["subsets"] if s["digits"] == digits) for row in results]
+            accuracies, losses = [100 * s["accuracy"] for s in scores], [s["loss"] for s in scores]
+            expected.append(f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}")
+            expected.append(f"{mean(losses):.3f} ± {stdev(losses):.3f}")
+        assert closing[3:] == expected
+        assert stdev(accuracies) > 0
+
+
+# The study's figures
+
+
+@pytest.mark.parametrize(
+    ("base", "adapter", "is_comparable"),
+    [
+        ({}, None, True),
+        ({"seed": 3}, None, True),
+        ({"epochs": 1}, None, False),
+        ({"dataset": "kmnist"}, None, False),
+        ({"digits": DigitSet.parse("0-5")}, None, False),
+        ({"hidden_sizes": (64, 32)}, None, False),
+        ({}, {}, True),
+        ({}, {"rank": 64, "seed": 7, "target_layers": ("fc1", "fc2", "fc3")}, True),
+        ({}, {"target_layers": ("fc1",)}, False),
+        ({}, {"epochs": 1}, False),
+        ({}, {"alpha": 2.0}, False),
+        ({}, {"scaling": "standard"}, False),
+        ({}, {"init": "kaiming"}, False),
+        ({}, {"lr": 1e-2}, False),
+        ({"epochs": 1}, {}, False),
+    ],
+)
+def test_only_the_studys_own_recipe_data_and_digits_are_comparable(
+    base: dict[str, Any], adapter: dict[str, Any] | None, is_comparable: bool
+) -> None:
+    adapter_config = None if adapter is None else AdapterConfig(**{"digits": DigitSet.parse("5-9"), **adapter})
+    assert study.comparable(BaseConfig(**base), adapter_config) is is_comparable
+
+
+def test_the_study_has_figures_for_its_own_digits_and_ranks_alone() -> None:
+    assert study.adapter_accuracy(DigitSet.parse("5-9"), 8) == 0.9696
+    assert study.adapter_accuracy(DigitSet.parse("5-9"), 3) is None
+    assert study.adapter_accuracy(DigitSet.parse("5-8"), 8) is None
+    assert study.adapter_accuracy(DigitSet.parse("all"), 64) == 0.9714
+
+
+def test_the_studys_figure_stands_beside_ours_where_it_has_one() -> None:
+    subsets = [{"digits": "5-9", "count": 4861, "accuracy": 0.5, "loss": 1.0}]
+    results = [{"rank": rank, "seed": 0, "trainable_parameters": 1050 * rank, "subsets": subsets} for rank in (1, 3)]
+    printed = io.StringIO()
+    Console(file=printed, width=200).print(sweep_table("a sweep", results, ["5-9"], {1: 0.8381}, "5-9"))
+    header, first, second = _rows(printed.getvalue())
+    assert header[-1] == "study 5-9 %"
+    assert first[-1] == "83.81"
+    assert second[-1] == "–"
+
+
+def test_another_recipe_has_no_column_of_the_study(runs: Path, run: Run) -> None:
+    outcome = run("sweep", "--ranks", "1,2", "--epochs", "1")
+    assert "study" not in outcome.out
+
+
+# Off a terminal
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "list"],
+        ["runs", "show", "lora-5-9-r1"],
+        ["evaluate", "--alpha", "0,0.5,1", "--min-accuracy", "0-9=0"],
+        ["sweep", "--ranks", "1,2", "--epochs", "1"],
+        ["train-base", "--epochs", "1"],
+    ],
+    ids=lambda arguments: arguments[0] + arguments[1].strip("-"),
+)
+@pytest.mark.parametrize("forced", [{"GITHUB_ACTIONS": "true"}, {"FORCE_COLOR": "1"}, {"TTY_COMPATIBLE": "1"}])
+def test_no_table_is_cut_or_coloured_in_a_narrow_pipe(
+    arguments: list[str], forced: dict[str, str], runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(*arguments)
+    for name, value in {"COLUMNS": "40", "LINES": "5", **forced}.items():
+        monkeypatch.setenv(name, value)
+    narrow = run(*arguments)
+    assert narrow.out == plain.out
+    assert narrow.err == plain.err
+    assert "\x1b" not in narrow.out + narrow.err
+    assert "…" not in narrow.out.replace("sha256:", "")
+    assert max(map(len, narrow.out.splitlines())) > 60
+
+
+def test_training_off_a_terminal_leaves_a_line_and_no_animation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    outcome = run("train-base", "--epochs", "1", "--batch-size", "512", "--json")
+    assert outcome.json["artifact"] == "base-0-4"
+    assert re.fullmatch(r"trained base-0-4: 1 epoch in [0-9.]+ s, val\. accuracy [0-9.]+%\n", outcome.err)
+
+
+def test_verbose_gives_a_line_an_epoch(run: Run) -> None:
+    outcome = run("train-base", "--epochs", "2", "--batch-size", "512", "--verbose", "--json")
+    assert outcome.json["artifact"] == "base-0-4"
+    *epochs, last = outcome.err.splitlines()
+    for number, line in enumerate(epochs, start=1):
+        figures = r"val\. loss [0-9.]+, val\. accuracy [0-9.]+%"
+        assert re.fullmatch(rf"base-0-4: epoch {number}/2, {figures}", line)
+    assert len(epochs) == 2
+    assert last.startswith("trained base-0-4: 2 epochs in ")
+
+
+def test_quiet_silences_all_but_warnings(runs: Path, run: Run) -> None:
+    assert run("finetune", "--rank", "64", "--epochs", "0", "--quiet").err == ""
+    assert "rank 64 is above" in run("sweep", "--ranks", "64", "--epochs", "0", "--name", "loud").err
+    (runs / "damaged").mkdir()
+    (runs / "damaged" / "artifact.json").write_text("{}")
+    assert run("runs", "list", "--quiet").err.startswith("warning: 'damaged' is damaged")
+    assert run("evaluate", "nothing", "--quiet").err.startswith("error: ")
+
+
+def test_verbose_shows_where_an_error_came_from(runs: Path, run: Run) -> None:
+    brief, long = run("evaluate", "nothing"), run("evaluate", "nothing", "--verbose")
+    assert "Traceback" not in brief.err
+    assert "Traceback" in long.err
+    assert long.err.endswith(brief.err)
+    assert (brief.code, brief.out) == (long.code, long.out) == (3, "")
+
+
+def test_a_defect_is_one_line_too(runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a slip")
+
+    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", broken)
+    outcome = run("runs", "list")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert re.fullmatch(r"error: .*ZeroDivisionError: a slip.*--verbose.*\n", outcome.err)
+
+
+def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs: Path, program: Run) -> None:
+    ended = program("sweep", "--ranks", "1,2", "--epochs", "1", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert ended.code == 0
+    assert "accuracy" not in ended.err
+    assert "5-9 acc. %" in ended.out
+
+
+# At a terminal
+
+
+def test_a_terminal_gets_a_bar_on_stderr_with_epoch_loss_and_accuracy(terminal: Run) -> None:
+    ended = terminal("train-base", "--epochs", "4", "--batch-size", "32")
+    assert ended.code == 0
+    assert re.search(r"base-0-4 .*epoch [1-4]/4.* loss 0\.[0-9]{4}.* val\. accuracy 9[0-9]\.[0-9]{2}%", ended.err)
+    assert re.search(r"[0-9]:[0-9]{2}:[0-9]{2}", ended.err), "no time left"
+    assert COLOUR.search(ended.err)
+    assert "trained base-0-4: 4 epochs in" in ended.err
+    assert "epoch" not in ended.out
+    assert "\x1b[1m" in ended.out
+    assert ended.err.count("\x1b[?25l") == ended.err.count("\x1b[?25h"), "the cursor stays hidden"
+
+
+def test_no_color_is_obeyed_at_a_terminal(terminal: Run) -> None:
+    ended = terminal("train-base", "--epochs", "2", "--batch-size", "32", env={"NO_COLOR": "1"})
+    assert ended.code == 0
+    assert "epoch 1/2" in ended.err
+    assert not COLOUR.search(ended.err)
+    assert not COLOUR.search(ended.out)
+
+
+def test_help_at_a_terminal_is_coloured_unless_no_color(terminal: Run) -> None:
+    assert COLOUR.search(terminal("evaluate", "--help").out)
+    assert not COLOUR.search(terminal("evaluate", "--help", env={"NO_COLOR": "1"}).out)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_quiet_means_no_bar_at_a_terminal_either(quiet: bool, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    with contextlib.redirect_stderr(stream):
+        outcome = run("train-base", "--epochs", "1", "--batch-size", "512", *(["--quiet"] if quiet else []))
+    assert outcome.code == 0
+    assert (stream.getvalue() == "") is quiet
+    assert ("epoch 0/1" in stream.getvalue()) is not quiet
+
+
+# Pipes that break
+
+
+@pytest.fixture
+def broken_pipe() -> Any:
+    """A pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+BROKEN = [["runs", "list"], ["runs", "list", "--json"], ["runs", "show", "base-0-4", "--json"], ["evaluate", "--help"]]
+
+
+@pytest.mark.parametrize("arguments", [*BROKEN, ["--version"]], ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_causes_no_traceback(
+    arguments: list[str], unbuffered: str, broken_pipe: int, runs: Path, program: Run
+) -> None:
+    ended = program(*arguments, stdout=broken_pipe, env={"PYTHONUNBUFFERED": unbuffered})
+    assert ended.err == ""
+    assert ended.code != 0
+
+
+@pytest.mark.xfail(strict=True, reason="Typer and Rich end the program with 1 before it can say anything else")
+def test_a_reader_that_leaves_early_is_no_gate_that_was_not_met(broken_pipe: int, runs: Path, program: Run) -> None:
+    assert program("runs", "list", stdout=broken_pipe).code == 141
+
+
+# Where things are: option, then environment, then default
+
+
+def _names(outcome: Any) -> list[str]:
+    assert outcome.code == 0
+    return [artifact["name"] for artifact in outcome.json["artifacts"]]
+
+
+def test_the_runs_folder_is_the_options_then_the_environments_then_runs(
+    runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for folder, name in (("from-option", "lora-5-9-r1"), ("from-environment", "lora-5-9-r2")):
+        (tmp_path / folder).mkdir()
+        (runs / name).rename(tmp_path / folder / name)
+    assert _names(run("runs", "list", "--json")) == ["base-0-4", "sweep-5-9"]
+    monkeypatch.setenv("LORA_MNIST_RUNS", "from-environment")
+    assert _names(run("runs", "list", "--json")) == ["lora-5-9-r2"]
+    assert _names(run("runs", "list", "--json", "--runs-dir", "from-option")) == ["lora-5-9-r1"]
+    assert run("runs", "path", "lora-5-9-r2").out == f"{Path('from-environment', 'lora-5-9-r2')}\n"
+    monkeypatch.setenv("LORA_MNIST_RUNS", "")
+    assert _names(run("runs", "list", "--json")) == ["base-0-4", "sweep-5-9"]
+
+
+def test_the_data_folder_is_the_options_then_the_environments_then_data(
+    runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = Path(__file__).resolve().parents[2] / "data" / "mnist"
+    for folder in ("data", "from-environment", "from-option"):
+        (tmp_path / folder / "mnist").mkdir(parents=True)
+        for path in shipped.glob("*.gz"):
+            (tmp_path / folder / "mnist" / path.name).symlink_to(path)
+        # The damage tells which folder was read.
+        (tmp_path / folder / "mnist" / "t10k-images-idx3-ubyte").write_text(folder)
+
+    def read(*option: str) -> str:
+        sources.load_split.cache_clear()
+        outcome = run("evaluate", "base-0-4", *option)
+        assert outcome.code == 4
+        return str(outcome.err)
+
+    assert str(Path("data", "mnist", "t10k-images-idx3-ubyte")) in read()
+    monkeypatch.setenv("LORA_MNIST_DATA", "from-environment")
+    assert str(Path("from-environment", "mnist")) in read()
+    assert str(Path("from-option", "mnist")) in read("--data-dir", "from-option")
+
+
+def test_json_is_one_document_with_plain_numbers(runs: Path, run: Run) -> None:
+    def no_constant(name: str) -> None:
+        pytest.fail(f"{name} is no JSON")
+
+    for arguments in (["evaluate"], ["runs", "list"], ["runs", "show", "sweep-5-9"]):
+        json.loads(run(*arguments, "--json").out, parse_constant=no_constant)
+
+
+def test_the_recipe_that_the_program_runs_is_the_comparable_one(run: Run) -> None:
+    """The column can appear at all: what the command trains by default is what the study trained."""
+    assert study.comparable(dataclasses.replace(BaseConfig(), seed=5), AdapterConfig(digits=DigitSet.parse("5-9")))

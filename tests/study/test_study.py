@@ -1,0 +1,69 @@
+"""The study's table, for real: a whole run of the program against the published figures and our own spread.
+
+``docs/spread.json`` has mean and standard deviation of each row over ten seeds, 0 to 9. The run here has another
+seed, so that it can fail: a member of a sample of ten can't lie three of its standard deviations from its mean.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.study
+
+SPREAD = Path(__file__).parents[2] / "docs" / "spread.json"
+NEW_SEED = 10
+DEVIATIONS = 3
+
+
+def key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["what"], row["measure"], row["digits"]
+
+
+@pytest.fixture(scope="module")
+def spread() -> dict[tuple[str, str, str], dict[str, Any]]:
+    return {key(row): row for row in json.loads(SPREAD.read_text(encoding="utf-8"))}
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("study")
+    command = [sys.executable, "-m", "lora_mnist_cli", "reproduce", "--json", "--quiet", "--seed", str(NEW_SEED)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made: dict[str, Any] = json.loads(done.stdout)
+    return made
+
+
+def test_the_spread_is_of_at_least_five_seeds(spread: dict[tuple[str, str, str], dict[str, Any]]) -> None:
+    assert all(row["n"] >= 5 for row in spread.values())
+
+
+def test_the_studys_run_is_one_that_ours_could_be(
+    document: dict[str, Any], spread: dict[tuple[str, str, str], dict[str, Any]]
+) -> None:
+    away = {}
+    for row in document["rows"]:
+        known = spread[key(row)]
+        away[key(row)] = abs(row["study"] - known["mean"]) - DEVIATIONS * known["sd"]
+    assert {row: excess for row, excess in away.items() if excess > 0} == {}
+
+
+def test_a_new_run_lies_within_our_spread(
+    document: dict[str, Any], spread: dict[tuple[str, str, str], dict[str, Any]]
+) -> None:
+    away = {}
+    for row in document["rows"]:
+        known = spread[key(row)]
+        away[key(row)] = abs(row["here"] - known["mean"]) - DEVIATIONS * known["sd"]
+    assert {row: excess for row, excess in away.items() if excess > 0} == {}
+    assert len(away) == len(spread)
+
+
+def test_alpha_0_gives_the_base_back_bit_for_bit(document: dict[str, Any]) -> None:
+    assert document["alpha_0_equals_base_bit_for_bit"] is True
