@@ -1,7 +1,9 @@
-"""The original study's training pipeline, rebuilt from its description: the baseline of the speed figures.
+"""The original study's training pipeline, rebuilt from what its notebook does: the baseline of the speed figures.
 
-It is what a notebook usually does: a dataset of images with a transform call a sample, a loader that collates them
-one by one, and a metric and log calls a step. Nothing here is slowed down on purpose, and nothing is tuned.
+A data set of images with a transform call a sample, a loader in the main process that collates them one by one,
+Lightning's automatic optimisation with a metric and two log calls a step, both shown in Lightning's progress bar and
+written by its TensorBoard logger. Nothing here is slowed down on purpose, and nothing is tuned. The notebook asks for
+mixed precision, which on a CPU is bfloat16; here that is an argument, and 32-bit floats, our own, are the default.
 """
 
 from __future__ import annotations
@@ -10,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from PIL import Image
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, random_split
@@ -43,9 +44,10 @@ class DigitImages(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, split: Split, digits: Sequence[int], data_dir: Path = Path("data")) -> None:
         pixels, labels = load_split("mnist", split, data_dir)
-        kept = np.isin(labels, list(digits))
-        self.data = torch.tensor(pixels[kept])
-        self.targets = torch.tensor(labels[kept]).long()
+        # The notebook compares label by label in Python; it is done once a run, and left as it is.
+        kept = [label in digits for label in torch.tensor(labels).long()]
+        self.data = torch.tensor(pixels)[kept]
+        self.targets = torch.tensor(labels).long()[kept]
         self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 
     def __len__(self) -> int:
@@ -64,9 +66,7 @@ class StudyClassifier(pl.LightningModule):
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(28 * 28, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)
         )
-        self.train_accuracy: Metric = Accuracy(task="multiclass", num_classes=10)
-        self.val_accuracy: Metric = Accuracy(task="multiclass", num_classes=10)
-        self.test_accuracy: Metric = Accuracy(task="multiclass", num_classes=10)
+        self.accuracy: Metric = Accuracy(task="multiclass", num_classes=10)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n × 10) of normalised images (n × 1 × 28 × 28)."""
@@ -74,39 +74,37 @@ class StudyClassifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:  # noqa: ARG002 - Lightning passes it
         """Loss of a batch; both figures are logged a step and an epoch."""
-        images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
-        self.train_accuracy(logits, labels)
-        self.log("train_loss", loss, on_step=True, on_epoch=True)
-        self.log("train_accuracy", self.train_accuracy, on_step=True, on_epoch=True)
-        return loss
+        return self._score("train", batch)
 
     def validation_step(self, batch: Batch, index: int) -> None:  # noqa: ARG002 - Lightning passes it
         """Score a validation batch."""
-        self._score("val", batch, self.val_accuracy)
+        self._score("val", batch)
 
     def test_step(self, batch: Batch, index: int) -> None:  # noqa: ARG002 - Lightning passes it
         """Score a test batch."""
-        self._score("test", batch, self.test_accuracy)
+        self._score("test", batch)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam at the study's learning rate."""
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
-    def _score(self, name: str, batch: Batch, accuracy: Metric) -> None:
+    def _score(self, name: str, batch: Batch) -> Tensor:
         images, labels = batch
         logits = self(images)
-        accuracy.update(logits, labels)
-        self.log(f"{name}_loss", F.cross_entropy(logits, labels), on_epoch=True)
-        self.log(f"{name}_accuracy", accuracy, on_epoch=True)
+        loss = F.cross_entropy(logits, labels)
+        how = {"on_step": name == "train", "on_epoch": True, "prog_bar": True}
+        self.log(f"{name}_loss", loss, **how)
+        self.log(f"{name}_accuracy", self.accuracy(logits, labels), **how)
+        return loss
 
 
-def train(dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10, seed: int = 0) -> StudyClassifier:
+def train(
+    dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10, seed: int = 0, precision: str = "32-true"
+) -> StudyClassifier:
     """Train a new network on an 80/20 random split of a data set.
 
     Args:
-        folder: where Lightning's logs and checkpoints go.
+        folder: where Lightning's logs go.
         seed: of the global generator, which split, initialisation and order are all drawn from.
     """
     torch.manual_seed(seed)
@@ -114,7 +112,7 @@ def train(dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 1
     n_train = int(TRAIN_SHARE * count)
     train_part, val_part = random_split(dataset, [n_train, count - n_train])
     model = StudyClassifier()
-    _trainer(folder, epochs).fit(
+    _trainer(folder, epochs, precision).fit(
         model, DataLoader(train_part, batch_size=BATCH_SIZE, shuffle=True), DataLoader(val_part, batch_size=BATCH_SIZE)
     )
     return model
@@ -127,8 +125,13 @@ def evaluate(model: StudyClassifier, dataset: Dataset[tuple[Tensor, int]], folde
     return scores["test_accuracy"], scores["test_loss"]
 
 
-def _trainer(folder: Path, epochs: int | None = None) -> pl.Trainer:
-    # Bar and summary would be printed between the results of whoever measures; all else is Lightning's default.
+def _trainer(folder: Path, epochs: int | None = None, precision: str = "32-true") -> pl.Trainer:
+    # The summary alone is left out: it would be printed between the results of whoever measures.
     return pl.Trainer(
-        max_epochs=epochs, logger=CSVLogger(folder), enable_progress_bar=False, enable_model_summary=False
+        max_epochs=epochs,
+        precision=precision,  # type: ignore[arg-type]
+        logger=TensorBoardLogger(folder),
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
     )

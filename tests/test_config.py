@@ -80,7 +80,7 @@ def test_a_value_that_does_not_hold_is_named(kind: Any, name: str, value: object
 
 
 @pytest.mark.parametrize("name", ["lr", "val_split", "weight_decay", "alpha", "dropout"])
-@pytest.mark.parametrize("value", ["x", [], 10**400])
+@pytest.mark.parametrize("value", ["x", [], 10**400], ids=["text", "list", "huge"])
 def test_a_value_of_another_type_is_a_problem_like_any_other(name: str, value: object) -> None:
     with pytest.raises(ConfigError):
         AdapterConfig(**{name: value})  # type: ignore[arg-type]

@@ -82,8 +82,9 @@ def test_moving_to_another_type_leaves_the_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "val_split", "n_train"), [(1000, 0.2, 800), (30_596, 0.2, 24_476), (11, 0.5, 5), (3, 0.4, 1), (100, 0.01, 99)]
-)  # fmt: skip
+    ("count", "val_split", "n_train"),
+    [(1000, 0.2, 800), (30_596, 0.2, 24_476), (11, 0.5, 5), (3, 0.4, 1), (100, 0.01, 99)],
+)
 def test_a_split_is_disjoint_complete_and_of_the_right_size(count: int, val_split: float, n_train: int) -> None:
     dataset = numbered(count)
     train, val = split_dataset(dataset, val_split, seed=0)
@@ -112,7 +113,7 @@ def test_without_a_validation_split_everything_is_for_training() -> None:
     assert split_dataset(dataset, 0.0, 0) == (dataset, None)
 
 
-@pytest.mark.parametrize(("count", "val_split"), [(1, 0.2), (2, 0.9), (3, 0.001)])
+@pytest.mark.parametrize(("count", "val_split"), [(1, 0.2), (2, 0.9), (4, 0.8)])
 def test_an_empty_part_is_refused(count: int, val_split: float) -> None:
     with pytest.raises(UsageError, match=f"val-split of {val_split} leaves a part of {count} images empty"):
         split_dataset(numbered(count), val_split, 0)
@@ -171,7 +172,7 @@ def test_order_and_split_are_streams_of_their_own() -> None:
 
 
 def test_a_batch_size_beyond_all_images_is_one_batch() -> None:
-    blocks = ShuffledBlocks(numbered(5), 10**18, seed=0)
+    blocks = ShuffledBlocks(numbered(5), 10**6, seed=0)
     ((images, _),) = list(blocks)
     assert sorted(ids(images)) == [0, 1, 2, 3, 4]
     assert blocks.steps == 1

@@ -20,7 +20,7 @@ import torch
 from lora_mnist_cli.artifact import read_artifact
 from lora_mnist_cli.config import BaseConfig, Runtime
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import DataError, DivergedError, OtherSettingsError, UsageError
+from lora_mnist_cli.errors import ConfigError, DataError, DivergedError, OtherSettingsError, UsageError
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.stages import Workspace, train_base
@@ -211,6 +211,18 @@ def test_what_diverges_is_not_published(workspace: Workspace, epochs: int) -> No
         train_base(config, workspace=workspace)
     assert "lower --lr" in caught.value.hint
     assert not workspace.runs_dir.exists()
+
+
+def test_a_batch_size_beyond_all_bounds_is_one_batch_or_refused(workspace: Workspace) -> None:
+    def attempt() -> Any:
+        try:
+            config = dataclasses.replace(CONFIG, batch_size=10**18)
+        except ConfigError:
+            return None
+        return train_base(config, workspace=workspace)
+
+    artifact = attempt()
+    assert artifact is None or artifact.config["batch_size"] == 10**18
 
 
 def test_data_that_can_not_be_had_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,97 @@
+"""What the shell offers when Tab is pressed: commands, options, artifact names and the words that an option knows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = {"base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"}
+
+
+@pytest.fixture
+def complete(program: Callable[..., Any]) -> Callable[..., set[str]]:
+    """The words that a shell would offer for a line whose last word is not finished."""
+
+    def call(line: str, *, shell: str = "bash", env: dict[str, str] | None = None) -> set[str]:
+        words = ["lora-mnist", *line.split(" ")]
+        asked = {"_LORA_MNIST_COMPLETE": f"complete_{shell}", **(env or {})}
+        if shell == "bash":
+            asked |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        else:
+            asked |= {"_TYPER_COMPLETE_ARGS": " ".join(words), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        ended = program(env=asked)
+        assert ended.code == 0, ended.err
+        assert ended.err == ""
+        return {word.split("\t")[0] for word in ended.out.splitlines() if word}
+
+    return call
+
+
+Complete = Callable[..., set[str]]
+
+
+@pytest.mark.parametrize(
+    "line", ["evaluate ", "runs show ", "runs path ", "runs remove ", "finetune --base ", "plot history "]
+)
+def test_names_of_artifacts(line: str, runs: Path, complete: Complete) -> None:
+    assert complete(line) == NAMES
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
+def test_only_what_begins_as_typed(shell: str, runs: Path, complete: Complete) -> None:
+    offered = " ".join(complete("evaluate lora-5-9-", shell=shell))
+    # zsh gets a piece of its own language, the others a word a line.
+    assert set(re.findall(r"[a-z]+(?:-[0-9a-z]+)+", offered)) == {"lora-5-9-r1", "lora-5-9-r2"}
+
+
+def test_names_come_from_the_folder_that_the_line_or_the_environment_names(
+    runs: Path, complete: Complete, tmp_path: Path
+) -> None:
+    runs.rename(tmp_path / "elsewhere")
+    assert complete("evaluate ") == set()
+    assert complete("evaluate --runs-dir elsewhere ") == NAMES
+    assert complete("evaluate ", env={"LORA_MNIST_RUNS": "elsewhere"}) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("ev", {"evaluate"}),
+        ("runs ", {"list", "show", "path", "remove"}),
+        ("plot ", {"predictions", "ranks", "alpha", "history", "confusion"}),
+        ("finetune --scaling ", {"constant", "standard", "rslora"}),
+        ("train-base --dataset k", {"kmnist"}),
+        ("train-base --accelerator ", {"auto", "cpu", "gpu"}),
+        ("sweep --ra", {"--ranks"}),
+    ],
+)
+def test_words_of_the_program(line: str, expected: set[str], complete: Complete) -> None:
+    assert complete(line) == expected
+
+
+@pytest.mark.xfail(strict=True, reason="the complaint about the folder reaches the line that is typed")
+def test_a_folder_that_can_not_be_read_offers_nothing_and_says_nothing(complete: Complete, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    assert complete("evaluate ") == set()
+
+
+def test_completing_loads_nothing_heavy(runs: Path, complete: Complete, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n"
+        "from lora_mnist_cli.cli import main\n"
+        "main([])\n"
+    )
+    for name, value in {
+        "_LORA_MNIST_COMPLETE": "complete_bash", "COMP_WORDS": "lora-mnist evaluate lora", "COMP_CWORD": "2",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    ended = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=False)
+    assert ended.stdout.split() == ["lora-5-9-r1", "lora-5-9-r2"]
+    assert set(ended.stderr.split()) & {"torch", "numpy", "matplotlib", "pytorch_lightning"} == set()

@@ -1,0 +1,90 @@
+"""Ctrl-C stops at once with 130 and leaves what was finished, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+START_LIMIT = 120
+STOP_LIMIT = 3
+
+Started = tuple["subprocess.Popen[str]", Path]
+
+
+def _interrupt_at(line: str, started: Started) -> tuple[int, str, str]:
+    """Wait for a line on stderr, send SIGINT; returns the exit code, stdout and stderr."""
+    process, log = started
+    deadline = time.monotonic() + START_LIMIT
+    while line not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"no '{line}' in:\n{log.read_text()}"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=STOP_LIMIT)
+    return process.returncode, out, log.read_text()
+
+
+def _everything(folder: Path) -> list[str]:
+    """What lies in a folder, hidden things too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_interrupted_base_leaves_nothing(start: Callable[..., Started], tmp_path: Path) -> None:
+    started = start("train-base", "--epochs", "500", "--verbose")
+    code, out, err = _interrupt_at("base-0-4: epoch 1/500", started)
+    assert code == 130
+    assert out == ""
+    assert "Traceback" not in err
+    assert "trained" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.xfail(strict=True, reason="Typer turns the interrupt into an exit code before the line is printed")
+def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", interrupted)
+    outcome = run("runs", "list")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "interrupted" in outcome.err
+
+
+def test_an_interrupt_anywhere_is_130(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", interrupted)
+    outcome = run("runs", "list")
+    assert (outcome.code, outcome.out) == (130, "")
+    assert "Traceback" not in outcome.err
+
+
+def test_an_interrupted_sweep_keeps_what_was_finished_and_goes_on_from_there(
+    start: Callable[..., Started], runs: Path, run: Callable[..., Any]
+) -> None:
+    before = _everything(runs)
+    # Their names say the seed, so nothing of this sweep is there yet.
+    sweep = ["sweep", "--ranks", "1,2", "--seed", "3", "--epochs", "6", "--batch-size", "256", "--name", "stopped"]
+    code, out, err = _interrupt_at("lora-5-9-r2-s3: epoch 1/6", start(*sweep, "--verbose"))
+    assert (code, out) == (130, "")
+    assert "Traceback" not in err
+    assert "trained lora-5-9-r1-s3" in err
+    assert _everything(runs) == sorted([*before, "lora-5-9-r1-s3"])
+    assert run("evaluate", "lora-5-9-r1-s3").code == 0
+    finished = (runs / "lora-5-9-r1-s3" / "artifact.json").read_bytes()
+
+    again = run(*sweep, "--json")
+    assert again.code == 0
+    assert "lora-5-9-r1-s3 is up to date" in again.err
+    assert "trained lora-5-9-r1-s3" not in again.err
+    assert "trained lora-5-9-r2-s3" in again.err
+    assert [row["artifact"] for row in again.json["results"]] == ["lora-5-9-r1-s3", "lora-5-9-r2-s3"]
+    assert (runs / "lora-5-9-r1-s3" / "artifact.json").read_bytes() == finished
+    assert _everything(runs) == sorted([*before, "lora-5-9-r1-s3", "lora-5-9-r2-s3", "stopped"])

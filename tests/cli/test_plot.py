@@ -1,0 +1,103 @@
+"""``lora-mnist plot``: where pictures go, their formats, and what is refused. How they look is tested elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.stages.plotting import KINDS
+
+Run = Callable[..., Any]
+
+MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
+
+# Kind → arguments, and the file's name that they lead to.
+DEFAULTS = {
+    "predictions": (
+        ["lora-5-9-r1", "--digits", "0-4", "--alpha", "0.5"],
+        "predictions-lora-5-9-r1-on-0-4-alpha-0.5.png",
+    ),
+    "ranks": ([], "ranks-sweep-5-9.png"),
+    "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
+    "history": ([], "history-lora-5-9-r2.png"),
+    "confusion": (["base-0-4"], "confusion-base-0-4.png"),
+}
+
+
+def _pictures(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "runs")
+
+
+def test_every_kind_is_drawn_here() -> None:
+    assert set(DEFAULTS) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tmp_path: Path) -> None:
+    arguments, file = DEFAULTS[kind]
+    before = sorted(runs.rglob("*"))
+    outcome = run("plot", kind, *arguments)
+    assert outcome.code == 0
+    assert outcome.out == f"{file}\n"
+    assert _pictures(tmp_path) == [file]
+    assert (tmp_path / file).read_bytes().startswith(MAGIC[".png"])
+    assert (tmp_path / file).stat().st_size > 5_000
+    assert sorted(runs.rglob("*")) == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
+def test_the_suffix_of_the_output_is_the_format(suffix: str, runs: Path, run: Run, tmp_path: Path) -> None:
+    output = tmp_path / f"my picture{suffix}"
+    outcome = run("plot", "history", "base-0-4", "--output", output, "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert set(outcome.json) == {"schema_version", "command", "artifact", "kind", "output"}
+    assert (outcome.json["artifact"], outcome.json["kind"]) == ("base-0-4", "history")
+    assert outcome.json["output"] == str(output)
+    assert output.read_bytes().startswith(MAGIC[suffix.lower()])
+    assert _pictures(tmp_path) == [output.name]
+
+
+def test_a_picture_is_replaced_by_the_next(runs: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_text("old")
+    assert run("plot", "ranks", "--output", "a.svg").code == 0
+    assert (tmp_path / "a.svg").read_bytes().startswith(MAGIC[".svg"])
+
+
+def test_the_same_picture_twice_is_the_same_file(runs: Path, run: Run, tmp_path: Path) -> None:
+    for output in ("a.svg", "b.svg"):
+        assert run("plot", "ranks", "--output", output).code == 0
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["ranks", "--digits", "0-4"], "--digits"),
+        (["ranks", "--alpha", "1"], "--alpha"),
+        (["alpha", "--count", "5"], "--count"),
+        (["alpha", "--alpha", "1"], "--alpha"),
+        (["history", "--digits", "0-4"], "--digits"),
+        (["confusion", "base-0-4", "--count", "5"], "--count"),
+        (["confusion", "base-0-4", "--alpha", "1"], "'base-0-4'"),
+        (["predictions", "base-0-4", "--alpha", "0"], "'base-0-4'"),
+        (["predictions", "base-0-4", "--count", "0"], "0"),
+        (["predictions", "base-0-4", "--count", "100000"], "100000"),
+        (["predictions", "base-0-4", "--count", "x"], "'x'"),
+        (["history", "base-0-4", "--output", "a.gif"], ".gif"),
+        (["history", "base-0-4", "--output", "picture"], "picture"),
+        (["bogus"], "'bogus'"),
+        (["confusoin"], "confusion"),
+    ],
+)
+def test_what_a_kind_has_no_use_for_is_refused(
+    arguments: list[str], shown: str, runs: Path, run: Run, tmp_path: Path
+) -> None:
+    outcome = run("plot", *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith("error: ")
+    assert shown in line
+    assert _pictures(tmp_path) == []

@@ -1,0 +1,91 @@
+"""What a command imports: printing, listing and refusing are instant because nothing heavy is loaded for them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli import __version__
+
+HEAVY = {"torch", "numpy", "pytorch_lightning", "lightning_fabric", "matplotlib", "torchvision", "safetensors"}
+
+# Runs the program, then tells on stderr what it has loaded; the exit code is the program's.
+SPY = """
+import sys
+from lora_mnist_cli.cli import main
+code = main(sys.argv[1:])
+sys.stderr.write("loaded:" + ",".join(sorted(name for name in sys.modules if "." not in name)))
+sys.exit(code)
+"""
+
+
+def _loaded(*arguments: str, code: int = 0) -> set[str]:
+    """The top-level modules that a command leaves loaded."""
+    ended = subprocess.run([sys.executable, "-c", SPY, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
+    return set(ended.stderr.partition("loaded:")[2].split(","))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["sweep", "--help"], 0),
+        (["plot", "--help"], 0),
+        (["runs", "list"], 0),
+        (["runs", "list", "--json"], 0),
+        (["runs", "show", "lora-5-9-r1"], 0),
+        (["runs", "remove", "sweep-5-9"], 0),
+        (["train-base", "--epochs", "1"], 0),
+        (["finetune", "--rank", "1", "--epochs", "1"], 0),
+        (["sweep", "--ranks", "1,2", "--epochs", "1"], 0),
+        (["train-base", "--epochs", "-1"], 2),
+        (["train-base", "--digits", "5-2"], 2),
+        (["train-base", "--bogus"], 2),
+        (["evaluate", "--alpha", "nan"], 2),
+        (["evaluate", "nothing"], 3),
+        (["plot", "history", "nothing"], 3),
+        (["plot", "bogus"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_printing_listing_refusing_and_being_up_to_date_load_nothing_heavy(
+    arguments: list[str], code: int, runs: Path
+) -> None:
+    loaded = _loaded(*arguments, code=code)
+    assert "typer" in loaded
+    assert loaded & HEAVY == set()
+
+
+def test_json_needs_no_rich_table(runs: Path) -> None:
+    assert "rich" not in _loaded("runs", "list", "--json")
+
+
+def test_an_evaluation_loads_what_it_computes_with_and_no_more(runs: Path) -> None:
+    loaded = _loaded("evaluate", "lora-5-9-r1")
+    assert {"torch", "safetensors"} <= loaded
+    assert loaded & {"pytorch_lightning", "lightning_fabric", "torchvision", "matplotlib"} == set()
+
+
+def test_a_picture_of_a_history_needs_no_torch(runs: Path) -> None:
+    loaded = _loaded("plot", "history", "base-0-4")
+    assert "matplotlib" in loaded
+    assert loaded & {"torch", "pytorch_lightning", "torchvision"} == set()
+
+
+def test_the_modules_own_name_is_the_program(program: Callable[..., Any]) -> None:
+    ended = program("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"lora-mnist {__version__}\n", "")
+
+
+def test_no_arguments_are_help(program: Callable[..., Any]) -> None:
+    ended = program()
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"train-base +Train the base", ended.out)
