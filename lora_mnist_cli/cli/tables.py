@@ -20,10 +20,8 @@ def percent(accuracy: float | None) -> str:
 
 
 def number(loss: float | None) -> str:
-    """A loss to four places below 10, else to two; a dash where there is none."""
-    if loss is None:
-        return "–"
-    return f"{loss:.4f}" if loss < 10 else f"{loss:.2f}"
+    """A loss to four places; a dash where there is none."""
+    return "–" if loss is None else f"{loss:.4f}"
 
 
 def table(columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
@@ -93,7 +91,7 @@ def sweep_table(
             cells = []
             for digits in subsets:
                 cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
-                cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 3))
+                cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 4))
             made.add_row(str(rank), "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
     return titled(title, made)
 
