@@ -30,6 +30,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*", re.ASCII)
 _INPUT_ROLES = ("base", "input")
 
 
+def is_name(text: str) -> bool:
+    """Whether an artifact may be called so; see :func:`check_name`."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """The name, if it can be an artifact's: a letter or digit, then letters, digits and ``._,-``, 100 at most.
 
@@ -39,7 +44,7 @@ def check_name(name: str) -> str:
     shown = repr(name if len(name) <= 40 else name[:40] + "…")
     if len(name) > MAX_NAME:
         raise UsageError(f"the name {shown} has {len(name)} characters", hint=f"{MAX_NAME} at most", value=name)
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         hint = "a letter or digit first, then letters, digits, '.', '_', ',' and '-'"
         raise UsageError(f"{shown} can't be an artifact's name", hint=hint, value=name)
     return name

@@ -6,10 +6,11 @@ what is logged is in :class:`Runtime` or in the caller's hands. So a config is w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
 MAX_RANK = 4096
 MAX_HIDDEN = 16384
+MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
 
 _LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
@@ -53,8 +55,12 @@ class _Problems(list[str]):
         elif high is not None and value > high:
             self.append(f"{name} is at most {high}, not {value}")
 
-    def real(self, name: str, value: object, holds: bool, rule: str) -> None:
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds:
+    def digits(self, value: object) -> None:
+        if not isinstance(value, DigitSet):
+            self.append(f"digits are a digit set, not {value!r}")
+
+    def real(self, name: str, value: object, holds: Callable[[float], bool], rule: str) -> None:
+        if not isinstance(value, float) or not math.isfinite(value) or not holds(value):
             self.append(f"{name} is {rule}, not {value}")
 
 
@@ -83,6 +89,12 @@ class TrainingConfig:
     precision: str = field(default="32-true", metadata={"help": f"One of {', '.join(PRECISIONS)}."})
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            # 1 and 1.0 are the same setting, and must have the same fingerprint.
+            if str(f.type).startswith("float") and isinstance(value, int) and not isinstance(value, bool):
+                with contextlib.suppress(OverflowError):
+                    object.__setattr__(self, f.name, float(value))
         problems = _Problems()
         self._check(problems)
         if problems:
@@ -91,13 +103,13 @@ class TrainingConfig:
     def _check(self, problems: _Problems) -> None:
         problems.whole("seed", self.seed, 0, MAX_SEED)
         problems.whole("epochs", self.epochs, 0, 1_000_000)
-        problems.whole("batch size", self.batch_size, 1)
-        problems.real("learning rate", self.lr, self.lr > 0, "a finite number above 0")
+        problems.whole("batch size", self.batch_size, 1, MAX_BATCH)
+        problems.real("learning rate", self.lr, lambda lr: lr > 0, "a finite number above 0")
         problems.choice("optimizer", self.optimizer, OPTIMIZERS)
         if self.weight_decay is not None:
-            problems.real("weight decay", self.weight_decay, self.weight_decay >= 0, "a finite number of at least 0")
+            problems.real("weight decay", self.weight_decay, lambda decay: decay >= 0, "a finite number of at least 0")
         problems.choice("schedule", self.schedule, SCHEDULES)
-        problems.real("val-split", self.val_split, 0 <= self.val_split < 1, "at least 0 and below 1")
+        problems.real("val-split", self.val_split, lambda share: 0 <= share < 1, "at least 0 and below 1")
         problems.choice("precision", self.precision, PRECISIONS)
 
     def to_json(self) -> dict[str, Any]:
@@ -135,6 +147,7 @@ class BaseConfig(TrainingConfig):
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
         problems.choice("dataset", self.dataset, DATASETS)
+        problems.digits(self.digits)
         if not self.hidden_sizes:
             problems.append("at least one hidden layer is needed")
         for size in self.hidden_sizes:
@@ -172,11 +185,13 @@ class AdapterConfig(TrainingConfig):
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
+        if self.digits is not None:
+            problems.digits(self.digits)
         problems.whole("rank", self.rank, 1, MAX_RANK)
-        problems.real("alpha", self.alpha, True, "a finite number")
+        problems.real("alpha", self.alpha, lambda _: True, "a finite number")
         problems.choice("scaling", self.scaling, SCALINGS)
         problems.choice("init", self.init, INITS)
-        problems.real("dropout", self.dropout, 0 <= self.dropout < 1, "at least 0 and below 1")
+        problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
             if not self.target_layers or len(set(self.target_layers)) != len(self.target_layers):
                 problems.append("target layers are named once each, and at least one")

@@ -89,7 +89,8 @@ def split_dataset(dataset: MNISTDataset, val_split: float, seed: int) -> tuple[M
     """
     if val_split == 0:
         return dataset, None
-    n_train = int(len(dataset) * (1 - val_split))
+    # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
+    n_train = int(round(len(dataset) * (1 - val_split), 6))
     if not 0 < n_train < len(dataset):
         raise UsageError(f"a val-split of {val_split} leaves a part of {len(dataset)} images empty", value=val_split)
     order = torch.randperm(len(dataset), generator=generator(seed, "split"))

@@ -41,7 +41,8 @@ def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     """Count, accuracy and mean cross-entropy of each digit, 0 to 9.
 
-    A digit without images has count 0 and None for both figures; a loss that is not finite is None as well.
+    A digit without images has count 0 and None for both figures; a loss that is not finite is None as well, and an
+    image whose loss is not finite counts as wrong.
 
     Args:
         logits: n × 10.
@@ -49,7 +50,7 @@ def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     """
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     count = torch.bincount(labels, minlength=10)
-    correct = torch.bincount(labels[logits.argmax(1) == labels], minlength=10)
+    correct = torch.bincount(labels[(logits.argmax(1) == labels) & losses.isfinite()], minlength=10)
     loss = torch.zeros(10, dtype=torch.float64, device=labels.device).index_add_(0, labels, losses)
     rows = zip(count.tolist(), correct.tolist(), loss.tolist(), strict=True)
     return [{"digit": digit, **_means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]

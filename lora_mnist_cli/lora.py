@@ -75,7 +75,9 @@ class LoRALinear(nn.Module):
         return self._plain_weight is not None
 
     def delta(self) -> Tensor:
-        """What the adapter adds to the weight: ``alpha · scale(rank) · B A`` (out × in)."""
+        """What the adapter adds to the weight: ``alpha · scale(rank) · B A`` (out × in); zeros at alpha 0."""
+        if self.alpha == 0:
+            return torch.zeros_like(self.base.weight)
         return self.alpha * self.scale * (self.lora_B @ self.lora_A)
 
     def forward(self, x: Tensor) -> Tensor:

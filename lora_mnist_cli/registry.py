@@ -27,14 +27,17 @@ from lora_mnist_cli.artifact import (
     Settings,
     check_name,
     content_digest,
+    is_name,
     read_artifact,
     seal_of,
     sha256,
 )
 from lora_mnist_cli.errors import ArtifactError, MachineError, OtherSettingsError, UsageError, nearest
+from lora_mnist_cli.folders import missing_folders, remove_empty
 
 STAGING = ".staging"
 _LOCK = ".lock"
+_REPLACED = "replaced"
 _HOST = socket.gethostname()
 
 # What makes an artifact of each kind, for "which command comes first".
@@ -91,7 +94,7 @@ class Registry:
             return []
         except OSError as error:
             raise MachineError(f"can't read {self.root}: {error.strerror}", value=self.root) from error
-        return sorted(name for name in folders if (self.root / name / MANIFEST).is_file())
+        return sorted(name for name in folders if is_name(name) and (self.root / name / MANIFEST).is_file())
 
     def scan(self) -> tuple[list[Artifact], list[ArtifactError]]:
         """All artifacts, oldest first, and what is wrong with those that can't be read."""
@@ -189,7 +192,7 @@ class Registry:
             ArtifactError: where what is there is damaged, or others need what ``force`` would replace.
         """
         check_name(name)
-        if not (self.root / name / MANIFEST).is_file():
+        if not self._taken(name):
             return None
         found = read_artifact(self.root / name) if not force else self._readable(name)
         same = found is not None and found.fingerprint == settings.fingerprint()
@@ -223,25 +226,22 @@ class Registry:
             MachineError: where it can't be made.
         """
         check_name(name)
-        is_new = not self.root.exists()
-        with machine_errors(f"can't write to {self.root}"):
-            outer = self._make_staging(name)
-            # The lock is taken before the file has the name that a cleaner looks for, so it never finds it free.
-            lock = os.open(outer / f"{_LOCK}.new", os.O_RDWR | os.O_CREAT, 0o644)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            os.rename(outer / f"{_LOCK}.new", outer / _LOCK)
-            self.clean()
-            inner = outer / name
-            inner.mkdir()
-        try:
+        # An empty staging folder is always taken away; the runs folder and those around it, if they were made here.
+        made = list(dict.fromkeys([self.root / STAGING, *missing_folders(self.root)]))
+        with contextlib.ExitStack() as stack:
+            stack.callback(remove_empty, made)
+            with machine_errors(f"can't write to {self.root}"):
+                outer = self._make_staging(name)
+                stack.callback(self._discard, outer)
+                # The lock is taken before the file has the name that a cleaner looks for, so it never finds it free.
+                lock = os.open(outer / f"{_LOCK}.new", os.O_RDWR | os.O_CREAT, 0o644)
+                stack.callback(os.close, lock)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                os.rename(outer / f"{_LOCK}.new", outer / _LOCK)
+                self.clean()
+                inner = outer / name
+                inner.mkdir()
             yield inner
-        finally:
-            shutil.rmtree(outer, ignore_errors=True)
-            os.close(lock)
-            with contextlib.suppress(OSError):
-                (self.root / STAGING).rmdir()
-                if is_new:
-                    self.root.rmdir()
 
     def _make_staging(self, name: str) -> Path:
         for attempt in range(10):
@@ -253,6 +253,14 @@ class Registry:
                     raise
         raise AssertionError
 
+    def _discard(self, outer: Path) -> None:
+        """Remove a staging folder; an artifact that was about to be replaced goes back to its place first."""
+        old = outer / _REPLACED
+        name = outer.name.partition("@")[0]
+        if (old / MANIFEST).is_file() and not (self.root / name).exists():
+            os.rename(old, self.root / name)
+        shutil.rmtree(outer, ignore_errors=True)
+
     def clean(self) -> list[str]:
         """Remove staging folders that a killed process of this machine left; returns their names."""
         removed = []
@@ -261,7 +269,7 @@ class Registry:
                 lock = os.open(folder / _LOCK, os.O_RDWR)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder)
+                    self._discard(folder)
                     removed.append(folder.name)
                 finally:
                     os.close(lock)
@@ -310,11 +318,11 @@ class Registry:
             _flush(staged / MANIFEST)
             for folder in (*(p for p in staged.rglob("*") if p.is_dir()), staged):
                 _flush(folder)
-            if force and final.exists():
+            if force and self._taken(name):
                 found = self._readable(name)
                 if found is not None and found.digest != artifact.digest:
                     self._refuse_if_needed(found, "replaced")
-                os.rename(final, staged.parent / "replaced")
+                os.rename(final, staged.parent / _REPLACED)
             try:
                 os.rename(staged, final)
             except OSError as error:
@@ -343,6 +351,19 @@ class Registry:
             # Out of sight in one step first: a reader never sees an artifact that is half gone.
             os.rename(self.root / name, staged.parent / "removed")
             _flush(self.root)
+
+    def _taken(self, name: str) -> bool:
+        """Whether there is an artifact of that name, sound or not.
+
+        Raises:
+            ArtifactError: where there is something else of that name; it is nothing of ours to replace.
+        """
+        path = self.root / name
+        if (path / MANIFEST).is_file():
+            return True
+        if os.path.lexists(path):
+            raise ArtifactError(f"{path} is there and is no artifact", hint="move it, or give a --name", value=name)
+        return False
 
     def _readable(self, name: str) -> Artifact | None:
         try:

@@ -13,11 +13,12 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_mnist_cli.errors import DataError
+from lora_mnist_cli.folders import missing_folders, remove_empty
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,6 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
 
-@lru_cache(maxsize=2)
 def load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Images (n × 28 × 28, 0 to 255) and labels (n, 0 to 9) of a split, verified, read-only.
 
@@ -129,6 +129,12 @@ def load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[
     Raises:
         DataError: where the files can't be had or are damaged.
     """
+    # By its absolute path, so that the same words in another folder are another data set.
+    return _load_split(dataset, split, data_dir.absolute())
+
+
+@lru_cache(maxsize=2)
+def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     import numpy as np
 
     source = SOURCES[dataset]
@@ -151,7 +157,11 @@ def load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[
     return images, labels
 
 
-@cache
+def forget_splits() -> None:
+    """Forget the splits that :func:`load_split` keeps, so that the next one is read from its files again."""
+    _load_split.cache_clear()
+
+
 def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
     """Mean and standard deviation of the pixels on [0, 1], which a base trained on the data set divides out.
 
@@ -211,9 +221,7 @@ def _present(folder: Path, source: Source) -> dict[str, Path]:
 def _fetch(source: Source, data_dir: Path) -> str:
     """Let torchvision fetch both splits; returns why it could not, or an empty string."""
     assert source.fetch is not None
-    made = [
-        path for path in (data_dir / source.folder / "raw", data_dir / source.folder, data_dir) if not path.exists()
-    ]
+    made = missing_folders(data_dir / source.folder / "raw")
     import torchvision.datasets  # type: ignore[import-untyped]
 
     class_name, arguments = source.fetch
@@ -223,9 +231,7 @@ def _fetch(source: Source, data_dir: Path) -> str:
             for train in (True, False):
                 make(str(data_dir), download=True, **arguments(train))
     except Exception as error:  # noqa: BLE001 - torchvision raises whatever its transport, archive reader or parser raised
-        for folder in made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        remove_empty(made)
         return f"the download failed: {error}".splitlines()[0].rstrip(" :.")
     return ""
 

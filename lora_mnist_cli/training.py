@@ -135,22 +135,28 @@ class Classifier(pl.LightningModule):
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        if not math.isfinite(last := loss.item()):
-            raise DivergedError(
-                f"training diverged: the loss became {last} in epoch {self.current_epoch + 1}",
-                hint=f"a lower --lr than {self.config.lr:g} may help",
-                value=self.config.lr,
-            )
+        last = loss.item()
+        self._refuse_unless_finite(last)
         self.reporter.advance(len(images), self.current_epoch + 1, last)
 
     def on_train_epoch_end(self) -> None:
         """Score both splits, log, and let the schedule look at the result."""
         latest = self.record(self.current_epoch + 1)
+        # The last step of an epoch can be the one that diverges; the loss before it does not show that.
+        self._refuse_unless_finite(latest.train_loss)
         monitored = latest.train_loss if latest.val_loss is None else latest.val_loss
         schedule = self.lr_schedulers()
         if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             schedule.step(monitored)
         self.reporter.epoch_done(latest.epoch, latest.val_loss, latest.val_accuracy)
+
+    def _refuse_unless_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"training diverged: the loss became {loss} in epoch {self.current_epoch + 1}",
+                hint=f"a lower --lr than {self.config.lr:g} may help",
+                value=self.config.lr,
+            )
 
     def record(self, epoch: int) -> EpochRecord:
         """Score the present weights on both splits, remember that and pass it to the loggers."""
@@ -190,16 +196,15 @@ def fit(
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     data = MNISTDataModule(dataset, config)
     classifier = Classifier(model, config, reporter)
-    trainer = _trainer(config, runtime, log_folder)
     reporter.begin(title, config.epochs, data.blocks.steps)
-    handler, deterministic = signal.getsignal(signal.SIGINT), torch.are_deterministic_algorithms_enabled()
-    threads = torch.get_num_threads()
+    handler = signal.getsignal(signal.SIGINT)
     torch.set_num_threads(runtime.threads)
     try:
         with seeded(config.seed, "dropout"):
-            trainer.fit(classifier, datamodule=data)
+            _trainer(config, runtime, log_folder).fit(classifier, datamodule=data)
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit with code 1; the caller is to hear what it was.
         if isinstance(stop.__context__, KeyboardInterrupt):

@@ -16,7 +16,7 @@ import torchvision.datasets
 
 from lora_mnist_cli import sources
 from lora_mnist_cli.errors import DataError
-from lora_mnist_cli.sources import SOURCES, data_digest, load_split, normalisation
+from lora_mnist_cli.sources import SOURCES, data_digest, forget_splits, load_split, normalisation
 
 SHIPPED = Path(__file__).parents[1] / "data" / "mnist"
 OTHERS = ("fashion-mnist", "kmnist", "qmnist", "emnist-digits")
@@ -31,8 +31,7 @@ Idx = Callable[[Any], bytes]
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks the network for anything, and none finds what another one read."""
-    load_split.cache_clear()
-    normalisation.cache_clear()
+    forget_splits()
 
     def unreachable(*_: object, **__: object) -> None:
         raise OSError("no network in a test")
@@ -136,7 +135,7 @@ def other_label(content: bytes) -> bytes:
 def test_a_damaged_mnist_is_refused_with_the_cure(tmp_path: Path, change: Callable[[bytes], bytes], file: str) -> None:
     folder = Path(shutil.copytree(SHIPPED, tmp_path / "data" / "mnist"))
     load_split("mnist", "test", tmp_path / "data")
-    load_split.cache_clear()
+    forget_splits()
     (folder / file).write_bytes(change((folder / file).read_bytes()))
     with pytest.raises(DataError) as caught:
         load_split("mnist", "test", tmp_path / "data")

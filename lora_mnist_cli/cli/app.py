@@ -14,6 +14,7 @@ if not sys.stdout.isatty():
 import typer
 
 from lora_mnist_cli.cli import evaluate, finetune, plot, reproduce, runs, sweep, train_base
+from lora_mnist_cli.cli.console import say
 from lora_mnist_cli.cli.options import Version
 from lora_mnist_cli.errors import EXIT_DONE, EXIT_INTERRUPTED, LoraMnistError, MachineError
 
@@ -58,40 +59,46 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted; nothing half done is left")
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
+    except SystemExit as stop:  # Typer and Rich end the program themselves when the reader of a pipe has left
+        code = EXIT_BROKEN_PIPE if isinstance(stop.__context__, BrokenPipeError) else stop.code
+    except BrokenPipeError:
+        code = EXIT_BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the one place that must let nothing through
         if "--verbose" in arguments:
             traceback.print_exc()
-        return _explain(error)
+        code = _explain(error)
+    if code == EXIT_INTERRUPTED:
+        say("interrupted; nothing half done is left")
+    _let_go_of_stdout()
     return code if isinstance(code, int) else EXIT_DONE
+
+
+def _let_go_of_stdout() -> None:
+    """Drop what stdout can't take: the interpreter would try again at its end, and fail with a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> int:
     """One line on stderr for an exception; returns its exit code."""
     if isinstance(error, LoraMnistError):
-        _complain(f"error: {error}")
+        say(f"error: {error}")
         return error.exit_code
     if isinstance(error, _ClickError):
         message = getattr(error, "format_message", error.__str__)()
         context = getattr(error, "ctx", None)
         helpful = f" ({context.command_path} --help)" if context is not None else ""
-        _complain(f"error: {message}{helpful}" if message else "")
+        if message:
+            say(f"error: {message}{helpful}")
         return int(getattr(error, "exit_code", 2))
     if isinstance(error, OSError):
-        _complain(f"error: {error}")
+        say(f"error: {error}")
     elif isinstance(error, MemoryError):
-        _complain("error: out of memory")
+        say("error: out of memory")
     else:
-        _complain(f"error: a defect of lora-mnist: {type(error).__name__}: {error} (--verbose shows where)")
+        say(f"error: a defect of lora-mnist: {type(error).__name__}: {error} (--verbose shows where)")
     return MachineError.exit_code
-
-
-def _complain(line: str) -> None:
-    """Print one line to stderr; what could steer a terminal is shown escaped."""
-    if line:
-        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)

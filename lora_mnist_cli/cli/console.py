@@ -21,6 +21,11 @@ _PIPE_WIDTH = 10_000
 """Columns off a terminal: wider than any table, so that none is cut."""
 
 
+def say(line: str) -> None:
+    """Print one line to stderr; what could steer a terminal, or begin another line, is shown escaped."""
+    print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
+
+
 def console(stream: TextIO) -> Console:
     """A Rich console on a stream, coloured only where that is a terminal and ``NO_COLOR`` is not set."""
     from rich.console import Console
@@ -71,11 +76,11 @@ class StderrReporter:
     def notice(self, text: str) -> None:
         """A line, unless quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr)
+            say(text)
 
     def warn(self, text: str) -> None:
         """A line in any case."""
-        print(f"warning: {text}", file=sys.stderr)
+        say(f"warning: {text}")
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
         """Start a bar at a terminal."""
@@ -111,7 +116,7 @@ class StderrReporter:
             if self._progress is not None:
                 self._progress.console.print(line)
             else:
-                print(line, file=sys.stderr)
+                say(line)
 
     def end(self) -> None:
         """Take the bar away and leave a line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli import config
-from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.errors import LoraMnistError, UsageError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.stages import workspace
 
@@ -32,7 +33,9 @@ def _print_version(wanted: bool) -> None:
 def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of artifacts that begin as typed, for the shell's completion."""
     root = ctx.params.get("runs_dir") or os.environ.get("LORA_MNIST_RUNS") or DEFAULT_RUNS
-    return [name for name in Registry(Path(root)).names() if name.startswith(incomplete)]
+    with contextlib.suppress(LoraMnistError):  # a complaint would end up in the line that is being typed
+        return [name for name in Registry(Path(root)).names() if name.startswith(incomplete)]
+    return []
 
 
 def choices(known: Iterable[str]) -> Callable[[str], list[str]]:

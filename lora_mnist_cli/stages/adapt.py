@@ -11,11 +11,11 @@ from typing import Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import reporting_sets
-from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
+from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest
 from lora_mnist_cli.registry import machine_errors
-from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment, write_history
 
 RESULTS_FILE = "results.csv"
 MAX_ADAPTERS = 10_000
@@ -45,7 +45,7 @@ def finetune(
         MachineError: where the artifact can't be written.
     """
     workspace = workspace or Workspace()
-    if name:
+    if name is not None:
         check_name(name)
     parent = find_base(workspace, base, dataset)
     config = resolve(config or AdapterConfig(), parent)
@@ -82,7 +82,7 @@ def sweep(
             raise UsageError(f"{what} are given once each, and at least one: {list(values)}", value=values)
     if len(ranks) * len(seeds) > MAX_ADAPTERS:
         raise UsageError(f"{len(ranks)} ranks and {len(seeds)} seeds are more than {MAX_ADAPTERS:,} adapters")
-    if name:
+    if name is not None:
         check_name(name)
     template = config or AdapterConfig()
     grid = [dataclasses.replace(template, rank=rank, seed=seed) for rank in ranks for seed in seeds]
@@ -95,12 +95,17 @@ def sweep(
     settings = Settings(
         "sweep", shared | {"ranks": list(ranks), "seeds": list(seeds)}, parent.settings.dataset, lineage
     )
-    name = name or default_name("sweep", parent.dataset, first.digits)
+    if name is None:
+        name = default_name("sweep", parent.dataset, first.digits)
     if found := workspace.up_to_date(name, settings, force):
         return found
     with workspace.registry.staging(name) as folder:
         start = time.perf_counter()
-        adapters = [_adapter(workspace, parent, member, None, force) for member in members]
+        try:
+            adapters = [_adapter(workspace, parent, member, None, force) for member in members]
+        except OtherSettingsError as error:
+            # The sweep's own --name would not help: its adapters are named for what is inside.
+            raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
         results = [result_row(adapter) for adapter in adapters]
         with machine_errors(f"can't write {RESULTS_FILE}"):
             (folder / RESULTS_FILE).write_text(_results_csv(results), encoding="utf-8")
@@ -120,9 +125,14 @@ def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Ar
     """The base of that name, or the newest of the data set.
 
     Raises:
-        ArtifactError: where there is none, or it is of another data set.
+        UsageError: where there is no such data set.
+        ArtifactError: where there is no such base, or it is of another data set.
     """
-    base = workspace.registry.get(name, "base") if name else workspace.latest("base", dataset=dataset)
+    if dataset is not None and dataset not in DATASETS:
+        hint = nearest(dataset, DATASETS) or f"data sets: {', '.join(DATASETS)}"
+        raise UsageError(f"there is no data set '{dataset}'", hint=hint, value=dataset)
+    registry = workspace.registry
+    base = workspace.latest("base", dataset=dataset) if name is None else registry.get(name, "base")
     if dataset not in (None, base.dataset):
         raise ArtifactError(
             f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}",
@@ -174,7 +184,8 @@ def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: 
             hint="give the right --data-dir, or train the base again",
             value=base.name,
         )
-    name = name or default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
+    if name is None:
+        name = default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
     if found := workspace.up_to_date(name, settings, force):
         return found
     with workspace.registry.staging(name) as folder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
@@ -32,8 +32,10 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     config, workspace = config or BaseConfig(), workspace or Workspace()
+    if name is None:
+        name = default_name("base", config.dataset, config.digits, seed=config.seed)
+    check_name(name)
     settings = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
-    name = name or default_name("base", config.dataset, config.digits, seed=config.seed)
     if found := workspace.up_to_date(name, settings, force):
         return found
     with workspace.registry.staging(name) as folder:

@@ -15,7 +15,7 @@ from lora_mnist_cli.registry import machine_errors
 from lora_mnist_cli.stages.adapt import finetune, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.scoring import evaluate
-from lora_mnist_cli.stages.workspace import Workspace, environment
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, environment
 
 REPORT_FILE = "report.md"
 
@@ -54,9 +54,7 @@ def reproduce(*, seed: int = 0, epochs: int | None = None, workspace: Workspace 
         if found := workspace.up_to_date(name, settings, force=False):
             return found
     except OtherSettingsError as error:
-        raise OtherSettingsError(
-            error.problem, hint="--runs-dir NEW keeps both; runs remove NAME makes room", value=error.value
-        ) from error
+        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
     with workspace.registry.staging(name) as folder:
         start = time.perf_counter()
         rows, same = _rows(workspace, base, ranks, all_digits)

@@ -95,6 +95,8 @@ def parse_gates(text: str) -> list[Gate]:
     hint = "write --min-accuracy 0-4=0.98,5-9=0.95"
     for part in text.split(","):
         left, equals, right = part.partition("=")
+        if not left.strip():
+            raise UsageError(f"'{text}' has an empty part", hint=hint, value=text)
         digits = f"{digits},{left}" if digits else left
         if not equals:
             continue

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_RUNS = Path("runs")
 DEFAULT_DATA = Path("data")
 HISTORY_FILE = "history.csv"
+MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
+"""What helps where a stage gives its artifacts their names itself."""
 PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
 
 

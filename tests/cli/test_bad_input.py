@@ -224,7 +224,6 @@ def test_escape_sequences_in_values_are_shown_escaped(option: str, runs: Path, r
         refused(["train-base", option, "\x1b[31mred\n"], 2, r"\x1b[31mred\n")
 
 
-@pytest.mark.xfail(strict=True, reason="tables and warnings print folder names as they are")
 def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs: Path, run: Run) -> None:
     """Whoever may write to the folder of artifacts must not be able to steer a reader's terminal."""
     (runs / "sweep-5-9").rename(runs / "\x1b[31mred")
@@ -236,7 +235,6 @@ def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs: Path, run:
         assert "\x1b" not in outcome.err
 
 
-@pytest.mark.xfail(strict=True, reason="notices are printed as they are")
 def test_escape_sequences_in_a_notice_are_shown_escaped(run: Run) -> None:
     outcome = run("runs", "list", "--runs-dir", "\x1b[31mred")
     assert outcome.code == 0
@@ -246,7 +244,6 @@ def test_escape_sequences_in_a_notice_are_shown_escaped(run: Run) -> None:
 # What an empty value must not quietly turn into
 
 
-@pytest.mark.xfail(strict=True, reason="an empty --name or --base is taken for one that was not given")
 @pytest.mark.parametrize("arguments", [["train-base", "--epochs", "0", "--name", ""], [*FINETUNE, "--base", ""]])
 def test_an_empty_name_is_not_the_default(arguments: list[object], runs: Path, refused: Callable[..., str]) -> None:
     refused(arguments, 2, "''")
@@ -322,7 +319,6 @@ def test_an_artifact_of_the_wrong_kind_or_data_set(
     refused(arguments, 3, shown)
 
 
-@pytest.mark.xfail(strict=True, reason="an adapter's --dataset is compared, never checked")
 def test_a_data_set_that_is_none_is_a_bad_value(runs: Path, refused: Callable[..., str]) -> None:
     refused(["finetune", "--base", "base-0-4", "--dataset", "kmist"], 2, "kmist")
 
@@ -459,7 +455,6 @@ def test_a_picture_on_a_full_disk(disk: Callable[[str], Path], runs: Path, refus
     assert _state(picture.parent) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="stdout is flushed again at the end, which fails again: 120")
 def test_a_full_stdout(runs: Path, program: Callable[..., Any]) -> None:
     full = Path("/dev/full")
     if not full.exists():
@@ -529,7 +524,6 @@ def test_damaged_training_data_leave_no_artifact(
     refused(["finetune", "--rank", "3", "--base", "base-0-4", "--data-dir", folder], 4, "train-labels-idx1-ubyte")
 
 
-@pytest.mark.xfail(strict=True, reason="only the innermost folder is removed")
 def test_folders_that_were_made_for_nothing_are_taken_away(
     damage: Callable[..., Path], refused: Callable[..., str]
 ) -> None:

@@ -75,7 +75,6 @@ def test_words_of_the_program(line: str, expected: set[str], complete: Complete)
     assert complete(line) == expected
 
 
-@pytest.mark.xfail(strict=True, reason="the complaint about the folder reaches the line that is typed")
 def test_a_folder_that_can_not_be_read_offers_nothing_and_says_nothing(complete: Complete, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     assert complete("evaluate ") == set()

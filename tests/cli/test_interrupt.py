@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -13,6 +14,7 @@ import pytest
 
 START_LIMIT = 120
 STOP_LIMIT = 3
+"""Seconds from Ctrl-C to the prompt, on a machine that has a core to spare; nearly all is the interpreter's own end."""
 
 Started = tuple["subprocess.Popen[str]", Path]
 
@@ -26,7 +28,8 @@ def _interrupt_at(line: str, started: Started) -> tuple[int, str, str]:
         assert time.monotonic() < deadline, f"no '{line}' in:\n{log.read_text()}"
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=STOP_LIMIT)
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    out, _ = process.communicate(timeout=STOP_LIMIT * crowd)
     return process.returncode, out, log.read_text()
 
 
@@ -45,7 +48,6 @@ def test_an_interrupted_base_leaves_nothing(start: Callable[..., Started], tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="Typer turns the interrupt into an exit code before the line is printed")
 def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

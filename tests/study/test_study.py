@@ -1,7 +1,7 @@
 """The study's table, for real: a whole run of the program against the published figures and our own spread.
 
-``docs/spread.json`` has mean and standard deviation of each row over ten seeds, 0 to 9. The run here has another
-seed, so that it can fail: a member of a sample of ten can't lie three of its standard deviations from its mean.
+``docs/spread.json`` has mean and standard deviation of each row over thirty seeds, 0 to 29. The run here has another
+seed, so that it is no member of the sample that it is compared with.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 pytestmark = pytest.mark.study
 
 SPREAD = Path(__file__).parents[2] / "docs" / "spread.json"
-NEW_SEED = 10
+NEW_SEED = 30
 DEVIATIONS = 3
 
 
