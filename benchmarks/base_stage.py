@@ -6,15 +6,16 @@ Both do the same work: unpack the files, train 784 → 64 → 64 → 10 on the d
 They take turns, so that a machine which slows down or warms up meets both, and the ratio is taken within each round.
 Imports are done and both pipelines have run once before a timer starts.
 
-Both get as many torch threads as ours has by default. With a second one the study's pipeline is no faster on an idle
-machine, and many times slower beside a busy process, which would flatter us. Let nothing else run all the same: the
-table's last column says how many cores other processes took, and a ratio is worth something only where that is
-about 0.
+The study's pipeline runs twice a round: as it is, with as many threads as PyTorch takes by itself, and with one, which
+is our default. Threads wait for each other in every operation, so on a small or busy machine that alone can be most
+of the difference; the second row leaves it out. The last column says how many cores other processes took meanwhile: a
+ratio is worth something only where that is about 0.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
 import os
@@ -40,6 +41,8 @@ from lora_mnist_cli.stages import Workspace, train_base
 
 DATA = Path("data")
 DIGITS = DigitSet(range(5))
+
+Stage = Callable[[int, int, Path], float]
 
 
 @dataclass(frozen=True)
@@ -68,13 +71,15 @@ def ours(epochs: int, seed: int, folder: Path) -> float:
     return float(row["accuracy"])
 
 
-def measure(stage: Callable[[int, int, Path], float], epochs: int, seed: int) -> Run:
+def measure(stage: Stage, epochs: int, seed: int) -> Run:
     """Time a stage from the files on."""
     # Splits that an earlier run unpacked are kept in memory; each run is to unpack its own.
     forget_splits()
     with TemporaryDirectory() as folder:
         others, start = others_seconds(), time.perf_counter()
-        accuracy = stage(epochs, seed, Path(folder))
+        # The study's pipeline shows its progress on stdout, where the table is to go.
+        with contextlib.redirect_stdout(sys.stderr):
+            accuracy = stage(epochs, seed, Path(folder))
         seconds = time.perf_counter() - start
         # The kernel counts in ticks, so nothing may come out as slightly less; nan stays nan in this order.
         run = Run(seconds, accuracy, max((others_seconds() - others) / seconds, 0.0))
@@ -112,11 +117,11 @@ def report(runs: dict[str, list[Run]], epochs: int) -> str:
         spread = f"{min(seconds):.2f}–{max(seconds):.2f} s"
         others = max(run.others for run in of)
         lines.append(f"| {what} | {len(of)} | {median(seconds):.2f} s | {spread} | {reached} | {others:.2f} |")
-    slow, fast = runs.values()
-    ratios = [a.seconds / b.seconds for a, b in zip(slow, fast, strict=True)]
-    lines.append(
-        f"| ratio, per round | {len(ratios)} | {median(ratios):.1f} | {min(ratios):.1f}–{max(ratios):.1f} | | |"
-    )
+    *others, fast = runs
+    for what in others:
+        ratios = [a.seconds / b.seconds for a, b in zip(runs[what], runs[fast], strict=True)]
+        spread = f"{min(ratios):.1f}–{max(ratios):.1f}"
+        lines.append(f"| ratio of {what} to ours | {len(ratios)} | {median(ratios):.1f} | {spread} | | |")
     return "\n".join([*lines, "", hardware()]) + "\n"
 
 
@@ -124,7 +129,7 @@ def hardware() -> str:
     """What the figures depend on, in one paragraph."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{cpu_model()}, {os.cpu_count()} cores, torch threads: {torch.get_num_threads()}, {device}; "
+        f"{cpu_model()}, {os.cpu_count()} cores, {device}; "
         f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {version('pytorch-lightning')}."
     )
 
@@ -150,12 +155,19 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
 
-    torch.set_num_threads(Runtime().threads)
+    default, one = torch.get_num_threads(), Runtime().threads
+    torch.set_num_threads(one)
     warm_up()
-    runs: dict[str, list[Run]] = {"the study's pipeline": [], "`train_base`": []}
+    stages: dict[str, tuple[Stage, int]] = {
+        f"the study's pipeline as it is, threads: {default}": (study, default),
+        f"the study's pipeline, threads: {one}": (study, one),
+        f"`train_base`, threads: {one}": (ours, one),
+    }
+    runs: dict[str, list[Run]] = {what: [] for what in stages}
     for seed in range(options.rounds):
-        for of, stage in zip(runs.values(), (study, ours), strict=True):
-            of.append(measure(stage, options.epochs, seed))
+        for what, (stage, threads) in stages.items():
+            torch.set_num_threads(threads)
+            runs[what].append(measure(stage, options.epochs, seed))
     text = report(runs, options.epochs)
     print(text, end="")
     if options.output:

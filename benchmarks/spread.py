@@ -39,7 +39,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "# How far single runs of the study scatter",
         "",
         f"Reference recipe, {rows[0]['n']} seeds, each with a base, a split, a data order and initialisations of its "
-        "own; MNIST's test images. Every number in the last column is (study − mean) / standard deviation. Written by "
+        "own; MNIST's test images. The last column is (study − mean) / standard deviation. Written by "
         "`python benchmarks/spread.py`.",
         "",
         "| what | measure | study, one run | mean | standard deviation | lowest to highest | study, in deviations |",

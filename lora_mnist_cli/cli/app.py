@@ -6,6 +6,11 @@ import os
 import sys
 import traceback
 
+for _name in ("stdout", "stderr"):
+    # A closed stream is None to Python, which would then print to the other one.
+    if getattr(sys, _name) is None:
+        setattr(sys, _name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lives as long as the program
+
 if not sys.stdout.isatty():
     # Typer takes GITHUB_ACTIONS and the like for a terminal; what goes into a file or a pipe is to be plain text.
     os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"

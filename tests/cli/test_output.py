@@ -392,14 +392,12 @@ def _closed(stream: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.xfail(strict=True, reason="Python prints to stdout where there is no stderr")
 def test_without_stderr_stdout_still_has_the_result_alone(runs: Path) -> None:
     ended = _closed("2>&-", "train-base", "--epochs", "1", "--json")
     assert ended.returncode == 0
     assert json.loads(ended.stdout)["artifact"] == "base-0-4"
 
 
-@pytest.mark.xfail(strict=True, reason="the program asks stdout whether it is a terminal before anything else")
 def test_without_stdout_there_is_no_traceback(runs: Path) -> None:
     assert "Traceback" not in _closed(">&-", "runs", "list").stderr
 
