@@ -1,7 +1,5 @@
 """``python -m lora_mnist_cli`` is ``lora-mnist``."""
 
-import sys
+from lora_mnist_cli.cli import entry
 
-from lora_mnist_cli.cli import main
-
-sys.exit(main())
+entry()

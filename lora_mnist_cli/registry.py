@@ -377,8 +377,7 @@ class Registry:
             verb = "needs" if len(needed_by) == 1 else "need"
             raise ArtifactError(
                 f"'{artifact.name}' can't be {done}: {', '.join(needed_by)} {verb} it",
-                hint="remove those first (lora-mnist runs remove NAME)"
-                + (", or give a --name" if done == "replaced" else ""),
+                hint="first: lora-mnist runs remove NAME" + (", or give a --name" if done == "replaced" else ""),
                 value=artifact.name,
             )
 

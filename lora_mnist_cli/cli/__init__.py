@@ -1,5 +1,51 @@
 """The command line: the only importer of Typer and Rich. One file a subcommand, as thin as it can be."""
 
-from lora_mnist_cli.cli.app import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import os
+import sys
+from typing import NoReturn
+
+from lora_mnist_cli.errors import EXIT_INTERRUPTED
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    Args:
+        arguments: what follows the program's name; the process's own by default.
+    """
+    try:
+        _prepare_streams()
+        # In here, so that Ctrl-C while it loads is an interrupt like any other.
+        from lora_mnist_cli.cli.app import run
+
+        return run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def entry() -> NoReturn:
+    """The program: run the command line and end the process at once.
+
+    All that was published is on the disk by then. Python's own end would first take PyTorch apart, which takes longer
+    than most commands do.
+    """
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        # A closed stream is None to Python, which would then print to the other one.
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lives as long as the program
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show ± still shows the figures
+    if not sys.stdout.isatty():
+        # Typer takes GITHUB_ACTIONS and the like for a terminal; what goes into a file or a pipe is to be plain text.
+        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+        os.environ.setdefault("TERMINAL_WIDTH", "120")

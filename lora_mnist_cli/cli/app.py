@@ -6,16 +6,6 @@ import os
 import sys
 import traceback
 
-for _name in ("stdout", "stderr"):
-    # A closed stream is None to Python, which would then print to the other one.
-    if getattr(sys, _name) is None:
-        setattr(sys, _name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it lives as long as the program
-
-if not sys.stdout.isatty():
-    # Typer takes GITHUB_ACTIONS and the like for a terminal; what goes into a file or a pipe is to be plain text.
-    os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
-    os.environ.setdefault("TERMINAL_WIDTH", "120")
-
 import typer
 
 from lora_mnist_cli.cli import evaluate, finetune, plot, reproduce, runs, sweep, train_base
@@ -51,16 +41,13 @@ def root(version: Version = False) -> None:
 _ClickError = typer.BadParameter.__mro__[2]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code.
+def run(arguments: list[str]) -> int:
+    """Run a command; returns the exit code.
 
     Args:
-        arguments: what follows the program's name; the process's own by default.
+        arguments: what follows the program's name.
     """
-    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that can't show ± still shows the figures
+    arguments = arguments or ["--help"]
     try:
         code = app(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()

@@ -54,12 +54,11 @@ def _help(cls: type[config.TrainingConfig], name: str) -> str:
     return f"{text} (reference: {values})"
 
 
-def whole(text: str) -> int:
-    """A whole number, or a line that shows what was given in its place."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is not a whole number") from None
+def whole(text: str | int) -> int:
+    """A whole number, or a line that shows what was given in its place; a default comes as the number itself."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", str(text).strip(), re.ASCII):
+        raise typer.BadParameter(f"'{text}' is not a whole number")
+    return int(text)
 
 
 def real(text: str) -> float:

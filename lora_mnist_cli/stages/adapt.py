@@ -202,13 +202,13 @@ def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: 
         train = MNISTDataset.load(
             "train", config.digits, dataset=base.dataset, data_dir=workspace.data_dir, pixel_stats=loaded.pixel_stats
         )
+        test = workspace.test_images(base, loaded.pixel_stats)
         with seeded(config.seed, "init"):
             attach_adapters(loaded.model, config)
         history = fit(
             loaded.model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
             log_folder=folder / LOG_FOLDER,
         )  # fmt: skip
-        test = workspace.test_images(base, loaded.pixel_stats)
         save_adapter(loaded.model, config, folder)
         write_history(history, folder)
         shapes = {layer: tuple(base.details["layers"][layer]) for layer in config.target_layers}

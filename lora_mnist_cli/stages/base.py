@@ -50,14 +50,14 @@ def train_base(
         start = time.perf_counter()
         stats = normalisation(config.dataset, workspace.data_dir)
         where: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
-        train = MNISTDataset.load("train", config.digits, **where)
+        # Both before the training: what is damaged is found out before the work, not after it.
+        train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
         with seeded(config.seed, "init"):
             model = MNISTModel(config.hidden_sizes)
         history = fit(
             model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
             log_folder=folder / LOG_FOLDER,
         )  # fmt: skip
-        test = MNISTDataset.load("test", **where)
         save_base(model, folder)
         write_history(history, folder)
         return workspace.registry.publish(
