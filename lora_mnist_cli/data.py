@@ -123,4 +123,4 @@ class ShuffledBlocks:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.dataset), generator=self._generator)
         for chosen in order.to(self.dataset.images.device).split(BLOCK_STEPS * self.batch_size):  # type: ignore[no-untyped-call]
-            yield self.dataset.images[chosen], self.dataset.labels[chosen]
+            yield self.dataset.images.index_select(0, chosen), self.dataset.labels.index_select(0, chosen)

@@ -29,6 +29,8 @@ from lora_mnist_cli.config import Runtime, TrainingConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_dataset
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
+from lora_mnist_cli.mlp_step import MLPStep
+from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
 
@@ -106,12 +108,18 @@ class Classifier(pl.LightningModule):
         self.config = config
         self.reporter = reporter
         self.history: list[EpochRecord] = []
+        self._mlp_step: MLPStep | None = None
 
     def configure_optimizers(self) -> Any:
         """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
         kind, default_decay = _OPTIMIZERS[self.config.optimizer]
         decay = default_decay if self.config.weight_decay is None else self.config.weight_decay
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # Mixed precision is autograd's business, and so are adapters.
+        all_trainable = len(trainable) == len(list(self.parameters()))
+        if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
+            self._mlp_step = MLPStep(self.model)
+            trainable = [self._mlp_step.parameter]
         optimizer = kind(trainable, lr=self.config.lr, weight_decay=decay, fused=True)  # type: ignore[call-arg]
         if not torch.cuda.is_available():
             _skip_graph_check(optimizer)
@@ -128,16 +136,23 @@ class Classifier(pl.LightningModule):
         """One optimiser step a batch of the block."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
-        images, labels = (torch.split(part, self.config.batch_size) for part in block)
+        images, labels = block
+        steps = self._autograd_steps if self._mlp_step is None else self._mlp_step
+        loss = steps(images, labels, self.config.batch_size, optimizer)
+        self._refuse_unless_finite(loss)
+        self.reporter.advance(math.ceil(len(labels) / self.config.batch_size), self.current_epoch + 1, loss)
+
+    def _autograd_steps(
+        self, images: Tensor, labels: Tensor, batch_size: int, optimizer: torch.optim.Optimizer
+    ) -> float:
+        """One optimiser step a batch, in order; returns the last batch's mean cross-entropy before its step."""
         loss = torch.zeros(())
-        for batch, target in zip(images, labels, strict=True):
+        for batch, target in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
             loss = F.cross_entropy(self.model(batch), target)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        last = loss.item()
-        self._refuse_unless_finite(last)
-        self.reporter.advance(len(images), self.current_epoch + 1, last)
+        return loss.item()
 
     def on_train_epoch_end(self) -> None:
         """Score both splits, log, and let the schedule look at the result."""
