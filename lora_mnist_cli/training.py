@@ -45,13 +45,17 @@ PLATEAU_PATIENCE = 10
 """Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
 
 
+TRAIN_SAMPLE = 2048
+"""Images of the training split that an epoch is scored on: an accuracy of 99 % is then known to 0.2 points, while to
+score all of them would take a quarter of the whole stage's time."""
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """The state after an epoch (0: before training): mean cross-entropy and accuracy on both splits, and the rate.
 
-    Both splits are scored with the same weights, those at the epoch's end, in evaluation mode. Of the training split,
-    which is in random order, it is the first images, as many as there are for validation: to score them all would
-    take a quarter of the whole stage's time.
+    Both splits are scored with the same weights, those at the epoch's end, in evaluation mode; of the training split,
+    which is in random order, the first :data:`TRAIN_SAMPLE` images.
     """
 
     epoch: int
@@ -176,7 +180,7 @@ class Classifier(pl.LightningModule):
     def record(self, epoch: int) -> EpochRecord:
         """Score the present weights on both splits, remember that and pass it to the loggers."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        images, labels = data.blocks.dataset[: len(data.val) if data.val else None]
+        images, labels = data.blocks.dataset[:TRAIN_SAMPLE]
         with self.trainer.precision_plugin.forward_context():
             train_loss, train_accuracy = mean_scores(predict(self.model, images), labels)
             val_loss = val_accuracy = None
