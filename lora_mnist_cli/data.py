@@ -64,13 +64,16 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
             pixels, labels = pixels[chosen], labels[chosen]
         if not len(labels):
             raise DataError(f"the {split} images of {dataset} have none of the digits {digits}", value=str(digits))
-        images = torch.tensor(pixels).flatten(1).float().div_(255).sub_(mean).div_(std)
+        # As float32 in NumPy, which copies: what is kept in memory is read-only.
+        images = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(255).sub_(mean).div_(std)
         return cls(images, torch.tensor(labels).long())
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int | slice | Tensor) -> tuple[Tensor, Tensor]:
+        if isinstance(index, Tensor):  # a third of the time of general indexing
+            return self.images.index_select(0, index), self.labels.index_select(0, index)
         return self.images[index], self.labels[index]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MNISTDataset:
@@ -123,4 +126,4 @@ class ShuffledBlocks:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.dataset), generator=self._generator)
         for chosen in order.to(self.dataset.images.device).split(BLOCK_STEPS * self.batch_size):  # type: ignore[no-untyped-call]
-            yield self.dataset.images.index_select(0, chosen), self.dataset.labels.index_select(0, chosen)
+            yield self.dataset[chosen]
