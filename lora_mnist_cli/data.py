@@ -81,34 +81,37 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
         return MNISTDataset(self.images.to(device, dtype), self.labels.to(device))
 
 
-def split_dataset(dataset: MNISTDataset, val_split: float, seed: int) -> tuple[MNISTDataset, MNISTDataset | None]:
-    """A random training and validation part; the training part has ``int(n · (1 - val_split))`` images.
+def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor | None]:
+    """A random training and validation part of so many images, as their row numbers.
+
+    Rows and not copies: to copy the training part costs as much as an epoch.
 
     Returns:
-        Both parts; the second is None where ``val_split`` is 0.
+        ``int(count · (1 - val_split))`` rows for training, and the rest; None for the rest where ``val_split`` is 0.
 
     Raises:
         UsageError: where one of the parts would be empty though it was asked for.
     """
+    order = torch.randperm(count, generator=generator(seed, "split"))
     if val_split == 0:
-        return dataset, None
+        return order, None
     # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
-    n_train = int(round(len(dataset) * (1 - val_split), 6))
-    if not 0 < n_train < len(dataset):
-        raise UsageError(f"a val-split of {val_split} leaves a part of {len(dataset)} images empty", value=val_split)
-    order = torch.randperm(len(dataset), generator=generator(seed, "split"))
-    return MNISTDataset(*dataset[order[:n_train]]), MNISTDataset(*dataset[order[n_train:]])
+    n_train = int(round(count * (1 - val_split), 6))
+    if not 0 < n_train < count:
+        raise UsageError(f"a val-split of {val_split} leaves a part of {count} images empty", value=val_split)
+    return order[:n_train], order[n_train:]
 
 
 @dataclass
 class ShuffledBlocks:
-    """Passes over a data set in a new random order each, in blocks of :data:`BLOCK_STEPS` batches.
+    """Passes over some rows of a data set in a new random order each, in blocks of :data:`BLOCK_STEPS` batches.
 
     Each block is ``(images, labels)`` of up to ``BLOCK_STEPS · batch_size`` images; only an epoch's last batch may be
     short. The order is drawn on the CPU, so that it is the same on every device.
     """
 
     dataset: MNISTDataset
+    rows: Tensor
     batch_size: int
     seed: int
 
@@ -118,12 +121,12 @@ class ShuffledBlocks:
     @property
     def steps(self) -> int:
         """Optimiser steps an epoch."""
-        return math.ceil(len(self.dataset) / self.batch_size)
+        return math.ceil(len(self.rows) / self.batch_size)
 
     def __len__(self) -> int:
         return math.ceil(self.steps / BLOCK_STEPS)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.dataset), generator=self._generator)
+        order = self.rows[torch.randperm(len(self.rows), generator=self._generator)]
         for chosen in order.to(self.dataset.images.device).split(BLOCK_STEPS * self.batch_size):  # type: ignore[no-untyped-call]
             yield self.dataset[chosen]

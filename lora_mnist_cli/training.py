@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.config import Runtime, TrainingConfig
-from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_dataset
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.mlp_step import MLPStep
@@ -77,14 +77,17 @@ class MNISTDataModule(pl.LightningDataModule):
     def __init__(self, dataset: MNISTDataset, config: TrainingConfig) -> None:
         super().__init__()
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        train, self.val = split_dataset(dataset, config.val_split, config.seed)
-        self.blocks = ShuffledBlocks(train, config.batch_size, config.seed)
+        train, val = split_rows(len(dataset), config.val_split, config.seed)
+        self.blocks = ShuffledBlocks(dataset, train, config.batch_size, config.seed)
+        self.train_sample = MNISTDataset(*dataset[train[:TRAIN_SAMPLE]])
+        self.val = None if val is None else MNISTDataset(*dataset[val])
 
     def setup(self, stage: str | None = None) -> None:
-        """Move both splits to the trainer's device, once."""
+        """Move the images to the trainer's device, once."""
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
             self.blocks.dataset = self.blocks.dataset.to(device, self.dtype)
+            self.train_sample = self.train_sample.to(device, self.dtype)
             self.val = self.val.to(device, self.dtype) if self.val else None
 
     def train_dataloader(self) -> ShuffledBlocks:
@@ -180,7 +183,7 @@ class Classifier(pl.LightningModule):
     def record(self, epoch: int) -> EpochRecord:
         """Score the present weights on both splits, remember that and pass it to the loggers."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        images, labels = data.blocks.dataset[:TRAIN_SAMPLE]
+        images, labels = data.train_sample.images, data.train_sample.labels
         with self.trainer.precision_plugin.forward_context():
             train_loss, train_accuracy = mean_scores(predict(self.model, images), labels)
             val_loss = val_accuracy = None

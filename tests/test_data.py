@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lora_mnist_cli.data import BLOCK_STEPS, MNISTDataset, ShuffledBlocks, split_dataset
+from lora_mnist_cli.data import BLOCK_STEPS, MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import DataError, UsageError
 
@@ -81,6 +81,15 @@ def test_moving_to_another_type_leaves_the_labels() -> None:
     assert (dataset.images.dtype, dataset.labels.dtype) == (torch.float64, torch.int64)
 
 
+def split_dataset(dataset: MNISTDataset, val_split: float, seed: int) -> tuple[MNISTDataset, MNISTDataset | None]:
+    train, val = split_rows(len(dataset), val_split, seed)
+    return MNISTDataset(*dataset[train]), None if val is None else MNISTDataset(*dataset[val])
+
+
+def shuffled(dataset: MNISTDataset, batch_size: int, seed: int) -> ShuffledBlocks:
+    return ShuffledBlocks(dataset, torch.arange(len(dataset)), batch_size, seed)
+
+
 @pytest.mark.parametrize(
     ("count", "val_split", "n_train"),
     [(1000, 0.2, 800), (30_596, 0.2, 24_476), (11, 0.5, 5), (3, 0.4, 1), (100, 0.01, 99)],
@@ -110,7 +119,9 @@ def test_a_split_is_random_and_fixed_by_its_seed() -> None:
 
 def test_without_a_validation_split_everything_is_for_training() -> None:
     dataset = numbered(7)
-    assert split_dataset(dataset, 0.0, 0) == (dataset, None)
+    train, val = split_dataset(dataset, 0.0, 0)
+    assert val is None
+    assert sorted(ids(train.images)) == list(range(7))
 
 
 @pytest.mark.parametrize(("count", "val_split"), [(1, 0.2), (2, 0.9), (4, 0.8)])
@@ -122,7 +133,7 @@ def test_an_empty_part_is_refused(count: int, val_split: float) -> None:
 @pytest.mark.parametrize("count", [1, 63, 64, 640, BLOCK_STEPS * 10, BLOCK_STEPS * 10 + 1, 1999])
 @pytest.mark.parametrize("batch_size", [1, 10, 5000])
 def test_an_epoch_visits_every_image_once(count: int, batch_size: int) -> None:
-    blocks = ShuffledBlocks(numbered(count), batch_size, seed=0)
+    blocks = shuffled(numbered(count), batch_size, seed=0)
     parts = list(blocks)
     assert len(parts) == len(blocks)
     assert sorted(number for images, _ in parts for number in ids(images)) == list(range(count))
@@ -138,7 +149,7 @@ def test_an_epoch_visits_every_image_once(count: int, batch_size: int) -> None:
 
 def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_them_all() -> None:
     def epochs(seed: int, count: int = 3) -> list[list[int]]:
-        blocks = ShuffledBlocks(numbered(200), 7, seed)
+        blocks = shuffled(numbered(200), 7, seed)
         return [[number for images, _ in blocks for number in ids(images)] for _ in range(count)]
 
     first = epochs(0)
@@ -149,7 +160,7 @@ def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_them_all() -> Non
 
 def test_the_order_does_not_follow_the_global_generator() -> None:
     def order() -> list[int]:
-        return [number for images, _ in ShuffledBlocks(numbered(50), 7, 0) for number in ids(images)]
+        return [number for images, _ in shuffled(numbered(50), 7, 0) for number in ids(images)]
 
     torch.manual_seed(1)
     first = order()
@@ -162,17 +173,23 @@ def test_order_and_split_are_streams_of_their_own() -> None:
     """The same seed for both, and neither says anything of the other; each can be varied with the other held."""
     dataset = numbered(100)
     train, _ = split_dataset(dataset, 0.2, seed=0)
-    order = [number for images, _ in ShuffledBlocks(dataset, 10, seed=0) for number in ids(images)]
+    order = [number for images, _ in shuffled(dataset, 10, seed=0) for number in ids(images)]
     assert order[:80] != ids(train.images)
     for split_seed in (0, 1):
         held = split_dataset(dataset, 0.2, split_seed)[0]
-        orders = [[n for images, _ in ShuffledBlocks(held, 10, seed) for n in ids(images)] for seed in (0, 1)]
+        orders = [[n for images, _ in shuffled(held, 10, seed) for n in ids(images)] for seed in (0, 1)]
         assert orders[0] != orders[1]
         assert sorted(orders[0]) == sorted(orders[1]) == sorted(ids(held.images))
 
 
 def test_a_batch_size_beyond_all_images_is_one_batch() -> None:
-    blocks = ShuffledBlocks(numbered(5), 10**6, seed=0)
+    blocks = shuffled(numbered(5), 10**6, seed=0)
     ((images, _),) = list(blocks)
     assert sorted(ids(images)) == [0, 1, 2, 3, 4]
     assert blocks.steps == 1
+
+
+def test_only_the_rows_that_were_given_are_visited() -> None:
+    blocks = ShuffledBlocks(numbered(50), torch.tensor([3, 30, 17]), 2, seed=0)
+    assert sorted(number for images, _ in blocks for number in ids(images)) == [3, 17, 30]
+    assert blocks.steps == 2
