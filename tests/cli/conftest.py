@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import selectors
+import signal
 import struct
 import subprocess
 import sys
@@ -52,6 +53,11 @@ def program() -> Callable[..., Ended]:
     return call
 
 
+def _can_be_interrupted() -> None:
+    """What a shell started in the background ignores SIGINT, and so would all that the tests start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], Path]]]:
     """Starts the program and returns its process, stdout a pipe, and the file that its stderr goes to."""
@@ -62,7 +68,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
             handle = stack.enter_context(log.open("w"))
             command = [*PROGRAM, *map(str, arguments)]
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": handle}
-            process = stack.enter_context(subprocess.Popen(command, env=_environment({}), text=True, **streams))
+            process = stack.enter_context(
+                subprocess.Popen(command, env=_environment({}), text=True, preexec_fn=_can_be_interrupted, **streams)
+            )
             stack.callback(process.kill)
             return process, log
 

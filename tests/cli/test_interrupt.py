@@ -73,8 +73,8 @@ def test_an_interrupted_sweep_keeps_what_was_finished_and_goes_on_from_there(
 ) -> None:
     before = _everything(runs)
     # Their names say the seed, so nothing of this sweep is there yet.
-    sweep = ["sweep", "--ranks", "1,2", "--seed", "3", "--epochs", "6", "--batch-size", "256", "--name", "stopped"]
-    code, out, err = _interrupt_at("lora-5-9-r2-s3: epoch 1/6", start(*sweep, "--verbose"))
+    sweep = ["sweep", "--ranks", "1,2", "--seed", "3", "--epochs", "40", "--batch-size", "256", "--name", "stopped"]
+    code, out, err = _interrupt_at("lora-5-9-r2-s3: epoch 1/40", start(*sweep, "--verbose"))
     assert (code, out) == (130, "")
     assert "Traceback" not in err
     assert "trained lora-5-9-r1-s3" in err
