@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import selectors
-import signal
 import struct
 import subprocess
 import sys
@@ -53,9 +52,11 @@ def program() -> Callable[..., Ended]:
     return call
 
 
-def _can_be_interrupted() -> None:
-    """What a shell started in the background ignores SIGINT, and so would all that the tests start."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+# What a shell starts in the background ignores SIGINT, and so would all that the tests start.
+INTERRUPTIBLE = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from lora_mnist_cli.cli import entry; entry()"
+)
 
 
 @pytest.fixture
@@ -66,11 +67,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
         def call(*arguments: object) -> tuple[subprocess.Popen[str], Path]:
             log = tmp_path / "stderr.txt"
             handle = stack.enter_context(log.open("w"))
-            command = [*PROGRAM, *map(str, arguments)]
+            command = [sys.executable, "-c", INTERRUPTIBLE, *map(str, arguments)]
             streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": handle}
-            process = stack.enter_context(
-                subprocess.Popen(command, env=_environment({}), text=True, preexec_fn=_can_be_interrupted, **streams)
-            )
+            process = stack.enter_context(subprocess.Popen(command, env=_environment({}), text=True, **streams))
             stack.callback(process.kill)
             return process, log
 
