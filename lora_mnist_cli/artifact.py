@@ -9,30 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.config import TRAINING_CODE
+from lora_mnist_cli.disk import read_regular
 from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name, read_manifest
 
-SCHEMA_VERSION = 1
-MANIFEST = "artifact.json"
-KINDS = ("base", "adapter", "sweep", "report")
 LOG_FOLDER = "tensorboard"
 """Event files carry times and host names, so they are no part of the content digest."""
 
-MAX_NAME = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*", re.ASCII)
 # Roles whose digests decide what a stage computes. A sweep's members are what it made, not what it was made from.
 _INPUT_ROLES = ("base", "input")
-
-
-def is_name(text: str) -> bool:
-    """Whether an artifact may be called so; see :func:`check_name`."""
-    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
@@ -101,6 +92,7 @@ class Artifact:
         path: its folder.
         scores: subset scores on the test images, in the form of the command line's JSON.
         details: what else its kind records (layer shapes, parameter counts, a sweep's results).
+        note: whatever the user wrote about it.
         files: name → size in bytes and SHA-256 of each file beside the manifest.
     """
 
@@ -116,6 +108,7 @@ class Artifact:
     details: dict[str, Any]
     environment: dict[str, Any]
     wall_seconds: float
+    note: str = ""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -133,24 +126,64 @@ class Artifact:
         """The artifacts that it was made from."""
         return self.settings.parents
 
-    def read(self, file: str) -> bytes:
+    def read(self, file: str, limit: int | None = None) -> bytes:
         """The bytes of one of its files, checked against the manifest.
 
+        Args:
+            limit: refuse a file of more bytes than that, before any are read.
+
         Raises:
-            ArtifactError: where it is missing, or not what was published.
+            ArtifactError: where it is missing, a symbolic link, or not what was published.
         """
         entry = self.files.get(file)
         if entry is None:
             raise ArtifactError(f"'{self.name}' has no file {file}", value=file)
+        size = entry["bytes"]
+        if limit is not None and size > limit:
+            raise self._damaged(file, f"it has {size:,} bytes, and {limit:,} at most make sense")
         try:
-            content = (self.path / file).read_bytes()
+            if (self.path / file).parent.is_symlink():
+                raise self._damaged(file, "it lies behind a symbolic link")
+            content = read_regular(self.path / file, size)
         except OSError as error:
             raise self._damaged(file, error.strerror or str(error)) from error
-        if len(content) != entry["bytes"] or sha256(content) != entry["sha256"]:
+        if len(content) != size or sha256(content) != entry["sha256"]:
             raise self._damaged(file, "its digest is not the one it was published with")
         return content
 
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """File and reason of each that is missing, damaged, or there without being part of the artifact."""
+        for file in self.files:
+            try:
+                self.read(file)
+            except ArtifactError as error:
+                yield file, error.problem.partition(f": {file}: ")[2] or error.problem
+        for path in sorted(self.path.rglob("*")):
+            file = path.relative_to(self.path).as_posix()
+            hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
+            if path.is_symlink():
+                if file not in self.files:
+                    yield file, "a symbolic link is no part of an artifact"
+            elif not path.is_dir() and not hidden and file != MANIFEST and file not in self.files:
+                yield file, "it is no part of what was published"
+
+    def check_files(self) -> None:
+        """Read all files, and compare them with what was published.
+
+        Raises:
+            ArtifactError: for the first that is missing or damaged.
+        """
+        for file in self.files:
+            self.read(file)
+
     def _damaged(self, file: str, why: str) -> ArtifactError:
+        try:
+            there = read_artifact(self.path).seal
+        except ArtifactError:
+            there = self.seal if (self.path / MANIFEST).exists() else ""
+        if there != self.seal:
+            done = "replaced" if there else "removed"
+            return ArtifactError(f"'{self.name}' was {done} while it was read", hint="run it again", value=self.name)
         return ArtifactError(
             f"'{self.name}' is damaged: {file}: {why}",
             hint=f"lora-mnist runs remove {self.name}, then make it again",
@@ -187,33 +220,32 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: where there is none, or it is damaged or newer than this version.
     """
-    name = path.name
-    hint = f"lora-mnist runs remove {name}, then make it again"
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-    except OSError as error:
-        raise ArtifactError(f"'{name}' has no readable {MANIFEST}: {error.strerror}", hint=hint, value=name) from error
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(f"'{name}' is damaged: {MANIFEST} is not JSON", hint=hint, value=name) from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    hint = f"lora-mnist runs remove {path.name}, then make it again"
+    if path.is_symlink():
+        raise ArtifactError(f"'{path.name}' is a symbolic link, which is no artifact", hint=hint, value=path.name)
+    return to_artifact(path, read_manifest(path, seal_of))
+
+
+def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
+    """The artifact that a checked manifest tells of.
+
+    Raises:
+        ArtifactError: where its fingerprint or digest is not that of what it holds.
+    """
+    settings = Settings(
+        kind=manifest["kind"],
+        config=manifest["config"],
+        dataset=manifest["dataset"],
+        parents=tuple(Parent(**parent) for parent in manifest["parents"]),
+        code=manifest["training_code"],
+    )
+    digest = content_digest(settings.fingerprint(), manifest["files"])
+    if (manifest["fingerprint"], manifest["digest"]) != (settings.fingerprint(), digest):
         raise ArtifactError(
-            f"'{name}' was written by a newer lora-mnist (schema {version}, this one reads up to {SCHEMA_VERSION})",
-            hint="upgrade lora-mnist",
-            value=version,
+            f"'{path.name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
+            hint=f"lora-mnist runs remove {path.name}, then make it again",
+            value=path.name,
         )
-    try:
-        if version != SCHEMA_VERSION or manifest["seal"] != seal_of(manifest):
-            raise ValueError("its seal does not fit")
-        settings = Settings(
-            kind=manifest["kind"],
-            config=manifest["config"],
-            dataset=manifest["dataset"],
-            parents=tuple(Parent(**parent) for parent in manifest["parents"]),
-            code=manifest["training_code"],
-        )
-        own = {f.name: manifest[f.name] for f in fields(Artifact) if f.name not in ("path", "settings")}
-        # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-        return Artifact(path=path, settings=settings, **(own | {"name": name}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"'{name}' is damaged: {MANIFEST}: {error}", hint=hint, value=name) from error
+    own = {f.name: manifest[f.name] for f in fields(Artifact) if f.name not in ("path", "settings")}
+    # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
+    return Artifact(path=path, settings=settings, **(own | {"name": path.name}))

@@ -15,17 +15,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict, scale
-from lora_mnist_cli.registry import machine_errors
-
-BASE_FILE = "model.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
-ADAPTER_CONFIG_FILE = "adapter_config.json"
-
-_PEFT_PREFIX = "base_model.model."
+from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict
+from lora_mnist_cli.weights import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FILE,
+    BASE_FILE,
+    PEFT_PREFIX,
+    read_weights,
+    refuse_differences,
+)
 
 
 def save_base(model: nn.Module, folder: Path) -> None:
@@ -39,15 +42,14 @@ def load_base(model: nn.Module, artifact: Artifact) -> None:
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
-    state = _load(artifact, BASE_FILE)
-    _check(state, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, f"base '{artifact.name}'")
-    model.load_state_dict(state)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(_load(artifact, BASE_FILE, shapes))
 
 
 def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
     """Write an adapted model's factors and PEFT's description of them."""
     factors = lora_state_dict(model)
-    _save({f"{_PEFT_PREFIX}{key}.weight": tensor for key, tensor in factors.items()}, folder / ADAPTER_FILE)
+    _save({f"{PEFT_PREFIX}{key}.weight": tensor for key, tensor in factors.items()}, folder / ADAPTER_FILE)
     layers = sorted({key.rpartition(".")[0] for key in factors})
     text = json.dumps(peft_config(config, layers), indent=2) + "\n"
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
@@ -60,10 +62,9 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
-    state = _load(artifact, ADAPTER_FILE)
-    shapes = {f"{_PEFT_PREFIX}{key}.weight": tuple(tensor.shape) for key, tensor in lora_state_dict(model).items()}
-    _check(state, shapes, f"adapter '{artifact.name}'")
-    own = {key.removeprefix(_PEFT_PREFIX).removesuffix(".weight"): tensor for key, tensor in state.items()}
+    shapes = {f"{PEFT_PREFIX}{key}.weight": tuple(tensor.shape) for key, tensor in lora_state_dict(model).items()}
+    state = _load(artifact, ADAPTER_FILE, shapes)
+    own = {key.removeprefix(PEFT_PREFIX).removesuffix(".weight"): tensor for key, tensor in state.items()}
     load_lora_state_dict(model, own)
 
 
@@ -99,20 +100,12 @@ def _save(state: Mapping[str, Tensor], path: Path) -> None:
         path.write_bytes(content)
 
 
-def _load(artifact: Artifact, file: str) -> dict[str, Tensor]:
+def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(artifact.read(file))
+        state = safetensors.torch.load(read_weights(artifact, file, shapes))
     except SafetensorError as error:
         raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
-
-
-def _check(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], owner: str) -> None:
-    problems = [f"lacks {key}" for key in shapes if key not in state]
-    problems += [f"has the unknown {key}" for key in state if key not in shapes]
-    for key, shape in shapes.items():
-        if key in state and tuple(state[key].shape) != shape:
-            problems.append(f"has {key} of shape {tuple(state[key].shape)}, not {shape}")
-        if key in state and state[key].dtype != torch.float32:
-            problems.append(f"has {key} as {state[key].dtype}, not torch.float32")
-    if problems:
-        raise ArtifactError(f"{owner} does not fit: it {'; it '.join(problems)}", value=problems)
+    types = {torch.float32: "F32"}
+    found = {key: (tuple(t.shape), types.get(t.dtype, str(t.dtype))) for key, t in state.items()}
+    refuse_differences(artifact, found, shapes)
+    return state

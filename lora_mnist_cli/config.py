@@ -31,6 +31,7 @@ DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
 MAX_RANK = 4096
 MAX_HIDDEN = 16384
+MAX_HIDDEN_LAYERS = 64
 MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
 
@@ -150,6 +151,8 @@ class BaseConfig(TrainingConfig):
         problems.digits(self.digits)
         if not self.hidden_sizes:
             problems.append("at least one hidden layer is needed")
+        if len(self.hidden_sizes) > MAX_HIDDEN_LAYERS:
+            problems.append(f"at most {MAX_HIDDEN_LAYERS} hidden layers are possible, not {len(self.hidden_sizes)}")
         for size in self.hidden_sizes:
             problems.whole("hidden size", size, 1, MAX_HIDDEN)
 
@@ -189,6 +192,9 @@ class AdapterConfig(TrainingConfig):
             problems.digits(self.digits)
         problems.whole("rank", self.rank, 1, MAX_RANK)
         problems.real("alpha", self.alpha, lambda _: True, "a finite number")
+        if self.alpha == 0 and self.epochs != 0:
+            # No gradient reaches the factors then. An untouched start may have it.
+            problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
         problems.choice("scaling", self.scaling, SCALINGS)
         problems.choice("init", self.init, INITS)
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
@@ -202,7 +208,7 @@ class AdapterConfig(TrainingConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where and how training runs: none of it is meant to change the result, so none of it is in a fingerprint.
+    """Where and how training runs: none of it changes more than the last places of a result, so it is no setting.
 
     One thread is the default by measurement: on an idle machine of two cores a second one saves a fifth of the time,
     and beside another busy process it costs ten times as much, because each step ends in threads that wait for each

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 
 EXIT_DONE = 0
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 class LoraMnistError(Exception):

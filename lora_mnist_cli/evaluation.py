@@ -34,6 +34,8 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 
 def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Mean cross-entropy and accuracy over all ten logits."""
+    # On the CPU: not every accelerator has double precision.
+    logits, labels = logits.cpu(), labels.cpu()
     loss = F.cross_entropy(logits.double(), labels).item()
     return loss, (logits.argmax(1) == labels).double().mean().item()
 

@@ -15,16 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
-
-
-def scale(scaling: str, rank: int) -> float:
-    """The factor on the product that depends on the rank alone.
-
-    ``constant`` is 1 (the study), ``standard`` 1/rank (Hu et al. 2021, §4.1), ``rslora`` 1/√rank (Kalajdzievski 2023,
-    arXiv:2312.03732).
-    """
-    return {"constant": 1.0, "standard": 1.0 / rank, "rslora": 1.0 / math.sqrt(rank)}[scaling]
 
 
 def init_A(rank: int, in_features: int, init: str) -> Tensor:
@@ -48,7 +40,7 @@ class LoRALinear(nn.Module):
         base: the layer to adapt; its weights are frozen.
         rank: of the product; at least 1, and above the layer's smaller side where the study wants it.
         alpha: multiplier on the product; may be changed later.
-        scaling: see :func:`scale`.
+        scaling: see :func:`lora_mnist_cli.architecture.scale`.
         init: see :func:`init_A`.
         dropout: probability that an input of ``A`` is dropped, in training only.
     """
@@ -174,6 +166,12 @@ def switched_off(model: nn.Module) -> Iterator[nn.Module]:
             layer.enabled = enabled
             if merged:
                 layer.merge()
+
+
+@torch.no_grad()
+def has_no_effect(model: nn.Module) -> bool:
+    """Whether the product ``B A`` is zero on every adapted layer: whatever alpha is, the base is all there is."""
+    return not any((layer.lora_B @ layer.lora_A).any() for layer in adapted_layers(model).values())
 
 
 def merge(model: nn.Module) -> None:

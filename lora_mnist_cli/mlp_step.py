@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lora_mnist_cli.model import CLASSES, MNISTModel
+from lora_mnist_cli.architecture import CLASSES
+from lora_mnist_cli.model import MNISTModel
 
 
 class MLPStep:

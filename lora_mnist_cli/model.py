@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PIXELS = 28 * 28
-CLASSES = 10
+from lora_mnist_cli.architecture import CLASSES, PIXELS, layer_shapes
 
 
 class MNISTModel(nn.Module):
@@ -38,11 +37,3 @@ class MNISTModel(nn.Module):
             hidden = F.relu(layer(hidden))
         logits: Tensor = last(hidden)
         return logits
-
-
-def layer_shapes(
-    hidden_sizes: Sequence[int], in_features: int = PIXELS, num_classes: int = CLASSES
-) -> dict[str, tuple[int, int]]:
-    """Name → (inputs, outputs) of each linear layer, from the input on."""
-    sizes = (in_features, *hidden_sizes, num_classes)
-    return {f"fc{i + 1}": (sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)}

@@ -17,8 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_mnist_cli.disk import missing_folders, remove_empty
 from lora_mnist_cli.errors import DataError
-from lora_mnist_cli.folders import missing_folders, remove_empty
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +111,8 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     Raises:
         DataError: where the files can't be had or are damaged.
     """
+    if dataset not in SOURCES:
+        raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
     source = SOURCES[dataset]
     if source.sha256 is not None:
         sums = source.sha256
@@ -277,7 +279,7 @@ def _damaged(path: Path, dataset: str, why: str) -> DataError:
     cure = "delete it, and the next run fetches it again"
     if SOURCES[dataset].fetch is None:
         if _PACKAGE in path.resolve().parents:
-            cure = "install the package again: pip install --force-reinstall --no-deps lora-mnist"
+            cure = "install the package again, from its folder: pip install --force-reinstall --no-deps ."
         else:
             cure = "delete it, and the copy that the package ships is used, or restore it: git checkout data/mnist"
     return DataError(f"the data file {path} is damaged: {why}", hint=cure, value=path)

@@ -271,10 +271,12 @@ def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) 
             raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
     # cuBLAS needs this for results that repeat; it has to stand before the first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Of the accelerators only CUDA is known to work, so only that is taken unasked.
+    on_cpu = runtime.accelerator == "auto" and not torch.cuda.is_available()
     try:
         return pl.Trainer(
             max_epochs=config.epochs,
-            accelerator=runtime.accelerator,
+            accelerator="cpu" if on_cpu else runtime.accelerator,
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
             deterministic=True,

@@ -131,20 +131,82 @@ def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
     from lora_mnist_cli.artifact import Settings
 
+    row = {"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}
+    details = {
+        "base": {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]},
+        "adapter": {"base_digits": "0-4", "trainable_parameters": 1},
+        "sweep": {"results": [row]},
+        "report": {"rows": []},
+    }
+    needed = {
+        "base": {"digits": "0-4", "seed": 0},
+        "adapter": {"digits": "5-9", "rank": 1, "seed": 0},
+        "sweep": {"digits": "5-9", "ranks": [1], "seeds": [0]},
+    }
+    nowhere = "sha256:" + 64 * "0"
+
     def make(
         registry: Any, name: str, *, kind: str = "base", config: Any = None, parents: Any = (), dataset: str = "mnist",
-        files: Any = None, force: bool = False, scores: Any = None,
+        files: Any = None, force: bool = False, scores: Any = None, more: Any = None,
     ) -> Any:  # fmt: skip
-        settings = Settings(kind, config or {"seed": 0}, {"name": dataset, "digest": "sha256:0"}, tuple(parents))
+        settings = Settings(
+            kind, needed.get(kind, {}) | (config or {}), {"name": dataset, "digest": nowhere}, tuple(parents)
+        )
         with registry.staging(name) as folder:
             for file, content in ({"weights": b"1234"} if files is None else files).items():
                 (folder / file).parent.mkdir(exist_ok=True)
                 (folder / file).write_bytes(content)
             return registry.publish(
-                folder, settings, scores=scores or {}, details={}, environment={}, wall_seconds=1.5, force=force
+                folder,
+                settings,
+                scores=scores or {},
+                details=details[kind] | (more or {}),
+                environment={},
+                wall_seconds=1.5,
+                force=force,
             )
 
     return make
+
+
+@pytest.fixture
+def forge() -> Callable[..., None]:
+    """Edits a manifest and makes its digests and seal fit again, as a forger would: ``forge(folder, change)``.
+
+    ``files`` takes other content for some files, whose sizes and digests are made to fit as well; None drops one.
+    """
+    import contextlib
+
+    from lora_mnist_cli.artifact import Parent, Settings, content_digest, seal_of, sha256
+
+    def make(folder: Path, change: Callable[[Any], Any] = lambda _: None, files: Any = None) -> None:
+        manifest = json.loads((folder / "artifact.json").read_text())
+        for file, content in (files or {}).items():
+            manifest["files"].pop(file, None)
+            if content is not None:
+                (folder / file).write_bytes(content)
+                manifest["files"][file] = {"bytes": len(content), "sha256": sha256(content)}
+        change(manifest)
+        with contextlib.suppress(Exception):  # there may be no digest of what the change has made of it
+            parents = tuple(Parent(**parent) for parent in manifest["parents"])
+            settings = Settings(
+                manifest["kind"], manifest["config"], manifest["dataset"], parents, manifest["training_code"]
+            )
+            manifest["fingerprint"] = settings.fingerprint()
+            manifest["digest"] = content_digest(manifest["fingerprint"], manifest["files"])
+        manifest["seal"] = seal_of(manifest)
+        (folder / "artifact.json").write_text(json.dumps(manifest))
+
+    return make
+
+
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    """A runs folder with a tiny base on 0-4, an adapter of rank 1 and their sweep, to do anything with."""
+    return Path(shutil.copytree(SCHEMAS / "v2", tmp_path / "runs"))
 
 
 class Recorder:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 from typing import NoReturn
 
-from lora_mnist_cli.errors import EXIT_INTERRUPTED
+from lora_mnist_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,10 +33,17 @@ def entry() -> NoReturn:
     All that was published is on the disk by then. Python's own end would first take PyTorch apart, which takes longer
     than most commands do.
     """
+    # What is sent when a job is cancelled ends a stage as Ctrl-C does: with nothing half done left behind.
+    signal.signal(signal.SIGTERM, _terminate)
     code = main()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
+
+
+def _terminate(*_: object) -> None:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _prepare_streams() -> None:

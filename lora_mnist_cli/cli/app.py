@@ -2,39 +2,67 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
 
 import typer
 
-from lora_mnist_cli.cli import evaluate, finetune, plot, reproduce, runs, sweep, train_base
-from lora_mnist_cli.cli.console import say
-from lora_mnist_cli.cli.options import Version
-from lora_mnist_cli.errors import EXIT_DONE, EXIT_INTERRUPTED, LoraMnistError, MachineError
+from lora_mnist_cli.cli.basics import Version, say
+from lora_mnist_cli.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
 
 EXIT_BROKEN_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended."""
 
-app = typer.Typer(
-    name="lora-mnist",
-    help="A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("train-base")(train_base.command)
-app.command("finetune")(finetune.command)
-app.command("sweep")(sweep.command)
-app.command("evaluate")(evaluate.command)
-app.command("plot")(plot.command)
-app.command("reproduce")(reproduce.command)
-app.add_typer(runs.app, name="runs")
+COMMANDS = {
+    "train-base": ("train_base", "Train the base: a small MLP that learns some of the digits."),
+    "finetune": (
+        "finetune",
+        "Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn.",
+    ),
+    "sweep": ("sweep", "Train an adapter for each rank and seed, and compare them in one table."),
+    "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
+    "plot": ("plot", "Draw a picture of an artifact, and print where it is."),
+    "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),
+    "runs": ("runs", "List, show, verify, hand on and remove artifacts."),
+}
+"""Name → module, and what it does. Said here as well, so that help on the whole loads no command."""
 
 
-@app.callback()
-def root(version: Version = False) -> None:
-    """A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it."""
+def program(wanted: str | None = None) -> typer.Typer:
+    """The program, with one of its commands loaded and the others by name and sentence alone; or with all loaded.
+
+    Args:
+        wanted: the command that will be run; all by default.
+    """
+    about = "A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it."
+    app = typer.Typer(
+        name="lora-mnist",
+        help=about,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(help=about)(_root)
+    for name, (module, sentence) in COMMANDS.items():
+        if wanted not in (None, name):
+            app.command(name, help=sentence)(_not_loaded)
+            continue
+        loaded = importlib.import_module(f"lora_mnist_cli.cli.{module}")
+        if hasattr(loaded, "app"):
+            app.add_typer(loaded.app, name=name)
+        else:
+            app.command(name)(loaded.command)
+    return app
+
+
+def _not_loaded() -> None:
+    raise AssertionError("a command that was not asked for")
+
+
+def _root(version: Version = False) -> None:
+    """What stands before any command."""
 
 
 # Typer brings its own Click or another's; the base of its errors is the same relative either way.
@@ -47,9 +75,13 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: what follows the program's name.
     """
-    arguments = arguments or ["--help"]
+    if arguments in ([], ["runs"]):  # what has commands of its own explains itself, and that is no mistake
+        arguments = [*arguments, "--help"]
     try:
-        code = app(args=arguments, prog_name="lora-mnist", standalone_mode=False)
+        # The shell's completion may ask for any of them.
+        completing = any(name.endswith("_COMPLETE") for name in os.environ)
+        wanted = None if completing else next((word for word in arguments if not word.startswith("-")), "")
+        code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
@@ -61,7 +93,7 @@ def run(arguments: list[str]) -> int:
         if "--verbose" in arguments:
             traceback.print_exc()
         code = _explain(error)
-    if code == EXIT_INTERRUPTED:
+    if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
         say("interrupted; nothing half done is left")
     _let_go_of_stdout()
     return code if isinstance(code, int) else EXIT_DONE

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from lora_mnist_cli.cli.basics import harmless, say
 from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 _PIPE_WIDTH = 10_000
 """Columns off a terminal: wider than any table, so that none is cut."""
-
-
-def say(line: str) -> None:
-    """Print one line to stderr; what could steer a terminal, or begin another line, is shown escaped."""
-    print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line), file=sys.stderr)
 
 
 def console(stream: TextIO) -> Console:
@@ -42,16 +38,41 @@ def print_result(command: str, document: dict[str, Any], tables: Sequence[Render
     if as_json:
         print(json.dumps({"schema_version": SCHEMA_VERSION, "command": command, **document}, indent=2, allow_nan=False))
         return
+    if all(isinstance(table, str) for table in tables):
+        for line in tables:
+            print(harmless(str(line)))
+        return
     out = console(sys.stdout)
+    terminal = out.width
     for table in tables:
-        out.print(table)
+        # A figure that is cut is no figure: a table that is wider than the terminal is wrapped by it, not cut by Rich.
+        out.width = max(terminal, _needed(table))
+        out.print(harmless(table) if isinstance(table, str) else table)
+
+
+def _needed(result: RenderableType) -> int:
+    """The width of the widest table in a result whose cells may not be wrapped."""
+    from rich.console import Console, Group
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    wide = Console(width=_PIPE_WIDTH)
+    parts = result.renderables if isinstance(result, Group) else [result]
+    tables = [part for part in parts if isinstance(part, Table) and all(column.no_wrap for column in part.columns)]
+    return max((Measurement.get(wide, wide.options, part).maximum for part in tables), default=0)
 
 
 def workspace(
-    runs_dir: Path, data_dir: Path = DEFAULT_DATA, *, quiet: bool, verbose: bool, runtime: Runtime | None = None
+    runs_dir: Path,
+    data_dir: Path = DEFAULT_DATA,
+    *,
+    quiet: bool,
+    verbose: bool,
+    runtime: Runtime | None = None,
+    note: str = "",
 ) -> Workspace:
     """Where a command works, with a reporter on stderr."""
-    return Workspace(runs_dir, data_dir, runtime or Runtime(), StderrReporter(quiet=quiet, verbose=verbose))
+    return Workspace(runs_dir, data_dir, runtime or Runtime(), StderrReporter(quiet=quiet, verbose=verbose), note)
 
 
 class StderrReporter:
@@ -65,6 +86,7 @@ class StderrReporter:
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
         self.quiet = quiet
         self.verbose = verbose
+        self._said: set[str] = set()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._start = 0.0
@@ -74,8 +96,9 @@ class StderrReporter:
         self._val = ""
 
     def notice(self, text: str) -> None:
-        """A line, unless quiet."""
-        if not self.quiet:
+        """A line, unless quiet; the same one only once."""
+        if not self.quiet and text not in self._said:
+            self._said.add(text)
             say(text)
 
     def warn(self, text: str) -> None:

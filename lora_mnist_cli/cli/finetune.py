@@ -42,6 +42,7 @@ def command(
     threads: o.Threads = 1,
     logger: o.Logger = "csv",
     name: o.Name = None,
+    note: o.Note = "",
     force: o.Force = False,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
@@ -57,7 +58,7 @@ def command(
         val_split=val_split, precision=precision,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     artifact = finetune(config, base=base, dataset=dataset, workspace=where, name=name, force=force)
     from lora_mnist_cli.cli.tables import score_table
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli import config
+from lora_mnist_cli.catalog import Catalog
+from lora_mnist_cli.cli import basics
 from lora_mnist_cli.errors import LoraMnistError, UsageError
-from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.stages import workspace
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
@@ -22,36 +23,19 @@ MAX_LIST = 10_000
 _RANGE = re.compile(r"(-?[0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        print(f"lora-mnist {version('lora-mnist')}")
-        raise typer.Exit
-
-
 def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of artifacts that begin as typed, for the shell's completion."""
     root = ctx.params.get("runs_dir") or os.environ.get("LORA_MNIST_RUNS") or DEFAULT_RUNS
     with contextlib.suppress(LoraMnistError):  # a complaint would end up in the line that is being typed
-        return [name for name in Registry(Path(root)).names() if name.startswith(incomplete)]
+        catalog = Catalog(Path(root))
+        known = [f"@{alias}" for alias in catalog.tags()] if incomplete.startswith("@") else catalog.names()
+        return [name for name in known if name.startswith(incomplete)]
     return []
 
 
 def choices(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The known words that begin as typed, for the shell's completion."""
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
-
-
-def _help(cls: type[config.TrainingConfig], name: str) -> str:
-    """A field's sentence, and what the reference recipe has for it."""
-    reference = config.RECIPES["reference"]
-    ours = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
-    text = str(cls.__dataclass_fields__[name].metadata["help"])
-    if None in ours:
-        return text
-    values = f"{ours[0]} for a base, {ours[1]} for an adapter" if len(set(ours)) > 1 else str(ours[0])
-    return f"{text} (reference: {values})"
 
 
 def whole(text: str | int) -> int:
@@ -84,6 +68,18 @@ def word_option(flag: str, about: str, panel: str | None = None, known: Iterable
     return typer.Option(flag, help=about, metavar="TEXT", autocompletion=choices(known), rich_help_panel=panel)
 
 
+def artifact_option(flag: str, about: str) -> Any:
+    """An option that takes the name of an artifact, which is completed."""
+    return typer.Option(flag, help=about, metavar="TEXT", autocompletion=complete_artifact)
+
+
+def folder(text: str) -> Path:
+    """A folder; an empty word, as an unset variable of a shell gives, is none."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty")
+    return Path(text)
+
+
 def switch(flag: str, about: str, panel: str | None = None) -> Any:
     """An option that takes nothing."""
     return typer.Option(flag, help=about, rich_help_panel=panel)
@@ -100,7 +96,7 @@ _BASE_DATASET_HELP = "Data set of the base; a base of another one is refused."
 
 
 def _folder(flag: str, variable: str, about: str) -> Any:
-    return typer.Option(flag, envvar=variable, help=about, metavar="FOLDER", rich_help_panel=_PLACES)
+    return typer.Option(flag, envvar=variable, help=about, metavar="FOLDER", parser=folder, rich_help_panel=_PLACES)
 
 
 def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _TRAINING, **more: Any) -> Any:
@@ -118,24 +114,21 @@ def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _
     return make(flag, about, panel, **more)
 
 
-Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
-]
+Version = basics.Version
 RunsDir = Annotated[Path, _folder("--runs-dir", "LORA_MNIST_RUNS", _RUNS_HELP)]
 DataDir = Annotated[Path, _folder("--data-dir", "LORA_MNIST_DATA", _DATA_HELP)]
 Json = Annotated[bool, switch("--json", "Print one JSON document.", _OUTPUT)]
 Quiet = Annotated[bool, switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)]
 Verbose = Annotated[bool, switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)]
 Name = Annotated[str | None, word_option("--name", _NAME_HELP, _PLACES)]
+Note = Annotated[str, word_option("--note", "Words of your own, kept with what is made.", _PLACES)]
 Force = Annotated[bool, switch("--force", "Do the work again, and replace what has the name.", _PLACES)]
 Artifact = Annotated[str | None, typer.Argument(help=_ARTIFACT_HELP, autocompletion=complete_artifact)]
-ArtifactName = Annotated[str, typer.Argument(help="Name of an artifact.", autocompletion=complete_artifact)]
-Base = Annotated[
-    str | None,
-    typer.Option(
-        "--base", help="Base to adapt; the newest by default.", metavar="TEXT", autocompletion=complete_artifact
-    ),
+OptionalArtifactName = Annotated[
+    str | None, typer.Argument(help="Name of an artifact; all by default.", autocompletion=complete_artifact)
 ]
+ArtifactName = Annotated[str, typer.Argument(help="Name of an artifact.", autocompletion=complete_artifact)]
+Base = Annotated[str | None, artifact_option("--base", "Base to adapt; the newest by default.")]
 DatasetOfBase = Annotated[str | None, word_option("--dataset", _BASE_DATASET_HELP, None, config.DATASETS)]
 
 Recipe = Annotated[
@@ -150,7 +143,13 @@ Logger = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option("--threads", help="CPU threads of training.", parser=whole, metavar="INT", rich_help_panel=_TRAINING),
+    typer.Option(
+        "--threads",
+        help="CPU threads of training; with more than one, weights differ in their last places.",
+        parser=whole,
+        metavar="INT",
+        rich_help_panel=_TRAINING,
+    ),
 ]
 Seed = Annotated[int | None, _field(integer_option, "--seed", "seed")]
 Epochs = Annotated[int | None, _field(integer_option, "--epochs", "epochs")]
@@ -170,8 +169,8 @@ Dropout = Annotated[float | None, _field(number_option, "--dropout", "dropout", 
 TargetLayers = Annotated[str | None, _field(word_option, "--target-layers", "target_layers", None)]
 
 
-def parse_integers(text: str, what: str) -> list[int]:
-    """The whole numbers of a list such as ``1,2,4`` or ``0-4,7``.
+def parse_integers(text: str, what: str, *, ranges: bool = True) -> list[int]:
+    """The whole numbers of a list such as ``1,2,4`` or, with ranges, ``0-4,7``.
 
     Raises:
         UsageError: for anything else, naming the part that is wrong, or a list of more than :data:`MAX_LIST`.
@@ -179,10 +178,9 @@ def parse_integers(text: str, what: str) -> list[int]:
     numbers: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part.strip())
-        if match is None:
-            raise UsageError(
-                f"'{part}' in --{what} '{text}' is not a whole number", hint="write 1,2,4 or 0-4", value=text
-            )
+        if match is None or (match[2] and not ranges):
+            hint = "write 1,2,4 or 0-4" if ranges else "write 64 or 128,32"
+            raise UsageError(f"'{part}' in --{what} '{text}' is not a whole number", hint=hint, value=text)
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise UsageError(f"the range '{part}' in --{what} runs backwards", hint=f"{last}-{first}", value=text)

@@ -40,6 +40,7 @@ def command(
     threads: o.Threads = 1,
     logger: o.Logger = "csv",
     name: o.Name = None,
+    note: o.Note = "",
     force: o.Force = False,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
@@ -61,7 +62,7 @@ def command(
         precision=precision,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     artifact = sweep(
         o.parse_integers(ranks, "ranks"), seeds=seed_list, config=config, base=base, dataset=dataset, workspace=where,
         name=name, force=force,

@@ -34,6 +34,7 @@ def command(
     threads: o.Threads = 1,
     logger: o.Logger = "csv",
     name: o.Name = None,
+    note: o.Note = "",
     force: o.Force = False,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
@@ -46,7 +47,7 @@ def command(
 
     Scores it on those digits, on the others, on all ten and on each, and publishes it as an artifact.
     """
-    sizes = None if hidden_size is None else o.parse_integers(hidden_size, "hidden-size")
+    sizes = None if hidden_size is None else o.parse_integers(hidden_size, "hidden-size", ranges=False)
     config = with_overrides(
         recipe(recipe_name).base, digits=DigitSet.parse(digits), dataset=dataset,
         hidden_sizes=sizes and tuple(sizes * 2 if len(sizes) == 1 else sizes), seed=seed, epochs=epochs,
@@ -54,7 +55,7 @@ def command(
         precision=precision,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime)
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     artifact = train_base(config, workspace=where, name=name, force=force)
     from lora_mnist_cli.cli.tables import score_table
 

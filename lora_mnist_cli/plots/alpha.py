@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.digits import ALL_DIGITS
+from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import accuracy_of
 
@@ -27,7 +27,9 @@ def draw(
     """
     figure = style.new_figure(title, height=4.6)
     axes = figure.add_subplot()
-    names = {base_digits: "base's", str(ALL_DIGITS): "all"} | {new_digits: "learned"}
+    rest = DigitSet.parse(base_digits).complement()
+    names = {base_digits: "base's"} | ({str(rest): "others"} if rest else {})
+    names |= {str(ALL_DIGITS): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []
     for digits, name in names.items():
         role = style.role_of(digits, new_digits=new_digits)

@@ -21,8 +21,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.digits import ALL_DIGITS
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import MachineError, UsageError
-from lora_mnist_cli.registry import machine_errors
 
 WIDTH = 8.0
 """Inches; every figure has this width."""

@@ -13,8 +13,8 @@ from lora_mnist_cli import study
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest
-from lora_mnist_cli.registry import machine_errors
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment, write_history
 
 RESULTS_FILE = "results.csv"
@@ -66,7 +66,8 @@ def sweep(
         ranks: in the table's order.
         seeds: one adapter a rank and seed.
         config: everything but rank and seed; the rest as in :func:`finetune`.
-        name: the sweep's own; by default ``sweep-5-9``, after the digits.
+        name: the sweep's own; by default ``sweep-5-9``, after the digits. Where the default name of one of its
+            adapters has other settings, that adapter is named for the sweep: ``NAME-r8``.
         force: train every adapter again.
 
     Returns:
@@ -95,17 +96,18 @@ def sweep(
     settings = Settings(
         "sweep", shared | {"ranks": list(ranks), "seeds": list(seeds)}, parent.settings.dataset, lineage
     )
+    own_name = name
     if name is None:
         name = default_name("sweep", parent.dataset, first.digits)
-    if found := workspace.up_to_date(name, settings, force):
+    if (found := workspace.up_to_date(name, settings, force)) and _members_are_there(workspace, found):
         return found
-    with workspace.registry.staging(name) as folder:
+    with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
         try:
-            adapters = [_adapter(workspace, parent, member, None, force) for member in members]
+            adapters = [_member(workspace, parent, member, own_name, force) for member in members]
         except OtherSettingsError as error:
-            # The sweep's own --name would not help: its adapters are named for what is inside.
-            raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
+            hint = "--name NEW keeps both: its adapters are then named for it" if own_name is None else MAKE_ROOM
+            raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
         results = [result_row(adapter) for adapter in adapters]
         with machine_errors(f"can't write {RESULTS_FILE}"):
             (folder / RESULTS_FILE).write_text(_results_csv(results), encoding="utf-8")
@@ -188,7 +190,7 @@ def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: 
         name = default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
     if found := workspace.up_to_date(name, settings, force):
         return found
-    with workspace.registry.staging(name) as folder:
+    with workspace.registry.staging(name, settings.parents) as folder:
         from lora_mnist_cli.checkpoint import save_adapter
         from lora_mnist_cli.data import MNISTDataset
         from lora_mnist_cli.evaluation import predict, scores
@@ -230,15 +232,40 @@ def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: 
         )
 
 
+def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
+    """Whether a sweep's adapters are all there; one that is damaged is an error of its own."""
+    for parent in sweep.parents:
+        if parent.role == "member":
+            here = workspace.registry.locate(parent.name, parent.digest)
+            if here is None:
+                workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
+                return False
+            workspace.registry.get(here).check_files()
+    return True
+
+
+def _member(
+    workspace: Workspace, base: Artifact, config: AdapterConfig, sweep_name: str | None, force: bool
+) -> Artifact:
+    """An adapter of a sweep: under its default name, or one after the sweep where other settings have that."""
+    try:
+        return _adapter(workspace, base, config, None, force and sweep_name is None)
+    except OtherSettingsError:
+        if sweep_name is None:
+            raise
+    seed = f"-s{config.seed}" if config.seed else ""
+    return _adapter(workspace, base, config, f"{sweep_name}-r{config.rank}{seed}", force)
+
+
 def _note_high_rank(workspace: Workspace, base: Artifact, layers: Sequence[str], ranks: Sequence[int]) -> None:
     """Say once that ranks above a layer's smaller side are allowed and add parameters, but no more than full rank."""
     smallest, layer = min((min(base.details["layers"][layer]), layer) for layer in layers)
-    high = [str(rank) for rank in ranks if rank > smallest]
-    if high:
+    if max(ranks) > smallest:
         fan_in, fan_out = base.details["layers"][layer]
+        # In the same words whatever the rank is, so that a report which trains several says it once.
         workspace.reporter.notice(
-            f"rank {', '.join(high)} is above the smaller side of {layer} ({fan_in} → {fan_out}): allowed, as in the "
-            f"study, but the product there can't exceed rank {smallest}"
+            f"ranks above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}), are allowed, as in the "
+            "study, but the product there can't exceed it"
         )
 
 

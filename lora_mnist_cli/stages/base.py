@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lora_mnist_cli.architecture import layer_shapes
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
@@ -38,11 +39,11 @@ def train_base(
     settings = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if found := workspace.up_to_date(name, settings, force):
         return found
-    with workspace.registry.staging(name) as folder:
+    with workspace.registry.staging(name, settings.parents) as folder:
         from lora_mnist_cli.checkpoint import save_base
         from lora_mnist_cli.data import MNISTDataset
         from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.model import MNISTModel, layer_shapes
+        from lora_mnist_cli.model import MNISTModel
         from lora_mnist_cli.randomness import seeded
         from lora_mnist_cli.sources import normalisation
         from lora_mnist_cli.training import fit

@@ -10,6 +10,7 @@ from lora_mnist_cli.checkpoint import load_adapter, load_base
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, read_weights
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         ArtifactError: where the base is missing or another one, or weights are damaged or don't fit.
     """
     base = artifact if artifact.kind == "base" else registry.parent(artifact)
+    for each in {base.name: base, artifact.name: artifact}.values():
+        each.check_files()
     base_config = BaseConfig.from_json(base.config)
+    # The sizes of files first: a model of absurd settings would fill the memory before its weights are looked at.
+    read_weights(base, BASE_FILE, base_shapes(base))
     model = MNISTModel(base_config.hidden_sizes)
     load_base(model, base)
     if artifact.kind == "adapter":
+        read_weights(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
         attach_adapters(model, AdapterConfig.from_json(artifact.config))
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]

@@ -10,8 +10,8 @@ from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.config import recipe, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import OtherSettingsError
-from lora_mnist_cli.registry import machine_errors
 from lora_mnist_cli.stages.adapt import finetune, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.scoring import evaluate
@@ -55,7 +55,7 @@ def reproduce(*, seed: int = 0, epochs: int | None = None, workspace: Workspace 
             return found
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
-    with workspace.registry.staging(name) as folder:
+    with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
         rows, same = _rows(workspace, base, ranks, all_digits)
         pictures = _pictures(workspace, base, ranks, all_digits, folder)
@@ -174,7 +174,8 @@ def format_row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
 def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, str]], seed: int, epochs: int) -> str:
     lines = ["# The study, and its repetition here", ""]
     lines += [
-        f"One run with seed {seed} and {epochs} epochs beside the study's one run. Neither column has a spread: single "
+        f"One run with seed {seed} and {epochs} epoch{'' if epochs == 1 else 's'} beside the study's one run. Neither "
+        "column has a spread: single "
         "runs differ, most at the lowest ranks.",
         "",
         "| what | measure | study | here | difference |",

@@ -68,12 +68,14 @@ def evaluate(
         raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
 
     from lora_mnist_cli.evaluation import predict, scores
-    from lora_mnist_cli.lora import set_alpha
+    from lora_mnist_cli.lora import has_no_effect, set_alpha
     from lora_mnist_cli.stages.models import load_model
 
     loaded = load_model(workspace.registry, artifact)
     test = workspace.test_images(artifact, loaded.pixel_stats)
     subsets = digit_sets or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
+    if artifact.kind == "adapter" and has_no_effect(loaded.model):
+        workspace.reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
     trained = None if artifact.kind == "base" else float(artifact.config["alpha"])
     evaluations = []
     wanted: Sequence[float | None] = alphas or [trained]

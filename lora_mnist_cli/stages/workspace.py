@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact, Settings
 from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DataError
-from lora_mnist_cli.registry import Registry, machine_errors
+from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.reporting import Reporter, Silent
 from lora_mnist_cli.sources import data_digest
 
@@ -36,17 +37,19 @@ class Workspace:
         data_dir: the folder of data sets; MNIST needs none.
         runtime: device and loggers.
         reporter: hears notices and progress; silent by default.
+        note: kept with whatever is published here.
     """
 
     runs_dir: Path = DEFAULT_RUNS
     data_dir: Path = DEFAULT_DATA
     runtime: Runtime = field(default_factory=Runtime)
     reporter: Reporter = field(default_factory=Silent)
+    note: str = ""
 
     @property
     def registry(self) -> Registry:
         """The artifacts under ``runs_dir``."""
-        return Registry(self.runs_dir)
+        return Registry(self.runs_dir, self.reporter.notice, note=self.note)
 
     def dataset_settings(self, dataset: str) -> dict[str, str]:
         """A data set's name and digest, as artifacts record them.
@@ -90,6 +93,10 @@ class Workspace:
             asked = self.runtime.logger == "tensorboard" and found.kind in ("base", "adapter")
             if asked and not any(file.startswith("tensorboard/") for file in found.files):
                 self.reporter.warn(f"{name} was trained without --logger tensorboard; --force trains it again with it")
+            threads = found.environment.get("threads", self.runtime.threads)
+            if threads != self.runtime.threads:
+                # Sums are added up in another order, so the weights differ in their last places.
+                self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
         return found
 
 

@@ -1,0 +1,123 @@
+"""How listing and finding grow with the number of artifacts: whole processes, with a warm file cache.
+
+Run it from anywhere: ``python benchmarks/registry_scale.py --counts 100,1000,10000 --rounds 5``.
+
+The artifacts are real ones, tiny, published through the registry's own manifest code; adapters on one base. Each
+figure is of a whole process, from the start of the interpreter to its end, with its output read and thrown away. The
+first call after so many artifacts appeared reads all manifests and writes the index; the rows "no index" delete it
+before each call. The help of an empty Typer program stands beside them: it is what any command costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from lora_mnist_cli.artifact import Parent, Settings, content_digest, seal_of, sha256
+from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.index import INDEX
+from lora_mnist_cli.manifest import MANIFEST
+from lora_mnist_cli.registry import Registry
+
+EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
+DATA = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
+SUBSETS = [{"digits": d, "count": 5000, "accuracy": 0.5, "loss": 1.0} for d in ("0-4", "5-9", "0-9")]
+
+
+def fill(root: Path, count: int) -> None:
+    """Put a base and ``count - 1`` adapters on it into a registry.
+
+    The base is published as any is. The adapters are written in its form without being flushed one by one: what is
+    measured is reading.
+    """
+    registry = Registry(root)
+    with registry.staging("base-0-4") as folder:
+        (folder / "model.safetensors").write_bytes(b"0" * 100)
+        base = registry.publish(
+            folder, Settings("base", {"digits": "0-4", "seed": 0}, DATA), scores={"subsets": SUBSETS, "per_digit": []},
+            details={"layers": {"fc1": [784, 10]}, "pixel_stats": [0.1307, 0.3081]}, environment={}, wall_seconds=1.0,
+        )  # fmt: skip
+    template = json.loads((base.path / MANIFEST).read_text(encoding="utf-8"))
+    for i in range(1, count):
+        rank, seed = 2 ** (i % 7), i // 7
+        name = f"lora-5-9-r{rank}-s{seed}"
+        config = AdapterConfig(rank=rank, seed=seed, digits=DigitSet(range(5, 10)), target_layers=("fc1",)).to_json()
+        settings = Settings("adapter", config, DATA, (Parent("base", base.name, base.digest),))
+        content = f"{i:0100d}".encode()
+        files = {"adapter_model.safetensors": {"bytes": len(content), "sha256": sha256(content)}}
+        manifest = template | {
+            "name": name, "kind": "adapter", "files": files, "config": config, "fingerprint": settings.fingerprint(),
+            "digest": content_digest(settings.fingerprint(), files),
+            "created": f"2026-01-01T{i // 3600:02d}:{i // 60 % 60:02d}:{i % 60:02d}.000000+00:00",
+            "details": {"base_digits": "0-4", "trainable_parameters": rank * 794},
+            "parents": [{"role": "base", "name": base.name, "digest": base.digest}],
+        }  # fmt: skip
+        manifest["seal"] = seal_of(manifest)
+        folder = root / name
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_bytes(content)
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def seconds(command: list[str], root: Path) -> float:
+    """Wall time of a whole process."""
+    start = time.perf_counter()
+    subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"LORA_MNIST_RUNS": str(root)},
+    )
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure, print the table."""
+    parser = argparse.ArgumentParser(description="Time listing and finding artifacts.")
+    parser.add_argument("--counts", default="100,1000,10000")
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    program = [sys.executable, "-m", "lora_mnist_cli"]
+    calls = {
+        "`runs list`": [*program, "runs", "list"],
+        "`runs list --json`": [*program, "runs", "list", "--json"],
+        "`runs latest`": [*program, "runs", "latest"],
+        "`runs list`, no index": [*program, "runs", "list"],
+        "`runs latest`, no index": [*program, "runs", "latest"],
+        "`--help`": [*program, "--help"],
+        "an empty Typer program's `--help`": [sys.executable, "-c", EMPTY_TYPER, "--help"],
+    }
+    lines = ["| artifacts | command | n | median | min–max |", "|---:|---|---:|---:|---:|"]
+    for count in map(int, options.counts.split(",")):
+        with TemporaryDirectory() as folder:
+            root = Path(folder) / "runs"
+            fill(root, count)
+            seconds(calls["`runs list`"], root)
+            times: dict[str, list[float]] = {what: [] for what in calls}
+            for _ in range(options.rounds):
+                for what, command in calls.items():
+                    if "no index" in what:
+                        (root / INDEX).unlink(missing_ok=True)
+                    times[what].append(seconds(command, root))
+        for what, of in times.items():
+            lines.append(f"| {count:,} | {what} | {len(of)} | {median(of):.3f} s | {min(of):.3f}–{max(of):.3f} s |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    print("\n".join(lines))
+    print(
+        f"\n{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, Typer {version('typer')}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Handing artifacts on: a zip file of one with all that it was made from, and the way back. No torch.
+
+What comes in is a stranger's: names, sizes, digests, weights and lineage are checked, in a staging folder, before
+anything is published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from lora_mnist_cli.artifact import Artifact, read_artifact, seal_of, to_artifact
+from lora_mnist_cli.disk import flush, machine_errors
+from lora_mnist_cli.errors import ArtifactError, MachineError, UsageError
+from lora_mnist_cli.index import Entry
+from lora_mnist_cli.manifest import MANIFEST, MAX_MANIFEST, is_file, is_name, parse_manifest
+from lora_mnist_cli.registry import Registry, children_first
+from lora_mnist_cli.verification import lineage_names
+from lora_mnist_cli.weights import check_header
+
+_MAX_ENTRIES = 100_000
+_CHUNK = 2**20
+_FIRST_DAY = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file knows; with one time for all, equal artifacts make equal files."""
+
+
+def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = False) -> list[Artifact]:
+    """Write an artifact and all that it was made from to a zip file, after checking every byte.
+
+    Args:
+        force: replace a file that is there.
+
+    Returns:
+        What is in the file, parents first.
+
+    Raises:
+        UsageError: where the file is there already.
+        ArtifactError: where the artifact, or a part of its lineage, is missing or damaged.
+        MachineError: where the file can't be written; nothing is left then.
+    """
+    if file.is_dir() or (file.exists() and not force):
+        raise UsageError(f"{file} is there already", hint="another name, or --force replaces a file", value=file)
+    entries, _ = registry.scan()
+    artifact = registry.get(name)
+    artifacts = [read_artifact(registry.root / each) for each in lineage_names(registry, artifact.name, entries)]
+    have = {each.digest for each in artifacts}
+    for each in artifacts:
+        for parent in each.parents:
+            if parent.digest not in have:
+                raise ArtifactError(
+                    f"'{each.name}' was made from '{parent.name}', which is not in {registry.root}",
+                    hint="lora-mnist runs verify tells what else is missing",
+                    value=parent.name,
+                )
+    artifacts = _parents_first(artifacts)
+    new = file.with_name(f".{file.name}.{os.getpid()}.new")
+    with machine_errors(f"can't write {file}"):
+        try:
+            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
+                for each in artifacts:
+                    for part in [MANIFEST, *each.files]:
+                        content = (each.path / part).read_bytes() if part == MANIFEST else each.read(part)
+                        info = zipfile.ZipInfo(f"{each.name}/{part}", _FIRST_DAY)
+                        info.external_attr = (stat.S_IFREG | 0o644) << 16
+                        archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+            with new.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(new, file)
+            flush(file.parent)
+        finally:
+            new.unlink(missing_ok=True)
+    return artifacts
+
+
+def import_artifacts(registry: Registry, file: Path) -> tuple[list[Artifact], list[Artifact]]:
+    """Publish what :func:`export_artifact` wrote: all of it, once all of it is found sound.
+
+    Returns:
+        All artifacts of the file, parents first; and those of them that were not there already.
+
+    Raises:
+        ArtifactError: where the file is no such zip file, anything in it is damaged or out of place, a parent is
+            missing, or a name is taken by something else. Nothing was published then.
+        MachineError: where there is no room.
+    """
+    with _opened(file) as archive:
+        plan = _plan(archive, file)
+        total = sum(info.file_size for parts in plan.values() for info in parts.values())
+        parts_of = next(iter(plan))
+        with registry.staging(parts_of) as inner:
+            room = inner.parent / "imported"
+            with machine_errors(f"can't write to {registry.root}"):
+                free = shutil.disk_usage(inner).free
+                if total > free:
+                    raise MachineError(f"{file} unpacks to {total:,} bytes, and {free:,} are free", value=total)
+                room.mkdir()
+            staged = {}
+            for name, parts in plan.items():
+                with machine_errors(f"can't unpack {file}"):
+                    staged[name] = _unpack(archive, parts, room / name, file)
+            artifacts = _parents_first(list(staged.values()))
+            _check_weights(registry, artifacts)
+            fresh = registry.admit([(room / artifact.name, artifact) for artifact in artifacts])
+    return artifacts, fresh
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    if not file.is_file():
+        raise ArtifactError(f"there is no file {file}", value=file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ArtifactError(f"{file} can't be read as a zip file: {error}", value=file) from error
+
+
+def _plan(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, zipfile.ZipInfo]]:
+    """Name of the artifact → path in its folder → entry; refuses whatever has no place there."""
+    infos = archive.infolist()
+    if len(infos) > _MAX_ENTRIES:
+        raise ArtifactError(f"{file} has {len(infos):,} entries, {_MAX_ENTRIES:,} at most make sense", value=file)
+    plan: dict[str, dict[str, zipfile.ZipInfo]] = {}
+    for info in infos:
+        if info.is_dir():
+            continue
+        name, _, part = info.filename.partition("/")
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        known = is_name(name) and (part == MANIFEST or is_file(part)) and kind in (0, stat.S_IFREG)
+        if not known or part in plan.get(name, {}):
+            raise ArtifactError(f"{file} has an entry {info.filename!r}, which no export writes", value=info.filename)
+        plan.setdefault(name, {})[part] = info
+    lacking = [name for name, parts in plan.items() if MANIFEST not in parts]
+    if lacking or not plan:
+        raise ArtifactError(f"{file} has no {MANIFEST}{f' for {lacking[0]}' if lacking else ''}", value=file)
+    return plan
+
+
+def _unpack(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], folder: Path, file: Path) -> Artifact:
+    """Write one artifact of a zip file into a folder, and check it there."""
+    if parts[MANIFEST].file_size > MAX_MANIFEST:
+        raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST} is too large", value=folder.name)
+    raw = archive.read(parts[MANIFEST])
+    try:
+        read = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST} is not JSON", value=folder.name) from error
+    artifact = to_artifact(folder, parse_manifest(read, folder.name, seal_of))
+    if odd := sorted(parts.keys() ^ {MANIFEST, *artifact.files}):
+        raise ArtifactError(f"{file}: {folder.name}: missing or not listed: {', '.join(odd)}", value=odd)
+    folder.mkdir()
+    (folder / MANIFEST).write_bytes(raw)
+    for part, entry in artifact.files.items():
+        if parts[part].file_size != entry["bytes"]:
+            raise ArtifactError(f"{file}: {folder.name}/{part} is not of the size it was published with", value=part)
+        (folder / part).parent.mkdir(exist_ok=True)
+        with archive.open(parts[part]) as source, (folder / part).open("wb") as target:
+            left = entry["bytes"]
+            while left > 0 and (chunk := source.read(min(_CHUNK, left))):
+                target.write(chunk)
+                left -= len(chunk)
+            target.flush()
+            os.fsync(target.fileno())
+    read_artifact(folder).check_files()
+    return artifact
+
+
+def _check_weights(registry: Registry, artifacts: list[Artifact]) -> None:
+    by_digest = {artifact.digest: artifact for artifact in artifacts}
+    for artifact in artifacts:
+        base: Artifact | None = artifact
+        for parent in artifact.parents:
+            if parent.role == "base":
+                here = registry.locate(parent.name, parent.digest)
+                base = by_digest.get(parent.digest) or (registry.readable(here) if here else None)
+        # Without its base it is refused for that, when it is admitted.
+        if base is not None:
+            check_header(artifact, base)
+
+
+def _parents_first(artifacts: list[Artifact]) -> list[Artifact]:
+    by_name = {artifact.name: artifact for artifact in artifacts}
+    return [by_name[name] for name in reversed(children_first([Entry.of(artifact) for artifact in artifacts]))]

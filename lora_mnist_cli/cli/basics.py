@@ -1,0 +1,33 @@
+"""What every command has, and what it costs nothing to load: a line on stderr, and ``--version``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import Annotated
+
+import typer
+
+
+def harmless(text: str) -> str:
+    """The text with whatever could steer a terminal, or begin another line, shown escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(line: str) -> None:
+    """Print one line to stderr, harmless whatever is in it; a stderr that takes nothing stops no work."""
+    with contextlib.suppress(OSError):
+        print(harmless(line), file=sys.stderr, flush=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"lora-mnist {version('lora-mnist')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+]

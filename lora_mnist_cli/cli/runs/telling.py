@@ -1,0 +1,167 @@
+"""``runs show``, ``runs lineage`` and ``runs diff``: all that is recorded of an artifact, or of two."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.index import Entry
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+
+def show_command(
+    name: o.ArtifactName,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Show all that is recorded of one artifact: settings, lineage, scores, versions, files."""
+    where = workspace(runs_dir, quiet=quiet, verbose=verbose)
+    artifact = where.registry.get(name)
+    manifest = artifact.to_manifest()
+    children = [child.name for child in where.registry.descendants(artifact)]
+    aliases = [alias for alias, tag in where.registry.tags().items() if tag == (artifact.name, artifact.digest)]
+    tables: list[Any] = []
+    if not json_output:
+        from lora_mnist_cli.cli.tables import score_table, table, titled
+
+        facts = table(("what", "value"), text_columns=("what", "value"))
+        facts.columns[1].no_wrap = False
+        for key, value in _facts(artifact, children, aliases):
+            facts.add_row(key, value)
+        tables.append(titled(f"{artifact.name}: {artifact.kind}", facts))
+        if artifact.scores:
+            tables.append(score_table("scores on the test images", artifact.scores))
+    document = {"artifact": artifact.name, "manifest": manifest, "needed_by": children, "aliases": aliases}
+    print_result("runs show", document, tables, as_json=json_output)
+
+
+def lineage_command(
+    name: o.ArtifactName,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Show as a tree what an artifact was made from, up to the base, and what was made from it."""
+    registry = workspace(runs_dir, quiet=quiet, verbose=verbose).registry
+    artifact = registry.get(name)
+    entries, _ = registry.scan()
+    where = {entry.digest: entry for entry in reversed(entries)}
+    children = [child.name for child in registry.descendants(artifact, all_generations=True)]
+    made_from = _ancestors(Entry.of(artifact), where, set())
+    document = {"artifact": artifact.name, "digest": artifact.digest, "made_from": made_from, "needed_by": children}
+    tables: list[Any] = []
+    if not json_output:
+        from rich.text import Text
+        from rich.tree import Tree
+
+        tree = Tree(Text(f"{artifact.name} ({artifact.kind}, {artifact.digest[:19]}…)", style="bold"))
+        _grow(tree, made_from)
+        tables = [tree, f"needed by: {', '.join(children) or '–'}"]
+    print_result("runs lineage", document, tables, as_json=json_output)
+
+
+def diff_command(
+    first: Annotated[str, typer.Argument(metavar="A", help="An artifact.", autocompletion=o.complete_artifact)],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.", autocompletion=o.complete_artifact)],
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Compare two artifacts: settings, scores and weights.
+
+    Of adapters the products alpha · scale(rank) · B A are compared, layer by layer.
+    """
+    from lora_mnist_cli.comparison import diff
+
+    found = diff(workspace(runs_dir, quiet=quiet, verbose=verbose).registry, first, second)
+    tables = [] if json_output else _diff_tables(found)
+    print_result("runs diff", found, tables, as_json=json_output)
+
+
+def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
+    settings = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in artifact.config.items()]
+    return [
+        ("created", artifact.created),
+        ("digest", artifact.digest),
+        ("note", artifact.note or "–"),
+        ("aliases", ", ".join(f"@{alias}" for alias in aliases) or "–"),
+        ("made from", ", ".join(f"{parent.name} ({parent.role})" for parent in artifact.parents) or "–"),
+        ("needed by", ", ".join(children) or "–"),
+        *settings,
+        *((key, json.dumps(value)) for key, value in artifact.details.items() if key != "results"),
+        ("device", str(artifact.environment.get("device", "–"))),
+        ("versions", ", ".join(f"{key} {value}" for key, value in artifact.environment.get("versions", {}).items())),
+        ("wall time", f"{artifact.wall_seconds:.2f} s"),
+        ("files", ", ".join(f"{file} ({entry['bytes']:,} bytes)" for file, entry in artifact.files.items())),
+    ]
+
+
+def _ancestors(entry: Entry, where: dict[str, Entry], above: set[str]) -> list[dict[str, Any]]:
+    """What an artifact was made from, as a tree; what can't be found says so, and no circle is followed."""
+    rows = []
+    for parent in entry.parents:
+        here = where.get(parent.digest)
+        followed = here is not None and parent.digest not in above
+        rows.append(
+            {
+                "role": parent.role,
+                "name": here.name if here is not None else parent.name,
+                "digest": parent.digest,
+                "kind": here.kind if here is not None else None,
+                "made_from": _ancestors(here, where, above | {parent.digest}) if followed and here is not None else [],
+            }
+        )
+    return rows
+
+
+def _grow(tree: Tree, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        missing = "" if row["kind"] else ", MISSING"
+        _grow(tree.add(f"{row['name']} ({row['role']}, {row['digest'][:19]}…{missing})"), row["made_from"])
+
+
+def _diff_tables(found: dict[str, Any]) -> list[Any]:
+    from lora_mnist_cli.cli.tables import number, percent, table, titled
+
+    a, b = found["a"], found["b"]
+    tables: list[Any] = []
+    if found["same_content"]:
+        tables.append(f"{a} and {b} have the same content.")
+    settings = table(("setting", a, b), text_columns=("setting", a, b))
+    for row in found["settings"]:
+        settings.add_row(row["setting"], json.dumps(row["a"]), json.dumps(row["b"]))
+    tables.append(titled("settings that differ", settings) if found["settings"] else "No setting differs.")
+    if found["scores"]:
+        scores = table(("digits", f"{a} acc. %", f"{b} acc. %", "difference", f"{a} loss", f"{b} loss"))
+        for row in found["scores"]:
+            x, y = row["accuracy_a"], row["accuracy_b"]
+            change = "–" if x is None or y is None else f"{100 * (y - x):+.2f}"
+            scores.add_row(row["digits"], percent(x), percent(y), change, number(row["loss_a"]), number(row["loss_b"]))
+        tables.append(titled("scores on the test images", scores))
+    if found["weights"] is None:
+        tables.append("Their weights can't be compared: they are not two bases, or two adapters, of one shape.")
+    elif found["same_weights"]:
+        tables.append("Their weights are equal.")
+    else:
+        weights = table(("tensor", f"norm of {a}", f"norm of {b}", "norm of difference", "cosine"))
+        for row in found["weights"]:
+            cosine = "–" if row["cosine"] is None else f"{row['cosine']:.4f}"
+            norms = (f"{row[key]:.4f}" for key in ("norm_a", "norm_b", "difference"))
+            weights.add_row(row["tensor"], *norms, cosine)
+        what = "weights" if "." in found["weights"][0]["tensor"] else "products alpha · scale(rank) · B A"
+        tables.append(titled(f"{what} (Frobenius norms)", weights))
+    return tables

@@ -1,0 +1,125 @@
+"""Two artifacts side by side: settings, scores, and weights. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.architecture import scale
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.catalog import Catalog
+from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX, adapter_shapes, base_shapes, read_weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Matrices = dict[str, npt.NDArray[np.float64]]
+
+
+def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
+    """What two artifacts differ in.
+
+    Returns:
+        ``settings``: rows of ``setting``, ``a``, ``b`` where they differ; ``scores``: rows of ``digits`` with both
+        accuracies and losses; ``weights``: rows of ``tensor`` with both Frobenius norms, that of the difference, and
+        the cosine between them, where both are bases or both adapters of one base's shape; and ``same_weights``, or
+        None where they can't be compared. Of adapters the products ``alpha · scale(rank) · B A`` are compared: factors
+        of one product can differ in everything, and products of different ranks can still be compared.
+
+    Raises:
+        ArtifactError: where one is missing or damaged.
+    """
+    a, b = catalog.get(first), catalog.get(second)
+    old, new = a.settings.flat() | {"note": a.note}, b.settings.flat() | {"note": b.note}
+    settings = [
+        {"setting": key, "a": old.get(key), "b": new.get(key)}
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+    weights = _weights(catalog, a, b)
+    return {
+        "a": a.name,
+        "b": b.name,
+        "same_content": a.digest == b.digest,
+        "settings": settings,
+        "scores": _scores(a, b),
+        "weights": weights,
+        "same_weights": None if weights is None else all(row["difference"] == 0 for row in weights),
+    }
+
+
+def _scores(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
+    ours = {row["digits"]: row for row in a.scores.get("subsets", [])}
+    theirs = {row["digits"]: row for row in b.scores.get("subsets", [])}
+    empty = {"accuracy": None, "loss": None}
+    return [
+        {
+            "digits": digits,
+            **{f"accuracy_{n}": of.get(digits, empty)["accuracy"] for n, of in (("a", ours), ("b", theirs))},
+            **{f"loss_{n}": of.get(digits, empty)["loss"] for n, of in (("a", ours), ("b", theirs))},
+        }
+        for digits in dict.fromkeys([*ours, *theirs])
+    ]
+
+
+def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]] | None:
+    if a.kind != b.kind or a.kind not in ("base", "adapter"):
+        return None
+    ours, theirs = _matrices(catalog, a), _matrices(catalog, b)
+    rows = []
+    for key in dict.fromkeys([*ours, *theirs]):
+        x, y = ours.get(key), theirs.get(key)
+        if x is None or y is None or x.shape != y.shape:
+            if a.kind == "base":
+                return None
+            # A layer that one of them does not adapt has a product of zero there.
+            other = x if y is None else y
+            if other is None or (x is not None and y is not None):
+                return None
+            x, y = (0 * other if x is None else x), (0 * other if y is None else y)
+        norm_a, norm_b = math.sqrt(float((x * x).sum())), math.sqrt(float((y * y).sum()))
+        inner = float((x * y).sum())
+        rows.append(
+            {
+                "tensor": key,
+                "norm_a": norm_a,
+                "norm_b": norm_b,
+                "difference": math.sqrt(float(((x - y) ** 2).sum())),
+                "cosine": inner / (norm_a * norm_b) if norm_a and norm_b else None,
+            }
+        )
+    return rows
+
+
+def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
+    """A base's tensors, or an adapter's products by layer, in double precision."""
+    if artifact.kind == "base":
+        return _load(artifact, BASE_FILE, base_shapes(artifact))
+    config = AdapterConfig.from_json(artifact.config)
+    factors = _load(artifact, ADAPTER_FILE, adapter_shapes(artifact, catalog.parent(artifact)))
+    factor = config.alpha * scale(config.scaling, config.rank)
+    products = {}
+    for layer in config.target_layers or ():
+        A, B = (factors[f"{PEFT_PREFIX}{layer}.lora_{which}.weight"] for which in "AB")
+        products[layer] = factor * (B @ A)
+    return products
+
+
+def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> Matrices:
+    import safetensors.numpy
+    from safetensors import SafetensorError
+
+    try:
+        state = safetensors.numpy.load(read_weights(artifact, file, shapes))
+    except SafetensorError as error:
+        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
+    found = {key: tensor.shape for key, tensor in state.items()}
+    if found != dict(shapes):
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {file} has other tensors than its settings say", value=file
+        )
+    return {key: tensor.astype("float64") for key, tensor in state.items()}

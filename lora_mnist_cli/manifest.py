@@ -1,0 +1,258 @@
+"""The manifest of an artifact from a stranger's folder: read with limits, checked in full, brought to this schema.
+
+An artifact may have been handed on by anyone, so nothing in its manifest is believed: not its size, nesting or types,
+and no path that it names. What passes here is safe to use, and says exactly what was published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.disk import read_regular
+from lora_mnist_cli.errors import ArtifactError, UsageError
+
+SCHEMA_VERSION = 2
+MANIFEST = "artifact.json"
+KINDS = ("base", "adapter", "sweep", "report")
+ROLES = ("base", "input", "member")
+
+MAX_NAME = 100
+MAX_MANIFEST = 64 * 2**20
+"""Bytes: a sweep of ten thousand adapters, the most there can be, has a manifest of some ten megabytes."""
+MAX_NOTE = 2000
+MAX_YEAR = 2999
+_MAX_FILES = 1000
+_MAX_BYTES = 2**40
+_MAX_TEXT = 10_000
+_MAX_WHOLE = 2**63
+_MAX_DEPTH = 20
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
+_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+_FIELDS = {
+    "name", "kind", "created", "digest", "fingerprint", "seal", "scores", "details", "environment", "wall_seconds",
+    "files", "config", "dataset", "parents", "training_code", "schema_version",
+}  # fmt: skip
+
+
+def is_name(text: object) -> bool:
+    """Whether an artifact may be called so: a letter or digit, then letters, digits and ``._,-``, 100 at most."""
+    return isinstance(text, str) and len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def is_digest(text: object) -> bool:
+    """Whether this is a digest as they are written everywhere: ``sha256:`` and 64 hexadecimal digits."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
+
+
+def is_file(name: object) -> bool:
+    """Whether this names a file inside an artifact's folder: relative, in at most one folder, nothing hidden."""
+    if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable() or "\\" in name:
+        return False
+    parts = name.split("/")
+    return len(parts) <= 2 and all(part and not part.startswith(".") for part in parts) and name != MANIFEST
+
+
+def read_manifest(folder: Path, seal_of: Callable[[Mapping[str, Any]], str]) -> dict[str, Any]:
+    """The manifest in a folder, checked and in the shape of the present schema.
+
+    Args:
+        seal_of: what the seal of a manifest has to be.
+
+    Raises:
+        ArtifactError: where there is none, or it is damaged, makes no sense, or is newer than this version.
+    """
+    name = folder.name
+    hint = f"lora-mnist runs remove {name}, then make it again"
+    try:
+        manifest = json.loads(read_regular(folder / MANIFEST, MAX_MANIFEST), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ArtifactError(f"'{name}' has no readable {MANIFEST}: {error.strerror}", hint=hint, value=name) from error
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"'{name}' is damaged: {MANIFEST} is not JSON", hint=hint, value=name) from error
+    return parse_manifest(manifest, name, seal_of, hint)
+
+
+def parse_manifest(
+    manifest: Any, name: str, seal_of: Callable[[Mapping[str, Any]], str], hint: str = ""
+) -> dict[str, Any]:
+    """A manifest that was read as JSON, checked and in the shape of the present schema.
+
+    Raises:
+        ArtifactError: as :func:`read_manifest`.
+    """
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise ArtifactError(
+            f"'{name}' was written by a newer lora-mnist (schema {version}, this one reads up to {SCHEMA_VERSION})",
+            hint="upgrade lora-mnist",
+            value=version,
+        )
+    try:
+        _hold(type(version) is int and version >= 1, "it has no schema version")
+        _check_extent(manifest)
+        _hold(manifest.get("seal") == seal_of(manifest), "its seal does not fit")
+        for old in range(int(version or 0), SCHEMA_VERSION):
+            manifest = _UPGRADES[old](manifest)
+        _check(manifest)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"'{name}' is damaged: {MANIFEST}: {error}", hint=hint, value=name) from error
+    return dict(manifest)
+
+
+def _from_1(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Schema 1 had no note."""
+    return {**manifest, "note": ""}
+
+
+_UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""Schema version → what makes its manifests those of the next."""
+
+
+def _check_extent(manifest: Mapping[str, Any]) -> None:
+    """Nothing in it is nested deeper, longer or larger than what is ever written; ValueError says what is."""
+    pending: list[tuple[Any, int]] = [(manifest, 0)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, (dict, list)):
+            _hold(depth < _MAX_DEPTH, "it is nested too deeply")
+            pending += [(each, depth + 1) for each in value]
+            pending += [(each, depth + 1) for each in value.values()] if isinstance(value, dict) else []
+        elif isinstance(value, str):
+            _hold(len(value) <= _MAX_TEXT, f"a text of {len(value):,} characters")
+        elif isinstance(value, int):
+            _hold(abs(value) < _MAX_WHOLE, "a number without measure")
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Every field has its type and a value that makes sense; ValueError says which has not."""
+    odd = sorted(set(manifest) ^ (_FIELDS | {"note"}))
+    _hold(not odd, f"fields are missing or unknown: {', '.join(odd)}")
+    _hold(is_name(manifest["name"]), f"name {manifest['name']!r}")
+    _hold(manifest["kind"] in KINDS, f"kind {manifest['kind']!r}")
+    created = manifest["created"]
+    _hold(isinstance(created, str) and _CREATED.fullmatch(created) is not None, f"created {created!r}")
+    _hold(datetime.fromisoformat(created).year <= MAX_YEAR, f"created {created!r}")
+    for key in ("digest", "fingerprint"):
+        _hold(is_digest(manifest[key]), f"{key} {manifest[key]!r}")
+    note = manifest["note"]
+    _hold(isinstance(note, str) and len(note) <= MAX_NOTE, "note")
+    _hold(_is_number(manifest["wall_seconds"]) and manifest["wall_seconds"] >= 0, "wall_seconds")
+    _hold(type(manifest["training_code"]) is int, "training_code")
+    for key in ("scores", "details", "environment", "config", "dataset", "files"):
+        _hold(isinstance(manifest[key], dict), key)
+    dataset = manifest["dataset"]
+    _hold(set(dataset) == {"name", "digest"} and is_name(dataset["name"]), "dataset")
+    _hold(is_digest(dataset["digest"]), f"dataset digest {dataset['digest']!r}")
+    _hold(isinstance(manifest["parents"], list), "parents")
+    for parent in manifest["parents"]:
+        _hold(isinstance(parent, dict) and set(parent) == {"role", "name", "digest"}, "parents")
+        _hold(parent["role"] in ROLES and is_name(parent["name"]) and is_digest(parent["digest"]), f"parent {parent!r}")
+    _hold(len(manifest["files"]) <= _MAX_FILES, "files")
+    for file, entry in manifest["files"].items():
+        _hold(is_file(file), f"file name {file!r}")
+        _hold(isinstance(entry, dict) and set(entry) == {"bytes", "sha256"}, f"file {file!r}")
+        _hold(type(entry["bytes"]) is int and 0 <= entry["bytes"] <= _MAX_BYTES, f"size of {file!r}")
+        _hold(is_digest(entry["sha256"]), f"digest of {file!r}")
+    for key in ("rank", "seed"):
+        _hold(type(manifest["config"].get(key, 0)) is int, key)
+    _hold("digits" not in manifest["config"] or _is_digits(manifest["config"]["digits"]), "digits")
+    if manifest["scores"]:
+        _check_scores(manifest["scores"])
+    versions = manifest["environment"].get("versions", {})
+    _hold(isinstance(versions, dict), "versions")
+    _DETAILS[manifest["kind"]](manifest)
+
+
+def _check_scores(scores: Mapping[str, Any]) -> None:
+    _hold(set(scores) == {"subsets", "per_digit"}, "scores")
+    for key, label in (("subsets", "digits"), ("per_digit", "digit")):
+        _hold(isinstance(scores[key], list), f"scores: {key}")
+        for row in scores[key]:
+            _hold(isinstance(row, dict) and set(row) == {label, "count", "accuracy", "loss"}, f"scores: {key}")
+            _hold(_is_digits(str(row[label])) and type(row["count"]) is int, f"scores: {key}")
+            _hold(type(row[label]) is (str if label == "digits" else int), f"scores: {key}")
+            _hold(all(row[what] is None or _is_number(row[what]) for what in ("accuracy", "loss")), f"scores: {key}")
+
+
+def _check_base(manifest: Mapping[str, Any]) -> None:
+    details = manifest["details"]
+    layers, stats = details.get("layers"), details.get("pixel_stats")
+    _hold(isinstance(layers, dict) and 0 < len(layers) <= 999, "layers")
+    for layer, shape in layers.items():
+        _hold(_LAYER.fullmatch(layer) is not None, f"layer {layer!r}")
+        _hold(isinstance(shape, list) and len(shape) == 2, f"shape of {layer}")
+        _hold(all(type(size) is int and 0 < size <= 2**20 for size in shape), f"shape of {layer}")
+    _hold(isinstance(stats, list) and len(stats) == 2 and all(map(_is_number, stats)) and stats[1] > 0, "pixel_stats")
+    _hold(_is_digits(manifest["config"].get("digits")), "digits")
+
+
+def _check_adapter(manifest: Mapping[str, Any]) -> None:
+    config, details = manifest["config"], manifest["details"]
+    for key in ("rank", "seed"):
+        _hold(type(config.get(key)) is int, key)
+    _hold(_is_digits(config.get("digits")), "digits")
+    _hold(_is_digits(details.get("base_digits")), "base_digits")
+    _hold(type(details.get("trainable_parameters")) is int, "trainable_parameters")
+
+
+def _check_sweep(manifest: Mapping[str, Any]) -> None:
+    config, results = manifest["config"], manifest["details"].get("results")
+    _hold(_is_digits(config.get("digits")), "digits")
+    for key in ("ranks", "seeds"):
+        values = config.get(key)
+        _hold(isinstance(values, list) and values and all(type(value) is int for value in values), key)
+    _hold(isinstance(results, list) and results, "results")
+    for row in results:
+        _hold(isinstance(row, dict) and is_name(row.get("artifact")), "results")
+        _hold(all(type(row.get(key)) is int for key in ("rank", "seed", "trainable_parameters")), "results")
+        _check_scores({"subsets": row.get("subsets"), "per_digit": []})
+        labels = [score["digits"] for score in row["subsets"]]
+        _hold(labels == [score["digits"] for score in results[0]["subsets"]], "results")
+
+
+def _check_report(manifest: Mapping[str, Any]) -> None:
+    rows = manifest["details"].get("rows")
+    _hold(isinstance(rows, list) and all(isinstance(row, dict) for row in rows), "rows")
+    for row in rows:
+        _hold(all(isinstance(row.get(key), str) for key in ("what", "digits", "measure")), "rows")
+        for key in ("study", "here", "difference"):
+            _hold(key in row and (row[key] is None or _is_number(row[key])), "rows")
+
+
+_DETAILS = {"base": _check_base, "adapter": _check_adapter, "sweep": _check_sweep, "report": _check_report}
+
+
+def _is_digits(value: object) -> bool:
+    return isinstance(value, str) and len(value) < 20 and _is_canonical(value)
+
+
+@lru_cache(maxsize=2048)
+def _is_canonical(digits: str) -> bool:
+    with contextlib.suppress(UsageError):
+        return str(DigitSet.parse(digits)) == digits
+    return False
+
+
+def _hold(condition: object, what: str) -> None:
+    if not condition:
+        raise ValueError(what)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number of JSON")

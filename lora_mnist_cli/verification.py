@@ -1,0 +1,138 @@
+"""Whether artifacts are what they claim to be: manifest, every byte of every file, weights, and lineage. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lora_mnist_cli.artifact import Artifact, read_artifact
+from lora_mnist_cli.catalog import Catalog
+from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.index import Entry, stamp_of
+from lora_mnist_cli.manifest import MANIFEST
+from lora_mnist_cli.weights import check_header
+
+_TRIES = 20
+"""For an artifact that others replace faster than it can be read."""
+
+
+@dataclass
+class Verdict:
+    """What was found of one artifact.
+
+    Args:
+        problems: file (or ``artifact.json`` for lineage) and what is wrong with it.
+        descendants: names of all that was made from it, where something is wrong.
+    """
+
+    name: str
+    kind: str | None
+    problems: list[tuple[str, str]] = field(default_factory=list)
+    descendants: list[str] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+
+
+def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
+    """Read everything of an artifact and of all that it was made from, or of all artifacts, and compare.
+
+    Returns:
+        A verdict an artifact, parents before children.
+
+    Raises:
+        ArtifactError: where there is no artifact of that name.
+    """
+    entries, _ = catalog.scan()
+    if name is None:
+        names: Sequence[str] = catalog.names()
+    else:
+        resolved = catalog.resolve(name)
+        if not catalog.has(resolved):
+            catalog.get(resolved)
+        names = lineage_names(catalog, resolved, entries)
+    age = {entry.name: i for i, entry in enumerate(entries)}
+    ordered = sorted(names, key=lambda n: (age.get(n, -1), n))
+    return [verdict for each in ordered if (verdict := _verify_settled(catalog, each, entries)) is not None]
+
+
+def lineage_names(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list[str]:
+    """The artifact and all that it was made from, as far as that is here; itself first, each once."""
+    found, pending = [], [name]
+    by_name = {entry.name: entry for entry in entries}
+    where = {entry.digest: entry.name for entry in reversed(entries)}
+    while pending:
+        each = pending.pop()
+        if each in found:
+            continue
+        found.append(each)
+        for parent in by_name[each].parents if each in by_name else ():
+            same = parent.name in by_name and by_name[parent.name].digest == parent.digest
+            # A damaged parent has no entry, but its folder is there under its name.
+            here = parent.name if same else where.get(parent.digest, parent.name)
+            if catalog.has(here):
+                pending.append(here)
+    return found
+
+
+def _verify_settled(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdict | None:
+    """The verdict on what is there: again where that was replaced meanwhile, and none where it was removed."""
+    for _ in range(_TRIES):
+        before = stamp_of(catalog.root, name)
+        verdict = _verify_one(catalog, name, entries)
+        after = stamp_of(catalog.root, name)
+        if not verdict.problems or (before == after and catalog.has(name)):
+            break
+        if not catalog.has(name):
+            return None
+    return verdict
+
+
+def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdict:
+    verdict = Verdict(name, None)
+    try:
+        artifact = read_artifact(catalog.root / name)
+    except ArtifactError as error:
+        verdict.problems.append((MANIFEST, error.problem))
+        # Its digest can't be told, so what names it is taken to descend from it.
+        verdict.descendants = _generations(entries, lambda entry: any(p.name == name for p in entry.parents))
+        return verdict
+    verdict.kind = artifact.kind
+    verdict.files, verdict.bytes = len(artifact.files), sum(entry["bytes"] for entry in artifact.files.values())
+    verdict.problems += artifact.problems()
+    base: Artifact | None = artifact
+    for parent in artifact.parents:
+        here = catalog.locate(parent.name, parent.digest, entries)
+        if here is None:
+            verdict.problems.append((MANIFEST, f"its {parent.role} '{parent.name}' ({parent.digest[:19]}…) is missing"))
+        if parent.role == "base":
+            base = catalog.readable(here) if here is not None else None
+    if not verdict.problems and base is not None:
+        try:
+            check_header(artifact, base)
+        except ArtifactError as error:
+            verdict.problems.append((str(error.value if isinstance(error.value, str) else "weights"), error.problem))
+    if verdict.problems:
+        verdict.descendants = [entry.name for entry in catalog.descendants(artifact, all_generations=True)]
+    return verdict
+
+
+def _generations(entries: Sequence[Entry], is_child: object) -> list[str]:
+    assert callable(is_child)
+    reached = {entry.digest: entry.name for entry in entries if is_child(entry)}
+    while True:
+        more = {
+            entry.digest: entry.name
+            for entry in entries
+            if entry.digest not in reached and any(parent.digest in reached for parent in entry.parents)
+        }
+        if not more:
+            return list(reached.values())
+        reached |= more
+
+
+def problem_line(verdict: Verdict, root: Path) -> str:
+    """One line for a verdict that is not clean."""
+    told = "; ".join(f"{file}: {problem}" for file, problem in verdict.problems)
+    needed = f"; made from it: {', '.join(verdict.descendants)}" if verdict.descendants else ""
+    return f"{root / verdict.name}: {told}{needed}"
