@@ -39,36 +39,45 @@ def test_a_bad_name_is_refused_on_one_line(name: str) -> None:
     assert len(str(caught.value)) < 200
 
 
+SCORES = {
+    "subsets": [{"digits": "0-4", "count": 10, "accuracy": 0.5, "loss": 1.25}],
+    "per_digit": [{"digit": 0, "count": 0, "accuracy": None, "loss": None}],
+}
+
+
 @pytest.fixture
 def artifact(publish: Publish, tmp_path: Path) -> Artifact:
-    parents = [Parent("base", "b", "sha256:b"), Parent("member", "m", "sha256:m")]
+    registry = Registry(tmp_path / "runs", note="a first try")
+    base, member = publish(registry, "b", config={"seed": 1}), publish(registry, "m", kind="adapter")
+    parents = [Parent("base", "b", base.digest), Parent("member", "m", member.digest)]
     files = {"weights": b"1234", "tensorboard/events": b"log"}
-    scores = {"subsets": [{"digits": "0-4", "accuracy": 0.5}]}
     config = {"seed": 3, "lr": 0.001}
-    return publish(Registry(tmp_path / "runs"), "some", config=config, parents=parents, files=files, scores=scores)
+    return publish(registry, "some", config=config, parents=parents, files=files, scores=SCORES)
 
 
 def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
     manifest = json.loads((artifact.path / MANIFEST).read_text())
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in (("w", b"1234"), ("t", b"log"))}
+    parents = [read_artifact(artifact.path.parent / name) for name in ("b", "m")]
     fingerprint, created, digest, seal = (manifest.pop(key) for key in ("fingerprint", "created", "digest", "seal"))
     assert manifest == {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "some",
         "kind": "base",
-        "scores": {"subsets": [{"digits": "0-4", "accuracy": 0.5}]},
-        "details": {},
+        "scores": SCORES,
+        "details": {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]},
         "environment": {},
         "wall_seconds": 1.5,
+        "note": "a first try",
         "files": {
             "tensorboard/events": {"bytes": 3, "sha256": f"sha256:{hashes['t']}"},
             "weights": {"bytes": 4, "sha256": f"sha256:{hashes['w']}"},
         },
-        "config": {"seed": 3, "lr": 0.001},
-        "dataset": {"name": "mnist", "digest": "sha256:0"},
+        "config": {"digits": "0-4", "seed": 3, "lr": 0.001},
+        "dataset": {"name": "mnist", "digest": "sha256:" + 64 * "0"},
         "parents": [
-            {"role": "base", "name": "b", "digest": "sha256:b"},
-            {"role": "member", "name": "m", "digest": "sha256:m"},
+            {"role": "base", "name": "b", "digest": parents[0].digest},
+            {"role": "member", "name": "m", "digest": parents[1].digest},
         ],
         "training_code": 1,
     }
@@ -78,9 +87,10 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
 
 def test_read_gives_what_was_published(artifact: Artifact) -> None:
     assert read_artifact(artifact.path) == artifact
-    assert artifact.config == {"seed": 3, "lr": 0.001}
+    assert artifact.config == {"digits": "0-4", "seed": 3, "lr": 0.001}
     assert artifact.dataset == "mnist"
-    assert artifact.parents[1] == Parent("member", "m", "sha256:m")
+    assert artifact.parents[1] == Parent("member", "m", read_artifact(artifact.path.parent / "m").digest)
+    assert artifact.note == "a first try"
     assert artifact.read("weights") == b"1234"
 
 
@@ -126,7 +136,7 @@ def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"null", b"[]", b"1", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"schema_version": 1}', b"{}",
-     b'{"schema_version": 1, "seal": NaN}', b'{"schema_version": true}', b'{"schema_version": "2"}',
+     b'{"schema_version": 1, "seal": NaN}', b'{"schema_version": true}', b'{"schema_version": "3"}',
      b'{"schema_version": ' + b"9" * 5000 + b"}"],
     ids=lambda content: str(content[:20]),
 )  # fmt: skip
@@ -139,7 +149,7 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(artifact: Artifact, cont
 
 
 def test_a_newer_schema_is_refused_with_the_cure(artifact: Artifact) -> None:
-    (artifact.path / MANIFEST).write_text('{"schema_version": 2, "something": "new"}')
+    (artifact.path / MANIFEST).write_text('{"schema_version": 3, "something": "new"}')
     with pytest.raises(ArtifactError, match="newer") as caught:
         read_artifact(artifact.path)
     assert caught.value.hint == "upgrade lora-mnist"
@@ -174,7 +184,8 @@ def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(pu
     same = [
         publish(registry, "two"),
         publish(registry, "three", files={"weights": b"1234", "tensorboard/events": b"at 12:00"}),
-        publish(registry, "four", scores={"subsets": []}),
+        publish(registry, "four", scores=SCORES),
+        publish(Registry(registry.root, note="another day"), "fourteen"),
     ]
     other = [
         publish(registry, "five", files={"weights": b"1235"}),
@@ -186,7 +197,7 @@ def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(pu
     ]
     assert {artifact.digest for artifact in same} == {first.digest}
     assert len({artifact.digest for artifact in [first, *other]}) == 7
-    assert len({artifact.seal for artifact in [first, *same]}) == 4
+    assert len({artifact.seal for artifact in [first, *same]}) == 5
 
 
 def test_the_content_digest_is_what_it_says() -> None:

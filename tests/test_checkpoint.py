@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.errors import ArtifactError, MachineError
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.stages.models import load_model
+from lora_mnist_cli.verification import verify
 
 SIZES = (12, 9)
 PREFIX = "base_model.model."
@@ -59,8 +63,10 @@ def published(tmp_path: Path) -> Callable[..., Artifact]:
         registry = Registry(tmp_path / "runs")
         with registry.staging("some") as folder:
             write(folder)
-            empty: dict[str, Any] = {"scores": {}, "details": {}, "environment": {}}
-            return registry.publish(folder, Settings("base", {}, {"name": "mnist"}), **empty, wall_seconds=0.0)
+            details = {"layers": {"fc1": [784, 10]}, "pixel_stats": [0.1, 0.3]}
+            rest: dict[str, Any] = {"scores": {}, "details": details, "environment": {}, "wall_seconds": 0.0}
+            settings = Settings("base", {"digits": "0-4"}, {"name": "mnist", "digest": "sha256:" + 64 * "0"})
+            return registry.publish(folder, settings, **rest)
 
     return make
 
@@ -241,3 +247,81 @@ def test_where_it_can_not_be_written_the_machine_is_at_fault(tmp_path: Path) -> 
         save_base(MNISTModel(SIZES), tmp_path / "missing")
     with pytest.raises(MachineError, match=r"can't write adapter_model\.safetensors"):
         save_adapter(adapted(AdapterConfig(rank=3)), AdapterConfig(rank=3), tmp_path / "missing")
+
+
+def header(content: bytes) -> bytes:
+    """A file of safetensors with that for a header, and as many bytes as the base needs."""
+    return len(content).to_bytes(8, "little") + content + bytes(4 * (784 * 12 + 12 + 12 * 9 + 9 + 9 * 10 + 10))
+
+
+ABSURD = {
+    "a header of exabytes": (2**63 - 1).to_bytes(8, "little") + bytes(40_000),
+    "a header of all": (2**64 - 1).to_bytes(8, "little") + bytes(40_000),
+    "a header longer than the file": (2**20).to_bytes(8, "little") + bytes(40_000),
+    "no JSON": header(b"{"),
+    "nesting without end": header(b"[" * 5000),
+    "offsets beyond the file": header(
+        b'{"fc1.bias": {"dtype": "F32", "shape": [12], "data_offsets": [0, 4000000000]}}'
+    ),
+    "offsets that run backwards": header(b'{"fc1.bias": {"dtype": "F32", "shape": [12], "data_offsets": [48, 0]}}'),
+    "a shape without measure": header(
+        b'{"fc1.bias": {"dtype": "F32", "shape": [9223372036854775807, 4], "data_offsets": [0, 38548]}}'
+    ),
+    "a shape of less than nothing": header(b'{"fc1.bias": {"dtype": "F32", "shape": [-12], "data_offsets": [0, 48]}}'),
+    "a type of its own": header(b'{"fc1.bias": {"dtype": "PICKLE", "shape": [12], "data_offsets": [0, 48]}}'),
+    "a pickle": b"\x80\x04cos\nsystem\n(S'touch owned'\ntR." + bytes(40_000),
+}
+
+
+@pytest.mark.parametrize("what", ABSURD)
+def test_an_absurd_header_is_refused_before_memory_is_taken(published: Callable[..., Artifact], what: str) -> None:
+    artifact = published(lambda folder: (folder / "model.safetensors").write_bytes(ABSURD[what]))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtifactError, match=r"'some' is damaged: model\.safetensors") as caught:
+            load_base(MNISTModel(SIZES), artifact)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).isprintable()
+    assert not Path("owned").exists()
+
+
+def test_a_file_larger_than_its_tensors_is_not_even_read(published: Callable[..., Artifact]) -> None:
+    artifact = published(lambda folder: (folder / "model.safetensors").write_bytes(bytes(3 * 2**20)))
+    (artifact.path / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"has 3,145,728 bytes, and its tensors need 38,548"):
+        load_base(MNISTModel(SIZES), artifact)
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["a small tensor", "a large tensor"])
+def test_a_missing_tensor_is_told_with_who_lacks_it(example: Path, forge: Callable[..., None], small: bool) -> None:
+    """Whether the base lacks it or the adapter: that decides what has to be made again."""
+    for name, file, keys in (
+        ("base-0-4", "model.safetensors", ("fc2.bias", "fc1.weight")),
+        ("lora-5-9-r1", "adapter_model.safetensors", (f"{PREFIX}fc2.lora_B.weight", f"{PREFIX}fc1.lora_A.weight")),
+    ):
+        whole = (example / name / file).read_bytes()
+        state = safetensors.torch.load(whole)
+        del state[keys[0] if small else keys[1]]
+        forge(example / name, files={file: safetensors.torch.save(state)})
+        registry = Registry(example)
+        kind = "base" if name.startswith("base") else "adapter"
+        complaint = f"{kind} '{name}' does not fit: it lacks {keys[0] if small else keys[1]}"
+        with pytest.raises(ArtifactError, match=re.escape(complaint)):
+            load_model(registry, registry.get(name))
+        assert [complaint in problem for v in verify(registry, name) for _, problem in v.problems] == [True]
+        forge(example / name, files={file: whole})
+
+
+def test_half_precision_is_not_taken_for_single(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    state = safetensors.torch.load_file(example / "lora-5-9-r1" / "adapter_model.safetensors")
+    halves = {key: tensor.half() for key, tensor in state.items()}
+    forge(example / "lora-5-9-r1", files={"adapter_model.safetensors": safetensors.torch.save(halves)})
+    outcome = run("evaluate", "lora-5-9-r1")
+    assert outcome.code == 3
+    assert (
+        "adapter 'lora-5-9-r1' does not fit: it has base_model.model.fc1.lora_A.weight as F16, not F32" in outcome.err
+    )

@@ -60,6 +60,7 @@ BAD: list[tuple[type[TrainingConfig], str, Any, str]] = [
     (AdapterConfig, "alpha", math.nan, "alpha is a finite number, not nan"),
     (AdapterConfig, "alpha", -math.inf, "alpha is a finite number, not -inf"),
     (AdapterConfig, "alpha", "x", "alpha is a finite number, not x"),
+    (AdapterConfig, "alpha", 0.0, "at 0.0 nothing learns"),
     (AdapterConfig, "scaling", "rslra", "did you mean 'rslora'?"),
     (AdapterConfig, "init", "xavier", "init is one of reference, kaiming, gaussian, not 'xavier'"),
     (AdapterConfig, "dropout", 1.0, "dropout is at least 0 and below 1, not 1.0"),
@@ -97,7 +98,7 @@ def test_all_problems_are_told_at_once() -> None:
 def test_the_limits_themselves_hold() -> None:
     BaseConfig(seed=0, epochs=0, batch_size=1, val_split=0.0, weight_decay=0.0, hidden_sizes=(1,))
     BaseConfig(seed=2**63 - 1, epochs=1_000_000, val_split=0.999, hidden_sizes=(16384,))
-    AdapterConfig(rank=1, alpha=0.0, dropout=0.0)
+    AdapterConfig(rank=1, alpha=0.0, epochs=0, dropout=0.0)
     AdapterConfig(rank=4096, alpha=-3.5, dropout=0.99, target_layers=("fc999",))
 
 
@@ -133,7 +134,7 @@ ADAPTERS = st.builds(
     **COMMON,
     digits=st.none() | DIGITS,
     rank=st.integers(1, 4096),
-    alpha=st.floats(allow_nan=False, allow_infinity=False),
+    alpha=st.floats(allow_nan=False, allow_infinity=False).filter(bool),
     scaling=st.sampled_from(config.SCALINGS),
     init=st.sampled_from(config.INITS),
     dropout=st.floats(0, 0.99),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli import lora
+from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.evaluation import predict
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.stages.models import load_model
 
 SCALES = {"constant": 1.0, "standard": 1 / 3, "rslora": 1 / math.sqrt(3)}
 
@@ -108,6 +113,20 @@ def test_merged_and_unmerged_logits_agree(scaling: str) -> None:
     torch.testing.assert_close(model(x), unmerged, atol=1e-5, rtol=0)
     fc1 = model.get_submodule("fc1")
     assert float((fc1.base.weight - fc1._plain_weight).abs().max()) > 0.001
+
+
+def test_merged_and_unmerged_logits_agree_where_the_weights_are_trained_ones(trained: Path) -> None:
+    """Logits of trained adapters reach 50, where a 32-bit float has steps of 4e-6: the bound is relative to them."""
+    registry = Registry(trained)
+    model = load_model(registry, registry.get("lora-5-9-r2")).model
+    images = MNISTDataset.load("test").images
+    unmerged = predict(model, images)
+    lora.merge(model)
+    merged = predict(model, images)
+    assert float((merged - unmerged).abs().max()) <= 1e-5 * float(unmerged.abs().max())
+    assert torch.equal(merged.argmax(1), unmerged.argmax(1))
+    lora.unmerge(model)
+    assert torch.equal(predict(model, images), unmerged)
 
 
 def test_merging_twice_adds_the_product_once() -> None:

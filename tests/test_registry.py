@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent, Settings
+from lora_mnist_cli.disk import exchange
 from lora_mnist_cli.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.registry import STAGING, Registry, machine_errors
 
 Publish = Callable[..., Artifact]
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+NOWHERE = "sha256:" + 64 * "0"
 
 
 @pytest.fixture
@@ -33,7 +35,13 @@ def everything(root: Path) -> list[str]:
 
 
 def settings(seed: int = 0, **config: object) -> Settings:
-    return Settings("base", {"seed": seed, **config}, {"name": "mnist", "digest": "sha256:0"})
+    return Settings("base", {"digits": "0-4", "seed": seed, **config}, {"name": "mnist", "digest": NOWHERE})
+
+
+def finish(registry: Registry, folder: Path, seed: int = 0) -> Artifact:
+    """Publish a staged folder as a base."""
+    details = {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]}
+    return registry.publish(folder, settings(seed), scores={}, details=details, environment={}, wall_seconds=0.0)
 
 
 def test_an_artifact_has_exactly_its_files(registry: Registry, publish: Publish) -> None:
@@ -92,7 +100,7 @@ def test_a_full_disk_leaves_nothing_and_is_the_machines_fault(
                 monkeypatch.setattr(Path, "write_text", full)
             else:
                 monkeypatch.setattr(os, call, full)
-            registry.publish(folder, settings(), scores={}, details={}, environment={}, wall_seconds=0.0)
+            finish(registry, folder)
 
     with pytest.raises(MachineError, match="No space left") as caught:
         work()
@@ -173,7 +181,8 @@ def test_what_is_no_artifact_is_not_listed(registry: Registry, publish: Publish)
 
 def test_get_offers_the_nearest_name_and_checks_the_kind(registry: Registry, publish: Publish) -> None:
     base = publish(registry, "base-0-4")
-    publish(registry, "sweep-5-9", kind="sweep", parents=[Parent("member", "lora-5-9-r1", "sha256:1")])
+    member = publish(registry, "lora-5-9-r1", kind="adapter")
+    publish(registry, "sweep-5-9", kind="sweep", parents=[Parent("member", "lora-5-9-r1", member.digest)])
     assert registry.get("base-0-4") == base
     assert registry.get("base-0-4", "adapter", "base") == base
     with pytest.raises(ArtifactError, match=r"no artifact 'bsae-0-4' .*did you mean 'base-0-4'\?"):
@@ -235,7 +244,7 @@ def test_force_replaces_and_leaves_no_trace_of_the_old(registry: Registry, publi
     new = publish(registry, "one", files={"weights": b"3"}, config={"seed": 5}, force=True)
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
     assert registry.get("one") == new
-    assert new.config == {"seed": 5}
+    assert new.config == {"digits": "0-4", "seed": 5}
 
 
 def test_force_mends_a_damaged_artifact(registry: Registry, publish: Publish) -> None:
@@ -260,23 +269,62 @@ def test_force_does_not_take_a_parent_from_its_descendants(registry: Registry, p
     publish(registry, "base", force=True)  # the same content again is no loss
 
 
+def _two_folders(root: Path) -> tuple[Path, Path]:
+    first, second = root.with_name("first"), root.with_name("second")
+    first.mkdir()
+    second.mkdir()
+    return first, second
+
+
+@pytest.mark.parametrize("able", [True, False], ids=["exchange", "two renames"])
 def test_an_artifact_is_not_lost_where_its_replacement_fails(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch, able: bool
 ) -> None:
     old = publish(registry, "one")
     real = os.rename
+
+    def exchange(_first: Path, _second: Path) -> bool:
+        if able:
+            raise OSError(errno.EIO, "Input/output error")
+        return False
 
     def rename(source: Path, target: Path) -> None:
         if Path(target) == registry.root / "one" and Path(source).name == "one":
             raise OSError(errno.EIO, "Input/output error")
         real(source, target)
 
+    monkeypatch.setattr("lora_mnist_cli.registry.exchange", exchange)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(MachineError):
         publish(registry, "one", files={"weights": b"new"}, force=True)
     monkeypatch.undo()
     assert registry.get("one") == old
     assert registry.get("one").read("weights") == b"1234"
+    assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
+
+
+def test_while_it_is_replaced_an_artifact_is_never_away(
+    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system can exchange two folders in one step, no reader finds the name empty."""
+    if not (exchange(*_two_folders(registry.root))):
+        pytest.skip("this file system can't exchange two folders")
+    publish(registry, "one")
+    real_rename, real_fsync, seen = os.rename, os.fsync, []
+
+    def rename(source: Path, target: Path) -> None:
+        real_rename(source, target)
+        seen.append(registry.get("one").read("weights"))
+
+    def fsync(handle: int) -> None:
+        real_fsync(handle)
+        seen.append(registry.get("one").read("weights"))
+
+    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "fsync", fsync)
+    publish(registry, "one", files={"weights": b"new"}, force=True)
+    assert seen[0] == b"1234"
+    assert seen[-1] == b"new"
 
 
 def test_a_parent_is_found_by_content_wherever_it_is(registry: Registry, publish: Publish) -> None:
@@ -308,7 +356,9 @@ def test_what_others_need_is_not_removed(registry: Registry, publish: Publish) -
     lineage = [Parent("base", "base", base.digest), Parent("member", "child", child.digest)]
     publish(registry, "sweep", kind="sweep", parents=lineage)
     assert [artifact.name for artifact in registry.descendants(base)] == ["child", "sweep"]
-    with pytest.raises(ArtifactError, match=r"'base' can't be removed: child, sweep need it \(first: "):
+    with pytest.raises(
+        ArtifactError, match=r"'base' can't be removed: child, sweep need it \(.* remove base --cascade "
+    ):
         registry.remove("base")
     with pytest.raises(ArtifactError, match="'child' can't be removed: sweep needs it"):
         registry.remove("child")
@@ -367,7 +417,7 @@ def test_of_two_publishers_with_the_same_settings_one_wins_and_both_get_it(
     with registry.staging("one") as folder:
         (folder / "weights").write_bytes(b"slow")
         first = publish(registry, "one", files={"weights": b"fast"})
-        ours = registry.publish(folder, settings(), scores={}, details={}, environment={}, wall_seconds=0.0)
+        ours = finish(registry, folder)
     assert ours == first
     assert (registry.root / "one" / "weights").read_bytes() == b"fast"
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
@@ -377,11 +427,11 @@ def test_of_two_publishers_with_other_settings_the_second_is_refused(registry: R
     def second() -> None:
         with registry.staging("one") as folder:
             publish(registry, "one")
-            registry.publish(folder, settings(seed=1), scores={}, details={}, environment={}, wall_seconds=0.0)
+            finish(registry, folder, seed=1)
 
     with pytest.raises(OtherSettingsError, match="seed 0 there, 1 asked for"):
         second()
-    assert registry.get("one").config == {"seed": 0}
+    assert registry.get("one").config == {"digits": "0-4", "seed": 0}
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
 
 
@@ -411,7 +461,8 @@ def test_a_live_staging_folder_is_left_alone_and_a_dead_one_cleared(
     registry: Registry, publish: Publish, holder: subprocess.Popen[str]
 ) -> None:
     (folder,) = (registry.root / STAGING).iterdir()
-    assert registry.clean() == []
+    (row,) = registry.clean()
+    assert (row["state"], row["removed"], row["pid"], row["files"]) == ("live", False, holder.pid, ["held/weights"])
     publish(registry, "one")
     assert (folder / "held" / "weights").read_bytes() == b"12"
     assert registry.names() == ["one"]
@@ -526,8 +577,18 @@ def test_a_disk_that_is_really_full(mount: Callable[[str], Path], publish: Publi
     filler = root / "filler"
     with pytest.raises(OSError, match="No space left"):
         filler.write_bytes(bytes(200_000))
+    with pytest.raises(MachineError, match=r"can't write to .*No space left"):
+        publish(registry, "owner", files={})
+    filler.unlink()
+
+    def fill_and_publish() -> None:
+        with registry.staging("manifest") as folder:
+            with pytest.raises(OSError, match="No space left"):
+                filler.write_bytes(bytes(200_000))
+            finish(registry, folder)
+
     with pytest.raises(MachineError, match=r"can't publish .*No space left"):
-        publish(registry, "manifest", files={})
+        fill_and_publish()
     filler.unlink()
     assert everything(root) == before
     assert registry.get("small").read("weights") == b"1234"

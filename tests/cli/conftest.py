@@ -78,15 +78,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
 
 @pytest.fixture
 def terminal() -> Callable[..., Ended]:
-    """Runs the program with stdout and stderr at a terminal each, 120 columns wide."""
+    """Runs the program with stdout and stderr at a terminal each, 120 columns wide by default."""
 
-    def call(*arguments: object, env: dict[str, str] | None = None) -> Ended:
+    def call(*arguments: object, env: dict[str, str] | None = None, columns: int = 120) -> Ended:
         with contextlib.ExitStack() as stack:
             masters, slaves = [], []
             for _ in range(2):
                 master, slave = os.openpty()
                 stack.callback(os.close, master)
-                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+                fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
                 masters.append(master)
                 slaves.append(slave)
             process = subprocess.Popen(

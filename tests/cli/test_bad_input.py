@@ -120,7 +120,7 @@ VALUES = [
     *[([*TRAIN, "--val-split", text], text) for text in ("1", "-0.1", "nan", "x")],
     *[([*TRAIN, "--lr", text], text) for text in ("0", "-1", "nan", "inf", "x")],
     *[([*TRAIN, "--seed", text], text) for text in ("-1", "x", str(2**63))],
-    *[([*TRAIN, "--hidden-size", text], text) for text in ("0", "x", "", "64,,64", "1000000000")],
+    *[([*TRAIN, "--hidden-size", text], text) for text in ("0", "x", "", "64,,64", "1000000000", "1-3")],
     *[([*TRAIN, "--threads", text], text) for text in ("0", "x")],
     *[([*FINETUNE, "--dropout", text], text) for text in ("1", "-0.1", "nan")],
     *[([*FINETUNE, "--base", "base-0-4", "--target-layers", text], text) for text in ("fc9", "fc1,fc9", "x")],
@@ -155,6 +155,18 @@ def test_odd_values(arguments: list[object], value: str, runs: Path, refused: Ca
 )
 def test_odd_options_and_words(arguments: list[object], shown: str, runs: Path, refused: Callable[..., str]) -> None:
     refused(arguments, 2, shown)
+
+
+@pytest.mark.parametrize("command", [["finetune"], ["sweep", "--ranks", "1"]])
+def test_alpha_0_trains_nothing_and_is_refused_where_there_are_epochs(
+    command: list[object], runs: Path, refused: Callable[..., str]
+) -> None:
+    refused([*command, "--alpha", "0", "--epochs", "1", "--name", "new"], 2, "alpha", "0.0 nothing learns")
+
+
+def test_an_empty_folder_name_is_not_the_present_folder(runs: Path, refused: Callable[..., str]) -> None:
+    for command in (["runs", "list"], ["train-base", "--epochs", "0"]):
+        refused([*command, "--runs-dir", ""], 2, "--runs-dir", "empty")
 
 
 def test_several_problems_are_reported_at_once(runs: Path, refused: Callable[..., str]) -> None:
@@ -351,6 +363,15 @@ def test_a_damaged_artifact(file: str, runs: Path, refused: Callable[..., str]) 
 
 
 # Folders
+
+
+@pytest.mark.parametrize("command", [["finetune", "--rank", "2"], ["sweep", "--ranks", "1,2"]])
+def test_what_is_damaged_is_not_up_to_date(command: list[object], runs: Path, refused: Callable[..., str]) -> None:
+    weights = runs / "lora-5-9-r2" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    refused([*command, "--epochs", "1", "--quiet"], 3, "lora-5-9-r2", "damaged", weights.name, "lora-mnist runs remove")
 
 
 def test_a_runs_folder_that_is_a_file(tmp_path: Path, refused: Callable[..., str]) -> None:

@@ -11,6 +11,12 @@ from typing import Any
 
 import pytest
 
+from lora_mnist_cli.registry import Registry
+
+RUNS = {
+    "list", "latest", "path", "show", "lineage", "diff", "verify", "clean", "remove", "tag", "untag", "export",
+    "import",
+}  # fmt: skip
 NAMES = {"base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"}
 
 
@@ -37,10 +43,33 @@ Complete = Callable[..., set[str]]
 
 
 @pytest.mark.parametrize(
-    "line", ["evaluate ", "runs show ", "runs path ", "runs remove ", "finetune --base ", "plot history "]
+    "line",
+    [
+        "evaluate ",
+        "runs show ",
+        "runs path ",
+        "runs remove ",
+        "finetune --base ",
+        "plot history ",
+        "runs lineage ",
+        "runs diff ",
+        "runs diff base-0-4 ",
+        "runs verify ",
+        "runs tag ",
+        "runs export ",
+        "runs list --base ",
+    ],
 )
 def test_names_of_artifacts(line: str, runs: Path, complete: Complete) -> None:
     assert complete(line) == NAMES
+
+
+def test_aliases_after_an_at_sign(runs: Path, complete: Complete) -> None:
+    for alias in ("best", "better", "worst"):
+        Registry(runs).tag("base-0-4", alias)
+    assert complete("evaluate @") == {"@best", "@better", "@worst"}
+    assert complete("finetune --base @be") == {"@best", "@better"}
+    assert complete("evaluate ") == NAMES
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
@@ -63,12 +92,14 @@ def test_names_come_from_the_folder_that_the_line_or_the_environment_names(
     ("line", "expected"),
     [
         ("ev", {"evaluate"}),
-        ("runs ", {"list", "show", "path", "remove"}),
+        ("runs ", RUNS),
         ("plot ", {"predictions", "ranks", "alpha", "history", "confusion"}),
         ("finetune --scaling ", {"constant", "standard", "rslora"}),
         ("train-base --dataset k", {"kmnist"}),
         ("train-base --accelerator ", {"auto", "cpu", "gpu"}),
         ("sweep --ra", {"--ranks"}),
+        ("runs list --kind ", {"base", "adapter", "sweep", "report"}),
+        ("runs list --sort ", {"created", "name", "kind", "rank", "seed", "accuracy", "bytes"}),
     ],
 )
 def test_words_of_the_program(line: str, expected: set[str], complete: Complete) -> None:

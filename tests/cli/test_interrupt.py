@@ -19,15 +19,15 @@ STOP_LIMIT = 3
 Started = tuple["subprocess.Popen[str]", Path]
 
 
-def _interrupt_at(line: str, started: Started) -> tuple[int, str, str]:
-    """Wait for a line on stderr, send SIGINT; returns the exit code, stdout and stderr."""
+def _interrupt_at(line: str, started: Started, signal_: int = signal.SIGINT) -> tuple[int, str, str]:
+    """Wait for a line on stderr, send a signal; returns the exit code, stdout and stderr."""
     process, log = started
     deadline = time.monotonic() + START_LIMIT
     while line not in log.read_text():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, f"no '{line}' in:\n{log.read_text()}"
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal_)
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     out, _ = process.communicate(timeout=STOP_LIMIT * crowd)
     return process.returncode, out, log.read_text()
@@ -45,6 +45,14 @@ def test_an_interrupted_base_leaves_nothing(start: Callable[..., Started], tmp_p
     assert out == ""
     assert "Traceback" not in err
     assert "trained" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cancelled_job_leaves_nothing_either(start: Callable[..., Started], tmp_path: Path) -> None:
+    started = start("train-base", "--epochs", "500", "--verbose")
+    code, out, err = _interrupt_at("base-0-4: epoch 1/500", started, signal.SIGTERM)
+    assert (code, out) == (143, "")
+    assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
 
 

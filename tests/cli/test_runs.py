@@ -81,9 +81,10 @@ def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs: Path, r
 
 def test_show_tells_all_that_is_recorded(runs: Path, run: Run) -> None:
     document = run("runs", "show", "base-0-4", "--json").json
-    assert set(document) == {"schema_version", "command", "artifact", "manifest", "needed_by"}
+    assert set(document) == {"schema_version", "command", "artifact", "manifest", "needed_by", "aliases"}
     assert document["manifest"] == json.loads((runs / "base-0-4" / "artifact.json").read_text())
     assert document["needed_by"] == NAMES[1:]
+    assert document["aliases"] == []
     printed = run("runs", "show", "base-0-4").out
     for shown in (document["manifest"]["digest"], "epochs", "wall time", "torch", "history.csv", *NAMES[1:]):
         assert shown in printed
@@ -129,7 +130,7 @@ def test_in_the_right_order_all_can_be_removed(runs: Path, run: Run) -> None:
 
 def test_a_damaged_artifact_can_be_removed(runs: Path, run: Run) -> None:
     (runs / "sweep-5-9" / "artifact.json").write_text("no JSON")
-    assert run("runs", "remove", "sweep-5-9", "--json").json["removed"] is True
+    assert run("runs", "remove", "sweep-5-9", "--json").json["removed"] == ["sweep-5-9"]
     assert _everything(runs) == NAMES[:3]
 
 

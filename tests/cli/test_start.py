@@ -42,6 +42,10 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["runs", "list"], 0),
         (["runs", "list", "--json"], 0),
         (["runs", "show", "lora-5-9-r1"], 0),
+        (["runs", "latest"], 0),
+        (["runs", "lineage", "sweep-5-9"], 0),
+        (["runs", "tag", "base-0-4", "best"], 0),
+        (["runs", "clean"], 0),
         (["runs", "remove", "sweep-5-9"], 0),
         (["train-base", "--epochs", "1"], 0),
         (["finetune", "--rank", "1", "--epochs", "1"], 0),
@@ -62,6 +66,16 @@ def test_printing_listing_refusing_and_being_up_to_date_load_nothing_heavy(
     loaded = _loaded(*arguments, code=code)
     assert "typer" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["verify"], ["diff", "lora-5-9-r1", "lora-5-9-r2"], ["export", "sweep-5-9", "a.zip"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_weights_are_looked_at_without_torch(arguments: list[str], runs: Path) -> None:
+    loaded = _loaded("runs", *arguments)
+    assert loaded & (HEAVY - {"numpy", "safetensors"}) == set()
 
 
 def test_json_needs_no_rich_table(runs: Path) -> None:

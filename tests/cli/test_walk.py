@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import typer.main
 
-from lora_mnist_cli.cli.app import app
+from lora_mnist_cli.archive import export_artifact
+from lora_mnist_cli.cli import app
+from lora_mnist_cli.registry import Registry
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-ROOT = typer.main.get_command(app)
+ROOT = typer.main.get_command(app.program())
 COMMON = {"--json", "--quiet", "--verbose", "--version", "--runs-dir"}
 
 
@@ -40,10 +42,33 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
         ["--epochs", "0", "--runs-dir", "study"], ["--epochs", "0", "--runs-dir", "study"], "table and pictures: study",
     ),
     "runs list": ([], [], ""),
-    "runs show": (["base-0-4"], ["base-0-4"], ""),
+    "runs latest": ([], [], ""),
     "runs path": (["base-0-4"], ["base-0-4"], ""),
+    "runs show": (["base-0-4"], ["base-0-4"], ""),
+    "runs lineage": (["sweep-5-9"], ["sweep-5-9"], ""),
+    "runs diff": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2"], ""),
+    "runs verify": ([], [], ""),
+    "runs clean": ([], [], ""),
     "runs remove": (["sweep-5-9"], ["lora-5-9-r1"], ""),
+    "runs tag": (["lora-5-9-r1", "best"], ["lora-5-9-r1", "best"], ""),
+    "runs untag": (["one"], ["two"], ""),
+    "runs export": (["sweep-5-9", "sweep.zip"], ["sweep-5-9", "sweep.zip", "--force"], ""),
+    "runs import": (["exported.zip"], ["exported.zip"], ""),
 }  # fmt: skip
+
+
+# These take something away, or write a file that they refuse to write twice.
+ONCE = ("runs remove", "runs untag", "runs export")
+
+
+@pytest.fixture
+def prepared(runs: Path) -> Path:
+    """The trained folder with what the calls above speak of: two aliases, and an exported file."""
+    registry = Registry(runs)
+    registry.tag("base-0-4", "one")
+    registry.tag("base-0-4", "two")
+    export_artifact(registry, "lora-5-9-r1", Path("exported.zip"))
+    return runs
 
 
 def _options(command: Any) -> dict[str, Any]:
@@ -99,7 +124,7 @@ def test_every_command_prints_its_version_and_nothing_else(name: str, run: Calla
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_stdout_has_the_result_and_stderr_the_rest(
-    name: str, runs: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    name: str, prepared: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The report's pictures take longer than all else here, and have tests of their own.
     if name == "reproduce":
@@ -129,8 +154,8 @@ def test_stdout_has_the_result_and_stderr_the_rest(
         assert as_json.err == plain.err == ""
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("reproduce", "runs remove")])
-def test_quiet_and_verbose_change_stderr_alone(name: str, runs: Path, run: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("reproduce", *ONCE)])
+def test_quiet_and_verbose_change_stderr_alone(name: str, prepared: Path, run: Callable[..., Any]) -> None:
     arguments, _, notice = CALLS[name]
     plain, quiet, verbose = (run(*name.split(), *arguments, *more) for more in ((), ("--quiet",), ("--verbose",)))
     assert plain.out == quiet.out == verbose.out

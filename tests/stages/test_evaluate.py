@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.numpy
 
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
@@ -163,3 +164,34 @@ def test_weights_that_are_not_finite_pass_no_gate(small: Workspace) -> None:
     (evaluation,) = evaluate("wild", alphas=[1e38], workspace=small)
     assert evaluation.scores["subsets"][-1]["loss"] is None
     assert not any(row["passed"] for row in check_gates(parse_gates("0-4=0,5-9=0,all=0"), evaluation))
+
+
+def test_an_adapter_whose_product_is_zero_is_told_of(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    """It is a sound artifact, but whoever evaluates it sees the base's figures and should know why."""
+    folder = example / "lora-5-9-r1"
+    state = safetensors.numpy.load_file(folder / "adapter_model.safetensors")
+    warning = "warning: 'lora-5-9-r1' changes nothing: its product B A is zero on all its layers"
+    assert warning not in run("evaluate", "lora-5-9-r1").err
+    for layers in (("fc1",), ("fc1", "fc2")):
+        changed = {key: 0 * value if "lora_B" in key and any(x in key for x in layers) else value
+                   for key, value in state.items()}  # fmt: skip
+        forge(folder, files={"adapter_model.safetensors": safetensors.numpy.save(changed)})
+        outcome = run("evaluate", "lora-5-9-r1", "--json", "--quiet")
+        assert outcome.code == 0
+        assert (warning in outcome.err) is (len(layers) == 2)
+    base = run("evaluate", "base-0-4", "--json").json
+    assert base["subsets"] == outcome.json["subsets"]
+    assert warning not in run("evaluate", "base-0-4").err
+    assert run("runs", "verify").code == 3  # the sweep lists the adapter that was there before
+
+
+def test_factors_that_cancel_are_a_product_of_zero(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    folder = example / "lora-5-9-r1"
+    state = safetensors.numpy.load_file(folder / "adapter_model.safetensors")
+    changed = {key: 0 * value if ("lora_A" in key) == ("fc1" in key) else value for key, value in state.items()}
+    forge(folder, files={"adapter_model.safetensors": safetensors.numpy.save(changed)})
+    assert "changes nothing" in run("evaluate", "lora-5-9-r1").err

@@ -1,0 +1,134 @@
+"""Runs a story again and again in forked processes, and kills each at its next operation; see ``apart.py``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import small
+from faults import Counter, Power, die, torn, watched
+from stories import STORIES, State, Story, between, look, runs, take_out, tree
+
+
+def every_operation(folder: str, story: str, way: str, without: str = "", clean: bool = False) -> dict[str, Any]:
+    """Kill a story at operation 0, 1, 2 … until it runs through, and look at what is left each time.
+
+    Args:
+        way: ``kill``, or a power cut that leaves ``short`` the least or ``long`` the most that the disk may hold.
+        without: the mechanism to do without.
+        clean: clean up before looking, as the next publication does.
+
+    Returns:
+        How many ``operations`` there were, and those of each kind.
+
+    Raises:
+        AssertionError: for the first operation after which anything promised doesn't hold.
+    """
+    import safetensors.numpy  # noqa: F401 - loaded once, and not in each child
+
+    place, told = Path(folder), STORIES[story]
+    template = place / "template"
+    template.mkdir()
+    told.prepare(template)
+    states, whole = _undisturbed(place, told)
+    take_out(without)
+    kinds: dict[str, int] = {}
+    at = 0
+    while True:
+        box = place / "box"
+        shutil.copytree(template, box, symlinks=True)
+        ended, reported, kind = _fork(box, told, at, way)
+        kinds[kind] = kinds.get(kind, 0) + 1
+        where = f"{story}, {way}, operation {at} ({kind}), {reported} steps reported"
+        if clean:
+            runs(box).clean()
+        seen = look(box)
+        after = states[min(reported + 1, len(states) - 1)]
+        problems = [*seen.problems, *between(seen.state, states[reported], after)]
+        assert not problems, f"{where}: {problems}: {sorted(tree(box))}"
+        _finish(box, told, states[-1], whole, where)
+        shutil.rmtree(box)
+        if ended:
+            return {"operations": at, "kinds": kinds}
+        at += 1
+
+
+def _undisturbed(place: Path, story: Story) -> tuple[list[State], dict[str, str]]:
+    """What is visible before the first step and after each, and every file at the end."""
+    box = place / "undisturbed"
+    shutil.copytree(place / "template", box)
+    states = [look(box).state]
+    for step in story.steps:
+        step(box)
+        seen = look(box)
+        assert not seen.problems, seen.problems
+        states.append(seen.state)
+    small.report(runs(box), "next", seed=99)
+    return states, tree(box)
+
+
+def _fork(box: Path, story: Story, at: int, way: str) -> tuple[bool, int, str]:
+    """Whether the child ran through, the number of steps that it reported, and the operation at which it died."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _child(box, story, at, way, writing)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        reports = pipe.read().split()
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"the child ended by itself: {status}, {reports}"
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    return "end" in reports, reports.count("done"), next((r for r in reports if r not in ("done", "end")), "end")
+
+
+def _child(box: Path, story: Story, at: int, way: str, writing: int) -> None:
+    try:
+        write = os.write  # before it is watched
+        power = Power(box, short=way == "short") if way != "kill" else None
+
+        def fate(what: str, paths: list[str], content: bytes) -> None:
+            write(writing, f"{what} ".encode())
+            if what == "write":
+                torn(paths, content)
+            if power is not None:
+                power.cut()
+            die()
+
+        counter = Counter(at, fate)
+
+        def watcher(what: str, paths: list[str], content: bytes) -> None:
+            counter(what, paths, content)
+            if power is not None:
+                power.note(what, paths)
+
+        with watched(box, watcher, power.flushed if power is not None else None):
+            for step in story.steps:
+                step(box)
+                write(writing, b"done ")
+        write(writing, b"end ")
+        if power is not None:
+            power.cut()
+        die()
+    except BaseException:  # noqa: BLE001 - the child tells, and must not go on as the parent
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _finish(box: Path, story: Story, last: State, whole: dict[str, str], where: str) -> None:
+    """Run it again, and publish something else: then all is as if nothing had happened."""
+    for step in story.steps:
+        step(box)
+    small.report(runs(box), "next", seed=99)
+    runs(box).clean()
+    seen = look(box)
+    seen.state["names"].pop("next")
+    assert not seen.problems, f"{where}, then run again: {seen.problems}"
+    assert seen.state == last, f"{where}, then run again: {seen.state}"
+    left = {path: content for path, content in tree(box).items() if not path.endswith(".new")}
+    assert left == whole, f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

@@ -1,0 +1,91 @@
+"""Artifacts of a few bytes that are sound in everything, weights included; published without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lora_mnist_cli.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX
+
+DATASET = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
+LAYERS = {"fc1": [784, 1], "fc2": [1, 10]}
+
+
+def safetensors(shapes: dict[str, tuple[int, ...]], fill: int) -> bytes:
+    """A weight file with all bytes of all tensors the same, which is a float32 in any case."""
+    header: dict[str, Any] = {}
+    end = 0
+    for key, shape in shapes.items():
+        size = 4
+        for length in shape:
+            size *= length
+        header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes([fill % 100]) * end
+
+
+def put(
+    registry: Registry, name: str, settings: Settings, files: dict[str, bytes], details: dict[str, Any], *,
+    force: bool = False,
+) -> Artifact:  # fmt: skip
+    """Do what a stage does: nothing where it is up to date, else make and publish it."""
+    if found := registry.up_to_date(name, settings, force=force):
+        return found
+    with registry.staging(name, settings.parents) as folder:
+        with machine_errors(f"can't write {name}"):
+            for file, content in files.items():
+                (folder / file).parent.mkdir(exist_ok=True)
+                (folder / file).write_bytes(content)
+        return registry.publish(
+            folder, settings, scores={}, details=details, environment={}, wall_seconds=0.0, force=force
+        )
+
+
+def base(registry: Registry, name: str = "base", seed: int = 0, *, force: bool = False) -> Artifact:
+    """A base of 784 → 1 → 10."""
+    config = BaseConfig(hidden_sizes=(1,), seed=seed).to_json()
+    shapes: dict[str, tuple[int, ...]] = {
+        "fc1.weight": (1, 784), "fc1.bias": (1,), "fc2.weight": (10, 1), "fc2.bias": (10,),
+    }  # fmt: skip
+    files = {BASE_FILE: safetensors(shapes, seed), "tensorboard/events": b"log"}
+    details = {"layers": LAYERS, "pixel_stats": [0.1, 0.3]}
+    return put(registry, name, Settings("base", config, DATASET), files, details, force=force)
+
+
+def adapter(registry: Registry, name: str, on: str, seed: int = 0, *, force: bool = False) -> Artifact:
+    """An adapter of rank 1 on the last layer of a base of :func:`base`."""
+    parent = registry.get(on, "base")
+    config = AdapterConfig(digits=DigitSet.parse("5-9"), rank=1, target_layers=("fc2",), seed=seed).to_json()
+    prefix = f"{PEFT_PREFIX}fc2."
+    files = {ADAPTER_FILE: safetensors({f"{prefix}lora_A.weight": (1, 1), f"{prefix}lora_B.weight": (10, 1)}, seed)}
+    settings = Settings("adapter", config, DATASET, (Parent("base", parent.name, parent.digest),))
+    details = {"trainable_parameters": 11, "base_digits": "0-4"}
+    return put(registry, name, settings, files, details, force=force)
+
+
+def report(
+    registry: Registry, name: str, seed: int = 0, parents: Sequence[Artifact] = (), *, kind: str = "report",
+    force: bool = False,
+) -> Artifact:  # fmt: skip
+    """A report, or a sweep, on whatever it was made from; neither has weights."""
+    settings, files, details = record(name, seed, parents, kind)
+    return put(registry, name, settings, files, details, force=force)
+
+
+def record(
+    name: str, seed: int, parents: Sequence[Artifact] = (), kind: str = "report"
+) -> tuple[Settings, dict[str, bytes], dict[str, Any]]:
+    """What :func:`report` publishes."""
+    lineage = tuple(Parent("input", parent.name, parent.digest) for parent in parents)
+    if kind == "report":
+        return Settings(kind, {"seed": seed}, DATASET, lineage), {"text": b"%d" % seed}, {"rows": []}
+    row = {"artifact": name, "rank": 1, "seed": seed, "trainable_parameters": 1, "subsets": []}
+    config = {"digits": "5-9", "ranks": [1], "seeds": [seed]}
+    return Settings(kind, config, DATASET, lineage), {"text": b"%d" % seed}, {"results": [row]}

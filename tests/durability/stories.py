@@ -1,0 +1,192 @@
+"""What users do with a registry, step by step, for tests that interrupt it at every operation. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import small
+
+from lora_mnist_cli import archive, disk, registry, staging
+from lora_mnist_cli.artifact import MANIFEST
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.verification import verify
+
+Step = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Story:
+    """Steps, each of which is a command that reports when it is done.
+
+    Args:
+        prepare: what is there before.
+        steps: in a folder that has ``runs``, and room for other files.
+    """
+
+    prepare: Step
+    steps: tuple[Step, ...]
+
+
+def runs(box: Path) -> Registry:
+    return Registry(box / "runs")
+
+
+def _nothing(box: Path) -> None:
+    box.mkdir(exist_ok=True)
+
+
+def _base(box: Path) -> None:
+    small.base(runs(box))
+
+
+def _adapter(box: Path) -> None:
+    small.adapter(runs(box), "child", "base")
+
+
+def _report(box: Path) -> None:
+    small.report(runs(box), "report", parents=[runs(box).get("child")])
+
+
+def _family(box: Path) -> None:
+    for step in (_base, _adapter, _report):
+        step(box)
+    small.base(runs(box), "other", seed=1)
+
+
+def _replace(box: Path) -> None:
+    small.base(runs(box), "other", seed=2, force=True)
+
+
+def _remove(name: str, *, cascade: bool = False) -> Step:
+    def step(box: Path) -> None:
+        if runs(box).has(name):
+            runs(box).remove(name, cascade=cascade)
+
+    return step
+
+
+def _tag(name: str, alias: str) -> Step:
+    return lambda box: runs(box).tag(name, alias) and None
+
+
+def _untag(alias: str) -> Step:
+    def step(box: Path) -> None:
+        if alias in runs(box).tags():
+            runs(box).untag(alias)
+
+    return step
+
+
+def _tagged(box: Path) -> None:
+    _family(box)
+    runs(box).tag("other", "best")
+
+
+def _export(box: Path) -> None:
+    archive.export_artifact(runs(box), "child", box / "child.zip", force=True)
+
+
+def _exported(box: Path) -> None:
+    for step in (_base, _adapter, _export):
+        step(box)
+    runs(box).remove("base", cascade=True)
+
+
+def _import(box: Path) -> None:
+    archive.import_artifacts(runs(box), box / "child.zip")
+
+
+STORIES = {
+    "publish": Story(_nothing, (_base,)),
+    "publish with parents": Story(_base, (_adapter, _report)),
+    "replace": Story(_family, (_replace,)),
+    "remove": Story(_tagged, (_remove("other"),)),
+    "remove with descendants": Story(_family, (_remove("base", cascade=True),)),
+    "tag": Story(_tagged, (_tag("child", "best"), _tag("base", "first"), _untag("best"))),
+    "export": Story(_family, (_export,)),
+    "import": Story(_exported, (_import,)),
+}
+
+State = dict[str, dict[str, str]]
+
+
+@dataclass
+class Seen:
+    """What a reader finds in a box: digests by name, what aliases stand for, and digests of exported files."""
+
+    state: State = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def look(box: Path) -> Seen:
+    """Read all that is visible, and note whatever is not sound."""
+    seen = Seen()
+    there = runs(box)
+    _, errors = there.scan()
+    seen.problems += [str(error) for error in errors]
+    names = {}
+    for name in there.names():
+        artifact = there.get(name)
+        artifact.check_files()
+        names[name] = artifact.digest
+    for verdict in verify(there):
+        seen.problems += [f"{verdict.name}: {file}: {problem}" for file, problem in verdict.problems]
+    tags = {alias: digest for alias, (_, digest) in there.tags().items()}
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in box.glob("*.zip")}
+    seen.state = {"names": names, "tags": tags, "files": files}
+    return seen
+
+
+def tree(box: Path) -> dict[str, str]:
+    """Every path in a box, and what is in it; of a manifest, which says when, only that it is there."""
+    return {
+        path.relative_to(box).as_posix(): "" if path.is_dir() or path.name == MANIFEST
+        else hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(box.rglob("*"))
+    }  # fmt: skip
+
+
+def between(seen: State, before: State, after: State) -> list[str]:
+    """What is neither as it was nor as it was to become."""
+    return [
+        f"{kind} {name}: {seen[kind].get(name)} is neither {before[kind].get(name)} nor {after[kind].get(name)}"
+        for kind in before
+        for name in seen[kind].keys() | before[kind].keys() | after[kind].keys()
+        if seen[kind].get(name) not in (before[kind].get(name), after[kind].get(name))
+    ]
+
+
+class _Copying:
+    """The module ``os``, but what should be renamed in one step is copied file by file."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def rename(self, source: Path, target: Path) -> None:
+        shutil.copytree(source, target)
+        shutil.rmtree(source)
+
+
+def take_out(mechanism: str) -> None:
+    """Do without one of the mechanisms, to see that its absence is noticed."""
+
+    def nothing(*_: object, **__: object) -> Any:
+        return None
+
+    if mechanism == "flush":
+        disk.flush = registry.flush = staging.flush = nothing
+    elif mechanism == "exchange":
+        disk._exchange_call = nothing  # type: ignore[assignment]
+    elif mechanism == "lock":
+        staging.exclusive = lambda *_: contextlib.nullcontext()  # type: ignore[assignment]
+    elif mechanism == "rename":
+        registry.os = staging.os = _Copying()  # type: ignore[assignment]
+    elif mechanism:
+        raise ValueError(mechanism)

@@ -1,0 +1,465 @@
+"""Manifests from strangers: whatever makes no sense is refused in one line, and older schemas are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.artifact import read_artifact, seal_of
+from lora_mnist_cli.cli.console import print_result
+from lora_mnist_cli.cli.tables import LONG, runs_table
+from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.manifest import MANIFEST, MAX_MANIFEST, SCHEMA_VERSION, is_digest, is_file
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.stages.models import load_model
+from lora_mnist_cli.verification import verify
+
+Run = Callable[..., Any]
+Forge = Callable[..., None]
+
+SCHEMAS = Path(__file__).resolve().parent / "schemas"
+BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
+DIGEST = "sha256:" + 64 * "a"
+ENTRY = {"bytes": 1, "sha256": DIGEST}
+ROW = {"digits": "0-4", "count": 1, "accuracy": 0.5, "loss": 1.0}
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\nerror: forged\r\u202e"
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def put(*path: Any, to: Any) -> Callable[[Any], None]:
+    """An edit of the value at a path of keys."""
+
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = to
+
+    return change
+
+
+def drop(*path: Any) -> Callable[[Any], None]:
+    """An edit that takes the value at a path of keys away."""
+
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        del manifest[path[-1]]
+
+    return change
+
+
+NAMES = [
+    "../../victim", "..", ".", "a/../../b", "/etc/passwd", "a\\b", "..\\b", "a\0b", ".hidden", "a/.hidden", ".hidden/a",
+    "a/b/c", "", "a/", "/", "a\nb", "\x1b[2J", "x" * 300, MANIFEST,
+]  # fmt: skip
+WRONG = [None, True, 1, 1.5, "x", [], {}, [1], {"x": 1}]
+
+OF_A_BASE: dict[str, Callable[[Any], Any]] = {
+    **{f"file {name[:20]!r}": put("files", name, to=ENTRY) for name in NAMES},
+    **{f"size {size!r}": put("files", "history.csv", "bytes", to=size) for size in (-1, 2**50, 1.5, "1", None, True)},
+    **{
+        f"sha256 {str(value)[:20]!r}": put("files", "history.csv", "sha256", to=value)
+        for value in ("sha256:0", "md5:" + 64 * "0", DIGEST.upper(), DIGEST + "\n", None, 1)
+    },
+    "file with more": put("files", "history.csv", to={**ENTRY, "path": "/etc/passwd"}),
+    "file with less": put("files", "history.csv", to={"bytes": 1}),
+    "a thousand and one files": lambda manifest: manifest["files"].update({f"f{i}": ENTRY for i in range(1001)}),
+    **{
+        f"{key} is {value!r}": put(key, to=value)
+        for key in ("name", "kind", "created", "note", "wall_seconds", "training_code", "details", "parents", "files")
+        for value in WRONG
+        if not (key == "name" and value == "x")
+        and not (key == "note" and isinstance(value, str))
+        and not (key == "wall_seconds" and type(value) in (int, float))
+        and not (key == "training_code" and type(value) is int)
+        and not (key == "parents" and value == [])
+        and not (key == "files" and value == {})
+    },
+    **{f"{key} is a list": put(key, to=[]) for key in ("scores", "environment", "config", "dataset")},
+    "name with a path": put("name", to="../x"),
+    "kind of another world": put("kind", to="weights"),
+    "kind of a list": put("kind", to=["base"]),
+    "a day that is none": put("created", to="2026-99-99T99:99:99.999999+00:00"),
+    "the end of time": put("created", to="9999-12-31T23:59:59.999999+00:00"),
+    "local time": put("created", to="2026-01-01T00:00:00.000000+02:00"),
+    "a long note": put("note", to="x" * 2001),
+    "an endless text": put("environment", "device", to="x" * 10_001),
+    "wall seconds below 0": put("wall_seconds", to=-1.0),
+    "wall seconds without measure": put("wall_seconds", to=10**4000),
+    "an accuracy without measure": put("scores", "subsets", 0, "accuracy", to=10**4000),
+    "a seed without measure": put("config", "seed", to=10**4000),
+    "a count that is a text": put("scores", "subsets", 0, "count", to="many"),
+    "a count without measure": put("scores", "subsets", 0, "count", to=10**4000),
+    "a loss that is a list": put("scores", "per_digit", 0, "loss", to=[1]),
+    "an accuracy that is a text": put("scores", "subsets", 0, "accuracy", to=ESCAPES),
+    "scored digits that are none": put("scores", "subsets", 0, "digits", to=ESCAPES),
+    "scores with more": put("scores", "more", to=[]),
+    "scores without digits": drop("scores", "per_digit"),
+    "scores without subsets": drop("scores", "subsets"),
+    "a score with more": put("scores", "subsets", 0, to={**ROW, "more": 1}),
+    "a score that is none": put("scores", "subsets", 0, to=1),
+    "the digit of a score": put("scores", "per_digit", 0, "digit", to="0"),
+    "an unknown field": put("more", to=1),
+    "no note": drop("note"),
+    "no files": drop("files"),
+    "a parent's path": put("parents", to=[{"role": "base", "name": "../x", "digest": DIGEST}]),
+    "a parent's digest": put("parents", to=[{"role": "base", "name": "x", "digest": "sha256:1"}]),
+    "a parent's role": put("parents", to=[{"role": "owner", "name": "x", "digest": DIGEST}]),
+    "a parent with more": put("parents", to=[{"role": "base", "name": "x", "digest": DIGEST, "path": "/"}]),
+    "a parent that is a text": put("parents", to=["x"]),
+    "a data set's path": put("dataset", "name", to="../x"),
+    "a data set's digest": put("dataset", "digest", to="x"),
+    "a data set with more": put("dataset", "path", to="/"),
+    **{f"digits {value!r}": put("config", "digits", to=value) for value in (None, 1, [0], "4-0", "1,0", "all", "")},
+    **{f"seed {value!r}": put("config", "seed", to=value) for value in (None, "0", 1.5, True)},
+    "the rank of a base": put("config", "rank", to="x"),
+    "no layers": put("details", "layers", to={}),
+    "a thousand layers": lambda m: m["details"].update(layers={f"fc{i}": [1, 1] for i in range(1, 1001)}),
+    **{
+        f"layer {value!r}": put("details", "layers", "fc1", to=value)
+        for value in (None, 1, [], [9], [9, 2, 2], [9, 0], [9, -1], [9, 2**21], [9, 2.5], [9, True], ["a", 2])
+    },
+    "a layer's name": put("details", "layers", "fc1.weight", to=[1, 1]),
+    **{
+        f"pixel stats {value!r}": put("details", "pixel_stats", to=value)
+        for value in (None, [0.1], [0.1, 0.0], [0.1, -1], ["a", "b"], [0.1, 0.3, 0.3], [True, True])
+    },
+    **{f"versions {value!r}": put("environment", "versions", to=value) for value in (None, [], "1")},
+    "a list in a list in a list …": put("details", "more", to=nested(25)),
+    "nesting that stops programs": put("details", "more", to=nested(400)),
+}  # fmt: skip
+OF_AN_ADAPTER = {
+    **{f"rank {value!r}": put("config", "rank", to=value) for value in (None, "1", 1.0, True)},
+    "no seed": drop("config", "seed"),
+    "no digits": drop("config", "digits"),
+    "base digits": put("details", "base_digits", to="9-0"),
+    "trainable parameters": put("details", "trainable_parameters", to="many"),
+}
+OF_A_SWEEP = {
+    **{f"results {value!r}": put("details", "results", to=value) for value in (None, [], {}, [1], [{}])},
+    "a member's path": put("details", "results", 0, "artifact", to="../x"),
+    "a row's rank": put("details", "results", 0, "rank", to="1"),
+    "a row without scores": drop("details", "results", 0, "subsets"),
+    "a row's scores": put("details", "results", 0, "subsets", to=[{}]),
+    "rows on other digits": lambda m: m["details"]["results"].append({**m["details"]["results"][0], "subsets": [ROW]}),
+    "ranks": put("config", "ranks", to="1"),
+    "no ranks": put("config", "ranks", to=[]),
+    "seeds": put("config", "seeds", to=[None]),
+}
+HOSTILE = [
+    pytest.param(name, change, id=f"{name}: {what}")
+    for name, table in ((BASE, OF_A_BASE), (ADAPTER, OF_AN_ADAPTER), (SWEEP, OF_A_SWEEP))
+    for what, change in table.items()
+]
+
+
+def refused(run: Run, runs: Path, name: str) -> None:
+    """Each command says in one line that an artifact is damaged, and the list tells of the others."""
+    for arguments in (("runs", "show", name), ("evaluate", name)):
+        outcome = run(*arguments, "--runs-dir", runs)
+        assert (outcome.code, outcome.out) == (3, "")
+        (line,) = outcome.err.splitlines()
+        assert line.startswith(f"error: '{name}'")
+        assert line.isprintable()
+        assert len(line) < 3000
+    outcome = run("runs", "list", "--json", "--runs-dir", runs)
+    assert outcome.code == 0
+    assert [row["name"] for row in outcome.json["artifacts"]] == sorted({BASE, ADAPTER, SWEEP} - {name})
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"warning: '{name}'")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("name", [BASE, ADAPTER, SWEEP])
+def test_a_forger_can_make_all_digests_fit(example: Path, forge: Forge, name: str) -> None:
+    """What the tests below forge is refused for nothing but what it says."""
+    forge(example / name, lambda manifest: manifest.update(note="forged", wall_seconds=1))
+    assert read_artifact(example / name).note == "forged"
+
+
+@pytest.mark.parametrize(("name", "change"), HOSTILE)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    example: Path, forge: Forge, run: Run, name: str, change: Callable[[Any], Any]
+) -> None:
+    forge(example / name, change)
+    with pytest.raises(ArtifactError) as caught:
+        read_artifact(example / name)
+    assert "lora-mnist runs remove" in caught.value.hint
+    refused(run, example, name)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant: str) -> None:
+    text = (example / BASE / MANIFEST).read_text()
+    (example / BASE / MANIFEST).write_text(text.replace('"wall_seconds": ', f'"wall_seconds": {constant}, "x": ', 1))
+    refused(run, example, BASE)
+    if constant.endswith(("NaN", "Infinity")):
+        with pytest.raises(ArtifactError, match="is not JSON"):
+            read_artifact(example / BASE)
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "a": ' + "[" * 5000])
+def test_nesting_without_end_is_refused(example: Path, run: Run, deep: str) -> None:
+    (example / BASE / MANIFEST).write_text(deep)
+    refused(run, example, BASE)
+    closed = '{"schema_version": 2, "seal": "x", "a": ' + "[" * 900 + "]" * 900 + "}"
+    (example / BASE / MANIFEST).write_text(closed)
+    refused(run, example, BASE)
+
+
+def test_a_manifest_too_large_to_be_one_is_not_read(example: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a terabyte costs its sender nothing where it is sparse."""
+    os.truncate(example / BASE / MANIFEST, 2**40)
+    began = time.perf_counter()
+    refused(run, example, BASE)
+    assert time.perf_counter() - began < 5
+    with pytest.raises(ArtifactError, match=f"{MAX_MANIFEST:,} at most"):
+        read_artifact(example / BASE)
+
+
+def test_a_pipe_in_place_of_a_manifest_does_not_hang(example: Path, run: Run) -> None:
+    (example / BASE / MANIFEST).unlink()
+    os.mkfifo(example / BASE / MANIFEST)
+    code = (
+        f"from pathlib import Path; from lora_mnist_cli.artifact import *; read_artifact(Path({str(example / BASE)!r}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert "it is not a regular file" in ended.stderr
+    assert run("runs", "show", BASE).code == 3
+    assert run("runs", "list").code == 0
+
+
+def test_a_pipe_in_place_of_a_weight_file_does_not_hang(example: Path, run: Run) -> None:
+    (example / BASE / "model.safetensors").unlink()
+    os.mkfifo(example / BASE / "model.safetensors")
+    outcome = run("evaluate", BASE)
+    assert outcome.code == 3
+    assert "model.safetensors: it is not a regular file" in outcome.err
+    assert run("runs", "verify").code == 3
+
+
+@pytest.mark.parametrize("what", [BASE, f"{BASE}/{MANIFEST}", f"{BASE}/model.safetensors"])
+def test_symbolic_links_are_refused(example: Path, run: Run, tmp_path: Path, what: str) -> None:
+    """Even one to the very same content: what it shows can be changed from elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    (example / what).rename(elsewhere)
+    (example / what).symlink_to(elsewhere)
+    outcome = run("evaluate", BASE)
+    assert outcome.code == 3
+    assert len(outcome.err.splitlines()) == 1
+    assert run("evaluate", ADAPTER, "--alpha", "0").code == 3
+    if not what.endswith("safetensors"):
+        assert run("runs", "show", BASE).code == 3
+    assert elsewhere.exists()
+
+
+def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example: Path, forge: Forge, tmp_path: Path) -> None:
+    (example / BASE / "tensorboard").mkdir()
+    forge(example / BASE, files={"tensorboard/events": b"log"})
+    artifact = read_artifact(example / BASE)
+    assert artifact.read("tensorboard/events") == b"log"
+    (example / BASE / "tensorboard").rename(tmp_path / "elsewhere")
+    (example / BASE / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="behind a symbolic link"):
+        artifact.read("tensorboard/events")
+
+
+@pytest.mark.parametrize("name", [*NAMES, None, 1, ["a"]])
+def test_names_of_files_stay_in_the_folder(name: object) -> None:
+    assert not is_file(name)
+
+
+def test_names_and_digests_that_are_fine() -> None:
+    assert all(map(is_file, ["a", "model.safetensors", "tensorboard/events.out.1", "ä ö", "a..b"]))
+    assert is_digest(DIGEST)
+    assert not is_digest(DIGEST + "\n")
+
+
+def test_nothing_is_published_that_no_reader_would_take(example: Path) -> None:
+    registry = Registry(example)
+    base = registry.get(BASE)
+    before = sorted(path.name for path in example.iterdir())
+
+    def publish() -> None:
+        with registry.staging("new") as folder:
+            (folder / "weights").write_bytes(b"1")
+            details = base.details | {"pixel_stats": [0.0, 0.0]}
+            registry.publish(folder, base.settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+
+    with pytest.raises(ArtifactError, match="pixel_stats"):
+        publish()
+    assert sorted(path.name for path in example.iterdir()) == before
+
+
+SHOUTING = {
+    "note": put("note", to=ESCAPES),
+    "details": put("details", ESCAPES, to=ESCAPES),
+    "settings": put("config", ESCAPES, to=ESCAPES),
+    "device": put("environment", "device", to=ESCAPES),
+    "versions": put("environment", "versions", to={ESCAPES: ESCAPES}),
+}
+
+
+@pytest.mark.parametrize("where", SHOUTING)
+def test_escape_sequences_do_not_reach_the_terminal(example: Path, forge: Forge, run: Run, where: str) -> None:
+    forge(example / SWEEP, SHOUTING[where])
+    forge(example / BASE, lambda manifest: manifest["environment"].update(versions={}))
+    calls = (["runs", "show", SWEEP], ["runs", "list"], ["runs", "diff", SWEEP, BASE], ["runs", "verify"],
+             ["runs", "lineage", SWEEP], ["runs", "path", SWEEP])  # fmt: skip
+    for call in calls:
+        outcome = run(*call)
+        assert outcome.code == 0
+        for line in (outcome.out + outcome.err).split("\n"):
+            assert line.isprintable()
+            assert not line.startswith("error: forged")
+    assert "\\x1b]0;owned" in run("runs", "show", SWEEP).out
+    assert json.loads(run("runs", "show", SWEEP, "--json").out)["manifest"]
+
+
+@pytest.mark.parametrize("count", [1, LONG + 1])
+def test_neither_a_short_list_nor_a_long_one_steers_the_terminal(
+    count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long lists are printed by another way than short ones."""
+    words = dict.fromkeys(("name", "kind", "dataset", "digits", "created"), ESCAPES)
+    row: dict[str, Any] = {**words, "rank": 1, "seed": 0, "subsets": []}
+    row["parents"] = [{"role": "base", "name": ESCAPES}]
+    print_result("runs list", {}, [runs_table([row] * count)], as_json=False)
+    lines = capsys.readouterr().out.split("\n")
+    assert sum("\\x1b]0;owned" in line for line in lines) == count
+    assert all(line.isprintable() for line in lines)
+
+
+def test_an_error_shows_escape_sequences_escaped(example: Path, forge: Forge, run: Run) -> None:
+    forge(example / BASE, put(ESCAPES, to=1))
+    outcome = run("runs", "show", BASE)
+    assert outcome.code == 3
+    (line,) = outcome.err.split("\n")[:-1]
+    assert line.isprintable()
+    assert "\\x1b" in line
+
+
+def test_a_note_is_kept_whatever_is_in_it(example: Path, run: Run) -> None:
+    note = f"first try, {ESCAPES} ü 🙂"
+    made = run("finetune", "--epochs", "0", "--rank", "3", "--note", note, "--quiet")
+    assert made.code == 0
+    shown = run("runs", "show", "lora-5-9-r3", "--json").json
+    assert shown["manifest"]["note"] == note
+    (row,) = (row for row in run("runs", "list", "--json").json["artifacts"] if row["name"] == "lora-5-9-r3")
+    assert row["note"] == note
+    outcome = run("finetune", "--rank", "4", "--note", "x" * 2001)
+    assert outcome.code == 2
+    assert "2,000 characters at most, not 2,001" in outcome.err
+    # A note is no setting: with another one, the same work is still done.
+    assert "up to date" in run("finetune", "--epochs", "0", "--rank", "3", "--note", "other").err
+
+
+ABSURD = """
+    import resource, sys
+    import lora_mnist_cli.evaluation, lora_mnist_cli.stages.models as models
+    from lora_mnist_cli.cli import main
+
+    def construct(sizes):
+        print("CONSTRUCTED", sizes)
+        raise SystemExit(9)
+
+    models.MNISTModel = construct
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+    print(*[main(["evaluate", "base-0-4", "--runs-dir", runs]) for runs in sys.argv[1:]])
+"""
+SIZES: list[Any] = [[16384] * 60, [16384], [1_000_000, 1_000_000], [2], [0], [-5], "64,64", None, [1] * 65]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use comes from /proc")
+def test_settings_of_an_absurd_model_are_refused_before_memory_is_taken(
+    example: Path, forge: Forge, tmp_path: Path
+) -> None:
+    """All digests fit, the layers are those of the settings, and the file has 6 kB."""
+    folders = []
+    for i, sizes in enumerate(SIZES):
+
+        def change(manifest: Any, sizes: Any = sizes) -> None:
+            manifest["config"]["hidden_sizes"] = sizes
+            if sizes == [2]:
+                manifest["details"]["layers"]["fc1"] = [784, 2**20]
+            elif isinstance(sizes, list):
+                widths = [784, *sizes, 10]
+                layers = {f"fc{i + 1}": [widths[i], widths[i + 1]] for i in range(len(widths) - 1)}
+                manifest["details"]["layers"] = layers
+
+        folders.append(shutil.copytree(example, tmp_path / f"runs{i}"))
+        forge(folders[-1] / BASE, change)
+    command = [sys.executable, "-c", textwrap.dedent(ABSURD), *map(str, folders)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.split() == ["3"] * len(SIZES), ended.stdout + ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == len(SIZES)
+    assert not any("memory" in line for line in lines)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_every_schema_that_was_ever_written_is_read(version: str, run: Run, tmp_path: Path) -> None:
+    runs = Path(shutil.copytree(SCHEMAS / version, tmp_path / "runs"))
+    written = json.loads((runs / BASE / MANIFEST).read_text())
+    assert written["schema_version"] == int(version[1:])
+    registry = Registry(runs)
+    assert registry.names() == [BASE, ADAPTER, SWEEP]
+    base, adapter = registry.get(BASE), registry.get(ADAPTER)
+    assert base.config["hidden_sizes"] == [2]
+    assert base.note == {"v1": "", "v2": "made for the tests"}[version]
+    assert registry.parent(adapter) == base
+    assert [verdict.problems for verdict in verify(registry)] == [[], [], []]
+    loaded = load_model(registry, adapter)
+    assert loaded.base == base
+    assert registry.up_to_date(BASE, base.settings) == base
+    outcome = run("evaluate", ADAPTER, "--json")
+    assert outcome.code == 0
+    for here, recorded in zip(outcome.json["subsets"], adapter.scores["subsets"], strict=True):
+        assert here["digits"] == recorded["digits"]
+        assert here["accuracy"] == pytest.approx(recorded["accuracy"], abs=1e-3)
+        assert here["loss"] == pytest.approx(recorded["loss"], abs=1e-4)
+    assert run("runs", "show", BASE).code == 0
+
+
+def test_there_is_an_example_of_each_schema() -> None:
+    assert {path.name for path in SCHEMAS.iterdir()} == {f"v{i}" for i in range(1, SCHEMA_VERSION + 1)}
+
+
+def test_the_same_work_has_one_digest_in_all_schemas() -> None:
+    for name in (BASE, ADAPTER, SWEEP):
+        assert len({read_artifact(SCHEMAS / f"v{i}" / name).digest for i in range(1, SCHEMA_VERSION + 1)}) == 1
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 10**30])
+def test_a_newer_schema_is_refused_with_the_cure_wherever_it_is_met(example: Path, run: Run, version: int) -> None:
+    manifest = json.loads((example / BASE / MANIFEST).read_text()) | {"schema_version": version, "new": 1}
+    (example / BASE / MANIFEST).write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
+    for call in (["evaluate", ADAPTER], ["runs", "show", BASE], ["finetune", "--base", BASE], ["runs", "verify"]):
+        outcome = run(*call)
+        assert outcome.code == 3
+        assert "newer lora-mnist" in outcome.err
+    assert "upgrade lora-mnist" in run("runs", "show", BASE).err
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_what_is_no_schema_version_is_refused(example: Path, forge: Forge, version: object) -> None:
+    forge(example / BASE, put("schema_version", to=version))
+    with pytest.raises(ArtifactError, match="it has no schema version"):
+        read_artifact(example / BASE)
