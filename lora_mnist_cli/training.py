@@ -31,19 +31,9 @@ from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import make_optimizer, make_plateau
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
-
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
-    "adam": (torch.optim.Adam, 0.0),
-    "adamw": (torch.optim.AdamW, 0.01),
-    "sgd": (torch.optim.SGD, 0.0),
-}
-"""Name → class, and PyTorch's default weight decay for it."""
-
-PLATEAU_PATIENCE = 10
-"""Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
-
 
 TRAIN_SAMPLE = 2048
 """Images of the training split that an epoch is scored on: an accuracy of 99 % is then known to 0.2 points, while to
@@ -119,19 +109,15 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
-        kind, default_decay = _OPTIMIZERS[self.config.optimizer]
-        decay = default_decay if self.config.weight_decay is None else self.config.weight_decay
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         # Mixed precision is autograd's business, and so are adapters.
         all_trainable = len(trainable) == len(list(self.parameters()))
         if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
             self._mlp_step = MLPStep(self.model)
             trainable = [self._mlp_step.parameter]
-        optimizer = kind(trainable, lr=self.config.lr, weight_decay=decay, fused=True)  # type: ignore[call-arg]
-        if not torch.cuda.is_available():
-            _skip_graph_check(optimizer)
+        optimizer = make_optimizer(self.config, trainable)
         if self.config.schedule == "plateau":
-            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+            schedule = make_plateau(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
         return optimizer
 
@@ -249,16 +235,6 @@ def history_csv(history: list[EpochRecord]) -> str:
     writer.writerow(field.name for field in fields(EpochRecord))
     writer.writerows(astuple(row) for row in history)
     return text.getvalue()
-
-
-def _skip_graph_check(optimizer: torch.optim.Optimizer) -> None:
-    """Spare each step the question whether an accelerator is recording a graph, where there is no accelerator.
-
-    A build of PyTorch with CUDA looks for the driver's library anew each time, which takes a sixth of a step.
-    """
-    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
-        if hasattr(optimizer, name):
-            setattr(optimizer, name, lambda: None)
 
 
 def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) -> pl.Trainer:
