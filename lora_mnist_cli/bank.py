@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, groupby, pairwise
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,22 @@ from lora_mnist_cli.optimizers import joined
 
 SCORED_AT_ONCE = 1024
 """Images a forward pass in evaluation: so few that the activations stay in the cache."""
+
+
+class Batch(NamedTuple):
+    """What all members of a cohort have of a batch of n images: it is the same memory in each step.
+
+    Args:
+        images: n × in.
+        product: n × out, the frozen first layer's.
+        targets: n × classes, one-hot.
+        columns: out × n, the product again, as activations are laid out.
+    """
+
+    images: Tensor
+    product: Tensor
+    targets: Tensor
+    columns: Tensor
 
 
 class FrozenInputs:
@@ -42,19 +58,26 @@ class FrozenInputs:
         # A product wider than the images would take more memory than they do, and is formed anew in each step.
         self.product = F.linear(self.images, self.weight, self.bias) if len(self.bias) <= len(self.images[0]) else None
 
-    def loader(self, images: Tensor, product: Tensor, targets: Tensor) -> Callable[[Tensor], None]:
-        """What puts chosen rows into tensors: images (n × in), product (n × out) and targets (n × classes)."""
-        gather = torch.index_select
+        self._batches: dict[int, Batch] = {}
 
-        def load(rows: Tensor) -> None:
-            gather(self.images, 0, rows, out=images)
-            gather(self.targets, 0, rows, out=targets)
-            if self.product is None:
-                torch.addmm(self.bias, images, self.weight.t(), out=product)
-            else:
-                gather(self.product, 0, rows, out=product)
+    def batch(self, n: int) -> Batch:
+        """The memory for n images; the same each time, because the cohorts of a bank take turns."""
+        if n not in self._batches:
+            new = self.images.new_empty
+            self._batches[n] = Batch(
+                new(n, self.images.shape[1]), new(n, len(self.bias)), new(n, CLASSES), new(len(self.bias), n)
+            )
+        return self._batches[n]
 
-        return load
+    def load(self, rows: Tensor, batch: Batch) -> None:
+        """Put chosen rows into a batch."""
+        torch.index_select(self.images, 0, rows, out=batch.images)
+        torch.index_select(self.targets, 0, rows, out=batch.targets)
+        if self.product is None:
+            torch.addmm(self.bias, batch.images, self.weight.t(), out=batch.product)
+        else:
+            torch.index_select(self.product, 0, rows, out=batch.product)
+        batch.columns.copy_(batch.product.t())
 
 
 class Program:
@@ -74,15 +97,13 @@ class Program:
         self, inputs: FrozenInputs, layers: Sequence[Layer], sizes: Sequence[int], members: int, n: int, *,
         training: bool, lowest: int = 0,
     ) -> None:  # fmt: skip
-        images = inputs.images.new_empty(n, sizes[0])
-        product, targets = images.new_empty(n, sizes[1]), images.new_empty(n, sizes[-1])
-        self.load = inputs.loader(images, product, targets)
-        hidden = [images.new_empty(members, size, n) for size in sizes[1:]]
+        self.batch = inputs.batch(n)
+        hidden = [inputs.images.new_empty(members, size, n) for size in sizes[1:]]
         self.logits = hidden[-1]
         gradients = [torch.empty_like(each) for each in hidden] if training else hidden
-        forward: list[Call] = [partial(hidden[0].copy_, product.t())]
+        forward: list[Call] = [partial(hidden[0].copy_, self.batch.columns)]
         backward: list[Call] = []
-        before: list[Tensor] = [images.t().expand(members, -1, -1), *hidden]
+        before: list[Tensor] = [self.batch.images.t().expand(members, -1, -1), *hidden]
         for i, layer in enumerate(layers):
             below = gradients[i - 1] if i > lowest else None
             ahead, back = layer.calls(Flow(before[i], hidden[i], gradients[i], below, training))
@@ -96,7 +117,7 @@ class Program:
             backward = back + backward
         loss = [
             partial(torch.softmax, self.logits, 1, out=gradients[-1]),
-            partial(gradients[-1].sub_, targets.t()),
+            partial(gradients[-1].sub_, self.batch.targets.t()),
             partial(gradients[-1].mul_, 1 / n),
         ]
         self.forward = forward
@@ -141,7 +162,7 @@ class Cohort:
         batch = rows
         for batch in torch.split(rows, self.batch_size):
             program = self._program(len(batch), training=True)
-            program.load(batch)
+            self.inputs.load(batch, program.batch)
             for call in program.step:
                 call()
             optimizer()
@@ -154,7 +175,7 @@ class Cohort:
         hits = torch.zeros_like(loss)
         for batch in torch.split(rows, SCORED_AT_ONCE):
             program = self._program(len(batch), training=False)
-            program.load(batch)
+            self.inputs.load(batch, program.batch)
             for call in program.step:
                 call()
             loss += self._losses(program.logits, batch).sum(1)
