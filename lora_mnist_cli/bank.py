@@ -27,6 +27,18 @@ SCORED_AT_ONCE = 1024
 """Images a forward pass in evaluation: so few that the activations stay in the cache."""
 
 
+def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, itemsize: int = 4) -> int:
+    """About how much memory a member takes in training, for adapters on layers of these (in, out) features.
+
+    Its parameters, their gradient and what Adam remembers; the merged weights and their gradient; and activations, in
+    training (with gradients and signs) and in evaluation.
+    """
+    parameters = sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
+    merged = sum(fan_in * fan_out for fan_in, fan_out in shapes[1:])
+    features = sum(fan_out + 2 * rank for _, fan_out in shapes)
+    return itemsize * (4 * parameters + 2 * merged + features * (3 * batch_size + 2 * SCORED_AT_ONCE))
+
+
 class Batch(NamedTuple):
     """What all members of a cohort have of a batch of n images: it is the same memory in each step.
 
@@ -143,7 +155,9 @@ class Cohort:
         generators: Sequence[torch.Generator] = (),
     ) -> None:  # fmt: skip
         self.inputs, self.batch_size, self.members = inputs, batch_size, len(models)
-        self._columns: list[list[nn.Linear | LoRALinear]] = [list(c) for c in zip(*map(_linear, models), strict=True)]
+        self._columns: list[list[nn.Linear | LoRALinear]] = [
+            list(c) for c in zip(*map(linear_layers, models), strict=True)
+        ]
         self._lowest = min(i for i, column in enumerate(self._columns) if any(map(_adapted, column)))
         bare = [_bare(column[0]) for column in self._columns]
         self.sizes = (bare[0].in_features, *(layer.out_features for layer in bare))
@@ -273,6 +287,6 @@ def _bare(layer: nn.Linear | LoRALinear) -> nn.Linear:
     return layer.base if isinstance(layer, LoRALinear) else layer
 
 
-def _linear(model: nn.Module) -> list[nn.Linear | LoRALinear]:
+def linear_layers(model: nn.Module) -> list[nn.Linear | LoRALinear]:
     """A multilayer perceptron's layers, adapted or not, from the input on."""
     return [layer for layer in model.children() if isinstance(layer, (nn.Linear, LoRALinear))]

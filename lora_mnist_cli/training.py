@@ -15,6 +15,8 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -179,8 +182,7 @@ class Classifier(pl.LightningModule):
         latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
         self.history.append(latest)
         for logger in self.trainer.loggers:
-            metrics = {name: value for name, value in asdict(latest).items() if value is not None and name != "epoch"}
-            logger.log_metrics(metrics, step=epoch)
+            log_record(logger, latest)
         return latest
 
 
@@ -204,15 +206,31 @@ def fit(
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
-    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     data = MNISTDataModule(dataset, config)
     classifier = Classifier(model, config, reporter)
-    reporter.begin(title, config.epochs, data.blocks.steps)
+    loggers = [] if log_folder is None else make_loggers(runtime, [log_folder])
+    with session(runtime, reporter, title, config.epochs, data.blocks.steps):
+        try:
+            with seeded(config.seed, "dropout"):
+                make_trainer(config, runtime, loggers).fit(classifier, datamodule=data)
+        finally:
+            model.to("cpu", torch.float32)
+    return classifier.history
+
+
+@contextmanager
+def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps: int) -> Iterator[None]:
+    """Training happens inside: on its threads, told to the reporter, and with the process's state as before afterwards.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    reporter.begin(title, epochs, steps)
     handler = signal.getsignal(signal.SIGINT)
     torch.set_num_threads(runtime.threads)
     try:
-        with seeded(config.seed, "dropout"):
-            _trainer(config, runtime, log_folder).fit(classifier, datamodule=data)
+        yield
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit with code 1; the caller is to hear what it was.
         if isinstance(stop.__context__, KeyboardInterrupt):
@@ -224,8 +242,12 @@ def fit(
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
         reporter.end()
-        model.to("cpu", torch.float32)
-    return classifier.history
+
+
+def log_record(logger: Logger, record: EpochRecord) -> None:
+    """Pass a record to a logger; what was not measured is left out."""
+    metrics = {name: value for name, value in asdict(record).items() if value is not None and name != "epoch"}
+    logger.log_metrics(metrics, step=record.epoch)
 
 
 def history_csv(history: list[EpochRecord]) -> str:
@@ -237,14 +259,27 @@ def history_csv(history: list[EpochRecord]) -> str:
     return text.getvalue()
 
 
-def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) -> pl.Trainer:
+def make_loggers(runtime: Runtime, folders: Sequence[Path]) -> list[Logger]:
+    """A TensorBoard logger a folder, where the runtime asks for them.
+
+    Raises:
+        UsageError: where TensorBoard is not installed.
+    """
+    if runtime.logger != "tensorboard":
+        return []
+    try:
+        return [pl.loggers.TensorBoardLogger(folder.parent, name="", version=folder.name) for folder in folders]
+    except ModuleNotFoundError as error:
+        raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
+
+
+def make_trainer(config: TrainingConfig, runtime: Runtime, loggers: Sequence[Logger]) -> pl.Trainer:
+    """Lightning's Trainer, for manual optimisation and without what this project does itself.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+    """
     _quiet_lightning()
-    loggers = []
-    if runtime.logger == "tensorboard" and log_folder is not None:
-        try:
-            loggers.append(pl.loggers.TensorBoardLogger(log_folder.parent, name="", version=log_folder.name))
-        except ModuleNotFoundError as error:
-            raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
     # cuBLAS needs this for results that repeat; it has to stand before the first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
@@ -254,7 +289,7 @@ def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) 
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
             deterministic=True,
-            logger=loggers or False,
+            logger=list(loggers) or False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

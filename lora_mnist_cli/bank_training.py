@@ -1,0 +1,255 @@
+"""Training a bank with Lightning: adapters of any ranks, seeds and rates on one frozen base, in one run of the Trainer.
+
+Members that see the same images in the same order are a cohort; cohorts take turns within each epoch. One call of
+Lightning's ``training_step`` gets a block of batches, as in :mod:`lora_mnist_cli.training`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.bank import Cohort, FrozenInputs, linear_layers
+from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.errors import DivergedError
+from lora_mnist_cli.lora import LoRALinear
+from lora_mnist_cli.optimizers import MemberOptimizer
+from lora_mnist_cli.randomness import stream_seed
+from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.training import (
+    TRAIN_SAMPLE,
+    EpochRecord,
+    fit,
+    log_record,
+    make_loggers,
+    make_trainer,
+    session,
+)
+
+
+@dataclass
+class Outcome:
+    """What became of one member.
+
+    Args:
+        history: the start as epoch 0, then one record an epoch, as long as its figures were finite.
+        failed: why its training ended, where it left the finite numbers; its weights are worth nothing then.
+    """
+
+    history: list[EpochRecord]
+    failed: str | None = None
+
+
+class _Turns:
+    """An epoch of all cohorts, one after the other, as a loader of ``(cohort, rows)``."""
+
+    def __init__(self, orders: Sequence[ShuffledBlocks]) -> None:
+        self.orders = orders
+
+    def __len__(self) -> int:
+        return sum(len(order) for order in self.orders)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        for cohort, order in enumerate(self.orders):
+            for rows in order.row_blocks():
+                yield cohort, rows
+
+
+class BankModule(pl.LightningModule):
+    """Trains the adapters of many models that share one frozen base.
+
+    Args:
+        models: the base with each member's adapters attached; the base's own layers are the same in all.
+        configs: a member each; epochs and precision are the same in all.
+        dataset: the images of the digits to learn; each seed splits them in its own way.
+        reporter: is told of steps and epochs.
+    """
+
+    def __init__(
+        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], dataset: MNISTDataset, reporter: Reporter
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.models = nn.ModuleList(models)
+        self.configs, self.dataset, self.reporter = configs, dataset, reporter
+        self.outcomes = [Outcome([]) for _ in configs]
+        self.cohort_members = _cohorts(configs)
+        firsts = [configs[members[0]] for members in self.cohort_members]
+        self._splits = [split_rows(len(dataset), config.val_split, config.seed) for config in firsts]
+        self.orders = [
+            ShuffledBlocks(dataset, train, config.batch_size, config.seed)
+            for config, (train, _) in zip(firsts, self._splits, strict=True)
+        ]
+        self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
+
+    def configure_optimizers(self) -> Any:
+        """Make the cohorts, now that the models are on the trainer's device and in its precision."""
+        like = next(self.models.parameters())
+        dataset = self.dataset.to(like.device, like.dtype)
+        first = linear_layers(self.models[0])[0]
+        inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first)
+        for members, order in zip(self.cohort_members, self.orders, strict=True):
+            order.dataset = dataset
+            configs = [self.configs[m] for m in members]
+            streams = [stream_seed(config.seed, "dropout") for config in configs]
+            cohort = Cohort(
+                [self.models[m] for m in members], inputs, configs[0].batch_size,
+                generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
+            )  # fmt: skip
+            self._cohorts.append((cohort, MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)))
+        self._splits = [
+            (train.to(like.device), None if val is None else val.to(like.device)) for train, val in self._splits
+        ]
+        return [optimizer.optimizer for _, optimizer in self._cohorts]
+
+    def train_dataloader(self) -> _Turns:
+        """The cohorts' blocks, in turn."""
+        return _Turns(self.orders)
+
+    def on_fit_start(self) -> None:
+        """Score the untouched starts, as epoch 0."""
+        self.record(0)
+
+    def training_step(self, block: tuple[int, Tensor], index: int) -> None:
+        """One optimiser step a batch of the block, for all members of its cohort."""
+        number, rows = block
+        cohort, optimizer = self._cohorts[number]
+        losses = cohort.steps(rows, optimizer.step).tolist()
+        self._note_failures(self.cohort_members[number], losses, self.current_epoch + 1)
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        steps = math.ceil(len(rows) / cohort.batch_size)
+        self.reporter.advance(steps, self.current_epoch + 1, _mean(finite) if finite else math.nan)
+
+    def on_train_epoch_end(self) -> None:
+        """Score both splits, log, and let each member's schedule look at its result."""
+        latest = [record for record in self.record(self.current_epoch + 1) if record is not None]
+        val_losses = [record.val_loss for record in latest if record.val_loss is not None]
+        accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
+        self.reporter.epoch_done(
+            self.current_epoch + 1, _mean(val_losses) if val_losses else None, _mean(accuracies) if accuracies else None
+        )
+
+    def record(self, epoch: int) -> list[EpochRecord | None]:
+        """Score all present weights on both splits, remember that and pass it to the loggers; None for what failed."""
+        latest: list[EpochRecord | None] = [None] * len(self.configs)
+        for members, split, (cohort, optimizer) in zip(self.cohort_members, self._splits, self._cohorts, strict=True):
+            train, val = split
+            train_losses, train_accuracies = cohort.scores(train[:TRAIN_SAMPLE])
+            val_losses, val_accuracies = (None, None) if val is None else cohort.scores(val)
+            rates = optimizer.rates
+            if epoch:
+                # The last step of an epoch can be the one that diverges; the loss before it does not show that.
+                self._note_failures(members, train_losses, epoch)
+                optimizer.watch(train_losses if val_losses is None else val_losses)
+            nothing = [None] * len(members)
+            figures = zip(
+                train_losses, train_accuracies, val_losses or nothing, val_accuracies or nothing, rates, strict=True
+            )
+            for m, row in zip(members, figures, strict=True):
+                if self.outcomes[m].failed is None:
+                    latest[m] = EpochRecord(epoch, *row)
+        for m, record in enumerate(latest):
+            if record is not None:
+                self.outcomes[m].history.append(record)
+                if self.trainer.loggers:
+                    log_record(self.trainer.loggers[m], record)
+        return latest
+
+    def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
+        for m, loss in zip(members, losses, strict=True):
+            if not math.isfinite(loss) and self.outcomes[m].failed is None:
+                self.outcomes[m].failed = f"the loss became {loss} in epoch {epoch}"
+        if all(outcome.failed for outcome in self.outcomes):
+            raise DivergedError("no member is left")
+
+
+def fit_bank(
+    models: Sequence[nn.Module], dataset: MNISTDataset, configs: Sequence[AdapterConfig], *,
+    runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
+    log_folders: Sequence[Path] = (),
+) -> list[Outcome]:  # fmt: skip
+    """Train the adapters of many models that share one frozen base, in place.
+
+    Members that diverge are told in the result, and disturb nobody. In mixed precision, which is autograd's business,
+    the members are trained one after the other.
+
+    Args:
+        models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
+        dataset: the images of the digits to learn.
+        configs: a member each; epochs and precision are the same in all.
+        log_folders: where each member's TensorBoard event files go, where ``runtime`` asks for them.
+
+    Returns:
+        What became of each member, in their order.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    runtime, reporter = runtime or Runtime(), reporter or Silent()
+    if len({(config.epochs, config.precision) for config in configs}) != 1:
+        raise ValueError("the members of a bank have the same epochs and precision")
+    if configs[0].precision == "bf16-mixed":
+        return [
+            _fit_alone(model, dataset, config, runtime, reporter, title, log_folders[m] if log_folders else None)
+            for m, (model, config) in enumerate(zip(models, configs, strict=True))
+        ]
+    module = BankModule(models, configs, dataset, reporter)
+    loggers = make_loggers(runtime, log_folders)
+    steps = sum(order.steps for order in module.orders)
+    with session(runtime, reporter, title, configs[0].epochs, steps):
+        try:
+            make_trainer(configs[0], runtime, loggers).fit(module)
+        except DivergedError:
+            if not all(outcome.failed for outcome in module.outcomes):
+                raise
+        finally:
+            module.to("cpu", torch.float32)
+    return module.outcomes
+
+
+def _fit_alone(
+    model: nn.Module, dataset: MNISTDataset, config: AdapterConfig, runtime: Runtime, reporter: Reporter, title: str,
+    log_folder: Path | None,
+) -> Outcome:  # fmt: skip
+    try:
+        history = fit(
+            model, dataset, config, runtime=runtime, reporter=reporter, title=title, log_folder=log_folder
+        )  # fmt: skip
+    except DivergedError as error:
+        return Outcome([], str(error.problem).partition(": ")[2])
+    return Outcome(history)
+
+
+def _cohorts(configs: Sequence[AdapterConfig]) -> list[list[int]]:
+    """Members that see the same images in the same order and have the same optimiser, like shapes beside each other."""
+    cohorts: dict[tuple[object, ...], list[int]] = {}
+    for m, config in enumerate(configs):
+        # With dropout no two members have the same input, and the shared product is of no use.
+        key = (config.seed, config.val_split, config.batch_size, config.optimizer, config.dropout > 0)
+        cohorts.setdefault(key, []).append(m)
+
+    def shape(m: int) -> tuple[object, ...]:
+        config = configs[m]
+        return (
+            config.lr,
+            config.weight_decay or 0,
+            config.target_layers or (),
+            config.rank,
+            config.scaling,
+            config.alpha,
+        )
+
+    return [sorted(members, key=shape) for members in cohorts.values()]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
