@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent, Settings, check_name, content_digest, read_artifact
-from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.registry import Registry
 
@@ -70,7 +70,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
             {"role": "base", "name": "b", "digest": "sha256:b"},
             {"role": "member", "name": "m", "digest": "sha256:m"},
         ],
-        "training_code": 1,
+        "training_code": TRAINING_CODE,
     }
     assert created[-6:] == "+00:00"
     assert all(len(d) == 71 and d.startswith("sha256:") for d in (fingerprint, digest, seal))
@@ -210,7 +210,7 @@ def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names() -> None:
         fingerprint(Parent("base", "b", "sha256:b"), config={"lr": 0.2}),
         fingerprint(Parent("base", "b", "sha256:b"), dataset={"name": "kmnist"}),
         fingerprint(Parent("base", "b", "sha256:b"), kind="base"),
-        fingerprint(Parent("base", "b", "sha256:b"), code=2),
+        fingerprint(Parent("base", "b", "sha256:b"), code=TRAINING_CODE + 1),
     ]
     assert len({one, *others}) == 8
 
