@@ -193,13 +193,14 @@ class Cohort:
             for call in program.step:
                 call()
             loss += self._losses(program.logits, batch).sum(1)
-            hits += (program.logits.argmax(1) == self.inputs.labels[batch]).sum(1)
+            hits += (program.logits.argmax(1) == self.inputs.labels.index_select(0, batch)).sum(1)
         return (loss / len(rows)).tolist(), (hits / len(rows)).tolist()
 
     def _losses(self, logits: Tensor, rows: Tensor) -> Tensor:
         """The cross-entropy (members × n) of logits (members × classes × n)."""
-        labels = self.inputs.labels[rows].expand(self.members, -1)
-        return F.cross_entropy(logits.double(), labels, reduction="none")
+        labels = self.inputs.labels.index_select(0, rows).expand(self.members, 1, -1)
+        # Not F.cross_entropy: for logits in this order it does not repeat bit for bit on a GPU.
+        return torch.log_softmax(logits.double(), 1).gather(1, labels).squeeze(1).neg()
 
     def _program(self, n: int, *, training: bool) -> Program:
         if (n, training) not in self._programs:
