@@ -198,10 +198,12 @@ def fit_bank(
     if len({(config.epochs, config.precision) for config in configs}) != 1:
         raise ValueError("the members of a bank have the same epochs and precision")
     if configs[0].precision == "bf16-mixed":
-        return [
-            _fit_alone(model, dataset, config, runtime, reporter, title, log_folders[m] if log_folders else None)
-            for m, (model, config) in enumerate(zip(models, configs, strict=True))
-        ]
+        outcomes = []
+        for m, (model, config) in enumerate(zip(models, configs, strict=True)):
+            which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
+            folder = log_folders[m] if log_folders else None
+            outcomes.append(_fit_alone(model, dataset, config, runtime, reporter, which, folder))
+        return outcomes
     module = BankModule(models, configs, dataset, reporter)
     loggers = make_loggers(runtime, log_folders)
     steps = sum(order.steps for order in module.orders)
@@ -238,15 +240,10 @@ def _cohorts(configs: Sequence[AdapterConfig]) -> list[list[int]]:
         cohorts.setdefault(key, []).append(m)
 
     def shape(m: int) -> tuple[object, ...]:
+        # Rank first: neighbours of one shape are one batched product in every layer.
         config = configs[m]
-        return (
-            config.lr,
-            config.weight_decay or 0,
-            config.target_layers or (),
-            config.rank,
-            config.scaling,
-            config.alpha,
-        )
+        layers = config.target_layers or ()
+        return config.rank, layers, config.scaling, config.alpha, config.lr, config.weight_decay or 0
 
     return [sorted(members, key=shape) for members in cohorts.values()]
 
