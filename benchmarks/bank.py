@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli import lora
 from lora_mnist_cli.bank import Cohort, FrozenInputs
-from lora_mnist_cli.bank_training import fit_bank
+from lora_mnist_cli.bank_training import cohorts, fit_bank
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.digits import DigitSet
@@ -208,20 +208,23 @@ def bank(ranks: Sequence[int], seeds: Sequence[int] = (0,)) -> Loop:
     """The bank's own loop: as the peers', it trains and nothing else."""
 
     def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
-        cohorts = [[setting.config(rank, seed) for rank in ranks] for seed in seeds]
-        models = [[twin(setting.base, config) for config in configs] for configs in cohorts]
+        configs = [setting.config(rank, seed) for seed in seeds for rank in ranks]
+        models = [twin(setting.base, config) for config in configs]
 
         def train() -> list[nn.Module]:
             inputs = FrozenInputs(setting.train, setting.base.fc1)  # type: ignore[arg-type]
-            for configs, members, seed in zip(cohorts, models, seeds, strict=True):
-                cohort = Cohort(members, inputs, BATCH)
-                optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)
-                rows, _ = split_rows(len(setting.train), 0.2, seed)
-                order = ShuffledBlocks(setting.train, rows, BATCH, seed)
+            for members, count in cohorts(configs):
+                own = [configs[m] for m in members]
+                cohort = Cohort([models[m] for m in members], inputs, BATCH, seeds=count)
+                optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, own)
+                orders = []
+                for config in own[:count]:
+                    rows, _ = split_rows(len(setting.train), 0.2, config.seed)
+                    orders.append(ShuffledBlocks(setting.train, rows, BATCH, config.seed))
                 for _ in range(setting.epochs):
-                    for block in order.row_blocks():
-                        cohort.steps(block, optimizer.step)
-            return [model for members in models for model in members]
+                    for blocks in zip(*(order.row_blocks() for order in orders), strict=True):
+                        cohort.steps(torch.stack(blocks), optimizer.step)
+            return list(models)
 
         return train, lambda models: [setting.accuracy(model) for model in models]
 
@@ -320,13 +323,14 @@ def _version(package: str) -> str:
         return "not installed" if package != "loralib" or loralib is None else "of unknown version"
 
 
-SEVEN, SEVENTY, ONE = "seven ranks", "seven ranks × ten seeds", "rank 8 alone"
+SEVEN, SEVENTY, ONE, MANY = "seven ranks", "seven ranks × ten seeds", "rank 8 alone", "rank 8, 32 seeds"
 LOOPS: dict[str, tuple[Loop, int]] = {
     f"{SEVEN}: plain PyTorch, one after the other": (plain(RANKS), 7),
     f"{SEVEN}: torch.func ensemble, padded": (ensemble(RANKS), 7),
     f"{SEVEN}: the bank": (bank(RANKS), 7),
     f"{SEVEN}: the bank under Lightning, scored each epoch": (lightning(RANKS), 7),
     f"{SEVENTY}: the bank": (bank(RANKS, range(10)), 70),
+    f"{MANY}: the bank": (bank([8], range(32)), 32),
     f"{ONE}: plain PyTorch": (plain([8]), 1),
     f"{ONE}: PEFT": (peft(8), 1),
     f"{ONE}: loralib": (loralib_loop(8), 1),
@@ -339,7 +343,8 @@ ALONE, SCORED = f"{ONE}: a bank of one", " under Lightning, scored each epoch"
 PAIRS = [
     *((peer, f"{SEVEN}: the bank{how}") for how in ("", SCORED) for peer in list(LOOPS)[:2]),
     (f"{SEVEN}: plain PyTorch, one after the other", f"{SEVENTY}: the bank"),
-    *((peer, f"{ALONE}{how}") for how in ("", SCORED) for peer in list(LOOPS)[5:8]),
+    *((f"{ONE}: {peer}", f"{ALONE}{how}") for how in ("", SCORED) for peer in ("plain PyTorch", "PEFT", "loralib")),
+    (f"{ONE}: plain PyTorch", f"{MANY}: the bank"),
     (f"{SEVEN}: the bank{SCORED}", f"{SEVEN}: the bank"),
 ]
 """Peer and ours, whose times for an adapter are compared."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate, groupby, pairwise
-from typing import NamedTuple, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -39,20 +39,22 @@ def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, 
     return itemsize * (4 * parameters + 2 * merged + features * (3 * batch_size + 2 * SCORED_AT_ONCE))
 
 
-class Batch(NamedTuple):
-    """What all members of a cohort have of a batch of n images: it is the same memory in each step.
+class Batch:
+    """What the members of a cohort have of a step: n images a seed. It is the same memory in each step.
 
     Args:
-        images: n × in.
-        product: n × out, the frozen first layer's.
-        targets: n × classes, one-hot.
-        columns: out × n, the product again, as activations are laid out.
+        like: of the device and dtype.
+        sizes: features of the input, units of the first layer, classes.
     """
 
-    images: Tensor
-    product: Tensor
-    targets: Tensor
-    columns: Tensor
+    def __init__(self, like: Tensor, sizes: tuple[int, int, int], seeds: int, n: int) -> None:
+        # Rows as they are gathered, and the same memory as seeds × n × features.
+        self.image_rows, self.product_rows, self.target_rows = (like.new_empty(seeds * n, size) for size in sizes)
+        self.images, self.product, self.targets = (
+            rows.view(seeds, n, -1) for rows in (self.image_rows, self.product_rows, self.target_rows)
+        )
+        # The frozen product as activations are laid out: seeds × features × n.
+        self.columns = like.new_empty(seeds, sizes[1], n)
 
 
 class FrozenInputs:
@@ -69,27 +71,25 @@ class FrozenInputs:
         self.targets = F.one_hot(self.labels, CLASSES).to(self.images.dtype)
         # A product wider than the images would take more memory than they do, and is formed anew in each step.
         self.product = F.linear(self.images, self.weight, self.bias) if len(self.bias) <= len(self.images[0]) else None
+        self._batches: dict[tuple[int, int], Batch] = {}
 
-        self._batches: dict[int, Batch] = {}
-
-    def batch(self, n: int) -> Batch:
-        """The memory for n images; the same each time, because the cohorts of a bank take turns."""
-        if n not in self._batches:
-            new = self.images.new_empty
-            self._batches[n] = Batch(
-                new(n, self.images.shape[1]), new(n, len(self.bias)), new(n, CLASSES), new(len(self.bias), n)
-            )
-        return self._batches[n]
+    def batch(self, seeds: int, n: int) -> Batch:
+        """The memory for n images of so many seeds; the same each time, because the cohorts of a bank take turns."""
+        if (seeds, n) not in self._batches:
+            sizes = (self.images.shape[1], len(self.bias), CLASSES)
+            self._batches[seeds, n] = Batch(self.images, sizes, seeds, n)
+        return self._batches[seeds, n]
 
     def load(self, rows: Tensor, batch: Batch) -> None:
-        """Put chosen rows into a batch."""
-        torch.index_select(self.images, 0, rows, out=batch.images)
-        torch.index_select(self.targets, 0, rows, out=batch.targets)
+        """Put chosen rows (seeds × n) into a batch."""
+        rows = rows.reshape(-1)
+        torch.index_select(self.images, 0, rows, out=batch.image_rows)
+        torch.index_select(self.targets, 0, rows, out=batch.target_rows)
         if self.product is None:
-            torch.addmm(self.bias, batch.images, self.weight.t(), out=batch.product)
+            torch.addmm(self.bias, batch.image_rows, self.weight.t(), out=batch.product_rows)
         else:
-            torch.index_select(self.product, 0, rows, out=batch.product)
-        batch.columns.copy_(batch.product.t())
+            torch.index_select(self.product, 0, rows, out=batch.product_rows)
+        batch.columns.copy_(batch.product.mT)
 
 
 class Program:
@@ -99,23 +99,25 @@ class Program:
         inputs: where the images come from.
         layers: from the input on.
         sizes: features of the input, of each hidden layer, and classes.
-        members: how many adapters.
+        seeds: how many there are.
+        shapes: how many adapters each seed has.
         n: images of a batch.
         training: with backward pass and dropout.
         lowest: the first layer that has an adapter: below it, no gradient is needed.
     """
 
     def __init__(
-        self, inputs: FrozenInputs, layers: Sequence[Layer], sizes: Sequence[int], members: int, n: int, *,
-        training: bool, lowest: int = 0,
+        self, inputs: FrozenInputs, layers: Sequence[Layer], sizes: Sequence[int], seeds: int, shapes: int,
+        n: int, *, training: bool, lowest: int = 0,
     ) -> None:  # fmt: skip
-        self.batch = inputs.batch(n)
-        hidden = [inputs.images.new_empty(members, size, n) for size in sizes[1:]]
+        self.batch = inputs.batch(seeds, n)
+        hidden = [inputs.images.new_empty(shapes * seeds, size, n) for size in sizes[1:]]
         self.logits = hidden[-1]
         gradients = [torch.empty_like(each) for each in hidden] if training else hidden
-        forward: list[Call] = [partial(hidden[0].copy_, self.batch.columns)]
+        forward: list[Call] = [partial(hidden[0].view(shapes, seeds, -1, n).copy_, self.batch.columns)]
         backward: list[Call] = []
-        before: list[Tensor] = [self.batch.images.t().expand(members, -1, -1), *hidden]
+        images = self.batch.images.mT
+        before: list[Tensor] = [images.expand(shapes, -1, -1) if seeds == 1 else images, *hidden]
         for i, layer in enumerate(layers):
             below = gradients[i - 1] if i > lowest else None
             ahead, back = layer.calls(Flow(before[i], hidden[i], gradients[i], below, training))
@@ -129,7 +131,7 @@ class Program:
             backward = back + backward
         loss = [
             partial(torch.softmax, self.logits, 1, out=gradients[-1]),
-            partial(gradients[-1].sub_, self.batch.targets.t()),
+            partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
             partial(gradients[-1].mul_, 1 / n),
         ]
         self.forward = forward
@@ -137,27 +139,36 @@ class Program:
 
 
 class Cohort:
-    """Adapters that see the same images in the same order, and are trained in the same steps.
+    """Adapters that are trained in the same steps: of one seed, or of several seeds that have the same shapes each.
 
-    The factors of the models become views of one flat tensor, :attr:`flat`, and so do their gradients
-    (:attr:`gradient`): the optimiser then has few tensors to update. The models are scored and saved as before.
-    A member that leaves the finite numbers stays there, and disturbs no other.
+    Those of one seed see the same images in the same order. The factors of the models become views of one flat tensor,
+    :attr:`flat`, and so do their gradients (:attr:`gradient`): the optimiser then has few tensors to update. The models
+    are scored and saved as before. A member that leaves the finite numbers stays there, and disturbs no other.
 
     Args:
-        models: the base with each member's adapters attached; the base's own layers are the same in all.
+        models: the base with each member's adapters attached; the base's own layers are the same in all. With several
+            seeds, the first shape's for each seed in turn, then the second's, and so on.
         inputs: of the data set that they learn.
         batch_size: images an optimiser step.
+        seeds: how many.
         generators: of each member's dropout; needed where there is dropout.
+
+    Raises:
+        ValueError: where a shape is not the same for each seed, or several seeds have dropout.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], inputs: FrozenInputs, batch_size: int, *,
+        self, models: Sequence[nn.Module], inputs: FrozenInputs, batch_size: int, *, seeds: int = 1,
         generators: Sequence[torch.Generator] = (),
     ) -> None:  # fmt: skip
-        self.inputs, self.batch_size, self.members = inputs, batch_size, len(models)
+        self.inputs, self.batch_size, self.members, self.seeds = inputs, batch_size, len(models), seeds
         self._columns: list[list[nn.Linear | LoRALinear]] = [
             list(c) for c in zip(*map(linear_layers, models), strict=True)
         ]
+        if seeds > 1 and any(self._shape(m) != self._shape(m - m % seeds) for m in range(len(models))):
+            raise ValueError("the shapes of several seeds are not the same")
+        if seeds > 1 and any(layer and layer[2] for m in range(len(models)) for layer in self._shape(m)):
+            raise ValueError("with dropout, seeds have nothing in common")
         self._lowest = min(i for i, column in enumerate(self._columns) if any(map(_adapted, column)))
         bare = [_bare(column[0]) for column in self._columns]
         self.sizes = (bare[0].in_features, *(layer.out_features for layer in bare))
@@ -170,51 +181,69 @@ class Cohort:
         """One optimiser step a batch, in order; returns each member's mean cross-entropy in the last, before its step.
 
         Args:
-            rows: of the data set, those of one batch after the other.
+            rows: of the data set, those of one batch after the other; with several seeds, a line a seed.
             optimizer: updates :attr:`flat` from :attr:`gradient`.
         """
         batch = rows
-        for batch in torch.split(rows, self.batch_size):
-            program = self._program(len(batch), training=True)
-            self.inputs.load(batch, program.batch)
-            for call in program.step:
-                call()
+        for batch in torch.split(rows.view(self.seeds, -1), self.batch_size, 1):
+            self._run(batch, training=True)
             optimizer()
-        return self._losses(self._program(len(batch), training=True).logits, batch).mean(1)
+        return self._losses(self._program(batch.shape[1], training=True).logits, batch).mean(1)
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> tuple[list[float], list[float]]:
-        """Mean cross-entropy and accuracy of each member on rows of the data set, without dropout."""
+        """Mean cross-entropy and accuracy of each member on rows of the data set, without dropout.
+
+        Args:
+            rows: with several seeds, a line a seed.
+        """
+        rows = rows.view(self.seeds, -1)
         loss = torch.zeros(self.members, dtype=torch.float64, device=rows.device)
         hits = torch.zeros_like(loss)
-        for batch in torch.split(rows, SCORED_AT_ONCE):
-            program = self._program(len(batch), training=False)
-            self.inputs.load(batch, program.batch)
-            for call in program.step:
-                call()
-            loss += self._losses(program.logits, batch).sum(1)
-            labels = self.inputs.labels.index_select(0, batch).expand(self.members, 1, -1)
+        for batch in torch.split(rows, SCORED_AT_ONCE, 1):
+            logits = self._run(batch, training=False)
+            loss += self._losses(logits, batch).sum(1)
             # Not argmax, which takes a seventh of the whole pass along this dimension.
-            hits += (program.logits.gather(1, labels).squeeze(1) >= program.logits.amax(1)).sum(1)
-        return (loss / len(rows)).tolist(), (hits / len(rows)).tolist()
+            hits += (logits.gather(1, self._labels(batch)).squeeze(1) >= logits.amax(1)).sum(1)
+        count = rows.shape[1]
+        return (loss / count).tolist(), (hits / count).tolist()
+
+    def _run(self, rows: Tensor, *, training: bool) -> Tensor:
+        """The logits (members × classes × n) of rows (seeds × n); in training, the gradients are filled as well."""
+        program = self._program(rows.shape[1], training=training)
+        self.inputs.load(rows, program.batch)
+        for call in program.step:
+            call()
+        return program.logits
+
+    def _labels(self, rows: Tensor) -> Tensor:
+        """The labels of rows (seeds × n), as members × 1 × n."""
+        labels = self.inputs.labels.index_select(0, rows.reshape(-1))
+        return labels.view(self.seeds, 1, -1).repeat(self.members // self.seeds, 1, 1)
 
     def _losses(self, logits: Tensor, rows: Tensor) -> Tensor:
         """The cross-entropy (members × n) of logits (members × classes × n)."""
-        labels = self.inputs.labels.index_select(0, rows).expand(self.members, 1, -1)
         # Not F.cross_entropy: for logits in this order it does not repeat bit for bit on a GPU.
-        return torch.log_softmax(logits.double(), 1).gather(1, labels).squeeze(1).neg()
+        return torch.log_softmax(logits.double(), 1).gather(1, self._labels(rows)).squeeze(1).neg()
 
     def _program(self, n: int, *, training: bool) -> Program:
         if (n, training) not in self._programs:
             self._programs[n, training] = Program(
-                self.inputs, self.layers, self.sizes, self.members, n, training=training, lowest=self._lowest
-            )
+                self.inputs, self.layers, self.sizes, self.seeds, self.members // self.seeds, n, training=training,
+                lowest=self._lowest,
+            )  # fmt: skip
         return self._programs[n, training]
 
+    def _shape(self, m: int) -> list[tuple[int, float, float] | None]:
+        """What decides a member's operations: rank, scale and dropout of each layer; None for one without adapter."""
+        layers = [column[m] for column in self._columns]
+        return [(x.rank, x.alpha * x.scale, x.dropout) if isinstance(x, LoRALinear) else None for x in layers]
+
     def _place(self, like: Tensor) -> None:
-        """Move all factors into the flat tensor: the A of the first layer, below each other; then member by member."""
+        """Move all factors into the flat tensor: each seed's A of the first layer; then member by member."""
         members = range(self.members)
-        places = [(0, m, "lora_A") for m in members if _adapted(self._columns[0][m])]
+        by_seed = [m for seed in range(self.seeds) for m in members[seed :: self.seeds]]
+        places = [(0, m, "lora_A") for m in by_seed if _adapted(self._columns[0][m])]
         split = len(places)
         for m in members:
             for i, column in enumerate(self._columns):
@@ -236,27 +265,26 @@ class Cohort:
         """The way to compute a layer that costs least."""
         runs = self._runs(i, generators)
         weight, bias = base.weight.detach(), base.bias.detach()
-        if any(run.dropout for run in runs) or (
-            i > 0 and weight.numel() > self.batch_size * (base.in_features + base.out_features)
-        ):
+        dropping = any(run.dropout for run in runs)
+        if dropping and self.seeds > 1:
+            raise ValueError("with dropout, seeds have nothing in common")
+        if dropping or (i > 0 and weight.numel() > self.batch_size * (base.in_features + base.out_features)):
             return BesideLayer(weight if i else None, bias, runs)
         if i == 0:
-            shape = (-1, base.in_features)
-            A, dA = (tensor[: self._shared].view(shape) for tensor in (self.flat, self.gradient))
+            rows = self._shared // base.in_features // self.seeds
+            A, dA = (
+                each[: self._shared].view(self.seeds, rows, base.in_features) for each in (self.flat, self.gradient)
+            )
             return SharedInputLayer(A, dA, runs)
         return MergedLayer(weight, bias, self.members, runs)
 
     def _runs(self, i: int, generators: Sequence[torch.Generator]) -> list[Run]:
-        """Neighbouring members of one shape in all their layers, so that they lie at equal distances, and one scale."""
-
+        """Neighbours of one shape in all layers, so that they lie at equal distances; one if there are seeds."""
         column = self._columns[i]
 
         def alike(m: int) -> object:
-            layer = column[m]
-            if not isinstance(layer, LoRALinear):
-                return None
-            ranks = [other[m].rank if _adapted(other[m]) else 0 for other in self._columns]
-            return ranks, layer.alpha * layer.scale, layer.dropout
+            ranks = [each and each[0] for each in self._shape(m)]
+            return self._shape(m)[i], ranks, m // self.seeds if self.seeds > 1 else None
 
         runs = []
         for _, group in groupby(range(self.members), alike):

@@ -57,7 +57,7 @@ class Flow:
     """The memory between which a layer works, for a batch of n images.
 
     Args:
-        inputs: members × in × n.
+        inputs: members × in × n; in the first layer, seeds × in × n where there are several.
         outputs: members × out × n; the forward pass fills it.
         output_gradient: members × out × n; full before the backward pass.
         input_gradient: members × in × n; the backward pass fills it, unless it is None.
@@ -88,14 +88,14 @@ def product(out: Tensor, left: Tensor, right: Tensor, *, scale: float = 1.0, add
 
 
 class SharedInputLayer:
-    """The first layer: all members have the same input, so all their A are the rows of one matrix.
+    """The first layer: all members of a seed have the same input, so all their A are the rows of one matrix.
 
     The frozen product ``W x + b`` is expected in the outputs already.
 
     Args:
-        A: the A of all members, one below the other (sum of ranks × in).
+        A: for each seed, the A of its members, one below the other (seeds × sum of ranks × in).
         dA: the place of its gradient.
-        runs: their members' ranks add up to the rows of A, in order.
+        runs: their members' ranks add up to the rows of A, in order. With several seeds, a run is one member of each.
     """
 
     def __init__(self, A: Tensor, dA: Tensor, runs: Sequence[Run]) -> None:
@@ -105,21 +105,22 @@ class SharedInputLayer:
         """See :meth:`Layer.calls`; the inputs are the same for each member, and get no gradient."""
         if not self.runs:
             return [], []
-        x = flow.inputs[0]
-        U = x.new_empty(len(self.A), x.shape[1])
+        seeds, total, _ = self.A.shape
+        x = flow.inputs[:seeds]
+        U = x.new_empty(seeds, total, x.shape[2])
         dU = torch.empty_like(U)
-        forward: list[Call] = [partial(torch.mm, self.A, x, out=U)]
+        forward: list[Call] = [product(U, self.A, x)]
         backward: list[Call] = []
         row = 0
         for run in self.runs:
             count, rank, _ = run.A.shape
-            rows = slice(row, row := row + count * rank)
-            u, du = (tensor[rows].view(count, rank, -1) for tensor in (U, dU))
+            rows = slice(row, row := row + count // seeds * rank)
+            u, du = (each[:, rows].view(seeds, -1, rank, x.shape[2]).flatten(0, 1) for each in (U, dU))
             h, d = flow.outputs[run.members], flow.output_gradient[run.members]
             forward.append(product(h, run.B, u, scale=run.scale, add=h))
             backward.append(product(run.dB, d, u.mT, scale=run.scale))
             backward.append(product(du, run.B.mT, d, scale=run.scale))
-        backward.append(partial(torch.mm, dU, x.t(), out=self.dA))
+        backward.append(product(self.dA, dU, x.mT))
         return forward, backward
 
 

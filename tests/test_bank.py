@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -137,6 +138,39 @@ def test_two_hundred_steps_are_the_plain_loop(hidden: tuple[int, ...]) -> None:
         twin = adapted(plain, config)
         assert plain_loop(twin, config, data, 200) == pytest.approx(loss, rel=1e-9)
         assert_equal(member, twin, 1e-9)
+
+
+def test_seeds_in_the_same_steps_are_each_seed_alone() -> None:
+    """Three seeds, four shapes, with layers left out and two rates; each seed has rows of its own."""
+    shapes = [MIX[0], MIX[3], MIX[5], dataclasses.replace(MIX[0], lr=0.01)]
+    configs = [dataclasses.replace(config, seed=seed) for config in shapes for seed in range(3)]
+    for hidden in ((12, 9), (60, 60)):
+        plain, data = base(hidden), images(torch.float64)
+        models = [adapted(plain, config) for config in configs]
+        cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH, seeds=3)  # type: ignore[arg-type]
+        draw = torch.Generator().manual_seed(5)
+        lines = torch.randint(IMAGES, (3, 60 * BATCH - 5), generator=draw)
+        losses = cohort.steps(lines, optimizer_of(cohort, configs).step).tolist()
+        scores = cohort.scores(lines[:, :50].contiguous())
+        for seed in range(3):
+            alone = [adapted(plain, config) for config in configs[seed::3]]
+            own = Cohort(alone, FrozenInputs(data, plain.fc1), BATCH)  # type: ignore[arg-type]
+            expected = own.steps(lines[seed], optimizer_of(own, configs[seed::3]).step).tolist()
+            assert losses[seed::3] == pytest.approx(expected, rel=1e-9)
+            for here, there in zip(scores, own.scores(lines[seed, :50]), strict=True):
+                assert here[seed::3] == pytest.approx(there, rel=1e-9)
+            for member, twin in zip(models[seed::3], alone, strict=True):
+                assert_equal(member, twin, 1e-9)
+
+
+def test_seeds_of_other_shapes_or_with_dropout_are_refused() -> None:
+    plain, data = base(), images(torch.float64)
+    inputs = FrozenInputs(data, plain.fc1)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not the same"):
+        Cohort([adapted(plain, config) for config in MIX[:2]], inputs, BATCH, seeds=2)
+    dropping = [adapted(plain, AdapterConfig(dropout=0.5)) for _ in range(2)]
+    with pytest.raises(ValueError, match="dropout"):
+        Cohort(dropping, inputs, BATCH, seeds=2)
 
 
 def test_each_kind_of_layer_is_met() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.bank_training import Outcome, fit_bank
+from lora_mnist_cli.bank_training import Outcome, cohorts, fit_bank
 from lora_mnist_cli.config import AdapterConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
@@ -29,6 +29,7 @@ MIX = [
         {"rank": 1}, {"rank": 4, "seed": 1}, {"rank": 4, "alpha": 0.5, "lr": 0.01}, {"rank": 4, "seed": 1, "lr": 0.01},
         {"rank": 2, "batch_size": 16}, {"rank": 2, "optimizer": "sgd"}, {"rank": 3, "val_split": 0.0},
         {"rank": 2, "target_layers": ("fc1",), "scaling": "rslora"}, {"rank": 2, "weight_decay": 0.5},
+        *({"rank": r, "seed": s, "weight_decay": r / 10} for r in (2, 5) for s in (7, 8, 9)),
     )
 ]  # fmt: skip
 
@@ -122,12 +123,28 @@ def test_where_nobody_is_left_training_ends(mnist: MNISTDataset, recorder: Any, 
 def test_one_bar_over_all_members(mnist: MNISTDataset, recorder: Any) -> None:
     configs = [dataclasses.replace(CONFIG, rank=r, seed=s, val_split=0.2) for r in (1, 2) for s in (0, 1)]
     _, outcomes = train(configs, mnist, reporter=recorder, title="4 adapters")
-    assert recorder.events[0] == ("begin", "4 adapters", 2, 66)  # 33 steps for each of two seeds
+    # 264 images in batches of 8; both seeds are in the same steps, another batch size is not.
+    assert recorder.events[0] == ("begin", "4 adapters", 2, 33)
     for epoch in (1, 2):
-        assert sum(steps for steps, at, _ in recorder.all("advance") if at == epoch) == 66
+        assert sum(steps for steps, at, _ in recorder.all("advance") if at == epoch) == 33
     mean = sum(float(outcome.history[2].val_accuracy or 0) for outcome in outcomes) / 4
     assert recorder.all("epoch_done")[1][2] == pytest.approx(mean)
     assert recorder.events[-1] == ("end",)
+
+
+def test_who_is_trained_in_the_same_steps() -> None:
+    def of(*changes: dict[str, Any]) -> list[tuple[list[int], int]]:
+        return cohorts([dataclasses.replace(CONFIG, **change) for change in changes])
+
+    grid = [{"rank": rank, "seed": seed} for rank in (4, 1) for seed in (5, 6)]
+    assert of(*grid) == [([2, 3, 0, 1], 2)]
+    assert of(*grid, {"rank": 2, "seed": 5}) == [([2, 4, 0], 1), ([3, 1], 1)]
+    assert of(*({**each, "dropout": 0.1} for each in grid)) == [([2, 0], 1), ([3, 1], 1)]
+    assert of(grid[0], {**grid[1], "batch_size": 9}) == [([0], 1), ([1], 1)]
+    assert of(grid[0], {**grid[1], "lr": 0.5}) == [([0], 1), ([1], 1)]
+    assert [seeds for _, seeds in of(*({"rank": 2, "seed": s} for s in range(20)))] == [16, 4]
+    assert [seeds for _, seeds in of(*({"rank": 100, "seed": s} for s in range(3)))] == [2, 1]
+    assert [seeds for _, seeds in of(*({"rank": 1000, "seed": s} for s in range(2)))] == [1, 1]
 
 
 def test_no_epochs_leave_the_start_untouched(mnist: MNISTDataset) -> None:
