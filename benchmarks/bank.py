@@ -31,7 +31,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.bank import Cohort, FrozenInputs
+from lora_mnist_cli.bank import Cohort
+from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_training import cohorts, fit_bank
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows

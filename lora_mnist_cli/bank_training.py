@@ -16,7 +16,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.bank import Cohort, FrozenInputs, linear_layers
+from lora_mnist_cli.bank import Cohort, linear_layers
+from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.config import AdapterConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.bank import Cohort, FrozenInputs
+from lora_mnist_cli.bank import Cohort
+from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_layers import BesideLayer, MergedLayer, SharedInputLayer
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
