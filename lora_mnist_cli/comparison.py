@@ -67,7 +67,7 @@ def _scores(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
 
 
 def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]] | None:
-    if a.kind != b.kind or a.kind not in ("base", "adapter"):
+    if a.kind != b.kind or a.kind not in ("base", "adapter") or any(x.details.get("failed") for x in (a, b)):
         return None
     ours, theirs = _matrices(catalog, a), _matrices(catalog, b)
     rows = []

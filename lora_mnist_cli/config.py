@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest
 
-TRAINING_CODE = 1
+TRAINING_CODE = 2
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -218,12 +218,16 @@ class Runtime:
     accelerator: str = "auto"
     logger: str = "csv"
     threads: int = 1
+    bank_megabytes: int = 512
+    """Memory that adapters trained together may take beside the images: larger grids are cut into several banks. How
+    they are cut changes results by rounding alone."""
 
     def __post_init__(self) -> None:
         problems = _Problems()
         problems.choice("accelerator", self.accelerator, ACCELERATORS)
         problems.choice("logger", self.logger, LOGGERS)
         problems.whole("threads", self.threads, 1, 1024)
+        problems.whole("bank megabytes", self.bank_megabytes, 1, 2**20)
         if problems:
             raise ConfigError(problems, value=self)
 

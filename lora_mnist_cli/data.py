@@ -126,7 +126,11 @@ class ShuffledBlocks:
     def __len__(self) -> int:
         return math.ceil(self.steps / BLOCK_STEPS)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def row_blocks(self) -> Iterator[Tensor]:
+        """The next pass as rows of the data set, for a loop that gathers images itself."""
         order = self.rows[torch.randperm(len(self.rows), generator=self._generator)]
-        for chosen in order.to(self.dataset.images.device).split(BLOCK_STEPS * self.batch_size):  # type: ignore[no-untyped-call]
+        yield from torch.split(order.to(self.dataset.images.device), BLOCK_STEPS * self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for chosen in self.row_blocks():
             yield self.dataset[chosen]

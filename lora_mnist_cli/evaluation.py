@@ -77,6 +77,13 @@ def scores(logits: Tensor, labels: Tensor, digit_sets: Sequence[DigitSet]) -> di
     return {"subsets": subset_scores(per_digit, digit_sets), "per_digit": per_digit}
 
 
+def no_scores(labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
+    """The form of :func:`scores` for a model that has none: the counts, with None for each figure."""
+    unknown = torch.full((len(labels), 10), float("nan"))
+    table = scores(unknown, labels, digit_sets)
+    return {kind: [{**row, "accuracy": None, "loss": None} for row in rows] for kind, rows in table.items()}
+
+
 def _means(count: int, hits: int, loss: float) -> dict[str, Any]:
     finite = count > 0 and abs(loss) < float("inf")
     return {

@@ -205,6 +205,7 @@ def _check_adapter(manifest: Mapping[str, Any]) -> None:
     _hold(_is_digits(config.get("digits")), "digits")
     _hold(_is_digits(details.get("base_digits")), "base_digits")
     _hold(type(details.get("trainable_parameters")) is int, "trainable_parameters")
+    _hold(isinstance(details.get("failed", ""), str), "failed")
 
 
 def _check_sweep(manifest: Mapping[str, Any]) -> None:
@@ -217,6 +218,7 @@ def _check_sweep(manifest: Mapping[str, Any]) -> None:
     for row in results:
         _hold(isinstance(row, dict) and is_name(row.get("artifact")), "results")
         _hold(all(type(row.get(key)) is int for key in ("rank", "seed", "trainable_parameters")), "results")
+        _hold(row.get("failed") is None or isinstance(row["failed"], str), "results")
         _check_scores({"subsets": row.get("subsets"), "per_digit": []})
         labels = [score["digits"] for score in row["subsets"]]
         _hold(labels == [score["digits"] for score in results[0]["subsets"]], "results")

@@ -8,14 +8,13 @@ written here, and tested against autograd.
 
 from __future__ import annotations
 
-import inspect
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.architecture import CLASSES
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import bare_step
 
 
 class MLPStep:
@@ -55,8 +54,7 @@ class MLPStep:
             optimizer: over :attr:`parameter` alone.
         """
         targets = F.one_hot(labels, CLASSES).to(images.dtype)
-        # The optimiser's step without its wrappers, which serve the profiler and hooks that nobody has set.
-        update = inspect.unwrap(type(optimizer).step)
+        update = bare_step(optimizer)
         *inner, (last_bias, last_weight) = self._forward
         logits = images
         for batch, target in zip(torch.split(images, batch_size), torch.split(targets, batch_size), strict=True):
@@ -65,7 +63,7 @@ class MLPStep:
                 hidden.append(torch.addmm(bias, hidden[-1], weight).relu_())
             logits = torch.addmm(last_bias, hidden[-1], last_weight)
             self._gradients(hidden, torch.softmax(logits, 1).sub_(target).div_(len(batch)))
-            update(optimizer)
+            update()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
 
     def _gradients(self, hidden: list[Tensor], delta: Tensor) -> None:

@@ -15,13 +15,13 @@ class Reporter(Protocol):
         """Something that the user may not have meant."""
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
-        """Training starts: so many epochs, of so many optimiser steps each."""
+        """Training starts: so many epochs, of so many optimiser steps each; a bank's seeds add up."""
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        """So many more steps are done, in this epoch (from 1); ``loss`` is the last batch's."""
+        """So many more steps are done, in this epoch (from 1); ``loss`` is the last batch's, a bank's the mean."""
 
     def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
-        """An epoch is done and scored; None without a validation split."""
+        """An epoch is done and scored; None without a validation split. A bank tells the mean of its members."""
 
     def end(self) -> None:
         """Training ended, for whatever reason."""

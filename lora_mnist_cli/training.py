@@ -15,6 +15,8 @@ import os
 import signal
 import threading
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,19 +34,9 @@ from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import make_optimizer, make_plateau
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
-
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
-    "adam": (torch.optim.Adam, 0.0),
-    "adamw": (torch.optim.AdamW, 0.01),
-    "sgd": (torch.optim.SGD, 0.0),
-}
-"""Name → class, and PyTorch's default weight decay for it."""
-
-PLATEAU_PATIENCE = 10
-"""Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
-
 
 TRAIN_SAMPLE = 2048
 """Images of the training split that an epoch is scored on: an accuracy of 99 % is then known to 0.2 points, while to
@@ -119,19 +112,15 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
-        kind, default_decay = _OPTIMIZERS[self.config.optimizer]
-        decay = default_decay if self.config.weight_decay is None else self.config.weight_decay
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         # Mixed precision is autograd's business, and so are adapters.
         all_trainable = len(trainable) == len(list(self.parameters()))
         if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
             self._mlp_step = MLPStep(self.model)
             trainable = [self._mlp_step.parameter]
-        optimizer = kind(trainable, lr=self.config.lr, weight_decay=decay, fused=True)  # type: ignore[call-arg]
-        if not torch.cuda.is_available():
-            _skip_graph_check(optimizer)
+        optimizer = make_optimizer(self.config, trainable)
         if self.config.schedule == "plateau":
-            schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+            schedule = make_plateau(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
         return optimizer
 
@@ -193,8 +182,7 @@ class Classifier(pl.LightningModule):
         latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
         self.history.append(latest)
         for logger in self.trainer.loggers:
-            metrics = {name: value for name, value in asdict(latest).items() if value is not None and name != "epoch"}
-            logger.log_metrics(metrics, step=epoch)
+            log_record(logger, latest)
         return latest
 
 
@@ -218,15 +206,31 @@ def fit(
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
-    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
     data = MNISTDataModule(dataset, config)
     classifier = Classifier(model, config, reporter)
-    reporter.begin(title, config.epochs, data.blocks.steps)
+    loggers = [] if log_folder is None else make_loggers(runtime, [log_folder])
+    with session(runtime, reporter, title, config.epochs, data.blocks.steps):
+        try:
+            with seeded(config.seed, "dropout"):
+                make_trainer(config, runtime, loggers).fit(classifier, datamodule=data)
+        finally:
+            model.to("cpu", torch.float32)
+    return classifier.history
+
+
+@contextmanager
+def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps: int) -> Iterator[None]:
+    """Training happens inside: on its threads, told to the reporter, and with the process's state as before afterwards.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    reporter.begin(title, epochs, steps)
     handler = signal.getsignal(signal.SIGINT)
     torch.set_num_threads(runtime.threads)
     try:
-        with seeded(config.seed, "dropout"):
-            _trainer(config, runtime, log_folder).fit(classifier, datamodule=data)
+        yield
     except SystemExit as stop:
         # Lightning turns Ctrl-C into an exit with code 1; the caller is to hear what it was.
         if isinstance(stop.__context__, KeyboardInterrupt):
@@ -238,8 +242,12 @@ def fit(
         torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
         reporter.end()
-        model.to("cpu", torch.float32)
-    return classifier.history
+
+
+def log_record(logger: Logger, record: EpochRecord) -> None:
+    """Pass a record to a logger; what was not measured is left out."""
+    metrics = {name: value for name, value in asdict(record).items() if value is not None and name != "epoch"}
+    logger.log_metrics(metrics, step=record.epoch)
 
 
 def history_csv(history: list[EpochRecord]) -> str:
@@ -251,24 +259,27 @@ def history_csv(history: list[EpochRecord]) -> str:
     return text.getvalue()
 
 
-def _skip_graph_check(optimizer: torch.optim.Optimizer) -> None:
-    """Spare each step the question whether an accelerator is recording a graph, where there is no accelerator.
+def make_loggers(runtime: Runtime, folders: Sequence[Path]) -> list[Logger]:
+    """A TensorBoard logger a folder, where the runtime asks for them.
 
-    A build of PyTorch with CUDA looks for the driver's library anew each time, which takes a sixth of a step.
+    Raises:
+        UsageError: where TensorBoard is not installed.
     """
-    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
-        if hasattr(optimizer, name):
-            setattr(optimizer, name, lambda: None)
+    if runtime.logger != "tensorboard":
+        return []
+    try:
+        return [pl.loggers.TensorBoardLogger(folder.parent, name="", version=folder.name) for folder in folders]
+    except ModuleNotFoundError as error:
+        raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
 
 
-def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) -> pl.Trainer:
+def make_trainer(config: TrainingConfig, runtime: Runtime, loggers: Sequence[Logger]) -> pl.Trainer:
+    """Lightning's Trainer, for manual optimisation and without what this project does itself.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+    """
     _quiet_lightning()
-    loggers = []
-    if runtime.logger == "tensorboard" and log_folder is not None:
-        try:
-            loggers.append(pl.loggers.TensorBoardLogger(log_folder.parent, name="", version=log_folder.name))
-        except ModuleNotFoundError as error:
-            raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
     # cuBLAS needs this for results that repeat; it has to stand before the first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Of the accelerators only CUDA is known to work, so only that is taken unasked.
@@ -280,7 +291,7 @@ def _trainer(config: TrainingConfig, runtime: Runtime, log_folder: Path | None) 
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
             deterministic=True,
-            logger=loggers or False,
+            logger=list(loggers) or False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

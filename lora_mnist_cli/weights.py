@@ -119,7 +119,7 @@ def refuse_differences(artifact: Artifact, found: Mapping[str, tuple[tuple[int, 
 
 
 def check_header(artifact: Artifact, base: Artifact) -> None:
-    """Compare the header of an artifact's weights with its settings; a sweep or report has no weights.
+    """Compare the header of an artifact's weights with its settings; a sweep, a report or what diverged has none.
 
     Args:
         base: the base of an adapter, or the artifact itself.
@@ -127,7 +127,7 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or type differs.
     """
-    if artifact.kind not in ("base", "adapter"):
+    if artifact.kind not in ("base", "adapter") or artifact.details.get("failed"):
         return
     from safetensors import SafetensorError, safe_open
 

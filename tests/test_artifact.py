@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent, Settings, check_name, content_digest, read_artifact
-from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.registry import Registry
 
@@ -79,7 +79,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
             {"role": "base", "name": "b", "digest": parents[0].digest},
             {"role": "member", "name": "m", "digest": parents[1].digest},
         ],
-        "training_code": 1,
+        "training_code": TRAINING_CODE,
     }
     assert created[-6:] == "+00:00"
     assert all(len(d) == 71 and d.startswith("sha256:") for d in (fingerprint, digest, seal))
@@ -221,7 +221,7 @@ def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names() -> None:
         fingerprint(Parent("base", "b", "sha256:b"), config={"lr": 0.2}),
         fingerprint(Parent("base", "b", "sha256:b"), dataset={"name": "kmnist"}),
         fingerprint(Parent("base", "b", "sha256:b"), kind="base"),
-        fingerprint(Parent("base", "b", "sha256:b"), code=2),
+        fingerprint(Parent("base", "b", "sha256:b"), code=TRAINING_CODE + 1),
     ]
     assert len({one, *others}) == 8
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli import study
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, check_name
+from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import reporting_sets
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment, write_history
+from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, train_adapters
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
 RESULTS_FILE = "results.csv"
 MAX_ADAPTERS = 10_000
@@ -50,7 +50,11 @@ def finetune(
     parent = find_base(workspace, base, dataset)
     config = resolve(config or AdapterConfig(), parent)
     _note_high_rank(workspace, parent, config.target_layers or (), [config.rank])
-    return _adapter(workspace, parent, config, name, force)
+    wanted = Wanted(name or adapter_name(parent, config), config)
+    (adapter,) = train_adapters(workspace, parent, [wanted], force=force, publish_failed=False)
+    if reason := adapter.details.get("failed"):
+        raise diverged(reason, config)
+    return adapter
 
 
 def sweep(
@@ -60,7 +64,8 @@ def sweep(
 ) -> Artifact:  # fmt: skip
     """Train an adapter for each rank and seed, and publish them and a table of their scores.
 
-    Adapters that are up to date are taken as they are, so a sweep that was stopped goes on where it was.
+    They are trained together, in as many banks as memory asks for. Adapters that are up to date are taken as they are,
+    so a sweep that was stopped goes on where it was. One that diverges is published without weights or scores.
 
     Args:
         ranks: in the table's order.
@@ -104,7 +109,8 @@ def sweep(
     with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
         try:
-            adapters = [_member(workspace, parent, member, own_name, force) for member in members]
+            wanted = [Wanted(_member_name(workspace, parent, member, own_name), member) for member in members]
+            adapters = train_adapters(workspace, parent, wanted, force=force)
         except OtherSettingsError as error:
             hint = "--name NEW keeps both: its adapters are then named for it" if own_name is None else MAKE_ROOM
             raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
@@ -170,66 +176,9 @@ def result_row(adapter: Artifact) -> dict[str, Any]:
         "rank": adapter.config["rank"],
         "seed": adapter.config["seed"],
         "trainable_parameters": adapter.details["trainable_parameters"],
+        "failed": adapter.details.get("failed"),
         "subsets": adapter.scores["subsets"],
     }
-
-
-def _adapter(workspace: Workspace, base: Artifact, config: AdapterConfig, name: str | None, force: bool) -> Artifact:
-    """Train, score and publish one adapter whose config is resolved, unless it is up to date."""
-    assert config.digits is not None
-    assert config.target_layers is not None
-    lineage = (Parent("base", base.name, base.digest),)
-    settings = Settings("adapter", config.to_json(), workspace.dataset_settings(base.dataset), lineage)
-    if settings.dataset != base.settings.dataset:
-        raise ArtifactError(
-            f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on",
-            hint="give the right --data-dir, or train the base again",
-            value=base.name,
-        )
-    if name is None:
-        name = default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
-    if found := workspace.up_to_date(name, settings, force):
-        return found
-    with workspace.registry.staging(name, settings.parents) as folder:
-        from lora_mnist_cli.checkpoint import save_adapter
-        from lora_mnist_cli.data import MNISTDataset
-        from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.lora import trainable_parameters
-        from lora_mnist_cli.randomness import seeded
-        from lora_mnist_cli.stages.models import attach_adapters, load_model
-        from lora_mnist_cli.training import fit
-
-        start = time.perf_counter()
-        loaded = load_model(workspace.registry, base)
-        train = MNISTDataset.load(
-            "train", config.digits, dataset=base.dataset, data_dir=workspace.data_dir, pixel_stats=loaded.pixel_stats
-        )
-        test = workspace.test_images(base, loaded.pixel_stats)
-        with seeded(config.seed, "init"):
-            attach_adapters(loaded.model, config)
-        history = fit(
-            loaded.model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
-            log_folder=folder / LOG_FOLDER,
-        )  # fmt: skip
-        save_adapter(loaded.model, config, folder)
-        write_history(history, folder)
-        shapes = {layer: tuple(base.details["layers"][layer]) for layer in config.target_layers}
-        return workspace.registry.publish(
-            folder,
-            settings,
-            scores=scores(
-                predict(loaded.model, test.images),
-                test.labels,
-                reporting_sets(loaded.base_config.digits, config.digits),
-            ),
-            details={
-                "trainable_parameters": trainable_parameters(shapes, config.rank),
-                "base_digits": str(loaded.base_config.digits),
-            },
-            environment=environment(workspace.runtime),
-            wall_seconds=time.perf_counter() - start,
-            force=force,
-        )
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
@@ -244,17 +193,14 @@ def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
     return True
 
 
-def _member(
-    workspace: Workspace, base: Artifact, config: AdapterConfig, sweep_name: str | None, force: bool
-) -> Artifact:
-    """An adapter of a sweep: under its default name, or one after the sweep where other settings have that."""
-    try:
-        return _adapter(workspace, base, config, None, force and sweep_name is None)
-    except OtherSettingsError:
-        if sweep_name is None:
-            raise
-    seed = f"-s{config.seed}" if config.seed else ""
-    return _adapter(workspace, base, config, f"{sweep_name}-r{config.rank}{seed}", force)
+def _member_name(workspace: Workspace, base: Artifact, config: AdapterConfig, sweep_name: str | None) -> str:
+    """An adapter's default name; one after the sweep, if that has a name, where other settings have the default."""
+    name = adapter_name(base, config)
+    found = workspace.registry.readable(name)
+    same = found is None or found.fingerprint == adapter_settings(workspace, base, config).fingerprint()
+    if same or sweep_name is None:
+        return name
+    return f"{sweep_name}-r{config.rank}" + (f"-s{config.seed}" if config.seed else "")
 
 
 def _note_high_rank(workspace: Workspace, base: Artifact, layers: Sequence[str], ranks: Sequence[int]) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from lora_mnist_cli import lora
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.checkpoint import load_adapter, load_base
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, read_weights
 
@@ -33,8 +37,14 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
     """The model of a base, or of an adapter on the base that it was trained on.
 
     Raises:
-        ArtifactError: where the base is missing or another one, or weights are damaged or don't fit.
+        ArtifactError: where the base is missing or another one, weights are damaged or don't fit, or training failed.
     """
+    if reason := artifact.details.get("failed"):
+        raise ArtifactError(
+            f"'{artifact.name}' has no weights: its training diverged, {reason}",
+            hint="name another, or train it with a lower --lr",
+            value=artifact.name,
+        )
     base = artifact if artifact.kind == "base" else registry.parent(artifact)
     for each in {base.name: base, artifact.name: artifact}.values():
         each.check_files()
@@ -49,6 +59,22 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]
     return LoadedModel(model, base, base_config, (mean, std))
+
+
+def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
+    """Another model of the same layers, with a config's adapters on them: the layers' own weights are shared.
+
+    Raises:
+        UsageError: where a target layer is none of the model's.
+    """
+    _, *hidden_sizes, _ = model.sizes
+    with torch.device("meta"):  # its own layers are not needed
+        other = MNISTModel(hidden_sizes)
+    for name, layer in model.named_children():
+        other.set_submodule(name, layer)
+    with seeded(config.seed, "init"):
+        attach_adapters(other, config)
+    return other
 
 
 def attach_adapters(model: MNISTModel, config: AdapterConfig) -> None:

@@ -11,7 +11,7 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.config import recipe, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import OtherSettingsError
+from lora_mnist_cli.errors import DivergedError, OtherSettingsError
 from lora_mnist_cli.stages.adapt import finetune, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.scoring import evaluate
@@ -47,6 +47,8 @@ def reproduce(*, seed: int = 0, epochs: int | None = None, workspace: Workspace 
             study.RANKS, seeds=[seed], config=adapter_config, base=base.name, workspace=workspace,
             name=f"study-{study.NEW_DIGITS}{suffix}",
         )  # fmt: skip
+        if failed := [row for row in ranks.details["results"] if row.get("failed")]:
+            raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
         all_digits = finetune(all_config, base=base.name, workspace=workspace)
         inputs = tuple(Parent("input", artifact.name, artifact.digest) for artifact in (base, ranks, all_digits))
         settings = Settings("report", {"seed": seed, "epochs": base_config.epochs}, base.settings.dataset, inputs)

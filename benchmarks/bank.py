@@ -1,0 +1,388 @@
+"""How long adapters take: a bank beside loops of plain PyTorch, PEFT, loralib and torch.func, in one process, in turn.
+
+Run it from the root of the checkout: ``python benchmarks/bank.py --rounds 3`` (loralib, if it is to be met, from PyPI).
+
+All train adapters on digits 5-9 of the same frozen base: the same images in the same order, batches of 64, AdamW with
+its fused kernel, the same starts. The loops train and nothing else; the row with Lightning also scores both splits each
+epoch. Peers train one adapter after the other, but for torch.func, which trains an ensemble padded to the highest
+rank. They take turns, so that a machine which slows down or warms up meets all, and ratios are taken within a round.
+CPU seconds are this process's own, and say more than the clock where others took a part of a core.
+
+The floor is the arithmetic of the bank's products at the speed of a large sgemm, measured in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+from base_stage import hardware, others_seconds
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from lora_mnist_cli import lora
+from lora_mnist_cli.bank import Cohort
+from lora_mnist_cli.bank_inputs import FrozenInputs
+from lora_mnist_cli.bank_training import cohorts, fit_bank
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.evaluation import mean_scores, predict
+from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import MemberOptimizer
+from lora_mnist_cli.stages import Workspace, train_base
+from lora_mnist_cli.stages.models import load_model, twin
+
+try:
+    import loralib
+except ModuleNotFoundError:
+    loralib = None
+
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+BATCH = 64
+DIGITS = DigitSet(range(5, 10))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all loops start from."""
+
+    base: MNISTModel
+    train: MNISTDataset
+    test: MNISTDataset
+    epochs: int
+
+    def batches(self, seed: int) -> list[Tensor]:
+        """The rows of every batch of a run, in order: those that a bank sees."""
+        rows, _ = split_rows(len(self.train), 0.2, seed)
+        order = ShuffledBlocks(self.train, rows, BATCH, seed)
+        return [batch for _ in range(self.epochs) for block in order.row_blocks() for batch in block.split(BATCH)]
+
+    def config(self, rank: int, seed: int = 0) -> AdapterConfig:
+        """The reference recipe's."""
+        return AdapterConfig(rank=rank, seed=seed, epochs=self.epochs, digits=DIGITS)
+
+    def accuracy(self, model: nn.Module) -> float:
+        """On the test images of the digits that were learned."""
+        return mean_scores(predict(model, self.test.images), self.test.labels)[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One timed loop: clock and CPU seconds, cores that other processes took, test accuracy of each adapter."""
+
+    seconds: float
+    cpu: float
+    others: float
+    accuracies: list[float]
+
+
+Timed = Callable[[], list[nn.Module]]
+Loop = Callable[[Setting], tuple[Timed, Callable[[list[nn.Module]], list[float]]]]
+"""Makes what is to be timed, and what scores its result; the making is not timed."""
+
+
+def eager(setting: Setting, models: Sequence[nn.Module]) -> Timed:
+    """A loop of plain PyTorch over whatever of each model is to be trained, one model after the other."""
+
+    def train() -> list[nn.Module]:
+        images, labels = setting.train.images, setting.train.labels
+        for model in models:
+            trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            optimizer = torch.optim.AdamW(trainable, lr=1e-3, fused=True)
+            for batch in setting.batches(0):
+                loss = F.cross_entropy(model(images[batch]), labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return list(models)
+
+    return train
+
+
+def plain(ranks: Sequence[int]) -> Loop:
+    """This project's LoRA layers in a plain loop."""
+    return lambda setting: (
+        eager(setting, [twin(setting.base, setting.config(rank)) for rank in ranks]),
+        lambda models: [setting.accuracy(model) for model in models],
+    )
+
+
+def starts(setting: Setting, rank: int) -> dict[str, Tensor]:
+    """The factors that a bank's member of that rank starts with."""
+    return lora.lora_state_dict(twin(setting.base, setting.config(rank)))
+
+
+def copy_of(base: MNISTModel) -> MNISTModel:
+    """The base's weights in a model of their own."""
+    model = MNISTModel(base.sizes[1:-1])
+    model.load_state_dict(base.state_dict())
+    return model
+
+
+def peft(rank: int) -> Loop:
+    """PEFT's model in the same plain loop."""
+
+    def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
+        config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["fc1", "fc2", "fc3"], lora_dropout=0.0)
+        model = get_peft_model(copy_of(setting.base), config)  # type: ignore[arg-type]
+        parameters = dict(model.named_parameters())
+        with torch.no_grad():
+            for name, value in starts(setting, rank).items():
+                parameters[f"base_model.model.{name}.default.weight"].copy_(value)
+        return eager(setting, [model]), lambda models: [setting.accuracy(models[0])]
+
+    return make
+
+
+def loralib_loop(rank: int) -> Loop:
+    """loralib's layers in the same plain loop."""
+
+    def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
+        model, factors = copy_of(setting.base), starts(setting, rank)
+        for name, layer in list(model.named_children()):
+            new = loralib.Linear(layer.in_features, layer.out_features, r=rank, lora_alpha=rank)
+            new.load_state_dict(layer.state_dict(), strict=False)
+            with torch.no_grad():
+                new.lora_A.copy_(factors[f"{name}.lora_A"])
+                new.lora_B.zero_()
+            model.set_submodule(name, new)
+        loralib.mark_only_lora_as_trainable(model)
+        return eager(setting, [model]), lambda models: [setting.accuracy(models[0])]
+
+    return make
+
+
+def ensemble(ranks: Sequence[int]) -> Loop:
+    """torch.func's ensembling: stacked factors, padded with zeros to the highest rank, under ``vmap(grad(…))``."""
+
+    def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
+        wide = twin(setting.base, setting.config(max(ranks)))
+        frozen = {name: value.detach() for name, value in wide.state_dict().items() if "lora" not in name}
+        stacked: dict[str, nn.Parameter] = {}
+        for name, widest in lora.lora_state_dict(wide).items():
+            stack = torch.zeros(len(ranks), *widest.shape)
+            for one, rank in zip(stack, ranks, strict=True):
+                value = starts(setting, rank)[name]
+                one[: value.shape[0], : value.shape[1]] = value
+            stacked[name] = nn.Parameter(stack)
+
+        def loss(factors: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
+            return F.cross_entropy(functional_call(wide, {**frozen, **factors}, (images,)), labels)
+
+        gradients = vmap(grad(loss), in_dims=(0, None, None))
+
+        def train() -> list[nn.Module]:
+            images, labels = setting.train.images, setting.train.labels
+            optimizer = torch.optim.AdamW(stacked.values(), lr=1e-3, fused=True)
+            values = {name: parameter.detach() for name, parameter in stacked.items()}
+            for batch in setting.batches(0):
+                for name, gradient in gradients(values, images[batch], labels[batch]).items():
+                    stacked[name].grad = gradient
+                optimizer.step()
+            return [wide]
+
+        def score(models: list[nn.Module]) -> list[float]:
+            reached = []
+            for m in range(len(ranks)):
+                factors = {name: parameter.detach()[m] for name, parameter in stacked.items()}
+                lora.load_lora_state_dict(models[0], factors)
+                reached.append(setting.accuracy(models[0]))
+            return reached
+
+        return train, score
+
+    return make
+
+
+def bank(ranks: Sequence[int], seeds: Sequence[int] = (0,)) -> Loop:
+    """The bank's own loop: as the peers', it trains and nothing else."""
+
+    def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
+        configs = [setting.config(rank, seed) for seed in seeds for rank in ranks]
+        models = [twin(setting.base, config) for config in configs]
+
+        def train() -> list[nn.Module]:
+            inputs = FrozenInputs(setting.train, setting.base.fc1)  # type: ignore[arg-type]
+            for members, count in cohorts(configs):
+                own = [configs[m] for m in members]
+                cohort = Cohort([models[m] for m in members], inputs, BATCH, seeds=count)
+                optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, own)
+                orders = []
+                for config in own[:count]:
+                    rows, _ = split_rows(len(setting.train), 0.2, config.seed)
+                    orders.append(ShuffledBlocks(setting.train, rows, BATCH, config.seed))
+                for _ in range(setting.epochs):
+                    for blocks in zip(*(order.row_blocks() for order in orders), strict=True):
+                        cohort.steps(torch.stack(blocks), optimizer.step)
+            return list(models)
+
+        return train, lambda models: [setting.accuracy(model) for model in models]
+
+    return make
+
+
+def lightning(ranks: Sequence[int], seeds: Sequence[int] = (0,)) -> Loop:
+    """What ``sweep`` runs: the bank under Lightning's Trainer, both splits scored each epoch."""
+
+    def make(setting: Setting) -> tuple[Timed, Callable[[list[nn.Module]], list[float]]]:
+        configs = [setting.config(rank, seed) for seed in seeds for rank in ranks]
+        models = [twin(setting.base, config) for config in configs]
+
+        def train() -> list[nn.Module]:
+            fit_bank(models, setting.train, configs, runtime=Runtime(accelerator="cpu"))
+            return list(models)
+
+        return train, lambda models: [setting.accuracy(model) for model in models]
+
+    return make
+
+
+def floor(setting: Setting) -> float:
+    """Seconds that the products of seven ranks' steps would take at the speed of a large sgemm."""
+    a = torch.randn(1024, 1024)
+    start = time.process_time()
+    for _ in range(40):
+        torch.mm(a, a)
+    rate = 40 * 2 * 1024**3 / (time.process_time() - start)
+    return flop(setting.base, RANKS) * len(setting.batches(0)) / rate
+
+
+def flop(base: MNISTModel, ranks: Sequence[int]) -> float:
+    """Floating-point operations of one step: the first layer's two products with the images, and the other layers."""
+    total = 0.0
+    (fan_in, first), *inner = [(layer.in_features, layer.out_features) for layer in base.children()]  # type: ignore[misc]
+    for rank in ranks:
+        total += 2 * BATCH * rank * (2 * fan_in + 3 * first)
+        total += sum(6 * rank * i * o + 6 * BATCH * i * o for i, o in inner)
+    return total
+
+
+def measure(what: str, loop: Loop, setting: Setting) -> Run:
+    """Time a loop, and score what it trained."""
+    train, score = loop(setting)
+    others, start, cpu = others_seconds(), time.perf_counter(), time.process_time()
+    models = train()
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    run = Run(seconds, cpu, max((others_seconds() - others) / seconds, 0.0), score(models))
+    print(f"{what}: {seconds:.2f} s, CPU {cpu:.2f} s, {run.others:.2f} cores taken by others", file=sys.stderr)
+    return run
+
+
+def report(runs: dict[str, list[Run]], per: dict[str, int], floors: Sequence[float], epochs: int) -> str:
+    """The Markdown tables, and what they were measured with."""
+    lines = [
+        f"| {epochs} epochs on {DIGITS} | n | clock, median | min–max | CPU, median | test accuracy by rank | "
+        "cores others took, max |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for what, of in runs.items():
+        seconds, cpu = [run.seconds for run in of], [run.cpu for run in of]
+        reached = " ".join(f"{value:.1%}" for value in of[0].accuracies[:7])
+        lines.append(
+            f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | "
+            f"{median(cpu):.2f} s | {reached} | {max(run.others for run in of):.2f} |"
+        )
+    lines.append(
+        f"| seven ranks' products at the speed of sgemm | {len(floors)} | | | {median(floors):.2f} s "
+        f"({min(floors):.2f}–{max(floors):.2f}) | | |"
+    )
+    lines += [
+        "",
+        "| per adapter, within each round | n | clock, median (min–max) | CPU, median (min–max) |",
+        "|---|---|---|---|",
+    ]
+    for peer, ours in PAIRS:
+        if peer not in runs or ours not in runs:
+            continue
+        cells = []
+        for clock in ("seconds", "cpu"):
+            ratios = [
+                getattr(a, clock) / per[peer] / (getattr(b, clock) / per[ours])
+                for a, b in zip(runs[peer], runs[ours], strict=True)
+            ]
+            cells.append(f"{median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
+        lines.append(f"| {peer} ÷ {ours} | {len(runs[ours])} | {cells[0]} | {cells[1]} |")
+    peers = ", ".join(f"{name} {_version(name)}" for name in ("peft", "loralib"))
+    return "\n".join([*lines, "", f"{hardware()} {peers}. One thread."]) + "\n"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed" if package != "loralib" or loralib is None else "of unknown version"
+
+
+SEVEN, SEVENTY, ONE, MANY = "seven ranks", "seven ranks × ten seeds", "rank 8 alone", "rank 8, 32 seeds"
+LOOPS: dict[str, tuple[Loop, int]] = {
+    f"{SEVEN}: plain PyTorch, one after the other": (plain(RANKS), 7),
+    f"{SEVEN}: torch.func ensemble, padded": (ensemble(RANKS), 7),
+    f"{SEVEN}: the bank": (bank(RANKS), 7),
+    f"{SEVEN}: the bank under Lightning, scored each epoch": (lightning(RANKS), 7),
+    f"{SEVENTY}: the bank": (bank(RANKS, range(10)), 70),
+    f"{MANY}: the bank": (bank([8], range(32)), 32),
+    f"{ONE}: plain PyTorch": (plain([8]), 1),
+    f"{ONE}: PEFT": (peft(8), 1),
+    f"{ONE}: loralib": (loralib_loop(8), 1),
+    f"{ONE}: a bank of one": (bank([8]), 1),
+    f"{ONE}: a bank of one under Lightning, scored each epoch": (lightning([8]), 1),
+}
+"""What is timed, and how many adapters it trains."""
+
+ALONE, SCORED = f"{ONE}: a bank of one", " under Lightning, scored each epoch"
+PAIRS = [
+    *((peer, f"{SEVEN}: the bank{how}") for how in ("", SCORED) for peer in list(LOOPS)[:2]),
+    (f"{SEVEN}: plain PyTorch, one after the other", f"{SEVENTY}: the bank"),
+    *((f"{ONE}: {peer}", f"{ALONE}{how}") for how in ("", SCORED) for peer in ("plain PyTorch", "PEFT", "loralib")),
+    (f"{ONE}: plain PyTorch", f"{MANY}: the bank"),
+    (f"{SEVEN}: the bank{SCORED}", f"{SEVEN}: the bank"),
+]
+"""Peer and ours, whose times for an adapter are compared."""
+
+
+def main() -> None:
+    """Measure, print the tables, write them where it is asked for."""
+    parser = argparse.ArgumentParser(description="Time a bank of adapters and what else trains them.")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", default="", help="measure what has this in its name")
+    parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
+    options = parser.parse_args()
+    if options.epochs < 1 or options.rounds < 1:
+        parser.error("--epochs and --rounds are at least 1")
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        workspace = Workspace(runs_dir=Path(folder))
+        base = load_model(workspace.registry, train_base(BaseConfig(epochs=2), workspace=workspace)).model
+    train, test = (MNISTDataset.load(split, DIGITS) for split in ("train", "test"))
+    setting = Setting(base, train, test, options.epochs)
+    loops = {what: pair for what, pair in LOOPS.items() if options.only in what and (loralib or "loralib" not in what)}
+    # Each once on little, so that none pays for lazy imports and first calls in its timer.
+    few = Setting(base, MNISTDataset(*train[:800]), MNISTDataset(*test[:100]), 1)
+    for loop, _ in loops.values():
+        loop(few)[0]()
+    runs: dict[str, list[Run]] = {what: [] for what in loops}
+    floors = []
+    for _ in range(options.rounds):
+        floors.append(floor(setting))
+        for what, (loop, _) in loops.items():
+            runs[what].append(measure(what, loop, setting))
+    text = report(runs, {what: count for what, (_, count) in loops.items()}, floors, options.epochs)
+    print(text, end="")
+    if options.output:
+        options.output.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""Training a bank with Lightning: adapters of any ranks, seeds and rates on one frozen base, in one run of the Trainer.
+
+Members that see the same images in the same order are a cohort; cohorts take turns within each epoch. One call of
+Lightning's ``training_step`` gets a block of batches, as in :mod:`lora_mnist_cli.training`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.bank import Cohort, linear_layers
+from lora_mnist_cli.bank_inputs import FrozenInputs
+from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.errors import DivergedError
+from lora_mnist_cli.lora import LoRALinear
+from lora_mnist_cli.optimizers import MemberOptimizer
+from lora_mnist_cli.randomness import stream_seed
+from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.training import (
+    TRAIN_SAMPLE,
+    EpochRecord,
+    fit,
+    log_record,
+    make_loggers,
+    make_trainer,
+    session,
+)
+
+SEEDS_AT_ONCE = 16
+RANKS_AT_ONCE = 256
+"""Seeds of one cohort, and their ranks together, at most: above that, what a step works on leaves the caches, and
+costs more than dispatch saves. Rank 8 takes 202 µs a step alone, 113 µs in a cohort of 16 seeds and 156 µs in one of
+64; seven ranks of 127 together take 915, 880 (two seeds) and 1,000 µs (ten seeds)."""
+
+
+@dataclass
+class Outcome:
+    """What became of one member.
+
+    Args:
+        history: the start as epoch 0, then one record an epoch, as long as its figures were finite.
+        failed: why its training ended, where it left the finite numbers; its weights are worth nothing then.
+    """
+
+    history: list[EpochRecord]
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The members of one cohort, and the data that they see.
+
+    Args:
+        members: their places in the bank, the first shape's for each seed in turn, then the second's, and so on.
+        orders: of each seed.
+        train: rows of each seed's training split (seeds × n).
+        val: of its validation split; None without one.
+    """
+
+    members: list[int]
+    orders: list[ShuffledBlocks]
+    train: Tensor
+    val: Tensor | None
+
+
+class _Turns:
+    """An epoch of all cohorts, one after the other, as a loader of ``(cohort, rows)`` with rows as seeds × n."""
+
+    def __init__(self, crews: Sequence[Crew]) -> None:
+        self.crews = crews
+
+    def __len__(self) -> int:
+        return sum(len(crew.orders[0]) for crew in self.crews)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        for cohort, crew in enumerate(self.crews):
+            for rows in zip(*(order.row_blocks() for order in crew.orders), strict=True):
+                yield cohort, torch.stack(rows)
+
+
+class BankModule(pl.LightningModule):
+    """Trains the adapters of many models that share one frozen base.
+
+    Args:
+        models: the base with each member's adapters attached; the base's own layers are the same in all.
+        configs: a member each; epochs and precision are the same in all.
+        dataset: the images of the digits to learn; each seed splits them in its own way.
+        reporter: is told of steps and epochs.
+    """
+
+    def __init__(
+        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], dataset: MNISTDataset, reporter: Reporter
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.models = nn.ModuleList(models)
+        self.configs, self.dataset, self.reporter = configs, dataset, reporter
+        self.outcomes = [Outcome([]) for _ in configs]
+        self.crews = [_crew(members, seeds, configs, dataset) for members, seeds in cohorts(configs)]
+        self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
+
+    def configure_optimizers(self) -> Any:
+        """Make the cohorts, now that the models are on the trainer's device and in its precision."""
+        like = next(self.models.parameters())
+        dataset = self.dataset.to(like.device, like.dtype)
+        first = linear_layers(self.models[0])[0]
+        inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first)
+        for crew in self.crews:
+            for order in crew.orders:
+                order.dataset = dataset
+            configs = [self.configs[m] for m in crew.members]
+            streams = [stream_seed(config.seed, "dropout") for config in configs]
+            cohort = Cohort(
+                [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
+                generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
+            )  # fmt: skip
+            self._cohorts.append((cohort, MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)))
+        return [optimizer.optimizer for _, optimizer in self._cohorts]
+
+    def train_dataloader(self) -> _Turns:
+        """The cohorts' blocks, in turn."""
+        return _Turns(self.crews)
+
+    def on_fit_start(self) -> None:
+        """Score the untouched starts, as epoch 0."""
+        self.record(0)
+
+    def training_step(self, block: tuple[int, Tensor], index: int) -> None:
+        """One optimiser step a batch of the block, for all members of its cohort."""
+        number, rows = block
+        cohort, optimizer = self._cohorts[number]
+        losses = cohort.steps(rows, optimizer.step).tolist()
+        self._note_failures(self.crews[number].members, losses, self.current_epoch + 1)
+        finite = [loss for loss in losses if math.isfinite(loss)]
+        steps = math.ceil(rows.shape[1] / cohort.batch_size)
+        self.reporter.advance(steps, self.current_epoch + 1, _mean(finite) if finite else math.nan)
+
+    def on_train_epoch_end(self) -> None:
+        """Score both splits, log, and let each member's schedule look at its result."""
+        latest = [record for record in self.record(self.current_epoch + 1) if record is not None]
+        val_losses = [record.val_loss for record in latest if record.val_loss is not None]
+        accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
+        self.reporter.epoch_done(
+            self.current_epoch + 1, _mean(val_losses) if val_losses else None, _mean(accuracies) if accuracies else None
+        )
+
+    def record(self, epoch: int) -> list[EpochRecord | None]:
+        """Score all present weights on both splits, remember that and pass it to the loggers; None for what failed."""
+        latest: list[EpochRecord | None] = [None] * len(self.configs)
+        for crew, (cohort, optimizer) in zip(self.crews, self._cohorts, strict=True):
+            members, device = crew.members, cohort.flat.device
+            train_losses, train_accuracies = cohort.scores(crew.train[:, :TRAIN_SAMPLE].contiguous().to(device))
+            val_losses, val_accuracies = (None, None) if crew.val is None else cohort.scores(crew.val.to(device))
+            rates = optimizer.rates
+            if epoch:
+                # The last step of an epoch can be the one that diverges; the loss before it does not show that.
+                self._note_failures(members, train_losses, epoch)
+                optimizer.watch(train_losses if val_losses is None else val_losses)
+            nothing = [None] * len(members)
+            figures = zip(
+                train_losses, train_accuracies, val_losses or nothing, val_accuracies or nothing, rates, strict=True
+            )
+            for m, row in zip(members, figures, strict=True):
+                if self.outcomes[m].failed is None:
+                    latest[m] = EpochRecord(epoch, *row)
+        for m, record in enumerate(latest):
+            if record is not None:
+                self.outcomes[m].history.append(record)
+                if self.trainer.loggers:
+                    log_record(self.trainer.loggers[m], record)
+        return latest
+
+    def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
+        for m, loss in zip(members, losses, strict=True):
+            if not math.isfinite(loss) and self.outcomes[m].failed is None:
+                self.outcomes[m].failed = f"the loss became {loss} in epoch {epoch}"
+        if all(outcome.failed for outcome in self.outcomes):
+            raise DivergedError("no member is left")
+
+
+def fit_bank(
+    models: Sequence[nn.Module], dataset: MNISTDataset, configs: Sequence[AdapterConfig], *,
+    runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
+    log_folders: Sequence[Path] = (),
+) -> list[Outcome]:  # fmt: skip
+    """Train the adapters of many models that share one frozen base, in place.
+
+    Members that diverge are told in the result, and disturb nobody. In mixed precision, which is autograd's business,
+    the members are trained one after the other.
+
+    Args:
+        models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
+        dataset: the images of the digits to learn.
+        configs: a member each; epochs and precision are the same in all.
+        log_folders: where each member's TensorBoard event files go, where ``runtime`` asks for them.
+
+    Returns:
+        What became of each member, in their order.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    runtime, reporter = runtime or Runtime(), reporter or Silent()
+    if len({(config.epochs, config.precision) for config in configs}) != 1:
+        raise ValueError("the members of a bank have the same epochs and precision")
+    if configs[0].precision == "bf16-mixed":
+        outcomes = []
+        for m, (model, config) in enumerate(zip(models, configs, strict=True)):
+            which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
+            folder = log_folders[m] if log_folders else None
+            outcomes.append(_fit_alone(model, dataset, config, runtime, reporter, which, folder))
+        return outcomes
+    module = BankModule(models, configs, dataset, reporter)
+    loggers = make_loggers(runtime, log_folders)
+    steps = sum(crew.orders[0].steps for crew in module.crews)
+    with session(runtime, reporter, title, configs[0].epochs, steps):
+        try:
+            make_trainer(configs[0], runtime, loggers).fit(module)
+        except DivergedError:
+            if not all(outcome.failed for outcome in module.outcomes):
+                raise
+        finally:
+            module.to("cpu", torch.float32)
+    return module.outcomes
+
+
+def _fit_alone(
+    model: nn.Module, dataset: MNISTDataset, config: AdapterConfig, runtime: Runtime, reporter: Reporter, title: str,
+    log_folder: Path | None,
+) -> Outcome:  # fmt: skip
+    try:
+        history = fit(
+            model, dataset, config, runtime=runtime, reporter=reporter, title=title, log_folder=log_folder
+        )  # fmt: skip
+    except DivergedError as error:
+        return Outcome([], str(error.problem).partition(": ")[2])
+    return Outcome(history)
+
+
+def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
+    """Which members are trained in the same steps, as :class:`Crew` has them, and of how many seeds they are.
+
+    Those of one seed, batch size, split and optimiser; and several seeds that have the same shapes, as long as they are
+    small: then their steps are dispatch more than arithmetic, and one dispatch does for all.
+    """
+    by_seed: dict[tuple[object, ...], list[int]] = {}
+    for m, config in enumerate(configs):
+        # With dropout no two members have the same input, and the shared product is of no use.
+        key = (config.val_split, config.batch_size, config.optimizer, config.dropout > 0, config.seed)
+        by_seed.setdefault(key, []).append(m)
+
+    def shape(m: int) -> tuple[object, ...]:
+        # Rank first: neighbours of one shape are one batched product in every layer.
+        config = configs[m]
+        layers = config.target_layers or ()
+        return config.rank, layers, config.scaling, config.alpha, config.lr, config.weight_decay or 0
+
+    alike: dict[tuple[object, ...], list[list[int]]] = {}
+    for (*settings, seed), members in by_seed.items():
+        members.sort(key=shape)
+        dropping = settings[-1]
+        alike.setdefault((*settings, seed if dropping else None, *map(shape, members)), []).append(members)
+    found = []
+    for seeds in alike.values():
+        at_once = max(1, min(SEEDS_AT_ONCE, RANKS_AT_ONCE // sum(configs[m].rank for m in seeds[0])))
+        for start in range(0, len(seeds), at_once):
+            chosen = seeds[start : start + at_once]
+            found.append(([m for same in zip(*chosen, strict=True) for m in same], len(chosen)))
+    return found
+
+
+def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], dataset: MNISTDataset) -> Crew:
+    firsts = [configs[m] for m in members[:seeds]]
+    splits = [split_rows(len(dataset), config.val_split, config.seed) for config in firsts]
+    orders = [
+        ShuffledBlocks(dataset, train, config.batch_size, config.seed)
+        for config, (train, _) in zip(firsts, splits, strict=True)
+    ]
+    val = [rows for _, rows in splits if rows is not None]
+    return Crew(members, orders, torch.stack([train for train, _ in splits]), torch.stack(val) if val else None)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,144 @@
+"""Optimisers by name, with PyTorch's fused kernels; and one optimiser for many members, each with its own rate."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.config import TrainingConfig
+
+_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
+    "adam": (torch.optim.Adam, 0.0),
+    "adamw": (torch.optim.AdamW, 0.01),
+    "sgd": (torch.optim.SGD, 0.0),
+}
+"""Name → class, and PyTorch's default weight decay for it."""
+
+PLATEAU_PATIENCE = 10
+"""Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
+
+
+def weight_decay(config: TrainingConfig) -> float:
+    """The config's weight decay; the optimiser's own default where it has none."""
+    return _OPTIMIZERS[config.optimizer][1] if config.weight_decay is None else config.weight_decay
+
+
+def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the config names, with PyTorch's fused kernel."""
+    kind, _ = _OPTIMIZERS[config.optimizer]
+    optimizer = kind(parameters, lr=config.lr, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
+    if not torch.cuda.is_available():
+        _skip_graph_check(optimizer)
+    return optimizer
+
+
+def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """The optimiser's step without its wrappers, which serve the profiler and hooks that nobody has set."""
+    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+
+
+def make_plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
+    """The study's schedule."""
+    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+
+
+class MemberOptimizer:
+    """One optimiser over the parameters of many members in one flat tensor, with each member's rate and weight decay.
+
+    Members with the same rate and decay are one parameter group of as few tensors as can be, so that an update is one
+    fused kernel a group. A schedule acts on each member alone: it watches a rate of its own.
+
+    Args:
+        flat: all parameters.
+        gradient: of the same size.
+        parts: the slices of ``flat`` that are each member's.
+        configs: of each member; all name the same optimiser.
+    """
+
+    def __init__(
+        self, flat: Tensor, gradient: Tensor, parts: Sequence[Sequence[slice]], configs: Sequence[TrainingConfig]
+    ) -> None:
+        self._flat, self._gradient, self._parts = flat, gradient, parts
+        self._decays = [weight_decay(config) for config in configs]
+        self.rates = [config.lr for config in configs]
+        # ReduceLROnPlateau wants an optimiser to change; a member's is one that holds nothing but its rate.
+        self._holders = [torch.optim.SGD([torch.zeros(1)], lr=config.lr) for config in configs]
+        self._schedules = [
+            make_plateau(holder) if config.schedule == "plateau" else None
+            for config, holder in zip(configs, self._holders, strict=True)
+        ]
+        self.optimizer = make_optimizer(configs[0], [nn.Parameter(flat)])
+        self._regroup()
+        self.step = bare_step(self.optimizer)
+
+    def watch(self, losses: Sequence[float]) -> None:
+        """Let each member's schedule look at its loss."""
+        for schedule, loss in zip(self._schedules, losses, strict=True):
+            if schedule is not None:
+                schedule.step(loss)
+        rates = [float(holder.param_groups[0]["lr"]) for holder in self._holders]
+        if rates != self.rates:
+            self.rates = rates
+            self._regroup()
+
+    def _regroup(self) -> None:
+        """Make a parameter group of each rate and weight decay; what the optimiser remembers goes along."""
+        memory = self._memory()
+        groups: dict[tuple[float, float], list[slice]] = {}
+        for key, parts in zip(zip(self.rates, self._decays, strict=True), self._parts, strict=True):
+            groups.setdefault(key, []).extend(parts)
+        self.optimizer.state.clear()
+        self.optimizer.param_groups.clear()
+        for (rate, decay), parts in groups.items():
+            own = []
+            for part in joined(parts):
+                parameter = nn.Parameter(self._flat[part])
+                parameter.grad = self._gradient[part]
+                state = {name: value[part].clone() if value.ndim else value.clone() for name, value in memory.items()}
+                if state:
+                    self.optimizer.state[parameter] = state
+                own.append(parameter)
+            self.optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": decay})
+
+    def _memory(self) -> dict[str, Tensor]:
+        """What the optimiser remembers: flat tensors, and counts of steps, which are the same for all."""
+        memory: dict[str, Tensor] = {}
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                start = parameter.storage_offset() - self._flat.storage_offset()
+                state: dict[str, Any] = self.optimizer.state.get(parameter, {})
+                for name, value in state.items():
+                    if not torch.is_tensor(value):
+                        continue
+                    if value.ndim == 0:
+                        memory[name] = value
+                    else:
+                        whole = memory.setdefault(name, torch.zeros_like(self._flat))
+                        whole[start : start + len(value)] = value
+        return memory
+
+
+def joined(parts: Iterable[slice]) -> list[slice]:
+    """The same places in as few slices as can be, in order."""
+    result: list[slice] = []
+    for part in sorted(parts, key=lambda each: each.start):
+        if result and result[-1].stop == part.start:
+            result[-1] = slice(result[-1].start, part.stop)
+        else:
+            result.append(part)
+    return result
+
+
+def _skip_graph_check(optimizer: torch.optim.Optimizer) -> None:
+    """Spare each step the question whether an accelerator is recording a graph, where there is no accelerator.
+
+    A build of PyTorch with CUDA looks for the driver's library anew each time, which takes a sixth of a step.
+    """
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check"):
+        if hasattr(optimizer, name):
+            setattr(optimizer, name, lambda: None)
