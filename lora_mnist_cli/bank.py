@@ -29,12 +29,12 @@ def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, 
     """About how much memory a member takes in training, for adapters on layers of these (in, out) features.
 
     Its parameters, their gradient and what Adam remembers; the merged weights and their gradient; and activations, in
-    training (with gradients and signs) and in evaluation.
+    training (with gradients) and in evaluation.
     """
     parameters = sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
     merged = sum(fan_in * fan_out for fan_in, fan_out in shapes[1:])
     features = sum(fan_out + 2 * rank for _, fan_out in shapes)
-    return itemsize * (4 * parameters + 2 * merged + features * (3 * batch_size + 2 * SCORED_AT_ONCE))
+    return itemsize * (4 * parameters + 2 * merged + features * (2 * batch_size + 2 * SCORED_AT_ONCE))
 
 
 class Program:
@@ -70,9 +70,9 @@ class Program:
             if i < len(layers) - 1:
                 forward.append(hidden[i].relu_)
             if below is not None:
-                # A ReLU passes a gradient on where it put out something above 0: its output's sign is 1 there, else 0.
-                sign = torch.empty_like(below)
-                back += [partial(torch.sign, hidden[i - 1], out=sign), partial(below.mul_, sign)]
+                # A ReLU passes a gradient on where it put out something above 0.
+                relu_backward = torch.ops.aten.threshold_backward.grad_input
+                back.append(partial(relu_backward, below, hidden[i - 1], 0, grad_input=below))
             backward = back + backward
         loss = [
             partial(torch.softmax, self.logits, 1, out=gradients[-1]),

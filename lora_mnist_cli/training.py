@@ -1,4 +1,4 @@
-"""Training with Lightning: the only module that imports it.
+"""Training with Lightning, which only this module and :mod:`lora_mnist_cli.bank_training` import.
 
 Lightning's Trainer chooses the device and the precision and drives loggers and callbacks. Its cost is per call of
 ``training_step``, about as much as a step of this small network itself; so one call gets a block of batches and runs
@@ -113,7 +113,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        # Mixed precision is autograd's business, and so are adapters.
+        # Mixed precision is autograd's business, and so are adapters here; a bank trains those by hand.
         all_trainable = len(trainable) == len(list(self.parameters()))
         if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
             self._mlp_step = MLPStep(self.model)

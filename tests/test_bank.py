@@ -255,6 +255,26 @@ def test_a_member_that_leaves_the_finite_numbers_disturbs_nobody(poison: float) 
         assert_equal(results[0][0][m], results[1][0][m], 0.0)
 
 
+def test_a_member_that_leaves_the_finite_numbers_disturbs_no_other_seed() -> None:
+    configs = [dataclasses.replace(config, seed=seed) for config in MIX[:2] for seed in range(3)]
+    results, data = [], images(torch.float32)
+    for value in (1.0, math.nan):
+        plain = base(dtype=torch.float32)
+        models = [adapted(plain, config) for config in configs]
+        with torch.no_grad():
+            for factor in lora.lora_state_dict(models[1]).values():
+                factor.fill_(value)
+        cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH, seeds=3)  # type: ignore[arg-type]
+        cohort.steps(torch.arange(IMAGES).repeat(3, 1), optimizer_of(cohort, configs).step)
+        results.append((models, cohort.scores(torch.arange(IMAGES).repeat(3, 1))[0]))
+    for m in range(len(configs)):
+        if m == 1:
+            assert math.isnan(results[1][1][m])
+        else:
+            assert results[0][1][m] == results[1][1][m]
+            assert_equal(results[0][0][m], results[1][0][m], 0.0)
+
+
 def test_dropout_is_each_members_own_stream() -> None:
     configs = [
         AdapterConfig(rank=r, dropout=p, seed=s) for r, p, s in ((3, 0.4, 0), (3, 0.4, 0), (2, 0.1, 0), (3, 0.4, 1))

@@ -68,6 +68,8 @@ def train_adapters(
     for each in wanted:
         if found := workspace.up_to_date(each.name, settings[each.name], force):
             done[each.name] = found
+            if reason := found.details.get("failed"):
+                workspace.reporter.warn(f"{each.name} diverged when it was trained: {reason}")
         else:
             missing.append(each)
     if missing:

@@ -335,8 +335,11 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
     assert [row["failed"] for row in map(result_row, made)] == [None, made[1].details["failed"]]
     with pytest.raises(ArtifactError, match="'bad' has no weights: its training diverged"):
         evaluate("bad", workspace=small)
-    # It is not tried again, and finetune says what came of it.
-    assert train_adapters(small, base, wanted) == made
+    # It is not tried again, and who asks for it hears what came of it.
+    recorder.events.clear()
+    assert train_adapters(heard, base, wanted) == made
+    assert recorder.all("begin") == []
+    assert recorder.all("warn") == [f"bad diverged when it was trained: {made[1].details['failed']}"]
     with pytest.raises(DivergedError, match="training diverged: the loss became"):
         finetune(bad, base=BASE, workspace=small, name="bad")
 
