@@ -86,7 +86,7 @@ class Catalog:
         return artifact
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """The newest artifact of the first kind of which there is one.
+        """The newest artifact of the first kind of which there is one; what diverged is none.
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.
@@ -97,7 +97,7 @@ class Catalog:
         found, errors = self.scan()
         for kind in kinds:
             for entry in reversed(found):
-                if entry.kind == kind and dataset in (None, entry.dataset):
+                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.failed:
                     try:
                         return read_artifact(self.root / entry.name)
                     except ArtifactError:

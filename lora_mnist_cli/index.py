@@ -24,7 +24,7 @@ from lora_mnist_cli.manifest import MANIFEST, is_name
 INDEX = ".index.sqlite"
 WORTHWHILE = 100
 """Manifests that have to be read anew before an index is begun: below that, it saves nothing that anyone notices."""
-_VERSION = 1
+_VERSION = 2
 _COLUMNS = "name, stamp, kind, dataset, digest, created, summary"
 _TABLE = f"CREATE TABLE IF NOT EXISTS entries ({_COLUMNS.replace('name,', 'name TEXT PRIMARY KEY,')}) WITHOUT ROWID"
 
@@ -38,7 +38,8 @@ class Entry:
     """What listing and finding need of an artifact.
 
     Args:
-        summary: as JSON, what else ``runs list`` shows: digits, rank, seed, parents, subset scores, bytes, note.
+        summary: as JSON, what else ``runs list`` shows: digits, rank, seed, parents, subset scores, bytes, note, and
+            why training failed.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Entry:
             "subsets": artifact.scores.get("subsets", []),
             "bytes": sum(entry["bytes"] for entry in artifact.files.values()),
             "note": artifact.note,
+            "failed": artifact.details.get("failed"),
         }
         return cls(
             artifact.name, artifact.kind, artifact.dataset, artifact.digest, artifact.created, json.dumps(summary)
@@ -69,6 +71,11 @@ class Entry:
         found = json.loads(self.summary)
         head = {key: getattr(self, key) for key in ("name", "kind", "created", "digest", "dataset")}
         return {**head, **found}
+
+    @property
+    def failed(self) -> bool:
+        """Whether its training diverged, so that it has no weights."""
+        return bool(json.loads(self.summary)["failed"])
 
     @property
     def parents(self) -> tuple[Parent, ...]:
@@ -133,8 +140,13 @@ def newest(root: Path, kind: str, dataset: str | None) -> Entry | None:
     fitting = [row for row in known.values() if row[1].kind == kind and dataset in (None, row[1].dataset)]
     if not fitting:
         return None
-    stamp, entry = max(fitting, key=lambda row: (row[1].created, row[1].name))
-    return entry if stamp_of(root, entry.name) == stamp else None
+    # A failed one is no candidate; to tell takes a look into the summary, so only the newest are asked.
+    for stamp, entry in sorted(fitting, key=lambda row: (row[1].created, row[1].name), reverse=True):
+        if stamp_of(root, entry.name) != stamp:
+            return None
+        if not entry.failed:
+            return entry
+    return None
 
 
 def stamp_of(root: Path, name: str) -> str | None:

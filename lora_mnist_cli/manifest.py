@@ -205,7 +205,8 @@ def _check_adapter(manifest: Mapping[str, Any]) -> None:
     _hold(_is_digits(config.get("digits")), "digits")
     _hold(_is_digits(details.get("base_digits")), "base_digits")
     _hold(type(details.get("trainable_parameters")) is int, "trainable_parameters")
-    _hold(isinstance(details.get("failed", ""), str), "failed")
+    for key in ("failed", "bank"):
+        _hold(isinstance(details.get(key, ""), str), key)
 
 
 def _check_sweep(manifest: Mapping[str, Any]) -> None:

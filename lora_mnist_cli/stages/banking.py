@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, canonical, sha256
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, DivergedError
@@ -64,17 +64,14 @@ def train_adapters(
     """
     settings = {each.name: adapter_settings(workspace, base, each.config) for each in wanted}
     done: dict[str, Artifact] = {}
-    missing = []
     for each in wanted:
         if found := workspace.up_to_date(each.name, settings[each.name], force):
             done[each.name] = found
             if reason := found.details.get("failed"):
                 workspace.reporter.warn(f"{each.name} diverged when it was trained: {reason}")
-        else:
-            missing.append(each)
-    if missing:
+    if len(done) < len(wanted):
         work = _Work(workspace, base, settings, force, publish_failed)
-        for bank in banks(missing, base, workspace.runtime.bank_megabytes):
+        for bank in work.banks(wanted, done):
             done |= work.train(bank)
     return [done[each.name] for each in wanted]
 
@@ -129,8 +126,29 @@ class _Work:
     force: bool
     publish_failed: bool
 
+    def banks(self, wanted: Sequence[Wanted], done: Mapping[str, Artifact]) -> list[list[Wanted]]:
+        """Those that are not done, in banks.
+
+        Where a process was killed while it published a bank, that bank is put together again: sums in another bank are
+        added up in another order, and running a command again has to end with the same bytes.
+        """
+        megabytes = self.workspace.runtime.bank_megabytes
+        marks = {name: artifact.details.get("bank") for name, artifact in done.items()}
+        for mark in sorted({mark for mark in marks.values() if mark}):
+            together = [each for each in wanted if each.name not in done or marks[each.name] == mark]
+            cut = [
+                bank for bank in banks(together, self.base, megabytes) if any(each.name not in done for each in bank)
+            ]
+            if any(self.mark(bank) == mark for bank in cut):
+                return cut
+        return list(banks([each for each in wanted if each.name not in done], self.base, megabytes))
+
+    def mark(self, bank: Sequence[Wanted]) -> str:
+        """What tells a bank from any other: who was trained in it, in which order."""
+        return sha256(canonical([self.settings[each.name].fingerprint() for each in bank]))
+
     def train(self, bank: Sequence[Wanted]) -> dict[str, Artifact]:
-        """Train one bank and publish its members; returns them by name."""
+        """Train one bank and publish its members, but for those that are there; returns them by name."""
         with ExitStack() as stack:
             staging = self.workspace.registry.staging
             folders = [stack.enter_context(staging(each.name, self.settings[each.name].parents)) for each in bank]
@@ -153,7 +171,7 @@ class _Work:
             # What a member cost is its share of the bank's time.
             share = (time.perf_counter() - start) / len(bank)
             return {
-                each.name: self._publish(each, model, outcome, folder, loaded, test, share)
+                each.name: self._publish(each, model, outcome, folder, loaded, test, share, self.mark(bank))
                 for each, model, outcome, folder in zip(bank, models, outcomes, folders, strict=True)
             }
 
@@ -170,7 +188,7 @@ class _Work:
 
     def _publish(
         self, each: Wanted, model: MNISTModel, outcome: Outcome, folder: Path, loaded: LoadedModel,
-        test: MNISTDataset, share: float,
+        test: MNISTDataset, share: float, mark: str,
     ) -> Artifact:  # fmt: skip
         from lora_mnist_cli.checkpoint import save_adapter
         from lora_mnist_cli.evaluation import no_scores, predict, scores
@@ -185,6 +203,7 @@ class _Work:
         details: dict[str, Any] = {
             "trainable_parameters": trainable_parameters(shapes, config.rank),
             "base_digits": str(loaded.base_config.digits),
+            "bank": mark,
         }
         write_history(outcome.history, folder)
         if outcome.failed:

@@ -69,7 +69,10 @@ def _load_everything(place: Path, template: str, data: Path) -> None:
     import lora_mnist_cli.cli.sweep
     import lora_mnist_cli.stages.models
     import lora_mnist_cli.training  # noqa: F401 - most of the rest comes with these
+    from lora_mnist_cli.stages import banking
 
+    # A bank each: then the adapters are published one after the other, and not all in the last moment.
+    banking.MAX_MEMBERS = 1
     torch.set_num_threads(1)
     shutil.copytree(template, place / "warm" / "runs")
     listing = place / "modules"

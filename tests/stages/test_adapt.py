@@ -57,6 +57,8 @@ def test_what_it_leaves(small: Workspace) -> None:
         "scaling": "constant", "init": "reference", "dropout": 0.0, "target_layers": ["fc1", "fc2", "fc3"],
     }  # fmt: skip
     expected = 3 * (784 + 16 + 16 + 12 + 12 + 10)
+    mark = manifest["details"].pop("bank")
+    assert mark.startswith("sha256:")
     assert manifest["details"] == {"trainable_parameters": expected, "base_digits": "0-4"}
     tensors = safetensors.torch.load_file(artifact.path / "adapter_model.safetensors")
     assert sum(tensor.numel() for tensor in tensors.values()) == expected
@@ -396,3 +398,68 @@ def test_where_a_member_has_other_settings_the_advice_helps(small: Workspace) ->
         return ""
 
     assert "--name" not in attempt()
+
+
+def test_a_bank_that_was_published_in_part_is_put_together_again(
+    small: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missing of it ends with the bytes that it would have had, though it alone is published."""
+    whole = sweep([1, 3, 4], config=CONFIG, workspace=small, name="these")
+    names = [row["artifact"] for row in whole.details["results"]]
+    weights = {name: small.registry.get(name).read("adapter_model.safetensors") for name in names}
+    kept = small.registry.get(names[0])
+    for name in (whole.name, *names[1:]):
+        small.registry.remove(name)
+    trained: list[int] = []
+    from lora_mnist_cli import bank_training
+
+    fit = bank_training.fit_bank
+    monkeypatch.setattr(
+        bank_training,
+        "fit_bank",
+        lambda models, *rest, **more: trained.append(len(models)) or fit(models, *rest, **more),
+    )
+    again = sweep([1, 3, 4], config=CONFIG, workspace=small, name="these")
+    assert trained == [3]
+    assert again.digest == whole.digest
+    assert {name: small.registry.get(name).read("adapter_model.safetensors") for name in names} == weights
+    assert small.registry.get(names[0]) == kept
+
+    # Beside one that was trained by itself, only what is missing is trained.
+    small.registry.remove(names[0], cascade=True)
+    finetune(dataclasses.replace(CONFIG, rank=1), workspace=small)
+    small.registry.remove(names[2])
+    sweep([1, 4], config=CONFIG, workspace=small, name="two")
+    assert trained == [3, 1, 1]
+
+
+def test_a_sweep_with_a_name_names_its_adapters_for_it_where_other_settings_have_theirs(small: Workspace) -> None:
+    first = sweep([1, 3], config=CONFIG, workspace=small, name="first")
+    other = dataclasses.replace(CONFIG, init="kaiming")
+    with pytest.raises(OtherSettingsError):
+        finetune(dataclasses.replace(other, rank=1), workspace=small)
+    second = sweep([1, 3, 4], seeds=[0, 1], config=other, workspace=small, name="km")
+    named = [row["artifact"] for row in second.details["results"]]
+    assert named == [
+        "km-r1", "lora-fashion-mnist-5-9-r1-s1", "km-r3", "lora-fashion-mnist-5-9-r3-s1",
+        "lora-fashion-mnist-5-9-r4", "lora-fashion-mnist-5-9-r4-s1",
+    ]  # fmt: skip
+    assert all(small.registry.get(name).config["init"] == "kaiming" for name in named)
+    assert [small.registry.get(row["artifact"]).config["init"] for row in first.details["results"]] == 2 * ["reference"]
+    assert sweep([1, 3, 4], seeds=[0, 1], config=other, workspace=small, name="km") == second
+
+
+def test_a_sweep_whose_adapter_is_gone_trains_it_again(small: Workspace, recorder: Any) -> None:
+    whole = sweep([1, 3], config=CONFIG, workspace=small, name="whole")
+    shutil.rmtree(small.registry.root / NAME)
+    again = sweep([1, 3], config=CONFIG, workspace=dataclasses.replace(small, reporter=recorder), name="whole")
+    assert again == whole
+    assert f"{whole.name} lacks {NAME}, which is trained again" in recorder.all("notice")
+    assert small.registry.parent(whole, "member").digest in {p.digest for p in whole.parents}
+    assert small.registry.get(NAME).digest in {p.digest for p in whole.parents}
+
+
+def test_what_diverged_is_not_the_newest_adapter(small: Workspace) -> None:
+    sound = finetune(CONFIG, workspace=small)
+    sweep([1], config=dataclasses.replace(CONFIG, lr=1e30), workspace=small, name="wild")
+    assert small.registry.latest("adapter") == sound
