@@ -40,7 +40,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "",
         f"Reference recipe, {rows[0]['n']} seeds, each with a base, a split, a data order and initialisations of its "
         "own; MNIST's test images. The last column is (study − mean) / standard deviation. Written by "
-        "`python benchmarks/spread.py`.",
+        f"`python benchmarks/spread.py --seeds {rows[0]['n']}`.",
         "",
         "| what | measure | study, one run | mean | standard deviation | lowest to highest | study, in deviations |",
         "|---|---|---:|---:|---:|---:|---:|",
