@@ -122,6 +122,15 @@ def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
         raise ArtifactError(f"{file} can't be read as a zip file: {error}", value=file) from error
 
 
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """What can't be read of a zip file is the file's fault, not the disk's that it is unpacked to."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactError(f"{file} can't be read as a zip file: {error}", value=file) from error
+
+
 def _plan(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, zipfile.ZipInfo]]:
     """Name of the artifact → path in its folder → entry; refuses whatever has no place there."""
     infos = archive.infolist()
@@ -133,7 +142,9 @@ def _plan(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, zipfile.Z
             continue
         name, _, part = info.filename.partition("/")
         kind = stat.S_IFMT(info.external_attr >> 16)
-        known = is_name(name) and (part == MANIFEST or is_file(part)) and kind in (0, stat.S_IFREG)
+        # Other ways to pack are none of ours, and their readers fail in ways of their own.
+        plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
+        known = plain and is_name(name) and (part == MANIFEST or is_file(part)) and kind in (0, stat.S_IFREG)
         if not known or part in plan.get(name, {}):
             raise ArtifactError(f"{file} has an entry {info.filename!r}, which no export writes", value=info.filename)
         plan.setdefault(name, {})[part] = info
@@ -147,7 +158,8 @@ def _unpack(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], folder:
     """Write one artifact of a zip file into a folder, and check it there."""
     if parts[MANIFEST].file_size > MAX_MANIFEST:
         raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST} is too large", value=folder.name)
-    raw = archive.read(parts[MANIFEST])
+    with _reading(file):
+        raw = archive.read(parts[MANIFEST])
     try:
         read = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -161,9 +173,15 @@ def _unpack(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], folder:
         if parts[part].file_size != entry["bytes"]:
             raise ArtifactError(f"{file}: {folder.name}/{part} is not of the size it was published with", value=part)
         (folder / part).parent.mkdir(exist_ok=True)
-        with archive.open(parts[part]) as source, (folder / part).open("wb") as target:
+        with _reading(file):
+            source = archive.open(parts[part])
+        with source, (folder / part).open("wb") as target:
             left = entry["bytes"]
-            while left > 0 and (chunk := source.read(min(_CHUNK, left))):
+            while left > 0:
+                with _reading(file):
+                    chunk = source.read(min(_CHUNK, left))
+                if not chunk:
+                    break
                 target.write(chunk)
                 left -= len(chunk)
             target.flush()

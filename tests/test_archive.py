@@ -320,6 +320,16 @@ def test_what_is_no_zip_file_is_refused(other: Registry, run: Run, content: byte
     assert run("runs", "import", ".").code == 3
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_packed_in_another_way_is_refused(archive: Path, other: Registry, run: Run, method: int) -> None:
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile("packed.zip", "w", method) as target:
+        for info in source.infolist():
+            target.writestr(info.filename, source.read(info), method)
+    outcome = run("runs", "import", "packed.zip", "--runs-dir", other.root)
+    assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+    assert not other.root.exists()
+
+
 def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path, other: Registry) -> None:
     """A flip in a time or a comment of the zip format is harmless; any other is refused, and nothing is published."""
     whole, expected = archive.read_bytes(), None
