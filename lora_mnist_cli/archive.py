@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lora_mnist_cli.artifact import Artifact, read_artifact, seal_of, to_artifact
-from lora_mnist_cli.disk import flush, machine_errors
+from lora_mnist_cli.disk import flush, machine_errors, whole_file
 from lora_mnist_cli.errors import ArtifactError, MachineError, UsageError
 from lora_mnist_cli.index import Entry
 from lora_mnist_cli.manifest import MANIFEST, MAX_MANIFEST, is_file, is_name, parse_manifest
@@ -60,22 +60,15 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
                     value=parent.name,
                 )
     artifacts = _parents_first(artifacts)
-    new = file.with_name(f".{file.name}.{os.getpid()}.new")
     with machine_errors(f"can't write {file}"):
-        try:
-            with zipfile.ZipFile(new, "w", zipfile.ZIP_DEFLATED) as archive:
-                for each in artifacts:
-                    for part in [MANIFEST, *each.files]:
-                        content = (each.path / part).read_bytes() if part == MANIFEST else each.read(part)
-                        info = zipfile.ZipInfo(f"{each.name}/{part}", _FIRST_DAY)
-                        info.external_attr = (stat.S_IFREG | 0o644) << 16
-                        archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-            with new.open("rb") as written:
-                os.fsync(written.fileno())
-            os.replace(new, file)
-            flush(file.parent)
-        finally:
-            new.unlink(missing_ok=True)
+        with whole_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for each in artifacts:
+                for part in [MANIFEST, *each.files]:
+                    content = (each.path / part).read_bytes() if part == MANIFEST else each.read(part)
+                    info = zipfile.ZipInfo(f"{each.name}/{part}", _FIRST_DAY)
+                    info.external_attr = (stat.S_IFREG | 0o644) << 16
+                    archive.writestr(info, content, zipfile.ZIP_DEFLATED)
+        flush(file.parent)
     return artifacts
 
 

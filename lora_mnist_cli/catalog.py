@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lora_mnist_cli import index
@@ -155,17 +155,9 @@ class Catalog:
         found, _ = self.scan()
         if any(entry.digest == artifact.digest and entry.name != artifact.name for entry in found):
             return []
-        made_from: dict[str, list[Entry]] = {}
-        for entry in found:
-            for digest in {parent.digest for parent in entry.parents}:
-                made_from.setdefault(digest, []).append(entry)
-        reached, pending = {}, [artifact.digest]
-        while pending:
-            for entry in made_from.get(pending.pop(), []):
-                if entry.name not in reached and entry.name != artifact.name:
-                    reached[entry.name] = entry
-                    pending += [entry.digest] if all_generations else []
-        return sorted(reached.values(), key=_age)
+        others = [entry for entry in found if entry.name != artifact.name]
+        children = [entry for entry in others if any(parent.digest == artifact.digest for parent in entry.parents)]
+        return generations(others, children) if all_generations else children
 
     def readable(self, name: str) -> Artifact | None:
         """The artifact of that name, or None where there is none or it is damaged."""
@@ -287,6 +279,21 @@ class Catalog:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return (name, digest) if is_name(name) and is_digest(digest) else None
+
+
+def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
+    """Some artifacts and all that was made from them, and so on, oldest first."""
+    made_from: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for digest in {parent.digest for parent in entry.parents}:
+            made_from.setdefault(digest, []).append(entry)
+    reached, pending = {entry.name: entry for entry in first}, list(first)
+    while pending:
+        for entry in made_from.get(pending.pop().digest, []):
+            if entry.name not in reached:
+                reached[entry.name] = entry
+                pending.append(entry)
+    return sorted(reached.values(), key=_age)
 
 
 def _age(entry: Entry) -> tuple[str, str]:

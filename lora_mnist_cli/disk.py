@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lora_mnist_cli.errors import MachineError
 
@@ -62,16 +62,22 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in place in one step: a reader sees the old content or the new, and never a part of either."""
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that takes the path's place in one step at the end of the block, flushed.
+
+    A reader sees the old content or the new, and never a part of either; where the block fails, the old stays.
+    """
+    # A name of its own length: beside the longest that a file can have there is no room for more.
+    new = path.with_name(f".{os.urandom(16).hex()}.new")
     try:
-        new.write_bytes(content)
+        with new.open("xb") as file:
+            yield file
         flush(new)
         os.replace(new, path)
     finally:
-        new.unlink(missing_ok=True)
-    flush(path.parent)
+        with contextlib.suppress(OSError):
+            new.unlink()
 
 
 def read_regular(path: Path, limit: int) -> bytes:

@@ -16,23 +16,15 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.artifact import (
-    Artifact,
-    Settings,
-    check_name,
-    content_digest,
-    read_artifact,
-    seal_of,
-    sha256,
-)
-from lora_mnist_cli.catalog import MAKERS, TAGS, unheard
-from lora_mnist_cli.disk import exchange, flush, machine_errors, remove_empty, write_whole
+from lora_mnist_cli.artifact import Artifact, Settings, check_name, content_digest, read_artifact, seal_of, sha256
+from lora_mnist_cli.catalog import TAGS, unheard
+from lora_mnist_cli.disk import exchange, flush, machine_errors, remove_empty, whole_file
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.index import INDEX, Entry
 from lora_mnist_cli.manifest import MANIFEST, MAX_NOTE, MAX_YEAR
 from lora_mnist_cli.staging import REMOVED, REPLACED, STAGING, Shelf
 
-__all__ = ["MAKERS", "STAGING", "Registry"]
+__all__ = ["STAGING", "Registry"]
 
 
 class Registry(Shelf):
@@ -94,6 +86,7 @@ class Registry(Shelf):
                 text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
                 (staged / MANIFEST).write_text(text, encoding="utf-8")
                 read_artifact(staged)  # what no reader would take is not published
+                self._refuse_orphan(name, artifact.parents)
                 return self._install(staged, artifact, force)
 
     def admit(self, staged: Sequence[tuple[Path, Artifact]]) -> list[Artifact]:
@@ -129,13 +122,11 @@ class Registry(Shelf):
                         hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
                         value=artifact.name,
                     )
-            return [self._install(folder, artifact, force=False, orphan_is_fine=True) for folder, artifact in fresh]
+            return [self._install(folder, artifact) for folder, artifact in fresh]
 
-    def _install(self, staged: Path, artifact: Artifact, force: bool, *, orphan_is_fine: bool = False) -> Artifact:
+    def _install(self, staged: Path, artifact: Artifact, force: bool = False) -> Artifact:
         """Flush a complete folder and rename it into place; the lock is held."""
         name, final = staged.name, self.root / staged.name
-        if not orphan_is_fine:
-            self._refuse_orphan(name, artifact.parents)
         flush(staged / MANIFEST)
         for folder in (*(p for p in staged.rglob("*") if p.is_dir()), staged):
             flush(folder)
@@ -240,7 +231,9 @@ class Registry(Shelf):
                 raise ArtifactError(f"{folder} is a symbolic link: nothing is written through it", value=folder)
             folder.mkdir(exist_ok=True)
             text = json.dumps({"name": artifact.name, "digest": artifact.digest}) + "\n"
-            write_whole(folder / alias.removeprefix("@"), text.encode())
+            with whole_file(folder / alias.removeprefix("@")) as file:
+                file.write(text.encode())
+            flush(folder)
         return artifact
 
     def untag(self, alias: str) -> None:

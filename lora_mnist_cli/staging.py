@@ -13,18 +13,14 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.artifact import (
-    Artifact,
-    Parent,
-    check_name,
-)
+from lora_mnist_cli.artifact import Artifact, Parent, check_name
 from lora_mnist_cli.catalog import TAGS, Catalog
 from lora_mnist_cli.disk import flush, machine_errors, missing_folders, remove_empty
 from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.index import Entry
 from lora_mnist_cli.locks import HOST, exclusive, owner, read_owner, try_lock
 from lora_mnist_cli.manifest import MANIFEST
 
@@ -37,10 +33,8 @@ _OWNER = "owner.json"
 class Shelf(Catalog):
     """The artifacts under one folder, with the staging folders beside them."""
 
-    @contextlib.contextmanager
-    def _lock(self, doing: str) -> Iterator[None]:
-        with exclusive(self.root, doing, self.say):
-            yield
+    def _lock(self, doing: str) -> AbstractContextManager[None]:
+        return exclusive(self.root, doing, self.say)
 
     @contextlib.contextmanager
     def staging(self, name: str, parents: Sequence[Parent] = ()) -> Iterator[Path]:
@@ -73,13 +67,11 @@ class Shelf(Catalog):
 
     def _begin(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
         """A locked staging folder, and the open file that its lock is on."""
-        for attempt in range(100):
+        for _ in range(100):
             with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty folder away
                 self.root.mkdir(parents=True, exist_ok=True)
                 with self._lock(f"making room for {name}"):
                     return self._begin_locked(name, parents)
-            if attempt == 99:
-                break
         raise OSError(f"{self.root} is taken away again and again")
 
     def _begin_locked(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
@@ -198,17 +190,16 @@ class Shelf(Catalog):
 
     def _refuse_orphan(self, name: str, parents: Sequence[Parent]) -> None:
         """Refuse an artifact one of whose parents is not, or no longer, here."""
-        among: list[Entry] | None = None
-        for parent in parents:
-            # By name first; the folders are gone through only where a parent was renamed, and then once.
-            if self.locate(parent.name, parent.digest, among or []) is None:
-                among = self.scan()[0] if among is None else among
-                if self.locate(parent.name, parent.digest, among) is None:
-                    raise ArtifactError(
-                        f"'{name}' needs '{parent.name}' ({parent.digest[:19]}…), which was removed meanwhile",
-                        hint="make that again, then this",
-                        value=parent.name,
-                    )
+        # By name first; the folders are gone through only where a parent was renamed, and then once.
+        elsewhere = [parent for parent in parents if self.locate(parent.name, parent.digest, ()) is None]
+        have = {entry.digest for entry in self.scan()[0]} if elsewhere else set()
+        for parent in elsewhere:
+            if parent.digest not in have:
+                raise ArtifactError(
+                    f"'{name}' needs '{parent.name}' ({parent.digest[:19]}…), which was removed meanwhile",
+                    hint="make that again, then this",
+                    value=parent.name,
+                )
 
     def _refuse_if_in_use(self, artifacts: Sequence[Artifact], done: str) -> None:
         digests = {artifact.digest: artifact.name for artifact in artifacts}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lora_mnist_cli.artifact import Artifact, read_artifact
-from lora_mnist_cli.catalog import Catalog
+from lora_mnist_cli.catalog import Catalog, generations
 from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.index import Entry, stamp_of
 from lora_mnist_cli.manifest import MANIFEST
@@ -95,7 +95,8 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
     except ArtifactError as error:
         verdict.problems.append((MANIFEST, error.problem))
         # Its digest can't be told, so what names it is taken to descend from it.
-        verdict.descendants = _generations(entries, lambda entry: any(p.name == name for p in entry.parents))
+        children = [entry for entry in entries if any(parent.name == name for parent in entry.parents)]
+        verdict.descendants = [entry.name for entry in generations(entries, children)]
         return verdict
     verdict.kind = artifact.kind
     verdict.files, verdict.bytes = len(artifact.files), sum(entry["bytes"] for entry in artifact.files.values())
@@ -115,20 +116,6 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
     if verdict.problems:
         verdict.descendants = [entry.name for entry in catalog.descendants(artifact, all_generations=True)]
     return verdict
-
-
-def _generations(entries: Sequence[Entry], is_child: object) -> list[str]:
-    assert callable(is_child)
-    reached = {entry.digest: entry.name for entry in entries if is_child(entry)}
-    while True:
-        more = {
-            entry.digest: entry.name
-            for entry in entries
-            if entry.digest not in reached and any(parent.digest in reached for parent in entry.parents)
-        }
-        if not more:
-            return list(reached.values())
-        reached |= more
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:

@@ -7,9 +7,7 @@ colour-blind readers can tell apart; no figure says anything by colour alone.
 from __future__ import annotations
 
 import contextlib
-import os
 import textwrap
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.digits import ALL_DIGITS
-from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.disk import machine_errors, whole_file
 from lora_mnist_cli.errors import MachineError, UsageError
 
 WIDTH = 8.0
@@ -150,18 +148,10 @@ def save(figure: Figure, path: Path) -> None:
         MachineError: where the folder is missing or can't be written to, or the disk is full.
     """
     format_name = check_suffix(path)
-    partial = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        with machine_errors(f"can't write {path}"), house_style():
-            with open(partial, "xb") as file:
-                figure.savefig(file, format=format_name, metadata=_FORMATS[f".{format_name}"])
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
+        with machine_errors(f"can't write {path}"), house_style(), whole_file(path) as file:
+            figure.savefig(file, format=format_name, metadata=_FORMATS[f".{format_name}"])
     except MachineError as error:
         # The registry's advice is about the folder of artifacts, which a picture need not be in.
         error.hint = "choose a path in a folder that exists, has space and may be written to"
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
