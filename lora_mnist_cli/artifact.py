@@ -16,7 +16,7 @@ from typing import Any
 
 from lora_mnist_cli.config import TRAINING_CODE
 from lora_mnist_cli.disk import read_regular
-from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name, read_manifest
 
 LOG_FOLDER = "tensorboard"
@@ -126,11 +126,8 @@ class Artifact:
         """The artifacts that it was made from."""
         return self.settings.parents
 
-    def read(self, file: str, limit: int | None = None) -> bytes:
+    def read(self, file: str) -> bytes:
         """The bytes of one of its files, checked against the manifest.
-
-        Args:
-            limit: refuse a file of more bytes than that, before any are read.
 
         Raises:
             ArtifactError: where it is missing, a symbolic link, or not what was published.
@@ -139,8 +136,6 @@ class Artifact:
         if entry is None:
             raise ArtifactError(f"'{self.name}' has no file {file}", value=file)
         size = entry["bytes"]
-        if limit is not None and size > limit:
-            raise self._damaged(file, f"it has {size:,} bytes, and {limit:,} at most make sense")
         try:
             if (self.path / file).parent.is_symlink():
                 raise self._damaged(file, "it lies behind a symbolic link")
@@ -186,7 +181,7 @@ class Artifact:
             return ArtifactError(f"'{self.name}' was {done} while it was read", hint="run it again", value=self.name)
         return ArtifactError(
             f"'{self.name}' is damaged: {file}: {why}",
-            hint=f"lora-mnist runs remove {self.name}, then make it again",
+            hint=make_again(self.name),
             value=file,
         )
 
@@ -220,9 +215,9 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: where there is none, or it is damaged or newer than this version.
     """
-    hint = f"lora-mnist runs remove {path.name}, then make it again"
     if path.is_symlink():
-        raise ArtifactError(f"'{path.name}' is a symbolic link, which is no artifact", hint=hint, value=path.name)
+        problem = f"'{path.name}' is a symbolic link, which is no artifact"
+        raise ArtifactError(problem, hint=make_again(path.name), value=path.name)
     return to_artifact(path, read_manifest(path, seal_of))
 
 
@@ -243,7 +238,7 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
     if (manifest["fingerprint"], manifest["digest"]) != (settings.fingerprint(), digest):
         raise ArtifactError(
             f"'{path.name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
-            hint=f"lora-mnist runs remove {path.name}, then make it again",
+            hint=make_again(path.name),
             value=path.name,
         )
     own = {f.name: manifest[f.name] for f in fields(Artifact) if f.name not in ("path", "settings")}

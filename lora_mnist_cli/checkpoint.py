@@ -12,20 +12,19 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict
 from lora_mnist_cli.weights import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     BASE_FILE,
     PEFT_PREFIX,
+    parsing,
     read_weights,
     refuse_differences,
 )
@@ -101,10 +100,8 @@ def _save(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    try:
+    with parsing(artifact, file):
         state = safetensors.torch.load(read_weights(artifact, file, shapes))
-    except SafetensorError as error:
-        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
     types = {torch.float32: "F32"}
     found = {key: (tuple(t.shape), types.get(t.dtype, str(t.dtype))) for key, t in state.items()}
     refuse_differences(artifact, found, shapes)

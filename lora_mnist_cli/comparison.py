@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX, adapter_shapes, base_shapes, read_weights
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX, check_header, parsing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,9 +96,9 @@ def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]]
 def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
     """A base's tensors, or an adapter's products by layer, in double precision."""
     if artifact.kind == "base":
-        return _load(artifact, BASE_FILE, base_shapes(artifact))
+        return _load(artifact, artifact, BASE_FILE)
     config = AdapterConfig.from_json(artifact.config)
-    factors = _load(artifact, ADAPTER_FILE, adapter_shapes(artifact, catalog.parent(artifact)))
+    factors = _load(artifact, catalog.parent(artifact), ADAPTER_FILE)
     factor = config.alpha * scale(config.scaling, config.rank)
     products = {}
     for layer in config.target_layers or ():
@@ -109,17 +107,10 @@ def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
     return products
 
 
-def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> Matrices:
+def _load(artifact: Artifact, base: Artifact, file: str) -> Matrices:
     import safetensors.numpy
-    from safetensors import SafetensorError
 
-    try:
-        state = safetensors.numpy.load(read_weights(artifact, file, shapes))
-    except SafetensorError as error:
-        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
-    found = {key: tensor.shape for key, tensor in state.items()}
-    if found != dict(shapes):
-        raise ArtifactError(
-            f"'{artifact.name}' does not fit: {file} has other tensors than its settings say", value=file
-        )
+    check_header(artifact, base)
+    with parsing(artifact, file):
+        state = safetensors.numpy.load(artifact.read(file))
     return {key: tensor.astype("float64") for key, tensor in state.items()}

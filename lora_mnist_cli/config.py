@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest
+from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
 
 TRAINING_CODE = 2
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
@@ -252,9 +252,7 @@ def recipe(name: str) -> Recipe:
     Raises:
         UsageError: for a name that is none.
     """
-    if name not in RECIPES:
-        hint = nearest(name, list(RECIPES)) or f"recipes: {', '.join(RECIPES)}"
-        raise UsageError(f"there is no recipe '{name}'", hint=hint, value=name)
+    refuse_unknown("recipe", name, list(RECIPES), "recipes:")
     return RECIPES[name]
 
 

@@ -85,6 +85,26 @@ class MachineError(LoraMnistError):
     exit_code = 5
 
 
+def make_again(name: str) -> str:
+    """The advice for an artifact that is damaged."""
+    return f"lora-mnist runs remove {name}, then make it again"
+
+
+def refuse_unknown(what: str, value: str, known: Sequence[str], listed: str) -> None:
+    """Refuse a word that is none of the known ones.
+
+    Args:
+        what: what kind of word it is, in the singular.
+        listed: what to say before the known ones, where none of them is near.
+
+    Raises:
+        UsageError: with the nearest known word, or all of them.
+    """
+    if value not in known:
+        hint = nearest(value, known) or f"{listed} {', '.join(known)}"
+        raise UsageError(f"there is no {what} '{value}'", hint=hint, value=value)
+
+
 def nearest(value: str, known: Sequence[str]) -> str:
     """The question "did you mean …?" for the known word nearest to a misspelt one, or an empty string."""
     close = get_close_matches(value, known, n=1, cutoff=0.5)

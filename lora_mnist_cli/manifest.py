@@ -18,7 +18,7 @@ from typing import Any
 
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import read_regular
-from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
 
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
@@ -74,7 +74,7 @@ def read_manifest(folder: Path, seal_of: Callable[[Mapping[str, Any]], str]) -> 
         ArtifactError: where there is none, or it is damaged, makes no sense, or is newer than this version.
     """
     name = folder.name
-    hint = f"lora-mnist runs remove {name}, then make it again"
+    hint = make_again(name)
     try:
         manifest = json.loads(read_regular(folder / MANIFEST, MAX_MANIFEST), parse_constant=_refuse_constant)
     except OSError as error:

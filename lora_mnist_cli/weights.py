@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+
+from safetensors import SafetensorError, deserialize
 
 from lora_mnist_cli.architecture import layer_shapes
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.errors import ArtifactError, make_again
 
 BASE_FILE = "model.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -57,37 +60,48 @@ def adapter_shapes(adapter: Artifact, base: Artifact) -> dict[str, tuple[int, ..
     return shapes
 
 
-def read_weights(artifact: Artifact, file: str, shapes: Shapes) -> bytes:
-    """A weight file, after its size was compared with what its tensors need: before that, nothing is read.
+def check_size(artifact: Artifact, file: str, shapes: Shapes) -> None:
+    """Compare the size of a weight file with what its tensors need. A file that is too large is not read.
 
     Raises:
-        ArtifactError: where the file is missing, damaged, or can't hold such tensors; it names those that lack.
+        ArtifactError: where there is no such file, or it can't hold such tensors; it names those that lack.
     """
-    entry = artifact.files.get(file)
-    need = 4 * sum(math.prod(shape) for shape in shapes.values())
-    if entry is not None and (entry["bytes"] > need + _MAX_HEADER or need > MAX_WEIGHTS):
-        raise _misfit(artifact, file, need)
-    content = artifact.read(file, MAX_WEIGHTS + _MAX_HEADER)
-    if len(content) < need:
-        from safetensors import SafetensorError, deserialize
-
-        try:
-            tensors = deserialize(content)  # type: ignore[no-untyped-call]
-            found = {key: (tuple(tensor["shape"]), str(tensor["dtype"])) for key, tensor in tensors}
-        except SafetensorError as error:
-            raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
-        refuse_differences(artifact, found, shapes)
-        raise _misfit(artifact, file, need)
-    return content
-
-
-def _misfit(artifact: Artifact, file: str, need: int) -> ArtifactError:
+    if file not in artifact.files:
+        artifact.read(file)  # says that there is none
     size = artifact.files[file]["bytes"]
-    return ArtifactError(
+    need = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if need <= size <= need + _MAX_HEADER and need <= MAX_WEIGHTS:
+        return
+    if size < need <= MAX_WEIGHTS:
+        refuse_differences(artifact, _header(artifact, file), shapes)
+    raise ArtifactError(
         f"'{artifact.name}' does not fit: {file} has {size:,} bytes, and its tensors need {need:,}",
-        hint=f"lora-mnist runs remove {artifact.name}, then make it again",
+        hint=make_again(artifact.name),
         value=file,
     )
+
+
+def read_weights(artifact: Artifact, file: str, shapes: Shapes) -> bytes:
+    """A weight file whose size fits its tensors.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or its size does not fit.
+    """
+    check_size(artifact, file, shapes)
+    return artifact.read(file)
+
+
+@contextlib.contextmanager
+def parsing(artifact: Artifact, file: str) -> Iterator[None]:
+    """What the parser of a weight file complains of inside is the artifact's damage.
+
+    Raises:
+        ArtifactError: then.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
 
 
 def differences(found: Mapping[str, tuple[tuple[int, ...], str]], shapes: Shapes) -> list[str]:
@@ -129,15 +143,13 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
     """
     if artifact.kind not in ("base", "adapter") or artifact.details.get("failed"):
         return
-    from safetensors import SafetensorError, safe_open
-
     file = BASE_FILE if artifact.kind == "base" else ADAPTER_FILE
     shapes = base_shapes(artifact) if artifact.kind == "base" else adapter_shapes(artifact, base)
-    read_weights(artifact, file, shapes)
-    try:
-        with safe_open(artifact.path / file, framework="numpy") as opened:
-            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - it is no mapping
-            found = {key: (tuple(part.get_shape()), str(part.get_dtype())) for key, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
-    refuse_differences(artifact, found, shapes)
+    check_size(artifact, file, shapes)
+    refuse_differences(artifact, _header(artifact, file), shapes)
+
+
+def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    with parsing(artifact, file):
+        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+    return {key: (tuple(tensor["shape"]), str(tensor["dtype"])) for key, tensor in tensors}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,27 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(trained: Path, tmp_path: Path) -> Path:
     """A copy of the trained folder, as ``runs`` in the test's own folder, to do anything with."""
     return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a small file system; skips where that is not allowed."""
+    mounted: list[Path] = []
+
+    def make(options: str) -> Path:
+        folder = tmp_path / f"mounted{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        able = os.geteuid() == 0 and shutil.which("mount") is not None
+        if not able or subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip("only where file systems may be mounted")
+        mounted.append(folder)
+        return folder
+
+    yield make
+    for folder in mounted:
+        # Lazily: an open file would keep the folder busy, and the mount would outlive the tests.
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @dataclass

@@ -207,7 +207,7 @@ def resealed(content: bytes) -> bytes:
 EVIL: dict[str, Callable[[Entries], Entries]] = {
     "a way out": with_more("../victim"),
     "a way out of an artifact": with_more(f"{BASE}/../victim"),
-    "an absolute path": with_more("/tmp/victim"),
+    "an absolute path": with_more("/victim"),
     "a drive": with_more("C:\\victim"),
     "a backslash": with_more(f"{BASE}\\..\\victim"),
     "a hidden file": with_more(f"{BASE}/.hidden"),

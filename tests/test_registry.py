@@ -538,27 +538,6 @@ def test_machine_errors_say_what_helps(number: int, hint: str) -> None:
     assert hint in caught.value.hint
 
 
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system; skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def make(options: str) -> Path:
-        folder = tmp_path / f"mnt{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        able = IS_ROOT and shutil.which("mount") is not None
-        if not able or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("only where file systems may be mounted")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        # Lazily: an open file would keep the folder busy, and the mount would outlive the tests.
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_disk_that_is_really_full(mount: Callable[[str], Path], publish: Publish) -> None:
     root = mount("size=64k")
     registry = Registry(root / "runs")

@@ -13,7 +13,7 @@ from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest
+from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, train_adapters
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
@@ -136,9 +136,8 @@ def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Ar
         UsageError: where there is no such data set.
         ArtifactError: where there is no such base, or it is of another data set.
     """
-    if dataset is not None and dataset not in DATASETS:
-        hint = nearest(dataset, DATASETS) or f"data sets: {', '.join(DATASETS)}"
-        raise UsageError(f"there is no data set '{dataset}'", hint=hint, value=dataset)
+    if dataset is not None:
+        refuse_unknown("data set", dataset, DATASETS, "data sets:")
     registry = workspace.registry
     base = workspace.latest("base", dataset=dataset) if name is None else registry.get(name, "base")
     if dataset not in (None, base.dataset):
@@ -197,7 +196,7 @@ def _member_name(workspace: Workspace, base: Artifact, config: AdapterConfig, sw
     """An adapter's default name; one after the sweep, if that has a name, where other settings have the default."""
     name = adapter_name(base, config)
     found = workspace.registry.readable(name)
-    same = found is None or found.fingerprint == adapter_settings(workspace, base, config).fingerprint()
+    same = found is None or found.fingerprint == adapter_settings(base, config).fingerprint()
     if same or sweep_name is None:
         return name
     return f"{sweep_name}-r{config.rank}" + (f"-s{config.seed}" if config.seed else "")

@@ -62,7 +62,8 @@ def train_adapters(
             Nothing has been trained then.
         DivergedError: where one diverges and is not to be published; those of earlier banks are.
     """
-    settings = {each.name: adapter_settings(workspace, base, each.config) for each in wanted}
+    _check_data(workspace, base)
+    settings = {each.name: adapter_settings(base, each.config) for each in wanted}
     done: dict[str, Artifact] = {}
     for each in wanted:
         if found := workspace.up_to_date(each.name, settings[each.name], force):
@@ -99,21 +100,19 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
     yield bank
 
 
-def adapter_settings(workspace: Workspace, base: Artifact, config: AdapterConfig) -> Settings:
-    """All that decides what an adapter becomes.
+def adapter_settings(base: Artifact, config: AdapterConfig) -> Settings:
+    """All that decides what an adapter becomes; it learns from the data set that its base learned from."""
+    return Settings("adapter", config.to_json(), base.settings.dataset, (Parent("base", base.name, base.digest),))
 
-    Raises:
-        ArtifactError: where the data set is not the one that the base was trained on.
-    """
-    lineage = (Parent("base", base.name, base.digest),)
-    settings = Settings("adapter", config.to_json(), workspace.dataset_settings(base.dataset), lineage)
-    if settings.dataset != base.settings.dataset:
+
+def _check_data(workspace: Workspace, base: Artifact) -> None:
+    """Refuse files that are not those that the base was trained on. To tell, all of them are read."""
+    if workspace.dataset_settings(base.dataset) != base.settings.dataset:
         raise ArtifactError(
             f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on",
             hint="give the right --data-dir, or train the base again",
             value=base.name,
         )
-    return settings
 
 
 @dataclass

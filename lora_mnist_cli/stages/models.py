@@ -14,7 +14,7 @@ from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, read_weights
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, check_size
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         each.check_files()
     base_config = BaseConfig.from_json(base.config)
     # The sizes of files first: a model of absurd settings would fill the memory before its weights are looked at.
-    read_weights(base, BASE_FILE, base_shapes(base))
+    check_size(base, BASE_FILE, base_shapes(base))
     model = MNISTModel(base_config.hidden_sizes)
     load_base(model, base)
     if artifact.kind == "adapter":
-        read_weights(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
+        check_size(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
         attach_adapters(model, AdapterConfig.from_json(artifact.config))
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError, nearest
+from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
 from lora_mnist_cli.stages.adapt import study_accuracies
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
@@ -84,9 +84,7 @@ def plot(
         MachineError: where the picture can't be written.
     """
     workspace, options = workspace or Workspace(), options or PlotOptions()
-    if kind not in KINDS:
-        hint = nearest(kind, list(KINDS)) or f"kinds: {', '.join(KINDS)}"
-        raise UsageError(f"there is no plot '{kind}'", hint=hint, value=kind)
+    refuse_unknown("plot", kind, list(KINDS), "kinds:")
     chosen = KINDS[kind]
     for option in options.given():
         if option not in chosen.options:

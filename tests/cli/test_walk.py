@@ -80,6 +80,13 @@ def test_the_walk_finds_commands_and_every_one_has_a_call() -> None:
     assert set(CALLS) == set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", app.COMMANDS)
+def test_a_command_that_is_not_loaded_says_what_it_does_as_if_it_were(name: str) -> None:
+    other = next(each for each in app.COMMANDS if each != name)
+    stub = dict(_walk(typer.main.get_command(app.program(other))))[name]
+    assert stub.help == ALL[name].help.splitlines()[0]
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_help_names_the_command_and_what_it_does(name: str, run: Callable[..., Any]) -> None:
     outcome = run(*name.split(), "--help")

@@ -6,7 +6,7 @@ import datetime as clocks
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,27 +40,6 @@ def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(quick
     assert full["reported"] >= full["operations"] - 1 > 5
     assert broken["operations"] == broken["reported"] + broken["unheeded"]
     assert broken["reported"] >= 5
-
-
-@pytest.fixture
-def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a small file system; skips where that is not allowed."""
-    mounted: list[Path] = []
-
-    def make(options: str) -> Path:
-        folder = tmp_path / f"mounted{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        able = IS_ROOT and shutil.which("mount") is not None
-        if not able or subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip("only where file systems may be mounted")
-        mounted.append(folder)
-        return folder
-
-    yield make
-    for folder in mounted:
-        # Lazily: an open file would keep the folder busy, and the mount would outlive the tests.
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_disk_that_really_is_full_takes_all_of_it_or_nothing(mount: Callable[[str], Path]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import DATASETS
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import UsageError, nearest
+from lora_mnist_cli.errors import refuse_unknown
 from lora_mnist_cli.index import Entry
 from lora_mnist_cli.manifest import KINDS
 
@@ -30,15 +30,9 @@ def learned_accuracy(row: dict[str, Any]) -> float | None:
     return next((score["accuracy"] for score in row["subsets"] if score["digits"] == row["digits"]), None)
 
 
-def check_choice(what: str, value: str | None, known: tuple[str, ...]) -> None:
-    """Refuse a word that is none of the known ones.
-
-    Raises:
-        UsageError: with the nearest of them.
-    """
-    if value is not None and value not in known:
-        hint = nearest(value, known) or f"one of {', '.join(known)}"
-        raise UsageError(f"there is no {what} '{value}'", hint=hint, value=value)
+def _check(what: str, value: str | None, known: Iterable[str]) -> None:
+    if value is not None:
+        refuse_unknown(what, value, list(known), "one of")
 
 
 def list_command(
@@ -56,9 +50,9 @@ def list_command(
     version: o.Version = False,
 ) -> None:
     """List the artifacts, oldest first, with what each was made from."""
-    check_choice("kind", kind, KINDS)
-    check_choice("data set", dataset, DATASETS)
-    check_choice("order", sort, tuple(SORTS))
+    _check("kind", kind, KINDS)
+    _check("data set", dataset, DATASETS)
+    _check("order", sort, SORTS)
     learned = None if digits is None else str(DigitSet.parse(digits))
     where = workspace(runs_dir, quiet=quiet, verbose=verbose)
     made_from = None if base is None else where.registry.get(base).digest
@@ -99,8 +93,8 @@ def latest_command(
     version: o.Version = False,
 ) -> None:
     """Print the name of the newest artifact of a kind: what a stage takes where none is named."""
-    check_choice("kind", kind, KINDS)
-    check_choice("data set", dataset, DATASETS)
+    _check("kind", kind, KINDS)
+    _check("data set", dataset, DATASETS)
     artifact = workspace(runs_dir, quiet=quiet, verbose=verbose).registry.latest(kind, dataset=dataset)
     document = {"artifact": artifact.name, "kind": artifact.kind, "created": artifact.created}
     print_result("runs latest", document, [artifact.name], as_json=json_output)
