@@ -23,7 +23,11 @@ from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
 KINDS = ("base", "adapter", "sweep", "report")
-ROLES = ("base", "input", "member")
+ROLES = {"base": ("base",), "member": ("adapter",), "input": KINDS}
+"""What an artifact is to one that was made from it → the kinds that it may have."""
+
+UPGRADE = "upgrade lora-mnist"
+"""The advice for what a newer version wrote."""
 
 MAX_NAME = 100
 MAX_MANIFEST = 64 * 2**20
@@ -96,7 +100,7 @@ def parse_manifest(
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
             f"'{name}' was written by a newer lora-mnist (schema {version}, this one reads up to {SCHEMA_VERSION})",
-            hint="upgrade lora-mnist",
+            hint=UPGRADE,
             value=version,
         )
     try:
@@ -159,6 +163,11 @@ def _check(manifest: Mapping[str, Any]) -> None:
     for parent in manifest["parents"]:
         _hold(isinstance(parent, dict) and set(parent) == {"role", "name", "digest"}, "parents")
         _hold(parent["role"] in ROLES and is_name(parent["name"]) and is_digest(parent["digest"]), f"parent {parent!r}")
+    named = [(parent["role"], parent["digest"]) for parent in manifest["parents"]]
+    _hold(len(named) == len(set(named)), "a parent is named twice")
+    once, any_number = _LINEAGE[manifest["kind"]]
+    roles = [parent["role"] for parent in manifest["parents"] if parent["role"] != any_number]
+    _hold(roles == list(once), f"a {manifest['kind']} whose parents are {', '.join(roles) or 'none'}")
     _hold(len(manifest["files"]) <= _MAX_FILES, "files")
     for file, entry in manifest["files"].items():
         _hold(is_file(file), f"file name {file!r}")
@@ -234,6 +243,10 @@ def _check_report(manifest: Mapping[str, Any]) -> None:
             _hold(key in row and (row[key] is None or _is_number(row[key])), "rows")
 
 
+_LINEAGE: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "base": ((), None), "adapter": (("base",), None), "sweep": (("base",), "member"), "report": ((), "input"),
+}  # fmt: skip
+"""Kind → roles of the parents that it has, and the role of which it may have any number."""
 _DETAILS = {"base": _check_base, "adapter": _check_adapter, "sweep": _check_sweep, "report": _check_report}
 
 

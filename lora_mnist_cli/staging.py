@@ -151,6 +151,13 @@ class Shelf(Catalog):
             remove_empty([self.root / STAGING, self.root / TAGS])
         return found
 
+    def _was_removing(self, name: str) -> bool:
+        """Whether a process was killed while it removed that artifact: it is out of sight, and not yet gone."""
+        return any(
+            row["state"] == "dead" and row["name"] == name and not (self._shelf() / row["folder"] / _OWNER).exists()
+            for row in self._clean(dry_run=True)
+        )
+
     def _leftovers(self) -> list[Path]:
         """Files that a process was about to rename when it was killed."""
         folder = self.root / TAGS

@@ -354,3 +354,43 @@ def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path
         assert not any(verdict.problems for verdict in verify(other))
         shutil.rmtree(other.root)
     assert refused > 60
+
+
+def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Registry, forge: Forge, run: Run) -> None:
+    """An adapter whose base is a sweep: every digest fits, and yet nothing can be made of it."""
+    sweep = json.loads((example / SWEEP / MANIFEST).read_text())
+
+    def change(manifest: Any) -> None:
+        manifest["parents"] = [{"role": "base", "name": SWEEP, "digest": sweep["digest"]}]
+
+    shutil.copytree(example / ADAPTER, example / "forged")
+    forge(example / "forged", change)
+    entries = [
+        (entry(f"{folder.name}/{path.name}"), path.read_bytes())
+        for folder in (example / each for each in (BASE, ADAPTER, SWEEP, "forged"))
+        for path in sorted(folder.iterdir())
+    ]
+    write(tmp_path / "forged.zip", entries)
+    outcome = run("runs", "import", tmp_path / "forged.zip", "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert f"'forged' names '{SWEEP}' as its base, which is of kind sweep" in outcome.err
+    assert not other.root.exists()
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_an_import_that_fails_in_the_middle_publishes_nothing(
+    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    install, calls = Registry._install, iter(range(3))
+
+    def failing(self: Registry, staged: Path, artifact: Any, force: bool = False) -> Any:
+        if next(calls) == fails:
+            raise OSError(28, "No space left on device")
+        return install(self, staged, artifact, force)
+
+    monkeypatch.setattr(Registry, "_install", failing)
+    with pytest.raises(MachineError, match="No space left"):
+        import_artifacts(other, archive)
+    assert not other.root.exists()
+    monkeypatch.undo()
+    assert len(import_artifacts(other, archive)[1]) == 3

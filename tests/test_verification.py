@@ -136,3 +136,72 @@ def test_verification_writes_nothing(example: Path, run: Run) -> None:
     before = {path: path.stat().st_mtime_ns for path in example.rglob("*")}
     run("runs", "verify")
     assert {path: path.stat().st_mtime_ns for path in example.rglob("*")} == before
+
+
+def _let_it_descend_from(role: str, parent: Path) -> Callable[[Any], None]:
+    """A forger's change: the parent of that role is another artifact."""
+    digest = json.loads((parent / MANIFEST).read_text())["digest"]
+
+    def change(manifest: Any) -> None:
+        for each in manifest["parents"]:
+            if each["role"] == role:
+                each.update(name=parent.name, digest=digest)
+
+    return change
+
+
+@pytest.mark.parametrize(("child", "role", "parent"), [(ADAPTER, "base", SWEEP), (SWEEP, "member", BASE)])
+def test_a_parent_of_a_kind_that_can_be_none_is_found(
+    example: Path, forge: Forge, run: Run, child: str, role: str, parent: str
+) -> None:
+    forge(example / child, _let_it_descend_from(role, example / parent))
+    kind = by_name(example)[parent].kind
+    assert by_name(example)[child].problems == [
+        (MANIFEST, f"'{child}' names '{parent}' as its {role}, which is of kind {kind}")
+    ]
+    for command in ("verify", "lineage", "show"):
+        assert run("runs", command, child).code == (3 if command == "verify" else 0)
+    if child == ADAPTER:
+        for call in (["evaluate", ADAPTER], ["runs", "diff", ADAPTER, ADAPTER], ["plot", "alpha", ADAPTER]):
+            outcome = run(*call)
+            assert outcome.code == 3
+            assert f"'{ADAPTER}' names '{SWEEP}' as its base, which is of kind sweep" in outcome.err
+
+
+NAN = b"\x00\x00\xc0\x7f"
+
+
+@pytest.mark.parametrize(("name", "file"), [(BASE, "model.safetensors"), (ADAPTER, "adapter_model.safetensors")])
+def test_weights_that_are_no_numbers_are_found_though_all_digests_fit(
+    example: Path, forge: Forge, name: str, file: str
+) -> None:
+    forge(example / name, files={file: (example / name / file).read_bytes()[:-4] + NAN})
+    ((where, problem),) = by_name(example, name)[name].problems
+    assert where == "weights"
+    assert "has values that are no finite numbers in " in problem
+
+
+SENSELESS: dict[str, tuple[str, Callable[[Any], object], str]] = {
+    "a data set that is none": (BASE, lambda m: m["dataset"].update(name="mnist-2"), "no data set 'mnist-2'"),
+    "a base without settings": (BASE, lambda m: m["config"].pop("lr"), "lr"),
+    "a rate below zero": (ADAPTER, lambda m: m["config"].update(lr=-1.0), "learning rate"),
+    "a sweep without settings": (SWEEP, lambda m: m["config"].pop("lr"), "lr"),
+    "a rank of no adapter": (SWEEP, lambda m: m["config"].update(ranks=[1, 5000]), "rank is at most"),
+}
+
+
+@pytest.mark.parametrize("what", SENSELESS)
+def test_settings_that_make_no_sense_are_found_though_the_seal_fits(example: Path, forge: Forge, what: str) -> None:
+    name, change, words = SENSELESS[what]
+    forge(example / name, change)
+    assert any(words in problem for _, problem in by_name(example)[name].problems)
+
+
+def test_what_a_newer_version_wrote_asks_for_that_version(example: Path, run: Run) -> None:
+    (example / SWEEP / MANIFEST).write_text('{"schema_version": 99}')
+    outcome = run("runs", "verify")
+    assert outcome.code == 3
+    assert outcome.err.rstrip().endswith("(upgrade lora-mnist)")
+    assert ("NEWER" in outcome.out, "DAMAGED" in outcome.out) == (True, False)
+    flip(example / BASE / "history.csv")
+    assert "--cascade, then make them again; upgrade lora-mnist" in run("runs", "verify").err
