@@ -80,7 +80,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            flush(new)
             os.replace(new, path)  # while it is open, and so locked: until then nobody takes it for a dead one
     finally:
         with contextlib.suppress(OSError):
