@@ -226,6 +226,7 @@ def _check_ranges(manifest: Mapping[str, Any]) -> None:
     """No number that was found to be one is out of the range of what it counts."""
     config, details = manifest["config"], manifest["details"]
     of_a_sweep = manifest["kind"] == "sweep"
+    _hold("base_digits" not in details or _is_digits(details["base_digits"]), "base_digits")
     for row in (config, details, *(details["results"] if of_a_sweep else ())):
         for key, least in (("rank", 1), ("seed", 0), ("trainable_parameters", 0)):
             value = row.get(key, least)

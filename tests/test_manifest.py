@@ -527,6 +527,18 @@ def test_numbers_out_of_range_are_refused(
     assert run("plot", "ranks" if name == SWEEP else "history", name).code == 3
 
 
+@pytest.mark.parametrize("value", [None, 5, [], "9-0", "$\\frac{1$", "a\0b", ESCAPES])
+def test_what_a_picture_would_show_is_checked_first(example: Path, forge: Forge, run: Run, value: Any) -> None:
+    forge(example / SWEEP, put("details", "base_digits", to=value))
+    forge(example / ADAPTER, put("config", "alpha", to=value if value != 5 else "5"))
+    for call in (["plot", "ranks", SWEEP], ["plot", "alpha", ADAPTER]):
+        outcome = run(*call)
+        assert (outcome.code, len(outcome.err.split("\n"))) == (3, 2)
+        assert outcome.err.strip().isprintable()
+    forge(example / SWEEP, drop("details", "base_digits"))
+    assert run("plot", "ranks", SWEEP).code == 3
+
+
 def test_figures_that_are_not_there_are_read_as_before(example: Path, forge: Forge) -> None:
     """As what diverged is published, and digits without images are scored."""
     forge(example / SWEEP, put("details", "results", 0, "subsets", 1, to={**ROW, "accuracy": None, "loss": None}))

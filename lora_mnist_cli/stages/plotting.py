@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import MAX_EPOCHS
+from lora_mnist_cli.config import MAX_EPOCHS, AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
 from lora_mnist_cli.stages.adapt import study_accuracies
@@ -142,18 +142,19 @@ def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
 def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import ranks
 
-    learned = artifact.config["digits"]
+    learned, known = artifact.config["digits"], artifact.details.get("base_digits")
+    if known is None:
+        raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
     return ranks.draw(
-        artifact.details["results"], base_digits=artifact.details["base_digits"], new_digits=learned,
-        study=study_accuracies(workspace, artifact),
-        title=f"Adapters on digits {learned}, base on {artifact.details['base_digits']}: test accuracy by rank",
+        artifact.details["results"], base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact),
+        title=f"Adapters on digits {learned}, base on {known}: test accuracy by rank",
     )  # fmt: skip
 
 
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
-    trained = float(artifact.config["alpha"])
+    trained = AdapterConfig.from_json(artifact.config).alpha
     alphas = sorted({*ALPHAS, trained})
     rows = [{"alpha": e.alpha, **e.scores} for e in evaluate(artifact.name, alphas=alphas, workspace=workspace)]
     return alpha.draw(
