@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -21,6 +22,9 @@ from lora_mnist_cli.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name,
 
 LOG_FOLDER = "tensorboard"
 """Event files carry times and host names, so they are no part of the content digest."""
+
+_LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
+"""Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
 
 # Roles whose digests decide what a stage computes. A sweep's members are what it made, not what it was made from.
 _INPUT_ROLES = ("base", "input")
@@ -155,11 +159,10 @@ class Artifact:
                 yield file, error.problem.partition(f": {file}: ")[2] or error.problem
         for path in sorted(self.path.rglob("*")):
             file = path.relative_to(self.path).as_posix()
-            hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
             if path.is_symlink():
                 if file not in self.files:
                     yield file, "a symbolic link is no part of an artifact"
-            elif not path.is_dir() and not hidden and file != MANIFEST and file not in self.files:
+            elif not path.is_dir() and file not in (MANIFEST, *self.files) and not _LITTER.fullmatch(path.name):
                 yield file, "it is no part of what was published"
 
     def check_files(self) -> None:

@@ -29,6 +29,7 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("csv", "tensorboard")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
+MAX_EPOCHS = 1_000_000
 MAX_RANK = 4096
 MAX_HIDDEN = 16384
 MAX_HIDDEN_LAYERS = 64
@@ -103,7 +104,7 @@ class TrainingConfig:
 
     def _check(self, problems: _Problems) -> None:
         problems.whole("seed", self.seed, 0, MAX_SEED)
-        problems.whole("epochs", self.epochs, 0, 1_000_000)
+        problems.whole("epochs", self.epochs, 0, MAX_EPOCHS)
         problems.whole("batch size", self.batch_size, 1, MAX_BATCH)
         problems.real("learning rate", self.lr, lambda lr: lr > 0, "a finite number above 0")
         problems.choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -199,11 +200,18 @@ class AdapterConfig(TrainingConfig):
         problems.choice("init", self.init, INITS)
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
-            if not self.target_layers or len(set(self.target_layers)) != len(self.target_layers):
-                problems.append("target layers are named once each, and at least one")
-            for layer in self.target_layers:
-                if not _LAYER.fullmatch(layer):
-                    problems.append(f"a layer is named fc1, fc2, …, not '{layer}'")
+            self._check_layers(problems, self.target_layers)
+
+    @staticmethod
+    def _check_layers(problems: _Problems, layers: object) -> None:
+        if not isinstance(layers, tuple):
+            problems.append(f"target layers are a list of names, not {layers!r}")
+            return
+        odd = [layer for layer in layers if not isinstance(layer, str) or not _LAYER.fullmatch(layer)]
+        for layer in odd:
+            problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
+        if not layers or (not odd and len(set(layers)) != len(layers)):
+            problems.append("target layers are named once each, and at least one")
 
 
 @dataclass(frozen=True, kw_only=True)

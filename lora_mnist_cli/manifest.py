@@ -10,9 +10,10 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ UPGRADE = "upgrade lora-mnist"
 MAX_NAME = 100
 MAX_MANIFEST = 64 * 2**20
 """Bytes: a sweep of ten thousand adapters, the most there can be, has a manifest of some ten megabytes."""
+MAX_PLAIN = 2**20
+"""Bytes of a manifest of any other kind, which lists nothing but its files and parents."""
+_MAX_STRUCTURE = 1_500_000
+"""Brackets, commas and colons: a sweep of ten thousand has some 600,000. Each can cost a hundred times its byte."""
 MAX_NOTE = 2000
 MAX_YEAR = 2999
 _MAX_FILES = 1000
@@ -60,6 +65,22 @@ def is_digest(text: object) -> bool:
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
+def is_created(text: object) -> bool:
+    """Whether this is a time of publication as they are written everywhere: in UTC, to the microsecond."""
+    with contextlib.suppress(ValueError):
+        fits = isinstance(text, str) and _CREATED.fullmatch(text) is not None
+        return fits and datetime.fromisoformat(str(text)).year <= MAX_YEAR
+    return False
+
+
+def is_subsets(rows: object) -> bool:
+    """Whether these are scores, a row a digit set, in the form of the command line's JSON."""
+    with contextlib.suppress(ValueError):
+        _check_scores({"subsets": rows, "per_digit": []})
+        return True
+    return False
+
+
 def is_file(name: object) -> bool:
     """Whether this names a file inside an artifact's folder: relative, in at most one folder, nothing hidden."""
     if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable() or "\\" in name:
@@ -80,12 +101,35 @@ def read_manifest(folder: Path, seal_of: Callable[[Mapping[str, Any]], str]) -> 
     name = folder.name
     hint = make_again(name)
     try:
-        manifest = json.loads(read_regular(folder / MANIFEST, MAX_MANIFEST), parse_constant=_refuse_constant)
+        manifest = decode_manifest(read_regular(folder / MANIFEST, MAX_MANIFEST))
     except OSError as error:
         raise ArtifactError(f"'{name}' has no readable {MANIFEST}: {error.strerror}", hint=hint, value=name) from error
+    except ExtentError as error:
+        raise ArtifactError(f"'{name}' is damaged: {MANIFEST}: {error}", hint=hint, value=name) from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"'{name}' is damaged: {MANIFEST} is not JSON", hint=hint, value=name) from error
     return parse_manifest(manifest, name, seal_of, hint)
+
+
+class ExtentError(ValueError):
+    """There is more of it than is ever written."""
+
+
+def decode_manifest(raw: bytes) -> Any:
+    """The JSON of a manifest. What would take far more memory than it has bytes is not decoded.
+
+    Raises:
+        ValueError: where it is none, or more of it than makes sense.
+        RecursionError: where it is nested without end.
+    """
+    if len(raw) > MAX_PLAIN:
+        if b'"sweep"' not in raw:
+            raise ExtentError(f"it has {len(raw):,} bytes, and {MAX_PLAIN:,} at most make sense where it is no sweep")
+        if not raw.isascii():  # as it is always written; other characters could take four bytes each
+            raise ExtentError(f"it has {len(raw):,} bytes that are not all ASCII")
+    if (count := sum(map(raw.count, (b"[", b"{", b",", b":")))) > _MAX_STRUCTURE:
+        raise ExtentError(f"it has {count:,} brackets, commas and colons, and {_MAX_STRUCTURE:,} at most make sense")
+    return json.loads(raw, parse_constant=_refuse_constant)
 
 
 def parse_manifest(
@@ -126,17 +170,20 @@ _UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_
 
 def _check_extent(manifest: Mapping[str, Any]) -> None:
     """Nothing in it is nested deeper, longer or larger than what is ever written; ValueError says what is."""
-    pending: list[tuple[Any, int]] = [(manifest, 0)]
-    while pending:
-        value, depth = pending.pop()
-        if isinstance(value, (dict, list)):
-            _hold(depth < _MAX_DEPTH, "it is nested too deeply")
-            pending += [(each, depth + 1) for each in value]
-            pending += [(each, depth + 1) for each in value.values()] if isinstance(value, dict) else []
-        elif isinstance(value, str):
-            _hold(len(value) <= _MAX_TEXT, f"a text of {len(value):,} characters")
-        elif isinstance(value, int):
-            _hold(abs(value) < _MAX_WHOLE, "a number without measure")
+    # Iterators, and no list of all that is still to come, which would be as large as the manifest again.
+    above: list[Iterator[Any]] = [iter((manifest,))]
+    while above:
+        for value in above[-1]:
+            if isinstance(value, (dict, list)):
+                _hold(len(above) <= _MAX_DEPTH, "it is nested too deeply")
+                above.append(chain(value, value.values()) if isinstance(value, dict) else iter(value))
+                break
+            if isinstance(value, str):
+                _hold(len(value) <= _MAX_TEXT, f"a text of {len(value):,} characters")
+            elif isinstance(value, int):
+                _hold(abs(value) < _MAX_WHOLE, "a number without measure")
+        else:
+            above.pop()
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
@@ -146,8 +193,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
     _hold(is_name(manifest["name"]), f"name {manifest['name']!r}")
     _hold(manifest["kind"] in KINDS, f"kind {manifest['kind']!r}")
     created = manifest["created"]
-    _hold(isinstance(created, str) and _CREATED.fullmatch(created) is not None, f"created {created!r}")
-    _hold(datetime.fromisoformat(created).year <= MAX_YEAR, f"created {created!r}")
+    _hold(is_created(created), f"created {created!r}")
     for key in ("digest", "fingerprint"):
         _hold(is_digest(manifest[key]), f"{key} {manifest[key]!r}")
     note = manifest["note"]
@@ -182,6 +228,21 @@ def _check(manifest: Mapping[str, Any]) -> None:
     versions = manifest["environment"].get("versions", {})
     _hold(isinstance(versions, dict), "versions")
     _DETAILS[manifest["kind"]](manifest)
+    _check_ranges(manifest)
+
+
+def _check_ranges(manifest: Mapping[str, Any]) -> None:
+    """No number that was found to be one is out of the range of what it counts."""
+    config, details = manifest["config"], manifest["details"]
+    of_a_sweep = manifest["kind"] == "sweep"
+    _hold("base_digits" not in details or _is_digits(details["base_digits"]), "base_digits")
+    for row in (config, details, *(details["results"] if of_a_sweep else ())):
+        for key, least in (("rank", 1), ("seed", 0), ("trainable_parameters", 0)):
+            value = row.get(key, least)
+            _hold(not isinstance(value, int) or value >= least, f"{key} {value!r}")
+    if of_a_sweep:
+        _hold(min(config["ranks"]) >= 1, f"rank {min(config['ranks'])}")
+        _hold(min(config["seeds"]) >= 0, f"seed {min(config['seeds'])}")
 
 
 def _check_scores(scores: Mapping[str, Any]) -> None:
@@ -190,9 +251,11 @@ def _check_scores(scores: Mapping[str, Any]) -> None:
         _hold(isinstance(scores[key], list), f"scores: {key}")
         for row in scores[key]:
             _hold(isinstance(row, dict) and set(row) == {label, "count", "accuracy", "loss"}, f"scores: {key}")
-            _hold(_is_digits(str(row[label])) and type(row["count"]) is int, f"scores: {key}")
             _hold(type(row[label]) is (str if label == "digits" else int), f"scores: {key}")
-            _hold(all(row[what] is None or _is_number(row[what]) for what in ("accuracy", "loss")), f"scores: {key}")
+            count, accuracy, loss = row["count"], row["accuracy"], row["loss"]
+            _hold(_is_digits(str(row[label])) and type(count) is int and count >= 0, f"scores: {key}: count {count!r}")
+            _hold(accuracy is None or (_is_number(accuracy) and 0 <= accuracy <= 1), f"scores: accuracy {accuracy!r}")
+            _hold(loss is None or (_is_number(loss) and loss >= 0), f"scores: loss {loss!r}")
 
 
 def _check_base(manifest: Mapping[str, Any]) -> None:

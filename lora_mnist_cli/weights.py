@@ -104,6 +104,10 @@ def parsing(artifact: Artifact, file: str) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
+    except KeyError as error:  # the format knows more types than the parser can make tensors of
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {file} has a tensor as {error}, not F32", value=file
+        ) from error
 
 
 def differences(found: Mapping[str, tuple[tuple[int, ...], str]], shapes: Shapes) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 
 from lora_mnist_cli.archive import export_artifact, import_artifacts
 from lora_mnist_cli.artifact import MANIFEST
+from lora_mnist_cli.disk import whole_file
 from lora_mnist_cli.errors import ArtifactError, MachineError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.verification import verify
@@ -111,6 +112,29 @@ def test_a_file_that_is_there_is_kept(example: Path, run: Run) -> None:
     assert run("runs", "export", BASE, "folder", "--force").code == 2
     outcome = run("runs", "export", BASE, "missing/a.zip")
     assert (outcome.code, len(outcome.err.splitlines())) == (5, 1)
+
+
+def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(example: Path, run: Run) -> None:
+    dead = Path(f".{'0123456789abcdef' * 2}.new")
+    mine = [Path(name) for name in (".mine.new", "mine.new", f".{'g' * 32}.new", f".{'a' * 32}.new.txt")]
+    for path in (dead, *mine):
+        path.write_text("x")
+    Path("there").mkdir()
+    Path(f".{'b' * 32}.new").symlink_to("there")
+    assert run("runs", "export", BASE, "a.zip").code == 0
+    assert not dead.exists()
+    assert all(path.read_text() == "x" for path in mine)
+    assert Path(f".{'b' * 32}.new").is_symlink()
+
+
+def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example: Path, run: Run) -> None:
+    with whole_file(Path("slow.zip")) as file:
+        assert run("runs", "export", BASE, "quick.zip").code == 0
+        assert run("runs", "export", BASE, "slow.zip").code == 0
+        file.write(b"slow")
+    assert Path("slow.zip").read_bytes() == b"slow"
+    assert zipfile.is_zipfile("quick.zip")
+    assert not list(Path().glob(".*.new"))
 
 
 @pytest.mark.parametrize(

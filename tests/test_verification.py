@@ -103,8 +103,17 @@ def test_each_damage_is_named_with_all_that_descends_from_it(example: Path, run:
 
 def test_a_hidden_file_of_the_system_is_no_damage(example: Path) -> None:
     """A desktop or a network file system puts such files anywhere, and nothing here ever reads them."""
-    (example / BASE / ".DS_Store").write_text("x")
+    for name in (".DS_Store", "._model.safetensors", ".nfs000000000abc", ".fuse_hidden0000a1", ".directory"):
+        (example / BASE / name).write_text("x")
     assert by_name(example)[BASE].problems == []
+
+
+@pytest.mark.parametrize("name", [".evil", ".evil/x", ".DS_Store.so", ".nfs", "tensorboard/.evil", ".git/config"])
+def test_any_other_hidden_file_is_no_part_of_what_was_published(example: Path, run: Run, name: str) -> None:
+    (example / BASE / name).parent.mkdir(exist_ok=True)
+    (example / BASE / name).write_text("x")
+    assert by_name(example)[BASE].problems == [(name, "it is no part of what was published")]
+    assert run("runs", "verify").code == 3
 
 
 def test_a_missing_parent_is_a_problem_of_its_children(example: Path, run: Run) -> None:

@@ -21,8 +21,10 @@ def percent(accuracy: float | None) -> str:
 
 
 def number(loss: float | None) -> str:
-    """A loss to four places; a dash where there is none."""
-    return "–" if loss is None else f"{loss:.4f}"
+    """A loss or a norm to four places, or four digits where it has many; a dash where there is none."""
+    if loss is None:
+        return "–"
+    return f"{loss:.4f}" if abs(loss) < 1e9 else f"{loss:.4e}"
 
 
 LONG = 200

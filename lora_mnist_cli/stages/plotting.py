@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.config import MAX_EPOCHS, AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
+from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
 from lora_mnist_cli.stages.adapt import study_accuracies
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
@@ -141,18 +142,19 @@ def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
 def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import ranks
 
-    learned = artifact.config["digits"]
+    learned, known = artifact.config["digits"], artifact.details.get("base_digits")
+    if known is None:
+        raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
     return ranks.draw(
-        artifact.details["results"], base_digits=artifact.details["base_digits"], new_digits=learned,
-        study=study_accuracies(workspace, artifact),
-        title=f"Adapters on digits {learned}, base on {artifact.details['base_digits']}: test accuracy by rank",
+        artifact.details["results"], base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact),
+        title=f"Adapters on digits {learned}, base on {known}: test accuracy by rank",
     )  # fmt: skip
 
 
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
-    trained = float(artifact.config["alpha"])
+    trained = AdapterConfig.from_json(artifact.config).alpha
     alphas = sorted({*ALPHAS, trained})
     rows = [{"alpha": e.alpha, **e.scores} for e in evaluate(artifact.name, alphas=alphas, workspace=workspace)]
     return alpha.draw(
@@ -164,14 +166,34 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import history
 
-    rows = []
-    for line in csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode())):
-        try:
-            row: dict[str, Any] = {key: float(value) if value else None for key, value in line.items()}
-            rows.append(row | {"epoch": int(line["epoch"])})
-        except (TypeError, ValueError, KeyError) as error:
-            raise ArtifactError(f"'{artifact.name}' has an odd {HISTORY_FILE}: {error}", value=line) from error
+    rows: list[dict[str, Any]] = []
+    try:
+        table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
+        if lacking := [column for column in history.COLUMNS if column not in (table.fieldnames or ())]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        for line in table:
+            if None in line or None in line.values():
+                raise ValueError("a line has not as many fields as there are columns")
+            row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in history.COLUMNS}
+            accuracies = (row["train_accuracy"], row["val_accuracy"])
+            if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
+                raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
+            rows.append(row | {"epoch": _epoch(line["epoch"])})
+    except (TypeError, ValueError, csv.Error) as error:
+        place = f"line {table.line_num}: " if rows else ""
+        raise ArtifactError(
+            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
+            hint=make_again(artifact.name),
+            value=HISTORY_FILE,
+        ) from error
     return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+
+
+def _epoch(text: str) -> int:
+    epoch = int(text)
+    if not 0 <= epoch <= MAX_EPOCHS:
+        raise ValueError(f"epoch {epoch}")
+    return epoch
 
 
 def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:

@@ -177,9 +177,7 @@ def _diff_tables(found: dict[str, Any]) -> list[Any]:
     else:
         weights = table(("tensor", f"norm of {a}", f"norm of {b}", "norm of difference", "cosine"))
         for row in found["weights"]:
-            cosine = "–" if row["cosine"] is None else f"{row['cosine']:.4f}"
-            norms = (f"{row[key]:.4f}" for key in ("norm_a", "norm_b", "difference"))
-            weights.add_row(row["tensor"], *norms, cosine)
+            weights.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
         what = "weights" if "." in found["weights"][0]["tensor"] else "products alpha · scale(rank) · B A"
         tables.append(titled(f"{what} (Frobenius norms)", weights))
     return tables
