@@ -145,8 +145,11 @@ class Catalog:
         candidate = self.readable(name) if is_name(name) and self.has(name) else None
         if candidate is not None and candidate.digest == digest:
             return name
-        others = self.scan()[0] if among is None else among
-        return next((entry.name for entry in others if entry.digest == digest), None)
+        # The index is only a hint of where to look: what counts is the manifest.
+        for entry in self.scan()[0] if among is None else among:
+            if entry.digest == digest and (there := self.readable(entry.name)) is not None and there.digest == digest:
+                return entry.name
+        return None
 
     def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
         """The artifacts that were made from this one or list it, unless another artifact has the same content.

@@ -148,6 +148,18 @@ def read_regular(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most ``limit`` bytes, which is not a symbolic link.
 
     Raises:
+        OSError: as :func:`open_regular`.
+    """
+    with open_regular(path, limit) as file:
+        # Asked for more than there is, Python would take the memory for all of it first.
+        return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """A regular file of at most ``limit`` bytes, which is not a symbolic link, to read.
+
+    Raises:
         OSError: where it is missing, something else than a regular file, or larger. Nothing was read then: neither a
             device without an end nor a file that fills the memory can do harm.
     """
@@ -164,7 +176,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and {limit:,} at most make sense")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limit + 1)
+            yield file
     finally:
         os.close(handle)
 

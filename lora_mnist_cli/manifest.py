@@ -40,7 +40,8 @@ _MAX_STRUCTURE = 1_500_000
 MAX_NOTE = 2000
 MAX_YEAR = 2999
 _MAX_FILES = 1000
-_MAX_BYTES = 2**40
+_MAX_BYTES = 2**32
+"""Of one file: twice the largest weights that are read. A sparse file of any size costs its sender nothing."""
 _MAX_TEXT = 10_000
 _MAX_WHOLE = 2**63
 _MAX_DEPTH = 20

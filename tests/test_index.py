@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli import index
-from lora_mnist_cli.artifact import MANIFEST, Artifact
+from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent
 from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.index import INDEX
+from lora_mnist_cli.index import INDEX, Entry
 from lora_mnist_cli.manifest import KINDS
 from lora_mnist_cli.registry import Registry
 
@@ -403,3 +403,16 @@ def test_an_index_that_is_being_written_keeps_nobody_waiting_for_long(registry: 
     assert [entry.name for entry in registry.scan()[0]] == [BASE, "copy", ADAPTER, SWEEP]
     writer.execute("ROLLBACK")
     writer.close()
+
+
+def test_an_entry_that_lies_about_a_digest_makes_no_parent(registry: Registry, publish: Publish) -> None:
+    base = publish(registry, "base")
+    child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
+    other = publish(registry, "other", config={"seed": 1})
+    shutil.rmtree(registry.root / "base")
+    entry = Entry.of(other)
+    lie = Entry(entry.name, entry.kind, entry.dataset, base.digest, entry.created, entry.summary)
+    index._store(registry.root, {"other": (str(index.stamp_of(registry.root, "other")), lie)}, set(), 9, anew=True)
+    assert [each.digest for each in registry.scan()[0] if each.name == "other"] == [base.digest]
+    with pytest.raises(ArtifactError, match="'child' was made from base 'base'"):
+        registry.parent(child)

@@ -692,13 +692,18 @@ def test_of_two_that_remove_the_same_one_finds_nothing(
         waiting.remove("one")
 
 
+def _summary(*parents: dict[str, str]) -> str:
+    nothing = {"digits": None, "rank": None, "seed": None, "failed": None, "subsets": [], "bytes": 0, "note": ""}
+    return json.dumps(nothing | {"parents": parents})
+
+
 def _chain(length: int, width: int = 1) -> list[Entry]:
     """Reports, each made from all of the generation before."""
     made: list[Entry] = []
     for i in range(length):
         above = [entry for entry in made if entry.name.startswith(f"r{i - 1}-")]
         parents = [{"role": "input", "name": entry.name, "digest": entry.digest} for entry in above]
-        summary = json.dumps({"parents": parents})
+        summary = _summary(*parents)
         made += [Entry(f"r{i}-{j}", "report", "mnist", f"{i}-{j}", f"{i:06}", summary) for j in range(width)]
     return made
 
@@ -720,8 +725,8 @@ def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length: int, widt
 
 def test_a_circle_ends() -> None:
     """No digest fits one, but members are no part of a digest."""
-    one = Entry("one", "report", "mnist", "1", "1", json.dumps({"parents": [vars(Parent("input", "two", "2"))]}))
-    two = Entry("two", "report", "mnist", "2", "2", json.dumps({"parents": [vars(Parent("input", "one", "1"))]}))
+    one = Entry("one", "report", "mnist", "1", "1", _summary(vars(Parent("input", "two", "2"))))
+    two = Entry("two", "report", "mnist", "2", "2", _summary(vars(Parent("input", "one", "1"))))
     assert sorted(children_first([one, two])) == ["one", "two"]
     (row,) = ancestors(one, {"1": one, "2": two})
     assert (row["name"], [(each["name"], each["followed"]) for each in row["made_from"]]) == ("two", [("one", False)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,19 @@ def test_what_a_newer_version_wrote_asks_for_that_version(example: Path, run: Ru
     assert ("NEWER" in outcome.out, "DAMAGED" in outcome.out) == (True, False)
     flip(example / BASE / "history.csv")
     assert "--cascade, then make them again; upgrade lora-mnist" in run("runs", "verify").err
+
+
+def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, forge: Forge) -> None:
+    """A sparse file costs its sender nothing; a pickle of zeros of any size would fill the memory of who reads it."""
+    size = 64 * 2**20
+    forge(example / BASE, files={"more": b""})
+    os.truncate(example / BASE / "more", size)
+    forge(example / BASE, lambda manifest: manifest["files"]["more"].update(bytes=size))
+    tracemalloc.start()
+    try:
+        ((file, problem),) = by_name(example, BASE)[BASE].problems
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (file, problem) == ("more", "its digest is not the one it was published with")
+    assert peak < size / 4
