@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,8 +23,8 @@ _PLANS = "How it is done"
 _LISTS = {axis.field: axis for axis in AXES}
 
 
-def _list(field: str, about: str) -> Any:
-    return o.word_option(_LISTS[field].list_option, about, _GRID)
+def _list(field: str, about: str, known: Sequence[str] = ()) -> Any:
+    return o.word_option(_LISTS[field].list_option, about, _GRID, known)
 
 
 def command(
@@ -33,8 +34,8 @@ def command(
     seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None,
     lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None,
     alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None,
-    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.")] = None,
-    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.")] = None,
+    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None,
+    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None,
     weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None,
     dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None,
     grid: Annotated[

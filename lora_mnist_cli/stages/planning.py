@@ -20,7 +20,9 @@ MAX_SAMPLES = 200
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long training takes, by what it took for adapters of the same base.
+    """How long training and scoring take, by what they took for adapters of the same base on this machine.
+
+    To read the data and to put artifacts on the disk comes on top, which shows where trainings are many and short.
 
     Args:
         seconds: by their median seconds an optimiser step.
