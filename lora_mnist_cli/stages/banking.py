@@ -166,6 +166,9 @@ class Work:
             return []
         bank_of = {name: artifact.details.get("bank") for name, artifact in done.items()}
         for mark in sorted({mark for mark in bank_of.values() if mark}):
+            there = [each for each in wanted if bank_of.get(each.name) == mark]
+            if self.mark(next(banks(there, self.base, 2**20))) == mark:
+                continue  # nothing of it is missing
             together = [each for each in wanted if each.name not in done or bank_of[each.name] == mark]
             cut = [
                 bank for bank in banks(together, self.base, megabytes) if any(each.name not in done for each in bank)

@@ -143,6 +143,21 @@ def test_a_plan_tells_what_is_there_and_changes_nothing(small: Workspace, record
     assert (forced.there, len(forced.missing), forced.up_to_date) == ([], 16, False)
 
 
+def test_banks_that_are_whole_are_not_cut_again(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand adapters that were trained alone would else be a thousand looks at the whole grid."""
+    for rank in (1, 3):
+        finetune(dataclasses.replace(CONFIG, rank=rank), workspace=small)
+    sweep([4, 5], config=CONFIG, workspace=small, name="two")
+    from lora_mnist_cli.stages import banking
+
+    cut: list[int] = []
+    banks = banking.banks
+    monkeypatch.setattr(banking, "banks", lambda wanted, *rest: cut.append(len(wanted)) or banks(wanted, *rest))
+    plan = plan_sweep([1, 3, 4, 5, 6, 7, 8], config=CONFIG, workspace=small, name="all")
+    assert [len(bank) for bank in plan.banks] == [3]
+    assert sorted(cut) == [1, 1, 2, 3]
+
+
 def test_a_plan_is_refused_for_what_the_sweep_would_be(small: Workspace) -> None:
     with pytest.raises(OtherSettingsError, match="lrs null there"):
         plan_sweep([2], grid=GRID, config=AdapterConfig(epochs=2, alpha=0.5), workspace=small)
