@@ -235,9 +235,15 @@ class Runtime:
         problems.choice("accelerator", self.accelerator, ACCELERATORS)
         problems.choice("logger", self.logger, LOGGERS)
         problems.whole("threads", self.threads, 1, 1024)
-        problems.whole("bank megabytes", self.bank_megabytes, 1, 2**20)
+        problems.whole("bank memory in MB", self.bank_megabytes, 1, 2**20)
         if problems:
             raise ConfigError(problems, value=self)
+
+
+def training_images(count: int, val_split: float) -> int:
+    """How many of so many images are trained on; the rest is for validation."""
+    # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
+    return int(round(count * (1 - val_split), 6))
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import read_regular
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
+from lora_mnist_cli.grid import OTHERS, varying_axes
 
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
@@ -289,8 +290,18 @@ def _check_sweep(manifest: Mapping[str, Any]) -> None:
         values = config.get(key)
         _hold(isinstance(values, list) and values and all(type(value) is int for value in values), key)
     _hold(isinstance(results, list) and results, "results")
+    varying = varying_axes(config)
+    for axis in varying:
+        values = config[axis.plural]
+        _hold(isinstance(values, list) and len(values) > 1 and axis.field not in config, axis.plural)
+        _hold(all(type(value) is axis.kind and _is_plain(value) for value in values), axis.plural)
+        _hold(len(set(values)) == len(values), axis.plural)
     for row in results:
         _hold(isinstance(row, dict) and is_name(row.get("artifact")), "results")
+        for axis in OTHERS:
+            known = config[axis.plural] if axis in varying else []
+            _hold(axis.field in row if known else axis.field not in row, f"results: {axis.field}")
+            _hold(not known or _is_one_of(row[axis.field], known), f"results: {axis.field}")
         _hold(all(type(row.get(key)) is int for key in ("rank", "seed", "trainable_parameters")), "results")
         _hold(row.get("failed") is None or isinstance(row["failed"], str), "results")
         _check_scores({"subsets": row.get("subsets"), "per_digit": []})
@@ -323,6 +334,15 @@ def _is_canonical(digits: str) -> bool:
     with contextlib.suppress(UsageError):
         return str(DigitSet.parse(digits)) == digits
     return False
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a setting's value is a finite number or a word."""
+    return is_name(value) if isinstance(value, str) else _is_number(value)
+
+
+def _is_one_of(value: object, known: list[Any]) -> bool:
+    return any(type(value) is type(each) and value == each for each in known)
 
 
 def _hold(condition: object, what: str) -> None:

@@ -168,6 +168,18 @@ OF_AN_ADAPTER = {
     "base digits": put("details", "base_digits", to="9-0"),
     "trainable parameters": put("details", "trainable_parameters", to="many"),
 }
+
+
+def vary(manifest: Any, values: Any, *row: Any, axis: str = "lr", plain: Any = None) -> None:
+    """An edit that makes a sweep one over another axis, its rows at one of the values."""
+    del manifest["config"][axis]
+    if plain is not None:
+        manifest["config"][axis] = plain
+    manifest["config"][f"{axis}s"] = values
+    for value in row:
+        manifest["details"]["results"][0][axis] = value
+
+
 OF_A_SWEEP = {
     "no parents": put("parents", to=[]),
     "a parent twice": lambda manifest: manifest["parents"].append(manifest["parents"][-1]),
@@ -181,12 +193,41 @@ OF_A_SWEEP = {
     "ranks": put("config", "ranks", to="1"),
     "no ranks": put("config", "ranks", to=[]),
     "seeds": put("config", "seeds", to=[None]),
+    "a row's own axis": put("details", "results", 0, "lr", to=0.001),
+    **{
+        f"an axis of {values!r}": lambda m, values=values: vary(m, values, 0.001)
+        for values in (
+            None,
+            [],
+            [0.001],
+            [0.001, 0.001],
+            [0.001, "x"],
+            [0.001, True],
+            [0.001, 1],
+            {"0.001": 1},
+            [[1], 2],
+        )
+    },
+    "an axis that is a plain setting too": lambda m: vary(m, [0.001, 0.01], 0.001, plain=0.001),
+    **{f"a row at {value!r}": lambda m, value=value: vary(m, [1.0, 0.01], value) for value in (0.5, None, True, 1, [])},
+    "a row without its axis": lambda m: vary(m, [0.001, 0.01]),
+    "a word with an escape": lambda m: vary(m, ["constant", "\x1b[2J"], "constant", axis="scaling"),
 }
 HOSTILE = [
     pytest.param(name, change, id=f"{name}: {what}")
     for name, table in ((BASE, OF_A_BASE), (ADAPTER, OF_AN_ADAPTER), (SWEEP, OF_A_SWEEP))
     for what, change in table.items()
 ]
+
+
+@pytest.mark.parametrize(("axis", "values"), [("lr", [0.001, 0.01]), ("scaling", ["constant", "rslora"])])
+def test_a_sweep_over_another_axis_is_read(axis: str, values: Any, example: Path, forge: Forge, run: Run) -> None:
+    forge(example / SWEEP, lambda manifest: vary(manifest, values, values[0], axis=axis))
+    shown = run("runs", "show", SWEEP, "--runs-dir", example, "--json")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.json["manifest"]["config"][f"{axis}s"] == values
+    assert f"{axis}s" in run("runs", "show", SWEEP, "--runs-dir", example).out
+    assert len(run("runs", "list", "--runs-dir", example, "--json").json["artifacts"]) == 3
 
 
 def refused(run: Run, runs: Path, name: str) -> None:

@@ -21,7 +21,10 @@ COMMANDS = {
         "finetune",
         "Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn.",
     ),
-    "sweep": ("sweep", "Train an adapter for each rank and seed, and compare them in one table."),
+    "sweep": (
+        "sweep",
+        "Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.",
+    ),
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is."),
     "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
+from lora_mnist_cli.grid import OTHERS, spoken, written
 
 
 def percent(accuracy: float | None) -> str:
@@ -86,7 +87,7 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 def sweep_table(
     title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
 ) -> Group:
-    """A row an adapter, by rank; with several seeds, mean and standard deviation close each rank.
+    """A row an adapter, by combination; with several seeds, mean and standard deviation close each.
 
     Args:
         subsets: the digit sets in the order of their columns.
@@ -94,19 +95,23 @@ def sweep_table(
         study_digits: the digit set that the study's accuracy is on.
     """
     seeds = len({row["seed"] for row in results})
-    columns = ["rank", "parameters", *(["seed"] if seeds > 1 else [])]
+    axes = [axis for axis in OTHERS if axis.field in results[0]]
+    columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if seeds > 1 else [])]
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
-    made = table(columns)
-    for rank in dict.fromkeys(row["rank"] for row in results):
-        rows = [row for row in results if row["rank"] == rank]
+    made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
+    combinations: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in results:
+        combinations.setdefault((row["rank"], *(row[axis.field] for axis in axes)), []).append(row)
+    for (rank, *values), rows in combinations.items():
+        named = [str(rank), *map(written, values)]
         figures = [{s["digits"]: s for s in row["subsets"]} for row in rows]
         reference = [percent(study.get(rank))] if study else []
         for row, figure in zip(rows, figures, strict=True):
             seed = [str(row["seed"])] if seeds > 1 else []
             cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
             made.add_row(
-                str(rank),
+                *named,
                 f"{row['trainable_parameters']:,}",
                 *seed,
                 *cells,
@@ -117,7 +122,7 @@ def sweep_table(
             for digits in subsets:
                 cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
                 cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 4))
-            made.add_row(str(rank), "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
+            made.add_row(*named, "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
     return titled(title, made)
 
 

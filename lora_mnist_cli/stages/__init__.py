@@ -5,7 +5,7 @@ Each takes a config and the names of its parents, and returns a record: a publis
 stage which is up to date costs nothing.
 """
 
-from lora_mnist_cli.stages.adapt import finetune, sweep
+from lora_mnist_cli.stages.adapt import finetune, plan_sweep, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.plotting import PlotOptions, plot
 from lora_mnist_cli.stages.reproduction import reproduce
@@ -13,6 +13,6 @@ from lora_mnist_cli.stages.scoring import Evaluation, check_gates, evaluate, par
 from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "evaluate", "finetune", "parse_gates", "plot", "reproduce",
-    "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "check_gates", "evaluate", "finetune", "parse_gates", "plan_sweep",
+    "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
