@@ -91,6 +91,7 @@ class Workspace:
         found = self.registry.up_to_date(name, settings, force=force)
         if found is not None:
             self.tell_up_to_date(found)
+            self.registry.tidy()
         return found
 
     def tell_up_to_date(self, found: Artifact) -> None:
