@@ -69,6 +69,7 @@ def command(
     )  # fmt: skip
     from lora_mnist_cli.cli.tables import sweep_table
     from lora_mnist_cli.stages.adapt import study_accuracies
+    from lora_mnist_cli.summary import summarise
 
     results, learned = artifact.details["results"], artifact.config["digits"]
     # The digits that were learned come first: they are what the ranks differ in.
@@ -78,5 +79,5 @@ def command(
     study = study_accuracies(where, artifact)
     document = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
-    ]}  # fmt: skip
+    ], "summary": summarise(results)}  # fmt: skip
     print_result("sweep", document, [sweep_table(title, results, subsets, study, learned)], as_json=json_output)

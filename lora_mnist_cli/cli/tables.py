@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from statistics import mean, stdev
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -13,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
+from lora_mnist_cli.scores import with_intervals
+from lora_mnist_cli.summary import by_setting, summarise
 
 
 def percent(accuracy: float | None) -> str:
@@ -60,14 +61,22 @@ def titled(title: str, made: Table) -> Group:
     return Group(Text(harmless(title), style="bold"), made)
 
 
+def interval(low: float | None, high: float | None, show: Callable[[float | None], str] = percent) -> str:
+    """Two bounds as ``94.91 to 96.10``; a dash where there are none."""
+    return "–" if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
 def score_table(title: str, scores: dict[str, Any]) -> Group:
-    """A row a digit set, then a row a digit: count, accuracy, loss."""
-    made = table(("digits", "images", "accuracy %", "loss"), text_columns=("digits",))
-    for row in scores["subsets"]:
-        made.add_row(row["digits"], f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
-    made.add_section()
-    for row in scores["per_digit"]:
-        made.add_row(str(row["digit"]), f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
+    """A row a digit set, then a row a digit: count, accuracy with its Wilson interval, loss."""
+    made = table(("digits", "images", "accuracy %", "95 % interval", "loss"), text_columns=("digits",))
+    told = with_intervals(scores)
+    for kind, label in (("subsets", "digits"), ("per_digit", "digit")):
+        for row in told[kind]:
+            bounds = interval(row["accuracy_low"], row["accuracy_high"])
+            made.add_row(
+                str(row[label]), f"{row['count']:,}", percent(row["accuracy"]), bounds, number(row["loss"])
+            )  # fmt: skip
+        made.add_section()
     return titled(title, made)
 
 
@@ -84,47 +93,53 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 def sweep_table(
     title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
 ) -> Group:
-    """A row an adapter, by rank; with several seeds, mean and standard deviation close each rank.
+    """A row an adapter, by rank; with several seeds, two rows close each: means with half their 95 % intervals, and
+    the worst seed of each figure.
 
     Args:
         subsets: the digit sets in the order of their columns.
         study: rank → the study's accuracy; empty where it has none to compare with.
         study_digits: the digit set that the study's accuracy is on.
     """
-    seeds = len({row["seed"] for row in results})
-    columns = ["rank", "parameters", *(["seed"] if seeds > 1 else [])]
+    several = len({row["seed"] for row in results}) > 1
+    columns = ["rank", "parameters", *(["seed"] if several else [])]
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
     made = table(columns)
-    for rank in dict.fromkeys(row["rank"] for row in results):
-        rows = [row for row in results if row["rank"] == rank]
-        figures = [{s["digits"]: s for s in row["subsets"]} for row in rows]
+    for (_, rows), summary in zip(by_setting(results), summarise(results), strict=True):
+        rank = summary["rank"]
         reference = [percent(study.get(rank))] if study else []
-        for row, figure in zip(rows, figures, strict=True):
-            seed = [str(row["seed"])] if seeds > 1 else []
+        for row in rows:
+            figure = {s["digits"]: s for s in row["subsets"]}
+            seed = [str(row["seed"])] if several else []
             cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
             made.add_row(
-                str(rank),
-                f"{row['trainable_parameters']:,}",
-                *seed,
-                *cells,
-                *(reference if seeds == 1 else reference and [""]),
-            )
-        if seeds > 1:
-            cells = []
-            for digits in subsets:
-                cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
-                cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 4))
-            made.add_row(str(rank), "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
+                str(rank), f"{row['trainable_parameters']:,}", *seed, *cells,
+                *(reference if not several else reference and [""]),
+            )  # fmt: skip
+        if several:
+            known = {subset["digits"]: subset for subset in summary["subsets"]}
+            spreads = [
+                spread for d in subsets for spread in ((known[d]["accuracy"], percent), (known[d]["loss"], number))
+            ]
+            failed = f", {summary['failed']} failed" if summary["failed"] else ""
+            n = f"n={len(rows) - summary['failed']}{failed}"
+            made.add_row(str(rank), "mean ± 95 %", n, *(_mean(*each) for each in spreads), *reference, style="bold")
+            made.add_row(str(rank), "worst (seed)", "", *(_worst(*each) for each in spreads), style="bold")
+            made.add_section()
     return titled(title, made)
 
 
-def _spread(values: Sequence[float | None], factor: float, places: int) -> str:
-    known = [factor * value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return "–"
-    deviation = f" ± {stdev(known):.{places}f}" if len(known) > 1 else ""
-    return f"{mean(known):.{places}f}{deviation}"
+def _mean(spread: dict[str, Any], show: Callable[[float | None], str]) -> str:
+    """A mean and half the width of its interval."""
+    if spread["low"] is None:
+        return show(spread["mean"])
+    return f"{show(spread['mean'])} ± {show((spread['high'] - spread['low']) / 2)}"
+
+
+def _worst(spread: dict[str, Any], show: Callable[[float | None], str]) -> str:
+    """The worst seed's figure, and which seed it is."""
+    return f"{show(spread['worst'])} ({spread['worst_seed']})"
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> RenderableType:

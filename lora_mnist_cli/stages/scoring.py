@@ -10,6 +10,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.scores import subset_scores
 from lora_mnist_cli.stages.workspace import Workspace
 
 
@@ -117,8 +118,6 @@ def parse_gates(text: str) -> list[Gate]:
 
 def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str, Any]]:
     """Each gate with the accuracy reached and whether it passed; without images or a finite loss it never does."""
-    from lora_mnist_cli.evaluation import subset_scores
-
     rows = []
     for gate in gates:
         (score,) = subset_scores(evaluation.scores["per_digit"], [gate.digits])
