@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.statistics import mean_interval
+from lora_mnist_cli.statistics import CONFIDENCE, mean_interval
 
 Row = Mapping[str, Any]
 
@@ -55,12 +55,15 @@ def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
     return rows
 
 
-def spread(figures: Sequence[float | None], seeds: Sequence[int], *, worst: Any = min) -> dict[str, Any]:
+def spread(
+    figures: Sequence[float | None], seeds: Sequence[int], *, worst: Any = min, confidence: float = CONFIDENCE
+) -> dict[str, Any]:
     """Mean, interval, standard deviation, worst seed and n of one figure over seeds.
 
     Args:
         figures: a seed each; None, or what is not finite, where a run has none.
         worst: whether the least or the greatest is the worst.
+        confidence: of the interval of the mean.
 
     Returns:
         ``n``, of the runs that have a figure; ``mean``, ``sd``, ``low``, ``high`` (None where there are too few); and
@@ -70,7 +73,7 @@ def spread(figures: Sequence[float | None], seeds: Sequence[int], *, worst: Any 
     row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(known)}
     missing = [seed for figure, seed in zip(figures, seeds, strict=True) if not is_figure(figure)]
     if known:
-        made = mean_interval([figure for figure, _ in known if figure is not None])
+        made = mean_interval([figure for figure, _ in known if figure is not None], confidence)
         row |= {"mean": made.mean, "sd": made.deviation}
         if made.interval is not None:
             row |= {"low": made.interval.low, "high": made.interval.high}

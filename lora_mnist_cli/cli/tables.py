@@ -119,27 +119,22 @@ def sweep_table(
             )  # fmt: skip
         if several:
             known = {subset["digits"]: subset for subset in summary["subsets"]}
-            spreads = [
-                spread for d in subsets for spread in ((known[d]["accuracy"], percent), (known[d]["loss"], number))
-            ]
+            shown = [cell for d in subsets for cell in ((known[d]["accuracy"], percent), (known[d]["loss"], number))]
+            spreads = [spread_cells(*cell) for cell in shown]
             failed = f", {summary['failed']} failed" if summary["failed"] else ""
             n = f"n={len(rows) - summary['failed']}{failed}"
-            made.add_row(str(rank), "mean ± 95 %", n, *(_mean(*each) for each in spreads), *reference, style="bold")
-            made.add_row(str(rank), "worst (seed)", "", *(_worst(*each) for each in spreads), style="bold")
+            made.add_row(str(rank), "mean ± 95 %", n, *(mean for mean, _ in spreads), *reference, style="bold")
+            made.add_row(str(rank), "worst (seed)", "", *(worst for _, worst in spreads), style="bold")
             made.add_section()
     return titled(title, made)
 
 
-def _mean(spread: dict[str, Any], show: Callable[[float | None], str]) -> str:
-    """A mean and half the width of its interval."""
-    if spread["low"] is None:
-        return show(spread["mean"])
-    return f"{show(spread['mean'])} ± {show((spread['high'] - spread['low']) / 2)}"
-
-
-def _worst(spread: dict[str, Any], show: Callable[[float | None], str]) -> str:
-    """The worst seed's figure, and which seed it is."""
-    return f"{show(spread['worst'])} ({spread['worst_seed']})"
+def spread_cells(spread: dict[str, Any], show: Callable[[float | None], str]) -> tuple[str, str]:
+    """A mean with half the width of its interval; and the worst seed's figure, with the seed."""
+    mean = show(spread["mean"])
+    if spread["low"] is not None:
+        mean += f" ± {show((spread['high'] - spread['low']) / 2)}"
+    return mean, f"{show(spread['worst'])} ({spread['worst_seed']})"
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
