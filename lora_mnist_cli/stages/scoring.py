@@ -88,14 +88,14 @@ def evaluate(
     return evaluations
 
 
-def parse_gates(text: str) -> list[Gate]:
+def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
     """Gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
 
     Raises:
         UsageError: for anything else, or a minimum outside 0 to 1.
     """
     gates, digits = [], ""
-    hint = "write --min-accuracy 0-4=0.98,5-9=0.95"
+    hint = f"write {option} 0-4=0.98,5-9=0.95"
     for part in text.split(","):
         left, equals, right = part.partition("=")
         if not left.strip():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,33 +18,11 @@ from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune
 
 Sweeper = Callable[..., Any]
-IMAGES = 1000
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "runs")
-
-
-@pytest.fixture
-def sweeper(workspace: Workspace, publish: Callable[..., Any]) -> Sweeper:
-    """Publishes a sweep of given accuracies: ``sweeper("a", {8: {0: 0.9, 1: None}})``, by rank and seed."""
-
-    def make(name: str, ranks: Mapping[int, Mapping[int, float | None]], *, digits: str = "5-9", **more: Any) -> Any:
-        results = []
-        for rank, seeds in ranks.items():
-            for seed, accuracy in seeds.items():
-                loss = None if accuracy is None else 1 - accuracy
-                subsets = [{"digits": digits, "count": IMAGES, "accuracy": accuracy, "loss": loss}]
-                failed = "the loss became nan in epoch 1" if accuracy is None else None
-                results.append(
-                    {"artifact": f"{name}-r{rank}-s{seed}", "rank": rank, "seed": seed, "failed": failed,
-                     "trainable_parameters": rank, "subsets": subsets}
-                )  # fmt: skip
-        config = {"digits": digits, "ranks": list(ranks), "seeds": list(next(iter(ranks.values())))}
-        return publish(workspace.registry, name, kind="sweep", config=config, more={"results": results}, **more)
-
-    return make
 
 
 A = {0: 0.95, 1: 0.96, 2: 0.94, 3: 0.955, 4: 0.945, 5: 0.95, 6: 0.96}
