@@ -166,6 +166,7 @@ Alpha = Annotated[float | None, _field(number_option, "--alpha", "alpha", None)]
 Scaling = Annotated[str | None, _field(word_option, "--scaling", "scaling", None, known=config.SCALINGS)]
 Init = Annotated[str | None, _field(word_option, "--init", "init", None, known=config.INITS)]
 Dropout = Annotated[float | None, _field(number_option, "--dropout", "dropout", None)]
+Vary = Annotated[str | None, _field(word_option, "--vary", "vary", None, known=config.VARIED)]
 TargetLayers = Annotated[str | None, _field(word_option, "--target-layers", "target_layers", None)]
 
 

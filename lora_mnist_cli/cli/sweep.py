@@ -27,6 +27,7 @@ def command(
     init: o.Init = None,
     dropout: o.Dropout = None,
     target_layers: o.TargetLayers = None,
+    vary: o.Vary = None,
     recipe_name: o.Recipe = "reference",
     seed: o.Seed = None,
     epochs: o.Epochs = None,
@@ -53,13 +54,15 @@ def command(
 
     Adapters that are there already are taken as they are: a sweep that was stopped goes on where it was.
     """
-    if seed is not None and seeds is not None:
-        raise UsageError("--seed and --seeds can't be given both", hint=f"--seeds {seeds} is enough", value=seed)
+    alone = vary not in (None, "all")
+    if seed is not None and seeds is not None and not alone:
+        hint = f"--seeds {seeds} is enough; --vary init, order or split holds --seed for the rest"
+        raise UsageError("--seed and --seeds can't be given both", hint=hint, value=seed)
     seed_list = [seed or 0] if seeds is None else o.parse_integers(seeds, "seeds")
     config = adapter_config(
         recipe_name, digits, target_layers, alpha=alpha, scaling=scaling, init=init, dropout=dropout, epochs=epochs,
         batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, val_split=val_split,
-        precision=precision,
+        precision=precision, vary=vary, held_seed=seed if alone else None,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)

@@ -14,7 +14,7 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
-from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, train_adapters
+from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, train_adapters, varied
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
 RESULTS_FILE = "results.csv"
@@ -103,7 +103,7 @@ def sweep(
     )
     own_name = name
     if name is None:
-        name = default_name("sweep", parent.dataset, first.digits)
+        name = default_name("sweep", parent.dataset, first.digits) + varied(first)
     if (found := workspace.up_to_date(name, settings, force)) and _members_are_there(workspace, found):
         return found
     with workspace.registry.staging(name, settings.parents) as folder:

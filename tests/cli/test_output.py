@@ -195,6 +195,18 @@ def test_a_sweep_over_seeds_closes_each_rank_with_mean_interval_worst_seed_and_n
         assert stdev(figures) > 0
 
 
+def test_one_stream_is_varied_with_the_others_held_at_the_seed_that_is_given(runs: Path, run: Run) -> None:
+    arguments = ["sweep", "--ranks", "1", "--seeds", "1-2", "--epochs", "0", "--vary", "order", "--seed", "7"]
+    document = run(*arguments, "--json").json
+    assert document["artifact"] == "sweep-5-9-order-h7"
+    config = run("runs", "show", document["results"][0]["artifact"], "--json").json["manifest"]["config"]
+    assert (config["seed"], config["vary"], config["held_seed"]) == (1, "order", 7)
+    for vary in ([], ["--vary", "all"]):
+        refused = run("sweep", "--seeds", "1-2", "--seed", "7", *vary)
+        assert refused.code == 2
+        assert "--seeds 1-2 is enough" in refused.err
+
+
 def test_a_seed_that_failed_is_the_worst_and_is_counted_as_failed() -> None:
     def result(seed: int, accuracy: float | None) -> dict[str, Any]:
         subsets = [{"digits": "5-9", "count": 100, "accuracy": accuracy, "loss": accuracy and 1 - accuracy}]
