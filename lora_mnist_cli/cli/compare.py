@@ -72,8 +72,8 @@ def _tables(document: dict[str, Any]) -> list[Any]:
         shown.add_row("B − A", signed(difference["mean"]), bounds, f"p = {row['p_value']:.2g}")
         return [*made, titled(title, shown), row["verdict"]]
     several = len(rows) > 1
-    columns = ["rank", "seeds", "A %", "B %", "B − A", f"{confidence} interval", "worst (seed)", "p"]
-    shown = table([*columns, *(["p (Holm)"] if several else [])], text_columns=("rank",))
+    columns = ["rank", "n", "A %", "B %", "B − A", f"{confidence} interval", "worst (seed)", "p"]
+    shown = table([*columns, *(["Holm p"] if several else [])], text_columns=("rank",), tight=True)
     for row in rows:
         ours, theirs = (described(row[f"setting_{side}"]).removeprefix("rank ") for side in "ab")
         difference = row["difference"]

@@ -77,8 +77,8 @@ def command(
 def _tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
 
-    columns = ("rank", "digits", "required %", "mean %", "interval", "worst (seed)", "n", "verdict")
-    made = table(columns, text_columns=("rank", "digits", "verdict"))
+    columns = ("rank", "digits", "needs %", "mean %", "interval", "worst (seed)", "n", "verdict")
+    made = table(columns, text_columns=("rank", "digits", "verdict"), tight=True)
     for row in document["gates"]:
         bounds = interval(row["interval"]["low"], row["interval"]["high"])
         made.add_row(
@@ -98,7 +98,7 @@ def _plan_tables(document: dict[str, Any]) -> list[Any]:
     columns = [
         "rank",
         "digits",
-        "required %",
+        "needs %",
         "n",
         "mean %",
         "sd",
@@ -106,7 +106,7 @@ def _plan_tables(document: dict[str, Any]) -> list[Any]:
         "seeds",
         *(f"{100 * m:g}" for m in margins),
     ]
-    made = table(columns, text_columns=("rank", "digits"))
+    made = table(columns, text_columns=("rank", "digits"), tight=True)
 
     def seeds(number: int | None) -> str:
         return "–" if number is None else f"{number:,}"

@@ -48,9 +48,9 @@ class PlainLines:
         yield Segment("\n".join([*self.lines, ""]))
 
 
-def table(columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
-    """An empty table; columns are right-aligned, but for those of text."""
-    made = HarmlessTable(box=box.SIMPLE_HEAD, header_style="bold")
+def table(columns: Sequence[str], *, text_columns: Sequence[str] = (), tight: bool = False) -> Table:
+    """An empty table; columns are right-aligned, but for those of text; a tight one fits more of them in a line."""
+    made = HarmlessTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0 if tight else 1, 0, 1))
     for column in columns:
         made.add_column(column, justify="left" if column in text_columns else "right", no_wrap=True)
     return made

@@ -278,7 +278,7 @@ def _ranks_picture(runs: Sequence[_Run], path: Path) -> None:
     results = [result for run in runs for result in run.ranks.details["results"]]
     figure = ranks.draw(
         results, base_digits=str(study.BASE_DIGITS), new_digits=str(study.NEW_DIGITS), study=study.ADAPTER_ACCURACY,
-        title=f"The study, with {len(runs)} seeds: test accuracy by rank, each seed on a base of its own",
+        title=f"The study with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
     style.save(figure, path)
 

@@ -174,6 +174,54 @@ def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     assert compare("a", "a", workspace=workspace)["digits"] == "5-9"
 
 
+# The command
+
+
+def test_the_command_prints_a_row_a_rank_and_a_verdict_in_words(
+    workspace: Workspace, sweeper: Sweeper, run: Callable[..., Any]
+) -> None:
+    sweeper("a", {4: A, 8: A | {7: None}})
+    sweeper("b", {4: {seed: A[6 - seed] for seed in A}, 8: BETTER | {7: 0.9}})
+    arguments = ("compare", "a", "b", "--confidence", "0.9", "--runs-dir", workspace.runs_dir)
+    outcome = run(*arguments)
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert lines[:3] == ["A: a", "B: b", "test accuracy on digits 5-9 of mnist, paired by seed"]
+    rows = [line.split() for line in lines if line.startswith("  ") and line.strip()]
+    assert " ".join(rows[0]) == "rank n A % B % B − A 90 % interval worst (seed) p Holm p"
+    assert rows[2][:5] == ["8", "7", "95.14", "96.44", "+1.30"]
+    assert rows[2][-2:] == ["0.016", "0.031"]
+    assert "Left out, without a figure in both: seeds 7." in lines
+    assert any(line.startswith("rank 4: The data can't tell: ") for line in lines)
+    assert any(line.startswith("rank 8: b is better: ") for line in lines)
+    document = run(*arguments, "--json").json
+    assert document == {"schema_version": 1, "command": "compare"} | compare(
+        "a", "b", confidence=0.9, workspace=workspace
+    )  # fmt: skip
+
+
+def test_the_table_of_a_comparison_fits_a_terminal_of_80_columns(
+    workspace: Workspace, sweeper: Sweeper, run: Callable[..., Any]
+) -> None:
+    sweeper("a", {4: A, 64: A})
+    sweeper("b", {4: dict.fromkeys(A, 0.1), 64: BETTER})
+    for command in (("compare", "a", "b"), ("gate", "b", "--require", "5-9=0.95")):
+        table = [line for line in run(*command, "--runs-dir", workspace.runs_dir).out.splitlines() if line[:2] == "  "]
+        assert len(table) > 3
+        assert max(map(len, table)) <= 80
+
+
+def test_two_models_are_told_of_in_one_table(small: Workspace, run: Callable[..., Any]) -> None:
+    outcome = run("compare", ADAPTER, ADAPTER, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    assert outcome.code == 0
+    assert "test accuracy on digits 5-9 of fashion-mnist, the same 100 images" in outcome.out
+    assert "p = 1" in outcome.out
+    assert "The data can't tell: +0.00 points" in outcome.out
+    refused = run("compare", BASE, ADAPTER, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    assert (refused.code, refused.out) == (2, "")
+    assert "no digit in common" in refused.err
+
+
 # Models, on the small data
 
 
