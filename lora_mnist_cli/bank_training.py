@@ -118,7 +118,7 @@ class BankModule(pl.LightningModule):
             for order in crew.orders:
                 order.dataset = dataset
             configs = [self.configs[m] for m in crew.members]
-            streams = [stream_seed(config.seed, "dropout") for config in configs]
+            streams = [stream_seed(config.seed_of("dropout"), "dropout") for config in configs]
             cohort = Cohort(
                 [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
                 generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
@@ -255,8 +255,10 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
     """
     by_seed: dict[tuple[object, ...], list[int]] = {}
     for m, config in enumerate(configs):
+        # Those that see the same images in the same order.
+        seen = (config.seed_of("split"), config.seed_of("order"))
         # With dropout no two members have the same input, and the shared product is of no use.
-        key = (config.val_split, config.batch_size, config.optimizer, config.dropout > 0, config.seed)
+        key = (config.val_split, config.batch_size, config.optimizer, config.dropout > 0, seen)
         by_seed.setdefault(key, []).append(m)
 
     def shape(m: int) -> tuple[object, ...]:
@@ -281,9 +283,9 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
 
 def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], dataset: MNISTDataset) -> Crew:
     firsts = [configs[m] for m in members[:seeds]]
-    splits = [split_rows(len(dataset), config.val_split, config.seed) for config in firsts]
+    splits = [split_rows(len(dataset), config.val_split, config.seed_of("split")) for config in firsts]
     orders = [
-        ShuffledBlocks(dataset, train, config.batch_size, config.seed)
+        ShuffledBlocks(dataset, train, config.batch_size, config.seed_of("order"))
         for config, (train, _) in zip(firsts, splits, strict=True)
     ]
     val = [rows for _, rows in splits if rows is not None]

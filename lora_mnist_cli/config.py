@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
@@ -25,6 +25,8 @@ SCHEDULES = ("constant", "plateau")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
+VARIED = ("all", "init", "order", "split")
+"""What of an adapter's training its seed decides: all of it, or one random stream alone."""
 ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("csv", "tensorboard")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
@@ -90,6 +92,8 @@ class TrainingConfig:
     val_split: float = field(default=0.2, metadata={"help": "Share of the training images held out for validation."})
     precision: str = field(default="32-true", metadata={"help": f"One of {', '.join(PRECISIONS)}."})
 
+    _OPTIONAL: ClassVar[tuple[str, ...]] = ()
+
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
@@ -114,9 +118,18 @@ class TrainingConfig:
         problems.real("val-split", self.val_split, lambda share: 0 <= share < 1, "at least 0 and below 1")
         problems.choice("precision", self.precision, PRECISIONS)
 
+    def seed_of(self, stream: str) -> int:  # noqa: ARG002 - here all streams have one seed
+        """The seed that a random stream of the training has: ``init``, ``split``, ``order`` or ``dropout``."""
+        return self.seed
+
     def to_json(self) -> dict[str, Any]:
-        """The config as JSON values, a key a field."""
-        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self)}
+        """The config as JSON values, a key a field; what came later and is as it always was is left out."""
+        left_out = self._left_out()
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if f.name not in left_out}
+
+    def _left_out(self) -> tuple[str, ...]:
+        """Fields that are not written down, so that artifacts from before there were any keep their fingerprints."""
+        return ()
 
     @classmethod
     def from_json(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
@@ -126,8 +139,8 @@ class TrainingConfig:
             ArtifactError: where a key is missing or unknown, or a value doesn't hold.
         """
         known = {f.name for f in fields(cls)}
-        if set(values) != known:
-            odd = sorted(set(values) ^ known)
+        odd = sorted(set(values) - known | known - set(values) - set(cls._OPTIONAL))
+        if odd:
             raise ArtifactError(f"the settings don't fit this version: {', '.join(odd)}", value=dict(values))
         try:
             given: dict[str, Any] = {name: _from_json(name, value) for name, value in values.items()}
@@ -183,9 +196,25 @@ class AdapterConfig(TrainingConfig):
     target_layers: tuple[str, ...] | None = field(
         default=None, metadata={"help": "Linear layers that get an adapter, as fc1,fc3, or all."}
     )
+    vary: str = field(
+        default="all",
+        metadata={"help": "What the seed varies: all, or init, order or split alone, the others held at --seed."},
+    )
+    held_seed: int = field(
+        default=0, metadata={"help": "Seed of the random streams that are held where the seed varies one alone."}
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
     schedule: str = "plateau"
+
+    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed")
+
+    def seed_of(self, stream: str) -> int:
+        """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
+        return self.seed if self.vary in ("all", stream) else self.held_seed
+
+    def _left_out(self) -> tuple[str, ...]:
+        return self._OPTIONAL if self.vary == "all" else ()
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
@@ -198,6 +227,10 @@ class AdapterConfig(TrainingConfig):
             problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
         problems.choice("scaling", self.scaling, SCALINGS)
         problems.choice("init", self.init, INITS)
+        problems.choice("vary", self.vary, VARIED)
+        problems.whole("held seed", self.held_seed, 0, MAX_SEED)
+        if self.vary == "all" and self.held_seed != 0:
+            problems.append(f"a held seed needs something that is held: vary init, order or split, not {self.vary}")
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
             self._check_layers(problems, self.target_layers)

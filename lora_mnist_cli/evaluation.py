@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.scores import means, subset_scores
 
 BATCH = 1024
 """Images a forward pass in evaluation: so few that the activations stay in the cache, a tenth faster than all."""
@@ -55,20 +56,7 @@ def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     correct = torch.bincount(labels[(logits.argmax(1) == labels) & losses.isfinite()], minlength=10)
     loss = torch.zeros(10, dtype=torch.float64, device=labels.device).index_add_(0, labels, losses)
     rows = zip(count.tolist(), correct.tolist(), loss.tolist(), strict=True)
-    return [{"digit": digit, **_means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]
-
-
-def subset_scores(per_digit: Sequence[dict[str, Any]], digit_sets: Sequence[DigitSet]) -> list[dict[str, Any]]:
-    """Count, accuracy and mean cross-entropy over the images of each digit set, from :func:`digit_scores`."""
-    rows = []
-    for digits in digit_sets:
-        chosen = [per_digit[digit] for digit in digits if per_digit[digit]["count"]]
-        n = sum(row["count"] for row in chosen)
-        hits = sum(round(row["accuracy"] * row["count"]) for row in chosen)
-        known = all(row["loss"] is not None for row in chosen)
-        total = sum(row["loss"] * row["count"] for row in chosen) if known else float("nan")
-        rows.append({"digits": str(digits), **_means(n, hits, total)})
-    return rows
+    return [{"digit": digit, **means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]
 
 
 def scores(logits: Tensor, labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
@@ -82,12 +70,3 @@ def no_scores(labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
     unknown = torch.full((len(labels), 10), float("nan"))
     table = scores(unknown, labels, digit_sets)
     return {kind: [{**row, "accuracy": None, "loss": None} for row in rows] for kind, rows in table.items()}
-
-
-def _means(count: int, hits: int, loss: float) -> dict[str, Any]:
-    finite = count > 0 and abs(loss) < float("inf")
-    return {
-        "count": count,
-        "accuracy": hits / count if count else None,
-        "loss": loss / count if finite else None,
-    }

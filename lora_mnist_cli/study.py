@@ -45,6 +45,8 @@ def comparable(base: BaseConfig, adapter: AdapterConfig | None = None) -> bool:
     same = dataclasses.replace(
         reference.adapter,
         seed=adapter.seed,
+        vary=adapter.vary,
+        held_seed=adapter.held_seed,
         rank=adapter.rank,
         digits=adapter.digits,
         target_layers=adapter.target_layers,

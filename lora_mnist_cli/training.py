@@ -70,8 +70,8 @@ class MNISTDataModule(pl.LightningDataModule):
     def __init__(self, dataset: MNISTDataset, config: TrainingConfig) -> None:
         super().__init__()
         self.dtype = torch.float64 if config.precision == "64-true" else torch.float32
-        train, val = split_rows(len(dataset), config.val_split, config.seed)
-        self.blocks = ShuffledBlocks(dataset, train, config.batch_size, config.seed)
+        train, val = split_rows(len(dataset), config.val_split, config.seed_of("split"))
+        self.blocks = ShuffledBlocks(dataset, train, config.batch_size, config.seed_of("order"))
         self.train_sample = MNISTDataset(*dataset[train[:TRAIN_SAMPLE]])
         self.val = None if val is None else MNISTDataset(*dataset[val])
 
@@ -211,7 +211,7 @@ def fit(
     loggers = [] if log_folder is None else make_loggers(runtime, [log_folder])
     with session(runtime, reporter, title, config.epochs, data.blocks.steps):
         try:
-            with seeded(config.seed, "dropout"):
+            with seeded(config.seed_of("dropout"), "dropout"):
                 make_trainer(config, runtime, loggers).fit(classifier, datamodule=data)
         finally:
             model.to("cpu", torch.float32)

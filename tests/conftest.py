@@ -193,6 +193,37 @@ def publish() -> Callable[..., Any]:
 
 
 @pytest.fixture
+def sweeper(tmp_path: Path, publish: Callable[..., Any]) -> Callable[..., Any]:
+    """Publishes a sweep of given accuracies in ``tmp_path / "runs"``: ``sweeper("a", {8: {0: 0.9, 1: None}})``, by rank
+    and seed; None is a run that failed.
+    """
+    from lora_mnist_cli.artifact import Parent
+    from lora_mnist_cli.registry import Registry
+
+    def make(name: str, ranks: Any, *, digits: str = "5-9", images: int = 1000, **more: Any) -> Any:
+        results = [
+            {
+                "artifact": f"{name}-r{rank}-s{seed}", "rank": rank, "seed": seed, "trainable_parameters": rank,
+                "failed": "the loss became nan in epoch 1" if accuracy is None else None,
+                "subsets": [{"digits": digits, "count": images, "accuracy": accuracy,
+                             "loss": None if accuracy is None else 1 - accuracy}],
+            }
+            for rank, seeds in ranks.items()
+            for seed, accuracy in seeds.items()
+        ]  # fmt: skip
+        config = {"digits": digits, "ranks": list(ranks), "seeds": list(next(iter(ranks.values())))}
+        registry = Registry(tmp_path / "runs")
+        if "parents" not in more:
+            dataset = more.get("dataset", "mnist")
+            own = f"base-of-{dataset}"
+            base = registry.get(own) if registry.has(own) else publish(registry, own, dataset=dataset)
+            more["parents"] = [Parent("base", own, base.digest)]
+        return publish(registry, name, kind="sweep", config=config, more={"results": results}, **more)
+
+    return make
+
+
+@pytest.fixture
 def forge() -> Callable[..., None]:
     """Edits a manifest and makes its digests and seal fit again, as a forger would: ``forge(folder, change)``.
 

@@ -14,13 +14,14 @@ import torch
 from torch import nn
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.bank_training import Outcome, cohorts, fit_bank
+from lora_mnist_cli.bank_training import BankModule, Outcome, cohorts, fit_bank
 from lora_mnist_cli.config import AdapterConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
-from lora_mnist_cli.training import fit
+from lora_mnist_cli.reporting import Silent
+from lora_mnist_cli.training import MNISTDataModule, fit
 
 CONFIG = AdapterConfig(epochs=2, batch_size=8, precision="64-true")
 MIX = [
@@ -52,7 +53,7 @@ def start(configs: Sequence[AdapterConfig]) -> list[nn.Module]:
     plain, models = MNISTModel((16, 12)), []
     for config in configs:
         model = copy.deepcopy(plain)
-        with seeded(config.seed, "init"):
+        with seeded(config.seed_of("init"), "init"):
             lora.attach(
                 model, config.rank, alpha=config.alpha, scaling=config.scaling, dropout=config.dropout,
                 target_layers=config.target_layers,
@@ -180,3 +181,50 @@ def test_each_member_has_event_files_of_its_own(mnist: MNISTDataset, tmp_path: P
         assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(
             [record.val_loss for record in outcome.history], rel=1e-5
         )
+
+
+def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tuple[list[int], list[int]]]:
+    """Seed → rows of the training split, sorted, and the rows of the first pass in their order."""
+    module = BankModule(start(configs), configs, mnist, Silent())
+    found = {}
+    for crew in module.crews:
+        for i, member in enumerate(crew.members):
+            order = crew.orders[i % len(crew.orders)]
+            split = sorted(crew.train[i % len(crew.orders)].tolist())
+            # Each look at an order goes on where the one before it ended.
+            fresh = dataclasses.replace(order)
+            found[configs[member].seed] = split, torch.cat(list(fresh.row_blocks())).tolist()
+    return found
+
+
+@pytest.mark.parametrize("vary", ["init", "order", "split"])
+def test_one_stream_is_varied_and_the_others_are_held(vary: str, mnist: MNISTDataset) -> None:
+    config = dataclasses.replace(CONFIG, vary=vary, held_seed=5)
+    (split, order), (other_split, other_order) = (
+        seen([dataclasses.replace(config, seed=1), dataclasses.replace(config, seed=2)], mnist)[s] for s in (1, 2)
+    )
+    assert (split == other_split) is (vary != "split")
+    assert (order == other_order) is (vary == "init")
+    held = seen([dataclasses.replace(CONFIG, seed=5)], mnist)[5]
+    own = seen([dataclasses.replace(CONFIG, seed=1)], mnist)[1]
+    assert split == (own if vary == "split" else held)[0]
+    assert sorted(order) == split
+    if vary == "init":
+        assert order == held[1]
+    # Alone, as in mixed precision, an adapter sees the very same.
+    alone = MNISTDataModule(mnist, dataclasses.replace(config, seed=1))
+    assert sorted(alone.blocks.rows.tolist()) == split
+    assert torch.cat(list(alone.blocks.row_blocks())).tolist() == order
+
+
+def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(mnist: MNISTDataset) -> None:
+    configs = [dataclasses.replace(CONFIG, rank=2, seed=s, vary="init", epochs=1) for s in (0, 1, 2)]
+    assert cohorts(configs) == [([0, 1, 2], 1)]
+    mixed = [*configs, dataclasses.replace(CONFIG, rank=2, seed=1, vary="order", epochs=1)]
+    models = start(mixed)
+    fit_bank(models, mnist, mixed)
+    for config, model in zip(mixed, models, strict=True):
+        (alone,) = start([config])
+        fit(alone, mnist, config)
+        for key, tensor in lora.lora_state_dict(alone).items():
+            torch.testing.assert_close(lora.lora_state_dict(model)[key], tensor, rtol=1e-7, atol=1e-9)

@@ -11,6 +11,7 @@ from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import GateError
 from lora_mnist_cli.lists import parse_floats
+from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import check_gates, evaluate, parse_gates
 
 
@@ -45,7 +46,7 @@ def command(
     from lora_mnist_cli.cli.tables import alpha_table, score_table, table, titled
 
     artifact = evaluations[0].artifact
-    rows = [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations]
+    rows = [{"alpha": evaluation.alpha, **with_intervals(evaluation.scores)} for evaluation in evaluations]
     title = f"{artifact.name} on the test images of {artifact.dataset}"
     document: dict[str, Any] = {"artifact": artifact.name}
     if len(evaluations) == 1:

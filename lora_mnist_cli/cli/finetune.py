@@ -7,6 +7,7 @@ from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_layers
+from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import finetune
 
 
@@ -70,4 +71,9 @@ def command(
         f"{trained['digits']}, base {artifact.parents[0].name}, alpha {trained['alpha']:g}"
     )
     document = {"artifact": artifact.name, "alpha": trained["alpha"], "trainable_parameters": parameters}
-    print_result("finetune", document | artifact.scores, [score_table(title, artifact.scores)], as_json=json_output)
+    print_result(
+        "finetune",
+        document | with_intervals(artifact.scores),
+        [score_table(title, artifact.scores)],
+        as_json=json_output,
+    )

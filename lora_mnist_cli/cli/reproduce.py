@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import Runtime
-from lora_mnist_cli.stages.reproduction import REPORT_FILE, format_row, reproduce
+from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.stages.reproduction import (
+    REPORT_FILE,
+    SEEDS_COLUMNS,
+    format_row,
+    format_seeds_row,
+    reproduce,
+    told,
+)
 
 
 def command(
     seed: o.Seed = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="The whole study with each of these, as 0-9: means, ranges, verdicts.")
+    ] = None,
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
@@ -22,22 +38,30 @@ def command(
 ) -> None:
     """Run the whole study and set its figures beside the original's, with every picture.
 
-    Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. What is up to date is not done again.
+    Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. What is up to date is not done again. With several seeds,
+    each row says whether the study's single run lies in the range that one run of ours would show.
     """
+    if seed is not None and seeds is not None:
+        raise UsageError("--seed and --seeds can't be given both", hint=f"--seeds {seeds} is enough", value=seed)
     where = workspace(
         runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
     )
-    artifact = reproduce(seed=seed or 0, epochs=epochs, workspace=where)
+    listed = None if seeds is None else parse_integers(seeds, "--seeds")
+    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")
     from lora_mnist_cli.cli.tables import table, titled
 
-    title = f"The study, and its repetition here (seed {artifact.config['seed']})"
-    made = table(
-        ("what", "measure", "study", "here", "difference"),
-        text_columns=("what", "measure"),
-    )
-    for row in artifact.details["rows"]:
-        made.add_row(*format_row(row))
+    config, rows = artifact.config, artifact.details["rows"]
+    if "seeds" in config:
+        title = f"The study, and its repetition here (n = {len(config['seeds'])} seeds)"
+        made = table(SEEDS_COLUMNS, text_columns=("what", "measure", SEEDS_COLUMNS[-1]))
+        closing, shown = told(rows, config["epochs"]), [format_seeds_row(row) for row in rows]
+    else:
+        title = f"The study, and its repetition here (seed {config['seed']})"
+        made = table(("what", "measure", "study", "here", "difference"), text_columns=("what", "measure"))
+        closing, shown = [], [format_row(row) for row in rows]
+    for cells in shown:
+        made.add_row(*cells)
     document = {"artifact": artifact.name, "report": str(report), **artifact.details}
-    print_result("reproduce", document, [titled(title, made)], as_json=json_output)
+    print_result("reproduce", document, [titled(title, made), *closing], as_json=json_output)

@@ -68,6 +68,7 @@ def command(
     init: o.Init = None,
     dropout: o.Dropout = None,
     target_layers: o.TargetLayers = None,
+    vary: o.Vary = None,
     recipe_name: o.Recipe = "reference",
     seed: o.Seed = None,
     epochs: o.Epochs = None,
@@ -94,17 +95,19 @@ def command(
 
     Adapters that are there already are taken as they are: a sweep that was stopped goes on where it was.
     """
+    alone = vary not in (None, "all")
     texts = {
         "rank": ranks, "lr": lrs, "alpha": alphas, "scaling": scalings, "init": inits, "weight_decay": weight_decays,
         "dropout": dropouts, "seed": seeds,
     }  # fmt: skip
     single = {
         "lr": lr, "alpha": alpha, "scaling": scaling, "init": init, "weight_decay": weight_decay, "dropout": dropout,
-        "seed": seed,
+        # Where one stream alone varies with the seeds, --seed is what holds the others.
+        "seed": None if alone and (seeds is not None or grid is not None) else seed,
     }  # fmt: skip
     config = adapter_config(
         recipe_name, digits, target_layers, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
-        val_split=val_split, precision=precision, **single,
+        val_split=val_split, precision=precision, vary=vary, held_seed=seed if alone else None, **single,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
@@ -146,6 +149,7 @@ def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | Non
 def _print(where: Workspace, artifact: Any, *, as_json: bool) -> None:
     from lora_mnist_cli.cli.tables import sweep_table
     from lora_mnist_cli.stages.adapt import study_accuracies
+    from lora_mnist_cli.summary import summarise
 
     results, learned = artifact.details["results"], artifact.config["digits"]
     # The digits that were learned come first: they are what the ranks differ in.
@@ -155,7 +159,7 @@ def _print(where: Workspace, artifact: Any, *, as_json: bool) -> None:
     study = study_accuracies(where, artifact)
     document = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
-    ]}  # fmt: skip
+    ], "summary": summarise(results)}  # fmt: skip
     print_result("sweep", document, [sweep_table(title, results, subsets, study, learned)], as_json=as_json)
 
 

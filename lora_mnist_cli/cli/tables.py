@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from statistics import mean, stdev
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich import box
@@ -14,6 +13,8 @@ from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
 from lora_mnist_cli.grid import OTHERS, spoken, written
+from lora_mnist_cli.scores import with_intervals
+from lora_mnist_cli.summary import by_setting, summarise
 
 
 def percent(accuracy: float | None) -> str:
@@ -50,9 +51,9 @@ class PlainLines:
         yield Segment("\n".join([*self.lines, ""]))
 
 
-def table(columns: Sequence[str], *, text_columns: Sequence[str] = ()) -> Table:
-    """An empty table; columns are right-aligned, but for those of text."""
-    made = HarmlessTable(box=box.SIMPLE_HEAD, header_style="bold")
+def table(columns: Sequence[str], *, text_columns: Sequence[str] = (), tight: bool = False) -> Table:
+    """An empty table; columns are right-aligned, but for those of text; a tight one fits more of them in a line."""
+    made = HarmlessTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0 if tight else 1, 0, 1))
     for column in columns:
         made.add_column(column, justify="left" if column in text_columns else "right", no_wrap=True)
     return made
@@ -63,14 +64,22 @@ def titled(title: str, made: Table) -> Group:
     return Group(Text(harmless(title), style="bold"), made)
 
 
+def interval(low: float | None, high: float | None, show: Callable[[float | None], str] = percent) -> str:
+    """Two bounds as ``94.91 to 96.10``; a dash where there are none."""
+    return "–" if low is None or high is None else f"{show(low)} to {show(high)}"
+
+
 def score_table(title: str, scores: dict[str, Any]) -> Group:
-    """A row a digit set, then a row a digit: count, accuracy, loss."""
-    made = table(("digits", "images", "accuracy %", "loss"), text_columns=("digits",))
-    for row in scores["subsets"]:
-        made.add_row(row["digits"], f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
-    made.add_section()
-    for row in scores["per_digit"]:
-        made.add_row(str(row["digit"]), f"{row['count']:,}", percent(row["accuracy"]), number(row["loss"]))
+    """A row a digit set, then a row a digit: count, accuracy with its Wilson interval, loss."""
+    made = table(("digits", "images", "accuracy %", "95 % interval", "loss"), text_columns=("digits",))
+    told = with_intervals(scores)
+    for kind, label in (("subsets", "digits"), ("per_digit", "digit")):
+        for row in told[kind]:
+            bounds = interval(row["accuracy_low"], row["accuracy_high"])
+            made.add_row(
+                str(row[label]), f"{row['count']:,}", percent(row["accuracy"]), bounds, number(row["loss"])
+            )  # fmt: skip
+        made.add_section()
     return titled(title, made)
 
 
@@ -87,51 +96,50 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 def sweep_table(
     title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
 ) -> Group:
-    """A row an adapter, by combination; with several seeds, mean and standard deviation close each.
+    """A row an adapter, by combination; with several seeds, two rows close each: means with half their 95 % intervals,
+    and the worst seed of each figure.
 
     Args:
         subsets: the digit sets in the order of their columns.
         study: rank → the study's accuracy; empty where it has none to compare with.
         study_digits: the digit set that the study's accuracy is on.
     """
-    seeds = len({row["seed"] for row in results})
+    several = len({row["seed"] for row in results}) > 1
     axes = [axis for axis in OTHERS if axis.field in results[0]]
-    columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if seeds > 1 else [])]
+    columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
     made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
-    combinations: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in results:
-        combinations.setdefault((row["rank"], *(row[axis.field] for axis in axes)), []).append(row)
-    for (rank, *values), rows in combinations.items():
-        named = [str(rank), *map(written, values)]
-        figures = [{s["digits"]: s for s in row["subsets"]} for row in rows]
+    for (_, rows), summary in zip(by_setting(results), summarise(results), strict=True):
+        rank = summary["rank"]
+        named = [str(rank), *(written(summary[axis.field]) for axis in axes)]
         reference = [percent(study.get(rank))] if study else []
-        for row, figure in zip(rows, figures, strict=True):
-            seed = [str(row["seed"])] if seeds > 1 else []
+        for row in rows:
+            figure = {s["digits"]: s for s in row["subsets"]}
+            seed = [str(row["seed"])] if several else []
             cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
             made.add_row(
-                *named,
-                f"{row['trainable_parameters']:,}",
-                *seed,
-                *cells,
-                *(reference if seeds == 1 else reference and [""]),
-            )
-        if seeds > 1:
-            cells = []
-            for digits in subsets:
-                cells.append(_spread([figure[digits]["accuracy"] for figure in figures], 100, 2))
-                cells.append(_spread([figure[digits]["loss"] for figure in figures], 1, 4))
-            made.add_row(*named, "mean ± sd", f"n={len(rows)}", *cells, *reference, style="bold", end_section=True)
+                *named, f"{row['trainable_parameters']:,}", *seed, *cells,
+                *(reference if not several else reference and [""]),
+            )  # fmt: skip
+        if several:
+            known = {subset["digits"]: subset for subset in summary["subsets"]}
+            shown = [cell for d in subsets for cell in ((known[d]["accuracy"], percent), (known[d]["loss"], number))]
+            spreads = [spread_cells(*cell) for cell in shown]
+            failed = f", {summary['failed']} failed" if summary["failed"] else ""
+            n = f"n={len(rows) - summary['failed']}{failed}"
+            made.add_row(*named, "mean ± 95 %", n, *(mean for mean, _ in spreads), *reference, style="bold")
+            made.add_row(*named, "worst (seed)", "", *(worst for _, worst in spreads), style="bold")
+            made.add_section()
     return titled(title, made)
 
 
-def _spread(values: Sequence[float | None], factor: float, places: int) -> str:
-    known = [factor * value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return "–"
-    deviation = f" ± {stdev(known):.{places}f}" if len(known) > 1 else ""
-    return f"{mean(known):.{places}f}{deviation}"
+def spread_cells(spread: dict[str, Any], show: Callable[[float | None], str]) -> tuple[str, str]:
+    """A mean with half the width of its interval; and the worst seed's figure, with the seed."""
+    mean = show(spread["mean"])
+    if spread["low"] is not None:
+        mean += f" ± {show((spread['high'] - spread['low']) / 2)}"
+    return mean, f"{show(spread['worst'])} ({spread['worst_seed']})"
 
 
 def runs_table(rows: Sequence[dict[str, Any]]) -> RenderableType:

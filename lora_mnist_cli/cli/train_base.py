@@ -11,6 +11,7 @@ from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import DATASETS, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import train_base
 
 
@@ -61,5 +62,5 @@ def command(
     from lora_mnist_cli.cli.tables import score_table
 
     title = f"{artifact.name}: base on digits {config.digits}, scored on the test images of {artifact.dataset}"
-    document = {"artifact": artifact.name, "alpha": None, **artifact.scores}
+    document = {"artifact": artifact.name, "alpha": None, **with_intervals(artifact.scores)}
     print_result("train-base", document, [score_table(title, artifact.scores)], as_json=json_output)

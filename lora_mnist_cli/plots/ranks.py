@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import accuracy_of
+from lora_mnist_cli.statistics import Spread, mean_interval
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -24,19 +25,26 @@ class _Runs:
 
     values: tuple[float, ...]
 
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
+    @cached_property
+    def spread(self) -> Spread:
+        """Mean and its 95 % interval."""
+        return mean_interval(self.values)
 
     @property
-    def deviation(self) -> float:
-        """Sample standard deviation; 0 for a single run."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+    def mean(self) -> float:
+        return self.spread.mean
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the interval goes below the mean and above it, within 0 and 100 %; 0 for a single run."""
+        half = self.spread.half_width or 0.0
+        return min(half, max(self.mean, 0.0)), min(half, max(100.0 - self.mean, 0.0))
 
     @property
     def extent(self) -> tuple[float, float]:
         """What is drawn of them, from the lowest to the highest."""
-        return min(*self.values, self.mean - self.deviation), max(*self.values, self.mean + self.deviation)
+        below, above = self.reach
+        return min(*self.values, self.mean - below), max(*self.values, self.mean + above)
 
 
 @style.house_style()
@@ -46,7 +54,8 @@ def draw(
     """Two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's, all of 0
     to 100 %. Where the two digit sets are the same, there is one panel.
 
-    One run a rank gives a line. More give every run faintly, the line of the means and the sample standard deviations.
+    One run a rank gives a line. More give every run faintly, the line of the means and the 95 % interval of each mean
+    (of the t distribution), which says where the mean is and not how far single runs scatter: the faint points do.
 
     Args:
         results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order. An accuracy
@@ -136,9 +145,11 @@ def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
         label="each seed",
     )
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    deviations = [some.deviation for some in runs.values()]
-    label = f"mean ± standard deviation, n = {n} seeds"
-    axes.errorbar(list(runs), means, yerr=deviations, **look, markersize=4.5, elinewidth=1.2, label=label)
+    reaches = [some.reach for some in runs.values()]
+    label = f"mean and its 95 % interval, n = {n} seeds"
+    axes.errorbar(
+        list(runs), means, yerr=list(zip(*reaches, strict=True)), **look, markersize=4.5, elinewidth=1.2, label=label
+    )
 
 
 def _write_means(axes: Axes, runs: Mapping[int, _Runs], study_percents: Mapping[int, float]) -> None:

@@ -17,7 +17,15 @@ from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.grid import AXES, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
-from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, survey, train_adapters
+from lora_mnist_cli.stages.banking import (
+    Wanted,
+    adapter_name,
+    adapter_settings,
+    diverged,
+    survey,
+    train_adapters,
+    varied,
+)
 from lora_mnist_cli.stages.planning import Plan
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
@@ -177,7 +185,7 @@ def _wanted_sweep(
     lineage = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
     adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
-    own = name or default_name("sweep", parent.dataset, first.digits)
+    own = name or default_name("sweep", parent.dataset, first.digits) + varied(first)
     return _WantedSweep(own, name is not None, grid, parent, adapters, settings)
 
 

@@ -45,9 +45,16 @@ def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = (
     Args:
         axes: what a sweep varies beside rank and seed.
     """
-    return default_name(
+    name = default_name(
         "adapter", base.dataset, config.digits, rank=config.rank, marks=marks(config, axes), seed=config.seed
     )
+    return name + varied(config)
+
+
+def varied(config: AdapterConfig) -> str:
+    """What a name ends in where the seed varies one stream alone: ``-init``, or ``-init-h7`` where 7 is held."""
+    held = f"-h{config.held_seed}" if config.held_seed else ""
+    return "" if config.vary == "all" else f"-{config.vary}{held}"
 
 
 def diverged(reason: str, config: AdapterConfig) -> DivergedError:

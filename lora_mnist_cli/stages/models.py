@@ -72,7 +72,7 @@ def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
         other = MNISTModel(hidden_sizes)
     for name, layer in model.named_children():
         other.set_submodule(name, layer)
-    with seeded(config.seed, "init"):
+    with seeded(config.seed_of("init"), "init"):
         attach_adapters(other, config)
     return other
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +15,60 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.config import recipe, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import DivergedError, OtherSettingsError
+from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError
 from lora_mnist_cli.stages.adapt import finetune, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, environment
+from lora_mnist_cli.statistics import CONFIDENCE, prediction_interval
+from lora_mnist_cli.summary import spread
 
 REPORT_FILE = "report.md"
+RANKS_FILE = "ranks.png"
+ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
+"""The last place of the study's figures."""
 
 
-def reproduce(*, seed: int = 0, epochs: int | None = None, workspace: Workspace | None = None) -> Artifact:
+def reproduce(
+    *, seed: int = 0, seeds: Sequence[int] | None = None, epochs: int | None = None, workspace: Workspace | None = None
+) -> Artifact:
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
 
     Whatever is up to date is taken as it is.
 
     Args:
         seed: of the base and of every adapter.
+        seeds: the whole study with each of these, a base of its own included. Each row then has the mean, its interval,
+            the worst seed and the range that one more run would lie in, and says whether the study's run lies there.
         epochs: the recipe's by default; anything else is no reproduction, but a quick look at one.
 
     Returns:
         A report: a Markdown file with the table and the pictures; the table is in ``details["rows"]`` too.
 
     Raises:
-        As the stages that it runs; OtherSettingsError where a name of theirs has other settings.
+        As the stages that it runs; OtherSettingsError where a name of theirs has other settings. UsageError where
+        ``seeds`` has none, or one twice.
     """
     workspace = workspace or Workspace()
-    reference = recipe("reference")
-    base_config = with_overrides(reference.base, seed=seed, epochs=epochs)
-    adapter_config = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=study.NEW_DIGITS)
-    all_config = with_overrides(adapter_config, digits=ALL_DIGITS, rank=study.ALL_DIGITS_RANK)
-    suffix = f"-s{seed}" if seed else ""
+    if seeds is not None:
+        if not seeds or len(set(seeds)) != len(seeds):
+            raise UsageError(f"seeds are given once each, and at least one: {list(seeds)}", value=seeds)
+        if len(seeds) > 1:
+            return _reproduce_seeds(seeds, epochs, workspace)
+        (seed,) = seeds
     try:
-        base = train_base(base_config, workspace=workspace)
-        ranks = sweep(
-            study.RANKS, seeds=[seed], config=adapter_config, base=base.name, workspace=workspace,
-            name=f"study-{study.NEW_DIGITS}{suffix}",
-        )  # fmt: skip
-        if failed := [row for row in ranks.details["results"] if row.get("failed")]:
-            raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
-        all_digits = finetune(all_config, base=base.name, workspace=workspace)
-        inputs = tuple(Parent("input", artifact.name, artifact.digest) for artifact in (base, ranks, all_digits))
-        settings = Settings("report", {"seed": seed, "epochs": base_config.epochs}, base.settings.dataset, inputs)
-        name = f"study{suffix}"
+        run = _train(seed, epochs, workspace)
+        settings = Settings("report", {"seed": seed, "epochs": run.epochs}, run.base.settings.dataset, run.inputs)
+        name = "study" + _suffix(seed)
         if found := workspace.up_to_date(name, settings, force=False):
             return found
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
     with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
-        rows, same = _rows(workspace, base, ranks, all_digits)
-        pictures = _pictures(workspace, base, ranks, all_digits, folder)
-        text = _markdown(rows, same, pictures, seed, base_config.epochs)
+        rows, same = _rows(workspace, run)
+        pictures = _pictures(workspace, run.base, run.ranks, run.all_digits, folder)
+        text = _markdown(rows, same, pictures, seed, run.epochs)
         with machine_errors(f"can't write {REPORT_FILE}"):
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
         return workspace.registry.publish(
@@ -74,10 +81,113 @@ def reproduce(*, seed: int = 0, epochs: int | None = None, workspace: Workspace 
         )
 
 
-def _rows(
-    workspace: Workspace, base: Artifact, ranks: Artifact, all_digits: Artifact
-) -> tuple[list[dict[str, Any]], bool]:
+@dataclass(frozen=True)
+class _Run:
+    """What the study trains with one seed."""
+
+    base: Artifact
+    ranks: Artifact
+    all_digits: Artifact
+
+    @property
+    def inputs(self) -> tuple[Parent, ...]:
+        return tuple(
+            Parent("input", artifact.name, artifact.digest) for artifact in (self.base, self.ranks, self.all_digits)
+        )
+
+    @property
+    def epochs(self) -> int:
+        return int(self.base.config["epochs"])
+
+
+def _suffix(seed: int) -> str:
+    return f"-s{seed}" if seed else ""
+
+
+def _train(seed: int, epochs: int | None, workspace: Workspace) -> _Run:
+    reference = recipe("reference")
+    base_config = with_overrides(reference.base, seed=seed, epochs=epochs)
+    adapter_config = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=study.NEW_DIGITS)
+    all_config = with_overrides(adapter_config, digits=ALL_DIGITS, rank=study.ALL_DIGITS_RANK)
+    base = train_base(base_config, workspace=workspace)
+    ranks = sweep(
+        study.RANKS, seeds=[seed], config=adapter_config, base=base.name, workspace=workspace,
+        name=f"study-{study.NEW_DIGITS}{_suffix(seed)}",
+    )  # fmt: skip
+    if failed := [row for row in ranks.details["results"] if row.get("failed")]:
+        raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
+    return _Run(base, ranks, finetune(all_config, base=base.name, workspace=workspace))
+
+
+def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, workspace: Workspace) -> Artifact:
+    try:
+        runs = [_train(seed, epochs, workspace) for seed in seeds]
+        inputs = tuple(parent for run in runs for parent in run.inputs)
+        config = {"seeds": list(seeds), "epochs": runs[0].epochs}
+        settings = Settings("report", config, runs[0].base.settings.dataset, inputs)
+        name = f"study-seeds-{_label(seeds)}"
+        if found := workspace.up_to_date(name, settings, force=False):
+            return found
+    except OtherSettingsError as error:
+        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
+    with workspace.registry.staging(name, settings.parents) as folder:
+        start = time.perf_counter()
+        tables, same = zip(*(_rows(workspace, run) for run in runs), strict=True)
+        rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)]
+        with machine_errors(f"can't write {RANKS_FILE}"):
+            _ranks_picture(runs, folder / RANKS_FILE)
+        with machine_errors(f"can't write {REPORT_FILE}"):
+            text = _seeds_markdown(rows, all(same), seeds, runs[0].epochs)
+            (folder / REPORT_FILE).write_text(text, encoding="utf-8")
+        return workspace.registry.publish(
+            folder,
+            settings,
+            scores={},
+            details={"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)},
+            environment=environment(),
+            wall_seconds=time.perf_counter() - start,
+        )
+
+
+def _label(seeds: Sequence[int]) -> str:
+    """Seeds as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
+    folded: list[list[int]] = []
+    for seed in sorted(seeds):
+        if folded and seed == folded[-1][-1] + 1:
+            folded[-1] = [folded[-1][0], seed]
+        else:
+            folded.append([seed])
+    text = ",".join("-".join(map(str, part)) for part in folded)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= 60 else f"{len(seeds)}-{digest[:12]}"
+
+
+def over_seeds(figures: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
+    """A row of the study over several seeds: ``here`` is the mean.
+
+    Its :func:`lora_mnist_cli.summary.spread` is beside it, and ``prediction_low`` and ``prediction_high``: the range in
+    which one more run of ours would lie. ``agrees`` says whether the study's one run does. That, and not the interval
+    of the mean, is what a single run can be held against.
+    """
+    first = figures[0]
+    here = [figure["here"] for figure in figures]
+    known = spread(here, seeds, worst=min if first["measure"] == "accuracy" else max)
+    row = {key: first[key] for key in ("what", "digits", "measure", "study")}
+    row |= {"here": known["mean"], "difference": None, "prediction_low": None, "prediction_high": None, "agrees": None}
+    if known["n"] == len(seeds):
+        interval = prediction_interval(here)
+        highest = 1.0 if first["measure"] == "accuracy" else math.inf
+        low, high = max(0.0, interval.low), min(highest, interval.high)
+        # The study's figures are rounded to their last place.
+        half = ROUNDED[first["measure"]] / 2 + 1e-12
+        row |= {"difference": known["mean"] - first["study"], "prediction_low": low, "prediction_high": high}
+        row["agrees"] = low - half <= first["study"] <= high + half
+    return row | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
+
+
+def _rows(workspace: Workspace, run: _Run) -> tuple[list[dict[str, Any]], bool]:
     """The table, a row a figure of the study; and whether alpha 0 gave the base's logits bit for bit."""
+    base, ranks, all_digits = run.base, run.ranks, run.all_digits
     old, new = str(study.BASE_DIGITS), str(study.NEW_DIGITS)
     rows = []
 
@@ -161,16 +271,62 @@ def _pictures(
     return pictures
 
 
+def _ranks_picture(runs: Sequence[_Run], path: Path) -> None:
+    """The ranks of all seeds in one picture."""
+    from lora_mnist_cli.plots import ranks, style
+
+    results = [result for run in runs for result in run.ranks.details["results"]]
+    figure = ranks.draw(
+        results, base_digits=str(study.BASE_DIGITS), new_digits=str(study.NEW_DIGITS), study=study.ADAPTER_ACCURACY,
+        title=f"The study with {len(runs)} seeds, each on a base of its own: accuracy by rank",
+    )  # fmt: skip
+    style.save(figure, path)
+
+
+def figure(row: dict[str, Any], value: float | None, sign: str = "") -> str:
+    """One figure of a row with its unit; a dash where there is none."""
+    if value is None:
+        return "–"
+    return f"{100 * value:{sign}.2f} %" if row["measure"] == "accuracy" else f"{value:{sign}.3f}"
+
+
 def format_row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
     """A row as text: what, digits with the measure, and study, here and difference with their units."""
+    difference = figure(row, row["difference"], "+").replace("%", "points")
+    measure = f"{row['measure']} on {row['digits']}"
+    return row["what"], measure, figure(row, row["study"]), figure(row, row["here"]), difference
 
-    def figure(value: float | None, sign: str = "") -> str:
-        if value is None:
-            return "–"
-        return f"{100 * value:{sign}.2f} %" if row["measure"] == "accuracy" else f"{value:{sign}.3f}"
 
-    difference = figure(row["difference"], "+").replace("%", "points")
-    return row["what"], f"{row['measure']} on {row['digits']}", figure(row["study"]), figure(row["here"]), difference
+SEEDS_COLUMNS = ("what", "measure", "study", "ours: mean ± 95 %", "one run of ours", "worst (seed)", "study's run is")
+
+
+def format_seeds_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row over several seeds as text, in the order of :data:`SEEDS_COLUMNS`."""
+
+    def bare(value: float | None) -> str:
+        return figure(row, value).removesuffix(" %")
+
+    mean = bare(row["here"])
+    if row["low"] is not None:
+        mean += f" ± {bare((row['high'] - row['low']) / 2)}"
+    verdict = {True: "in range", False: "OUT OF RANGE", None: "–"}[row["agrees"]]
+    return (
+        row["what"], f"{row['measure']} on {row['digits']}", figure(row, row["study"]), mean,
+        f"{bare(row['prediction_low'])} to {bare(row['prediction_high'])}",
+        f"{bare(row['worst'])} ({row['worst_seed']})", verdict,
+    )  # fmt: skip
+
+
+def told(rows: Sequence[dict[str, Any]], epochs: int) -> list[str]:
+    """What the verdicts of a table over seeds come to, in sentences."""
+    agreeing = sum(row["agrees"] is True for row in rows)
+    lines = [
+        f"In {agreeing} of {len(rows)} rows the study's one run lies in the range that one run of ours would show: the "
+        f"{100 * CONFIDENCE:g} % prediction interval. By chance alone, one row in twenty would lie outside."
+    ]
+    if epochs != recipe("reference").base.epochs:
+        lines.append(f"The study trains for {recipe('reference').base.epochs} epochs, and these runs for {epochs}.")
+    return lines
 
 
 def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, str]], seed: int, epochs: int) -> str:
@@ -188,4 +344,22 @@ def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, 
     lines += ["", f"At alpha 0 the adapter's logits on all test images {verdict}.", ""]
     for caption, file in pictures:
         lines += [f"## {caption}", "", f"![{caption}]({file})", ""]
+    return "\n".join(lines)
+
+
+def _seeds_markdown(rows: list[dict[str, Any]], same: bool, seeds: Sequence[int], epochs: int) -> str:
+    lines = ["# The study, and its repetition here", ""]
+    lines += [
+        f"{len(seeds)} runs with seeds {_label(seeds)}, each with a base of its own, and {epochs} "
+        f"epoch{'' if epochs == 1 else 's'}, beside the study's one run. ± is half the 95 % interval of our mean; "
+        "“one run of ours” is the range in which one more run would lie: the study's run is held against that.",
+        "",
+        f"| {' | '.join(SEEDS_COLUMNS)} |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    lines += [f"| {' | '.join(format_seeds_row(row))} |" for row in rows]
+    verdict = "equal the base's bit for bit" if same else "DIFFER from the base's"
+    lines += ["", *(line for sentence in told(rows, epochs) for line in (sentence, ""))]
+    lines += [f"At alpha 0 the adapters' logits on all test images {verdict}.", ""]
+    lines += ["## Accuracy by rank", "", f"![Accuracy by rank]({RANKS_FILE})", ""]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.scores import subset_scores
 from lora_mnist_cli.stages.workspace import Workspace
 
 
@@ -87,14 +88,14 @@ def evaluate(
     return evaluations
 
 
-def parse_gates(text: str) -> list[Gate]:
+def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
     """Gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
 
     Raises:
         UsageError: for anything else, or a minimum outside 0 to 1.
     """
     gates, digits = [], ""
-    hint = "write --min-accuracy 0-4=0.98,5-9=0.95"
+    hint = f"write {option} 0-4=0.98,5-9=0.95"
     for part in text.split(","):
         left, equals, right = part.partition("=")
         if not left.strip():
@@ -117,8 +118,6 @@ def parse_gates(text: str) -> list[Gate]:
 
 def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str, Any]]:
     """Each gate with the accuracy reached and whether it passed; without images or a finite loss it never does."""
-    from lora_mnist_cli.evaluation import subset_scores
-
     rows = []
     for gate in gates:
         (score,) = subset_scores(evaluation.scores["per_digit"], [gate.digits])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 
 from lora_mnist_cli.artifact import read_artifact
 from lora_mnist_cli.digits import DigitSet
@@ -40,7 +41,21 @@ def test_the_newest_base_where_there_is_no_adapter(runs: Path, run: Run) -> None
 def test_an_evaluation_gives_the_scores_that_were_published(runs: Path, run: Run) -> None:
     for name in ("base-0-4", "lora-5-9-r1"):
         document = run("evaluate", name, "--json").json
-        assert {key: document[key] for key in ("subsets", "per_digit")} == read_artifact(runs / name).scores
+        for kind, published in read_artifact(runs / name).scores.items():
+            for row, score in zip(document[kind], published, strict=True):
+                assert score.items() <= row.items()
+
+
+def test_each_accuracy_of_one_model_has_the_wilson_interval_of_its_images(runs: Path, run: Run) -> None:
+    document = run("evaluate", "lora-5-9-r1", "--json").json
+    for row in document["subsets"] + document["per_digit"]:
+        score = scipy.stats.binomtest(round(row["accuracy"] * row["count"]), row["count"])
+        theirs = score.proportion_ci(0.95, "wilson")
+        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((theirs.low, theirs.high), abs=1e-9)
+    for command in (("evaluate", "lora-5-9-r1"), ("runs", "show", "lora-5-9-r1")):
+        printed = run(*command).out
+        for row in document["subsets"]:
+            assert f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}" in printed
 
 
 def test_alpha_0_is_the_base_and_alpha_1_the_adapter(runs: Path, run: Run) -> None:

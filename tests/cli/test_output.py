@@ -22,13 +22,14 @@ from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.summary import summarise
 
 Run = Callable[..., Any]
 
 COLOUR = re.compile(r"\x1b\[(?:[0-9;]*;)?(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;[0-9;]*)?m")
 COUNTS = {"0-4": 5139, "5-9": 4861, "0-9": 10000}
 PER_DIGIT = (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009)
-SCORE_KEYS = {"digits", "count", "accuracy", "loss"}
+SCORE_KEYS = {"count", "accuracy", "accuracy_low", "accuracy_high", "loss"}
 
 
 def _rows(printed: str) -> list[list[str]]:
@@ -48,10 +49,10 @@ def _loss(loss: float) -> str:
 def _check_scores(document: dict[str, Any], digit_sets: list[str]) -> None:
     """Shape and arithmetic of subset scores: a subset's figures are its digits' figures, weighted by their counts."""
     assert [row["digits"] for row in document["subsets"]] == digit_sets
-    assert all(set(row) == SCORE_KEYS for row in document["subsets"])
+    assert all(set(row) == {"digits", *SCORE_KEYS} for row in document["subsets"])
     assert [row["digit"] for row in document["per_digit"]] == list(range(10))
     assert tuple(row["count"] for row in document["per_digit"]) == PER_DIGIT
-    assert all(set(row) == {"digit", "count", "accuracy", "loss"} for row in document["per_digit"])
+    assert all(set(row) == {"digit", *SCORE_KEYS} for row in document["per_digit"])
     for row in document["subsets"]:
         members = [document["per_digit"][digit] for digit in DigitSet.parse(row["digits"])]
         assert row["count"] == sum(member["count"] for member in members)
@@ -66,7 +67,8 @@ def _expected_rows(document: dict[str, Any]) -> list[list[str]]:
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
-    return [f"{row['count']:,}", _percent(row["accuracy"]), _loss(row["loss"])]
+    interval = f"{_percent(row['accuracy_low'])} to {_percent(row['accuracy_high'])}"
+    return [f"{row['count']:,}", _percent(row["accuracy"]), interval, _loss(row["loss"])]
 
 
 # Tables and JSON
@@ -94,7 +96,7 @@ def test_scores_of_the_bases_digits_the_others_all_and_each(
 
     plain = run(*arguments)
     assert document["artifact"] in plain.out.splitlines()[0]
-    assert _rows(plain.out) == [["digits", "images", "accuracy %", "loss"], *_expected_rows(document)]
+    assert _rows(plain.out) == [["digits", "images", "accuracy %", "95 % interval", "loss"], *_expected_rows(document)]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,7 @@ def test_several_alphas_are_one_table(runs: Path, run: Run) -> None:
 
 def test_a_sweep_has_a_row_a_rank(runs: Path, run: Run) -> None:
     document = run("sweep", "--ranks", "1,2", "--epochs", "1", "--json").json
-    assert set(document) == {"schema_version", "command", "artifact", "digits", "results"}
+    assert set(document) == {"schema_version", "command", "artifact", "digits", "results", "summary"}
     assert (document["artifact"], document["digits"]) == ("sweep-5-9", "5-9")
     assert [(row["artifact"], row["rank"], row["seed"]) for row in document["results"]] == [
         ("lora-5-9-r1", 1, 0), ("lora-5-9-r2", 2, 0),
@@ -152,7 +154,10 @@ def test_a_sweep_has_a_row_a_rank(runs: Path, run: Run) -> None:
         assert cells == [str(row["rank"]), f"{row['trainable_parameters']:,}", *figures]
 
 
-def test_a_sweep_over_seeds_closes_each_rank_with_mean_deviation_and_count(runs: Path, run: Run) -> None:
+T_3 = 4.302653  # t(2) leaves 2.5 % above it, by any table
+
+
+def test_a_sweep_over_seeds_closes_each_rank_with_mean_interval_worst_seed_and_n(runs: Path, run: Run) -> None:
     arguments = ["sweep", "--ranks", "1,4", "--seeds", "1-3", "--epochs", "1", "--batch-size", "512", "--name", "seeds"]
     outcome = run(*arguments, "--json")
     document = outcome.json
@@ -162,18 +167,77 @@ def test_a_sweep_over_seeds_closes_each_rank_with_mean_deviation_and_count(runs:
 
     header, *rows = _rows(run(*arguments).out)
     assert header[:3] == ["rank", "parameters", "seed"]
-    assert len(rows) == 8
-    for rank, closing in zip((1, 4), (rows[3], rows[7]), strict=True):
-        assert closing[:3] == [str(rank), "mean ± sd", "n=3"]
-        results = [row for row in document["results"] if row["rank"] == rank]
-        expected = []
+    assert len(rows) == 10
+    assert [(row["rank"], row["n"], row["failed"]) for row in document["summary"]] == [(1, 3, 0), (4, 3, 0)]
+    for summary, closing, worst in zip(document["summary"], (rows[3], rows[8]), (rows[4], rows[9]), strict=True):
+        rank = str(summary["rank"])
+        assert closing[:3] == [rank, "mean ± 95 %", "n=3"]
+        assert worst[:2] == [rank, "worst (seed)"]
+        results = [row for row in document["results"] if row["rank"] == summary["rank"]]
+        means, worsts = [], []
         for digits in ("5-9", "0-4", "0-9"):
             scores = [next(s for s in row["subsets"] if s["digits"] == digits) for row in results]
-            accuracies, losses = [100 * s["accuracy"] for s in scores], [s["loss"] for s in scores]
-            expected.append(f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}")
-            expected.append(f"{mean(losses):.4f} ± {stdev(losses):.4f}")
-        assert closing[3:] == expected
-        assert stdev(accuracies) > 0
+            told = next(s for s in summary["subsets"] if s["digits"] == digits)
+            assert told["count"] == COUNTS[digits]
+            for what, factor, places, of in (("accuracy", 100, 2, min), ("loss", 1, 4, max)):
+                figures = [score[what] for score in scores]
+                half = T_3 * stdev(figures) / 3**0.5
+                means.append(f"{factor * mean(figures):.{places}f} ± {factor * half:.{places}f}")
+                seed = 1 + figures.index(of(figures))
+                worsts.append(f"{factor * of(figures):.{places}f} ({seed})")
+                assert told[what] == {
+                    "n": 3, "mean": pytest.approx(mean(figures)), "sd": pytest.approx(stdev(figures)),
+                    "low": pytest.approx(mean(figures) - half, abs=1e-6), "worst": of(figures), "worst_seed": seed,
+                    "high": pytest.approx(mean(figures) + half, abs=1e-6),
+                }  # fmt: skip
+        assert closing[3:] == means
+        assert worst[2:] == worsts
+        assert stdev(figures) > 0
+
+
+def test_one_stream_is_varied_with_the_others_held_at_the_seed_that_is_given(runs: Path, run: Run) -> None:
+    arguments = ["sweep", "--ranks", "1", "--seeds", "1-2", "--epochs", "0", "--vary", "order", "--seed", "7"]
+    document = run(*arguments, "--json").json
+    assert document["artifact"] == "sweep-5-9-order-h7"
+    config = run("runs", "show", document["results"][0]["artifact"], "--json").json["manifest"]["config"]
+    assert (config["seed"], config["vary"], config["held_seed"]) == (1, "order", 7)
+    for vary in ([], ["--vary", "all"]):
+        refused = run("sweep", "--seeds", "1-2", "--seed", "7", *vary)
+        assert refused.code == 2
+        assert "--seeds 1-2 is enough" in refused.err
+
+
+def test_a_seed_that_failed_is_the_worst_and_is_counted_as_failed() -> None:
+    def result(seed: int, accuracy: float | None) -> dict[str, Any]:
+        subsets = [{"digits": "5-9", "count": 100, "accuracy": accuracy, "loss": accuracy and 1 - accuracy}]
+        failed = None if accuracy else "the loss became nan in epoch 1"
+        return {"rank": 1, "seed": seed, "trainable_parameters": 1050, "failed": failed, "subsets": subsets}
+
+    results = [result(0, 0.9), result(1, None), result(2, 0.8)]
+    printed = io.StringIO()
+    Console(file=printed, width=200).print(sweep_table("a sweep", results, ["5-9"], {}, "5-9"))
+    *_, mean_row, worst_row = _rows(printed.getvalue())
+    # t(1) leaves 2.5 % above 12.706: half a width of 12.706 · 7.0711 / √2.
+    assert mean_row == ["1", "mean ± 95 %", "n=2, 1 failed", "85.00 ± 63.53", "0.1500 ± 0.6353"]
+    assert worst_row == ["1", "worst (seed)", "– (1)", "– (1)"]
+    (row,) = summarise(results)
+    accuracy = row["subsets"][0]["accuracy"]
+    assert (row["n"], row["failed"], accuracy["n"]) == (3, 1, 2)
+    assert (accuracy["worst"], accuracy["worst_seed"]) == (None, 1)
+    (alone,) = summarise(results[1:2])
+    nothing = {"n": 0, "mean": None, "sd": None, "low": None, "high": None, "worst": None, "worst_seed": 1}
+    assert alone["subsets"][0]["accuracy"] == nothing
+
+
+def test_whatever_a_sweep_varies_beside_the_seed_is_a_setting_of_its_own() -> None:
+    subsets = [{"digits": "5-9", "count": 100, "accuracy": 0.9, "loss": 0.1}]
+    results = [
+        {"artifact": f"a{rank}{lr}{seed}", "rank": rank, "lr": lr, "seed": seed, "trainable_parameters": rank,
+         "failed": None, "subsets": subsets}
+        for rank in (1, 2) for lr in (0.1, 0.2) for seed in (0, 1, 2)
+    ]  # fmt: skip
+    rows = summarise(results)
+    assert [(row["rank"], row["lr"], row["n"]) for row in rows] == [(1, 0.1, 3), (1, 0.2, 3), (2, 0.1, 3), (2, 0.2, 3)]
 
 
 # The study's figures
@@ -312,10 +376,10 @@ def test_a_defect_is_one_line_too(runs: Path, run: Run, monkeypatch: pytest.Monk
 
 def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs: Path, run: Run, program: Run) -> None:
     arguments = ["sweep", "--ranks", "3", "--seeds", "1,2", "--epochs", "0", "--name", "seeds"]
-    assert "mean ± sd" in run(*arguments).out
+    assert "mean ± 95 %" in run(*arguments).out
     ended = program(*arguments, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert ended.code == 0
-    assert r"mean \xb1 sd" in ended.out
+    assert r"mean \xb1 95 %" in ended.out
     assert "n=2" in ended.out
 
 

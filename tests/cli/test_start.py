@@ -13,7 +13,7 @@ import pytest
 
 from lora_mnist_cli import __version__
 
-HEAVY = {"torch", "numpy", "pytorch_lightning", "lightning_fabric", "matplotlib", "torchvision", "safetensors"}
+HEAVY = {"torch", "numpy", "pytorch_lightning", "lightning_fabric", "matplotlib", "torchvision", "safetensors", "scipy"}
 
 # Runs the program, then tells on stderr what it has loaded; the exit code is the program's.
 SPY = """
@@ -60,6 +60,12 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["evaluate", "nothing"], 3),
         (["plot", "history", "nothing"], 3),
         (["plot", "bogus"], 2),
+        (["gate", "--help"], 0),
+        (["gate", "--require", "5-9=95"], 2),
+        (["gate", "sweep-5-9", "--require", "5-9=0", "--allow-inconclusive"], 0),
+        (["compare", "sweep-5-9", "lora-5-9-r1"], 2),
+        (["compare", "base-0-4", "lora-5-9-r1"], 2),
+        (["reproduce", "--seeds", "1-"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

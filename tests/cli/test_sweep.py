@@ -111,13 +111,15 @@ def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs: Path, run
     ]
     header, *rows = _rows(run(*arguments, "--quiet").out)
     assert header[:5] == ["rank", "lr", "scaling", "parameters", "seed"]
-    closing = rows[2::3]
+    closing = rows[2::4]
     assert [row[:5] for row in closing] == [
-        ["1", lr, scaling, "mean ± sd", "n=2"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
+        ["1", lr, scaling, "mean ± 95 %", "n=2"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
     ]
     for cells, pair in zip(closing, (results[i : i + 2] for i in range(0, 8, 2)), strict=True):
         accuracies = [100 * s["accuracy"] for row in pair for s in row["subsets"] if s["digits"] == "5-9"]
-        assert cells[5] == f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}"
+        # Half an interval of two figures: the 97.5th percentile of t with one degree of freedom, times their s / √2.
+        half = 12.7062047 * stdev(accuracies) / 2**0.5
+        assert cells[5] == f"{mean(accuracies):.2f} ± {half:.2f}"
 
 
 def test_quiet_has_no_plan(runs: Path, run: Run) -> None:

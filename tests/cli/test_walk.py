@@ -37,6 +37,11 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     "finetune": (["--rank", "1", "--epochs", "1"], ["--rank", "1", "--epochs", "1"], "lora-5-9-r1 is up to date"),
     "sweep": (["--ranks", "1,2", "--epochs", "1"], ["--ranks", "1,2", "--epochs", "1"], "sweep-5-9 is up to date"),
     "evaluate": ([], [], "taking the newest adapter: lora-5-9-r2"),
+    "compare": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2"], ""),
+    "gate": (
+        ["--require", "5-9=0", "--allow-inconclusive"], ["--require", "5-9=0", "--allow-inconclusive"],
+        "taking the newest sweep: sweep-5-9",
+    ),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
     "reproduce": (
         ["--epochs", "0", "--runs-dir", "study"], ["--epochs", "0", "--runs-dir", "study"], "table and pictures: study",

@@ -309,24 +309,26 @@ def test_ranks_of_one_seed_are_the_figures_given():
     assert lower.get_ylim()[1] >= 100
 
 
-def test_ranks_of_many_seeds_give_every_run_mean_and_deviation():
+def test_ranks_of_many_seeds_give_every_run_mean_and_interval():
     accuracies = {2: [0.90, 0.92, 0.97], 8: [0.95, 0.96, 0.98]}
     results = [result(rank, value, seed=s) for rank, some in accuracies.items() for s, value in enumerate(some)]
     upper = draw_ranks(results).axes[0]
-    assert "mean ± standard deviation, n = 3 seeds" in legend_of(upper)
+    assert "mean and its 95 % interval, n = 3 seeds" in legend_of(upper)
     x, y = line(upper, "each seed")
     assert x == [2, 2, 2, 8, 8, 8]
     assert y == pytest.approx([90, 92, 97, 95, 96, 98])
     (container,) = upper.containers
     data, _, (bars,) = container
     assert list(data.get_ydata()) == pytest.approx([100 * statistics.fmean(some) for some in accuracies.values()])
-    spreads = [segment[1, 1] - segment[0, 1] for segment in bars.get_segments()]
-    assert spreads == pytest.approx([200 * statistics.stdev(some) for some in accuracies.values()])
+    # t(2) leaves 2.5 % above 4.3027, by any table; no accuracy is above 100 %.
+    halves = [100 * 4.3027 * statistics.stdev(some) / 3**0.5 for some in accuracies.values()]
+    for mean, half, (low, high) in zip(data.get_ydata(), halves, bars.get_segments(), strict=True):
+        assert (low[1], high[1]) == pytest.approx((mean - half, min(mean + half, 100)), rel=1e-5)
 
 
 def test_ranks_with_uneven_seeds_say_so():
     upper = draw_ranks([result(1, 0.8), result(2, 0.9), result(2, 0.92, seed=1), result(2, 0.91, seed=2)]).axes[0]
-    assert "mean ± standard deviation, n = 1 to 3 seeds" in legend_of(upper)
+    assert "mean and its 95 % interval, n = 1 to 3 seeds" in legend_of(upper)
 
 
 def test_ranks_drop_what_has_no_accuracy():

@@ -465,3 +465,33 @@ def test_what_diverged_is_not_the_newest_adapter(small: Workspace) -> None:
     sound = finetune(CONFIG, workspace=small)
     sweep([1], config=dataclasses.replace(CONFIG, lr=1e30), workspace=small, name="wild")
     assert small.registry.latest("adapter") == sound
+
+
+@pytest.mark.parametrize("vary", ["init", "order", "split"])
+def test_a_sweep_that_varies_one_stream_holds_the_others_at_a_seed(small: Workspace, vary: str) -> None:
+    def start_of(name: str) -> dict[str, torch.Tensor]:
+        return safetensors.torch.load_file(small.registry.get(name).path / "adapter_model.safetensors")
+
+    config = AdapterConfig(epochs=0, vary=vary, held_seed=4)
+    made = sweep([2], seeds=[4, 6], config=config, workspace=small)
+    assert made.name == f"sweep-fashion-mnist-5-9-{vary}-h4"
+    assert (made.config["vary"], made.config["held_seed"]) == (vary, 4)
+    names = [row["artifact"] for row in made.details["results"]]
+    assert names == [f"lora-fashion-mnist-5-9-r2-s{seed}-{vary}-h4" for seed in (4, 6)]
+    plain = sweep([2], seeds=[4, 6], config=AdapterConfig(epochs=0), workspace=small, name="plain")
+    assert "vary" not in plain.config
+    held, own = (start_of(row["artifact"]) for row in plain.details["results"])
+    first, second = (start_of(name) for name in names)
+    for key, tensor in (held if vary != "init" else own).items():
+        assert torch.equal(second[key], tensor)
+    assert all(torch.equal(first[key], tensor) for key, tensor in held.items())
+
+
+@pytest.mark.parametrize("vary", ["init", "order", "split"])
+def test_the_held_seed_itself_gives_what_it_gives_alone(small: Workspace, vary: str) -> None:
+    varied = finetune(AdapterConfig(rank=2, epochs=1, seed=3, vary=vary, held_seed=3), workspace=small)
+    alone = finetune(AdapterConfig(rank=2, epochs=1, seed=3), workspace=small)
+    assert varied.name != alone.name
+    assert varied.fingerprint != alone.fingerprint
+    weights = [artifact.path / "adapter_model.safetensors" for artifact in (varied, alone)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()

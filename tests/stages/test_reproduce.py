@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from lora_mnist_cli.config import BaseConfig
-from lora_mnist_cli.errors import OtherSettingsError
+from lora_mnist_cli.errors import OtherSettingsError, UsageError
 from lora_mnist_cli.stages import Workspace, reproduce, train_base
+from lora_mnist_cli.stages.reproduction import _label, over_seeds
 
 PICTURES = {
     "alpha-lora-5-9-r64.png",
@@ -111,3 +117,105 @@ def test_seeds_have_reports_of_their_own(studied: Path, monkeypatch: pytest.Monk
     report = reproduce(seed=3, epochs=0, workspace=Workspace(studied))
     assert report.name == "study-s3"
     assert {parent.name for parent in report.parents} == {"base-0-4-s3", "study-5-9-s3", "lora-0-9-r64-s3"}
+
+
+# Several seeds
+
+
+@pytest.fixture(scope="module")
+def seeds(studied: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lora_mnist_cli.stages.reproduction._pictures", lambda *_: [])
+        for seed in (3, 4, 5):
+            reproduce(seed=seed, epochs=0, workspace=Workspace(studied))
+    reproduce(seeds=[3, 4, 5], epochs=0, workspace=Workspace(studied))
+    return studied
+
+
+def test_the_report_over_seeds_has_the_spread_of_the_reports_of_each(seeds: Path) -> None:
+    registry = Workspace(seeds).registry
+    report = registry.get("study-seeds-3-5")
+    singles = [registry.get(f"study-s{seed}").details["rows"] for seed in (3, 4, 5)]
+    assert report.config == {"seeds": [3, 4, 5], "epochs": 0}
+    assert {path.name for path in report.path.iterdir()} == {"artifact.json", "report.md", "ranks.png"}
+    for row, *figures in zip(report.details["rows"], *singles, strict=True):
+        here = [figure["here"] for figure in figures]
+        assert {row["what"]} == {figure["what"] for figure in figures}
+        assert row["study"] == figures[0]["study"]
+        assert row["here"] == pytest.approx(statistics.fmean(here))
+        assert row["difference"] == pytest.approx(row["here"] - row["study"])
+        assert row["n"] == 3
+        worst = (max if row["measure"] == "loss" else min)(here)
+        assert (row["worst"], row["worst_seed"]) == (worst, 3 + here.index(worst))
+        # t(2) leaves 2.5 % above 4.302653, by any table.
+        reach = 4.302653 * statistics.stdev(here)
+        assert (row["high"] - row["low"]) / 2 == pytest.approx(reach / 3**0.5, abs=1e-6)
+        top = 1.0 if row["measure"] == "accuracy" else math.inf
+        assert row["prediction_low"] == pytest.approx(max(0, row["here"] - reach * (4 / 3) ** 0.5), abs=1e-6)
+        assert row["prediction_high"] == pytest.approx(min(top, row["here"] + reach * (4 / 3) ** 0.5), abs=1e-6)
+    assert report.details["alpha_0_equals_base_bit_for_bit"] is True
+
+
+def test_an_untrained_study_does_not_agree_and_that_is_shown(seeds: Path, run: Any) -> None:
+    outcome = run("reproduce", "--seeds", "3-5", "--epochs", "0", "--runs-dir", seeds)
+    assert outcome.code == 0
+    assert "study-seeds-3-5 is up to date" in outcome.err
+    rows = Workspace(seeds).registry.get("study-seeds-3-5").details["rows"]
+    outside = [row for row in rows if row["agrees"] is False]
+    assert len(outside) > 7
+    text = (seeds / "study-seeds-3-5" / "report.md").read_text(encoding="utf-8")
+    for shown in (outcome.out, text):
+        assert shown.count("OUT OF RANGE") == len(outside)
+        assert f"In {len(rows) - len(outside)} of {len(rows)} rows" in shown
+        assert "The study trains for 10 epochs, and these runs for 0." in shown
+    as_json = run("reproduce", "--seeds", "3-5", "--epochs", "0", "--json", "--runs-dir", seeds).json
+    assert as_json["rows"] == rows
+
+
+def row_of(study: float, here: list[float], measure: str = "accuracy") -> dict[str, Any]:
+    figures = [{"what": "x", "digits": "5-9", "measure": measure, "study": study, "here": value} for value in here]
+    return over_seeds(figures, range(len(here)))
+
+
+def test_a_single_run_is_held_against_the_range_of_single_runs_and_not_of_the_mean() -> None:
+    here = [0.95, 0.96, 0.955, 0.965, 0.95, 0.96, 0.955, 0.965]
+    low, high = (scipy.stats.ttest_1samp(here, 0).confidence_interval()[i] for i in (0, 1))
+    inside = row_of(0.968, here)
+    assert not low <= 0.968 <= high
+    assert inside["agrees"] is True
+    reach = float(high - low) / 2 * 9**0.5
+    for study, agrees in ((reach * 0.99, True), (reach * 1.01 + 1e-4, False)):
+        for sign in (1, -1):
+            assert row_of(statistics.fmean(here) + sign * study, here)["agrees"] is agrees
+
+
+def test_the_studys_rounding_is_not_held_against_it() -> None:
+    assert row_of(0.9909, [0.99086, 0.99086, 0.99086])["agrees"] is True
+    assert row_of(0.9909, [0.9908, 0.9908, 0.9908])["agrees"] is False
+    assert row_of(0.0, [0.0, 0.0])["agrees"] is True
+    assert row_of(0.039, [0.0393, 0.0393], "loss")["agrees"] is True
+
+
+def test_about_19_of_20_single_runs_lie_in_the_range() -> None:
+    draws = np.random.default_rng(2).normal(0.9, 0.01, (2000, 6))
+    agreeing = [row_of(draw[0], list(draw[1:]))["agrees"] for draw in draws]
+    assert 0.93 <= np.mean(agreeing) <= 0.97
+
+
+def test_one_seed_is_a_report_as_ever_and_none_or_one_twice_is_refused(
+    studied: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    monkeypatch.setattr("lora_mnist_cli.stages.reproduction._pictures", lambda *_: [])
+    assert reproduce(seeds=[0], epochs=0, workspace=Workspace(studied)).name == "study"
+    for seeds in ([], [1, 1]):
+        with pytest.raises(UsageError, match="once each"):
+            reproduce(seeds=seeds, epochs=0, workspace=Workspace(studied))
+    refused = run("reproduce", "--seed", "1", "--seeds", "0-2", "--runs-dir", studied)
+    assert (refused.code, "--seeds 0-2 is enough" in refused.err) == (2, True)
+
+
+def test_seeds_as_names_have_them() -> None:
+    assert [_label(seeds) for seeds in ([0, 1, 2], [2, 0, 1], [5], [0, 2, 3, 9])] == ["0-2", "0-2", "5", "0,2-3,9"]
+    many = _label(range(0, 400, 2))
+    assert many.startswith("200-")
+    assert len(many) < 20

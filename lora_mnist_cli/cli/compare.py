@@ -1,0 +1,90 @@
+"""``lora-mnist compare``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.stages import compare
+from lora_mnist_cli.statistics import CONFIDENCE
+
+Confidence = Annotated[
+    float, o.number_option("--confidence", "Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")
+]
+
+
+def command(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A sweep, an adapter or a base.", autocompletion=o.complete_artifact)
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="Another of the same sort.", autocompletion=o.complete_artifact)
+    ],
+    digits: Annotated[
+        str | None,
+        typer.Option("--digits", metavar="TEXT", help="Test images of these digits; default: what both have learned."),
+    ] = None,
+    confidence: Confidence = CONFIDENCE,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    data_dir: o.DataDir = o.DEFAULT_DATA,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Say which of two sweeps, or of two models, is better, and whether the data can tell.
+
+    Two sweeps are paired by seed, at each rank that both have, and tested by an exact permutation test. Two models are
+    compared on the same images by McNemar's exact test. The difference is always B − A.
+    """
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    chosen = None if digits is None else DigitSet.parse(digits)
+    document = compare(first, second, digits=chosen, confidence=confidence, workspace=where)
+    tables = [] if json_output else _tables(document)
+    print_result("compare", document, tables, as_json=json_output)
+
+
+def _tables(document: dict[str, Any]) -> list[Any]:
+    from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
+    from lora_mnist_cli.stages.samples import described
+
+    def signed(difference: float | None) -> str:
+        return "–" if difference is None else f"{100 * difference:+.2f}"
+
+    of_sweeps, rows = document["of"] == "sweeps", document["rows"]
+    confidence = f"{100 * document['confidence']:g} %"
+    how = "paired by seed" if of_sweeps else f"the same {rows[0]['images']:,} images"
+    title = f"test accuracy on digits {document['digits']} of {document['dataset']}, {how}"
+    made: list[Any] = [f"A: {document['a']}", f"B: {document['b']}"]
+    if not of_sweeps:
+        (row,) = rows
+        shown = table(("", "accuracy %", f"{confidence} interval", "it alone right"), text_columns=("",))
+        for label, side in (("A", "a"), ("B", "b")):
+            score = row[f"accuracy_{side}"]
+            bounds = interval(score["low"], score["high"])
+            shown.add_row(label, percent(score["mean"]), bounds, f"{row[f'only_{side}']:,}")
+        difference = row["difference"]
+        bounds = interval(difference["low"], difference["high"], signed)
+        shown.add_row("B − A", signed(difference["mean"]), bounds, f"p = {row['p_value']:.2g}")
+        return [*made, titled(title, shown), row["verdict"]]
+    several = len(rows) > 1
+    columns = ["rank", "n", "A %", "B %", "B − A", f"{confidence} interval", "worst (seed)", "p"]
+    shown = table([*columns, *(["Holm p"] if several else [])], text_columns=("rank",), tight=True)
+    for row in rows:
+        ours, theirs = (described(row[f"setting_{side}"]).removeprefix("rank ") for side in "ab")
+        difference = row["difference"]
+        p_values = [row["p_value"], *([row["p_holm"]] if several else [])]
+        shown.add_row(
+            ours if ours == theirs else f"{ours} | {theirs}", str(len(row["seeds"])),
+            percent(row["accuracy_a"]["mean"]), percent(row["accuracy_b"]["mean"]), signed(difference["mean"]),
+            interval(difference["low"], difference["high"], signed), spread_cells(difference, signed)[1],
+            *("–" if p is None else f"{p:.2g}" for p in p_values),
+        )  # fmt: skip
+    verdicts = [f"{described(row['setting_b'])}: {row['verdict']}" if several else row["verdict"] for row in rows]
+    left = sorted({seed for row in rows for seed in row["left_out"]})
+    told = [f"Left out, without a figure in both: seeds {', '.join(map(str, left))}."] if left else []
+    return [*made, titled(title, shown), *told, *verdicts]

@@ -1,0 +1,95 @@
+"""The scores of a sweep's runs on any digit set, seed by seed: what gates and comparisons are made of. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.scores import subset_scores
+from lora_mnist_cli.summary import by_setting, is_figure, spread
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The runs of one setting on one digit set.
+
+    Args:
+        setting: its rank, and whatever else a sweep varies beside the seed.
+        scores: seed → count, accuracy and loss; a run that failed has None for both figures.
+    """
+
+    setting: dict[str, Any]
+    scores: dict[int, dict[str, Any]]
+
+    @property
+    def accuracies(self) -> dict[int, float]:
+        """Seed → accuracy of each run that has a figure: an accuracy, of images, and with a loss that is finite."""
+        return {seed: float(score["accuracy"]) for seed, score in self.scores.items() if has_figure(score)}
+
+    @property
+    def missing(self) -> list[int]:
+        """Seeds of the runs that have none."""
+        return [seed for seed, score in self.scores.items() if not has_figure(score)]
+
+    @property
+    def count(self) -> int:
+        """Test images of the digit set."""
+        return max((int(score["count"]) for score in self.scores.values()), default=0)
+
+    def spread(self) -> dict[str, Any]:
+        """The accuracies' :func:`lora_mnist_cli.summary.spread`."""
+        known = self.accuracies
+        return spread([known.get(seed) for seed in self.scores], list(self.scores))
+
+
+def has_figure(score: Mapping[str, Any]) -> bool:
+    """Whether a score can be reckoned with: without images or with a loss that is not finite it can't."""
+    return bool(score["count"]) and is_figure(score["accuracy"]) and is_figure(score["loss"])
+
+
+def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:
+    """A sample a setting of a sweep, in its table's order.
+
+    Raises:
+        ArtifactError: where the digit set is none of the sweep's own, and an adapter that could tell is gone.
+    """
+    wanted = str(digits)
+    found = []
+    for setting, rows in by_setting(sweep.details["results"]):
+        scores = {}
+        for row in rows:
+            own = [score for score in row["subsets"] if score["digits"] == wanted]
+            scores[row["seed"]] = own[0] if own else _of_member(registry, sweep, row["artifact"], digits)
+        found.append(Sample(setting, scores))
+    return found
+
+
+def single(artifact: Artifact, digits: DigitSet) -> Sample:
+    """The sample of one base or adapter, from the scores that it was published with."""
+    (score,) = subset_scores(artifact.scores["per_digit"], [digits])
+    rank = {"rank": artifact.config["rank"]} if artifact.kind == "adapter" else {}
+    return Sample(rank, {artifact.config["seed"]: score})
+
+
+def described(setting: Mapping[str, Any]) -> str:
+    """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``."""
+    return ", ".join(f"{key} {value}" for key, value in setting.items())
+
+
+def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:
+    digest = next((parent.digest for parent in sweep.parents if (parent.role, parent.name) == ("member", name)), "")
+    here = registry.locate(name, digest) if digest else None
+    if here is None:
+        known = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
+        raise ArtifactError(
+            f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone",
+            hint=f"it has {known} itself; running the sweep again makes the adapter again",
+            value=name,
+        )
+    (score,) = subset_scores(registry.get(here).scores["per_digit"], [digits])
+    return score
