@@ -12,7 +12,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.compare import Confidence
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.disk import machine_errors, whole_file
-from lora_mnist_cli.errors import GateError
+from lora_mnist_cli.errors import GateError, UsageError
 from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan, told
 from lora_mnist_cli.stages.samples import described
 from lora_mnist_cli.stages.scoring import parse_gates
@@ -57,6 +57,8 @@ def command(
     wholly below, INCONCLUSIVE (1) otherwise. Runs that diverged or digits without images are a FAIL, a single seed is
     never a PASS.
     """
+    if plan_only and junit is not None:
+        raise UsageError("--plan gives no verdict for --junit to write", hint="give one of them", value=junit)
     gates = parse_gates(require, "--require")
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     if plan_only:

@@ -48,8 +48,11 @@ class Sample:
 
 
 def has_figure(score: Mapping[str, Any]) -> bool:
-    """Whether a score can be reckoned with: without images or with a loss that is not finite it can't."""
-    return bool(score["count"]) and is_figure(score["accuracy"]) and is_figure(score["loss"])
+    """Whether a score can be reckoned with: without images, or with a loss that is not finite, it can't; nor can what
+    is no accuracy at all, as the manifest of a stranger may have.
+    """
+    accuracy = score["accuracy"]
+    return score["count"] > 0 and is_figure(accuracy) and 0 <= accuracy <= 1 and is_figure(score["loss"])
 
 
 def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:

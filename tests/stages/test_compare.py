@@ -174,6 +174,19 @@ def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     assert compare("a", "a", workspace=workspace)["digits"] == "5-9"
 
 
+def test_a_difference_that_may_be_that_of_the_bases_is_said_to_be(
+    workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any], recorder: Any
+) -> None:
+    bases = [publish(workspace.registry, name, files={"weights": name.encode()}) for name in ("one", "two")]
+    for name, base in (("a", bases[0]), ("b", bases[1]), ("c", bases[1])):
+        sweeper(name, {8: A}, parents=[Parent("base", base.name, base.digest)])
+    heard = Workspace(workspace.runs_dir, reporter=recorder)
+    compare("b", "c", workspace=heard)
+    assert recorder.all("notice") == []
+    compare("a", "b", workspace=heard)
+    assert recorder.all("notice") == ["'a' is on base 'one' and 'b' on 'two': the difference is theirs too"]
+
+
 # The command
 
 

@@ -87,10 +87,12 @@ def test_a_run_that_failed_is_never_a_pass(workspace: Workspace, sweeper: Sweepe
         {"count": 1000, "accuracy": 1.0, "loss": float("nan")},
         {"count": 1000, "accuracy": float("nan"), "loss": 0.1},
         {"count": 0, "accuracy": None, "loss": None},
+        {"count": 1000, "accuracy": 1.5, "loss": 0.1},
+        {"count": -5, "accuracy": 1.0, "loss": 0.1},
     ],
 )
 def test_what_is_no_figure_is_never_a_pass(score: dict[str, Any]) -> None:
-    good = {"count": score["count"], "accuracy": 1.0, "loss": 0.1}
+    good = {"count": max(score["count"], 0), "accuracy": 1.0, "loss": 0.1}
     for scores in ([score], [score, score], [good, good, good, score]):
         row = _judge(Sample({"rank": 8}, dict(enumerate(scores))), Gate(parse_gates("5-9=0")[0].digits, 0.0), 0.95)
         assert row["verdict"] == "FAIL"
@@ -217,6 +219,14 @@ def test_a_gate_that_is_not_passed_says_where(sweeper: Sweeper, run: Run, tmp_pa
         assert refused.code == 2
         assert problem in refused.err
     assert run("gate", "a", "--runs-dir", tmp_path / "runs").code == 2
+
+
+def test_a_plan_has_no_verdict_to_write(sweeper: Sweeper, run: Run, tmp_path: Path) -> None:
+    sweeper("a", {8: FIVE})
+    file = tmp_path / "gate.xml"
+    outcome = run("gate", "a", "--require", "5-9=0.9", "--plan", "--junit", file, "--runs-dir", tmp_path / "runs")
+    assert (outcome.code, outcome.out, file.exists()) == (2, "", False)
+    assert "--plan gives no verdict" in outcome.err
 
 
 @pytest.mark.parametrize("allow", [[], ["--allow-inconclusive"]])
