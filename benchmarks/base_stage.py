@@ -18,21 +18,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import math
-import os
-import platform
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import study_pipeline
 import torch
+from machine import hardware, others_seconds
 from torch.utils.data import Subset
 
 from lora_mnist_cli.config import BaseConfig, Runtime
@@ -89,16 +86,6 @@ def measure(stage: Stage, epochs: int, seed: int) -> Run:
     return run
 
 
-def others_seconds() -> float:
-    """CPU seconds that all other processes have used since the machine started; not known elsewhere than on Linux."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return math.nan
-    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
-    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    return busy - time.process_time()
-
-
 def warm_up() -> None:
     """Run both pipelines once on little, so that neither pays for lazy imports and first calls in its timer."""
     with TemporaryDirectory() as folder:
@@ -125,23 +112,6 @@ def report(runs: dict[str, list[Run]], epochs: int) -> str:
         spread = f"{min(ratios):.1f}–{max(ratios):.1f}"
         lines.append(f"| ratio of {what} to ours | {len(ratios)} | {median(ratios):.1f} | {spread} | | |")
     return "\n".join([*lines, "", hardware()]) + "\n"
-
-
-def hardware() -> str:
-    """What the figures depend on, in one paragraph."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return (
-        f"{cpu_model()}, {os.cpu_count()} cores, {device}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {version('pytorch-lightning')}."
-    )
-
-
-def cpu_model() -> str:
-    """The processor's name; elsewhere than on Linux, whatever Python knows of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def main() -> None:

@@ -98,6 +98,38 @@ class StudyClassifier(pl.LightningModule):
         return loss
 
 
+class StudyAdapter(StudyClassifier):
+    """A frozen base with a low-rank product beside each linear layer, trained by AdamW with reduce-on-plateau."""
+
+    def __init__(self, base: StudyClassifier, rank: int) -> None:
+        super().__init__()
+        self.layers.load_state_dict(base.layers.state_dict())
+        self.layers.requires_grad_(False)
+        for name, layer in list(self.layers.named_children()):
+            if isinstance(layer, nn.Linear):
+                self.layers.set_submodule(name, LowRank(layer, rank))
+
+    def configure_optimizers(self) -> dict[str, object]:  # type: ignore[override]
+        """AdamW over the factors, and the study's schedule."""
+        optimizer = torch.optim.AdamW([each for each in self.parameters() if each.requires_grad], lr=1e-3)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=10)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
+
+
+class LowRank(nn.Module):
+    """``W x + b + B A x``, with A uniform in ±1/√rank and B zero at the start."""
+
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        super().__init__()
+        self.base = base
+        self.A = nn.Parameter(torch.empty(rank, base.in_features).uniform_(-(rank**-0.5), rank**-0.5))
+        self.B = nn.Parameter(torch.zeros(base.out_features, rank))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (n × out) of inputs (n × in)."""
+        return cast(Tensor, self.base(inputs)) + inputs @ self.A.t() @ self.B.t()
+
+
 def train(
     dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10, seed: int = 0, precision: str = "32-true"
 ) -> StudyClassifier:
@@ -108,10 +140,25 @@ def train(
         seed: of the global generator, which split, initialisation and order are all drawn from.
     """
     torch.manual_seed(seed)
+    return fit(StudyClassifier(), dataset, folder, epochs, precision)
+
+
+def adapt(
+    base: StudyClassifier, rank: int, dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10,
+    seed: int = 0, precision: str = "32-true",
+) -> StudyClassifier:  # fmt: skip
+    """Train an adapter of that rank on a base, in the same way."""
+    torch.manual_seed(seed)
+    return fit(StudyAdapter(base, rank), dataset, folder, epochs, precision)
+
+
+def fit(
+    model: StudyClassifier, dataset: Dataset[tuple[Tensor, int]], folder: Path, epochs: int, precision: str
+) -> StudyClassifier:
+    """Train a network, or what of it is not frozen, on an 80/20 random split of a data set."""
     count = len(dataset)  # type: ignore[arg-type]
     n_train = int(TRAIN_SHARE * count)
     train_part, val_part = random_split(dataset, [n_train, count - n_train])
-    model = StudyClassifier()
     _trainer(folder, epochs, precision).fit(
         model, DataLoader(train_part, batch_size=BATCH_SIZE, shuffle=True), DataLoader(val_part, batch_size=BATCH_SIZE)
     )

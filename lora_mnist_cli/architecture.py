@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 PIXELS = 28 * 28
 CLASSES = 10
+SCORED_AT_ONCE = 512
+"""Images a bank's forward pass in evaluation: so few that the activations stay in the cache."""
 
 
 def layer_shapes(
@@ -15,6 +17,18 @@ def layer_shapes(
     """Name → (inputs, outputs) of each linear layer, from the input on."""
     sizes = (in_features, *hidden_sizes, num_classes)
     return {f"fc{i + 1}": (sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)}
+
+
+def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, itemsize: int = 4) -> int:
+    """About how much memory a bank's member takes in training, for adapters on layers of these (in, out) features.
+
+    Its parameters, their gradient and what Adam remembers; the merged weights and their gradient; and activations, in
+    training (with gradients) and in evaluation.
+    """
+    parameters = sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
+    merged = sum(fan_in * fan_out for fan_in, fan_out in shapes[1:])
+    features = sum(fan_out + 2 * rank for _, fan_out in shapes)
+    return itemsize * (4 * parameters + 2 * merged + features * (2 * batch_size + 2 * SCORED_AT_ONCE))
 
 
 def scale(scaling: str, rank: int) -> float:

@@ -7,7 +7,6 @@ anything is published.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import stat
@@ -20,7 +19,15 @@ from lora_mnist_cli.artifact import Artifact, read_artifact, seal_of, to_artifac
 from lora_mnist_cli.disk import flush, machine_errors, whole_file
 from lora_mnist_cli.errors import ArtifactError, MachineError, UsageError
 from lora_mnist_cli.index import Entry
-from lora_mnist_cli.manifest import MANIFEST, MAX_MANIFEST, is_file, is_name, parse_manifest
+from lora_mnist_cli.manifest import (
+    MANIFEST,
+    MAX_MANIFEST,
+    ExtentError,
+    decode_manifest,
+    is_file,
+    is_name,
+    parse_manifest,
+)
 from lora_mnist_cli.registry import Registry, children_first
 from lora_mnist_cli.verification import lineage_names
 from lora_mnist_cli.weights import check_header
@@ -154,7 +161,9 @@ def _unpack(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], folder:
     with _reading(file):
         raw = archive.read(parts[MANIFEST])
     try:
-        read = json.loads(raw)
+        read = decode_manifest(raw)
+    except ExtentError as error:
+        raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST}: {error}", value=folder.name) from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST} is not JSON", value=folder.name) from error
     artifact = to_artifact(folder, parse_manifest(read, folder.name, seal_of))

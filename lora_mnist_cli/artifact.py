@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.config import TRAINING_CODE
-from lora_mnist_cli.disk import read_regular
+from lora_mnist_cli.disk import open_regular
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name, read_manifest
 
 LOG_FOLDER = "tensorboard"
 """Event files carry times and host names, so they are no part of the content digest."""
+
+_LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
+"""Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
+
+_PART = 2**20
 
 # Roles whose digests decide what a stage computes. A sweep's members are what it made, not what it was made from.
 _INPUT_ROLES = ("base", "input")
@@ -132,34 +138,47 @@ class Artifact:
         Raises:
             ArtifactError: where it is missing, a symbolic link, or not what was published.
         """
+        return b"".join(self._parts(file))
+
+    def check(self, file: str) -> None:
+        """Read one of its files and compare it with the manifest, without holding all of it in memory.
+
+        Raises:
+            ArtifactError: as :meth:`read`.
+        """
+        for _ in self._parts(file):
+            pass
+
+    def _parts(self, file: str) -> Iterator[bytes]:
         entry = self.files.get(file)
         if entry is None:
             raise ArtifactError(f"'{self.name}' has no file {file}", value=file)
-        size = entry["bytes"]
+        found = hashlib.sha256()
         try:
             if (self.path / file).parent.is_symlink():
                 raise self._damaged(file, "it lies behind a symbolic link")
-            content = read_regular(self.path / file, size)
+            with open_regular(self.path / file, entry["bytes"]) as stream:
+                while part := stream.read(_PART):
+                    found.update(part)
+                    yield part
         except OSError as error:
             raise self._damaged(file, error.strerror or str(error)) from error
-        if len(content) != size or sha256(content) != entry["sha256"]:
+        if f"sha256:{found.hexdigest()}" != entry["sha256"]:
             raise self._damaged(file, "its digest is not the one it was published with")
-        return content
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """File and reason of each that is missing, damaged, or there without being part of the artifact."""
         for file in self.files:
             try:
-                self.read(file)
+                self.check(file)
             except ArtifactError as error:
                 yield file, error.problem.partition(f": {file}: ")[2] or error.problem
         for path in sorted(self.path.rglob("*")):
             file = path.relative_to(self.path).as_posix()
-            hidden = any(part.startswith(".") for part in path.relative_to(self.path).parts)
             if path.is_symlink():
                 if file not in self.files:
                     yield file, "a symbolic link is no part of an artifact"
-            elif not path.is_dir() and not hidden and file != MANIFEST and file not in self.files:
+            elif not path.is_dir() and file not in (MANIFEST, *self.files) and not _LITTER.fullmatch(path.name):
                 yield file, "it is no part of what was published"
 
     def check_files(self) -> None:
@@ -169,7 +188,7 @@ class Artifact:
             ArtifactError: for the first that is missing or damaged.
         """
         for file in self.files:
-            self.read(file)
+            self.check(file)
 
     def _damaged(self, file: str, why: str) -> ArtifactError:
         try:

@@ -16,25 +16,11 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from lora_mnist_cli.architecture import SCORED_AT_ONCE
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_layers import BesideLayer, Call, Flow, Layer, MergedLayer, Run, SharedInputLayer
 from lora_mnist_cli.lora import LoRALinear
 from lora_mnist_cli.optimizers import joined
-
-SCORED_AT_ONCE = 512
-"""Images a forward pass in evaluation: so few that the activations stay in the cache."""
-
-
-def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, itemsize: int = 4) -> int:
-    """About how much memory a member takes in training, for adapters on layers of these (in, out) features.
-
-    Its parameters, their gradient and what Adam remembers; the merged weights and their gradient; and activations, in
-    training (with gradients) and in evaluation.
-    """
-    parameters = sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
-    merged = sum(fan_in * fan_out for fan_in, fan_out in shapes[1:])
-    features = sum(fan_out + 2 * rank for _, fan_out in shapes)
-    return itemsize * (4 * parameters + 2 * merged + features * (2 * batch_size + 2 * SCORED_AT_ONCE))
 
 
 class Program:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from lora_mnist_cli import index
-from lora_mnist_cli.artifact import Artifact, Settings, check_name, read_artifact
+from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name, read_artifact
 from lora_mnist_cli.disk import machine_errors, read_regular
-from lora_mnist_cli.errors import ArtifactError, MachineError, OtherSettingsError, UsageError, nearest
+from lora_mnist_cli.errors import ArtifactError, MachineError, OtherSettingsError, UsageError, make_again, nearest
 from lora_mnist_cli.index import Entry
-from lora_mnist_cli.manifest import MANIFEST, is_digest, is_name
+from lora_mnist_cli.manifest import MANIFEST, ROLES, is_digest, is_name
 
 TAGS = ".tags"
 _MAX_TAG = 10_000
@@ -123,7 +123,9 @@ class Catalog:
                 continue
             found = self.locate(parent.name, parent.digest)
             if found is not None:
-                return read_artifact(self.root / found)
+                there = read_artifact(self.root / found)
+                refuse_role(artifact.name, role, there.name, there.kind)
+                return there
             if self.has(parent.name):
                 read_artifact(self.root / parent.name)  # one that is damaged says so itself
             raise ArtifactError(
@@ -143,20 +145,31 @@ class Catalog:
         candidate = self.readable(name) if is_name(name) and self.has(name) else None
         if candidate is not None and candidate.digest == digest:
             return name
-        others = self.scan()[0] if among is None else among
-        return next((entry.name for entry in others if entry.digest == digest), None)
+        # The index is only a hint of where to look: what counts is the manifest.
+        for entry in self.scan()[0] if among is None else among:
+            if entry.digest == digest and (there := self.readable(entry.name)) is not None and there.digest == digest:
+                return entry.name
+        return None
 
-    def descendants(self, artifact: Artifact, *, all_generations: bool = False) -> list[Entry]:
+    def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
         """The artifacts that were made from this one or list it, unless another artifact has the same content.
+
+        One whose manifest can't be read has no digest that could be told: what names it descends from it then.
 
         Args:
             all_generations: those that were made from them as well, and so on.
+            besides: the digest of what will take its place; whoever needs that loses nothing.
         """
         found, _ = self.scan()
-        if any(entry.digest == artifact.digest and entry.name != artifact.name for entry in found):
-            return []
-        others = [entry for entry in found if entry.name != artifact.name]
-        children = [entry for entry in others if any(parent.digest == artifact.digest for parent in entry.parents)]
+        others = [entry for entry in found if entry.name != name]
+        elsewhere = {entry.digest for entry in others} | {besides}
+        artifact = self.readable(name)
+
+        def is_this(parent: Parent) -> bool:
+            same = parent.name == name if artifact is None else parent.digest == artifact.digest
+            return same and parent.digest not in elsewhere
+
+        children = [entry for entry in others if any(map(is_this, entry.parents))]
         return generations(others, children) if all_generations else children
 
     def readable(self, name: str) -> Artifact | None:
@@ -196,7 +209,7 @@ class Catalog:
         same = found is not None and found.fingerprint == settings.fingerprint()
         if force:
             if found is not None and not same:
-                self.refuse_if_needed(found, "replaced")
+                self.refuse_if_needed(name, "replaced")
             return None
         assert found is not None
         if same:
@@ -214,21 +227,24 @@ class Catalog:
             value=name,
         )
 
-    def refuse_if_needed(self, artifact: Artifact, done: str) -> None:
+    def refuse_if_needed(self, name: str, done: str, *, besides: str = "") -> None:
         """Refuse to take away what others were made from.
+
+        Args:
+            besides: the digest of what will take its place.
 
         Raises:
             ArtifactError: where there are others; it names them.
         """
-        needed_by = [entry.name for entry in self.descendants(artifact)]
+        needed_by = [entry.name for entry in self.descendants(name, besides=besides)]
         if needed_by:
             verb = "needs" if len(needed_by) == 1 else "need"
             shown = ", ".join(needed_by[:20]) + (f" and {len(needed_by) - 20} more" if len(needed_by) > 20 else "")
-            help_ = f"lora-mnist runs remove {artifact.name} --cascade takes them along"
+            help_ = f"lora-mnist runs remove {name} --cascade takes them along"
             raise ArtifactError(
-                f"'{artifact.name}' can't be {done}: {shown} {verb} it",
+                f"'{name}' can't be {done}: {shown} {verb} it",
                 hint=help_ + ("; --name NEW keeps both" if done == "replaced" else ""),
-                value=artifact.name,
+                value=name,
             )
 
     def tags(self) -> dict[str, tuple[str, str]]:
@@ -279,6 +295,18 @@ class Catalog:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return (name, digest) if is_name(name) and is_digest(digest) else None
+
+
+def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
+    """Refuse a lineage in which an artifact is what none of its kind can be: only forgers write such a thing.
+
+    Raises:
+        ArtifactError: then.
+    """
+    if kind not in ROLES[role]:
+        raise ArtifactError(
+            f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
+        )
 
 
 def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:

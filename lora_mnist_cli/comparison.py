@@ -24,9 +24,10 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
     Returns:
         ``settings``: rows of ``setting``, ``a``, ``b`` where they differ; ``scores``: rows of ``digits`` with both
         accuracies and losses; ``weights``: rows of ``tensor`` with both Frobenius norms, that of the difference, and
-        the cosine between them, where both are bases or both adapters of one base's shape; and ``same_weights``, or
-        None where they can't be compared. Of adapters the products ``alpha · scale(rank) · B A`` are compared: factors
-        of one product can differ in everything, and products of different ranks can still be compared.
+        the cosine between them, where both are bases or both adapters of one base's shape, with None for a figure that
+        is no finite number; and ``same_weights``, or None where they can't be compared. Of adapters the products
+        ``alpha · scale(rank) · B A`` are compared: factors of one product can differ in everything, and products of
+        different ranks can still be compared.
 
     Raises:
         ArtifactError: where one is missing or damaged.
@@ -39,6 +40,8 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
         if old.get(key) != new.get(key)
     ]
     weights = _weights(catalog, a, b)
+    # Equal numbers, whether or not there is a norm of their difference.
+    equal = None if weights is None else [row.pop("equal") for row in weights]
     return {
         "a": a.name,
         "b": b.name,
@@ -46,7 +49,7 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
         "settings": settings,
         "scores": _scores(a, b),
         "weights": weights,
-        "same_weights": None if weights is None else all(row["difference"] == 0 for row in weights),
+        "same_weights": None if equal is None else all(equal),
     }
 
 
@@ -67,6 +70,8 @@ def _scores(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
 def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]] | None:
     if a.kind != b.kind or a.kind not in ("base", "adapter") or any(x.details.get("failed") for x in (a, b)):
         return None
+    import numpy as np
+
     ours, theirs = _matrices(catalog, a), _matrices(catalog, b)
     rows = []
     for key in dict.fromkeys([*ours, *theirs]):
@@ -79,31 +84,45 @@ def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]]
             if other is None or (x is not None and y is not None):
                 return None
             x, y = (0 * other if x is None else x), (0 * other if y is None else y)
-        norm_a, norm_b = math.sqrt(float((x * x).sum())), math.sqrt(float((y * y).sum()))
-        inner = float((x * y).sum())
+        with np.errstate(all="ignore"):  # a stranger's weights may be any numbers, and none
+            norm_a, norm_b, difference = _norm(x), _norm(y), _norm(x - y)
+            cosine = float((x / norm_a * (y / norm_b)).sum()) if norm_a and norm_b else None
         rows.append(
             {
                 "tensor": key,
                 "norm_a": norm_a,
                 "norm_b": norm_b,
-                "difference": math.sqrt(float(((x - y) ** 2).sum())),
-                "cosine": inner / (norm_a * norm_b) if norm_a and norm_b else None,
+                "difference": difference,
+                "cosine": cosine,
+                "equal": bool(np.array_equal(x, y, equal_nan=True)),
             }
         )
     return rows
+
+
+def _norm(matrix: npt.NDArray[np.float64]) -> float | None:
+    """The Frobenius norm, or None where it is no finite number."""
+    largest = float(abs(matrix).max(initial=0.0))
+    if not math.isfinite(largest) or largest == 0:
+        return None if largest else 0.0
+    norm = largest * math.sqrt(float(((matrix / largest) ** 2).sum()))  # squares of large numbers are too large
+    return norm if math.isfinite(norm) else None
 
 
 def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
     """A base's tensors, or an adapter's products by layer, in double precision."""
     if artifact.kind == "base":
         return _load(artifact, artifact, BASE_FILE)
+    import numpy as np
+
     config = AdapterConfig.from_json(artifact.config)
     factors = _load(artifact, catalog.parent(artifact), ADAPTER_FILE)
     factor = config.alpha * scale(config.scaling, config.rank)
     products = {}
     for layer in config.target_layers or ():
         A, B = (factors[f"{PEFT_PREFIX}{layer}.lora_{which}.weight"] for which in "AB")
-        products[layer] = factor * (B @ A)
+        with np.errstate(all="ignore"):
+            products[layer] = factor * (B @ A)
     return products
 
 

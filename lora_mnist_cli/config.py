@@ -31,6 +31,7 @@ ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("csv", "tensorboard")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
+MAX_EPOCHS = 1_000_000
 MAX_RANK = 4096
 MAX_HIDDEN = 16384
 MAX_HIDDEN_LAYERS = 64
@@ -107,7 +108,7 @@ class TrainingConfig:
 
     def _check(self, problems: _Problems) -> None:
         problems.whole("seed", self.seed, 0, MAX_SEED)
-        problems.whole("epochs", self.epochs, 0, 1_000_000)
+        problems.whole("epochs", self.epochs, 0, MAX_EPOCHS)
         problems.whole("batch size", self.batch_size, 1, MAX_BATCH)
         problems.real("learning rate", self.lr, lambda lr: lr > 0, "a finite number above 0")
         problems.choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -232,11 +233,18 @@ class AdapterConfig(TrainingConfig):
             problems.append(f"a held seed needs something that is held: vary init, order or split, not {self.vary}")
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
-            if not self.target_layers or len(set(self.target_layers)) != len(self.target_layers):
-                problems.append("target layers are named once each, and at least one")
-            for layer in self.target_layers:
-                if not _LAYER.fullmatch(layer):
-                    problems.append(f"a layer is named fc1, fc2, …, not '{layer}'")
+            self._check_layers(problems, self.target_layers)
+
+    @staticmethod
+    def _check_layers(problems: _Problems, layers: object) -> None:
+        if not isinstance(layers, tuple):
+            problems.append(f"target layers are a list of names, not {layers!r}")
+            return
+        odd = [layer for layer in layers if not isinstance(layer, str) or not _LAYER.fullmatch(layer)]
+        for layer in odd:
+            problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
+        if not layers or (not odd and len(set(layers)) != len(layers)):
+            problems.append("target layers are named once each, and at least one")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,9 +268,15 @@ class Runtime:
         problems.choice("accelerator", self.accelerator, ACCELERATORS)
         problems.choice("logger", self.logger, LOGGERS)
         problems.whole("threads", self.threads, 1, 1024)
-        problems.whole("bank megabytes", self.bank_megabytes, 1, 2**20)
+        problems.whole("bank memory in MB", self.bank_megabytes, 1, 2**20)
         if problems:
             raise ConfigError(problems, value=self)
+
+
+def training_images(count: int, val_split: float) -> int:
+    """How many of so many images are trained on; the rest is for validation."""
+    # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
+    return int(round(count * (1 - val_split), 6))
 
 
 @dataclass(frozen=True)

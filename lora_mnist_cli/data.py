@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lora_mnist_cli.config import training_images
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import DataError, UsageError
 from lora_mnist_cli.randomness import generator
@@ -95,8 +96,7 @@ def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor 
     order = torch.randperm(count, generator=generator(seed, "split"))
     if val_split == 0:
         return order, None
-    # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
-    n_train = int(round(count * (1 - val_split), 6))
+    n_train = training_images(count, val_split)
     if not 0 < n_train < count:
         raise UsageError(f"a val-split of {val_split} leaves a part of {count} images empty", value=val_split)
     return order[:n_train], order[n_train:]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from lora_mnist_cli.errors import MachineError
+
+_NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
+"""What :func:`whole_file` calls a file until it is whole."""
 
 
 @contextlib.contextmanager
@@ -66,28 +71,104 @@ def flush(path: Path) -> None:
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, that takes the path's place in one step at the end of the block, flushed.
 
-    A reader sees the old content or the new, and never a part of either; where the block fails, the old stays.
+    A reader sees the old content or the new, and never a part of either; where the block fails, the old stays. What
+    a process that was killed left here of a file of its own is taken away first.
     """
-    # A name of its own length: beside the longest that a file can have there is no room for more.
-    new = path.with_name(f".{os.urandom(16).hex()}.new")
+    _remove_dead(path.parent)
+    new, file = _begin(path.parent)
     try:
-        with new.open("xb") as file:
+        with file:
             yield file
-        flush(new)
-        os.replace(new, path)
+            file.flush()
+            flush(new)
+            os.replace(new, path)  # while it is open, and so locked: until then nobody takes it for a dead one
     finally:
         with contextlib.suppress(OSError):
             new.unlink()
+
+
+def _begin(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new hidden file in a folder, locked for as long as it is open."""
+    for _ in range(100):
+        # A name of its own length: beside the longest that a file can have there is no room for more.
+        new = folder / f".{os.urandom(16).hex()}.new"
+        file = new.open("xb")
+        try:
+            # One that looks for dead files may have it for a moment, before it is locked, and take it away.
+            if not _lock(file.fileno()) or is_still(file.fileno(), new):
+                return new, file
+        except BaseException:
+            file.close()
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+        file.close()
+    raise OSError(f"files in {folder} are taken away again and again")
+
+
+def _lock(handle: int) -> bool:
+    """Wait for the lock of an open file; False where the file system has none."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the files that :func:`whole_file` was writing in a folder when its process was killed."""
+    try:
+        with os.scandir(folder) as found:
+            names = [e.name for e in found if _NEW.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+    except OSError:
+        return  # whoever writes there is told what is wrong with it
+    for name in names:
+        path = folder / name
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_still(handle, path):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def is_still(handle: int, path: Path) -> bool:
+    """Whether an open file is the one of that path: another process may have taken it away meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        here, there = os.fstat(handle), os.stat(path, follow_symlinks=False)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    return False
 
 
 def read_regular(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most ``limit`` bytes, which is not a symbolic link.
 
     Raises:
+        OSError: as :func:`open_regular`.
+    """
+    with open_regular(path, limit) as file:
+        # Asked for more than there is, Python would take the memory for all of it first.
+        return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """A regular file of at most ``limit`` bytes, which is not a symbolic link, to read.
+
+    Raises:
         OSError: where it is missing, something else than a regular file, or larger. Nothing was read then: neither a
             device without an end nor a file that fills the memory can do harm.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():  # the system speaks of too many levels of them
+            raise OSError(errno.ELOOP, "it is a symbolic link") from error
+        raise
     try:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
@@ -95,7 +176,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         if found.st_size > limit:
             raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and {limit:,} at most make sense")
         with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(limit + 1)
+            yield file
     finally:
         os.close(handle)
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.disk import read_regular
+from lora_mnist_cli.disk import is_still, read_regular
 from lora_mnist_cli.errors import MachineError
 
 LOCK = ".lock"
@@ -94,7 +94,7 @@ def _acquire(path: Path, say: Callable[[str], None]) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            if try_lock(handle) and _is_still(handle, path):
+            if try_lock(handle) and is_still(handle, path):
                 kept, handle = handle, -1
                 return kept
         finally:
@@ -112,14 +112,6 @@ def _acquire(path: Path, say: Callable[[str], None]) -> int:
             )
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    """Whether an open file is the one of that path: its last holder may have taken it away meanwhile."""
-    with contextlib.suppress(FileNotFoundError):
-        here, there = os.fstat(handle), os.stat(path, follow_symlinks=False)
-        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-    return False
 
 
 def _holder(path: Path) -> str:

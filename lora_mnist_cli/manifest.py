@@ -10,28 +10,39 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import read_regular
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
+from lora_mnist_cli.grid import OTHERS, varying_axes
 
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
 KINDS = ("base", "adapter", "sweep", "report")
-ROLES = ("base", "input", "member")
+ROLES = {"base": ("base",), "member": ("adapter",), "input": KINDS}
+"""What an artifact is to one that was made from it → the kinds that it may have."""
+
+UPGRADE = "upgrade lora-mnist"
+"""The advice for what a newer version wrote."""
 
 MAX_NAME = 100
 MAX_MANIFEST = 64 * 2**20
 """Bytes: a sweep of ten thousand adapters, the most there can be, has a manifest of some ten megabytes."""
+MAX_PLAIN = 2**20
+"""Bytes of a manifest of any other kind, which lists nothing but its files and parents."""
+_MAX_STRUCTURE = 1_500_000
+"""Brackets, commas and colons: a sweep of ten thousand has some 600,000. Each can cost a hundred times its byte."""
 MAX_NOTE = 2000
 MAX_YEAR = 2999
 _MAX_FILES = 1000
-_MAX_BYTES = 2**40
+_MAX_BYTES = 2**32
+"""Of one file: twice the largest weights that are read. A sparse file of any size costs its sender nothing."""
 _MAX_TEXT = 10_000
 _MAX_WHOLE = 2**63
 _MAX_DEPTH = 20
@@ -56,6 +67,22 @@ def is_digest(text: object) -> bool:
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
+def is_created(text: object) -> bool:
+    """Whether this is a time of publication as they are written everywhere: in UTC, to the microsecond."""
+    with contextlib.suppress(ValueError):
+        fits = isinstance(text, str) and _CREATED.fullmatch(text) is not None
+        return fits and datetime.fromisoformat(str(text)).year <= MAX_YEAR
+    return False
+
+
+def is_subsets(rows: object) -> bool:
+    """Whether these are scores, a row a digit set, in the form of the command line's JSON."""
+    with contextlib.suppress(ValueError):
+        _check_scores({"subsets": rows, "per_digit": []})
+        return True
+    return False
+
+
 def is_file(name: object) -> bool:
     """Whether this names a file inside an artifact's folder: relative, in at most one folder, nothing hidden."""
     if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable() or "\\" in name:
@@ -76,12 +103,35 @@ def read_manifest(folder: Path, seal_of: Callable[[Mapping[str, Any]], str]) -> 
     name = folder.name
     hint = make_again(name)
     try:
-        manifest = json.loads(read_regular(folder / MANIFEST, MAX_MANIFEST), parse_constant=_refuse_constant)
+        manifest = decode_manifest(read_regular(folder / MANIFEST, MAX_MANIFEST))
     except OSError as error:
         raise ArtifactError(f"'{name}' has no readable {MANIFEST}: {error.strerror}", hint=hint, value=name) from error
+    except ExtentError as error:
+        raise ArtifactError(f"'{name}' is damaged: {MANIFEST}: {error}", hint=hint, value=name) from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"'{name}' is damaged: {MANIFEST} is not JSON", hint=hint, value=name) from error
     return parse_manifest(manifest, name, seal_of, hint)
+
+
+class ExtentError(ValueError):
+    """There is more of it than is ever written."""
+
+
+def decode_manifest(raw: bytes) -> Any:
+    """The JSON of a manifest. What would take far more memory than it has bytes is not decoded.
+
+    Raises:
+        ValueError: where it is none, or more of it than makes sense.
+        RecursionError: where it is nested without end.
+    """
+    if len(raw) > MAX_PLAIN:
+        if b'"sweep"' not in raw:
+            raise ExtentError(f"it has {len(raw):,} bytes, and {MAX_PLAIN:,} at most make sense where it is no sweep")
+        if not raw.isascii():  # as it is always written; other characters could take four bytes each
+            raise ExtentError(f"it has {len(raw):,} bytes that are not all ASCII")
+    if (count := sum(map(raw.count, (b"[", b"{", b",", b":")))) > _MAX_STRUCTURE:
+        raise ExtentError(f"it has {count:,} brackets, commas and colons, and {_MAX_STRUCTURE:,} at most make sense")
+    return json.loads(raw, parse_constant=_refuse_constant)
 
 
 def parse_manifest(
@@ -96,7 +146,7 @@ def parse_manifest(
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
             f"'{name}' was written by a newer lora-mnist (schema {version}, this one reads up to {SCHEMA_VERSION})",
-            hint="upgrade lora-mnist",
+            hint=UPGRADE,
             value=version,
         )
     try:
@@ -122,17 +172,20 @@ _UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_
 
 def _check_extent(manifest: Mapping[str, Any]) -> None:
     """Nothing in it is nested deeper, longer or larger than what is ever written; ValueError says what is."""
-    pending: list[tuple[Any, int]] = [(manifest, 0)]
-    while pending:
-        value, depth = pending.pop()
-        if isinstance(value, (dict, list)):
-            _hold(depth < _MAX_DEPTH, "it is nested too deeply")
-            pending += [(each, depth + 1) for each in value]
-            pending += [(each, depth + 1) for each in value.values()] if isinstance(value, dict) else []
-        elif isinstance(value, str):
-            _hold(len(value) <= _MAX_TEXT, f"a text of {len(value):,} characters")
-        elif isinstance(value, int):
-            _hold(abs(value) < _MAX_WHOLE, "a number without measure")
+    # Iterators, and no list of all that is still to come, which would be as large as the manifest again.
+    above: list[Iterator[Any]] = [iter((manifest,))]
+    while above:
+        for value in above[-1]:
+            if isinstance(value, (dict, list)):
+                _hold(len(above) <= _MAX_DEPTH, "it is nested too deeply")
+                above.append(chain(value, value.values()) if isinstance(value, dict) else iter(value))
+                break
+            if isinstance(value, str):
+                _hold(len(value) <= _MAX_TEXT, f"a text of {len(value):,} characters")
+            elif isinstance(value, int):
+                _hold(abs(value) < _MAX_WHOLE, "a number without measure")
+        else:
+            above.pop()
 
 
 def _check(manifest: Mapping[str, Any]) -> None:
@@ -142,8 +195,7 @@ def _check(manifest: Mapping[str, Any]) -> None:
     _hold(is_name(manifest["name"]), f"name {manifest['name']!r}")
     _hold(manifest["kind"] in KINDS, f"kind {manifest['kind']!r}")
     created = manifest["created"]
-    _hold(isinstance(created, str) and _CREATED.fullmatch(created) is not None, f"created {created!r}")
-    _hold(datetime.fromisoformat(created).year <= MAX_YEAR, f"created {created!r}")
+    _hold(is_created(created), f"created {created!r}")
     for key in ("digest", "fingerprint"):
         _hold(is_digest(manifest[key]), f"{key} {manifest[key]!r}")
     note = manifest["note"]
@@ -159,6 +211,11 @@ def _check(manifest: Mapping[str, Any]) -> None:
     for parent in manifest["parents"]:
         _hold(isinstance(parent, dict) and set(parent) == {"role", "name", "digest"}, "parents")
         _hold(parent["role"] in ROLES and is_name(parent["name"]) and is_digest(parent["digest"]), f"parent {parent!r}")
+    named = [(parent["role"], parent["digest"]) for parent in manifest["parents"]]
+    _hold(len(named) == len(set(named)), "a parent is named twice")
+    once, any_number = _LINEAGE[manifest["kind"]]
+    roles = [parent["role"] for parent in manifest["parents"] if parent["role"] != any_number]
+    _hold(roles == list(once), f"a {manifest['kind']} whose parents are {', '.join(roles) or 'none'}")
     _hold(len(manifest["files"]) <= _MAX_FILES, "files")
     for file, entry in manifest["files"].items():
         _hold(is_file(file), f"file name {file!r}")
@@ -173,6 +230,21 @@ def _check(manifest: Mapping[str, Any]) -> None:
     versions = manifest["environment"].get("versions", {})
     _hold(isinstance(versions, dict), "versions")
     _DETAILS[manifest["kind"]](manifest)
+    _check_ranges(manifest)
+
+
+def _check_ranges(manifest: Mapping[str, Any]) -> None:
+    """No number that was found to be one is out of the range of what it counts."""
+    config, details = manifest["config"], manifest["details"]
+    of_a_sweep = manifest["kind"] == "sweep"
+    _hold("base_digits" not in details or _is_digits(details["base_digits"]), "base_digits")
+    for row in (config, details, *(details["results"] if of_a_sweep else ())):
+        for key, least in (("rank", 1), ("seed", 0), ("trainable_parameters", 0)):
+            value = row.get(key, least)
+            _hold(not isinstance(value, int) or value >= least, f"{key} {value!r}")
+    if of_a_sweep:
+        _hold(min(config["ranks"]) >= 1, f"rank {min(config['ranks'])}")
+        _hold(min(config["seeds"]) >= 0, f"seed {min(config['seeds'])}")
 
 
 def _check_scores(scores: Mapping[str, Any]) -> None:
@@ -181,9 +253,11 @@ def _check_scores(scores: Mapping[str, Any]) -> None:
         _hold(isinstance(scores[key], list), f"scores: {key}")
         for row in scores[key]:
             _hold(isinstance(row, dict) and set(row) == {label, "count", "accuracy", "loss"}, f"scores: {key}")
-            _hold(_is_digits(str(row[label])) and type(row["count"]) is int, f"scores: {key}")
             _hold(type(row[label]) is (str if label == "digits" else int), f"scores: {key}")
-            _hold(all(row[what] is None or _is_number(row[what]) for what in ("accuracy", "loss")), f"scores: {key}")
+            count, accuracy, loss = row["count"], row["accuracy"], row["loss"]
+            _hold(_is_digits(str(row[label])) and type(count) is int and count >= 0, f"scores: {key}: count {count!r}")
+            _hold(accuracy is None or (_is_number(accuracy) and 0 <= accuracy <= 1), f"scores: accuracy {accuracy!r}")
+            _hold(loss is None or (_is_number(loss) and loss >= 0), f"scores: loss {loss!r}")
 
 
 def _check_base(manifest: Mapping[str, Any]) -> None:
@@ -216,8 +290,18 @@ def _check_sweep(manifest: Mapping[str, Any]) -> None:
         values = config.get(key)
         _hold(isinstance(values, list) and values and all(type(value) is int for value in values), key)
     _hold(isinstance(results, list) and results, "results")
+    varying = varying_axes(config)
+    for axis in varying:
+        values = config[axis.plural]
+        _hold(isinstance(values, list) and len(values) > 1 and axis.field not in config, axis.plural)
+        _hold(all(type(value) is axis.kind and _is_plain(value) for value in values), axis.plural)
+        _hold(len(set(values)) == len(values), axis.plural)
     for row in results:
         _hold(isinstance(row, dict) and is_name(row.get("artifact")), "results")
+        for axis in OTHERS:
+            known = config[axis.plural] if axis in varying else []
+            _hold(axis.field in row if known else axis.field not in row, f"results: {axis.field}")
+            _hold(not known or _is_one_of(row[axis.field], known), f"results: {axis.field}")
         _hold(all(type(row.get(key)) is int for key in ("rank", "seed", "trainable_parameters")), "results")
         _hold(row.get("failed") is None or isinstance(row["failed"], str), "results")
         _check_scores({"subsets": row.get("subsets"), "per_digit": []})
@@ -234,6 +318,10 @@ def _check_report(manifest: Mapping[str, Any]) -> None:
             _hold(key in row and (row[key] is None or _is_number(row[key])), "rows")
 
 
+_LINEAGE: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "base": ((), None), "adapter": (("base",), None), "sweep": (("base",), "member"), "report": ((), "input"),
+}  # fmt: skip
+"""Kind → roles of the parents that it has, and the role of which it may have any number."""
 _DETAILS = {"base": _check_base, "adapter": _check_adapter, "sweep": _check_sweep, "report": _check_report}
 
 
@@ -246,6 +334,15 @@ def _is_canonical(digits: str) -> bool:
     with contextlib.suppress(UsageError):
         return str(DigitSet.parse(digits)) == digits
     return False
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a setting's value is a finite number or a word."""
+    return is_name(value) if isinstance(value, str) else _is_number(value)
+
+
+def _is_one_of(value: object, known: list[Any]) -> bool:
+    return any(type(value) is type(each) and value == each for each in known)
 
 
 def _hold(condition: object, what: str) -> None:

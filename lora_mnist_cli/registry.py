@@ -11,13 +11,14 @@ import contextlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, Settings, check_name, content_digest, read_artifact, seal_of, sha256
-from lora_mnist_cli.catalog import TAGS, unheard
+from lora_mnist_cli.catalog import TAGS, refuse_role, unheard
 from lora_mnist_cli.disk import exchange, flush, machine_errors, remove_empty, whole_file
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.index import INDEX, Entry
@@ -104,7 +105,7 @@ class Registry(Shelf):
         """
         with machine_errors(f"can't write to {self.root}"), self._lock("importing"):
             found, _ = self.scan()
-            have = {entry.digest for entry in found} | {artifact.digest for _, artifact in staged}
+            have = {entry.digest: entry for entry in (*found, *(Entry.of(artifact) for _, artifact in staged))}
             fresh = []
             for folder, artifact in staged:
                 missing = [parent.name for parent in artifact.parents if parent.digest not in have]
@@ -114,6 +115,8 @@ class Registry(Shelf):
                         hint="export it with its lineage, or import that first",
                         value=missing,
                     )
+                for parent in artifact.parents:
+                    refuse_role(artifact.name, parent.role, parent.name, have[parent.digest].kind)
                 if not self.taken(artifact.name):
                     fresh.append((folder, artifact))
                 elif (there := self.readable(artifact.name)) is None or there.digest != artifact.digest:
@@ -122,7 +125,15 @@ class Registry(Shelf):
                         hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
                         value=artifact.name,
                     )
-            return [self._install(folder, artifact) for folder, artifact in fresh]
+            try:
+                return [self._install(folder, artifact) for folder, artifact in fresh]
+            except BaseException:
+                # Parents came first, so they go last: whoever looks meanwhile sees nothing that lacks its own.
+                for folder, artifact in reversed(fresh):
+                    if not folder.exists():
+                        with contextlib.suppress(OSError):
+                            os.rename(self.root / artifact.name, folder)
+                raise
 
     def _install(self, staged: Path, artifact: Artifact, force: bool = False) -> Artifact:
         """Flush a complete folder and rename it into place; the lock is held."""
@@ -136,8 +147,8 @@ class Registry(Shelf):
                 assert first is not None
                 return first
             found = self.readable(name)
+            self.refuse_if_needed(name, "replaced", besides=artifact.digest)
             if found is not None and found.digest != artifact.digest:
-                self.refuse_if_needed(found, "replaced")
                 self._refuse_if_in_use([found], "replaced")
             # In one step where the system can: then the name is never without an artifact.
             if exchange(staged, final):
@@ -182,21 +193,19 @@ class Registry(Shelf):
             MachineError: where the folder can't be written to.
         """
         name = self.resolve(name)
-        if not self.has(name):
-            self.get(name)
+        self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
         with machine_errors(f"can't remove {self.root / name}"), self._lock(f"removing {name}"):
-            artifact = self.readable(name)
+            self._refuse_missing(name)
             doomed = [name]
-            if artifact is not None:
-                if cascade:
-                    doomed = [*children_first(self.descendants(artifact, all_generations=True)), name]
-                else:
-                    self.refuse_if_needed(artifact, "removed")
-                self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
+            if cascade:
+                doomed = [*children_first(self.descendants(name, all_generations=True)), name]
+            else:
+                self.refuse_if_needed(name, "removed")
+            self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
             self._clean()
             with contextlib.ExitStack() as stack:
                 stack.callback(remove_empty, [self._shelf()])
-                for each in doomed:
+                for each in filter(self.has, doomed):
                     self._put_away(each, stack)
                 try:
                     self._forget(doomed)
@@ -207,6 +216,11 @@ class Registry(Shelf):
                     (self.root / INDEX).unlink()
         remove_empty([self.root])
         return doomed
+
+    def _refuse_missing(self, name: str) -> None:
+        """Refuse a name that there is nothing of, not even the rest that a killed removal left to be cleaned."""
+        if not self.has(name) and not self._was_removing(name):
+            self.get(name)
 
     def _put_away(self, name: str, stack: contextlib.ExitStack) -> None:
         """Take an artifact out of sight in one step: a reader never sees one that is half gone. The rest goes later."""
@@ -266,13 +280,17 @@ def check_note(note: str) -> str:
 def children_first(entries: Sequence[Entry]) -> list[str]:
     """Names in an order in which each comes before what it was made from."""
     by_digest = {entry.digest: entry for entry in entries}
-    depths: dict[str, int] = {}
-
-    def depth(digest: str) -> int:
-        if digest not in depths:
-            depths[digest] = 0  # a lineage has no circles, but a forged one must not hang
-            parents = [p.digest for p in by_digest[digest].parents if p.digest in by_digest]
-            depths[digest] = 1 + max(map(depth, parents), default=0)
-        return depths[digest]
-
-    return [entry.name for entry in sorted(entries, key=lambda entry: -depth(entry.digest))]
+    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
+    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
+    ordered: list[str] = []
+    pending = [digest for digest in by_digest if not waiting[digest]]
+    while pending:
+        digest = pending.pop()
+        ordered.append(digest)
+        for parent in parents[digest]:
+            waiting[parent] -= 1
+            if not waiting[parent]:
+                pending.append(parent)
+    # Whoever is left stands in a circle, which only a forged lineage has: any order will do.
+    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
+    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]

@@ -159,6 +159,18 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
     return images, labels
 
 
+def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
+    """How many images of each digit a split has.
+
+    Raises:
+        DataError: as :func:`load_split`.
+    """
+    import numpy as np
+
+    counts: list[int] = np.bincount(load_split(dataset, split, data_dir)[1], minlength=10).tolist()
+    return counts
+
+
 def forget_splits() -> None:
     """Forget the splits that :func:`load_split` keeps, so that the next one is read from its files again."""
     _load_split.cache_clear()

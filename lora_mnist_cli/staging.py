@@ -20,7 +20,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact, Parent, check_name
 from lora_mnist_cli.catalog import TAGS, Catalog
 from lora_mnist_cli.disk import flush, machine_errors, missing_folders, remove_empty
-from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.errors import ArtifactError, MachineError
 from lora_mnist_cli.locks import HOST, exclusive, owner, read_owner, try_lock
 from lora_mnist_cli.manifest import MANIFEST
 
@@ -150,6 +150,22 @@ class Shelf(Catalog):
             found = self._clean(all_hosts=all_hosts)
             remove_empty([self.root / STAGING, self.root / TAGS])
         return found
+
+    def tidy(self) -> None:
+        """Remove what killed processes left, where that is possible: for a stage that has nothing else to do.
+
+        A process may be killed when its work is published and its staging folder is not yet gone.
+        """
+        if (self.root / STAGING).is_dir():
+            with contextlib.suppress(MachineError, ArtifactError):
+                self.clean()
+
+    def _was_removing(self, name: str) -> bool:
+        """Whether a process was killed while it removed that artifact: it is out of sight, and not yet gone."""
+        return any(
+            row["state"] == "dead" and row["name"] == name and not (self._shelf() / row["folder"] / _OWNER).exists()
+            for row in self._clean(dry_run=True)
+        )
 
     def _leftovers(self) -> list[Path]:
         """Files that a process was about to rename when it was killed."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, read_artifact
-from lora_mnist_cli.catalog import Catalog, generations
+from lora_mnist_cli.catalog import Catalog, refuse_role
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.index import Entry, stamp_of
-from lora_mnist_cli.manifest import MANIFEST
-from lora_mnist_cli.weights import check_header
+from lora_mnist_cli.manifest import MANIFEST, UPGRADE
+from lora_mnist_cli.weights import check_finite, check_header
 
+_FIELDS = tuple(field.name for field in fields(AdapterConfig))
 _TRIES = 20
 """For an artifact that others replace faster than it can be read."""
 
@@ -24,6 +28,7 @@ class Verdict:
     Args:
         problems: file (or ``artifact.json`` for lineage) and what is wrong with it.
         descendants: names of all that was made from it, where something is wrong.
+        newer: whether all that is wrong is that a newer version wrote it.
     """
 
     name: str
@@ -32,6 +37,7 @@ class Verdict:
     descendants: list[str] = field(default_factory=list)
     files: int = 0
     bytes: int = 0
+    newer: bool = False
 
 
 def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
@@ -94,28 +100,66 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
         artifact = read_artifact(catalog.root / name)
     except ArtifactError as error:
         verdict.problems.append((MANIFEST, error.problem))
-        # Its digest can't be told, so what names it is taken to descend from it.
-        children = [entry for entry in entries if any(parent.name == name for parent in entry.parents)]
-        verdict.descendants = [entry.name for entry in generations(entries, children)]
+        verdict.descendants = [entry.name for entry in catalog.descendants(name, all_generations=True)]
+        verdict.newer = error.hint == UPGRADE
         return verdict
     verdict.kind = artifact.kind
     verdict.files, verdict.bytes = len(artifact.files), sum(entry["bytes"] for entry in artifact.files.values())
     verdict.problems += artifact.problems()
+    verdict.problems += _problems_of_settings(artifact)
     base: Artifact | None = artifact
+    kinds = {entry.name: entry.kind for entry in entries}
     for parent in artifact.parents:
         here = catalog.locate(parent.name, parent.digest, entries)
         if here is None:
             verdict.problems.append((MANIFEST, f"its {parent.role} '{parent.name}' ({parent.digest[:19]}…) is missing"))
+        elif here in kinds:
+            with _noting(verdict, MANIFEST):
+                refuse_role(name, parent.role, here, kinds[here])
         if parent.role == "base":
             base = catalog.readable(here) if here is not None else None
     if not verdict.problems and base is not None:
-        try:
+        with _noting(verdict, "weights"):
             check_header(artifact, base)
-        except ArtifactError as error:
-            verdict.problems.append((str(error.value if isinstance(error.value, str) else "weights"), error.problem))
+            check_finite(artifact)
     if verdict.problems:
-        verdict.descendants = [entry.name for entry in catalog.descendants(artifact, all_generations=True)]
+        verdict.descendants = [entry.name for entry in catalog.descendants(name, all_generations=True)]
     return verdict
+
+
+@contextlib.contextmanager
+def _noting(verdict: Verdict, file: str) -> Iterator[None]:
+    """What is refused inside is a problem of that file."""
+    try:
+        yield
+    except ArtifactError as error:
+        verdict.problems.append((file, error.problem))
+
+
+def _problems_of_settings(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """What the settings of an artifact can't be, though they are whole."""
+    if artifact.dataset not in DATASETS:
+        yield MANIFEST, f"there is no data set '{artifact.dataset}'"
+    try:
+        if artifact.kind == "base":
+            BaseConfig.from_json(artifact.config)
+        elif artifact.kind == "adapter":
+            AdapterConfig.from_json(artifact.config)
+        elif artifact.kind == "sweep":
+            for one in _members_settings(artifact.config):
+                AdapterConfig.from_json(one)
+    except ArtifactError as error:
+        yield MANIFEST, error.problem
+
+
+def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A sweep's settings as those of members: what varies is a list under the plural of its name."""
+    axes = {key: value for key, value in config.items() if key.removesuffix("s") in _FIELDS and isinstance(value, list)}
+    shared = {key: value for key, value in config.items() if key not in axes}
+    first = shared | {key.removesuffix("s"): values[0] for key, values in axes.items() if values}
+    for key, values in axes.items():
+        for value in values:
+            yield first | {key.removesuffix("s"): value}
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, deserialize
 
 from lora_mnist_cli.architecture import layer_shapes
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.catalog import refuse_role
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.errors import ArtifactError, make_again
 
@@ -47,6 +48,7 @@ def adapter_shapes(adapter: Artifact, base: Artifact) -> dict[str, tuple[int, ..
         ArtifactError: where its settings make no sense, or the base has no such layer.
     """
     config = AdapterConfig.from_json(adapter.config)
+    refuse_role(adapter.name, "base", base.name, base.kind)
     shapes: dict[str, tuple[int, ...]] = {}
     for name in config.target_layers or ():
         if name not in base.details["layers"]:
@@ -102,6 +104,10 @@ def parsing(artifact: Artifact, file: str) -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
+    except KeyError as error:  # the format knows more types than the parser can make tensors of
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {file} has a tensor as {error}, not F32", value=file
+        ) from error
 
 
 def differences(found: Mapping[str, tuple[tuple[int, ...], str]], shapes: Shapes) -> list[str]:
@@ -147,6 +153,28 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
     shapes = base_shapes(artifact) if artifact.kind == "base" else adapter_shapes(artifact, base)
     check_size(artifact, file, shapes)
     refuse_differences(artifact, _header(artifact, file), shapes)
+
+
+def check_finite(artifact: Artifact) -> None:
+    """Look for values that are no numbers in an artifact's weights: what diverged has no weights, and says so.
+
+    Raises:
+        ArtifactError: where there are some; it names the tensors.
+    """
+    file = {"base": BASE_FILE, "adapter": ADAPTER_FILE}.get(artifact.kind)
+    if file is None or artifact.details.get("failed"):
+        return
+    import numpy as np
+
+    with parsing(artifact, file):
+        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+    odd = [key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all()]
+    if odd:
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' has values that are no finite numbers in {', '.join(odd)}",
+            hint=make_again(artifact.name),
+            value=odd,
+        )
 
 
 def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -17,6 +17,7 @@ import pytest
 
 from lora_mnist_cli.archive import export_artifact, import_artifacts
 from lora_mnist_cli.artifact import MANIFEST
+from lora_mnist_cli.disk import whole_file
 from lora_mnist_cli.errors import ArtifactError, MachineError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.verification import verify
@@ -111,6 +112,29 @@ def test_a_file_that_is_there_is_kept(example: Path, run: Run) -> None:
     assert run("runs", "export", BASE, "folder", "--force").code == 2
     outcome = run("runs", "export", BASE, "missing/a.zip")
     assert (outcome.code, len(outcome.err.splitlines())) == (5, 1)
+
+
+def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(example: Path, run: Run) -> None:
+    dead = Path(f".{'0123456789abcdef' * 2}.new")
+    mine = [Path(name) for name in (".mine.new", "mine.new", f".{'g' * 32}.new", f".{'a' * 32}.new.txt")]
+    for path in (dead, *mine):
+        path.write_text("x")
+    Path("there").mkdir()
+    Path(f".{'b' * 32}.new").symlink_to("there")
+    assert run("runs", "export", BASE, "a.zip").code == 0
+    assert not dead.exists()
+    assert all(path.read_text() == "x" for path in mine)
+    assert Path(f".{'b' * 32}.new").is_symlink()
+
+
+def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example: Path, run: Run) -> None:
+    with whole_file(Path("slow.zip")) as file:
+        assert run("runs", "export", BASE, "quick.zip").code == 0
+        assert run("runs", "export", BASE, "slow.zip").code == 0
+        file.write(b"slow")
+    assert Path("slow.zip").read_bytes() == b"slow"
+    assert zipfile.is_zipfile("quick.zip")
+    assert not list(Path().glob(".*.new"))
 
 
 @pytest.mark.parametrize(
@@ -354,3 +378,43 @@ def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path
         assert not any(verdict.problems for verdict in verify(other))
         shutil.rmtree(other.root)
     assert refused > 60
+
+
+def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Registry, forge: Forge, run: Run) -> None:
+    """An adapter whose base is a sweep: every digest fits, and yet nothing can be made of it."""
+    sweep = json.loads((example / SWEEP / MANIFEST).read_text())
+
+    def change(manifest: Any) -> None:
+        manifest["parents"] = [{"role": "base", "name": SWEEP, "digest": sweep["digest"]}]
+
+    shutil.copytree(example / ADAPTER, example / "forged")
+    forge(example / "forged", change)
+    entries = [
+        (entry(f"{folder.name}/{path.name}"), path.read_bytes())
+        for folder in (example / each for each in (BASE, ADAPTER, SWEEP, "forged"))
+        for path in sorted(folder.iterdir())
+    ]
+    write(tmp_path / "forged.zip", entries)
+    outcome = run("runs", "import", tmp_path / "forged.zip", "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert f"'forged' names '{SWEEP}' as its base, which is of kind sweep" in outcome.err
+    assert not other.root.exists()
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_an_import_that_fails_in_the_middle_publishes_nothing(
+    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    install, calls = Registry._install, iter(range(3))
+
+    def failing(self: Registry, staged: Path, artifact: Any, force: bool = False) -> Any:
+        if next(calls) == fails:
+            raise OSError(28, "No space left on device")
+        return install(self, staged, artifact, force)
+
+    monkeypatch.setattr(Registry, "_install", failing)
+    with pytest.raises(MachineError, match="No space left"):
+        import_artifacts(other, archive)
+    assert not other.root.exists()
+    monkeypatch.undo()
+    assert len(import_artifacts(other, archive)[1]) == 3

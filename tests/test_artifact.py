@@ -48,11 +48,11 @@ SCORES = {
 @pytest.fixture
 def artifact(publish: Publish, tmp_path: Path) -> Artifact:
     registry = Registry(tmp_path / "runs", note="a first try")
-    base, member = publish(registry, "b", config={"seed": 1}), publish(registry, "m", kind="adapter")
-    parents = [Parent("base", "b", base.digest), Parent("member", "m", member.digest)]
+    base = publish(registry, "b", config={"seed": 1})
+    parents = [Parent("base", "b", base.digest)]
+    parents.append(Parent("member", "m", publish(registry, "m", kind="adapter", parents=parents).digest))
     files = {"weights": b"1234", "tensorboard/events": b"log"}
-    config = {"seed": 3, "lr": 0.001}
-    return publish(registry, "some", config=config, parents=parents, files=files, scores=SCORES)
+    return publish(registry, "some", kind="sweep", config={"lr": 0.001}, parents=parents, files=files, scores=SCORES)
 
 
 def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
@@ -63,9 +63,9 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
     assert manifest == {
         "schema_version": 2,
         "name": "some",
-        "kind": "base",
+        "kind": "sweep",
         "scores": SCORES,
-        "details": {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]},
+        "details": {"results": [{"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}]},
         "environment": {},
         "wall_seconds": 1.5,
         "note": "a first try",
@@ -73,7 +73,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
             "tensorboard/events": {"bytes": 3, "sha256": f"sha256:{hashes['t']}"},
             "weights": {"bytes": 4, "sha256": f"sha256:{hashes['w']}"},
         },
-        "config": {"digits": "0-4", "seed": 3, "lr": 0.001},
+        "config": {"digits": "5-9", "ranks": [1], "seeds": [0], "lr": 0.001},
         "dataset": {"name": "mnist", "digest": "sha256:" + 64 * "0"},
         "parents": [
             {"role": "base", "name": "b", "digest": parents[0].digest},
@@ -87,7 +87,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
 
 def test_read_gives_what_was_published(artifact: Artifact) -> None:
     assert read_artifact(artifact.path) == artifact
-    assert artifact.config == {"digits": "0-4", "seed": 3, "lr": 0.001}
+    assert artifact.config == {"digits": "5-9", "ranks": [1], "seeds": [0], "lr": 0.001}
     assert artifact.dataset == "mnist"
     assert artifact.parents[1] == Parent("member", "m", read_artifact(artifact.path.parent / "m").digest)
     assert artifact.note == "a first try"
@@ -191,12 +191,13 @@ def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(pu
         publish(registry, "five", files={"weights": b"1235"}),
         publish(registry, "six", files={"weight": b"1234"}),
         publish(registry, "seven", config={"seed": 1}),
-        publish(registry, "eight", parents=[Parent("base", "one", first.digest)]),
         publish(registry, "nine", dataset="kmnist"),
-        publish(registry, "ten", kind="adapter"),
     ]
+    lineage = [[Parent("base", name, registry.get(name).digest)] for name in ("one", "five")]
+    other += [publish(registry, f"child-{i}", kind="adapter", parents=each) for i, each in enumerate(lineage)]
+    other.append(publish(registry, "report", kind="report"))
     assert {artifact.digest for artifact in same} == {first.digest}
-    assert len({artifact.digest for artifact in [first, *other]}) == 7
+    assert len({artifact.digest for artifact in [first, *other]}) == 8
     assert len({artifact.seal for artifact in [first, *same]}) == 5
 
 

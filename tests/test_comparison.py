@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -163,3 +164,60 @@ def test_damaged_weights_are_not_compared(example: Path, twin: Callable[..., Art
         diff(Registry(example), ADAPTER, "twin")
     assert run("runs", "diff", ADAPTER, "twin").code == 3
     assert run("runs", "diff", ADAPTER, "nothing").code == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("alpha", [1.0, 1e308])
+def test_norms_that_are_no_numbers_are_told_as_none(
+    example: Path, twin: Callable[..., Artifact], run: Run, value: float, alpha: float
+) -> None:
+    def change(state: Any) -> None:
+        key = "base_model.model.fc1.lora_A.weight"
+        state[key] = np.full_like(state[key], value)
+
+    twin(change, alpha=alpha)
+    document = run("runs", "diff", ADAPTER, "twin", "--json")
+    assert (document.code, document.err) == (0, "")
+    assert document.json["same_weights"] is False
+    (row,) = (row for row in document.json["weights"] if row["tensor"] == "fc1")
+    assert row["norm_a"] > 0
+    is_number = value == 3e38 and alpha == 1
+    assert [row[key] is not None for key in ("norm_b", "difference", "cosine")] == [is_number] * 3
+    printed = run("runs", "diff", ADAPTER, "twin")
+    assert (printed.code, printed.err) == (0, "")
+    shutil.copytree(example / "twin", example / "copy")
+    assert run("runs", "diff", "twin", "copy", "--json").json["same_weights"] is True
+
+
+def test_a_norm_is_told_though_its_square_is_too_large(example: Path, twin: Callable[..., Artifact]) -> None:
+    twin(alpha=1e200)
+    for row in diff(Registry(example), ADAPTER, "twin")["weights"]:
+        assert row["norm_b"] == pytest.approx(1e200 * np.linalg.norm(products(example / ADAPTER)[row["tensor"]]))
+        assert row["cosine"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["BF16", "F16", "F64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I32", "F4", "BOOL"])
+def test_weights_of_another_type_are_refused(example: Path, forge: Forge, run: Run, kind: str) -> None:
+    """The header says another type; the bytes are as many as before, or as many as that takes."""
+    weights = (example / BASE / "model.safetensors").read_bytes()
+    end = 8 + int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8:end])
+    bits = {"F64": 64, "F32": 32, "I32": 32, "BF16": 16, "F16": 16, "F4": 4}.get(kind, 8)
+    at = 0
+    for tensor in header.values():
+        if "shape" in tensor:
+            size = -(-int(np.prod(tensor["shape"])) * bits // 8)
+            tensor.update(dtype=kind, data_offsets=[at, at + size])
+            at += size
+    more = max(0, len(weights) - end - at)
+    if more:
+        header["more"] = {"dtype": "U8", "shape": [more], "data_offsets": [at, at + more]}
+    text = json.dumps(header).encode()
+    shutil.copytree(example / BASE, example / "odd")
+    forge(example / "odd", files={"model.safetensors": len(text).to_bytes(8, "little") + text + bytes(at + more)})
+    for call in (["runs", "diff", BASE, "odd"], ["evaluate", "odd"], ["runs", "verify", "odd"]):
+        outcome = run(*call)
+        assert outcome.code == 3
+        assert len(outcome.err.splitlines()) == 1
+        assert "defect" not in outcome.err

@@ -223,3 +223,10 @@ def test_every_setting_has_its_help() -> None:
     inherited = {field.name for field in dataclasses.fields(BaseConfig)}
     for field in dataclasses.fields(AdapterConfig):
         assert field.metadata.get("help") or field.name in inherited
+
+
+@pytest.mark.parametrize("layers", [[["fc1"]], [{"a": 1}, "fc1"], {"fc1": 1}, "fc1", 1, [1], [None]])
+def test_target_layers_that_are_no_names_are_refused_as_that(layers: object) -> None:
+    values = AdapterConfig().to_json() | {"target_layers": layers}
+    with pytest.raises(ArtifactError, match=r"a layer is named fc1|target layers are a list of names"):
+        AdapterConfig.from_json(values)

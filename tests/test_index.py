@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli import index
-from lora_mnist_cli.artifact import MANIFEST, Artifact
+from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent
 from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.index import INDEX
+from lora_mnist_cli.index import INDEX, Entry
 from lora_mnist_cli.manifest import KINDS
 from lora_mnist_cli.registry import Registry
 
@@ -191,7 +194,48 @@ def sql(*statements: str) -> Callable[[Path], None]:
     return change
 
 
+COLUMNS = "name, stamp, kind, dataset, digest, created, summary"
+FALSE = "name, stamp, 'sweep' AS kind, dataset, 'sha256:' || hex(zeroblob(32)) AS digest, created, summary"
+GHOST = "SELECT 'ghost' || n, 'x', 'base', 'mnist', 'sha256:' || lower(hex(zeroblob(32))), '9', '{}' FROM ghosts"
+
+
+def ghosts(count: str) -> str:
+    return f"WITH RECURSIVE ghosts(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM ghosts {count}) {GHOST}"
+
+
+def journal(path: Path, victim: Path) -> None:
+    """Put a journal beside a database that bids SQLite delete another file, as those of several databases can."""
+    magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
+    content = path.read_bytes()
+    page = int.from_bytes(content[16:18], "big")
+    numbers = (0, 1, len(content) // page, 512, page)
+    head = magic + b"".join(number.to_bytes(4, "big") for number in numbers)
+    tail = (
+        (2**30 // page + 1).to_bytes(4, "big") + name + b"".join(n.to_bytes(4, "big") for n in (len(name), sum(name)))
+    )
+    path.with_name(f"{path.name}-journal").write_bytes(head.ljust(512, b"\0") + tail + magic)
+
+
 WRONG: dict[str, Callable[[Path], None]] = {
+    "with a view that tells other things": sql(
+        "ALTER TABLE entries RENAME TO kept", f"CREATE VIEW entries AS SELECT {FALSE} FROM kept"
+    ),
+    "with columns that compute": sql(
+        "CREATE TABLE kept AS SELECT * FROM entries",
+        "DROP TABLE entries",
+        "CREATE TABLE entries (name TEXT PRIMARY KEY, stamp, kind AS ('base'), dataset, digest, created, summary)",
+        "INSERT INTO entries SELECT name, stamp, dataset, digest, created, summary FROM kept",
+        "DROP TABLE kept",
+    ),
+    "with a trigger": sql("CREATE TRIGGER x AFTER INSERT ON entries BEGIN DELETE FROM entries; END"),
+    "with another table beside": sql("CREATE TABLE x (a)"),
+    "with an index beside": sql("CREATE INDEX x ON entries (stamp)"),
+    "with more rows than there are folders": sql(f"INSERT INTO entries {ghosts('LIMIT 5000')}"),
+    "with a kind of another world": sql("UPDATE entries SET kind = 'weights'"),
+    "with digests that are none": sql("UPDATE entries SET digest = 'sha256:0'"),
+    "with a day that is none": sql("UPDATE entries SET created = '2026-99-99T99:99:99.999999+00:00'"),
+    "larger than it can be": lambda path: os.truncate(path, 2**40),
+    "with a log": lambda path: path.with_name(f"{INDEX}-wal").write_bytes(b"x" * 5000) and None,
     "gone": gone,
     "overwritten": overwritten,
     "cut": cut,
@@ -226,6 +270,80 @@ def test_a_wrong_index_changes_no_answer(registry: Registry, publish: Publish, r
     for name in ("new", SWEEP, ADAPTER, BASE):
         assert run("runs", "remove", name).code == 0
     assert registry.names() == []
+
+
+def is_sound(path: Path) -> bool:
+    """Whether an index holds the one table and nothing else, and its rows."""
+    made = sqlite3.connect(path)
+    found = made.execute("SELECT type, name FROM sqlite_master").fetchall()
+    rows = made.execute("SELECT count(*) FROM entries WHERE length(summary) > 20").fetchone()[0]
+    made.close()
+    return bool(found == [("table", "entries")] and rows >= 3)
+
+
+@pytest.mark.parametrize("what", [what for what in WRONG if what not in ("gone", "a folder", "of other stamps")])
+def test_a_wrong_index_is_begun_anew(registry: Registry, what: str) -> None:
+    WRONG[what](registry.root / INDEX)
+    registry.scan()
+    assert is_sound(registry.root / INDEX)
+
+
+ENDLESS = {
+    "view": ("DROP TABLE entries", f"CREATE VIEW entries ({COLUMNS}) AS {ghosts('')}"),
+    "trigger": (
+        "UPDATE entries SET stamp = 'x'",
+        "CREATE TABLE x (a)",
+        "CREATE TRIGGER t BEFORE INSERT ON entries BEGIN"
+        " INSERT INTO x WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n; END",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_an_index_without_end_is_not_run(registry: Registry, what: str) -> None:
+    """In a process of its own, which can be ended: SQLite would go on for ever."""
+    sql(*ENDLESS[what])(registry.root / INDEX)
+    code = (
+        "from pathlib import Path; from lora_mnist_cli import index; index.WORTHWHILE = 1; "
+        f"print(len(index.entries(Path({str(registry.root)!r}))[0]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("3\n", "")
+    assert is_sound(registry.root / INDEX)
+
+
+def test_a_journal_that_names_another_file_does_not_have_it_deleted(registry: Registry, tmp_path: Path) -> None:
+    for victim in (tmp_path / "victim", tmp_path / "control"):
+        victim.write_text("precious")
+    # SQLite does delete it where nobody looks first.
+    control = Path(shutil.copy(registry.root / INDEX, tmp_path / "control.sqlite"))
+    journal(control, tmp_path / "control")
+    sql("DELETE FROM entries")(control)
+    assert not (tmp_path / "control").exists()
+    journal(registry.root / INDEX, tmp_path / "victim")
+    answers(registry)
+    shutil.copytree(registry.root / BASE, registry.root / "copy")
+    answers(registry)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert is_sound(registry.root / INDEX)
+
+
+def test_an_entry_of_the_right_stamp_that_makes_no_sense_is_refused_with_the_cure(registry: Registry, run: Run) -> None:
+    """Only who may write to the folder itself can make one."""
+    for summary in ("{}", "[", "1", '{"failed": 1}'):
+        sql(f"UPDATE entries SET summary = '{summary}'")(registry.root / INDEX)
+        for command in ("list", "latest"):
+            outcome = run("runs", command)
+            assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+            assert f"delete {INDEX}" in outcome.err
+    (registry.root / INDEX).unlink()
+    assert run("runs", "list").code == 0
+
+
+def test_no_export_carries_the_index(registry: Registry, run: Run) -> None:
+    assert run("runs", "export", SWEEP, "a.zip").code == 0
+    with zipfile.ZipFile("a.zip") as archive:
+        assert not [name for name in archive.namelist() if "index" in name]
 
 
 @pytest.mark.parametrize("content", [b"precious" * 1000, b""], ids=["full", "empty"])
@@ -285,3 +403,16 @@ def test_an_index_that_is_being_written_keeps_nobody_waiting_for_long(registry: 
     assert [entry.name for entry in registry.scan()[0]] == [BASE, "copy", ADAPTER, SWEEP]
     writer.execute("ROLLBACK")
     writer.close()
+
+
+def test_an_entry_that_lies_about_a_digest_makes_no_parent(registry: Registry, publish: Publish) -> None:
+    base = publish(registry, "base")
+    child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
+    other = publish(registry, "other", config={"seed": 1})
+    shutil.rmtree(registry.root / "base")
+    entry = Entry.of(other)
+    lie = Entry(entry.name, entry.kind, entry.dataset, base.digest, entry.created, entry.summary)
+    index._store(registry.root, {"other": (str(index.stamp_of(registry.root, "other")), lie)}, set(), 9, anew=True)
+    assert [each.digest for each in registry.scan()[0] if each.name == "other"] == [base.digest]
+    with pytest.raises(ArtifactError, match="'child' was made from base 'base'"):
+        registry.parent(child)

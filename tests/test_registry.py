@@ -11,14 +11,17 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from lora_mnist_cli.artifact import MANIFEST, Artifact, Parent, Settings
+from lora_mnist_cli.cli.runs.telling import ancestors
 from lora_mnist_cli.disk import exchange
 from lora_mnist_cli.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
-from lora_mnist_cli.registry import STAGING, Registry, machine_errors
+from lora_mnist_cli.index import Entry
+from lora_mnist_cli.registry import STAGING, Registry, children_first, machine_errors
 
 Publish = Callable[..., Artifact]
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -181,8 +184,10 @@ def test_what_is_no_artifact_is_not_listed(registry: Registry, publish: Publish)
 
 def test_get_offers_the_nearest_name_and_checks_the_kind(registry: Registry, publish: Publish) -> None:
     base = publish(registry, "base-0-4")
-    member = publish(registry, "lora-5-9-r1", kind="adapter")
-    publish(registry, "sweep-5-9", kind="sweep", parents=[Parent("member", "lora-5-9-r1", member.digest)])
+    lineage = [Parent("base", "base-0-4", base.digest)]
+    member = publish(registry, "lora-5-9-r1", kind="adapter", parents=lineage)
+    lineage.append(Parent("member", "lora-5-9-r1", member.digest))
+    publish(registry, "sweep-5-9", kind="sweep", parents=lineage)
     assert registry.get("base-0-4") == base
     assert registry.get("base-0-4", "adapter", "base") == base
     with pytest.raises(ArtifactError, match=r"no artifact 'bsae-0-4' .*did you mean 'base-0-4'\?"):
@@ -194,8 +199,10 @@ def test_get_offers_the_nearest_name_and_checks_the_kind(registry: Registry, pub
 
 
 def test_the_latest_is_the_newest_of_the_first_kind_there_is(registry: Registry, publish: Publish) -> None:
-    publish(registry, "z", kind="adapter")
-    publish(registry, "b")
+    gone = publish(registry, "gone")
+    publish(registry, "z", kind="adapter", parents=[Parent("base", "gone", gone.digest)])
+    shutil.rmtree(registry.root / "gone")
+    publish(registry, "b", config={"seed": 1})
     publish(registry, "a", dataset="kmnist")
     assert [artifact.name for artifact in registry.scan()[0]] == ["z", "b", "a"]
     assert registry.latest("base").name == "a"
@@ -355,7 +362,7 @@ def test_what_others_need_is_not_removed(registry: Registry, publish: Publish) -
     child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     lineage = [Parent("base", "base", base.digest), Parent("member", "child", child.digest)]
     publish(registry, "sweep", kind="sweep", parents=lineage)
-    assert [artifact.name for artifact in registry.descendants(base)] == ["child", "sweep"]
+    assert [artifact.name for artifact in registry.descendants("base")] == ["child", "sweep"]
     with pytest.raises(
         ArtifactError, match=r"'base' can't be removed: child, sweep need it \(.* remove base --cascade "
     ):
@@ -606,3 +613,120 @@ def test_creation_times_are_in_order_and_in_utc(registry: Registry, publish: Pub
     from datetime import datetime
 
     assert before - 1 <= datetime.fromisoformat(first.created).timestamp() <= time.time() + 1
+
+
+UNREADABLE = {
+    "damaged": lambda manifest: manifest.write_text("{"),
+    "of a newer version": lambda manifest: manifest.write_text('{"schema_version": 99}'),
+}
+
+
+@pytest.fixture
+def family(registry: Registry, publish: Publish) -> Registry:
+    """A base, an adapter on it, and a sweep of the two."""
+    base = publish(registry, "base")
+    lineage = [Parent("base", "base", base.digest)]
+    child = publish(registry, "child", kind="adapter", parents=lineage)
+    publish(registry, "sweep", kind="sweep", parents=[*lineage, Parent("member", "child", child.digest)])
+    return registry
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_others_need_is_kept_though_it_can_not_be_read(
+    family: Registry, publish: Publish, damage: Callable[[Path], object]
+) -> None:
+    damage(family.root / "base" / MANIFEST)
+    before = everything(family.root)
+    with pytest.raises(ArtifactError, match="'base' can't be removed: child, sweep need it"):
+        family.remove("base")
+    with pytest.raises(ArtifactError, match="'base' can't be replaced: child, sweep need it"):
+        publish(family, "base", files={"weights": b"other"}, force=True)
+    assert everything(family.root) == before
+    assert family.remove("base", cascade=True) == ["sweep", "child", "base"]
+    assert everything(family.root) == []
+
+
+def test_what_can_not_be_read_is_replaced_by_the_very_same(family: Registry, publish: Publish) -> None:
+    (family.root / "base" / MANIFEST).write_text("{")
+    publish(family, "base", force=True)
+    assert family.parent(family.get("child")).name == "base"
+
+
+def test_what_can_not_be_read_can_go_where_its_content_is_elsewhere(family: Registry) -> None:
+    shutil.copytree(family.root / "base", family.root / "copy")
+    (family.root / "base" / MANIFEST).write_text("{")
+    assert family.remove("base") == ["base"]
+    assert family.parent(family.get("child")).name == "copy"
+
+
+def test_a_removal_that_was_killed_at_its_end_is_finished_by_the_next(
+    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registry, "one")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_args, **_more: None)  # as if it did not come as far as that
+        registry.remove("one")
+    assert [path.name for path in registry.root.iterdir()] == [STAGING]
+    with pytest.raises(ArtifactError, match="no artifact 'two'"):
+        registry.remove("two")
+    assert registry.remove("one") == ["one"]
+    assert not registry.root.exists()
+    with pytest.raises(ArtifactError, match="no artifact 'one'"):
+        registry.remove("one")
+
+
+def test_of_two_that_remove_the_same_one_finds_nothing(
+    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(registry, "one")
+    publish(registry, "two", config={"seed": 1})
+    waiting = Registry(registry.root)
+    lock = waiting._lock
+
+    def late(doing: str) -> AbstractContextManager[None]:
+        registry.remove("one")
+        return lock(doing)
+
+    monkeypatch.setattr(waiting, "_lock", late)
+    with pytest.raises(ArtifactError, match="no artifact 'one'"):
+        waiting.remove("one")
+
+
+def _summary(*parents: dict[str, str]) -> str:
+    nothing = {"digits": None, "rank": None, "seed": None, "failed": None, "subsets": [], "bytes": 0, "note": ""}
+    return json.dumps(nothing | {"parents": parents})
+
+
+def _chain(length: int, width: int = 1) -> list[Entry]:
+    """Reports, each made from all of the generation before."""
+    made: list[Entry] = []
+    for i in range(length):
+        above = [entry for entry in made if entry.name.startswith(f"r{i - 1}-")]
+        parents = [{"role": "input", "name": entry.name, "digest": entry.digest} for entry in above]
+        summary = _summary(*parents)
+        made += [Entry(f"r{i}-{j}", "report", "mnist", f"{i}-{j}", f"{i:06}", summary) for j in range(width)]
+    return made
+
+
+@pytest.mark.parametrize(("length", "width"), [(3000, 1), (40, 2)])
+def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length: int, width: int) -> None:
+    made = _chain(length, width)
+    ordered = children_first(made)
+    assert [int(name[1:].partition("-")[0]) for name in ordered] == sorted(
+        (i for i in range(length) for _ in range(width)), reverse=True
+    )
+    rows = ancestors(made[-1], {entry.digest: entry for entry in made})
+    seen, deepest, level = 0, 0, rows
+    while level:
+        seen, deepest, level = seen + len(level), deepest + 1, [row for each in level for row in each["made_from"]]
+    assert deepest == min(length - 1, 50)
+    assert seen <= 2 * width * length
+
+
+def test_a_circle_ends() -> None:
+    """No digest fits one, but members are no part of a digest."""
+    one = Entry("one", "report", "mnist", "1", "1", _summary(vars(Parent("input", "two", "2"))))
+    two = Entry("two", "report", "mnist", "2", "2", _summary(vars(Parent("input", "one", "1"))))
+    assert sorted(children_first([one, two])) == ["one", "two"]
+    (row,) = ancestors(one, {"1": one, "2": two})
+    assert (row["name"], [(each["name"], each["followed"]) for each in row["made_from"]]) == ("two", [("one", False)])

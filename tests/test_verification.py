@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,17 @@ def test_each_damage_is_named_with_all_that_descends_from_it(example: Path, run:
 
 def test_a_hidden_file_of_the_system_is_no_damage(example: Path) -> None:
     """A desktop or a network file system puts such files anywhere, and nothing here ever reads them."""
-    (example / BASE / ".DS_Store").write_text("x")
+    for name in (".DS_Store", "._model.safetensors", ".nfs000000000abc", ".fuse_hidden0000a1", ".directory"):
+        (example / BASE / name).write_text("x")
     assert by_name(example)[BASE].problems == []
+
+
+@pytest.mark.parametrize("name", [".evil", ".evil/x", ".DS_Store.so", ".nfs", "tensorboard/.evil", ".git/config"])
+def test_any_other_hidden_file_is_no_part_of_what_was_published(example: Path, run: Run, name: str) -> None:
+    (example / BASE / name).parent.mkdir(exist_ok=True)
+    (example / BASE / name).write_text("x")
+    assert by_name(example)[BASE].problems == [(name, "it is no part of what was published")]
+    assert run("runs", "verify").code == 3
 
 
 def test_a_missing_parent_is_a_problem_of_its_children(example: Path, run: Run) -> None:
@@ -136,3 +146,88 @@ def test_verification_writes_nothing(example: Path, run: Run) -> None:
     before = {path: path.stat().st_mtime_ns for path in example.rglob("*")}
     run("runs", "verify")
     assert {path: path.stat().st_mtime_ns for path in example.rglob("*")} == before
+
+
+def _let_it_descend_from(role: str, parent: Path) -> Callable[[Any], None]:
+    """A forger's change: the parent of that role is another artifact."""
+    digest = json.loads((parent / MANIFEST).read_text())["digest"]
+
+    def change(manifest: Any) -> None:
+        for each in manifest["parents"]:
+            if each["role"] == role:
+                each.update(name=parent.name, digest=digest)
+
+    return change
+
+
+@pytest.mark.parametrize(("child", "role", "parent"), [(ADAPTER, "base", SWEEP), (SWEEP, "member", BASE)])
+def test_a_parent_of_a_kind_that_can_be_none_is_found(
+    example: Path, forge: Forge, run: Run, child: str, role: str, parent: str
+) -> None:
+    forge(example / child, _let_it_descend_from(role, example / parent))
+    kind = by_name(example)[parent].kind
+    assert by_name(example)[child].problems == [
+        (MANIFEST, f"'{child}' names '{parent}' as its {role}, which is of kind {kind}")
+    ]
+    for command in ("verify", "lineage", "show"):
+        assert run("runs", command, child).code == (3 if command == "verify" else 0)
+    if child == ADAPTER:
+        for call in (["evaluate", ADAPTER], ["runs", "diff", ADAPTER, ADAPTER], ["plot", "alpha", ADAPTER]):
+            outcome = run(*call)
+            assert outcome.code == 3
+            assert f"'{ADAPTER}' names '{SWEEP}' as its base, which is of kind sweep" in outcome.err
+
+
+NAN = b"\x00\x00\xc0\x7f"
+
+
+@pytest.mark.parametrize(("name", "file"), [(BASE, "model.safetensors"), (ADAPTER, "adapter_model.safetensors")])
+def test_weights_that_are_no_numbers_are_found_though_all_digests_fit(
+    example: Path, forge: Forge, name: str, file: str
+) -> None:
+    forge(example / name, files={file: (example / name / file).read_bytes()[:-4] + NAN})
+    ((where, problem),) = by_name(example, name)[name].problems
+    assert where == "weights"
+    assert "has values that are no finite numbers in " in problem
+
+
+SENSELESS: dict[str, tuple[str, Callable[[Any], object], str]] = {
+    "a data set that is none": (BASE, lambda m: m["dataset"].update(name="mnist-2"), "no data set 'mnist-2'"),
+    "a base without settings": (BASE, lambda m: m["config"].pop("lr"), "lr"),
+    "a rate below zero": (ADAPTER, lambda m: m["config"].update(lr=-1.0), "learning rate"),
+    "a sweep without settings": (SWEEP, lambda m: m["config"].pop("lr"), "lr"),
+    "a rank of no adapter": (SWEEP, lambda m: m["config"].update(ranks=[1, 5000]), "rank is at most"),
+}
+
+
+@pytest.mark.parametrize("what", SENSELESS)
+def test_settings_that_make_no_sense_are_found_though_the_seal_fits(example: Path, forge: Forge, what: str) -> None:
+    name, change, words = SENSELESS[what]
+    forge(example / name, change)
+    assert any(words in problem for _, problem in by_name(example)[name].problems)
+
+
+def test_what_a_newer_version_wrote_asks_for_that_version(example: Path, run: Run) -> None:
+    (example / SWEEP / MANIFEST).write_text('{"schema_version": 99}')
+    outcome = run("runs", "verify")
+    assert outcome.code == 3
+    assert outcome.err.rstrip().endswith("(upgrade lora-mnist)")
+    assert ("NEWER" in outcome.out, "DAMAGED" in outcome.out) == (True, False)
+    flip(example / BASE / "history.csv")
+    assert "--cascade, then make them again; upgrade lora-mnist" in run("runs", "verify").err
+
+
+def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, forge: Forge) -> None:
+    """A sparse file costs its sender nothing; a pickle of zeros of any size would fill the memory of who reads it."""
+    size = 64 * 2**20
+    forge(example / BASE, files={"more": b""})
+    os.truncate(example / BASE / "more", size)
+    forge(example / BASE, lambda manifest: manifest["files"]["more"].update(bytes=size))
+    tracemalloc.start()
+    try:
+        ((file, problem),) = by_name(example, BASE)[BASE].problems
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (file, problem) == ("more", "its digest is not the one it was published with")
+    assert peak < size / 4

@@ -21,7 +21,10 @@ COMMANDS = {
         "finetune",
         "Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn.",
     ),
-    "sweep": ("sweep", "Train an adapter for each rank and seed, and compare them in one table."),
+    "sweep": (
+        "sweep",
+        "Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.",
+    ),
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),

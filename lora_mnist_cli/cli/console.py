@@ -92,6 +92,7 @@ class StderrReporter:
         self._start = 0.0
         self._title = ""
         self._epochs = self._epoch = 0
+        self._part = self._parts = 1
         self._loss: float | None = None
         self._val = ""
 
@@ -108,6 +109,7 @@ class StderrReporter:
     def begin(self, title: str, epochs: int, steps: int) -> None:
         """Start a bar at a terminal."""
         self._title, self._epochs, self._epoch, self._loss, self._val = title, epochs, 0, None, ""
+        self._part = self._parts = 1
         self._start = time.perf_counter()
         if self.quiet or not sys.stderr.isatty():
             return
@@ -120,6 +122,16 @@ class StderrReporter:
         )
         self._task = self._progress.add_task(title, total=epochs * steps, epoch=f"0/{epochs}", loss="–", val="")
         self._progress.start()
+
+    def part(self, number: int, parts: int) -> None:
+        """Say at the bar which part it is, where there are several."""
+        self._part, self._parts, self._epoch, self._val = number, parts, 0, ""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=self._shown, epoch=f"0/{self._epochs}", val="")
+
+    @property
+    def _shown(self) -> str:
+        return self._title + (f", part {self._part}/{self._parts}" if self._parts > 1 else "")
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
         """Move the bar."""
@@ -135,7 +147,7 @@ class StderrReporter:
             self._progress.update(self._task, val=self._val)
         if self.verbose:
             loss = "" if val_loss is None else f", val. loss {val_loss:.4f}"
-            line = f"{self._title}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}"
+            line = f"{self._shown}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}"
             if self._progress is not None:
                 self._progress.console.print(line)
             else:
@@ -146,8 +158,10 @@ class StderrReporter:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
-        if self._epoch == self._epochs:
+        if self._epoch == self._epochs and self._part == self._parts:
+            # The last part's accuracy is not that of the whole.
+            val = f", {self._val}" if self._val and self._parts == 1 else ""
             self.notice(
                 f"trained {self._title}: {self._epochs} epoch{'s' if self._epochs != 1 else ''} in "
-                f"{time.perf_counter() - self._start:.1f} s{', ' if self._val else ''}{self._val}"
+                f"{time.perf_counter() - self._start:.1f} s{val}"
             )

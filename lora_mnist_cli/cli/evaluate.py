@@ -10,6 +10,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import GateError
+from lora_mnist_cli.lists import parse_floats
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import check_gates, evaluate, parse_gates
 
@@ -37,7 +38,7 @@ def command(
     version: o.Version = False,
 ) -> None:
     """Score an adapter or a base on the test images; the newest adapter by default."""
-    alphas = None if alpha is None else o.parse_floats(alpha, "alpha")
+    alphas = None if alpha is None else parse_floats(alpha, "--alpha")
     digit_sets = [DigitSet.parse(text) for text in digits or ()]
     gates = parse_gates(min_accuracy) if min_accuracy is not None else []
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)

@@ -6,6 +6,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.lists import parse_layers
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import finetune
 
@@ -16,7 +17,7 @@ def adapter_config(
     """The config of an adapter from what a user gave; None is the recipe's value."""
     return with_overrides(
         recipe(recipe_name).adapter, digits=None if digits is None else DigitSet.parse(digits),
-        target_layers=o.parse_layers(target_layers), **overrides,
+        target_layers=parse_layers(target_layers), **overrides,
     )  # fmt: skip
 
 

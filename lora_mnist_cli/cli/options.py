@@ -1,4 +1,4 @@
-"""The options that commands share, as types, and the parsers of lists that a user writes."""
+"""The options that commands share, as types."""
 
 from __future__ import annotations
 
@@ -14,13 +14,11 @@ import typer
 from lora_mnist_cli import config
 from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.cli import basics
-from lora_mnist_cli.errors import LoraMnistError, UsageError
+from lora_mnist_cli.errors import LoraMnistError
 from lora_mnist_cli.stages import workspace
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
 DEFAULT_DATA = workspace.DEFAULT_DATA
-MAX_LIST = 10_000
-_RANGE = re.compile(r"(-?[0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 
 
 def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -168,48 +166,3 @@ Init = Annotated[str | None, _field(word_option, "--init", "init", None, known=c
 Dropout = Annotated[float | None, _field(number_option, "--dropout", "dropout", None)]
 Vary = Annotated[str | None, _field(word_option, "--vary", "vary", None, known=config.VARIED)]
 TargetLayers = Annotated[str | None, _field(word_option, "--target-layers", "target_layers", None)]
-
-
-def parse_integers(text: str, what: str, *, ranges: bool = True) -> list[int]:
-    """The whole numbers of a list such as ``1,2,4`` or, with ranges, ``0-4,7``.
-
-    Raises:
-        UsageError: for anything else, naming the part that is wrong, or a list of more than :data:`MAX_LIST`.
-    """
-    numbers: list[int] = []
-    for part in text.split(","):
-        match = _RANGE.fullmatch(part.strip())
-        if match is None or (match[2] and not ranges):
-            hint = "write 1,2,4 or 0-4" if ranges else "write 64 or 128,32"
-            raise UsageError(f"'{part}' in --{what} '{text}' is not a whole number", hint=hint, value=text)
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UsageError(f"the range '{part}' in --{what} runs backwards", hint=f"{last}-{first}", value=text)
-        if len(numbers) + last - first >= MAX_LIST:
-            raise UsageError(f"--{what} '{text}' has more than {MAX_LIST:,} values", value=text)
-        numbers.extend(range(first, last + 1))
-    return numbers
-
-
-def parse_floats(text: str, what: str) -> list[float]:
-    """The numbers of a list such as ``0,0.5,1``.
-
-    Raises:
-        UsageError: for anything else, naming the part that is wrong.
-    """
-    numbers = []
-    for part in text.split(","):
-        try:
-            numbers.append(float(part))
-        except ValueError:
-            raise UsageError(
-                f"'{part}' in --{what} '{text}' is not a number", hint="write 0,0.5,1", value=text
-            ) from None
-    return numbers
-
-
-def parse_layers(text: str | None) -> tuple[str, ...] | None:
-    """Layer names of ``fc1,fc3``; None, which is all layers, for ``all``."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    return tuple(part.strip() for part in text.split(","))

@@ -10,6 +10,7 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.grid import parse_where
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 
 
@@ -31,6 +32,10 @@ def command(
     count: Annotated[
         int | None, o.integer_option("--count", "Images in the grid (predictions); 50 by default.")
     ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (ranks)."),
+    ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
     json_output: o.Json = False,
@@ -39,8 +44,11 @@ def command(
     version: o.Version = False,
 ) -> None:
     """Draw a picture of an artifact, and print where it is."""
-    options = PlotOptions(digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count)
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
-    artifact, path = plot(kind, name, output=output, options=options, workspace=where)
+    options = PlotOptions(
+        digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count,
+        where=parse_where(where or []),
+    )  # fmt: skip
+    place = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    artifact, path = plot(kind, name, output=output, options=options, workspace=place)
     document = {"artifact": artifact.name, "kind": kind, "output": str(path)}
     print_result("plot", document, [str(path)], as_json=json_output)

@@ -10,6 +10,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.lists import parse_integers
 from lora_mnist_cli.stages.reproduction import (
     REPORT_FILE,
     SEEDS_COLUMNS,
@@ -45,7 +46,7 @@ def command(
     where = workspace(
         runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
     )
-    listed = None if seeds is None else o.parse_integers(seeds, "seeds")
+    listed = None if seeds is None else parse_integers(seeds, "--seeds")
     artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")

@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from lora_mnist_cli import study
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.cli.finetune import adapter_config
-from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.config import INITS, SCALINGS, Runtime
 from lora_mnist_cli.errors import UsageError
-from lora_mnist_cli.stages import sweep
+from lora_mnist_cli.grid import AXES, Grid, grid_of, read_grid, spoken
+from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
+from lora_mnist_cli.stages.planning import Plan
+
+_GRID = "The grid: an adapter for each combination of"
+_PLANS = "How it is done"
+_LISTS = {axis.field: axis for axis in AXES}
+
+
+def _list(field: str, about: str, known: Sequence[str] = ()) -> Any:
+    return o.word_option(_LISTS[field].list_option, about, _GRID, known)
 
 
 def command(
-    ranks: Annotated[str, typer.Option("--ranks", help="Ranks, as 1,2,4.")] = "1,2,4,8,16,32,64",
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds, as 0-4 or 1,3: an adapter for each rank and seed.")
+    ranks: Annotated[
+        str | None, _list("rank", f"Ranks, as 1,2,4; {','.join(map(str, study.RANKS))} by default.")
     ] = None,
+    seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None,
+    lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None,
+    alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None,
+    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None,
+    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None,
+    weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None,
+    dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            "--grid",
+            metavar="FILE",
+            rich_help_panel=_GRID,
+            help='TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. An option stands above it.',
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, o.switch("--dry-run", "Show what would be trained, in which banks and about how long; no more.", _PLANS)
+    ] = False,
+    bank_memory: Annotated[
+        int,
+        typer.Option(
+            "--bank-memory",
+            metavar="MB",
+            parser=o.whole,
+            rich_help_panel=_PLANS,
+            help="Memory that adapters trained together may take; a larger grid is cut into banks.",
+        ),
+    ] = Runtime.bank_megabytes,
     digits: o.AdapterDigits = None,
     base: o.Base = None,
     dataset: o.DatasetOfBase = None,
@@ -50,26 +91,62 @@ def command(
     verbose: o.Verbose = False,
     version: o.Version = False,
 ) -> None:
-    """Train an adapter for each rank and seed, and compare them in one table.
+    """Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.
 
     Adapters that are there already are taken as they are: a sweep that was stopped goes on where it was.
     """
     alone = vary not in (None, "all")
-    if seed is not None and seeds is not None and not alone:
-        hint = f"--seeds {seeds} is enough; --vary init, order or split holds --seed for the rest"
-        raise UsageError("--seed and --seeds can't be given both", hint=hint, value=seed)
-    seed_list = [seed or 0] if seeds is None else o.parse_integers(seeds, "seeds")
+    texts = {
+        "rank": ranks, "lr": lrs, "alpha": alphas, "scaling": scalings, "init": inits, "weight_decay": weight_decays,
+        "dropout": dropouts, "seed": seeds,
+    }  # fmt: skip
+    single = {
+        "lr": lr, "alpha": alpha, "scaling": scaling, "init": init, "weight_decay": weight_decay, "dropout": dropout,
+        # Where one stream alone is varied, the others are held at this seed.
+        "seed": None if alone and seeds is not None else seed,
+    }  # fmt: skip
     config = adapter_config(
-        recipe_name, digits, target_layers, alpha=alpha, scaling=scaling, init=init, dropout=dropout, epochs=epochs,
-        batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, val_split=val_split,
-        precision=precision, vary=vary, held_seed=seed if alone else None,
+        recipe_name, digits, target_layers, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
+        val_split=val_split, precision=precision, vary=vary, held_seed=seed if alone else None, **single,
     )  # fmt: skip
-    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
+    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
-    artifact = sweep(
-        o.parse_integers(ranks, "ranks"), seeds=seed_list, config=config, base=base, dataset=dataset, workspace=where,
-        name=name, force=force,
-    )  # fmt: skip
+    asked: dict[str, Any] = {
+        "grid": _grid(texts, single, grid), "config": config, "base": base, "dataset": dataset, "workspace": where,
+        "name": name, "force": force,
+    }  # fmt: skip
+    if dry_run:
+        plan = plan_sweep(**asked)
+        tables = [] if json_output else _plan_tables(plan)
+        print_result("sweep", {"dry_run": True, **plan.to_json()}, tables, as_json=json_output)
+    else:
+        _print(where, sweep(**asked), as_json=json_output)
+
+
+def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | None) -> Grid:
+    """The grid that options and a file give; an option, for one value or a list, stands above the file."""
+    given: dict[str, object] = {}
+    for field, text in texts.items():
+        if text is not None and single.get(field) is not None:
+            axis = _LISTS[field]
+            raise UsageError(
+                f"{axis.option} and {axis.list_option} can't be given both",
+                hint=f"{axis.list_option} {text} is enough",
+                value=single[field],
+            )
+    listed = {} if file is None else read_grid(file)
+    for axis in AXES:
+        text, value = texts[axis.field], single.get(axis.field)
+        if text is not None:
+            given[axis.plural] = axis.parse(text, axis.list_option)
+        elif value is not None:
+            given[axis.plural] = [value]
+        elif axis.plural in listed:
+            given[axis.plural] = listed[axis.plural]
+    return grid_of(given)
+
+
+def _print(where: Workspace, artifact: Any, *, as_json: bool) -> None:
     from lora_mnist_cli.cli.tables import sweep_table
     from lora_mnist_cli.stages.adapt import study_accuracies
     from lora_mnist_cli.summary import summarise
@@ -83,4 +160,32 @@ def command(
     document = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
     ], "summary": summarise(results)}  # fmt: skip
-    print_result("sweep", document, [sweep_table(title, results, subsets, study, learned)], as_json=json_output)
+    print_result("sweep", document, [sweep_table(title, results, subsets, study, learned)], as_json=as_json)
+
+
+def _plan_tables(plan: Plan) -> list[Any]:
+    from lora_mnist_cli.cli.tables import table, titled
+    from lora_mnist_cli.grid import written
+
+    facts = table(("what", "value"), text_columns=("what", "value"))
+    facts.columns[1].no_wrap = False
+    facts.add_row("base", plan.work.base.name)
+    for plural, values in plan.axes.items():
+        facts.add_row(spoken(plural), _some([written(value) for value in values]))
+    facts.add_row("adapters", f"{len(plan.work.wanted):,}")
+    facts.add_row("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else ""))
+    facts.add_row("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else ""))
+    facts.add_row("time", plan.time())
+    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts)]
+    if plan.banks:
+        banks = table(("bank", "adapters", "MB"))
+        for number, bank in enumerate(plan.banks, start=1):
+            banks.add_row(str(number), f"{len(bank):,}", f"{plan.megabytes(bank):,.1f}")
+        limit = plan.work.workspace.runtime.bank_megabytes
+        tables.append(titled(f"banks, of at most {limit:,} MB beside the images", banks))
+    return tables
+
+
+def _some(words: list[str]) -> str:
+    """A list that is not too long to be read."""
+    return ", ".join(words) if len(words) <= 12 else f"{', '.join(words[:10])}, … {words[-1]}"

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
+from lora_mnist_cli.grid import OTHERS, spoken, written
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.summary import by_setting, summarise
 
@@ -22,8 +23,10 @@ def percent(accuracy: float | None) -> str:
 
 
 def number(loss: float | None) -> str:
-    """A loss to four places; a dash where there is none."""
-    return "–" if loss is None else f"{loss:.4f}"
+    """A loss or a norm to four places, or four digits where it has many; a dash where there is none."""
+    if loss is None:
+        return "–"
+    return f"{loss:.4f}" if abs(loss) < 1e9 else f"{loss:.4e}"
 
 
 LONG = 200
@@ -93,8 +96,8 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 def sweep_table(
     title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
 ) -> Group:
-    """A row an adapter, by rank; with several seeds, two rows close each: means with half their 95 % intervals, and
-    the worst seed of each figure.
+    """A row an adapter, by combination; with several seeds, two rows close each: means with half their 95 % intervals,
+    and the worst seed of each figure.
 
     Args:
         subsets: the digit sets in the order of their columns.
@@ -102,19 +105,21 @@ def sweep_table(
         study_digits: the digit set that the study's accuracy is on.
     """
     several = len({row["seed"] for row in results}) > 1
-    columns = ["rank", "parameters", *(["seed"] if several else [])]
+    axes = [axis for axis in OTHERS if axis.field in results[0]]
+    columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
-    made = table(columns)
-    for (_, rows), summary in zip(by_setting(results), summarise(results), strict=True):
-        rank = summary["rank"]
+    made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
+    for (setting, rows), summary in zip(by_setting(results), summarise(results), strict=True):
+        rank = setting["rank"]
+        named = [str(rank), *(written(setting[axis.field]) for axis in axes)]
         reference = [percent(study.get(rank))] if study else []
         for row in rows:
             figure = {s["digits"]: s for s in row["subsets"]}
             seed = [str(row["seed"])] if several else []
             cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
             made.add_row(
-                str(rank), f"{row['trainable_parameters']:,}", *seed, *cells,
+                *named, f"{row['trainable_parameters']:,}", *seed, *cells,
                 *(reference if not several else reference and [""]),
             )  # fmt: skip
         if several:
@@ -123,8 +128,8 @@ def sweep_table(
             spreads = [spread_cells(*cell) for cell in shown]
             failed = f", {summary['failed']} failed" if summary["failed"] else ""
             n = f"n={len(rows) - summary['failed']}{failed}"
-            made.add_row(str(rank), "mean ± 95 %", n, *(mean for mean, _ in spreads), *reference, style="bold")
-            made.add_row(str(rank), "worst (seed)", "", *(worst for _, worst in spreads), style="bold")
+            made.add_row(*named, "mean ± 95 %", n, *(mean for mean, _ in spreads), *reference, style="bold")
+            made.add_row(*named, "worst (seed)", "", *(worst for _, worst in spreads), style="bold")
             made.add_section()
     return titled(title, made)
 

@@ -10,6 +10,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import DATASETS, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.lists import parse_integers
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import train_base
 
@@ -48,7 +49,7 @@ def command(
 
     Scores it on those digits, on the others, on all ten and on each, and publishes it as an artifact.
     """
-    sizes = None if hidden_size is None else o.parse_integers(hidden_size, "hidden-size", ranges=False)
+    sizes = None if hidden_size is None else parse_integers(hidden_size, "--hidden-size", ranges=False)
     config = with_overrides(
         recipe(recipe_name).base, digits=DigitSet.parse(digits), dataset=dataset,
         hidden_sizes=sizes and tuple(sizes * 2 if len(sizes) == 1 else sizes), seed=seed, epochs=epochs,

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lora_mnist_cli.plots import style
 
 _CURVES = (("train", "training", style.TRAINING), ("val", "validation", style.VALIDATION))
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
 # A schedule that moves the learning rate in every epoch has no moment worth a line.
 _MOST_MARKS = 6
 
@@ -32,8 +33,8 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
 
     for key, name, role in _CURVES:
         losses = [(row["epoch"], row[f"{key}_loss"]) for row in rows]
-        # A loss of 0 has no place on a logarithmic axis.
-        points = [(epoch, loss) for epoch, loss in losses if loss is not None and math.isfinite(loss) and loss > 0]
+        # A loss of 0 has no place on a logarithmic axis, nor has what is beyond all reason.
+        points = [(epoch, loss) for epoch, loss in losses if loss is not None and _TINY < loss < 1 / _TINY]
         _draw_curve(left, points, name, role, "{:.3g}")
         accuracies = [(row["epoch"], row[f"{key}_accuracy"]) for row in rows]
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
@@ -55,6 +56,9 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
             style.say_nothing_to_draw(axes, "nothing was recorded")
         style.tidy(axes)
     return figure
+
+
+_TINY = 1e-100
 
 
 def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], name: str, role: style.Role, form: str) -> None:

@@ -35,14 +35,16 @@ class _Runs:
         return self.spread.mean
 
     @property
-    def reach(self) -> float:
-        """Half the interval's width; 0 for a single run, which has none."""
-        return self.spread.half_width or 0.0
+    def interval(self) -> tuple[float, float]:
+        """The interval, cut where no accuracy can be (that of two runs is wide); or the mean of one run, twice."""
+        interval = self.spread.interval
+        return (self.mean, self.mean) if interval is None else (max(0.0, interval.low), min(100.0, interval.high))
 
     @property
     def extent(self) -> tuple[float, float]:
         """What is drawn of them, from the lowest to the highest."""
-        return min(*self.values, self.mean - self.reach), max(*self.values, self.mean + self.reach)
+        low, high = self.interval
+        return min(*self.values, low), max(*self.values, high)
 
 
 @style.house_style()
@@ -143,9 +145,11 @@ def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
         label="each seed",
     )
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    reaches = [some.reach for some in runs.values()]
+    reaches = [(some.mean - some.interval[0], some.interval[1] - some.mean) for some in runs.values()]
     label = f"mean and its 95 % interval, n = {n} seeds"
-    axes.errorbar(list(runs), means, yerr=reaches, **look, markersize=4.5, elinewidth=1.2, label=label)
+    axes.errorbar(
+        list(runs), means, yerr=list(zip(*reaches, strict=True)), **look, markersize=4.5, elinewidth=1.2, label=label
+    )
 
 
 def _write_means(axes: Axes, runs: Mapping[int, _Runs], study_percents: Mapping[int, float]) -> None:

@@ -6,7 +6,9 @@ import csv
 import dataclasses
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from lora_mnist_cli import study
@@ -14,11 +16,20 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
-from lora_mnist_cli.stages.banking import Wanted, adapter_name, adapter_settings, diverged, train_adapters, varied
+from lora_mnist_cli.grid import AXES, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
+from lora_mnist_cli.stages.banking import (
+    Wanted,
+    adapter_name,
+    adapter_settings,
+    diverged,
+    survey,
+    train_adapters,
+    varied,
+)
+from lora_mnist_cli.stages.planning import Plan
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
 RESULTS_FILE = "results.csv"
-MAX_ADAPTERS = 10_000
 
 
 def finetune(
@@ -58,19 +69,22 @@ def finetune(
 
 
 def sweep(
-    ranks: Sequence[int], *, seeds: Sequence[int] = (0,), config: AdapterConfig | None = None,
+    ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
+    grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
     force: bool = False,
 ) -> Artifact:  # fmt: skip
-    """Train an adapter for each rank and seed, and publish them and a table of their scores.
+    """Train an adapter for each combination of a grid, and publish them and a table of their scores.
 
     They are trained together, in as many banks as memory asks for. Adapters that are up to date are taken as they are,
     so a sweep that was stopped goes on where it was. One that diverges is published without weights or scores.
 
     Args:
-        ranks: in the table's order.
-        seeds: one adapter a rank and seed.
-        config: everything but rank and seed; the rest as in :func:`finetune`.
+        ranks: in the table's order; the study's by default.
+        seeds: of each combination; 0 by default.
+        grid: more axes, by their plural names: ``{"lrs": [1e-3, 3e-3], "scalings": ["constant", "rslora"]}``. Ranks and
+            seeds may be among them.
+        config: everything else; the rest as in :func:`finetune`.
         name: the sweep's own; by default ``sweep-5-9``, after the digits. Where the default name of one of its
             adapters has other settings, that adapter is named for the sweep: ``NAME-r8``.
         force: train every adapter again.
@@ -79,54 +93,113 @@ def sweep(
         The sweep's artifact; its ``details["results"]`` has a row an adapter.
 
     Raises:
-        As :func:`finetune`; UsageError also where there are no ranks or seeds, one is there twice, or there are more
-        than :data:`MAX_ADAPTERS`.
+        As :func:`finetune`; UsageError also where an axis has no values, one is there twice, or there are more than
+        :data:`~lora_mnist_cli.grid.MAX_ADAPTERS` adapters.
     """
     workspace = workspace or Workspace()
-    for what, values in (("ranks", ranks), ("seeds", seeds)):
-        if not values or len(set(values)) != len(values):
-            raise UsageError(f"{what} are given once each, and at least one: {list(values)}", value=values)
-    if len(ranks) * len(seeds) > MAX_ADAPTERS:
-        raise UsageError(f"{len(ranks)} ranks and {len(seeds)} seeds are more than {MAX_ADAPTERS:,} adapters")
-    if name is not None:
-        check_name(name)
-    template = config or AdapterConfig()
-    grid = [dataclasses.replace(template, rank=rank, seed=seed) for rank in ranks for seed in seeds]
-    parent = find_base(workspace, base, dataset)
-    members = [resolve(member, parent) for member in grid]
-    first = members[0]
-    _note_high_rank(workspace, parent, first.target_layers or (), ranks)
-    shared = {key: value for key, value in first.to_json().items() if key not in ("rank", "seed")}
-    lineage = (Parent("base", parent.name, parent.digest),)
-    settings = Settings(
-        "sweep", shared | {"ranks": list(ranks), "seeds": list(seeds)}, parent.settings.dataset, lineage
-    )
-    own_name = name
-    if name is None:
-        name = default_name("sweep", parent.dataset, first.digits) + varied(first)
-    if (found := workspace.up_to_date(name, settings, force)) and _members_are_there(workspace, found):
+    wanted = _wanted_sweep(workspace, ranks, seeds, grid, config, base, dataset, name)
+    name, parent = wanted.name, wanted.base
+    if (found := workspace.up_to_date(name, wanted.settings, force)) and _members_are_there(workspace, found):
         return found
-    with workspace.registry.staging(name, settings.parents) as folder:
+    with workspace.registry.staging(name, wanted.settings.parents) as folder:
         start = time.perf_counter()
-        try:
-            wanted = [Wanted(_member_name(workspace, parent, member, own_name), member) for member in members]
-            adapters = train_adapters(workspace, parent, wanted, force=force)
-        except OtherSettingsError as error:
-            hint = "--name NEW keeps both: its adapters are then named for it" if own_name is None else MAKE_ROOM
-            raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
-        results = [result_row(adapter) for adapter in adapters]
+        with wanted.helpful():
+            work = survey(workspace, parent, wanted.adapters, force=force)
+            if work.banks:
+                workspace.reporter.notice(str(Plan(name, wanted.grid.lists(), work)))
+            adapters = work.run()
+        results = [result_row(adapter, wanted.grid.varying) for adapter in adapters]
         with machine_errors(f"can't write {RESULTS_FILE}"):
             (folder / RESULTS_FILE).write_text(_results_csv(results), encoding="utf-8")
         listed = tuple(Parent("member", adapter.name, adapter.digest) for adapter in adapters)
         return workspace.registry.publish(
             folder,
-            dataclasses.replace(settings, parents=(*lineage, *listed)),
+            dataclasses.replace(wanted.settings, parents=(*wanted.settings.parents, *listed)),
             scores={},
             details={"results": results, "base_digits": parent.config["digits"]},
             environment=environment(),
             wall_seconds=time.perf_counter() - start,
             force=force,
         )
+
+
+def plan_sweep(
+    ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
+    grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
+    base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
+    force: bool = False,
+) -> Plan:  # fmt: skip
+    """What :func:`sweep` would do with these arguments; nothing is trained or written.
+
+    Raises:
+        As :func:`sweep`, for all that can be told beforehand.
+    """
+    workspace = workspace or Workspace()
+    wanted = _wanted_sweep(workspace, ranks, seeds, grid, config, base, dataset, name)
+    found = workspace.registry.up_to_date(wanted.name, wanted.settings, force=force)
+    with wanted.helpful():
+        work = survey(workspace, wanted.base, wanted.adapters, force=force)
+    return Plan(wanted.name, wanted.grid.lists(), work, up_to_date=found is not None and not work.banks)
+
+
+@dataclass(frozen=True)
+class _WantedSweep:
+    """A sweep that is asked for, before anything is done about it.
+
+    Args:
+        named: whether the user gave it its name.
+    """
+
+    name: str
+    named: bool
+    grid: Grid
+    base: Artifact
+    adapters: list[Wanted]
+    settings: Settings
+
+    @contextmanager
+    def helpful(self) -> Iterator[None]:
+        """An adapter's name that has other settings is refused with what helps a sweep."""
+        try:
+            yield
+        except OtherSettingsError as error:
+            hint = MAKE_ROOM if self.named else "--name NEW keeps both: its adapters are then named for it"
+            raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
+
+
+def _wanted_sweep(
+    workspace: Workspace, ranks: Sequence[int] | None, seeds: Sequence[int] | None,
+    grid: Grid | Mapping[str, object] | None, config: AdapterConfig | None, base: str | None, dataset: str | None,
+    name: str | None,
+) -> _WantedSweep:  # fmt: skip
+    if name is not None:
+        check_name(name)
+    grid = _whole_grid(ranks, seeds, grid)
+    members = grid.members(config or AdapterConfig())
+    parent = find_base(workspace, base, dataset)
+    members = [resolve(member, parent) for member in members]
+    first = members[0]
+    _note_high_rank(workspace, parent, first.target_layers or (), [member.rank for member in members])
+    listed = {axis.field for axis in (RANK, SEED, *grid.varying)}
+    shared = {key: value for key, value in first.to_json().items() if key not in listed}
+    lineage = (Parent("base", parent.name, parent.digest),)
+    settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
+    adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
+    own = name or default_name("sweep", parent.dataset, first.digits) + varied(first)
+    return _WantedSweep(own, name is not None, grid, parent, adapters, settings)
+
+
+def _whole_grid(
+    ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: Grid | Mapping[str, object] | None
+) -> Grid:
+    """A grid with ranks and seeds in it, wherever they were given."""
+    more = grid if isinstance(grid, Grid) else grid_of(grid or {})
+    given: dict[str, object] = {axis.plural: more.values[axis.field] for axis in AXES if axis.field in more.values}
+    for axis, values, default in ((RANK, ranks, study.RANKS), (SEED, seeds, (0,))):
+        if values is not None and axis.plural in given:
+            raise UsageError(f"{axis.plural} are given twice, in the grid too", value=values)
+        given.setdefault(axis.plural, default if values is None else values)
+    return grid_of(given)
 
 
 def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Artifact:
@@ -168,11 +241,16 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     return dataclasses.replace(config, digits=digits, target_layers=chosen)
 
 
-def result_row(adapter: Artifact) -> dict[str, Any]:
-    """An adapter's row in a sweep's results."""
+def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
+    """An adapter's row in a sweep's results.
+
+    Args:
+        axes: what the sweep varies beside rank and seed.
+    """
     return {
         "artifact": adapter.name,
         "rank": adapter.config["rank"],
+        **{axis.field: adapter.config[axis.field] for axis in axes},
         "seed": adapter.config["seed"],
         "trainable_parameters": adapter.details["trainable_parameters"],
         "failed": adapter.details.get("failed"),
@@ -192,14 +270,17 @@ def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
     return True
 
 
-def _member_name(workspace: Workspace, base: Artifact, config: AdapterConfig, sweep_name: str | None) -> str:
+def _member_name(
+    workspace: Workspace, base: Artifact, config: AdapterConfig, axes: Sequence[Axis], sweep_name: str | None
+) -> str:
     """An adapter's default name; one after the sweep, if that has a name, where other settings have the default."""
-    name = adapter_name(base, config)
+    name = adapter_name(base, config, axes)
     found = workspace.registry.readable(name)
     same = found is None or found.fingerprint == adapter_settings(base, config).fingerprint()
     if same or sweep_name is None:
         return name
-    return f"{sweep_name}-r{config.rank}" + (f"-s{config.seed}" if config.seed else "")
+    parts = [sweep_name, f"r{config.rank}", *marks(config, axes)]
+    return "-".join([*parts, f"s{config.seed}"] if config.seed else parts)
 
 
 def _note_high_rank(workspace: Workspace, base: Artifact, layers: Sequence[str], ranks: Sequence[int]) -> None:
@@ -227,14 +308,24 @@ def _results_csv(results: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def study_accuracies(workspace: Workspace, sweep: Artifact) -> dict[int, float]:
+def study_accuracies(
+    workspace: Workspace, sweep: Artifact, chosen: Mapping[str, Value] | None = None
+) -> dict[int, float]:
     """Rank → the study's accuracy on the digits that a sweep learned; empty unless data, base and recipe are its own.
+
+    Args:
+        chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them, its results are
+            not of one recipe, and so not of the study's.
 
     Raises:
         ArtifactError: where the sweep's base is gone.
     """
+    chosen, varying = dict(chosen or {}), varying_axes(sweep.config)
+    if any(axis.field not in chosen for axis in varying):
+        return {}
     base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
-    shared = {key: value for key, value in sweep.config.items() if key not in ("ranks", "seeds")}
+    listed = {axis.plural for axis in (RANK, SEED, *varying)}
+    shared = {key: value for key, value in sweep.config.items() if key not in listed} | chosen
     config = AdapterConfig.from_json(shared | {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]})
     if config.digits is None or not study.comparable(base, config):
         return {}

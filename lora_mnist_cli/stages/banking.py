@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_mnist_cli.architecture import member_bytes
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, canonical, sha256
-from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.config import AdapterConfig, training_images
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, DivergedError
+from lora_mnist_cli.grid import Axis, marks
+from lora_mnist_cli.reporting import Reporter, as_one
+from lora_mnist_cli.sources import digit_counts
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
 
 if TYPE_CHECKING:
@@ -33,9 +39,15 @@ class Wanted:
     config: AdapterConfig
 
 
-def adapter_name(base: Artifact, config: AdapterConfig) -> str:
-    """An adapter's name where none is given."""
-    name = default_name("adapter", base.dataset, config.digits, rank=config.rank, seed=config.seed)
+def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = ()) -> str:
+    """An adapter's name where none is given.
+
+    Args:
+        axes: what a sweep varies beside rank and seed.
+    """
+    name = default_name(
+        "adapter", base.dataset, config.digits, rank=config.rank, marks=marks(config, axes), seed=config.seed
+    )
     return name + varied(config)
 
 
@@ -69,26 +81,31 @@ def train_adapters(
             Nothing has been trained then.
         DivergedError: where one diverges and is not to be published; those of earlier banks are.
     """
+    return survey(workspace, base, wanted, force=force, publish_failed=publish_failed).run()
+
+
+def survey(
+    workspace: Workspace, base: Artifact, wanted: Sequence[Wanted], *, force: bool = False, publish_failed: bool = True
+) -> Work:
+    """What there is to do for adapters that are wanted, and what is there already; nothing is trained or written.
+
+    Args:
+        force: as in :func:`train_adapters`, and so is the rest.
+
+    Raises:
+        ArtifactError: where a name has other settings, or the data set is not the one that the base was trained on.
+    """
     _check_data(workspace, base)
     settings = {each.name: adapter_settings(base, each.config) for each in wanted}
     done: dict[str, Artifact] = {}
     for each in wanted:
-        if found := workspace.up_to_date(each.name, settings[each.name], force):
+        if found := workspace.registry.up_to_date(each.name, settings[each.name], force=force):
             done[each.name] = found
-            if reason := found.details.get("failed"):
-                workspace.reporter.warn(f"{each.name} diverged when it was trained: {reason}")
-    if len(done) < len(wanted):
-        work = _Work(workspace, base, settings, force, publish_failed)
-        for bank in work.banks(wanted, done):
-            done |= work.train(bank)
-    return [done[each.name] for each in wanted]
+    return Work(workspace, base, wanted, settings, done, force, publish_failed)
 
 
 def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[list[Wanted]]:
     """Adapters in groups that can be trained together within a memory budget; those of one seed beside each other."""
-    from lora_mnist_cli.bank import member_bytes
-
-    shapes = [tuple(shape) for shape in base.details["layers"].values()]
     bank: list[Wanted] = []
     used, alike = 0, None
 
@@ -97,7 +114,7 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
         return str(config.digits), config.epochs, config.precision, config.seed
 
     for each in sorted(wanted, key=order):  # stable: else as they were given
-        need = member_bytes(shapes, each.config.rank, each.config.batch_size, 8 if "64" in each.config.precision else 4)
+        need = memory(each.config, base)
         fits = used + need <= megabytes * 2**20 and len(bank) < MAX_MEMBERS and order(each)[:3] == alike
         if bank and not fits:
             yield bank
@@ -105,6 +122,12 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
         bank.append(each)
         used, alike = used + need, order(each)[:3]
     yield bank
+
+
+def memory(config: AdapterConfig, base: Artifact) -> int:
+    """About how many bytes an adapter takes in training."""
+    shapes = [(fan_in, fan_out) for fan_in, fan_out in base.details["layers"].values()]
+    return member_bytes(shapes, config.rank, config.batch_size, 8 if "64" in config.precision else 4)
 
 
 def adapter_settings(base: Artifact, config: AdapterConfig) -> Settings:
@@ -123,25 +146,37 @@ def _check_data(workspace: Workspace, base: Artifact) -> None:
 
 
 @dataclass
-class _Work:
-    """What all banks of a stage have in common."""
+class Work:
+    """What there is to do for some adapters on one base. Made by :func:`survey`.
+
+    Args:
+        done: name → artifact of those that are there already.
+    """
 
     workspace: Workspace
     base: Artifact
+    wanted: Sequence[Wanted]
     settings: dict[str, Settings]
+    done: dict[str, Artifact]
     force: bool
     publish_failed: bool
 
-    def banks(self, wanted: Sequence[Wanted], done: Mapping[str, Artifact]) -> list[list[Wanted]]:
+    @cached_property
+    def banks(self) -> list[list[Wanted]]:
         """Those that are not done, in banks.
 
         Where a process was killed while it published a bank, that bank is put together again: sums in another bank are
         added up in another order, and running a command again has to end with the same bytes.
         """
-        megabytes = self.workspace.runtime.bank_megabytes
-        marks = {name: artifact.details.get("bank") for name, artifact in done.items()}
-        for mark in sorted({mark for mark in marks.values() if mark}):
-            together = [each for each in wanted if each.name not in done or marks[each.name] == mark]
+        wanted, done, megabytes = self.wanted, self.done, self.workspace.runtime.bank_megabytes
+        if len(done) == len(wanted):
+            return []
+        bank_of = {name: artifact.details.get("bank") for name, artifact in done.items()}
+        for mark in sorted({mark for mark in bank_of.values() if mark}):
+            there = [each for each in wanted if bank_of.get(each.name) == mark]
+            if self.mark(next(banks(there, self.base, 2**20))) == mark:
+                continue  # nothing of it is missing
+            together = [each for each in wanted if each.name not in done or bank_of[each.name] == mark]
             cut = [
                 bank for bank in banks(together, self.base, megabytes) if any(each.name not in done for each in bank)
             ]
@@ -151,9 +186,65 @@ class _Work:
 
     def mark(self, bank: Sequence[Wanted]) -> str:
         """What tells a bank from any other: who was trained in it, in which order."""
-        return sha256(canonical([self.settings[each.name].fingerprint() for each in bank]))
+        return sha256(canonical([self._fingerprints[each.name] for each in bank]))
 
-    def train(self, bank: Sequence[Wanted]) -> dict[str, Artifact]:
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {name: settings.fingerprint() for name, settings in self.settings.items()}
+
+    def run(self) -> list[Artifact]:
+        """Train what is not done, and publish it; returns all artifacts in the order in which they were asked for.
+
+        Raises:
+            DivergedError: as :func:`train_adapters`.
+        """
+        for each in self.wanted:
+            if found := self.done.get(each.name):
+                self.workspace.tell_up_to_date(found)
+                if reason := found.details.get("failed"):
+                    self.workspace.reporter.warn(f"{each.name} diverged when it was trained: {reason}")
+        made = dict(self.done)
+        steps = self._steps()
+        title = f"{sum(map(len, self.banks))} adapters on {self.wanted[0].config.digits}"
+        told = self.workspace.reporter
+        with as_one(told, title, steps) if len(steps) > 1 else nullcontext(told) as reporter:
+            for bank in self.banks:
+                made |= self._train(bank, reporter)
+        return [made[each.name] for each in self.wanted]
+
+    def steps_an_epoch(self, config: AdapterConfig) -> int:
+        """Optimiser steps of one adapter on the base's data set.
+
+        Raises:
+            DataError: where the data set can't be had.
+        """
+        assert config.digits is not None
+        images = sum(self._digit_counts[digit] for digit in config.digits.members)
+        return math.ceil(training_images(images, config.val_split) / config.batch_size)
+
+    @cached_property
+    def _digit_counts(self) -> list[int]:
+        return digit_counts(self.base.dataset, "train", self.workspace.data_dir)
+
+    def _steps(self) -> list[int]:
+        """Optimiser steps an epoch of each training, where several follow each other; else nothing.
+
+        A bank is one training; in mixed precision, each adapter has its own.
+        """
+        if len(self.banks) < 2 and self.wanted[0].config.precision != "bf16-mixed":
+            return []
+        from lora_mnist_cli.bank_training import cohorts
+
+        steps = []
+        for bank in self.banks:
+            configs = [each.config for each in bank]
+            alone = configs[0].precision == "bf16-mixed"
+            firsts = configs if alone else [configs[members[0]] for members, _ in cohorts(configs)]
+            own = [self.steps_an_epoch(config) for config in firsts]
+            steps += own if alone else [sum(own)]
+        return steps
+
+    def _train(self, bank: Sequence[Wanted], reporter: Reporter) -> dict[str, Artifact]:
         """Train one bank and publish its members, but for those that are there; returns them by name."""
         with ExitStack() as stack:
             staging = self.workspace.registry.staging
@@ -169,7 +260,7 @@ class _Work:
             title = bank[0].name if len(bank) == 1 else f"{len(bank)} adapters on {bank[0].config.digits}"
             outcomes = fit_bank(
                 models, train, [each.config for each in bank], runtime=self.workspace.runtime,
-                reporter=self.workspace.reporter, title=title, log_folders=[folder / LOG_FOLDER for folder in folders],
+                reporter=reporter, title=title, log_folders=[folder / LOG_FOLDER for folder in folders],
             )  # fmt: skip
             for each, outcome in zip(bank, outcomes, strict=True):
                 if outcome.failed and not self.publish_failed:

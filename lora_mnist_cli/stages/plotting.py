@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.config import MAX_EPOCHS, AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
+from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
+from lora_mnist_cli.grid import Value, spoken, varying_axes, written
 from lora_mnist_cli.stages.adapt import study_accuracies
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
@@ -36,11 +38,13 @@ class PlotOptions:
         digits: the test images shown or counted; by default the digits that the artifact learned.
         alpha: put in the trained alpha's place.
         count: how many images a grid shows.
+        where: field → value, one of those that a sweep varies beside rank and seed: what is drawn of it.
     """
 
     digits: DigitSet | None = None
     alpha: float | None = None
     count: int | None = None
+    where: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.alpha is not None and not math.isfinite(self.alpha):
@@ -50,7 +54,7 @@ class PlotOptions:
 
     def given(self) -> list[str]:
         """Names of the options that were set."""
-        return [name for name, value in vars(self).items() if value is not None]
+        return [name for name, value in vars(self).items() if value is not None and value != {}]
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,8 @@ def plot(
     if output is None:
         digits = f"-on-{options.digits}" if options.digits else ""
         alpha = f"-alpha-{options.alpha:g}" if options.alpha is not None else ""
-        output = Path(f"{kind}-{artifact.name}{digits}{alpha}.png")
+        where = "".join(f"-{name}-{written(value)}" for name, value in options.where.items())
+        output = Path(f"{kind}-{artifact.name}{digits}{alpha}{where}.png")
     save(figure, output)
     return artifact, output
 
@@ -141,18 +146,47 @@ def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
 def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import ranks
 
-    learned = artifact.config["digits"]
+    learned, known = artifact.config["digits"], artifact.details.get("base_digits")
+    if known is None:
+        raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
+    results = _chosen(artifact, options.where)
+    which = "".join(f", {spoken(name)} {written(value)}" for name, value in options.where.items())
     return ranks.draw(
-        artifact.details["results"], base_digits=artifact.details["base_digits"], new_digits=learned,
-        study=study_accuracies(workspace, artifact),
-        title=f"Adapters on digits {learned}, base on {artifact.details['base_digits']}: test accuracy by rank",
+        results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
+        title=f"Adapters on digits {learned}, base on {known}{which}: test accuracy by rank",
     )  # fmt: skip
+
+
+def _chosen(sweep: Artifact, where: Mapping[str, Value]) -> list[dict[str, Any]]:
+    """A sweep's results at one value of each axis that it varies beside rank and seed.
+
+    Raises:
+        UsageError: where one is left open, is none of the sweep's, or is not varied.
+    """
+    varying = {axis.field: axis for axis in varying_axes(sweep.config)}
+    for name, value in where.items():
+        if name not in varying:
+            hint = f"it varies {', '.join(map(spoken, varying))}" if varying else "--where is for sweeps that vary more"
+            raise UsageError(f"'{sweep.name}' does not vary {spoken(name)}", hint=hint, value=name)
+        if value not in (values := sweep.config[varying[name].plural]):
+            hint = f"it has {', '.join(map(written, values))}"
+            raise UsageError(f"'{sweep.name}' has no {spoken(name)} {written(value)}", hint=hint, value=value)
+    left = [axis for name, axis in varying.items() if name not in where]
+    if left:
+        lists = "; ".join(f"{spoken(a.plural)} {', '.join(map(written, sweep.config[a.plural]))}" for a in left)
+        first = [f"--where {a.option[2:]}={written(sweep.config[a.plural][0])}" for a in left]
+        raise UsageError(
+            f"'{sweep.name}' has several adapters a rank and seed: {lists}",
+            hint=f"draw one combination: {' '.join(first)}",
+            value=sweep.name,
+        )
+    return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
 
 
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
-    trained = float(artifact.config["alpha"])
+    trained = AdapterConfig.from_json(artifact.config).alpha
     alphas = sorted({*ALPHAS, trained})
     rows = [{"alpha": e.alpha, **e.scores} for e in evaluate(artifact.name, alphas=alphas, workspace=workspace)]
     return alpha.draw(
@@ -164,14 +198,34 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import history
 
-    rows = []
-    for line in csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode())):
-        try:
-            row: dict[str, Any] = {key: float(value) if value else None for key, value in line.items()}
-            rows.append(row | {"epoch": int(line["epoch"])})
-        except (TypeError, ValueError, KeyError) as error:
-            raise ArtifactError(f"'{artifact.name}' has an odd {HISTORY_FILE}: {error}", value=line) from error
+    rows: list[dict[str, Any]] = []
+    try:
+        table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
+        if lacking := [column for column in history.COLUMNS if column not in (table.fieldnames or ())]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+        for line in table:
+            if None in line or None in line.values():
+                raise ValueError("a line has not as many fields as there are columns")
+            row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in history.COLUMNS}
+            accuracies = (row["train_accuracy"], row["val_accuracy"])
+            if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
+                raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
+            rows.append(row | {"epoch": _epoch(line["epoch"])})
+    except (TypeError, ValueError, csv.Error) as error:
+        place = f"line {table.line_num}: " if rows else ""
+        raise ArtifactError(
+            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
+            hint=make_again(artifact.name),
+            value=HISTORY_FILE,
+        ) from error
     return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+
+
+def _epoch(text: str) -> int:
+    epoch = int(text)
+    if not 0 <= epoch <= MAX_EPOCHS:
+        raise ValueError(f"epoch {epoch}")
+    return epoch
 
 
 def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
@@ -201,7 +255,7 @@ KINDS = {
         "A grid of test images with true and predicted label, mistakes marked.",
         ("adapter", "base"), ("digits", "alpha", "count"), _predictions,
     ),
-    "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), (), _ranks),
+    "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), ("where",), _ranks),
     "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",), (), _alpha),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,19 +90,27 @@ class Workspace:
         """See :meth:`Registry.up_to_date`; says so where there is nothing to do."""
         found = self.registry.up_to_date(name, settings, force=force)
         if found is not None:
-            self.reporter.notice(f"{name} is up to date")
-            asked = self.runtime.logger == "tensorboard" and found.kind in ("base", "adapter")
-            if asked and not any(file.startswith("tensorboard/") for file in found.files):
-                self.reporter.warn(f"{name} was trained without --logger tensorboard; --force trains it again with it")
-            threads = found.environment.get("threads", self.runtime.threads)
-            if threads != self.runtime.threads:
-                # Sums are added up in another order, so the weights differ in their last places.
-                self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
+            self.tell_up_to_date(found)
+            self.registry.tidy()
         return found
 
+    def tell_up_to_date(self, found: Artifact) -> None:
+        """Say that an artifact is taken as it is, and what of the present runtime it was made without."""
+        name = found.name
+        self.reporter.notice(f"{name} is up to date")
+        asked = self.runtime.logger == "tensorboard" and found.kind in ("base", "adapter")
+        if asked and not any(file.startswith("tensorboard/") for file in found.files):
+            self.reporter.warn(f"{name} was trained without --logger tensorboard; --force trains it again with it")
+        threads = found.environment.get("threads", self.runtime.threads)
+        if threads != self.runtime.threads:
+            # Sums are added up in another order, so the weights differ in their last places.
+            self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
 
-def default_name(kind: str, dataset: str, digits: object, *, rank: int | None = None, seed: int = 0) -> str:
-    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``lora-kmnist-5-9-r8-s3``.
+
+def default_name(
+    kind: str, dataset: str, digits: object, *, rank: int | None = None, marks: Sequence[str] = (), seed: int = 0
+) -> str:
+    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
 
     The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds what a
     single run with the default seed has made.
@@ -112,6 +121,7 @@ def default_name(kind: str, dataset: str, digits: object, *, rank: int | None = 
         dataset if dataset != "mnist" else "",
         str(digits),
         f"r{rank}" if rank else "",
+        *marks,
         f"s{seed}" if seed else "",
     ]
     return "-".join(part for part in parts if part)

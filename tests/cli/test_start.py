@@ -51,6 +51,9 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["finetune", "--rank", "1", "--epochs", "1"], 0),
         (["sweep", "--ranks", "1,2", "--epochs", "1"], 0),
         (["train-base", "--epochs", "-1"], 2),
+        (["sweep", "--ranks", "1,2", "--epochs", "1", "--dry-run"], 0),
+        (["sweep", "--ranks", "3", "--lrs", "0.1,x"], 2),
+        (["sweep", "--grid", "none.toml"], 2),
         (["train-base", "--digits", "5-2"], 2),
         (["train-base", "--bogus"], 2),
         (["evaluate", "--alpha", "nan"], 2),
@@ -72,6 +75,11 @@ def test_printing_listing_refusing_and_being_up_to_date_load_nothing_heavy(
     loaded = _loaded(*arguments, code=code)
     assert "typer" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_a_plan_needs_no_torch(runs: Path) -> None:
+    loaded = _loaded("sweep", "--ranks", "1,3", "--lrs", "1e-3,3e-3", "--epochs", "1", "--name", "new", "--dry-run")
+    assert loaded & (HEAVY - {"numpy"}) == set()
 
 
 @pytest.mark.parametrize(

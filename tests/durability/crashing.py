@@ -130,5 +130,5 @@ def _finish(box: Path, story: Story, last: State, whole: dict[str, str], where: 
     seen.state["names"].pop("next")
     assert not seen.problems, f"{where}, then run again: {seen.problems}"
     assert seen.state == last, f"{where}, then run again: {seen.state}"
-    left = {path: content for path, content in tree(box).items() if not path.endswith(".new")}
+    left = tree(box)
     assert left == whole, f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

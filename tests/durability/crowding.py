@@ -20,6 +20,11 @@ from lora_mnist_cli.errors import ArtifactError, OtherSettingsError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.verification import verify
 
+ROUNDS = "rounds"
+"""The file in which the reader tells how often it has been round."""
+MOST = 50
+"""How many times as many reads there are at most, where the others are slow."""
+
 
 def _at_once(folder: Path, works: list[Callable[[], Any]]) -> list[Any]:
     """Run functions in a process each, all starting together; their results, which are JSON."""
@@ -65,10 +70,15 @@ def publish_and_all_else(folder: str, names: int = 60, seed: int = 0, without: s
         return found
 
     Registry.taken = slowly_taken  # type: ignore[method-assign]
+    (place / ROUNDS).write_text("0")
     draw = random.Random(seed)
     attempts = [(f"name-{draw.randrange(names)}", draw.choice([0, 0, 0, 1])) for _ in range(200)]
     shares = [attempts[i::6] for i in range(6)]
-    works = [*(lambda share=share: _publish(root, share) for share in shares), lambda: _read(root), lambda: _keep(root)]
+    works = [
+        *(lambda i=i, share=share: _publish(root, share, place / f"done{i}") for i, share in enumerate(shares)),
+        lambda: _read(root, [place / f"done{i}" for i in range(len(shares))]),
+        lambda: _keep(root),
+    ]
     results = _at_once(place, works)
     published = Counter(name for result in results[:6] for name in result["published"])
     last = Registry(root)
@@ -84,7 +94,14 @@ def publish_and_all_else(folder: str, names: int = 60, seed: int = 0, without: s
     }
 
 
-def _publish(root: Path, attempts: list[tuple[str, int]]) -> dict[str, Any]:
+def _publish(root: Path, attempts: list[tuple[str, int]], done: Path) -> dict[str, Any]:
+    try:
+        return _publish_all(root, attempts)
+    finally:
+        done.touch()
+
+
+def _publish_all(root: Path, attempts: list[tuple[str, int]]) -> dict[str, Any]:
     ours = Registry(root)
     told: dict[str, Any] = {"published": [], "same": 0, "other": 0}
     made: list[str] = []
@@ -98,7 +115,8 @@ def _publish(root: Path, attempts: list[tuple[str, int]]) -> dict[str, Any]:
         return found
 
     Registry._install = installing  # type: ignore[method-assign, assignment]
-    for name, seed in attempts:
+    for i, (name, seed) in enumerate(attempts):
+        _wait_for_rounds(root, i // 4)
         before = len(made)
         try:
             found = small.adapter(ours, name, "base", seed)
@@ -119,10 +137,19 @@ def _seal(artifact: Any) -> str:
     return registry_module.seal_of(manifest)
 
 
-def _read(root: Path) -> int:
-    """List, read and verify until nothing new comes."""
-    ours, rounds, known, idle = Registry(root), 0, 0, 0
-    while idle < 5:
+def _wait_for_rounds(root: Path, rounds: int) -> None:
+    """Until the reader has been round so many times: however busy the machine, it reads while others publish."""
+    end = time.monotonic() + 120
+    while int((root.parent / ROUNDS).read_text() or 0) < rounds:
+        assert time.monotonic() < end, "the reader has stopped"
+        time.sleep(0.001)
+
+
+def _read(root: Path, publishers: list[Path]) -> int:
+    """List, read and verify for as long as others publish, and once more."""
+    ours, rounds, last = Registry(root), 0, False
+    while not last:
+        last = all(done.exists() for done in publishers)
         entries, errors = ours.scan()
         assert not errors, errors
         # Those that come and go are another's.
@@ -135,9 +162,9 @@ def _read(root: Path) -> int:
         bad = [verdict for verdict in verify(ours, names[rounds % len(names)]) if verdict.problems]
         bad += [verdict for verdict in verify(ours) if verdict.problems] if rounds % 10 == 0 else []
         assert not bad, bad
-        idle = idle + 1 if len(names) == known else 0
-        known, rounds = len(names), rounds + 1
-        time.sleep(0.01)
+        rounds += 1
+        (root.parent / "new").write_text(str(rounds))
+        os.rename(root.parent / "new", root.parent / ROUNDS)
     return rounds
 
 
@@ -161,15 +188,18 @@ def _keep(root: Path) -> int:
     return done
 
 
-def replace_and_read(folder: str, reads: int, without: str = "") -> dict[str, int]:
-    """Two processes replace one name again and again while a third reads it."""
+def replace_and_read(folder: str, reads: int, replaced: int, different: int, without: str = "") -> dict[str, int]:
+    """Two processes replace one name again and again while a third reads it.
+
+    It reads so many times at least, and until it was replaced so often and so many different ones were seen.
+    """
     place = Path(folder)
     root = place / "runs"
     small.report(Registry(root), "one", 0)
     take_out(without)
     stop = place / "stop"
     replacing = [lambda i=i: _replace(root, i, stop) for i in range(2)]
-    counts = _at_once(place, [*replacing, lambda: _reread(root, reads, stop)])
+    counts = _at_once(place, [*replacing, lambda: _reread(root, reads, replaced, different, stop)])
     return {"replaced": counts[0] + counts[1], "different": counts[2]}
 
 
@@ -181,15 +211,19 @@ def _replace(root: Path, which: int, stop: Path) -> int:
     return count
 
 
-def _reread(root: Path, reads: int, stop: Path) -> int:
+def _reread(root: Path, reads: int, replaced: int, different: int, stop: Path) -> int:
     """How many different artifacts were seen; each of them whole."""
     try:
-        seen = set()
-        for i in range(reads):
+        seen, latest, i = set(), 0, -1
+        # The number that each replacement carries tells how many there were of that process.
+        while (i := i + 1) < reads or ((len(seen) < different or latest < 2 * replaced) and i < MOST * reads):
+            if i >= reads:
+                time.sleep(0.001)
             found = Registry(root).get("one")
             try:
                 assert found.read("text") == b"%d" % found.config["seed"]
                 seen.add(found.created)
+                latest = max(latest, found.config["seed"])
             except ArtifactError as error:
                 assert "'one' was replaced while it was read" in str(error)  # noqa: PT017 - it runs without pytest
             assert Registry(root).names() == ["one"]

@@ -136,7 +136,7 @@ def _finish(box: Path, story: Story, last: tuple[State, dict[str, str]], whole: 
     assert not seen.problems, f"{where}, then run again: {seen.problems}"
     seen.state["names"].pop("next")
     assert seen.state == last[0], f"{where}, then run again: {seen.state}"
-    left = {path: content for path, content in tree(box).items() if not path.endswith(".new")}
+    left = tree(box)
     if not seen.state["tags"]:
         left.pop("runs/.tags", None)  # an empty folder that could not be removed does no harm
     assert left == whole, f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

@@ -13,11 +13,16 @@ from typing import Any, NoReturn
 
 import stories
 
+ENOUGH = 3
+"""Kills with none and with one of the two adapters published."""
 ARGUMENTS = ("sweep", "--ranks", "1,2", "--epochs", "1")
 
 
 def random_instants(folder: str, template: str, data: str, times: int, seed: int) -> dict[str, Any]:
     """Kill a sweep at random instants, look at what is left, and run it again to its end.
+
+    On a busy machine the instants may all fall on one side of a publication. Then more kills follow, as many again at
+    most, that wait for what is lacking: none published yet, or the first of the two.
 
     Returns:
         The ``seconds`` of an undisturbed sweep, and for how many of the killed ones each number of artifacts was
@@ -34,13 +39,17 @@ def random_instants(folder: str, template: str, data: str, times: int, seed: int
     seconds = _sweep(whole, data_dir)
     expected, published = _weights(whole), dict.fromkeys(range(4), 0)
     old = len(stories.runs(place / "warm").names())
-    for i in range(times):
+    i = 0
+    while i < times or (min(published[0], published[1]) < ENOUGH and i < 2 * times):
         box = place / "box"
         shutil.copytree(template, box / "runs")
         before = stories.look(box).state["names"]
         # A little longer than it takes, so that its last moments are hit as well.
         child = _start(box, data_dir)
-        time.sleep(draw.uniform(0, 1.05 * seconds))
+        if i < times:
+            time.sleep(draw.uniform(0, 1.05 * seconds))
+        elif published[0] >= ENOUGH:
+            _wait_for_one_more(box, len(before))
         listed = stories.runs(box).names()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -59,7 +68,15 @@ def random_instants(folder: str, template: str, data: str, times: int, seed: int
         again = stories.look(box)
         assert not again.problems, f"{where}, then run again: {again.problems}"
         shutil.rmtree(box)
+        i += 1
     return {"seconds": seconds, "published": published}
+
+
+def _wait_for_one_more(box: Path, before: int) -> None:
+    """Until the sweep has published its first adapter, or a minute has passed."""
+    end = time.monotonic() + 60
+    while len(stories.runs(box).names()) <= before and time.monotonic() < end:
+        time.sleep(0.0005)
 
 
 def _load_everything(place: Path, template: str, data: Path) -> None:

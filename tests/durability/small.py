@@ -50,13 +50,18 @@ def put(
 
 def base(registry: Registry, name: str = "base", seed: int = 0, *, force: bool = False) -> Artifact:
     """A base of 784 → 1 → 10."""
+    return put(registry, name, *base_record(seed), force=force)
+
+
+def base_record(seed: int) -> tuple[Settings, dict[str, bytes], dict[str, Any]]:
+    """What :func:`base` publishes."""
     config = BaseConfig(hidden_sizes=(1,), seed=seed).to_json()
     shapes: dict[str, tuple[int, ...]] = {
         "fc1.weight": (1, 784), "fc1.bias": (1,), "fc2.weight": (10, 1), "fc2.bias": (10,),
     }  # fmt: skip
     files = {BASE_FILE: safetensors(shapes, seed), "tensorboard/events": b"log"}
     details = {"layers": LAYERS, "pixel_stats": [0.1, 0.3]}
-    return put(registry, name, Settings("base", config, DATASET), files, details, force=force)
+    return Settings("base", config, DATASET), files, details
 
 
 def adapter(registry: Registry, name: str, on: str, seed: int = 0, *, force: bool = False) -> Artifact:
@@ -71,21 +76,13 @@ def adapter(registry: Registry, name: str, on: str, seed: int = 0, *, force: boo
 
 
 def report(
-    registry: Registry, name: str, seed: int = 0, parents: Sequence[Artifact] = (), *, kind: str = "report",
-    force: bool = False,
-) -> Artifact:  # fmt: skip
-    """A report, or a sweep, on whatever it was made from; neither has weights."""
-    settings, files, details = record(name, seed, parents, kind)
-    return put(registry, name, settings, files, details, force=force)
+    registry: Registry, name: str, seed: int = 0, parents: Sequence[Artifact] = (), *, force: bool = False
+) -> Artifact:
+    """A report on whatever it was made from; it has no weights."""
+    return put(registry, name, *record(seed, parents), force=force)
 
 
-def record(
-    name: str, seed: int, parents: Sequence[Artifact] = (), kind: str = "report"
-) -> tuple[Settings, dict[str, bytes], dict[str, Any]]:
+def record(seed: int, parents: Sequence[Artifact] = ()) -> tuple[Settings, dict[str, bytes], dict[str, Any]]:
     """What :func:`report` publishes."""
     lineage = tuple(Parent("input", parent.name, parent.digest) for parent in parents)
-    if kind == "report":
-        return Settings(kind, {"seed": seed}, DATASET, lineage), {"text": b"%d" % seed}, {"rows": []}
-    row = {"artifact": name, "rank": 1, "seed": seed, "trainable_parameters": 1, "subsets": []}
-    config = {"digits": "5-9", "ranks": [1], "seeds": [seed]}
-    return Settings(kind, config, DATASET, lineage), {"text": b"%d" % seed}, {"results": [row]}
+    return Settings("report", {"seed": seed}, DATASET, lineage), {"text": b"%d" % seed}, {"rows": []}

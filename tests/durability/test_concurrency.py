@@ -18,6 +18,6 @@ def test_of_200_publications_by_many_processes_each_name_is_published_once(quick
 
 
 def test_a_name_that_is_replaced_all_the_time_is_always_there(quick: Path) -> None:
-    told = apart.call("crowding", "replace_and_read", folder=str(quick), reads=1000)
+    told = apart.call("crowding", "replace_and_read", folder=str(quick), reads=1000, replaced=50, different=21)
     assert told["replaced"] > 50
     assert told["different"] > 20

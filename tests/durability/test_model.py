@@ -18,15 +18,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lora_mnist_cli.archive import export_artifact, import_artifacts
-from lora_mnist_cli.artifact import MANIFEST, Artifact, Settings
+from lora_mnist_cli.artifact import MANIFEST, Artifact, Settings, content_digest, sha256
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError
 from lora_mnist_cli.locks import HOST, LOCK
 from lora_mnist_cli.registry import STAGING, Registry
 from lora_mnist_cli.verification import verify
+from lora_mnist_cli.weights import BASE_FILE
 
 NAMES = ("a", "b", "c", "d")
 ALIASES = ("best", "old")
-KINDS = ("report", "sweep")
+KINDS = ("report", "base")
 
 names = st.sampled_from(NAMES)
 picks = st.integers(0, 7)
@@ -40,9 +41,10 @@ class Thing:
     created: str
     kind: str
     fingerprint: str
-    parents: tuple[str, ...]
+    parents: tuple[tuple[str, str], ...]
+    """Name and digest of each, as it was when this was made."""
     damaged: str = ""
-    """``text`` or the manifest's name, where a byte of that is another one."""
+    """``file`` or the manifest's name, where a byte of that is another one."""
 
     @property
     def readable(self) -> bool:
@@ -108,13 +110,16 @@ class Model(RuleBasedStateMachine):
             key=lambda pair: (pair[1].created, pair[0]),
         )
 
-    def descendants(self, name: str, *, all_generations: bool = False) -> set[str]:
-        digest = self.things[name].digest
-        if any(thing.digest == digest and each != name for each, thing in self.readable()):
-            return set()
-        reached, digests = set(), {digest}
+    def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> set[str]:
+        named = {(own, d) for each, thing in self.readable() if each != name for own, d in thing.parents}
+        # Of one that can't be read nothing but its name is known.
+        this = self.things[name]
+        digests = {digest for own, digest in named if (digest == this.digest if this.readable else own == name)}
+        digests -= {thing.digest for each, thing in self.readable() if each != name} | {besides}
+        reached: set[str] = set()
         while True:
-            more = {each for each, thing in self.readable() if digests & set(thing.parents)} - reached - {name}
+            more = {each for each, thing in self.readable() if digests & {d for _, d in thing.parents}}
+            more -= reached | {name}
             reached |= more
             digests |= {self.things[each].digest for each in more} if all_generations else set()
             if not more:
@@ -138,7 +143,7 @@ class Model(RuleBasedStateMachine):
         assert artifact.created > newest
         self.things[name] = Thing(
             artifact.digest, artifact.created, artifact.kind, artifact.fingerprint,
-            tuple(parent.digest for parent in artifact.parents),
+            tuple((parent.name, parent.digest) for parent in artifact.parents),
         )  # fmt: skip
 
     # What users do.
@@ -146,12 +151,11 @@ class Model(RuleBasedStateMachine):
     @rule(name=names, seed=st.integers(0, 2), kind=st.sampled_from(KINDS), force=st.booleans(), parents=st.sets(picks))
     def publish(self, name: str, seed: int, kind: str, force: bool, parents: set[int]) -> None:
         picked = sorted({each for number in list(parents)[:2] if (each := self.pick(number, readable=True))})
-        made_from = [self.registry.get(each) for each in picked]
-        own, _, _ = small.record("x", seed, made_from, kind)  # a sweep says in its details what it is called
+        made_from = [self.registry.get(each) for each in picked] if kind == "report" else []
+        own, files, details = small.record(seed, made_from) if kind == "report" else small.base_record(seed)
 
         def publish() -> Artifact:
-            settings_, files, details = small.record("x", seed, made_from, kind)
-            return small.put(self.registry, name, settings_, files, details, force=force)
+            return small.put(self.registry, name, own, files, details, force=force)
 
         there = self.things.get(name)
         same = there is not None and there.fingerprint == own.fingerprint()
@@ -171,6 +175,10 @@ class Model(RuleBasedStateMachine):
                 self.refused(publish)
                 self.dead.clear()
                 return
+        if there is not None and not there.readable and self.descendants(name, besides=content_digest_of(own, files)):
+            self.refused(publish)
+            self.dead.clear()
+            return
         self.things.pop(name, None)
         self.known(name, publish())
         self.dead.clear()
@@ -180,7 +188,7 @@ class Model(RuleBasedStateMachine):
     def start_work(self, name: str, seed: int, parent: int) -> None:
         picked = self.pick(parent, readable=True)
         made_from = [self.registry.get(picked)] if picked else []
-        own, files, details = small.record(name, seed, made_from)
+        own, files, details = small.record(seed, made_from)
         stack = contextlib.ExitStack()
         folder = stack.enter_context(self.registry.staging(name, own.parents))
         for file, content in files.items():
@@ -220,14 +228,11 @@ class Model(RuleBasedStateMachine):
         if name is None:
             self.refused(lambda: self.registry.remove("a", cascade=cascade))
             return
-        doomed = {name}
-        if self.things[name].readable:
-            needing = self.descendants(name, all_generations=cascade)
-            if cascade:
-                doomed |= needing
-            if (needing and not cascade) or self.in_use(doomed):
-                self.refused(lambda: self.registry.remove(name, cascade=cascade))
-                return
+        needing = self.descendants(name, all_generations=cascade)
+        doomed = {name} | (needing if cascade else set())
+        if (needing and not cascade) or self.in_use(doomed):
+            self.refused(lambda: self.registry.remove(name, cascade=cascade))
+            return
         removed = self.registry.remove(name, cascade=cascade)
         assert removed[-1] == name
         assert set(removed) == doomed
@@ -268,12 +273,13 @@ class Model(RuleBasedStateMachine):
             (self.registry.root / name).rename(self.registry.root / to)
             self.things[to] = self.things.pop(name)
 
-    @rule(number=picks, file=st.sampled_from(["text", MANIFEST]), place=st.floats(0, 0.9))
+    @rule(number=picks, file=st.sampled_from(["file", MANIFEST]), place=st.floats(0, 0.9))
     def damage_a_byte(self, number: int, file: str, place: float) -> None:
         name = self.pick(number)
         if name is None or self.things[name].damaged:
             return
-        path = self.registry.root / name / file
+        own = BASE_FILE if self.things[name].kind == "base" else "text"
+        path = self.registry.root / name / (own if file == "file" else file)
         content = bytearray(path.read_bytes())
         at = int(place * len(content))
         while not chr(content[at]).isalnum():
@@ -316,7 +322,7 @@ class Model(RuleBasedStateMachine):
                 continue
             parcel.things[each] = Thing(**vars(self.things[each]))
             whole = whole and not self.things[each].damaged
-            for digest in self.things[each].parents if self.things[each].readable else ():
+            for _, digest in self.things[each].parents if self.things[each].readable else ():
                 where = self.parent_of(each, digest)
                 whole = whole and where is not None
                 pending += [where] if where is not None else []
@@ -371,13 +377,13 @@ class Model(RuleBasedStateMachine):
             return
         for verdict in verify(self.registry):
             thing = self.things[verdict.name]
-            lost = thing.readable and any(self.located("", digest) is None for digest in thing.parents)
+            lost = thing.readable and any(self.located("", digest) is None for _, digest in thing.parents)
             assert bool(verdict.problems) == bool(thing.damaged or lost), verdict
+        for name in self.things:
+            assert {entry.name for entry in self.registry.descendants(name)} == self.descendants(name)
         for name, thing in self.readable():
-            artifact = self.registry.get(name)
-            assert {entry.name for entry in self.registry.descendants(artifact)} == self.descendants(name)
             if not thing.damaged:
-                artifact.check_files()
+                self.registry.get(name).check_files()
 
     @invariant()
     def aliases_stand_for_what_they_were_given_to(self) -> None:
@@ -399,6 +405,10 @@ class Model(RuleBasedStateMachine):
         staging = {STAGING} if self.dead or self.work is not None else set()
         tags = {".tags"} if self.tags else set()
         assert hidden - {LOCK} == staging | tags
+
+
+def content_digest_of(own: Settings, files: dict[str, bytes]) -> str:
+    return content_digest(own.fingerprint(), {file: {"sha256": sha256(content)} for file, content in files.items()})
 
 
 def own_digests(artifacts: list[Artifact]) -> list[str]:

@@ -279,17 +279,19 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     monkeypatch.setattr("lora_mnist_cli.stages.banking.MAX_MEMBERS", 1)
     start = len(small.registry.names())
 
-    def stop_at_third(title: str, epochs: int, steps: int) -> None:
-        if title.endswith("r4"):
+    def stop_at_third(number: int, parts: int) -> None:
+        if number == 3:
             raise KeyboardInterrupt
 
-    recorder.begin = stop_at_third
+    recorder.part = stop_at_third
     config = dataclasses.replace(CONFIG, epochs=1)
     with pytest.raises(KeyboardInterrupt):
         sweep([1, 3, 4], config=config, workspace=dataclasses.replace(small, reporter=recorder), name="wide")
+    assert [begun[0] for begun in recorder.all("begin")] == ["3 adapters on 5-9"]
+    assert len(recorder.all("end")) == 1
     assert len(small.registry.names()) == start + 2
     assert not (small.runs_dir / ".staging").exists()
-    del recorder.begin
+    del recorder.part
     recorder.events.clear()
     artifact = sweep([1, 3, 4], config=config, workspace=dataclasses.replace(small, reporter=recorder), name="wide")
     assert [title for title, _, _ in recorder.all("begin")] == ["lora-fashion-mnist-5-9-r4"]

@@ -21,8 +21,10 @@ from lora_mnist_cli.artifact import read_artifact
 from lora_mnist_cli.config import BaseConfig, Runtime
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ConfigError, DataError, DivergedError, OtherSettingsError, UsageError
+from lora_mnist_cli.locks import HOST
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
+from lora_mnist_cli.registry import STAGING
 from lora_mnist_cli.stages import Workspace, train_base
 
 CONFIG = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=1, batch_size=16)
@@ -117,6 +119,14 @@ def test_a_second_time_there_is_nothing_to_do(workspace: Workspace, recorder: An
     assert train_base(CONFIG, workspace=dataclasses.replace(workspace, reporter=recorder)) == first
     assert recorder.events == [("notice", f"{NAME} is up to date")]
     assert first.path.stat().st_ino == inode
+
+
+def test_what_a_process_left_that_was_killed_after_its_work_is_cleaned(workspace: Workspace) -> None:
+    train_base(CONFIG, workspace=workspace)
+    rest = workspace.runs_dir / STAGING / f"{NAME}@{HOST}@1"
+    (rest / "half").mkdir(parents=True)
+    train_base(CONFIG, workspace=workspace)
+    assert [path.name for path in workspace.runs_dir.iterdir()] == [NAME]
 
 
 def test_what_is_up_to_date_costs_no_heavy_import(small: Workspace) -> None:

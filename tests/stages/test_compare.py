@@ -157,11 +157,13 @@ def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any]
 ) -> None:
     members = []
+    base = publish(workspace.registry, "base-0-4")
     for seed in range(6):
         per_digit = [{"digit": d, "count": 10 * (d + 1), "accuracy": 0.5 + seed / 10, "loss": 0.1} for d in range(10)]
         made = publish(
             workspace.registry, f"a-r8-s{seed}", kind="adapter", config={"seed": seed},
             scores={"subsets": [], "per_digit": per_digit}, files={"weights": bytes([seed])},
+            parents=[Parent("base", base.name, base.digest)],
         )  # fmt: skip
         members.append(Parent("member", made.name, made.digest))
     sweeper("a", {8: dict.fromkeys(range(6), 0.9)}, parents=members)

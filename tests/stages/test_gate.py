@@ -14,7 +14,7 @@ import scipy.stats
 
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.junit import Case, junit_xml
-from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan
+from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan_gate
 from lora_mnist_cli.stages.gating import _judge
 from lora_mnist_cli.stages.samples import Sample
 from lora_mnist_cli.stages.scoring import Gate
@@ -150,7 +150,7 @@ def test_a_recipe_at_its_threshold_passes_and_fails_rarely(n: int, images: int, 
 
 def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Workspace, sweeper: Sweeper) -> None:
     sweeper("a", {4: FIVE, 8: {0: 0.9}})
-    document = plan(parse_gates("5-9=0.953"), "a", workspace=workspace)
+    document = plan_gate(parse_gates("5-9=0.953"), "a", workspace=workspace)
     assert (document["artifact"], document["confidence"], document["power"]) == ("a", 0.95, 0.8)
     row, alone = document["plans"]
     assert (row["n"], row["mean"], row["margin"]) == (5, pytest.approx(0.956), pytest.approx(0.003))
@@ -166,7 +166,7 @@ def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Wo
 
 def test_the_seeds_of_a_plan_do_decide_as_often_as_it_says(workspace: Workspace, sweeper: Sweeper) -> None:
     sweeper("a", {8: FIVE}, images=100_000)
-    (row,) = plan(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
+    (row,) = plan_gate(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
     draws = np.random.default_rng(0).normal(row["mean"], row["sd"], (1000, row["seeds_needed"]))
     wanted = parse_gates("5-9=0.95")[0]
     passed = sum(

@@ -129,3 +129,40 @@ def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.gif"):
         plot("history", output=tmp_path / "picture.gif", workspace=workspace)
     assert list(tmp_path.iterdir()) == []
+
+
+HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr\n"
+ODD = {
+    "not UTF-8": b"\xff\xfe" + HEADER.encode(),
+    "a huge field": HEADER.encode() + b"0," + b"1" * 200_000 + b",0.5,1,0.5,0.001\n",
+    "a column less": b"epoch,train_loss,train_accuracy,val_loss,lr\n0,1,0.5,1,0.001\n",
+    "a short line": HEADER.encode() + b"0,1\n",
+    "nothing": b"",
+    "a word": HEADER.encode() + b"0,much,0.5,1,0.5,0.001\n",
+    "an epoch that is none": HEADER.encode() + b"0.5,1,0.5,1,0.5,0.001\n",
+    "an epoch below 0": HEADER.encode() + b"-1,1,0.5,1,0.5,0.001\n",
+    "an epoch without measure": HEADER.encode() + b"9" * 400 + b",1,0.5,1,0.5,0.001\n",
+    "an accuracy without measure": HEADER.encode() + b"0,1,1e308,1,0.5,0.001\n",
+    "open quotes": HEADER.encode() + b'0,"1,0.5,1,0.5,0.001\n',
+    "a null": HEADER.encode() + b"0,1\0,0.5,1,0.5,0.001\n",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_history_is_refused_in_one_line(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any], what: str
+) -> None:
+    forge(example / "base-0-4", files={"history.csv": ODD[what]})
+    outcome = run("plot", "history", "base-0-4")
+    assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+    assert "'base-0-4' has an odd history.csv: " in outcome.err
+    assert not list(Path().glob("*.png"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses_beyond_all_reason_are_left_out(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    lines = ("0,1e308,0.5,1e-320,0.5,nan", "1,nan,nan,inf,,1e308", "2,1,0.5,-1,0.5,0.001", "1000000,5,1,-inf,0,inf")
+    forge(example / "base-0-4", files={"history.csv": (HEADER + "\n".join(lines)).encode()})
+    assert run("plot", "history", "base-0-4").code == 0

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.manifest import UPGRADE
 
 
 def verify_command(
@@ -45,14 +46,17 @@ def verify_command(
         if rows:
             made = table(("name", "kind", "files", "bytes", "verdict"), text_columns=("name", "kind", "verdict"))
             for each in verdicts:
-                word = "DAMAGED" if each.problems else "sound"
+                word = "NEWER" if each.newer else "DAMAGED" if each.problems else "sound"
                 made.add_row(each.name, each.kind or "?", str(each.files), f"{each.bytes:,}", word)
             tables = [made]
         tables.append(f"{len(verdicts) - len(bad)} of {len(verdicts)} artifacts are sound.")
     print_result("runs verify", {"sound": not bad, "artifacts": rows}, tables, as_json=json_output)
     if bad:
+        damaged = [verdict for verdict in bad if not verdict.newer]
         lines = " | ".join(problem_line(verdict, registry.root) for verdict in bad)
-        raise ArtifactError(lines, hint="lora-mnist runs remove NAME --cascade, then make them again", value=bad)
+        hints = ["lora-mnist runs remove NAME --cascade, then make them again"] if damaged else []
+        hints += [UPGRADE] if len(damaged) < len(bad) else []
+        raise ArtifactError(lines, hint="; ".join(hints), value=bad)
 
 
 def clean_command(

@@ -15,6 +15,9 @@ from lora_mnist_cli.index import Entry
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+_DEEPEST = 50
+"""Generations that a lineage is shown of; four are common."""
+
 
 def show_command(
     name: o.ArtifactName,
@@ -28,7 +31,7 @@ def show_command(
     where = workspace(runs_dir, quiet=quiet, verbose=verbose)
     artifact = where.registry.get(name)
     manifest = artifact.to_manifest()
-    children = [child.name for child in where.registry.descendants(artifact)]
+    children = [child.name for child in where.registry.descendants(artifact.name)]
     aliases = [alias for alias, tag in where.registry.tags().items() if tag == (artifact.name, artifact.digest)]
     tables: list[Any] = []
     if not json_output:
@@ -58,8 +61,8 @@ def lineage_command(
     artifact = registry.get(name)
     entries, _ = registry.scan()
     where = {entry.digest: entry for entry in reversed(entries)}
-    children = [child.name for child in registry.descendants(artifact, all_generations=True)]
-    made_from = _ancestors(Entry.of(artifact), where, set())
+    children = [child.name for child in registry.descendants(artifact.name, all_generations=True)]
+    made_from = ancestors(Entry.of(artifact), where)
     document = {"artifact": artifact.name, "digest": artifact.digest, "made_from": made_from, "needed_by": children}
     tables: list[Any] = []
     if not json_output:
@@ -110,28 +113,43 @@ def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[
     ]
 
 
-def _ancestors(entry: Entry, where: dict[str, Entry], above: set[str]) -> list[dict[str, Any]]:
-    """What an artifact was made from, as a tree; what can't be found says so, and no circle is followed."""
-    rows = []
-    for parent in entry.parents:
-        here = where.get(parent.digest)
-        followed = here is not None and parent.digest not in above
-        rows.append(
-            {
-                "role": parent.role,
-                "name": here.name if here is not None else parent.name,
-                "digest": parent.digest,
-                "kind": here.kind if here is not None else None,
-                "made_from": _ancestors(here, where, above | {parent.digest}) if followed and here is not None else [],
-            }
-        )
-    return rows
+def ancestors(entry: Entry, where: dict[str, Entry]) -> list[dict[str, Any]]:
+    """What an artifact was made from, as a tree; what can't be found says so.
+
+    What stands in it more than once is followed once, so that neither a circle nor a maze can be forged, and no
+    deeper than :data:`_DEEPEST`.
+    """
+    top: list[dict[str, Any]] = []
+    followed = {entry.digest}
+    level = [(entry, top)]
+    for depth in range(_DEEPEST):
+        below: list[tuple[Entry, list[dict[str, Any]]]] = []
+        for child, rows in level:
+            for parent in child.parents:
+                here = where.get(parent.digest)
+                row: dict[str, Any] = {
+                    "role": parent.role,
+                    "name": here.name if here is not None else parent.name,
+                    "digest": parent.digest,
+                    "kind": here.kind if here is not None else None,
+                    "followed": parent.digest not in followed,
+                    "made_from": [],
+                }
+                rows.append(row)
+                if here is not None and here.parents and parent.digest not in followed:
+                    if depth + 1 == _DEEPEST:
+                        row["followed"] = False
+                        continue
+                    followed.add(parent.digest)
+                    below.append((here, row["made_from"]))
+        level = below
+    return top
 
 
 def _grow(tree: Tree, rows: list[dict[str, Any]]) -> None:
     for row in rows:
-        missing = "" if row["kind"] else ", MISSING"
-        _grow(tree.add(f"{row['name']} ({row['role']}, {row['digest'][:19]}…{missing})"), row["made_from"])
+        mark = ", MISSING" if not row["kind"] else "" if row["followed"] else ", not followed further"
+        _grow(tree.add(f"{row['name']} ({row['role']}, {row['digest'][:19]}…{mark})"), row["made_from"])
 
 
 def _diff_tables(found: dict[str, Any]) -> list[Any]:
@@ -159,9 +177,7 @@ def _diff_tables(found: dict[str, Any]) -> list[Any]:
     else:
         weights = table(("tensor", f"norm of {a}", f"norm of {b}", "norm of difference", "cosine"))
         for row in found["weights"]:
-            cosine = "–" if row["cosine"] is None else f"{row['cosine']:.4f}"
-            norms = (f"{row[key]:.4f}" for key in ("norm_a", "norm_b", "difference"))
-            weights.add_row(row["tensor"], *norms, cosine)
+            weights.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
         what = "weights" if "." in found["weights"][0]["tensor"] else "products alpha · scale(rank) · B A"
         tables.append(titled(f"{what} (Frobenius norms)", weights))
     return tables

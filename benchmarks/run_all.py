@@ -1,0 +1,49 @@
+"""All benchmarks, one after the other, into one Markdown file: ``python benchmarks/run_all.py --output figures.md``.
+
+Each is a process of its own, so none meets what another has loaded. ``--quick`` takes one round of each and leaves out
+what takes longer than some minutes; without it, all takes about an hour on two cores. loralib, if it is to be met,
+comes from PyPI (``pip install loralib``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "The base stage": (("base_stage.py", "--rounds", "3"), ("base_stage.py", "--epochs", "2")),
+    "Whole processes": (("processes.py", "--rounds", "3"), ("processes.py", "--base-only", "--epochs", "2")),
+    "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
+    "From one adapter to a thousand": (("growth.py", "--rounds", "3"), ("growth.py",)),
+    "The registry": (("registry_scale.py", "--rounds", "7"), ("registry_scale.py", "--rounds", "3")),
+}
+"""Heading → script and options; then those of a quick look."""
+
+
+def main() -> None:
+    """Run them, and print their tables under headings."""
+    parser = argparse.ArgumentParser(description="Run all benchmarks.")
+    parser.add_argument("--quick", action="store_true", help="a first look: fewer rounds and epochs")
+    parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
+    options = parser.parse_args()
+    parts = ["# Benchmarks\n"]
+    for heading, commands in ALL.items():
+        script, *rest = commands[options.quick]
+        print(f"{heading}: {script} {' '.join(rest)}", file=sys.stderr)
+        ended = subprocess.run(
+            [sys.executable, str(HERE / script), *rest], check=True, stdout=subprocess.PIPE, text=True
+        )
+        parts.append(
+            f"## {heading}\n\n`python benchmarks/{script} {' '.join(rest)}`".rstrip(" `") + f"`\n\n{ended.stdout}"
+        )
+        if options.output:
+            options.output.write_text("\n".join(parts), encoding="utf-8")
+    print("\n".join(parts), end="")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""``sweep`` over a grid: its options, its file, its plan, and what it prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+SWEEP = ["sweep", "--epochs", "0", "--name", "new"]
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [re.split(r"\s{2,}", line.strip()) for line in text.splitlines() if re.match(r"\s{2,}\S", line)]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "values"),
+    [("lr", "0.1", "0.1,0.2"), ("alpha", "1", "1,2"), ("scaling", "rslora", "constant,rslora"),
+     ("init", "kaiming", "kaiming,gaussian"), ("weight-decay", "0", "0,0.1"), ("dropout", "0", "0,0.1"),
+     ("seed", "1", "0-2")],
+)  # fmt: skip
+def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(
+    option: str, value: str, values: str, runs: Path, run: Run
+) -> None:
+    outcome = run(*SWEEP, f"--{option}", value, f"--{option}s", values)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == (f"error: --{option} and --{option}s can't be given both (--{option}s {values} is enough)\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["--lrs", "1e-3,x"], "'x' in --lrs '1e-3,x' is not a number"),
+        (["--lrs", "1e-3,0"], "learning rate is a finite number above 0, not 0.0"),
+        (["--lrs", "1e-3,nan"], "not nan"),
+        (["--alphas", "1,1.0"], "alphas are given once each, and at least one: [1.0, 1.0]"),
+        (["--scalings", "constant,rslor"], "did you mean 'rslora'"),
+        (["--inits", "kaiming,"], "--inits 'kaiming,' has an empty part"),
+        (["--dropouts", "0,1"], "dropout is at least 0 and below 1, not 1.0"),
+        (["--weight-decays", "0,-1"], "weight decay is a finite number of at least 0, not -1.0"),
+        (["--ranks", "1-200", "--seeds", "0-50"], "200 ranks × 51 seeds are 10,200 adapters"),
+        (["--bank-memory", "0"], "bank memory in MB is at least 1, not 0"),
+        (["--bank-memory", "much"], "'much' is not a whole number"),
+        (["--grid", "none.toml"], "can't read the grid file 'none.toml': No such file"),
+        (["--epochs", "1", "--alphas", "0,1"], "alpha is another number than 0"),
+    ],
+)
+def test_odd_grids_are_refused_in_one_line(arguments: list[str], shown: str, runs: Path, run: Run) -> None:
+    before = sorted(runs.iterdir())
+    outcome = run(*SWEEP, *arguments)
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert shown in line
+    assert sorted(runs.iterdir()) == before
+
+
+def test_a_file_of_a_grid_and_options_above_it(runs: Path, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "grid.toml"
+    file.write_text('ranks = [3]\nseeds = "1-3"\nlrs = [1e-3, 3e-3]\nscalings = "constant,rslora"\n')
+    whole = run(*SWEEP, "--grid", file, "--dry-run", "--json").json
+    assert whole["grid"] == {
+        "ranks": [3], "seeds": [1, 2, 3], "lrs": [0.001, 0.003], "scalings": ["constant", "rslora"],
+    }  # fmt: skip
+    assert whole["adapters"] == len(whole["missing"]) == 12
+    less = run(*SWEEP, "--grid", file, "--lr", "0.01", "--seeds", "5", "--dry-run", "--json").json
+    assert less["grid"] == {"ranks": [3], "seeds": [5], "scalings": ["constant", "rslora"]}
+    file.write_text("lrz = [1]")
+    outcome = run(*SWEEP, "--grid", file)
+    assert outcome.code == 2
+    assert "did you mean 'lrs'" in outcome.err
+
+
+def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
+    arguments = ["sweep", "--ranks", "1,2", "--seeds", "0,1", "--epochs", "1", "--name", "new", "--dry-run"]
+    before = sorted(path.name for path in runs.rglob("*"))
+    outcome = run(*arguments)
+    assert outcome.code == 0
+    told = dict(_rows(outcome.out)[1:8])
+    assert told["base"] == "base-0-4"
+    assert (told["ranks"], told["seeds"], told["adapters"]) == ("1, 2", "0, 1", "4")
+    assert told["there already"] == "2: lora-5-9-r1, lora-5-9-r2"
+    assert told["to train"] == "2: lora-5-9-r1-s1, lora-5-9-r2-s1"
+    assert re.fullmatch(r"about .+ \(.+ to .+, by 2 adapters on this base\)", told["time"])
+    document = run(*arguments, "--bank-memory", "1", "--json").json
+    assert document["command"] == "sweep"
+    assert (document["dry_run"], document["up_to_date"], document["artifact"]) == (True, False, "new")
+    assert [bank["adapters"] for bank in document["banks"]] == [["lora-5-9-r1-s1"], ["lora-5-9-r2-s1"]]
+    assert document["estimate"]["samples"] == 2
+    assert sorted(path.name for path in runs.rglob("*")) == before
+    there = run("sweep", "--ranks", "1,2", "--epochs", "1", "--dry-run", "--json").json
+    assert (there["up_to_date"], there["missing"], there["banks"], there["estimate"]) == (True, [], [], None)
+
+
+def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs: Path, run: Run) -> None:
+    arguments = [
+        "sweep", "--ranks", "1", "--seeds", "1,2", "--lrs", "1e-3,3e-3", "--scalings", "constant,rslora", "--epochs",
+        "1", "--batch-size", "512", "--name", "grid",
+    ]  # fmt: skip
+    outcome = run(*arguments, "--json")
+    assert outcome.code == 0
+    assert "plan for grid: 8 adapters, 8 to train in 1 bank; time: " in outcome.err
+    results = outcome.json["results"]
+    assert [(row["lr"], row["scaling"], row["seed"]) for row in results] == [
+        (lr, scaling, seed) for lr in (0.001, 0.003) for scaling in ("constant", "rslora") for seed in (1, 2)
+    ]
+    header, *rows = _rows(run(*arguments, "--quiet").out)
+    assert header[:5] == ["rank", "lr", "scaling", "parameters", "seed"]
+    closing = rows[2::4]
+    assert [row[:5] for row in closing] == [
+        ["1", lr, scaling, "mean ± 95 %", "n=2"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
+    ]
+    for cells, pair in zip(closing, (results[i : i + 2] for i in range(0, 8, 2)), strict=True):
+        accuracies = [100 * s["accuracy"] for row in pair for s in row["subsets"] if s["digits"] == "5-9"]
+        # t(1) leaves 2.5 % above 12.7062, by any table.
+        assert cells[5] == f"{mean(accuracies):.2f} ± {12.7062 * stdev(accuracies) / 2**0.5:.2f}"
+    summary = outcome.json["summary"]
+    assert [(row["lr"], row["scaling"], row["n"]) for row in summary] == [
+        (lr, scaling, 2) for lr in (0.001, 0.003) for scaling in ("constant", "rslora")
+    ]
+    assert [row[:4] for row in rows[3::4]] == [
+        ["1", lr, scaling, "worst (seed)"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
+    ]
+
+
+def test_quiet_has_no_plan(runs: Path, run: Run) -> None:
+    assert run("sweep", "--ranks", "3,4", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new", "--quiet").err == ""
+
+
+def test_ranks_of_a_grid_are_drawn_of_one_combination(runs: Path, run: Run, tmp_path: Path) -> None:
+    assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new").code == 0
+    refused = run("plot", "ranks", "new")
+    assert refused.code == 2
+    assert (
+        "'new' has several adapters a rank and seed: lrs 0.1, 0.2 (draw one combination: --where lr=0.1)" in refused.err
+    )
+    outcome = run("plot", "ranks", "new", "--where", "lr=0.2")
+    assert (outcome.code, outcome.out) == (0, "ranks-new-lr-0.2.png\n")
+    assert (tmp_path / "ranks-new-lr-0.2.png").exists()
+
+
+def test_several_banks_are_one_training_at_a_terminal(runs: Path, terminal: Run) -> None:
+    options = ["--epochs", "2", "--batch-size", "256", "--bank-memory", "2", "--name", "new", "--verbose"]
+    ended = terminal("sweep", "--ranks", "3,4", *options)
+    assert ended.code == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.err)
+    assert "2 adapters on 5-9, part 1/2: epoch 2/2" in text
+    assert "2 adapters on 5-9, part 2/2: epoch 2/2" in text
+    assert text.count("trained 2 adapters on 5-9: 2 epochs in ") == 1
+    assert "trained lora" not in text
