@@ -47,7 +47,9 @@ def with_intervals(scores: dict[str, Any]) -> dict[str, Any]:
 def _with_intervals(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     told = []
     for row in rows:
-        interval = None if row["accuracy"] is None or not row["count"] else wilson_interval(hits(row), row["count"])
+        # A manifest from elsewhere may say of an accuracy what it likes.
+        sound = row["accuracy"] is not None and row["count"] > 0 and 0 <= row["accuracy"] <= 1
+        interval = wilson_interval(hits(row), row["count"]) if sound else None
         low, high = (None, None) if interval is None else (interval.low, interval.high)
         told.append({**row, "accuracy_low": low, "accuracy_high": high})
     return told

@@ -268,9 +268,9 @@ def power(n: int, difference: float, deviation: float, confidence: float = CONFI
     from scipy.special import nctdtr
 
     shift = abs(difference) / deviation * math.sqrt(n)
-    if shift > 30:  # far beyond any quantile, where the series has nothing to add
-        return 1.0 if t_quantile(confidence, n - 1) < shift / 2 else _normal_power(n, shift, confidence)
-    return 1 - float(nctdtr(n - 1, shift, t_quantile(confidence, n - 1)))
+    missed = float(nctdtr(n - 1, shift, t_quantile(confidence, n - 1)))
+    # SciPy's series ends in NaN at a few points far out, where the chance to miss it is below the last digit.
+    return 1.0 if math.isnan(missed) and shift > 30 else 1 - missed
 
 
 def seeds_needed(
@@ -337,10 +337,6 @@ def t_quantile(confidence: float, freedom: int) -> float:
 
 def _z(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
-
-
-def _normal_power(n: int, shift: float, confidence: float) -> float:
-    return 1 - NormalDist(shift, math.sqrt(1 + shift**2 / (2 * (n - 1)))).cdf(t_quantile(confidence, n - 1))
 
 
 def _finite(values: Sequence[float]) -> None:

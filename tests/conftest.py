@@ -195,12 +195,14 @@ def publish() -> Callable[..., Any]:
 @pytest.fixture
 def sweeper(tmp_path: Path, publish: Callable[..., Any]) -> Callable[..., Any]:
     """Publishes a sweep of given accuracies in ``tmp_path / "runs"``: ``sweeper("a", {8: {0: 0.9, 1: None}})``, by rank
-    and seed; None is a run that failed.
+    and seed; None is a run that failed. It is on a base of its data set where its parents have none.
     """
     from lora_mnist_cli.artifact import Parent
     from lora_mnist_cli.registry import Registry
 
-    def make(name: str, ranks: Any, *, digits: str = "5-9", images: int = 1000, **more: Any) -> Any:
+    def make(
+        name: str, ranks: Any, *, digits: str = "5-9", images: int = 1000, dataset: str = "mnist", parents: Any = ()
+    ) -> Any:
         results = [
             {
                 "artifact": f"{name}-r{rank}-s{seed}", "rank": rank, "seed": seed, "trainable_parameters": rank,
@@ -213,12 +215,13 @@ def sweeper(tmp_path: Path, publish: Callable[..., Any]) -> Callable[..., Any]:
         ]  # fmt: skip
         config = {"digits": digits, "ranks": list(ranks), "seeds": list(next(iter(ranks.values())))}
         registry = Registry(tmp_path / "runs")
-        if "parents" not in more:
-            dataset = more.get("dataset", "mnist")
-            own = f"base-of-{dataset}"
-            base = registry.get(own) if registry.has(own) else publish(registry, own, dataset=dataset)
-            more["parents"] = [Parent("base", own, base.digest)]
-        return publish(registry, name, kind="sweep", config=config, more={"results": results}, **more)
+        if not any(parent.role == "base" for parent in parents):
+            known = f"base-of-{dataset}"
+            base = registry.get(known) if registry.has(known) else publish(registry, known, dataset=dataset)
+            parents = [Parent("base", base.name, base.digest), *parents]
+        return publish(
+            registry, name, kind="sweep", config=config, more={"results": results}, parents=parents, dataset=dataset
+        )
 
     return make
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -269,6 +270,22 @@ def test_the_power_is_that_of_simulated_t_tests(n: int, size: float) -> None:
     share = np.mean((found.pvalue < 0.05) & (found.statistic > 0))
     assert power(n, size, 1) == pytest.approx(share, abs=0.035)
     assert power(n, -size, 1) == power(n, size, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "shift"), [(2, 5.0), (2, 30.0), (3, 20.0), (10, 5.0), (10, 40.0), (10, 1e5), (10000, 3.0)]
+)
+def test_the_power_is_that_of_the_integral(n: int, shift: float) -> None:
+    """Over the deviation found, which is chi-distributed; the mean found is normal around the true one."""
+    t, freedom = scipy.stats.t.ppf(0.975, n - 1), n - 1
+    width = 12 if freedom < 4 else 1 + 12 / math.sqrt(2 * freedom)
+
+    def missed(s: float) -> float:
+        weight = scipy.stats.chi.pdf(s * math.sqrt(freedom), freedom) * math.sqrt(freedom)
+        return float(scipy.stats.norm.cdf(t * s - shift) * weight)
+
+    expected = 1 - scipy.integrate.quad(missed, 0, width, limit=500, points=[1.0])[0]
+    assert power(n, shift / math.sqrt(n), 1.0) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_number_of_seeds_is_the_textbooks() -> None:

@@ -12,8 +12,8 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.compare import Confidence
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.disk import machine_errors, whole_file
-from lora_mnist_cli.errors import GateError
-from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan, told
+from lora_mnist_cli.errors import GateError, UsageError
+from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan_gate, told
 from lora_mnist_cli.stages.samples import described
 from lora_mnist_cli.stages.scoring import parse_gates
 from lora_mnist_cli.statistics import CONFIDENCE
@@ -57,10 +57,12 @@ def command(
     wholly below, INCONCLUSIVE (1) otherwise. Runs that diverged or digits without images are a FAIL, a single seed is
     never a PASS.
     """
+    if plan_only and junit is not None:
+        raise UsageError("--plan gives no verdict for --junit to write", hint="give one of them", value=junit)
     gates = parse_gates(require, "--require")
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     if plan_only:
-        document = plan(gates, name, rank=rank, confidence=confidence, workspace=where)
+        document = plan_gate(gates, name, rank=rank, confidence=confidence, workspace=where)
         print_result("gate", document, [] if json_output else _plan_tables(document), as_json=json_output)
         return
     start = time.perf_counter()

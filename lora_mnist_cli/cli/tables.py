@@ -110,9 +110,9 @@ def sweep_table(
     columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [f"study {study_digits} %"] if study else []
     made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
-    for (_, rows), summary in zip(by_setting(results), summarise(results), strict=True):
-        rank = summary["rank"]
-        named = [str(rank), *(written(summary[axis.field]) for axis in axes)]
+    for (setting, rows), summary in zip(by_setting(results), summarise(results), strict=True):
+        rank = setting["rank"]
+        named = [str(rank), *(written(setting[axis.field]) for axis in axes)]
         reference = [percent(study.get(rank))] if study else []
         for row in rows:
             figure = {s["digits"]: s for s in row["subsets"]}

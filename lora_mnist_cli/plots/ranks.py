@@ -35,16 +35,16 @@ class _Runs:
         return self.spread.mean
 
     @property
-    def reach(self) -> tuple[float, float]:
-        """How far the interval goes below the mean and above it, within 0 and 100 %; 0 for a single run."""
-        half = self.spread.half_width or 0.0
-        return min(half, max(self.mean, 0.0)), min(half, max(100.0 - self.mean, 0.0))
+    def interval(self) -> tuple[float, float]:
+        """The interval, cut where no accuracy can be (that of two runs is wide); or the mean of one run, twice."""
+        interval = self.spread.interval
+        return (self.mean, self.mean) if interval is None else (max(0.0, interval.low), min(100.0, interval.high))
 
     @property
     def extent(self) -> tuple[float, float]:
         """What is drawn of them, from the lowest to the highest."""
-        below, above = self.reach
-        return min(*self.values, self.mean - below), max(*self.values, self.mean + above)
+        low, high = self.interval
+        return min(*self.values, low), max(*self.values, high)
 
 
 @style.house_style()
@@ -145,7 +145,7 @@ def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
         label="each seed",
     )
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    reaches = [some.reach for some in runs.values()]
+    reaches = [(some.mean - some.interval[0], some.interval[1] - some.mean) for some in runs.values()]
     label = f"mean and its 95 % interval, n = {n} seeds"
     axes.errorbar(
         list(runs), means, yerr=list(zip(*reaches, strict=True)), **look, markersize=4.5, elinewidth=1.2, label=label

@@ -77,6 +77,11 @@ def compare(
             value=b.dataset,
         )
     chosen = digits or _common_digits(workspace, a, b)
+    ours, theirs = ([parent for parent in artifact.parents if parent.role == "base"] for artifact in (a, b))
+    if ours and theirs and ours[0].digest != theirs[0].digest:
+        workspace.reporter.notice(
+            f"'{a.name}' is on base '{ours[0].name}' and '{b.name}' on '{theirs[0].name}': the difference is theirs too"
+        )
     kind, rows = (
         ("sweeps", _sweeps(workspace, a, b, chosen, confidence))
         if a.kind == "sweep"

@@ -56,7 +56,7 @@ def gate(
     return {"artifact": artifact.name, "confidence": confidence, "verdict": overall, "gates": rows}
 
 
-def plan(
+def plan_gate(
     gates: Sequence[Gate], name: str | None = None, *, rank: int | None = None, confidence: float = CONFIDENCE,
     workspace: Workspace | None = None,
 ) -> Document:  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.grid import spoken, written
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.scores import subset_scores
 from lora_mnist_cli.summary import by_setting, is_figure, spread
@@ -48,8 +49,11 @@ class Sample:
 
 
 def has_figure(score: Mapping[str, Any]) -> bool:
-    """Whether a score can be reckoned with: without images or with a loss that is not finite it can't."""
-    return bool(score["count"]) and is_figure(score["accuracy"]) and is_figure(score["loss"])
+    """Whether a score can be reckoned with: without images, or with a loss that is not finite, it can't; nor can what
+    is no accuracy at all, as the manifest of a stranger may have.
+    """
+    accuracy = score["accuracy"]
+    return score["count"] > 0 and is_figure(accuracy) and 0 <= accuracy <= 1 and is_figure(score["loss"])
 
 
 def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:
@@ -78,7 +82,7 @@ def single(artifact: Artifact, digits: DigitSet) -> Sample:
 
 def described(setting: Mapping[str, Any]) -> str:
     """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``."""
-    return ", ".join(f"{key} {value}" for key, value in setting.items())
+    return ", ".join(f"{spoken(key)} {written(value)}" for key, value in setting.items())
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:

@@ -58,6 +58,19 @@ def test_each_accuracy_of_one_model_has_the_wilson_interval_of_its_images(runs: 
             assert f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}" in printed
 
 
+def test_what_a_strangers_manifest_calls_an_accuracy_has_no_interval(
+    example: Path, forge: Callable[..., None], run: Run
+) -> None:
+    def odd(manifest: Any) -> None:
+        manifest["scores"]["subsets"][0]["accuracy"] = 1.5
+        manifest["scores"]["per_digit"][0]["count"] = -3
+
+    forge(example / "base-0-4", odd)
+    outcome = run("runs", "show", "base-0-4", "--runs-dir", example)
+    assert outcome.code in (0, 3)
+    assert "defect" not in outcome.err
+
+
 def test_alpha_0_is_the_base_and_alpha_1_the_adapter(runs: Path, run: Run) -> None:
     at_0, at_half, at_1 = run("evaluate", "lora-5-9-r2", "--alpha", "0,0.5,1", "--json").json["results"]
     base = run("evaluate", "base-0-4", "--json").json

@@ -117,9 +117,15 @@ def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs: Path, run
     ]
     for cells, pair in zip(closing, (results[i : i + 2] for i in range(0, 8, 2)), strict=True):
         accuracies = [100 * s["accuracy"] for row in pair for s in row["subsets"] if s["digits"] == "5-9"]
-        # Half an interval of two figures: the 97.5th percentile of t with one degree of freedom, times their s / √2.
-        half = 12.7062047 * stdev(accuracies) / 2**0.5
-        assert cells[5] == f"{mean(accuracies):.2f} ± {half:.2f}"
+        # t(1) leaves 2.5 % above 12.7062, by any table.
+        assert cells[5] == f"{mean(accuracies):.2f} ± {12.7062 * stdev(accuracies) / 2**0.5:.2f}"
+    summary = outcome.json["summary"]
+    assert [(row["lr"], row["scaling"], row["n"]) for row in summary] == [
+        (lr, scaling, 2) for lr in (0.001, 0.003) for scaling in ("constant", "rslora")
+    ]
+    assert [row[:4] for row in rows[3::4]] == [
+        ["1", lr, scaling, "worst (seed)"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
+    ]
 
 
 def test_quiet_has_no_plan(runs: Path, run: Run) -> None:

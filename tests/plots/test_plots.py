@@ -320,10 +320,21 @@ def test_ranks_of_many_seeds_give_every_run_mean_and_interval():
     (container,) = upper.containers
     data, _, (bars,) = container
     assert list(data.get_ydata()) == pytest.approx([100 * statistics.fmean(some) for some in accuracies.values()])
-    # t(2) leaves 2.5 % above 4.3027, by any table; no accuracy is above 100 %.
-    halves = [100 * 4.3027 * statistics.stdev(some) / 3**0.5 for some in accuracies.values()]
-    for mean, half, (low, high) in zip(data.get_ydata(), halves, bars.get_segments(), strict=True):
-        assert (low[1], high[1]) == pytest.approx((mean - half, min(mean + half, 100)), rel=1e-5)
+    for segment, some in zip(bars.get_segments(), accuracies.values(), strict=True):
+        # t(2) leaves 2.5 % above 4.3027, by any table.
+        mean, half = 100 * statistics.fmean(some), 100 * 4.3027 * statistics.stdev(some) / 3**0.5
+        assert segment[:, 1] == pytest.approx([mean - half, min(100, mean + half)], rel=1e-4)
+
+
+def test_the_interval_of_two_seeds_is_cut_where_no_accuracy_can_be():
+    results = [result(rank, value, seed=s) for rank in (1, 3) for s, value in enumerate((0.1, 0.9))]
+    figure = draw_ranks(results)
+    render(figure)
+    upper = figure.axes[0]
+    (container,) = upper.containers
+    assert [segment[:, 1].tolist() for segment in container[2][0].get_segments()] == [[0, 100], [0, 100]]
+    low, high = upper.get_ylim()
+    assert all(low <= text.xy[1] <= high for text in upper.texts)
 
 
 def test_ranks_with_uneven_seeds_say_so():

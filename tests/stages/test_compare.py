@@ -156,16 +156,17 @@ def test_what_has_nothing_in_common_is_refused(
 def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any]
 ) -> None:
-    lineage = [Parent("base", "base", publish(workspace.registry, "base").digest)]
     members = []
+    base = publish(workspace.registry, "base-0-4")
     for seed in range(6):
         per_digit = [{"digit": d, "count": 10 * (d + 1), "accuracy": 0.5 + seed / 10, "loss": 0.1} for d in range(10)]
         made = publish(
-            workspace.registry, f"a-r8-s{seed}", kind="adapter", config={"seed": seed}, parents=lineage,
+            workspace.registry, f"a-r8-s{seed}", kind="adapter", config={"seed": seed},
             scores={"subsets": [], "per_digit": per_digit}, files={"weights": bytes([seed])},
+            parents=[Parent("base", base.name, base.digest)],
         )  # fmt: skip
         members.append(Parent("member", made.name, made.digest))
-    sweeper("a", {8: dict.fromkeys(range(6), 0.9)}, parents=[*lineage, *members])
+    sweeper("a", {8: dict.fromkeys(range(6), 0.9)}, parents=members)
     (row,) = compare("a", "a", digits=DigitSet([7, 8]), workspace=workspace)["rows"]
     assert row["accuracy_a"]["mean"] == pytest.approx(0.75)
     assert row["images"] == 80 + 90
@@ -173,6 +174,19 @@ def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     with pytest.raises(ArtifactError, match="'a' has no scores on digits 7-8, and its adapter 'a-r8-s3' is gone"):
         compare("a", "a", digits=DigitSet([7, 8]), workspace=workspace)
     assert compare("a", "a", workspace=workspace)["digits"] == "5-9"
+
+
+def test_a_difference_that_may_be_that_of_the_bases_is_said_to_be(
+    workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any], recorder: Any
+) -> None:
+    bases = [publish(workspace.registry, name, files={"weights": name.encode()}) for name in ("one", "two")]
+    for name, base in (("a", bases[0]), ("b", bases[1]), ("c", bases[1])):
+        sweeper(name, {8: A}, parents=[Parent("base", base.name, base.digest)])
+    heard = Workspace(workspace.runs_dir, reporter=recorder)
+    compare("b", "c", workspace=heard)
+    assert recorder.all("notice") == []
+    compare("a", "b", workspace=heard)
+    assert recorder.all("notice") == ["'a' is on base 'one' and 'b' on 'two': the difference is theirs too"]
 
 
 # The command

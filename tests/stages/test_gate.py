@@ -14,7 +14,7 @@ import scipy.stats
 
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.junit import Case, junit_xml
-from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan
+from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan_gate
 from lora_mnist_cli.stages.gating import _judge
 from lora_mnist_cli.stages.samples import Sample
 from lora_mnist_cli.stages.scoring import Gate
@@ -87,10 +87,12 @@ def test_a_run_that_failed_is_never_a_pass(workspace: Workspace, sweeper: Sweepe
         {"count": 1000, "accuracy": 1.0, "loss": float("nan")},
         {"count": 1000, "accuracy": float("nan"), "loss": 0.1},
         {"count": 0, "accuracy": None, "loss": None},
+        {"count": 1000, "accuracy": 1.5, "loss": 0.1},
+        {"count": -5, "accuracy": 1.0, "loss": 0.1},
     ],
 )
 def test_what_is_no_figure_is_never_a_pass(score: dict[str, Any]) -> None:
-    good = {"count": score["count"], "accuracy": 1.0, "loss": 0.1}
+    good = {"count": max(score["count"], 0), "accuracy": 1.0, "loss": 0.1}
     for scores in ([score], [score, score], [good, good, good, score]):
         row = _judge(Sample({"rank": 8}, dict(enumerate(scores))), Gate(parse_gates("5-9=0")[0].digits, 0.0), 0.95)
         assert row["verdict"] == "FAIL"
@@ -148,7 +150,7 @@ def test_a_recipe_at_its_threshold_passes_and_fails_rarely(n: int, images: int, 
 
 def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Workspace, sweeper: Sweeper) -> None:
     sweeper("a", {4: FIVE, 8: {0: 0.9}})
-    document = plan(parse_gates("5-9=0.953"), "a", workspace=workspace)
+    document = plan_gate(parse_gates("5-9=0.953"), "a", workspace=workspace)
     assert (document["artifact"], document["confidence"], document["power"]) == ("a", 0.95, 0.8)
     row, alone = document["plans"]
     assert (row["n"], row["mean"], row["margin"]) == (5, pytest.approx(0.956), pytest.approx(0.003))
@@ -164,7 +166,7 @@ def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Wo
 
 def test_the_seeds_of_a_plan_do_decide_as_often_as_it_says(workspace: Workspace, sweeper: Sweeper) -> None:
     sweeper("a", {8: FIVE}, images=100_000)
-    (row,) = plan(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
+    (row,) = plan_gate(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
     draws = np.random.default_rng(0).normal(row["mean"], row["sd"], (1000, row["seeds_needed"]))
     wanted = parse_gates("5-9=0.95")[0]
     passed = sum(
@@ -217,6 +219,14 @@ def test_a_gate_that_is_not_passed_says_where(sweeper: Sweeper, run: Run, tmp_pa
         assert refused.code == 2
         assert problem in refused.err
     assert run("gate", "a", "--runs-dir", tmp_path / "runs").code == 2
+
+
+def test_a_plan_has_no_verdict_to_write(sweeper: Sweeper, run: Run, tmp_path: Path) -> None:
+    sweeper("a", {8: FIVE})
+    file = tmp_path / "gate.xml"
+    outcome = run("gate", "a", "--require", "5-9=0.9", "--plan", "--junit", file, "--runs-dir", tmp_path / "runs")
+    assert (outcome.code, outcome.out, file.exists()) == (2, "", False)
+    assert "--plan gives no verdict" in outcome.err
 
 
 @pytest.mark.parametrize("allow", [[], ["--allow-inconclusive"]])
