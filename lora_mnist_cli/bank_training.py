@@ -107,6 +107,7 @@ class BankModule(pl.LightningModule):
         self.outcomes = [Outcome([]) for _ in configs]
         self.crews = [_crew(members, seeds, configs, dataset) for members, seeds in cohorts(configs)]
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
+        self._done = [0] * len(self.crews)
 
     def configure_optimizers(self) -> Any:
         """Make the cohorts, now that the models are on the trainer's device and in its precision."""
@@ -138,6 +139,10 @@ class BankModule(pl.LightningModule):
         """One optimiser step a batch of the block, for all members of its cohort."""
         number, rows = block
         cohort, optimizer = self._cohorts[number]
+        blocks = len(self.crews[number].orders[0])
+        # A block of steps has one rate, that of its middle.
+        optimizer.advance((self._done[number] + 0.5) / (blocks * self.configs[0].epochs))
+        self._done[number] += 1
         losses = cohort.steps(rows, optimizer.step).tolist()
         self._note_failures(self.crews[number].members, losses, self.current_epoch + 1)
         finite = [loss for loss in losses if math.isfinite(loss)]
@@ -265,7 +270,7 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         # Rank first: neighbours of one shape are one batched product in every layer.
         config = configs[m]
         layers = config.target_layers or ()
-        return config.rank, layers, config.scaling, config.alpha, config.lr, config.weight_decay or 0
+        return config.rank, layers, config.scaling, config.alpha, config.rate, config.schedule, config.weight_decay or 0
 
     alike: dict[tuple[object, ...], list[list[int]]] = {}
     for (*settings, seed), members in by_seed.items():

@@ -21,7 +21,7 @@ TRAINING_CODE = 2
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "plateau")
+SCHEDULES = ("constant", "plateau", "cosine")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
@@ -88,7 +88,10 @@ class TrainingConfig:
     weight_decay: float | None = field(
         default=None, metadata={"help": "Weight decay; the optimiser's own default if not given."}
     )
-    schedule: str = field(default="constant", metadata={"help": f"One of {', '.join(SCHEDULES)}."})
+    schedule: str = field(
+        default="constant",
+        metadata={"help": "The rate: constant; plateau, a tenth where validation stalls; or cosine, up and down to 0."},
+    )
     val_split: float = field(default=0.2, metadata={"help": "Share of the training images held out for validation."})
     precision: str = field(default="32-true", metadata={"help": f"One of {', '.join(PRECISIONS)}."})
 
@@ -117,6 +120,11 @@ class TrainingConfig:
         problems.choice("schedule", self.schedule, SCHEDULES)
         problems.real("val-split", self.val_split, lambda share: 0 <= share < 1, "at least 0 and below 1")
         problems.choice("precision", self.precision, PRECISIONS)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate that training begins with, or that its schedule is a share of."""
+        return self.lr
 
     def seed_of(self, stream: str) -> int:  # noqa: ARG002 - here all streams have one seed
         """The seed that a random stream of the training has: ``init``, ``split``, ``order`` or ``dropout``."""
@@ -200,6 +208,9 @@ class AdapterConfig(TrainingConfig):
         default="all",
         metadata={"help": "What the seed varies: all, or init, order or split alone, the others held at --seed."},
     )
+    lr_power: float = field(
+        default=0.0, metadata={"help": "The learning rate is lr / rank^power: small ranks take a higher one."}
+    )
     held_seed: int = field(
         default=0, metadata={"help": "Seed of the random streams that are held where the seed varies one alone."}
     )
@@ -207,14 +218,20 @@ class AdapterConfig(TrainingConfig):
     optimizer: str = "adamw"
     schedule: str = "plateau"
 
-    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed")
+    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed", "lr_power")
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of this rank."""
+        return float(self.lr / self.rank**self.lr_power)
 
     def seed_of(self, stream: str) -> int:
         """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
         return self.seed if self.vary in ("all", stream) else self.held_seed
 
     def _left_out(self) -> tuple[str, ...]:
-        return self._OPTIONAL if self.vary == "all" else ()
+        held = ("vary", "held_seed") if self.vary == "all" else ()
+        return (*held, "lr_power") if self.lr_power == 0 else held
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
@@ -227,6 +244,7 @@ class AdapterConfig(TrainingConfig):
             problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
         problems.choice("scaling", self.scaling, SCALINGS)
         problems.choice("init", self.init, INITS)
+        problems.real("learning rate's power", self.lr_power, lambda power: abs(power) <= 4, "of -4 to 4")
         problems.choice("vary", self.vary, VARIED)
         problems.whole("held seed", self.held_seed, 0, MAX_SEED)
         if self.vary == "all" and self.held_seed != 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +20,9 @@ _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
 }
 """Name → class, and PyTorch's default weight decay for it."""
 
+WARM_UP = 0.05
+"""Share of the training in which the cosine schedule's rate rises."""
+
 PLATEAU_PATIENCE = 10
 """Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
 
@@ -31,7 +35,7 @@ def weight_decay(config: TrainingConfig) -> float:
 def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that the config names, with PyTorch's fused kernel."""
     kind, _ = _OPTIMIZERS[config.optimizer]
-    optimizer = kind(parameters, lr=config.lr, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
+    optimizer = kind(parameters, lr=config.rate, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
     if not torch.cuda.is_available():
         _skip_graph_check(optimizer)
     return optimizer
@@ -45,6 +49,20 @@ def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
 def make_plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
     """The study's schedule."""
     return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+
+
+def cosine_share(progress: float) -> float:
+    """What part of its learning rate a training on the cosine schedule takes: a line up from 0, then a cosine to 0.
+
+    A warm-up (Goyal et al. 2017, arXiv:1706.02677) and half a wave of a cosine (Loshchilov and Hutter 2017,
+    arXiv:1608.03983), without restarts.
+
+    Args:
+        progress: how much of the training is over, of 0 to 1; the first :data:`WARM_UP` of it is the line.
+    """
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 class MemberOptimizer:
@@ -65,9 +83,11 @@ class MemberOptimizer:
     ) -> None:
         self._flat, self._gradient, self._parts = flat, gradient, parts
         self._decays = [weight_decay(config) for config in configs]
-        self.rates = [config.lr for config in configs]
+        self._rates = [config.rate for config in configs]
+        self._cosine = [config.schedule == "cosine" for config in configs]
+        self._share = 1.0
         # ReduceLROnPlateau wants an optimiser to change; a member's is one that holds nothing but its rate.
-        self._holders = [torch.optim.SGD([torch.zeros(1)], lr=config.lr) for config in configs]
+        self._holders = [torch.optim.SGD([torch.zeros(1)], lr=config.rate) for config in configs]
         self._schedules = [
             make_plateau(holder) if config.schedule == "plateau" else None
             for config, holder in zip(configs, self._holders, strict=True)
@@ -76,25 +96,41 @@ class MemberOptimizer:
         self._regroup()
         self.step = bare_step(self.optimizer)
 
+    @property
+    def rates(self) -> list[float]:
+        """Each member's learning rate now."""
+        return [rate * self._share if moves else rate for rate, moves in zip(self._rates, self._cosine, strict=True)]
+
+    def advance(self, progress: float) -> None:
+        """Set the rates of those on the cosine schedule.
+
+        Args:
+            progress: how much of the training is over, of 0 to 1.
+        """
+        if any(self._cosine):
+            self._share = cosine_share(progress)
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["full_lr"] * (self._share if group["cosine"] else 1)
+
     def watch(self, losses: Sequence[float]) -> None:
         """Let each member's schedule look at its loss."""
         for schedule, loss in zip(self._schedules, losses, strict=True):
             if schedule is not None:
                 schedule.step(loss)
         rates = [float(holder.param_groups[0]["lr"]) for holder in self._holders]
-        if rates != self.rates:
-            self.rates = rates
+        if rates != self._rates:
+            self._rates = rates
             self._regroup()
 
     def _regroup(self) -> None:
         """Make a parameter group of each rate and weight decay; what the optimiser remembers goes along."""
         memory = self._memory()
-        groups: dict[tuple[float, float], list[slice]] = {}
-        for key, parts in zip(zip(self.rates, self._decays, strict=True), self._parts, strict=True):
+        groups: dict[tuple[float, float, bool], list[slice]] = {}
+        for key, parts in zip(zip(self._rates, self._decays, self._cosine, strict=True), self._parts, strict=True):
             groups.setdefault(key, []).extend(parts)
         self.optimizer.state.clear()
         self.optimizer.param_groups.clear()
-        for (rate, decay), parts in groups.items():
+        for (rate, decay, cosine), parts in groups.items():
             own = []
             for part in joined(parts):
                 parameter = nn.Parameter(self._flat[part])
@@ -103,7 +139,9 @@ class MemberOptimizer:
                 if state:
                     self.optimizer.state[parameter] = state
                 own.append(parameter)
-            self.optimizer.add_param_group({"params": own, "lr": rate, "weight_decay": decay})
+            now = rate * self._share if cosine else rate
+            group = {"params": own, "lr": now, "full_lr": rate, "cosine": cosine, "weight_decay": decay}
+            self.optimizer.add_param_group(group)
 
     def _memory(self) -> dict[str, Tensor]:
         """What the optimiser remembers: flat tensors, and counts of steps, which are the same for all."""

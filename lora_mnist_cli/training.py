@@ -34,7 +34,7 @@ from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import make_optimizer, make_plateau
+from lora_mnist_cli.optimizers import cosine_share, make_optimizer, make_plateau
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
 
@@ -133,6 +133,11 @@ class Classifier(pl.LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         images, labels = block
+        if self.config.schedule == "cosine":
+            # A block of steps has one rate, that of its middle.
+            total = self.config.epochs * self.trainer.num_training_batches
+            done = self.current_epoch * self.trainer.num_training_batches + index
+            optimizer.param_groups[0]["lr"] = self.config.rate * cosine_share((done + 0.5) / total)
         steps = self._autograd_steps if self._mlp_step is None else self._mlp_step
         loss = steps(images, labels, self.config.batch_size, optimizer)
         self._refuse_unless_finite(loss)

@@ -30,6 +30,7 @@ MIX = [
         {"rank": 1}, {"rank": 4, "seed": 1}, {"rank": 4, "alpha": 0.5, "lr": 0.01}, {"rank": 4, "seed": 1, "lr": 0.01},
         {"rank": 2, "batch_size": 16}, {"rank": 2, "optimizer": "sgd"}, {"rank": 3, "val_split": 0.0},
         {"rank": 2, "target_layers": ("fc1",), "scaling": "rslora"}, {"rank": 2, "weight_decay": 0.5},
+        {"rank": 2, "schedule": "cosine"}, {"rank": 4, "schedule": "cosine", "lr_power": 0.5, "seed": 1},
         *({"rank": r, "seed": s, "weight_decay": r / 10} for r in (2, 5) for s in (7, 8, 9)),
     )
 ]  # fmt: skip

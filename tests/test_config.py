@@ -72,7 +72,7 @@ BAD: list[tuple[type[TrainingConfig], str, Any, str]] = [
     (BaseConfig, "lr", math.inf, "learning rate is a finite number above 0, not inf"),
     (BaseConfig, "optimizer", "adm", "optimizer is one of adam, adamw, sgd, not 'adm', did you mean 'adam'?"),
     (BaseConfig, "weight_decay", -0.1, "weight decay is a finite number of at least 0, not -0.1"),
-    (BaseConfig, "schedule", "cosine", "schedule is one of constant, plateau, not 'cosine'"),
+    (BaseConfig, "schedule", "linear", "schedule is one of constant, plateau, cosine, not 'linear'"),
     (BaseConfig, "val_split", 1.0, "val-split is at least 0 and below 1, not 1.0"),
     (BaseConfig, "val_split", -0.1, "val-split is at least 0 and below 1, not -0.1"),
     (BaseConfig, "val_split", math.nan, "val-split is at least 0 and below 1, not nan"),
@@ -230,3 +230,13 @@ def test_target_layers_that_are_no_names_are_refused_as_that(layers: object) -> 
     values = AdapterConfig().to_json() | {"target_layers": layers}
     with pytest.raises(ArtifactError, match=r"a layer is named fc1|target layers are a list of names"):
         AdapterConfig.from_json(values)
+
+
+def test_small_ranks_take_a_higher_rate_where_that_is_asked_for() -> None:
+    assert [AdapterConfig(lr=0.02, lr_power=0.5, rank=rank).rate for rank in (1, 4, 64)] == [0.02, 0.01, 0.0025]
+    assert AdapterConfig(lr=0.02, rank=64).rate == 0.02
+    assert "lr_power" not in AdapterConfig().to_json()  # so that older artifacts keep their fingerprints
+    made = AdapterConfig(lr_power=0.5)
+    assert AdapterConfig.from_json(made.to_json()) == made
+    with pytest.raises(ConfigError, match="learning rate's power is of -4 to 4, not 5"):
+        AdapterConfig(lr_power=5)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.config import BaseConfig, Runtime, TrainingConfig
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, TrainingConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import WARM_UP, cosine_share
 from lora_mnist_cli.training import EpochRecord, MNISTDataModule, fit, history_csv
 
 COUNT = 330
@@ -389,3 +390,25 @@ def test_the_data_module_works_by_itself(mnist: MNISTDataset) -> None:
     seen: list[Tensor] = [part for part, _ in module.train_dataloader()]
     assert sum(len(part) for part in seen) == 264
     assert MNISTDataModule(mnist, BaseConfig(val_split=0.0)).val_dataloader() == []
+
+
+def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing() -> None:
+    shares = [cosine_share(progress / 1000) for progress in range(1001)]
+    top = round(1000 * WARM_UP)
+    assert (shares[0], shares[top], shares[-1]) == pytest.approx((0, 1, 0))
+    assert shares[: top + 1] == sorted(shares[: top + 1])
+    assert shares[top:] == sorted(shares[top:], reverse=True)
+    # Half a wave: what is lost on one side of the middle is gained on the other.
+    assert cosine_share(WARM_UP + (1 - WARM_UP) / 2) == pytest.approx(0.5)
+    assert shares[top + 100] + cosine_share(1 - 0.1) == pytest.approx(1)
+
+
+def test_a_block_of_steps_has_the_cosines_rate_in_its_middle(mnist: MNISTDataset) -> None:
+    config = AdapterConfig(epochs=3, batch_size=8, lr=0.02, lr_power=0.5, rank=4, schedule="cosine")
+    model = MNISTModel((16, 12))
+    lora.attach(model, 4)
+    history = fit(model, mnist, config)
+    blocks = len(MNISTDataModule(mnist, config).blocks)
+    assert config.rate == pytest.approx(0.01)
+    expected = [0.01 * cosine_share((blocks * epoch - 0.5) / (3 * blocks)) for epoch in (1, 2, 3)]
+    assert [record.lr for record in history[1:]] == pytest.approx(expected)

@@ -36,6 +36,8 @@ def command(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.Lr = None,
+    lr_power: o.LrPower = None,
+    schedule: o.Schedule = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     val_split: o.ValSplit = None,
@@ -57,7 +59,7 @@ def command(
     config = adapter_config(
         recipe_name, digits, target_layers, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout,
         seed=seed, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay,
-        val_split=val_split, precision=precision,
+        val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)

@@ -74,6 +74,8 @@ def command(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.Lr = None,
+    lr_power: o.LrPower = None,
+    schedule: o.Schedule = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     val_split: o.ValSplit = None,
@@ -107,7 +109,8 @@ def command(
     }  # fmt: skip
     config = adapter_config(
         recipe_name, digits, target_layers, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
-        val_split=val_split, precision=precision, vary=vary, held_seed=seed if alone else None, **single,
+        val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule, vary=vary,
+        held_seed=seed if alone else None, **single,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)

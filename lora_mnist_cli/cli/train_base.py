@@ -28,6 +28,7 @@ def command(
     epochs: o.Epochs = None,
     batch_size: o.BatchSize = None,
     lr: o.Lr = None,
+    schedule: o.Schedule = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     val_split: o.ValSplit = None,
@@ -54,7 +55,7 @@ def command(
         recipe(recipe_name).base, digits=DigitSet.parse(digits), dataset=dataset,
         hidden_sizes=sizes and tuple(sizes * 2 if len(sizes) == 1 else sizes), seed=seed, epochs=epochs,
         batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, val_split=val_split,
-        precision=precision,
+        precision=precision, schedule=schedule,
     )  # fmt: skip
     runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
