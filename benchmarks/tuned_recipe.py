@@ -151,13 +151,12 @@ def report(found: Search, best: Trial, seconds: float) -> str:
     lines = [
         "# The tuned recipe",
         "",
-        "`--recipe tuned` is what this search found: `python benchmarks/tuned_recipe.py`. The network, the frozen base,",
+        "`--recipe tuned` is what `python benchmarks/tuned_recipe.py` found. The network, the frozen base,",
         "the ranks and the layers are the reference recipe's, and so are the ten epochs; no image of 0-4 is stored or",
         "seen. Every choice was made on validation images of 5-9, a fifth of the training images; the test images were",
         "not read.",
         "",
-        f"Validation accuracy in % after {found.epochs} epochs, mean of {len(found.seeds)} seeds. A run that diverged counts "
-        "as 0.",
+        f"Validation accuracy in % after {found.epochs} epochs, mean of {len(found.seeds)} seeds; what diverged is 0.",
     ]
     for step, trials in found.trials.items():
         lines += ["", f"## {step}", "", f"| settings | {heads} | mean |", "|---|" + "---:|" * (len(RANKS) + 1)]

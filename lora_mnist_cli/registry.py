@@ -202,7 +202,7 @@ class Registry(Shelf):
             else:
                 self.refuse_if_needed(name, "removed")
             self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
-            self._clean()
+            self._remove_dead()
             with contextlib.ExitStack() as stack:
                 stack.callback(remove_empty, [self._shelf()])
                 for each in filter(self.has, doomed):

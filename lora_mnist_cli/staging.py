@@ -76,7 +76,7 @@ class Shelf(Catalog):
 
     def _begin_locked(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
         self._refuse_orphan(name, parents)
-        self._clean()
+        self._remove_dead()
         outer = self._room(name)
         try:
             handle = os.open(outer / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -172,16 +172,25 @@ class Shelf(Catalog):
         folder = self.root / TAGS
         return [] if folder.is_symlink() else list(folder.glob(".*.new"))
 
+    def _remove_dead(self) -> None:
+        """Remove the staging folders of this machine that no process has locked; those of live ones are not read.
+
+        A bank of many adapters comes here once for each, with all the others' folders beside.
+        """
+        for folder in self._shelved():
+            if folder.name.split("@")[1] == HOST and not _is_locked(folder / _OWNER):
+                self._discard(folder)
+
+    def _shelved(self) -> list[Path]:
+        """What lies on the shelf, sorted; symbolic links are nothing of ours."""
+        shelf = self._shelf()
+        with contextlib.suppress(FileNotFoundError), os.scandir(shelf) as found:
+            return sorted(shelf / e.name for e in found if e.name.count("@") >= 2 and not e.is_symlink())
+        return []
+
     def _clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
         found = []
-        shelf = self._shelf()
-        try:
-            names = sorted(name for name in os.listdir(shelf) if name.count("@") >= 2)
-        except FileNotFoundError:
-            return []
-        for folder in (shelf / name for name in names):
-            if folder.is_symlink():
-                continue
+        for folder in self._shelved():
             who, files = read_owner(folder / _OWNER), _files(folder)
             name, host = folder.name.split("@")[:2]
             state = "live" if _is_locked(folder / _OWNER) else "dead" if host == HOST else "another host"

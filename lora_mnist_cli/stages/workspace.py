@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,10 +142,8 @@ def write_history(history: list[EpochRecord], folder: Path) -> None:
 
 def environment(runtime: Runtime | None = None) -> dict[str, Any]:
     """Versions and device, for the record. With no ``runtime``, the stage computed nothing itself: no device."""
-    from importlib import metadata
-
     record: dict[str, Any] = {
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | _versions(),
         "platform": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
     }
@@ -155,3 +154,11 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         record["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
         record["threads"] = runtime.threads
     return record
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    """Of the packages that results may depend on; looked up once, not for each adapter of a bank."""
+    from importlib import metadata
+
+    return {name: metadata.version(name) for name in PACKAGES}
