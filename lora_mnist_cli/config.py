@@ -308,6 +308,12 @@ class Recipe:
 
 RECIPES = {
     "reference": Recipe("The original study's settings, to the letter.", BaseConfig(), AdapterConfig()),
+    # Found on validation data alone by benchmarks/tuned_recipe.py; docs/tuned-recipe.md has all trials.
+    "tuned": Recipe(
+        "The best settings found for adapters, on the same base: a higher rate that falls with the rank, and a cosine.",
+        BaseConfig(),
+        AdapterConfig(lr=2.4e-2, lr_power=0.375, schedule="cosine", weight_decay=0.03, val_split=0.05),
+    ),
 }
 
 
@@ -319,6 +325,19 @@ def recipe(name: str) -> Recipe:
     """
     refuse_unknown("recipe", name, list(RECIPES), "recipes:")
     return RECIPES[name]
+
+
+def recipe_of(config: AdapterConfig) -> str | None:
+    """The recipe beside the reference that an adapter is trained by, or None.
+
+    What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
+    """
+    left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs")
+    open_values = {name: getattr(config, name) for name in left_open}
+    for name, known in RECIPES.items():
+        if name != "reference" and dataclasses.replace(known.adapter, **open_values) == config:
+            return name
+    return None
 
 
 def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:

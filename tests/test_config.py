@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from lora_mnist_cli import config
 from lora_mnist_cli.artifact import Parent, Settings
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, TrainingConfig, recipe, with_overrides
-from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, TrainingConfig, recipe, recipe_of, with_overrides
+from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError
 
 
@@ -201,7 +201,7 @@ def test_missing_json_is_a_damaged_artifact() -> None:
 def test_an_unknown_recipe_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'reference'"):
         recipe("refrence")
-    with pytest.raises(UsageError, match="recipes: reference"):
+    with pytest.raises(UsageError, match="recipes: reference, tuned"):
         recipe("zzz")
 
 
@@ -240,3 +240,12 @@ def test_small_ranks_take_a_higher_rate_where_that_is_asked_for() -> None:
     assert AdapterConfig.from_json(made.to_json()) == made
     with pytest.raises(ConfigError, match="learning rate's power is of -4 to 4, not 5"):
         AdapterConfig(lr_power=5)
+
+
+def test_names_tell_what_was_trained_by_the_tuned_recipe() -> None:
+    tuned = recipe("tuned").adapter
+    assert recipe("tuned").base == recipe("reference").base  # the frozen base is the same
+    assert tuned.epochs == recipe("reference").adapter.epochs
+    assert recipe_of(dataclasses.replace(tuned, rank=3, seed=5, digits=ALL_DIGITS, epochs=1)) == "tuned"
+    assert recipe_of(dataclasses.replace(tuned, lr=0.01)) is None
+    assert recipe_of(AdapterConfig()) is None

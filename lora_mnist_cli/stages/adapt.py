@@ -13,7 +13,7 @@ from typing import Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, recipe_of
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.grid import AXES, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
@@ -185,7 +185,8 @@ def _wanted_sweep(
     lineage = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
     adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
-    own = name or default_name("sweep", parent.dataset, first.digits) + varied(first)
+    by_recipe = [mark for mark in (recipe_of(first),) if mark and not grid.varying]
+    own = name or default_name("sweep", parent.dataset, first.digits, marks=by_recipe) + varied(first)
     return _WantedSweep(own, name is not None, grid, parent, adapters, settings)
 
 

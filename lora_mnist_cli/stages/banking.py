@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.architecture import member_bytes
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, canonical, sha256
-from lora_mnist_cli.config import AdapterConfig, training_images
+from lora_mnist_cli.config import AdapterConfig, recipe_of, training_images
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, DivergedError
 from lora_mnist_cli.grid import Axis, marks
@@ -45,9 +45,8 @@ def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = (
     Args:
         axes: what a sweep varies beside rank and seed.
     """
-    name = default_name(
-        "adapter", base.dataset, config.digits, rank=config.rank, marks=marks(config, axes), seed=config.seed
-    )
+    said = [mark for mark in (recipe_of(config),) if mark] or marks(config, axes)
+    name = default_name("adapter", base.dataset, config.digits, rank=config.rank, marks=said, seed=config.seed)
     return name + varied(config)
 
 
