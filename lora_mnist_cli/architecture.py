@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 PIXELS = 28 * 28
 CLASSES = 10
@@ -15,6 +15,11 @@ def layer_shapes(
     """Name → (inputs, outputs) of each linear layer, from the input on."""
     sizes = (in_features, *hidden_sizes, num_classes)
     return {f"fc{i + 1}": (sizes[i], sizes[i + 1]) for i in range(len(sizes) - 1)}
+
+
+def trainable_parameters(shapes: Iterable[tuple[int, int]], rank: int) -> int:
+    """Trainable parameters of adapters of ``rank`` on layers of (in, out) features: the sum of rank · (in + out)."""
+    return sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
 
 
 def scale(scaling: str, rank: int) -> float:

@@ -11,6 +11,9 @@ class Reporter(Protocol):
     def notice(self, text: str) -> None:
         """Something worth knowing: which artifact was taken, that work is up to date."""
 
+    def detail(self, text: str) -> None:
+        """Something for those who want to know more: what trains, and where."""
+
     def warn(self, text: str) -> None:
         """Something that the user may not have meant."""
 
@@ -31,6 +34,8 @@ class Silent:
     """A reporter that keeps everything to itself."""
 
     def notice(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None: ...
 

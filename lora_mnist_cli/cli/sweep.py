@@ -38,6 +38,9 @@ def command(
     precision: o.Precision = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
+    backend: o.Backend = "local",
+    workers: o.Workers = None,
+    address: o.Address = None,
     logger: o.Logger = "csv",
     name: o.Name = None,
     note: o.Note = "",
@@ -61,7 +64,9 @@ def command(
         batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay, val_split=val_split,
         precision=precision,
     )  # fmt: skip
-    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads)
+    runtime = Runtime(
+        accelerator=accelerator, logger=logger, threads=threads, backend=backend, workers=workers, address=address
+    )
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     artifact = sweep(
         o.parse_integers(ranks, "ranks"), seeds=seed_list, config=config, base=base, dataset=dataset, workspace=where,
