@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def workers(runtime: Runtime, banks: int) -> int:
     """
     if runtime.workers is not None:
         return min(banks, runtime.workers)
-    if runtime.accelerator != "cpu":
+    # To load torch for the question takes longer than to look for the tool that comes with the driver.
+    if runtime.accelerator != "cpu" and shutil.which("nvidia-smi"):
         import torch
 
         if torch.cuda.is_available():
