@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Protocol
@@ -352,7 +354,8 @@ class RayTasks:
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        with _connected(self.runtime.address):
+        # Ray prints what it has to say of nodes that die to stdout, which is for results alone.
+        with contextlib.redirect_stdout(_Lines(ear.reporter.detail)), _connected(self.runtime.address):
             ear.reporter.detail(f"Ray has {ray.cluster_resources().get('CPU', 0):g} cores")
             # Only what died is tried again: what a bank itself complains of would be the same another time.
             task = ray.remote(train_bank).options(
@@ -379,6 +382,19 @@ class RayTasks:
                     ray.cancel(reference, force=True)
 
 
+class _Lines(io.TextIOBase):
+    """A stream that tells each line of what is written to it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._say(line)
+        return len(text)
+
+
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
     """A connection to a cluster; one that is there already is taken, and left as it is.
@@ -394,16 +410,14 @@ def _connected(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _refuse_unreachable(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         ray.init(
             address=address, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR"
         )
     except (ConnectionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"no Ray cluster at '{address}': {reason}", hint="ray status --address …", value=address
-        ) from error
+        raise _no_cluster(address, error) from error
     try:
         # Ray takes the signals for itself; who asked for the work is to hear what ended it.
         for number, handler in handlers.items():
@@ -412,3 +426,25 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Refuse ``HOST:PORT`` where nobody listens: Ray would go on asking for minutes.
+
+    Raises:
+        UsageError: then.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> UsageError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"no Ray cluster at '{address or 'auto'}': {reason}", hint="ray start --head begins one", value=address
+    )
