@@ -34,7 +34,8 @@ from torch.nn import functional as F
 from lora_mnist_cli import lora
 from lora_mnist_cli.bank import Cohort
 from lora_mnist_cli.bank_inputs import FrozenInputs
-from lora_mnist_cli.bank_training import cohorts, fit_bank
+from lora_mnist_cli.bank_training import fit_bank
+from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.digits import DigitSet

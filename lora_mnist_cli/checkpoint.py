@@ -5,28 +5,25 @@ Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict
 from lora_mnist_cli.weights import (
-    ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     BASE_FILE,
     PEFT_PREFIX,
     parsing,
     read_weights,
     refuse_differences,
+    write_adapter,
 )
 
 
@@ -47,12 +44,13 @@ def load_base(model: nn.Module, artifact: Artifact) -> None:
 
 def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
     """Write an adapted model's factors and PEFT's description of them."""
-    factors = lora_state_dict(model)
-    _save({f"{PEFT_PREFIX}{key}.weight": tensor for key, tensor in factors.items()}, folder / ADAPTER_FILE)
-    layers = sorted({key.rpartition(".")[0] for key in factors})
-    text = json.dumps(peft_config(config, layers), indent=2) + "\n"
-    with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
-        (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
+    layers = sorted({key.rpartition(".")[0] for key in lora_state_dict(model)})
+    write_adapter(adapter_bytes(model), config, layers, folder)
+
+
+def adapter_bytes(model: nn.Module) -> bytes:
+    """What an adapted model's file of weights holds."""
+    return _bytes({f"{PEFT_PREFIX}{key}.weight": tensor for key, tensor in lora_state_dict(model).items()})
 
 
 def load_adapter(model: nn.Module, artifact: Artifact) -> None:
@@ -67,34 +65,14 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
     load_lora_state_dict(model, own)
 
 
-def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any]:
-    """PEFT's ``adapter_config.json`` for an adapter.
-
-    PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
-    ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
-    """
-    rslora = config.scaling == "rslora"
-    return {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "r": config.rank,
-        "lora_alpha": config.alpha if rslora else config.alpha * scale(config.scaling, config.rank) * config.rank,
-        "use_rslora": rslora,
-        "lora_dropout": config.dropout,
-        "target_modules": layers,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "modules_to_save": None,
-    }
+def _bytes(state: Mapping[str, Tensor]) -> bytes:
+    # Without metadata of several keys the bytes depend on the tensors alone.
+    tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
 
 
 def _save(state: Mapping[str, Tensor], path: Path) -> None:
-    # Without metadata of several keys the bytes depend on the tensors alone.
-    tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
-    content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    content = _bytes(state)
     with machine_errors(f"can't write {path.name}"):
         path.write_bytes(content)
 

@@ -29,6 +29,7 @@ VARIED = ("all", "init", "order", "split")
 """What of an adapter's training its seed decides: all of it, or one random stream alone."""
 ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("csv", "tensorboard")
+BACKENDS = ("local", "processes", "ray")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
 MAX_EPOCHS = 1_000_000
@@ -280,6 +281,12 @@ class Runtime:
     bank_megabytes: int = 512
     """Memory that adapters trained together may take beside the images: larger grids are cut into several banks. How
     they are cut changes results by rounding alone."""
+    backend: str = "local"
+    """Where the banks of a sweep are trained; they have the same bytes everywhere."""
+    workers: int | None = None
+    """Processes of the backend ``processes``; by default as many as leave each thread a core."""
+    address: str | None = None
+    """Of the Ray cluster."""
 
     def __post_init__(self) -> None:
         problems = _Problems()
@@ -287,6 +294,13 @@ class Runtime:
         problems.choice("logger", self.logger, LOGGERS)
         problems.whole("threads", self.threads, 1, 1024)
         problems.whole("bank memory in MB", self.bank_megabytes, 1, 2**20)
+        problems.choice("backend", self.backend, BACKENDS)
+        if self.workers is not None:
+            problems.whole("workers", self.workers, 1, 1024)
+            if self.backend != "processes":
+                problems.append(f"workers are those of --backend processes, not of {self.backend}")
+        if self.address is not None and self.backend != "ray":
+            problems.append(f"an address is that of --backend ray, not of {self.backend}")
         if problems:
             raise ConfigError(problems, value=self)
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lora_mnist_cli.config import training_images
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import DataError, UsageError
+from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.randomness import generator
-from lora_mnist_cli.sources import Split, load_split, normalisation
+from lora_mnist_cli.sources import Split, load_digits, normalisation
 
 BLOCK_STEPS = 64
 """Optimiser steps whose images are gathered at once: large enough to pay for the call, small enough for the cache."""
@@ -59,12 +60,14 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
             DataError: where the files can't be had or are damaged, or hold none of the digits.
         """
         mean, std = pixel_stats or normalisation(dataset, data_dir)
-        pixels, labels = load_split(dataset, split, data_dir)
-        if len(digits) < 10:
-            chosen = np.isin(labels, digits.members)
-            pixels, labels = pixels[chosen], labels[chosen]
-        if not len(labels):
-            raise DataError(f"the {split} images of {dataset} have none of the digits {digits}", value=str(digits))
+        return cls.from_pixels(*load_digits(dataset, split, digits, data_dir), (mean, std))
+
+    @classmethod
+    def from_pixels(
+        cls, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], pixel_stats: tuple[float, float]
+    ) -> MNISTDataset:
+        """Images given as n × 28 × 28 bytes, scaled to [0, 1] and then ``(x - mean) / std``."""
+        mean, std = pixel_stats
         # As float32 in NumPy, which copies: what is kept in memory is read-only.
         images = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(255).sub_(mean).div_(std)
         return cls(images, torch.tensor(labels).long())

@@ -209,8 +209,3 @@ def load_lora_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             raise ArtifactError(f"the adapter's {key} is {got}, and the base needs {want}", value=key)
     for key, tensor in own.items():
         tensor.copy_(state[key])
-
-
-def trainable_parameters(shapes: Mapping[str, tuple[int, int]], rank: int) -> int:
-    """Trainable parameters of adapters of ``rank`` on layers of (in, out) features: the sum of rank · (in + out)."""
-    return sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes.values())

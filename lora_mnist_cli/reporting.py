@@ -13,6 +13,9 @@ class Reporter(Protocol):
     def notice(self, text: str) -> None:
         """Something worth knowing: which artifact was taken, that work is up to date."""
 
+    def detail(self, text: str) -> None:
+        """Something for those who want to know more: what trains, and where."""
+
     def warn(self, text: str) -> None:
         """Something that the user may not have meant."""
 
@@ -37,6 +40,8 @@ class Silent:
 
     def notice(self, text: str) -> None: ...
 
+    def detail(self, text: str) -> None: ...
+
     def warn(self, text: str) -> None: ...
 
     def begin(self, title: str, epochs: int, steps: int) -> None: ...
@@ -55,7 +60,7 @@ class _Parts:
 
     def __init__(self, reporter: Reporter, title: str, steps: Sequence[int]) -> None:
         self.reporter, self.title, self.steps, self.begun = reporter, title, steps, 0
-        self.notice, self.warn = reporter.notice, reporter.warn
+        self.notice, self.detail, self.warn = reporter.notice, reporter.detail, reporter.warn
         self.advance, self.epoch_done = reporter.advance, reporter.epoch_done
 
     def begin(self, title: str, epochs: int, steps: int) -> None:  # noqa: ARG002 - the whole has a title of its own

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import missing_folders, remove_empty
 from lora_mnist_cli.errors import DataError
 
@@ -169,6 +170,25 @@ def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
 
     counts: list[int] = np.bincount(load_split(dataset, split, data_dir)[1], minlength=10).tolist()
     return counts
+
+
+def load_digits(
+    dataset: str, split: Split, digits: DigitSet, data_dir: Path
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Images and labels of a split, as :func:`load_split` gives them, that are of some digits.
+
+    Raises:
+        DataError: where the files can't be had or are damaged, or hold none of the digits.
+    """
+    import numpy as np
+
+    pixels, labels = load_split(dataset, split, data_dir)
+    if len(digits) < 10:
+        chosen = np.isin(labels, digits.members)
+        pixels, labels = pixels[chosen], labels[chosen]
+    if not len(labels):
+        raise DataError(f"the {split} images of {dataset} have none of the digits {digits}", value=str(digits))
+    return pixels, labels
 
 
 def forget_splits() -> None:

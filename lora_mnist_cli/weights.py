@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
-from lora_mnist_cli.architecture import layer_shapes
+from lora_mnist_cli.architecture import layer_shapes, scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import refuse_role
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, make_again
 
 BASE_FILE = "model.safetensors"
@@ -175,6 +179,43 @@ def check_finite(artifact: Artifact) -> None:
             hint=make_again(artifact.name),
             value=odd,
         )
+
+
+def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], folder: Path) -> None:
+    """Write an adapter's file of weights, and PEFT's description of it.
+
+    Raises:
+        MachineError: where they can't be written.
+    """
+    with machine_errors(f"can't write {ADAPTER_FILE}"):
+        (folder / ADAPTER_FILE).write_bytes(weights)
+    text = json.dumps(peft_config(config, layers), indent=2) + "\n"
+    with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
+        (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any]:
+    """PEFT's ``adapter_config.json`` for an adapter.
+
+    PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
+    ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
+    """
+    rslora = config.scaling == "rslora"
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "r": config.rank,
+        "lora_alpha": config.alpha if rslora else config.alpha * scale(config.scaling, config.rank) * config.rank,
+        "use_rslora": rslora,
+        "lora_dropout": config.dropout,
+        "target_modules": layers,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+    }
 
 
 def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:

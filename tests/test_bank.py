@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lora_mnist_cli import lora
 from lora_mnist_cli.bank import Cohort
@@ -358,3 +359,37 @@ def test_equal_members_are_one_group_of_one_tensor() -> None:
 
     assert groups(configs[:3]) == [1]
     assert groups(configs) == [2, 2]
+
+
+class _Asked(TorchDispatchMode):
+    """Writes down which operations ask for a value of a tensor, or move one: on a GPU, each waits for all before it."""
+
+    WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+        self.waiting: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        self.operations += 1
+        if name in self.WAITING or (name == "_to_copy" and kwargs.get("device") is not None):
+            self.waiting.append(name)
+        return func(*args, **kwargs)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_block_of_steps_asks_the_device_for_nothing(dropout: float) -> None:
+    configs = [dataclasses.replace(config, dropout=dropout) for config in MIX[:8]]
+    plain, data = base(), images(torch.float64)
+    models = [adapted(plain, config) for config in configs]
+    own = [generator(config.seed, "dropout") for config in configs]
+    cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH, generators=own)  # type: ignore[arg-type]
+    optimizer, chosen = optimizer_of(cohort, configs), rows(data, 3)
+    with _Asked() as asked:
+        losses = cohort.steps(chosen, optimizer.step)
+        assert asked.waiting == []
+        assert asked.operations > 100
+        losses[0].item()
+    assert asked.waiting == ["_local_scalar_dense"]

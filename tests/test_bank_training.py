@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.bank_training import BankModule, Outcome, cohorts, fit_bank
+from lora_mnist_cli.bank_training import BankModule, Outcome, fit_bank
+from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet

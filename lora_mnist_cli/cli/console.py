@@ -102,6 +102,11 @@ class StderrReporter:
             self._said.add(text)
             say(text)
 
+    def detail(self, text: str) -> None:
+        """A line, if verbose."""
+        if self.verbose:
+            self._above_bar(text)
+
     def warn(self, text: str) -> None:
         """A line in any case."""
         say(f"warning: {text}")
@@ -148,10 +153,13 @@ class StderrReporter:
         if self.verbose:
             loss = "" if val_loss is None else f", val. loss {val_loss:.4f}"
             line = f"{self._shown}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}"
-            if self._progress is not None:
-                self._progress.console.print(line)
-            else:
-                say(line)
+            self._above_bar(line)
+
+    def _above_bar(self, line: str) -> None:
+        if self._progress is not None:
+            self._progress.console.print(line, markup=False, highlight=False)
+        else:
+            say(line)
 
     def end(self) -> None:
         """Take the bar away and leave a line."""

@@ -149,6 +149,19 @@ Threads = Annotated[
         rich_help_panel=_TRAINING,
     ),
 ]
+Backend = Annotated[
+    str,
+    word_option(
+        "--backend", "Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
+        config.BACKENDS,
+    ),
+]  # fmt: skip
+Workers = Annotated[
+    int | None, integer_option("--workers", "Processes of --backend processes (a core for each thread).", _TRAINING)
+]
+Address = Annotated[
+    str | None, word_option("--address", "Ray cluster of --backend ray; by default the one that Ray finds.", _TRAINING)
+]
 Seed = Annotated[int | None, _field(integer_option, "--seed", "seed")]
 Epochs = Annotated[int | None, _field(integer_option, "--epochs", "epochs")]
 BatchSize = Annotated[int | None, _field(integer_option, "--batch-size", "batch_size")]

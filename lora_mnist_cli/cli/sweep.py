@@ -82,6 +82,9 @@ def command(
     precision: o.Precision = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
+    backend: o.Backend = "local",
+    workers: o.Workers = None,
+    address: o.Address = None,
     logger: o.Logger = "csv",
     name: o.Name = None,
     note: o.Note = "",
@@ -112,7 +115,10 @@ def command(
         val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule, vary=vary,
         held_seed=seed if alone else None, **single,
     )  # fmt: skip
-    runtime = Runtime(accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory)
+    runtime = Runtime(
+        accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory, backend=backend,
+        workers=workers, address=address,
+    )  # fmt: skip
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     asked: dict[str, Any] = {
         "grid": _grid(texts, single, grid), "config": config, "base": base, "dataset": dataset, "workspace": where,

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lora_mnist_cli.architecture import member_bytes
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Parent, Settings, canonical, sha256
-from lora_mnist_cli.config import AdapterConfig, recipe_of, training_images
-from lora_mnist_cli.digits import DigitSet, reporting_sets
-from lora_mnist_cli.errors import ArtifactError, DivergedError
+from lora_mnist_cli.architecture import member_bytes, trainable_parameters
+from lora_mnist_cli.artifact import Artifact, Parent, Settings, canonical, sha256
+from lora_mnist_cli.cohorts import cohorts
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe_of, training_images
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError
 from lora_mnist_cli.grid import Axis, marks
 from lora_mnist_cli.reporting import Reporter, as_one
-from lora_mnist_cli.sources import digit_counts
-from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.bank_training import Outcome
-    from lora_mnist_cli.data import MNISTDataset
-    from lora_mnist_cli.model import MNISTModel
-    from lora_mnist_cli.stages.models import LoadedModel
+from lora_mnist_cli.sources import digit_counts, load_digits, load_split
+from lora_mnist_cli.stages.backends import Ear, Lost, about_backend, alone, check_backend, make_backend
+from lora_mnist_cli.stages.bank_job import Answer, Images, Job, Trained
+from lora_mnist_cli.stages.workspace import Workspace, default_name, write_history
 
 MAX_MEMBERS = 256
 """Adapters of one bank: each has a staging folder with an open lock, and a process may have a thousand files open."""
+
+ENOUGH = 64
+"""Adapters times epochs from which on a bank is worth a process: three to five seconds, where to begin a bank costs
+a fifth of one."""
 
 
 @dataclass(frozen=True)
@@ -104,23 +107,33 @@ def survey(
 
 
 def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[list[Wanted]]:
-    """Adapters in groups that can be trained together within a memory budget; those of one seed beside each other."""
-    bank: list[Wanted] = []
-    used, alike = 0, None
+    """Adapters in groups that can be trained together within a memory budget; those of one seed beside each other.
 
-    def order(each: Wanted) -> tuple[object, ...]:
-        config = each.config
-        return str(config.digits), config.epochs, config.precision, config.seed
+    A bank ends with a cohort, as soon as it has work for some seconds, so that several processes can share a grid. How
+    many there are makes no difference to how it is cut: that would change the results in their last places.
+    """
 
-    for each in sorted(wanted, key=order):  # stable: else as they were given
-        need = memory(each.config, base)
-        fits = used + need <= megabytes * 2**20 and len(bank) < MAX_MEMBERS and order(each)[:3] == alike
-        if bank and not fits:
+    def alike(each: Wanted) -> tuple[str, int, str]:
+        return str(each.config.digits), each.config.epochs, each.config.precision
+
+    in_order = sorted(wanted, key=lambda each: (alike(each), each.config.seed))  # stable: else as they were given
+    for (_, epochs, _), group in groupby(in_order, alike):
+        members = list(group)
+        bank: list[Wanted] = []
+        used = 0
+        for places, _ in cohorts([each.config for each in members]):
+            for each in (members[place] for place in sorted(places)):
+                need = memory(each.config, base)
+                if bank and (used + need > megabytes * 2**20 or len(bank) == MAX_MEMBERS):
+                    yield bank
+                    bank, used = [], 0
+                bank.append(each)
+                used += need
+            if len(bank) * epochs >= ENOUGH:
+                yield bank
+                bank, used = [], 0
+        if bank:
             yield bank
-            bank, used = [], 0
-        bank.append(each)
-        used, alike = used + need, order(each)[:3]
-    yield bank
 
 
 def memory(config: AdapterConfig, base: Artifact) -> int:
@@ -159,29 +172,42 @@ class Work:
     done: dict[str, Artifact]
     force: bool
     publish_failed: bool
+    _known_images: dict[DigitSet, Images] = field(default_factory=dict)
 
     @cached_property
     def banks(self) -> list[list[Wanted]]:
         """Those that are not done, in banks.
 
-        Where a process was killed while it published a bank, that bank is put together again: sums in another bank are
-        added up in another order, and running a command again has to end with the same bytes.
+        Banks of the whole grid stay as they are, whichever of them are done, because sums in another bank are added up
+        in another order, and running a command again has to end with the same bytes. So a bank is put together again as
+        well where a process was killed while it published it. What is left of banks that were mixed with adapters from
+        elsewhere is put into banks of its own.
         """
-        wanted, done, megabytes = self.wanted, self.done, self.workspace.runtime.bank_megabytes
-        if len(done) == len(wanted):
+        if len(self.done) == len(self.wanted):
             return []
-        bank_of = {name: artifact.details.get("bank") for name, artifact in done.items()}
+        bank_of = {name: artifact.details.get("bank") for name, artifact in self.done.items()}
+        cut: list[list[Wanted]] = []
+        rest: list[Wanted] = []
+        for bank in banks(self.wanted, self.base, self.workspace.runtime.bank_megabytes):
+            missing = [each for each in bank if each.name not in bank_of]
+            if missing and {bank_of[each.name] for each in bank if each.name in bank_of} <= {self.mark(bank)}:
+                cut.append(bank)
+            else:
+                rest += missing
+        return [*cut, *self._again({each.name for each in rest}, bank_of)] if rest else cut
+
+    def _again(self, missing: set[str], bank_of: Mapping[str, str | None]) -> list[list[Wanted]]:
+        """Those that are missing in banks: one that was published in part is put together again."""
+        megabytes = self.workspace.runtime.bank_megabytes
         for mark in sorted({mark for mark in bank_of.values() if mark}):
-            there = [each for each in wanted if bank_of.get(each.name) == mark]
+            there = [each for each in self.wanted if bank_of.get(each.name) == mark]
             if self.mark(next(banks(there, self.base, 2**20))) == mark:
                 continue  # nothing of it is missing
-            together = [each for each in wanted if each.name not in done or bank_of[each.name] == mark]
-            cut = [
-                bank for bank in banks(together, self.base, megabytes) if any(each.name not in done for each in bank)
-            ]
+            together = [each for each in self.wanted if each.name in missing or bank_of.get(each.name) == mark]
+            cut = [bank for bank in banks(together, self.base, megabytes) if any(each.name in missing for each in bank)]
             if any(self.mark(bank) == mark for bank in cut):
                 return cut
-        return list(banks([each for each in wanted if each.name not in done], self.base, megabytes))
+        return list(banks([each for each in self.wanted if each.name in missing], self.base, megabytes))
 
     def mark(self, bank: Sequence[Wanted]) -> str:
         """What tells a bank from any other: who was trained in it, in which order."""
@@ -196,6 +222,7 @@ class Work:
 
         Raises:
             DivergedError: as :func:`train_adapters`.
+            MachineError: where other processes that were to train were lost.
         """
         for each in self.wanted:
             if found := self.done.get(each.name):
@@ -203,12 +230,18 @@ class Work:
                 if reason := found.details.get("failed"):
                     self.workspace.reporter.warn(f"{each.name} diverged when it was trained: {reason}")
         made = dict(self.done)
-        steps = self._steps()
-        title = f"{sum(map(len, self.banks))} adapters on {self.wanted[0].config.digits}"
-        told = self.workspace.reporter
-        with as_one(told, title, steps) if len(steps) > 1 else nullcontext(told) as reporter:
-            for bank in self.banks:
-                made |= self._train(bank, reporter)
+        if self.banks:
+            runtime, told = self.workspace.runtime, self.workspace.reporter
+            check_backend(runtime)
+            told.detail(self._about(self.banks))
+            if runtime.backend == "local":
+                steps = self._steps()
+                title = f"{sum(map(len, self.banks))} adapters on {self.wanted[0].config.digits}"
+                with as_one(told, title, steps) if len(steps) > 1 else nullcontext(told) as reporter:
+                    for bank in self.banks:
+                        made |= self._train_here(bank, reporter)
+            else:
+                made |= self._train_apart(self.banks)
         return [made[each.name] for each in self.wanted]
 
     def steps_an_epoch(self, config: AdapterConfig) -> int:
@@ -232,8 +265,6 @@ class Work:
         """
         if len(self.banks) < 2 and self.wanted[0].config.precision != "bf16-mixed":
             return []
-        from lora_mnist_cli.bank_training import cohorts
-
         steps = []
         for bank in self.banks:
             configs = [each.config for each in bank]
@@ -243,78 +274,138 @@ class Work:
             steps += own if alone else [sum(own)]
         return steps
 
-    def _train(self, bank: Sequence[Wanted], reporter: Reporter) -> dict[str, Artifact]:
-        """Train one bank and publish its members, but for those that are there; returns them by name."""
+    def _about(self, cut: Sequence[Sequence[Wanted]]) -> str:
+        """What is trained, and by what."""
+        runtime, adapters = self.workspace.runtime, sum(map(len, cut))
+        what = f"{adapters} adapter{'s' if adapters != 1 else ''} in {len(cut)} bank{'s' if len(cut) != 1 else ''}"
+        return f"training {what}: {about_backend(runtime, len(cut))}"
+
+    def _train_here(self, bank: Sequence[Wanted], reporter: Reporter) -> dict[str, Artifact]:
+        """Train one bank in this process; its staging folders are made before."""
         with ExitStack() as stack:
-            staging = self.workspace.registry.staging
-            folders = [stack.enter_context(staging(each.name, self.settings[each.name].parents)) for each in bank]
-            from lora_mnist_cli.bank_training import fit_bank
-            from lora_mnist_cli.stages.models import load_model, twin
+            folders = self._stage(bank, stack)
+            from lora_mnist_cli.stages.bank_job import train_bank
 
-            start = time.perf_counter()
-            loaded = load_model(self.workspace.registry, self.base)
-            # Both before the training: what is damaged is found out before the work, not after it.
-            train, test = self._images(bank[0].config.digits, loaded)
-            models = [twin(loaded.model, each.config) for each in bank]
-            title = bank[0].name if len(bank) == 1 else f"{len(bank)} adapters on {bank[0].config.digits}"
-            outcomes = fit_bank(
-                models, train, [each.config for each in bank], runtime=self.workspace.runtime,
-                reporter=reporter, title=title, log_folders=[folder / LOG_FOLDER for folder in folders],
-            )  # fmt: skip
-            for each, outcome in zip(bank, outcomes, strict=True):
-                if outcome.failed and not self.publish_failed:
-                    raise diverged(outcome.failed, each.config)
-            # What a member cost is its share of the bank's time.
-            share = (time.perf_counter() - start) / len(bank)
-            return {
-                each.name: self._publish(each, model, outcome, folder, loaded, test, share, self.mark(bank))
-                for each, model, outcome, folder in zip(bank, models, outcomes, folders, strict=True)
-            }
+            answer = train_bank(*self._task(bank), reporter)
+            return self._publish(bank, answer, folders)
 
-    def _images(self, digits: DigitSet | None, loaded: LoadedModel) -> tuple[MNISTDataset, MNISTDataset]:
-        """The training images of the digits to learn, and all test images."""
-        from lora_mnist_cli.data import MNISTDataset
+    def _train_apart(self, cut: Sequence[Sequence[Wanted]]) -> dict[str, Artifact]:
+        """Train banks elsewhere, and publish each when its answer is there.
 
+        Raises:
+            MachineError: where banks were lost, after all others were published.
+        """
+        reporter = self.workspace.reporter
+        backend = make_backend(self.workspace.runtime, len(cut))
+        tasks = [self._task(bank) for bank in cut]
+        ear = Ear(reporter, self._title([each for bank in cut for each in bank]), tasks)
+        done: dict[str, Artifact] = {}
+        lost: list[tuple[int, Lost]] = []
+        ear.begin()
+        try:
+            with closing(backend.run(tasks, ear)) as answers:
+                for number, answer in answers:
+                    if isinstance(answer, Lost):
+                        lost.append((number, answer))
+                        continue
+                    with ExitStack() as stack:
+                        done |= self._publish(cut[number], answer, self._stage(cut[number], stack))
+        finally:
+            reporter.end()
+        if lost:
+            names = [each.name for number, _ in lost for each in cut[number] if each.name not in self.done]
+            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+            raise MachineError(
+                f"{listed} could not be trained: {lost[0][1].how}",
+                hint="all others are published, and the same command trains what is missing; fewer --workers may help",
+                value=names,
+            )
+        return done
+
+    def _stage(self, bank: Sequence[Wanted], stack: ExitStack) -> list[Path]:
+        """A staging folder for each member, as long as the stack is open."""
+        staging = self.workspace.registry.staging
+        return [stack.enter_context(staging(each.name, self.settings[each.name].parents)) for each in bank]
+
+    @staticmethod
+    def _title(wanted: Sequence[Wanted]) -> str:
+        return wanted[0].name if len(wanted) == 1 else f"{len(wanted)} adapters on {wanted[0].config.digits}"
+
+    def _task(self, bank: Sequence[Wanted]) -> tuple[Job, Images]:
+        """All that is needed to train a bank, by value. What is damaged is found out here, before the work."""
+        base_config, (mean, std) = BaseConfig.from_json(self.base.config), self.base.details["pixel_stats"]
+        digits = bank[0].config.digits
         assert digits is not None
-        train = MNISTDataset.load(
-            "train", digits, dataset=self.base.dataset, data_dir=self.workspace.data_dir,
-            pixel_stats=loaded.pixel_stats,
-        )  # fmt: skip
-        return train, self.workspace.test_images(self.base, loaded.pixel_stats)
+        job = Job(
+            title=self._title(bank),
+            base=self._weights,
+            hidden_sizes=base_config.hidden_sizes,
+            base_digits=str(base_config.digits),
+            pixel_stats=(mean, std),
+            members=tuple(each.config.to_json() for each in bank),
+            runtime=alone(self.workspace.runtime),
+        )
+        return job, self._images(digits)
 
-    def _publish(
-        self, each: Wanted, model: MNISTModel, outcome: Outcome, folder: Path, loaded: LoadedModel,
-        test: MNISTDataset, share: float, mark: str,
-    ) -> Artifact:  # fmt: skip
-        from lora_mnist_cli.checkpoint import save_adapter
-        from lora_mnist_cli.evaluation import no_scores, predict, scores
-        from lora_mnist_cli.lora import trainable_parameters
+    @cached_property
+    def _weights(self) -> bytes:
+        """The base's file of weights, checked."""
+        from lora_mnist_cli.weights import BASE_FILE, check_header
+
+        self.base.check_files()
+        check_header(self.base, self.base)
+        return self.base.read(BASE_FILE)
+
+    def _images(self, digits: DigitSet) -> Images:
+        """The training images of the digits to learn, and all test images; the same object for the same digits."""
+        if digits not in self._known_images:
+            dataset, data_dir = self.base.dataset, self.workspace.data_dir
+            self._known_images[digits] = Images(
+                load_digits(dataset, "train", digits, data_dir), load_split(dataset, "test", data_dir)
+            )
+        return self._known_images[digits]
+
+    def _publish(self, bank: Sequence[Wanted], answer: Answer, folders: Sequence[Path]) -> dict[str, Artifact]:
+        """Publish what became of a bank's members, but for those that are there."""
+        for each, trained in zip(bank, answer.members, strict=True):
+            if trained.failed and not self.publish_failed:
+                raise diverged(trained.failed, each.config)
+        return {
+            each.name: self._publish_one(each, trained, answer.environment, folder, self.mark(bank))
+            for each, trained, folder in zip(bank, answer.members, folders, strict=True)
+        }
+
+    def _publish_one(
+        self, each: Wanted, trained: Trained, environment: dict[str, Any], folder: Path, mark: str
+    ) -> Artifact:
+        from lora_mnist_cli.weights import write_adapter
 
         start = time.perf_counter()
         config = each.config
-        assert config.digits is not None
-        assert config.target_layers is not None
-        subsets = reporting_sets(loaded.base_config.digits, config.digits)
-        shapes = {layer: tuple(self.base.details["layers"][layer]) for layer in config.target_layers}
+        layers = list(config.target_layers or ())
         details: dict[str, Any] = {
-            "trainable_parameters": trainable_parameters(shapes, config.rank),
-            "base_digits": str(loaded.base_config.digits),
+            "trainable_parameters": trainable_parameters(
+                [tuple(self.base.details["layers"][layer]) for layer in layers], config.rank
+            ),
+            "base_digits": self.base.config["digits"],
             "bank": mark,
         }
-        write_history(outcome.history, folder)
-        if outcome.failed:
-            details["failed"] = outcome.failed
-            reached = no_scores(test.labels, subsets)
-            self.workspace.reporter.warn(f"{each.name} diverged, and is published as failed: {outcome.failed}")
+        write_history(trained.history, folder)
+        with machine_errors(f"can't write to {folder}"):
+            for path, content in trained.logs.items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(content)
+        if trained.weights is None:
+            details["failed"] = trained.failed
+            self.workspace.reporter.warn(f"{each.name} diverged, and is published as failed: {trained.failed}")
         else:
-            save_adapter(model, config, folder)
-            reached = scores(predict(model, test.images), test.labels, subsets)
+            write_adapter(trained.weights, config, sorted(layers), folder)
         return self.workspace.registry.publish(
             folder,
             self.settings[each.name],
-            scores=reached,
+            scores=trained.scores,
             details=details,
-            environment=environment(self.workspace.runtime),
-            wall_seconds=share + time.perf_counter() - start,
+            environment=environment,
+            wall_seconds=trained.seconds + time.perf_counter() - start,
             force=self.force,
         )

@@ -46,7 +46,7 @@ def train_base(
         from lora_mnist_cli.model import MNISTModel
         from lora_mnist_cli.randomness import seeded
         from lora_mnist_cli.sources import normalisation
-        from lora_mnist_cli.training import fit
+        from lora_mnist_cli.training import fit, history_csv
 
         start = time.perf_counter()
         stats = normalisation(config.dataset, workspace.data_dir)
@@ -60,7 +60,7 @@ def train_base(
             log_folder=folder / LOG_FOLDER,
         )  # fmt: skip
         save_base(model, folder)
-        write_history(history, folder)
+        write_history(history_csv(history), folder)
         return workspace.registry.publish(
             folder,
             settings,

@@ -20,7 +20,6 @@ from lora_mnist_cli.sources import data_digest
 
 if TYPE_CHECKING:
     from lora_mnist_cli.data import MNISTDataset
-    from lora_mnist_cli.training import EpochRecord
 
 DEFAULT_RUNS = Path("runs")
 DEFAULT_DATA = Path("data")
@@ -128,16 +127,14 @@ def default_name(
     return "-".join(part for part in parts if part)
 
 
-def write_history(history: list[EpochRecord], folder: Path) -> None:
+def write_history(history: str, folder: Path) -> None:
     """Write ``history.csv``.
 
     Raises:
         MachineError: where it can't be written.
     """
-    from lora_mnist_cli.training import history_csv
-
     with machine_errors(f"can't write {HISTORY_FILE}"):
-        (folder / HISTORY_FILE).write_text(history_csv(history), encoding="utf-8")
+        (folder / HISTORY_FILE).write_text(history, encoding="utf-8")
 
 
 def environment(runtime: Runtime | None = None) -> dict[str, Any]:

@@ -98,3 +98,47 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
     assert [row["artifact"] for row in again.json["results"]] == names
     assert (runs / "lora-5-9-r1-s3" / "artifact.json").read_bytes() == finished
     assert _everything(runs) == sorted([*before, *names, "stopped"])
+
+
+def _in_processes(start: Callable[..., Started]) -> Started:
+    options = ("--seeds", "3-4", "--epochs", "40", "--batch-size", "256", "--name", "stopped")
+    return start("sweep", "--ranks", "100,120", *options, "--backend", "processes", "--workers", "2", "--verbose")
+
+
+def _gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # A process that has ended and that nobody has asked for its code is still listed.
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def _workers(log: str) -> list[int]:
+    return [int(line.split()[1]) for line in log.splitlines() if line.startswith("process ")]
+
+
+@pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_processes_of_a_sweep_end_with_it(
+    start: Callable[..., Started], runs: Path, signal_: int, expected: int
+) -> None:
+    before = _everything(runs)
+    code, out, err = _interrupt_at("trains bank 2 of 2", _in_processes(start), signal_)
+    assert (code, out) == (expected, "")
+    assert "Traceback" not in err
+    assert "trained" not in err
+    workers = _workers(err)
+    assert len(workers) == 2
+    assert all(map(_gone, workers))
+    assert _everything(runs) == before
+
+
+def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start: Callable[..., Started], runs: Path) -> None:
+    _interrupt_at("trains bank 2 of 2", started := _in_processes(start), signal.SIGKILL)
+    workers = _workers(started[1].read_text())
+    assert len(workers) == 2
+    deadline = time.monotonic() + START_LIMIT
+    while not all(map(_gone, workers)):
+        assert time.monotonic() < deadline, "a process trains for nobody"
+        time.sleep(0.05)

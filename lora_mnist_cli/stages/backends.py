@@ -1,0 +1,452 @@
+"""Where banks are trained: in processes of this machine, or as tasks of a Ray cluster. No torch here.
+
+A backend gets jobs by value and gives their answers as they come; it neither reads nor writes ``runs/``. A process or
+a machine that dies costs the bank that it was training, which is trained again, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import io
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, Protocol
+
+from lora_mnist_cli.cohorts import cohorts
+from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.errors import LoraMnistError, UsageError
+from lora_mnist_cli.reporting import Reporter
+from lora_mnist_cli.stages.bank_job import Answer, Images, Job, train_bank
+
+TRIES = 3
+"""How often a bank is trained before it counts as lost: what kills one process, as memory does, may kill the next."""
+
+Task = tuple[Job, Images]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A bank that was trained :data:`TRIES` times by what died of it, and how the last one did."""
+
+    how: str
+
+
+Answers = Generator[tuple[int, "Answer | Lost"], None, None]
+"""Each bank's number and what became of it, in the order in which they are done."""
+
+
+class Backend(Protocol):
+    """Trains banks, as many at once as it can."""
+
+    def run(self, work: Sequence[Task], ear: Ear) -> Answers:
+        """Train them all; to be closed in any case.
+
+        Raises:
+            LoraMnistError: what :func:`train_bank` raises, in its place.
+        """
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_backend(runtime: Runtime) -> None:
+    """Refuse a backend that is not installed.
+
+    Raises:
+        UsageError: then; it says what to install.
+    """
+    if runtime.backend == "ray" and importlib.util.find_spec("ray") is None:
+        raise UsageError("Ray is not installed", hint="pip install 'lora-mnist[ray]'", value="ray")
+
+
+def make_backend(runtime: Runtime, banks: int) -> Backend:
+    """The backend that the runtime names, for so many banks; not for ``local``, which needs none."""
+    if runtime.backend == "ray":
+        return RayTasks(runtime)
+    return Processes(workers(runtime, banks))
+
+
+def workers(runtime: Runtime, banks: int) -> int:
+    """How many processes train so many banks.
+
+    By default as many as leave each thread a core: on two cores, two processes of one thread take little more than half
+    of the time of one, and a second thread in one process saves a fifth.
+    """
+    if runtime.workers is not None:
+        return min(banks, runtime.workers)
+    # To load torch for the question takes longer than to look for the tool that comes with the driver.
+    if runtime.accelerator != "cpu" and shutil.which("nvidia-smi"):
+        import torch
+
+        if torch.cuda.is_available():
+            return 1  # a device is one queue, whoever waits for it
+    return max(1, min(banks, cores() // runtime.threads))
+
+
+def alone(runtime: Runtime) -> Runtime:
+    """The runtime as one process has it that trains a bank."""
+    return dataclasses.replace(runtime, backend="local", workers=None, address=None)
+
+
+def about_backend(runtime: Runtime, banks: int) -> str:
+    """What trains so many banks, in words."""
+    threads = f"{runtime.threads} thread{'s' if runtime.threads != 1 else ''}"
+    if runtime.backend == "ray":
+        return f"tasks of a Ray cluster, {threads} each"
+    count = 1 if runtime.backend == "local" else workers(runtime, banks)
+    return f"{count} process{'es' if count != 1 else ''}, {threads} each, on a machine of {cores()} cores"
+
+
+class Ear:
+    """Makes one progress of what several banks tell at the same time.
+
+    Args:
+        reporter: is told of the whole.
+        title: of the whole.
+        work: the banks; each has its own number of steps.
+    """
+
+    def __init__(self, reporter: Reporter, title: str, work: Sequence[Task]) -> None:
+        self.reporter, self.title = reporter, title
+        self._steps = [_steps(job, len(images.train[1])) for job, images in work]
+        self._epochs = max(job.configs()[0].epochs for job, _ in work)
+        self._done = [0] * len(work)
+        self._loss = math.nan
+        self._told = 0
+        self._scores: dict[int, tuple[float | None, float | None]] = {}
+
+    def begin(self) -> None:
+        """All begins."""
+        self.reporter.begin(self.title, self._epochs, sum(epoch for epoch, _ in self._steps))
+
+    def advance(self, bank: int, steps: int, loss: float) -> None:
+        """A bank has done so many more steps."""
+        self._done[bank] += steps
+        self._loss = loss
+        self.reporter.advance(steps, min(self._epochs, self._epoch() + 1), loss)
+
+    def epoch_done(self, bank: int, val_loss: float | None, val_accuracy: float | None) -> None:
+        """A bank has done an epoch; all have, when the slowest has."""
+        self._scores[bank] = val_loss, val_accuracy
+        self._tell()
+
+    def again(self, bank: int) -> None:
+        """A bank begins anew."""
+        self.reporter.advance(-self._done[bank], self._epoch() + 1, self._loss)
+        self._done[bank] = 0
+
+    def done(self, bank: int) -> None:
+        """A bank is done, whether or not its steps were told one by one."""
+        _, whole = self._steps[bank]
+        if self._done[bank] < whole:
+            self.advance(bank, whole - self._done[bank], self._loss)
+        self._tell()
+
+    def _epoch(self) -> int:
+        """Epochs that are done, if all steps were of one training."""
+        whole = sum(each for _, each in self._steps)
+        return self._epochs * sum(self._done) // whole if whole else self._epochs
+
+    def _tell(self) -> None:
+        while self._told < self._epoch():
+            self._told += 1
+            losses, accuracies = (
+                (
+                    [value for value in values if value is not None]
+                    for values in zip(*self._scores.values(), strict=True)
+                )
+                if self._scores
+                else ([], [])
+            )
+            self.reporter.epoch_done(self._told, _mean(losses), _mean(accuracies))
+
+
+def _steps(job: Job, images: int) -> tuple[int, int]:
+    """Optimiser steps of a bank in an epoch, and in all of them."""
+    configs = job.configs()
+    alone = configs[0].precision == "bf16-mixed"
+    firsts = configs if alone else [configs[members[0]] for members, _ in cohorts(configs)]
+    each = [math.ceil(int(round(images * (1 - one.val_split), 6)) / one.batch_size) for one in firsts]
+    return sum(each), sum(each) * configs[0].epochs
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+class Processes:
+    """Trains banks in processes of this machine, each with an interpreter of its own.
+
+    They are started as programs and not by ``multiprocessing``, which would run the caller's script once more in each.
+
+    Args:
+        workers: how many at once.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, work: Sequence[Task], ear: Ear) -> Answers:
+        """See :meth:`Backend.run`."""
+        self._work, self._ear = work, ear
+        self._waiting = deque(range(len(work)))
+        self._tries = [0] * len(work)
+        self._busy: dict[Connection, tuple[_Worker, int]] = {}
+        try:
+            for _ in range(min(self.workers, len(work))):
+                self._begin(_Worker())
+            while self._busy:
+                for line in wait(list(self._busy)):
+                    assert isinstance(line, Connection)
+                    done = self._hear(line)
+                    if done is not None:
+                        yield done
+        finally:
+            for worker, _ in self._busy.values():
+                worker.kill()
+
+    def _begin(self, worker: _Worker) -> None:
+        """Give a process the next bank; one that there is none for may go."""
+        if not self._waiting:
+            worker.kill()
+            return
+        number = self._waiting.popleft()
+        self._tries[number] += 1
+        self._busy[worker.line] = worker, number
+        self._ear.reporter.detail(f"process {worker.pid} trains bank {number + 1} of {len(self._work)}")
+        with contextlib.suppress(OSError):  # it is dead, and the line will say so
+            worker.line.send(self._work[number])
+
+    def _hear(self, line: Connection) -> tuple[int, Answer | Lost] | None:
+        """Take what a process has to say; what became of its bank, if it is that."""
+        worker, number = self._busy[line]
+        try:
+            what, *told = line.recv()
+        except (EOFError, OSError):
+            return self._died(line)
+        if what == "advance":
+            self._ear.advance(number, *told)
+        elif what == "epoch_done":
+            self._ear.epoch_done(number, *told)
+        elif what == "raised":
+            raise told[0]
+        else:
+            del self._busy[line]
+            self._begin(worker)  # before the answer is published, so that it does not wait for that
+            self._ear.done(number)
+            return number, told[0]
+        return None
+
+    def _died(self, line: Connection) -> tuple[int, Answer | Lost] | None:
+        """Another process takes the place of one that died; the bank is lost, if it was not its first one."""
+        worker, number = self._busy.pop(line)
+        how, again = worker.died(), self._tries[number] < TRIES
+        self._ear.again(number)
+        if again:
+            which = f"bank {number + 1} of {len(self._work)}"
+            self._ear.reporter.warn(f"process {worker.pid} {how}; {which}, which it trained, is trained again")
+            self._waiting.append(number)
+        if self._waiting:
+            self._begin(_Worker())
+        return None if again else (number, Lost(f"its process {how}, as {TRIES - 1} before it ended too"))
+
+
+class _Worker:
+    """A process that trains banks, and the line to it."""
+
+    def __init__(self) -> None:
+        self.line, far = Pipe()
+        with far:
+            # In a session of its own: Ctrl-C at the terminal is for the one that publishes, which ends this one then.
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from {__name__} import serve; serve({far.fileno()})"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            )  # fmt: skip
+        self.pid = self._process.pid
+
+    def kill(self) -> None:
+        """End the process; what it was at is lost."""
+        self.line.close()
+        self._process.kill()
+        self._process.wait()
+
+    def died(self) -> str:
+        """How the process ended, whose line is closed at the other end."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)  # a line is closed a little before its process is gone
+        self.kill()
+        code = self._process.returncode
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def serve(handle: int) -> None:
+    """What a worker process does: train the banks that come, tell of it, and answer; until its line is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # An end of the line, from either side, is the end of the work; that the other side died is nothing to tell of.
+    with contextlib.suppress(EOFError, OSError), Connection(handle) as line:
+        while True:
+            job, images = line.recv()
+            try:
+                answer: Any = train_bank(job, images, _Teller(line))
+            except LoraMnistError as error:
+                error.value = None  # it may be anything, and not everything can be sent
+                line.send(("raised", error))
+            except MemoryError:
+                line.send(("raised", MemoryError("a process that trains has no memory left")))
+            except OSError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is told where it can be shown
+                line.send(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
+            else:
+                line.send(("answer", answer))
+    os._exit(0)
+
+
+class _Teller:
+    """A reporter in a worker process, which tells what it hears over the line."""
+
+    def __init__(self, line: Connection) -> None:
+        self.line = line
+
+    def notice(self, text: str) -> None: ...
+
+    def detail(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def begin(self, title: str, epochs: int, steps: int) -> None: ...
+
+    def part(self, number: int, parts: int) -> None: ...
+
+    def advance(self, steps: int, epoch: int, loss: float) -> None:  # noqa: ARG002 - what all are in is another
+        self.line.send(("advance", steps, loss))
+
+    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:  # noqa: ARG002
+        self.line.send(("epoch_done", val_loss, val_accuracy))
+
+    def end(self) -> None: ...
+
+
+class RayTasks:
+    """Trains banks as tasks of a Ray cluster, which has lora-mnist installed on its machines and shares no disk.
+
+    Args:
+        runtime: its ``address`` names the cluster; by default, the one that Ray finds, or one on this machine alone.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def run(self, work: Sequence[Task], ear: Ear) -> Answers:
+        """See :meth:`Backend.run`; progress is told by the bank."""
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+
+        # Ray prints what it has to say of nodes that die to stdout, which is for results alone.
+        with contextlib.redirect_stdout(_Lines(ear.reporter.detail)), _connected(self.runtime.address):
+            ear.reporter.detail(f"Ray has {ray.cluster_resources().get('CPU', 0):g} cores")
+            # Only what died is tried again: what a bank itself complains of would be the same another time.
+            task = ray.remote(train_bank).options(
+                num_cpus=self.runtime.threads, num_gpus=1 if self.runtime.accelerator == "gpu" else 0,
+                max_retries=TRIES - 1, retry_exceptions=False,
+            )  # fmt: skip
+            shared = {id(images): ray.put(images) for _, images in work}
+            pending = {task.remote(job, shared[id(images)]): number for number, (job, images) in enumerate(work)}
+            try:
+                while pending:
+                    (first, *_), _ = ray.wait(list(pending))
+                    number = pending.pop(first)
+                    try:
+                        answer: Answer | Lost = ray.get(first)
+                    except RayTaskError as error:
+                        raise error.cause from None
+                    except RayError as error:
+                        answer = Lost(f"{type(error).__name__}: {str(error).splitlines()[0]}")
+                    else:
+                        ear.done(number)
+                    yield number, answer
+            finally:
+                for reference in pending:
+                    ray.cancel(reference, force=True)
+
+
+class _Lines(io.TextIOBase):
+    """A stream that tells each line of what is written to it."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            if line.strip():
+                self._say(line)
+        return len(text)
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """A connection to a cluster; one that is there already is taken, and left as it is.
+
+    Raises:
+        UsageError: where there is no cluster at the address.
+    """
+    # Nothing is told to Ray's makers that the user has not agreed to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _refuse_unreachable(address)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        ray.init(
+            address=address, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR"
+        )
+    except (ConnectionError, ValueError) as error:
+        raise _no_cluster(address, error) from error
+    try:
+        # Ray takes the signals for itself; who asked for the work is to hear what ended it.
+        for number, handler in handlers.items():
+            with contextlib.suppress(ValueError):  # not the main thread: then they are not ours
+                signal.signal(number, handler)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _refuse_unreachable(address: str | None) -> None:
+    """Refuse ``HOST:PORT`` where nobody listens: Ray would go on asking for minutes.
+
+    Raises:
+        UsageError: then.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str | None, error: Exception) -> UsageError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"no Ray cluster at '{address or 'auto'}': {reason}", hint="ray start --head begins one", value=address
+    )

@@ -1,0 +1,154 @@
+"""Training one bank as a pure function: everything it needs comes by value, and everything it makes goes back so.
+
+So it does not matter which process does it, or on which machine: no folder is shared, nothing is published here, and
+what comes out has the same bytes. No torch is imported before the work begins.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.artifact import LOG_FOLDER
+from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig, Runtime
+from lora_mnist_cli.digits import DigitSet, reporting_sets
+from lora_mnist_cli.errors import MachineError
+from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.stages.workspace import environment
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as bytes (n × 28 × 28) and their labels: of the digits to learn, and all test images."""
+
+    train: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+    test: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A bank to train.
+
+    Args:
+        title: what it is called where its progress is shown.
+        base: the base's weights, as safetensors.
+        hidden_sizes: its hidden layers.
+        base_digits: what it learned.
+        pixel_stats: mean and standard deviation that its inputs are normalised with.
+        members: a config each, as JSON.
+        runtime: device, threads and loggers.
+        training_code: the number of the driver's training code.
+    """
+
+    title: str
+    base: bytes
+    hidden_sizes: tuple[int, ...]
+    base_digits: str
+    pixel_stats: tuple[float, float]
+    members: tuple[Mapping[str, Any], ...]
+    runtime: Runtime
+    training_code: int = TRAINING_CODE
+
+    def configs(self) -> list[AdapterConfig]:
+        """Each member's config."""
+        return [AdapterConfig.from_json(member) for member in self.members]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one member.
+
+    Args:
+        weights: its file of weights; None where it diverged.
+        history: its ``history.csv``.
+        failed: why its training ended, where it diverged.
+        scores: on the test images, as manifests have them.
+        seconds: its share of the bank's time, and what its own scores took.
+        logs: path → content of the event files that the runtime asked for.
+    """
+
+    weights: bytes | None
+    history: str
+    failed: str | None
+    scores: dict[str, Any]
+    seconds: float
+    logs: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A trained bank: its members in their order, and where they were trained."""
+
+    members: list[Trained]
+    environment: dict[str, Any]
+
+
+def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> Answer:
+    """Train a bank and score its members.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+        MachineError: where this machine has another version of the training code than the one that asks.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    if job.training_code != TRAINING_CODE:
+        raise MachineError(
+            f"training code {TRAINING_CODE} is installed where the bank is trained, and {job.training_code} where it "
+            "is asked for",
+            hint="install the same version of lora-mnist on all machines",
+            value=TRAINING_CODE,
+        )
+    import safetensors.torch
+
+    from lora_mnist_cli.bank_training import fit_bank
+    from lora_mnist_cli.checkpoint import adapter_bytes
+    from lora_mnist_cli.data import MNISTDataset
+    from lora_mnist_cli.evaluation import no_scores, predict, scores
+    from lora_mnist_cli.model import MNISTModel
+    from lora_mnist_cli.stages.models import twin
+    from lora_mnist_cli.training import history_csv
+
+    start = time.perf_counter()
+    base = MNISTModel(job.hidden_sizes)
+    base.load_state_dict(safetensors.torch.load(job.base))
+    configs = job.configs()
+    models = [twin(base, config) for config in configs]
+    train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
+    with tempfile.TemporaryDirectory() as place:
+        folders = [Path(place, str(m), LOG_FOLDER) for m in range(len(configs))]
+        outcomes = fit_bank(
+            models, train, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title,
+            log_folders=folders,
+        )  # fmt: skip
+        logs = [_files(folder.parent) for folder in folders]
+    del train
+    test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
+    # What a member cost is its share of the bank's time.
+    share = (time.perf_counter() - start) / len(configs)
+    members = []
+    for model, config, outcome, files in zip(models, configs, outcomes, logs, strict=True):
+        tick = time.perf_counter()
+        assert config.digits is not None
+        subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
+        weights = None if outcome.failed else adapter_bytes(model)
+        reached = (
+            no_scores(test.labels, subsets)
+            if outcome.failed
+            else scores(predict(model, test.images), test.labels, subsets)
+        )
+        seconds = share + time.perf_counter() - tick
+        members.append(Trained(weights, history_csv(outcome.history), outcome.failed, reached, seconds, files))
+    return Answer(members, environment(job.runtime))
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

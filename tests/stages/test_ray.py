@@ -1,0 +1,95 @@
+"""The same adapters from a Ray cluster of two nodes, one of which is killed meanwhile. Needs the extra ``ray``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.stages import Workspace, sweep
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+
+RANKS, SEEDS = (120, 130), range(4)
+CONFIG = AdapterConfig(epochs=2, batch_size=16)
+WAIT = 120
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+class AtFirstBank:
+    """A reporter that does something when the first bank is done."""
+
+    def __init__(self, recorder: Any, do: Callable[[], None]) -> None:
+        self._recorder, self._do = recorder, do
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return getattr(self._recorder, name)
+
+    def advance(self, steps: int, epoch: int, loss: float) -> None:
+        self._recorder.advance(steps, epoch, loss)
+        self._do()
+        self._do = lambda: None
+
+
+def test_a_node_that_dies_costs_its_bank_only(
+    small: Workspace, tmp_path: Path, recorder: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("lora_mnist_cli.stages.banking.ENOUGH", 1)
+    other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
+    here = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=other, name="wide")
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def kill_one() -> None:
+        """Kill a node that has work."""
+        from ray._private.state import available_resources_per_node
+
+        deadline = time.monotonic() + WAIT
+        while True:
+            free = available_resources_per_node()
+            busy = [node for node in nodes if not free.get(node.node_id, {"CPU": 1}).get("CPU")]
+            if busy:
+                cluster.remove_node(busy[0], allow_graceful=False)
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    runtime = Runtime(backend="ray", address=cluster.address, accelerator="cpu")
+    apart = dataclasses.replace(small, runtime=runtime, reporter=AtFirstBank(recorder, kill_one))
+    there = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=apart, name="wide")
+    assert capsys.readouterr().out == ""  # what Ray has to say of it is no result
+    assert "dead" in "".join(recorder.all("detail"))
+    assert there.digest == here.digest
+    assert there.details == here.details
+    for row in there.details["results"]:
+        one, two = small.registry.get(row["artifact"]), other.registry.get(row["artifact"])
+        assert one.read("adapter_model.safetensors") == two.read("adapter_model.safetensors")
+        assert (one.scores, one.files, one.environment) == (two.scores, two.files, two.environment)
+    assert recorder.all("begin") == [("8 adapters on 5-9", 2, 52)]
+    assert sum(steps for steps, _, _ in recorder.all("advance")) == 104
+    assert not (small.runs_dir / ".staging").exists()
+    assert not ray.is_initialized()
+
+
+def test_an_address_without_a_cluster_is_refused(small: Workspace) -> None:
+    runtime = Runtime(backend="ray", address="127.0.0.1:1")
+    with pytest.raises(UsageError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
+        sweep([1], config=CONFIG, workspace=dataclasses.replace(small, runtime=runtime), name="wide")
+    assert not (small.runs_dir / ".staging").exists()
