@@ -111,7 +111,8 @@ PAIRS = [
 def report(rounds: Sequence[dict[str, Run]], epochs: int, threads: int | None) -> str:
     """The Markdown tables, and what they were measured with."""
     lines = [
-        f"| whole processes, {epochs} epochs | n | clock, median | min–max | CPU, median | peak memory | cores others took, max |",
+        f"| whole processes, {epochs} epochs | n | clock, median | min–max | CPU, median | peak memory | "
+        "cores others took, max |",
         "|---|---|---|---|---|---|---|",
     ]
     for what in rounds[0]:
@@ -119,7 +120,8 @@ def report(rounds: Sequence[dict[str, Run]], epochs: int, threads: int | None) -
         seconds = [each.seconds for each in of]
         lines.append(
             f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | "
-            f"{median(each.cpu for each in of):.2f} s | {max(each.memory for each in of) / 1e9:.2f} GB | {max(each.others for each in of):.2f} |"
+            f"{median(each.cpu for each in of):.2f} s | {max(each.memory for each in of) / 1e9:.2f} GB | "
+            f"{max(each.others for each in of):.2f} |"
         )
     lines += [
         "",
