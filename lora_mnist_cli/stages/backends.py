@@ -412,6 +412,18 @@ def _connected(address: str | None) -> Iterator[None]:
         return
     _refuse_unreachable(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stops: list[SystemExit] = []
+
+    def stop(number: int, frame: Any) -> None:
+        """What was to happen at a signal; where it is to end the program, Ray would make another exit of it."""
+        handler = handlers[signal.Signals(number)]
+        assert callable(handler)
+        try:
+            handler(number, frame)
+        except SystemExit as error:
+            stops.append(error)
+            raise
+
     try:
         ray.init(
             address=address, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR"
@@ -420,12 +432,19 @@ def _connected(address: str | None) -> Iterator[None]:
         raise _no_cluster(address, error) from error
     try:
         # Ray takes the signals for itself; who asked for the work is to hear what ended it.
-        for number, handler in handlers.items():
-            with contextlib.suppress(ValueError):  # not the main thread: then they are not ours
-                signal.signal(number, handler)
+        with contextlib.suppress(ValueError):  # not the main thread: then they are not ours
+            for number, handler in handlers.items():
+                signal.signal(number, stop if callable(handler) else handler)
         yield
+    except SystemExit:
+        if stops:
+            raise stops[0] from None
+        raise
     finally:
         ray.shutdown()
+        with contextlib.suppress(ValueError):
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _refuse_unreachable(address: str | None) -> None:
