@@ -82,8 +82,7 @@ def make_backend(runtime: Runtime, banks: int) -> Backend:
 def workers(runtime: Runtime, banks: int) -> int:
     """How many processes train so many banks.
 
-    By default as many as leave each thread a core: on two cores, two processes of one thread take little more than half
-    of the time of one, and a second thread in one process saves a fifth.
+    By default as many as leave each thread a core. What that gains depends on how busy they are: docs/performance.md.
     """
     if runtime.workers is not None:
         return min(banks, runtime.workers)
