@@ -82,8 +82,7 @@ def make_backend(runtime: Runtime, banks: int) -> Backend:
 def workers(runtime: Runtime, banks: int) -> int:
     """How many processes train so many banks.
 
-    By default as many as leave each thread a core: on two cores, two processes of one thread take little more than half
-    of the time of one, and a second thread in one process saves a fifth.
+    By default as many as leave each thread a core. What that gains depends on how busy they are: docs/performance.md.
     """
     if runtime.workers is not None:
         return min(banks, runtime.workers)
@@ -414,6 +413,18 @@ def _connected(address: str | None) -> Iterator[None]:
         return
     _refuse_unreachable(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stops: list[SystemExit] = []
+
+    def stop(number: int, frame: Any) -> None:
+        """What was to happen at a signal; where it is to end the program, Ray would make another exit of it."""
+        handler = handlers[signal.Signals(number)]
+        assert callable(handler)
+        try:
+            handler(number, frame)
+        except SystemExit as error:
+            stops.append(error)
+            raise
+
     try:
         ray.init(
             address=address, include_dashboard=None if address else False, log_to_driver=False, logging_level="ERROR"
@@ -422,12 +433,19 @@ def _connected(address: str | None) -> Iterator[None]:
         raise _no_cluster(address, error) from error
     try:
         # Ray takes the signals for itself; who asked for the work is to hear what ended it.
-        for number, handler in handlers.items():
-            with contextlib.suppress(ValueError):  # not the main thread: then they are not ours
-                signal.signal(number, handler)
+        with contextlib.suppress(ValueError):  # not the main thread: then they are not ours
+            for number, handler in handlers.items():
+                signal.signal(number, stop if callable(handler) else handler)
         yield
+    except SystemExit:
+        if stops:
+            raise stops[0] from None
+        raise
     finally:
         ray.shutdown()
+        with contextlib.suppress(ValueError):
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
 
 
 def _refuse_unreachable(address: str | None) -> None:

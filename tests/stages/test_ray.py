@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -93,3 +96,24 @@ def test_an_address_without_a_cluster_is_refused(small: Workspace) -> None:
     with pytest.raises(UsageError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         sweep([1], config=CONFIG, workspace=dataclasses.replace(small, runtime=runtime), name="wide")
     assert not (small.runs_dir / ".staging").exists()
+
+
+def test_a_sweep_on_ray_that_is_told_to_end_says_so(small: Workspace, small_data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "stderr.txt"
+    places = ["--runs-dir", str(small.runs_dir), "--data-dir", str(small_data)]
+    command = [sys.executable, "-m", "lora_mnist_cli", "sweep", "--name", "wide", "--epochs", "4000", "--verbose"]
+    before = sorted(path.name for path in small.runs_dir.iterdir())
+    with log.open("w") as stderr:
+        process = subprocess.Popen([*command, "--ranks", "3,4", "--backend", "ray", *places], stderr=stderr)
+    try:
+        deadline = time.monotonic() + WAIT
+        while "Ray has" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 143
+    finally:
+        process.kill()
+    assert "nothing half done is left" in log.read_text()
+    assert sorted(path.name for path in small.runs_dir.iterdir()) == before
