@@ -66,6 +66,8 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["compare", "sweep-5-9", "lora-5-9-r1"], 2),
         (["compare", "base-0-4", "lora-5-9-r1"], 2),
         (["reproduce", "--seeds", "1-"], 2),
+        (["conformance", "--help"], 0),
+        (["conformance", "theirs"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,0 +1,1 @@
+"""A bench for LoRA code, anyone's: laws that an implementation has to keep, behind a small protocol."""
