@@ -22,7 +22,7 @@ def broken(factory: object, skip: object = ()) -> dict[str, str]:
 @pytest.mark.parametrize("name", WRONG)
 def test_a_mistake_is_caught_by_the_law_that_is_meant_for_it(name: str) -> None:
     factory, law = WRONG[name]
-    found = broken(factory)
+    found = broken(factory, skip=[each for each in LAWS if each != law])  # all of them would take minutes
     assert law in found
     assert "it raised" not in found[law]
 
