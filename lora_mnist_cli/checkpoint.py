@@ -1,6 +1,7 @@
 """Weights to and from safetensors, with exact checks of keys, shapes and dtypes. Nothing is ever unpickled.
 
-Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.from_pretrained`` takes the folder.
+Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.from_pretrained`` takes the folder; what
+PEFT has not (full fine-tuning, and that of the last layer) as differences from the base.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict
+from lora_mnist_cli.lora import adapted_layers
+from lora_mnist_cli.method_layers import adapter_tensors, load_adapter_tensors
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.weights import (
     ADAPTER_CONFIG_FILE,
     ADAPTER_FILE,
     BASE_FILE,
-    PEFT_PREFIX,
     parsing,
     read_weights,
     refuse_differences,
@@ -46,49 +47,29 @@ def load_base(model: nn.Module, artifact: Artifact) -> None:
 
 
 def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
-    """Write an adapted model's factors and PEFT's description of them."""
-    factors = lora_state_dict(model)
-    _save({f"{PEFT_PREFIX}{key}.weight": tensor for key, tensor in factors.items()}, folder / ADAPTER_FILE)
-    layers = sorted({key.rpartition(".")[0] for key in factors})
-    text = json.dumps(peft_config(config, layers), indent=2) + "\n"
+    """Write what an adapted model has learned, and PEFT's description of it, where PEFT has the method."""
+    _save(adapter_tensors(model), folder / ADAPTER_FILE)
+    described = peft_config(config, sorted(adapted_layers(model)))
+    if described is None:
+        return
+    text = json.dumps(described, indent=2) + "\n"
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
         (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
 def load_adapter(model: nn.Module, artifact: Artifact) -> None:
-    """Put an adapter's factors into a model with adapters of its rank attached.
+    """Put what an adapter learned into a model with adapters of its method and rank attached, as yet without a start.
 
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
-    shapes = {f"{PEFT_PREFIX}{key}.weight": tuple(tensor.shape) for key, tensor in lora_state_dict(model).items()}
-    state = _load(artifact, ADAPTER_FILE, shapes)
-    own = {key.removeprefix(PEFT_PREFIX).removesuffix(".weight"): tensor for key, tensor in state.items()}
-    load_lora_state_dict(model, own)
+    shapes = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(model).items()}
+    load_adapter_tensors(model, _load(artifact, ADAPTER_FILE, shapes))
 
 
-def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any]:
-    """PEFT's ``adapter_config.json`` for an adapter.
-
-    PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
-    ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
-    """
-    rslora = config.scaling == "rslora"
-    return {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "r": config.rank,
-        "lora_alpha": config.alpha if rslora else config.alpha * scale(config.scaling, config.rank) * config.rank,
-        "use_rslora": rslora,
-        "lora_dropout": config.dropout,
-        "target_modules": layers,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "modules_to_save": None,
-    }
+def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any] | None:
+    """PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    return METHODS[config.method].peft(config, layers)
 
 
 def _save(state: Mapping[str, Tensor], path: Path) -> None:

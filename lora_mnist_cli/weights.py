@@ -13,11 +13,12 @@ from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import refuse_role
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.errors import ArtifactError, make_again
+from lora_mnist_cli.methods import tensor_shapes
 
 BASE_FILE = "model.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-PEFT_PREFIX = "base_model.model."
+"""PEFT's description; not there for a method that PEFT has not."""
 
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
@@ -42,24 +43,19 @@ def base_shapes(base: Artifact) -> dict[str, tuple[int, ...]]:
 
 
 def adapter_shapes(adapter: Artifact, base: Artifact) -> dict[str, tuple[int, ...]]:
-    """Key → shape of each tensor of an adapter's file: ``lora_A`` (rank × in) and ``lora_B`` (out × rank).
+    """Key → shape of each tensor of an adapter's file, as its method has them.
 
     Raises:
         ArtifactError: where its settings make no sense, or the base has no such layer.
     """
     config = AdapterConfig.from_json(adapter.config)
     refuse_role(adapter.name, "base", base.name, base.kind)
-    shapes: dict[str, tuple[int, ...]] = {}
+    layers: dict[str, list[int]] = {}
     for name in config.target_layers or ():
         if name not in base.details["layers"]:
             raise ArtifactError(f"'{adapter.name}' adapts {name}, which '{base.name}' has not", value=name)
-        fan_in, fan_out = base.details["layers"][name]
-        prefix = f"{PEFT_PREFIX}{name}."
-        shapes |= {
-            f"{prefix}lora_A.weight": (config.rank, fan_in),
-            f"{prefix}lora_B.weight": (fan_out, config.rank),
-        }
-    return shapes
+        layers[name] = base.details["layers"][name]
+    return tensor_shapes(config, layers)
 
 
 def check_size(artifact: Artifact, file: str, shapes: Shapes) -> None:

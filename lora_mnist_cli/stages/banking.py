@@ -17,6 +17,7 @@ from lora_mnist_cli.config import AdapterConfig, training_images
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, DivergedError
 from lora_mnist_cli.grid import Axis, marks
+from lora_mnist_cli.methods import trainable_parameters
 from lora_mnist_cli.reporting import Reporter, as_one
 from lora_mnist_cli.sources import digit_counts
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
@@ -46,7 +47,7 @@ def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = (
         axes: what a sweep varies beside rank and seed.
     """
     name = default_name(
-        "adapter", base.dataset, config.digits, rank=config.rank, marks=marks(config, axes), seed=config.seed
+        config.method, base.dataset, config.digits, rank=config.rank, marks=marks(config, axes), seed=config.seed
     )
     return name + varied(config)
 
@@ -111,23 +112,25 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
 
     def order(each: Wanted) -> tuple[object, ...]:
         config = each.config
-        return str(config.digits), config.epochs, config.precision, config.seed
+        return str(config.digits), config.epochs, config.precision, config.alone, config.seed
 
     for each in sorted(wanted, key=order):  # stable: else as they were given
         need = memory(each.config, base)
-        fits = used + need <= megabytes * 2**20 and len(bank) < MAX_MEMBERS and order(each)[:3] == alike
+        fits = used + need <= megabytes * 2**20 and len(bank) < MAX_MEMBERS and order(each)[:4] == alike
         if bank and not fits:
             yield bank
             bank, used = [], 0
         bank.append(each)
-        used, alike = used + need, order(each)[:3]
+        used, alike = used + need, order(each)[:4]
     yield bank
 
 
 def memory(config: AdapterConfig, base: Artifact) -> int:
     """About how many bytes an adapter takes in training."""
     shapes = [(fan_in, fan_out) for fan_in, fan_out in base.details["layers"].values()]
-    return member_bytes(shapes, config.rank, config.batch_size, 8 if "64" in config.precision else 4)
+    # What has no rank trains as many numbers as a full one at most.
+    rank = config.rank or max(min(shape) for shape in shapes)
+    return member_bytes(shapes, rank, config.batch_size, 8 if "64" in config.precision else 4)
 
 
 def adapter_settings(base: Artifact, config: AdapterConfig) -> Settings:
@@ -229,16 +232,16 @@ class Work:
     def _steps(self) -> list[int]:
         """Optimiser steps an epoch of each training, where several follow each other; else nothing.
 
-        A bank is one training; in mixed precision, each adapter has its own.
+        A bank is one training; what a bank can't train has one an adapter.
         """
-        if len(self.banks) < 2 and self.wanted[0].config.precision != "bf16-mixed":
+        if len(self.banks) < 2 and not (self.banks and self.banks[0][0].config.alone):
             return []
         from lora_mnist_cli.bank_training import cohorts
 
         steps = []
         for bank in self.banks:
             configs = [each.config for each in bank]
-            alone = configs[0].precision == "bf16-mixed"
+            alone = configs[0].alone
             firsts = configs if alone else [configs[members[0]] for members, _ in cohorts(configs)]
             own = [self.steps_an_epoch(config) for config in firsts]
             steps += own if alone else [sum(own)]
@@ -289,16 +292,15 @@ class Work:
     ) -> Artifact:  # fmt: skip
         from lora_mnist_cli.checkpoint import save_adapter
         from lora_mnist_cli.evaluation import no_scores, predict, scores
-        from lora_mnist_cli.lora import trainable_parameters
 
         start = time.perf_counter()
         config = each.config
         assert config.digits is not None
         assert config.target_layers is not None
         subsets = reporting_sets(loaded.base_config.digits, config.digits)
-        shapes = {layer: tuple(self.base.details["layers"][layer]) for layer in config.target_layers}
+        layers = {layer: self.base.details["layers"][layer] for layer in config.target_layers}
         details: dict[str, Any] = {
-            "trainable_parameters": trainable_parameters(shapes, config.rank),
+            "trainable_parameters": trainable_parameters(config, layers),
             "base_digits": str(loaded.base_config.digits),
             "bank": mark,
         }
