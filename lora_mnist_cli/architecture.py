@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 PIXELS = 28 * 28
 CLASSES = 10
@@ -29,11 +29,6 @@ def member_bytes(shapes: Sequence[tuple[int, int]], rank: int, batch_size: int, 
     merged = sum(fan_in * fan_out for fan_in, fan_out in shapes[1:])
     features = sum(fan_out + 2 * rank for _, fan_out in shapes)
     return itemsize * (4 * parameters + 2 * merged + features * (2 * batch_size + 2 * SCORED_AT_ONCE))
-
-
-def trainable_parameters(shapes: Iterable[tuple[int, int]], rank: int) -> int:
-    """Trainable parameters of adapters of ``rank`` on layers of (in, out) features: the sum of rank · (in + out)."""
-    return sum(rank * (fan_in + fan_out) for fan_in, fan_out in shapes)
 
 
 def scale(scaling: str, rank: int) -> float:

@@ -188,9 +188,13 @@ class Cohort:
         self._shared = ends[split]
         self.parts: list[list[slice]] = [[] for _ in members]
         """The slices of the flat tensor that are each member's."""
-        for (_, m, _), factor, (start, end) in zip(places, factors, pairwise(ends), strict=True):
+        self.parts_b: list[list[slice]] = [[] for _ in members]
+        """And those of its factors B."""
+        for (_, m, which), factor, (start, end) in zip(places, factors, pairwise(ends), strict=True):
             factor.data = self.flat[start:end].view(factor.shape)
             self.parts[m] = joined([*self.parts[m], slice(start, end)])
+            if which == "lora_B":
+                self.parts_b[m].append(slice(start, end))
 
     def _layer(self, i: int, base: nn.Linear, generators: Sequence[torch.Generator]) -> Layer:
         """The way to compute a layer that costs least."""

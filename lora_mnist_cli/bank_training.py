@@ -23,6 +23,7 @@ from lora_mnist_cli.config import AdapterConfig, Runtime
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError
 from lora_mnist_cli.lora import LoRALinear
+from lora_mnist_cli.method_layers import settle
 from lora_mnist_cli.optimizers import MemberOptimizer
 from lora_mnist_cli.randomness import stream_seed
 from lora_mnist_cli.reporting import Reporter, Silent
@@ -119,7 +120,8 @@ class BankModule(pl.LightningModule):
                 [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
                 generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
             )  # fmt: skip
-            self._cohorts.append((cohort, MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)))
+            optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs, cohort.parts_b)
+            self._cohorts.append((cohort, optimizer))
         return [optimizer.optimizer for _, optimizer in self._cohorts]
 
     def train_dataloader(self) -> _Turns:
@@ -194,13 +196,13 @@ def fit_bank(
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
 
-    Members that diverge are told in the result, and disturb nobody. In mixed precision, which is autograd's business,
-    the members are trained one after the other.
+    Members that diverge are told in the result, and disturb nobody. In mixed precision, and by methods that a bank does
+    not know, which are autograd's business, the members are trained one after the other.
 
     Args:
         models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
         dataset: the images of the digits to learn.
-        configs: a member each; epochs and precision are the same in all.
+        configs: a member each; epochs and precision are the same in all, and whether they are trained alone.
         log_folders: where each member's TensorBoard event files go, where ``runtime`` asks for them.
 
     Returns:
@@ -211,9 +213,9 @@ def fit_bank(
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
-    if len({(config.epochs, config.precision) for config in configs}) != 1:
-        raise ValueError("the members of a bank have the same epochs and precision")
-    if configs[0].precision == "bf16-mixed":
+    if len({(config.epochs, config.precision, config.alone) for config in configs}) != 1:
+        raise ValueError("the members of a bank have the same epochs and precision, and are all trained alone or none")
+    if configs[0].alone:
         outcomes = []
         for m, (model, config) in enumerate(zip(models, configs, strict=True)):
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
@@ -238,13 +240,18 @@ def _fit_alone(
     model: nn.Module, dataset: MNISTDataset, config: AdapterConfig, runtime: Runtime, reporter: Reporter, title: str,
     log_folder: Path | None,
 ) -> Outcome:  # fmt: skip
+    history: list[EpochRecord] = []
+    failed = None
     try:
-        history = fit(
-            model, dataset, config, runtime=runtime, reporter=reporter, title=title, log_folder=log_folder
+        fit(
+            model, dataset, config, runtime=runtime, reporter=reporter, title=title, log_folder=log_folder,
+            history=history,
         )  # fmt: skip
     except DivergedError as error:
-        return Outcome([], str(error.problem).partition(": ")[2])
-    return Outcome(history)
+        failed = str(error.problem).partition(": ")[2]
+        history = [record for record in history if math.isfinite(record.train_loss)]
+    settle(model)
+    return Outcome(history, failed)
 
 
 def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], dataset: MNISTDataset) -> Crew:

@@ -1,6 +1,7 @@
 """Weights to and from safetensors, with exact checks of keys, shapes and dtypes. Nothing is ever unpickled.
 
-Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.from_pretrained`` takes the folder.
+Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.from_pretrained`` takes the folder; what
+PEFT has not (full fine-tuning, and that of the last layer) as differences from the base.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.lora import load_lora_state_dict, lora_state_dict
+from lora_mnist_cli.lora import adapted_layers
+from lora_mnist_cli.method_layers import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.weights import (
     ADAPTER_FILE,
     BASE_FILE,
-    PEFT_PREFIX,
     parsing,
     read_weights,
     refuse_differences,
@@ -43,26 +44,23 @@ def load_base(model: nn.Module, artifact: Artifact) -> None:
 
 
 def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
-    """Write an adapted model's factors and PEFT's description of them."""
-    layers = sorted({key.rpartition(".")[0] for key in lora_state_dict(model)})
-    write_adapter(adapter_bytes(model), config, layers, folder)
+    """Write what an adapted model has learned, and PEFT's description of it, where PEFT has the method."""
+    write_adapter(adapter_bytes(model), config, sorted(adapted_layers(model)), folder)
 
 
 def adapter_bytes(model: nn.Module) -> bytes:
     """What an adapted model's file of weights holds."""
-    return _bytes({f"{PEFT_PREFIX}{key}.weight": tensor for key, tensor in lora_state_dict(model).items()})
+    return _bytes(adapter_tensors(model))
 
 
 def load_adapter(model: nn.Module, artifact: Artifact) -> None:
-    """Put an adapter's factors into a model with adapters of its rank attached.
+    """Put what an adapter learned into a model with adapters of its method and rank attached, as yet without a start.
 
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
-    shapes = {f"{PEFT_PREFIX}{key}.weight": tuple(tensor.shape) for key, tensor in lora_state_dict(model).items()}
-    state = _load(artifact, ADAPTER_FILE, shapes)
-    own = {key.removeprefix(PEFT_PREFIX).removesuffix(".weight"): tensor for key, tensor in state.items()}
-    load_lora_state_dict(model, own)
+    shapes = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(model).items()}
+    load_adapter_tensors(model, _load(artifact, ADAPTER_FILE, shapes))
 
 
 def _bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -35,7 +35,8 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         # Rank first: neighbours of one shape are one batched product in every layer.
         config = configs[m]
         layers = config.target_layers or ()
-        return config.rank, layers, config.scaling, config.alpha, config.rate, config.schedule, config.weight_decay or 0
+        rate = config.rate, config.schedule, config.lr_ratio_b
+        return config.rank, layers, config.scaling, config.alpha, *rate, config.weight_decay or 0
 
     alike: dict[tuple[object, ...], list[list[int]]] = {}
     for (*settings, seed), members in by_seed.items():

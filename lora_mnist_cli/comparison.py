@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX, check_header, parsing
+from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, check_header, parsing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,9 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
         ``settings``: rows of ``setting``, ``a``, ``b`` where they differ; ``scores``: rows of ``digits`` with both
         accuracies and losses; ``weights``: rows of ``tensor`` with both Frobenius norms, that of the difference, and
         the cosine between them, where both are bases or both adapters of one base's shape, with None for a figure that
-        is no finite number; and ``same_weights``, or None where they can't be compared. Of adapters the products
-        ``alpha · scale(rank) · B A`` are compared: factors of one product can differ in everything, and products of
-        different ranks can still be compared.
+        is no finite number; and ``same_weights``, or None where they can't be compared. Of adapters the changes of
+        weights (and biases) are compared, LoRA's products ``alpha · scale(rank) · B A``: factors of one product can
+        differ in everything, and products of different ranks can still be compared, or with full fine-tuning.
 
     Raises:
         ArtifactError: where one is missing or damaged.
@@ -110,20 +110,26 @@ def _norm(matrix: npt.NDArray[np.float64]) -> float | None:
 
 
 def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
-    """A base's tensors, or an adapter's products by layer, in double precision."""
+    """A base's tensors, or an adapter's changes by layer (``fc1``, and ``fc1 bias``), in double precision."""
     if artifact.kind == "base":
         return _load(artifact, artifact, BASE_FILE)
     import numpy as np
 
     config = AdapterConfig.from_json(artifact.config)
-    factors = _load(artifact, catalog.parent(artifact), ADAPTER_FILE)
-    factor = config.alpha * scale(config.scaling, config.rank)
-    products = {}
+    method, base = METHODS[config.method], catalog.parent(artifact)
+    tensors, plain = _load(artifact, base, ADAPTER_FILE), None
+    changes = {}
     for layer in config.target_layers or ():
-        A, B = (factors[f"{PEFT_PREFIX}{layer}.lora_{which}.weight"] for which in "AB")
+        prefix = f"{method.prefix}{layer}."
+        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        if plain is None and method.needs_weight:
+            plain = _load(base, base, BASE_FILE)
         with np.errstate(all="ignore"):
-            products[layer] = factor * (B @ A)
-    return products
+            weight, bias = method.change(own, plain and plain[f"{layer}.weight"], config)
+        changes[layer] = weight
+        if bias is not None:
+            changes[f"{layer} bias"] = bias
+    return changes
 
 
 def _load(artifact: Artifact, base: Artifact, file: str) -> Matrices:

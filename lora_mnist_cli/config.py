@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.methods import METHODS
 
 TRAINING_CODE = 2
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
@@ -40,6 +41,8 @@ MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
 
 _LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+
+_DEFAULT_RANK = 8
 
 ConfigT = TypeVar("ConfigT", bound="TrainingConfig")
 
@@ -138,7 +141,8 @@ class TrainingConfig:
 
     def _left_out(self) -> tuple[str, ...]:
         """Fields that are not written down, so that artifacts from before there were any keep their fingerprints."""
-        return ()
+        defaults = {f.name: f.default for f in fields(self)}
+        return tuple(name for name in self._OPTIONAL if getattr(self, name) == defaults[name])
 
     @classmethod
     def from_json(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
@@ -190,7 +194,13 @@ class AdapterConfig(TrainingConfig):
     digits: DigitSet | None = field(
         default=None, metadata={"help": "Digits that the adapter learns; default: those that the base did not."}
     )
-    rank: int = field(default=8, metadata={"help": "Rank of the adapter's product."})
+    method: str = field(
+        default="lora",
+        metadata={"help": "; ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + "."},
+    )
+    rank: int = field(
+        default=_DEFAULT_RANK, metadata={"help": "Rank of the adapter's product; full and head have none."}
+    )
     alpha: float = field(default=1.0, metadata={"help": "Multiplier on the adapter's product."})
     scaling: str = field(
         default="constant", metadata={"help": "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank)."}
@@ -215,30 +225,49 @@ class AdapterConfig(TrainingConfig):
     held_seed: int = field(
         default=0, metadata={"help": "Seed of the random streams that are held where the seed varies one alone."}
     )
+    lr_ratio_b: float = field(
+        default=1.0, metadata={"help": "LoRA+: how many times the learning rate of A that of B is."}
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
     schedule: str = "plateau"
 
-    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed", "lr_power")
+    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed", "lr_power", "method", "lr_ratio_b")
+
+    def __post_init__(self) -> None:
+        # A rank that was not asked for is none, where the method has none.
+        if self.rank == _DEFAULT_RANK and self.method in METHODS and not METHODS[self.method].ranked:
+            object.__setattr__(self, "rank", 0)
+        super().__post_init__()
 
     @property
     def rate(self) -> float:
-        """The learning rate of this rank."""
-        return float(self.lr / self.rank**self.lr_power)
+        """The learning rate of this rank; a method without ranks has that of rank 1."""
+        return float(self.lr / max(self.rank, 1) ** self.lr_power)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is trained by autograd, one adapter after the other: a bank knows neither its gradients nor mixed
+        precision.
+        """
+        return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
 
     def seed_of(self, stream: str) -> int:
         """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
         return self.seed if self.vary in ("all", stream) else self.held_seed
 
     def _left_out(self) -> tuple[str, ...]:
-        held = ("vary", "held_seed") if self.vary == "all" else ()
-        return (*held, "lr_power") if self.lr_power == 0 else held
+        written = ("held_seed",) if self.vary != "all" else ()
+        return tuple(name for name in super()._left_out() if name not in written)
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
         if self.digits is not None:
             problems.digits(self.digits)
-        problems.whole("rank", self.rank, 1, MAX_RANK)
+        problems.choice("method", self.method, tuple(METHODS))
+        if self.method in METHODS:
+            self._check_method(problems)
+        problems.real("ratio of learning rates", self.lr_ratio_b, lambda ratio: ratio > 0, "a finite number above 0")
         problems.real("alpha", self.alpha, lambda _: True, "a finite number")
         if self.alpha == 0 and self.epochs != 0:
             # No gradient reaches the factors then. An untouched start may have it.
@@ -254,6 +283,21 @@ class AdapterConfig(TrainingConfig):
         if self.target_layers is not None:
             self._check_layers(problems, self.target_layers)
 
+    def _check_method(self, problems: _Problems) -> None:
+        method = METHODS[self.method]
+        if method.ranked:
+            problems.whole("rank", self.rank, 1, MAX_RANK)
+        elif type(self.rank) is not int or self.rank != 0:
+            problems.append(f"{self.method} has no rank: it takes no {self.rank}")
+        for name in method.unused:
+            value, default = getattr(self, name), unused_value(name)
+            if name != "rank" and value != default:
+                problems.append(f"{self.method} has no {name.replace('_', ' ')}: it takes no {value}")
+        if self.vary == "init" and not method.random_start:
+            problems.append(f"{self.method} starts from the base's own weights: nothing of it varies with init")
+        if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
+            problems.append(f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}")
+
     @staticmethod
     def _check_layers(problems: _Problems, layers: object) -> None:
         if not isinstance(layers, tuple):
@@ -264,6 +308,22 @@ class AdapterConfig(TrainingConfig):
             problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
         if not layers or (not odd and len(set(layers)) != len(layers)):
             problems.append("target layers are named once each, and at least one")
+
+
+def unused_value(name: str) -> Any:
+    """What a field of an adapter's config is where the method has no use for it."""
+    return 0 if name == "rank" else AdapterConfig.__dataclass_fields__[name].default
+
+
+def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+    """An adapter's settings, as JSON or as fields, with those at their defaults that its method has no use for.
+
+    Args:
+        method: by default the one that the settings name.
+    """
+    known = METHODS.get(str(method or values.get("method", "lora")))
+    unused = known.unused if known else ()
+    return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,14 +409,27 @@ def recipe_of(config: AdapterConfig) -> str | None:
     left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs")
     open_values = {name: getattr(config, name) for name in left_open}
     for name, known in RECIPES.items():
+        if config.method != known.adapter.method:
+            continue
         if name != "reference" and dataclasses.replace(known.adapter, **open_values) == config:
             return name
     return None
 
 
 def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:
-    """The config with those fields changed whose new value is not None."""
+    """The config with those fields changed whose new value is not None.
+
+    Raises:
+        ConfigError: for values that don't hold; also for those that the method of an adapter has no use for.
+    """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
+    if isinstance(config, AdapterConfig):
+        name = given.get("method", config.method)
+        method = METHODS.get(name)
+        if method is not None and "rank" in given and not method.ranked:
+            raise ConfigError([f"{name} has no rank: it takes no {given['rank']}"], value=given["rank"])
+        # What the recipe has of them is not what was asked for.
+        given = {field: unused_value(field) for field in (method.unused if method else ())} | given
     return dataclasses.replace(config, **given)
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli import lists
-from lora_mnist_cli.config import RECIPES, AdapterConfig
+from lora_mnist_cli.config import RECIPES, AdapterConfig, without_unused
 from lora_mnist_cli.errors import ConfigError, UsageError, refuse_unknown
+from lora_mnist_cli.methods import METHODS
 
 Value = int | float | str
 
@@ -84,13 +85,16 @@ class Axis:
 
 
 RANK, SEED = Axis("rank", "ranks", int), Axis("seed", "seeds", int)
+METHOD = Axis("method", "methods", str)
 OTHERS = (
+    METHOD,
     Axis("lr", "lrs", float, "lr"),
     Axis("alpha", "alphas", float, "a"),
     Axis("scaling", "scalings", str),
     Axis("init", "inits", str),
     Axis("weight_decay", "weight_decays", float, "wd"),
     Axis("dropout", "dropouts", float, "d"),
+    Axis("lr_ratio_b", "lr_ratio_bs", float, "rb"),
 )
 AXES = (RANK, *OTHERS, SEED)
 """From the outermost to the innermost: adapters of one seed share their data, and each combination its seeds."""
@@ -118,6 +122,9 @@ class Grid:
     def members(self, template: AdapterConfig) -> list[AdapterConfig]:
         """A config for each combination, the seed innermost.
 
+        What means nothing to a method is no combination of its: full fine-tuning, which has no rank, is there once and
+        not once a rank.
+
         Args:
             template: everything else.
 
@@ -135,17 +142,25 @@ class Grid:
                 value=count,
             )
         problems: list[str] = []
+        methods = self.values.get(METHOD.field, (template.method,))
         for field, values in self.values.items():
+            # By a method that has a use for it.
+            method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
+            if method is None and field != RANK.field:
+                problems.append(f"{' and '.join(map(str, methods))} have no {spoken(field)}: leave it out")
+            if method is None:
+                continue
             for value in values:
                 try:
-                    _replace(template, {field: value})
+                    _replace(template, {METHOD.field: method, field: value})
                 except ConfigError as error:
                     problems += error.problems
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)), value=self.values)
         axes = [axis for axis in AXES if axis.field in self.values]
         combinations = product(*(self.values[axis.field] for axis in axes))
-        return [_replace(template, dict(zip((a.field for a in axes), c, strict=True))) for c in combinations]
+        found = (_replace(template, dict(zip((a.field for a in axes), c, strict=True))) for c in combinations)
+        return list(dict.fromkeys(found))
 
 
 def grid_of(given: Mapping[str, object]) -> Grid:
@@ -206,9 +221,11 @@ def varying_axes(config: Mapping[str, Any]) -> tuple[Axis, ...]:
 
 
 def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
-    """What an adapter's name says of its values on some axes; nothing of those that are the reference recipe's."""
+    """What an adapter's name says of its values on some axes; nothing of those that are the reference recipe's, or of
+    its method, which the name begins with.
+    """
     reference = RECIPES["reference"].adapter
-    own = [(axis, getattr(config, axis.field)) for axis in axes]
+    own = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
     return [f"{axis.mark}{written(value)}" for axis, value in own if value != getattr(reference, axis.field)]
 
 
@@ -260,8 +277,9 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
 
 
 def _replace(template: AdapterConfig, values: Mapping[str, Value]) -> AdapterConfig:
-    given: dict[str, Any] = dict(values)
-    return dataclasses.replace(template, **given)
+    """The config with other values, as far as its method has a use for them."""
+    given = {f.name: getattr(template, f.name) for f in dataclasses.fields(template)} | dict(values)
+    return AdapterConfig(**without_unused(given))
 
 
 def _loads(text: str) -> dict[str, Any]:

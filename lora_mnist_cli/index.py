@@ -67,7 +67,7 @@ class Entry:
         """The entry of an artifact."""
         summary = {
             "digits": artifact.config.get("digits"),
-            "rank": artifact.config.get("rank"),
+            "rank": artifact.config.get("rank") or None,  # 0 is none
             "seed": artifact.config.get("seed"),
             "parents": [{"role": p.role, "name": p.name, "digest": p.digest} for p in artifact.parents],
             "subsets": artifact.scores.get("subsets", []),

@@ -8,7 +8,7 @@ ones; the model's own code never learns of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -33,7 +33,58 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
     return A.uniform_(-bound, bound)
 
 
-class LoRALinear(nn.Module):
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer with something trainable beside it, of which alpha is the multiplier.
+
+    Args:
+        base: the layer to adapt; its weights are frozen.
+        alpha: may be changed later; at 0 the base is all there is.
+    """
+
+    def __init__(self, base: nn.Linear, alpha: float) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.alpha = alpha
+        self.enabled = True
+        self._plain_weight: Tensor | None = None
+        self._plain_bias: Tensor | None = None
+
+    @property
+    def merged(self) -> bool:
+        """Whether what was learned is in the base's weight at present."""
+        return self._plain_weight is not None
+
+    def change(self) -> tuple[Tensor, Tensor | None]:
+        """What is added to the weight (out × in), and to the bias, at the present alpha."""
+        raise NotImplementedError
+
+    def has_effect(self) -> bool:
+        """Whether anything changes at any alpha."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add what was learned to the base's weight and bias; nothing to do where it is there already."""
+        if not self.merged:
+            weight, bias = self.change()
+            self._plain_weight = self.base.weight.clone()
+            self.base.weight.add_(weight)
+            if bias is not None:
+                self._plain_bias = self.base.bias.clone()
+                self.base.bias.add_(bias)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Give the base its weight back, bit for bit: it was kept, because subtracting the change would round."""
+        if self._plain_weight is not None:
+            self.base.weight.copy_(self._plain_weight)
+            self._plain_weight = None
+        if self._plain_bias is not None:
+            self.base.bias.copy_(self._plain_bias)
+            self._plain_bias = None
+
+
+class LoRALinear(AdaptedLinear):
     """A frozen linear layer with a trainable low-rank product beside it.
 
     Args:
@@ -49,28 +100,28 @@ class LoRALinear(nn.Module):
         self, base: nn.Linear, rank: int, *, alpha: float = 1.0, scaling: str = "constant",
         init: str = "reference", dropout: float = 0.0,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.base = base.requires_grad_(False)
+        super().__init__(base, alpha)
         self.rank = rank
-        self.alpha = alpha
         self.scale = scale(scaling, rank)
         self.dropout = dropout
-        self.enabled = True
         like = base.weight
         self.lora_A = nn.Parameter(init_A(rank, base.in_features, init).to(like))
         self.lora_B = nn.Parameter(like.new_zeros(base.out_features, rank))
-        self._plain_weight: Tensor | None = None
-
-    @property
-    def merged(self) -> bool:
-        """Whether the product is in the base's weight at present."""
-        return self._plain_weight is not None
 
     def delta(self) -> Tensor:
         """What the adapter adds to the weight: ``alpha · scale(rank) · B A`` (out × in); zeros at alpha 0."""
         if self.alpha == 0:
             return torch.zeros_like(self.base.weight)
         return self.alpha * self.scale * (self.lora_B @ self.lora_A)
+
+    def change(self) -> tuple[Tensor, Tensor | None]:
+        """:meth:`delta`; the bias stays as it is."""
+        return self.delta(), None
+
+    @torch.no_grad()
+    def has_effect(self) -> bool:
+        """Whether the product is anything but zero."""
+        return bool((self.lora_B @ self.lora_A).any())
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n × out) of inputs (n × in)."""
@@ -80,20 +131,6 @@ class LoRALinear(nn.Module):
             return hidden
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         return hidden + self.alpha * self.scale * F.linear(F.linear(x, self.lora_A), self.lora_B)
-
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Add the product to the base's weight; nothing to do where it is there already."""
-        if not self.merged:
-            self._plain_weight = self.base.weight.clone()
-            self.base.weight += self.delta()
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Give the base its weight back, bit for bit: it was kept, because subtracting the product would round."""
-        if self._plain_weight is not None:
-            self.base.weight.copy_(self._plain_weight)
-            self._plain_weight = None
 
 
 def attach(
@@ -111,6 +148,17 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
+
+    def make(layer: nn.Linear) -> LoRALinear:
+        return LoRALinear(layer, rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
+
+    return attach_made(model, make, target_layers)
+
+
+def attach_made(
+    model: nn.Module, make: Callable[[nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
+) -> nn.Module:
+    """Freeze a model and put what ``make`` makes of a linear layer in its place; else as :func:`attach`."""
     if adapted_layers(model):
         raise UsageError("the model has adapters already", hint="merge or detach them first")
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -121,8 +169,7 @@ def attach(
     model.requires_grad_(False)
     for name, layer in linear.items():
         if target_layers is None or name in target_layers:
-            adapter = LoRALinear(layer, rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
-            model.set_submodule(name, adapter)
+            model.set_submodule(name, make(layer))
     return model
 
 
@@ -133,9 +180,9 @@ def detach(model: nn.Module) -> nn.Module:
     return model
 
 
-def adapted_layers(model: nn.Module) -> dict[str, LoRALinear]:
+def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
     """Name → adapted layer, from the input on."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoRALinear)}
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 def set_alpha(model: nn.Module, alpha: float) -> None:
@@ -168,20 +215,19 @@ def switched_off(model: nn.Module) -> Iterator[nn.Module]:
                 layer.merge()
 
 
-@torch.no_grad()
 def has_no_effect(model: nn.Module) -> bool:
-    """Whether the product ``B A`` is zero on every adapted layer: whatever alpha is, the base is all there is."""
-    return not any((layer.lora_B @ layer.lora_A).any() for layer in adapted_layers(model).values())
+    """Whether nothing changes on any adapted layer: whatever alpha is, the base is all there is."""
+    return not any(layer.has_effect() for layer in adapted_layers(model).values())
 
 
 def merge(model: nn.Module) -> None:
-    """Merge every adapter into its layer; see :meth:`LoRALinear.merge`."""
+    """Merge every adapter into its layer; see :meth:`AdaptedLinear.merge`."""
     for layer in adapted_layers(model).values():
         layer.merge()
 
 
 def unmerge(model: nn.Module) -> None:
-    """Take every adapter out of its layer again; see :meth:`LoRALinear.unmerge`."""
+    """Take every adapter out of its layer again; see :meth:`AdaptedLinear.unmerge`."""
     for layer in adapted_layers(model).values():
         layer.unmerge()
 

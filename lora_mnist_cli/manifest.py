@@ -17,10 +17,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lora_mnist_cli.config import unused_value
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import read_regular
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again
-from lora_mnist_cli.grid import OTHERS, varying_axes
+from lora_mnist_cli.grid import OTHERS, Axis, varying_axes
+from lora_mnist_cli.methods import METHODS
 
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
@@ -239,12 +241,25 @@ def _check_ranges(manifest: Mapping[str, Any]) -> None:
     of_a_sweep = manifest["kind"] == "sweep"
     _hold("base_digits" not in details or _is_digits(details["base_digits"]), "base_digits")
     for row in (config, details, *(details["results"] if of_a_sweep else ())):
-        for key, least in (("rank", 1), ("seed", 0), ("trainable_parameters", 0)):
+        least_rank = _least_rank([row.get("method", config.get("method", "lora"))])
+        for key, least in (("rank", least_rank), ("seed", 0), ("trainable_parameters", 0)):
             value = row.get(key, least)
             _hold(not isinstance(value, int) or value >= least, f"{key} {value!r}")
     if of_a_sweep:
-        _hold(min(config["ranks"]) >= 1, f"rank {min(config['ranks'])}")
+        least_rank = _least_rank(config.get("methods", [config.get("method", "lora")]))
+        _hold(min(config["ranks"]) >= least_rank, f"rank {min(config['ranks'])}")
         _hold(min(config["seeds"]) >= 0, f"seed {min(config['seeds'])}")
+
+
+def _default_of(axis: Axis, row: Mapping[str, Any], config: Mapping[str, Any]) -> list[Any]:
+    """What a row may have on an axis beside the sweep's values: the default, where its method has no use for it."""
+    method = METHODS.get(str(row.get("method", config.get("method", "lora"))))
+    return [unused_value(axis.field)] if method is not None and axis.field in method.unused else []
+
+
+def _least_rank(methods: list[Any]) -> int:
+    """0 where none of some methods has a rank."""
+    return int(any(str(name) not in METHODS or METHODS[str(name)].ranked for name in methods))
 
 
 def _check_scores(scores: Mapping[str, Any]) -> None:
@@ -299,9 +314,12 @@ def _check_sweep(manifest: Mapping[str, Any]) -> None:
     for row in results:
         _hold(isinstance(row, dict) and is_name(row.get("artifact")), "results")
         for axis in OTHERS:
-            known = config[axis.plural] if axis in varying else []
+            known = config[axis.plural] + _default_of(axis, row, config) if axis in varying else []
             _hold(axis.field in row if known else axis.field not in row, f"results: {axis.field}")
-            _hold(not known or _is_one_of(row[axis.field], known), f"results: {axis.field}")
+            _hold(
+                not known or _is_one_of(row[axis.field], known),
+                f"results: {axis.field}",
+            )
         _hold(all(type(row.get(key)) is int for key in ("rank", "seed", "trainable_parameters")), "results")
         _hold(row.get("failed") is None or isinstance(row["failed"], str), "results")
         _check_scores({"subsets": row.get("subsets"), "per_digit": []})

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.config import TrainingConfig
+from lora_mnist_cli.config import AdapterConfig, TrainingConfig
 
 _OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
     "adam": (torch.optim.Adam, 0.0),
@@ -32,10 +32,31 @@ def weight_decay(config: TrainingConfig) -> float:
     return _OPTIMIZERS[config.optimizer][1] if config.weight_decay is None else config.weight_decay
 
 
-def make_optimizer(config: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the config names, with PyTorch's fused kernel."""
+def ratio_b(config: TrainingConfig) -> float:
+    """How many times the rate of all else that of the factors B is (LoRA+)."""
+    return config.lr_ratio_b if isinstance(config, AdapterConfig) else 1.0
+
+
+def is_factor_b(name: str) -> bool:
+    """Whether a parameter of that name is the B of an adapter."""
+    return name.rpartition(".")[2].startswith("lora_B")
+
+
+def make_optimizer(
+    config: TrainingConfig, parameters: Iterable[nn.Parameter], factors_b: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """The optimiser that the config names, with PyTorch's fused kernel.
+
+    Args:
+        factors_b: of the parameters those that have a learning rate of their own, the B of adapters.
+    """
     kind, _ = _OPTIMIZERS[config.optimizer]
-    optimizer = kind(parameters, lr=config.rate, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
+    groups: Any = list(parameters)
+    if ratio_b(config) != 1 and factors_b:
+        own = {id(parameter) for parameter in factors_b}
+        others = [parameter for parameter in groups if id(parameter) not in own]
+        groups = [{"params": others}, {"params": list(factors_b), "lr": ratio_b(config) * config.rate}]
+    optimizer = kind(groups, lr=config.rate, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
     if not torch.cuda.is_available():
         _skip_graph_check(optimizer)
     return optimizer
@@ -76,12 +97,19 @@ class MemberOptimizer:
         gradient: of the same size.
         parts: the slices of ``flat`` that are each member's.
         configs: of each member; all name the same optimiser.
+        parts_b: of each member's slices those of its factors B, which may have a rate of their own (LoRA+).
     """
 
     def __init__(
-        self, flat: Tensor, gradient: Tensor, parts: Sequence[Sequence[slice]], configs: Sequence[TrainingConfig]
-    ) -> None:
-        self._flat, self._gradient, self._parts = flat, gradient, parts
+        self, flat: Tensor, gradient: Tensor, parts: Sequence[Sequence[slice]], configs: Sequence[TrainingConfig],
+        parts_b: Sequence[Sequence[slice]] | None = None,
+    ) -> None:  # fmt: skip
+        self._flat, self._gradient = flat, gradient
+        self._own: list[list[tuple[float, Sequence[slice]]]] = []
+        """Of each member: slices, and the multiple of its rate that they are updated with."""
+        for m, (config, own) in enumerate(zip(configs, parts, strict=True)):
+            ratio, others = ratio_b(config), parts_b[m] if parts_b else ()
+            self._own.append([(1.0, own)] if ratio == 1 else [(1.0, without(own, others)), (ratio, others)])
         self._decays = [weight_decay(config) for config in configs]
         self._rates = [config.rate for config in configs]
         self._cosine = [config.schedule == "cosine" for config in configs]
@@ -126,8 +154,10 @@ class MemberOptimizer:
         """Make a parameter group of each rate and weight decay; what the optimiser remembers goes along."""
         memory = self._memory()
         groups: dict[tuple[float, float, bool], list[slice]] = {}
-        for key, parts in zip(zip(self._rates, self._decays, self._cosine, strict=True), self._parts, strict=True):
-            groups.setdefault(key, []).extend(parts)
+        each = zip(self._rates, self._decays, self._cosine, self._own, strict=True)
+        for rate, decay, cosine, own_parts in each:
+            for ratio, parts in own_parts:
+                groups.setdefault((ratio * rate, decay, cosine), []).extend(parts)
         self.optimizer.state.clear()
         self.optimizer.param_groups.clear()
         for (rate, decay, cosine), parts in groups.items():
@@ -170,6 +200,20 @@ def joined(parts: Iterable[slice]) -> list[slice]:
         else:
             result.append(part)
     return result
+
+
+def without(parts: Iterable[slice], others: Iterable[slice]) -> list[slice]:
+    """The places of some slices that are in none of the others, which all lie within them."""
+    ends = sorted((part.start, part.stop) for part in others)
+    left = []
+    for part in joined(parts):
+        start = part.start
+        for low, high in ends:
+            if part.start <= low < part.stop:
+                left.append(slice(start, low))
+                start = high
+        left.append(slice(start, part.stop))
+    return [part for part in left if part.start < part.stop]
 
 
 def _skip_graph_check(optimizer: torch.optim.Optimizer) -> None:

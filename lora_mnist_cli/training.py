@@ -34,7 +34,7 @@ from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import cosine_share, make_optimizer, make_plateau
+from lora_mnist_cli.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
 
@@ -99,15 +99,18 @@ class Classifier(pl.LightningModule):
         model: images (n × 784) → logits (n × 10).
         config: the optimiser's settings.
         reporter: is told of steps and epochs.
+        history: gets a record an epoch.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, reporter: Reporter) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainingConfig, reporter: Reporter, history: list[EpochRecord] | None = None
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
         self.config = config
         self.reporter = reporter
-        self.history: list[EpochRecord] = []
+        self.history: list[EpochRecord] = [] if history is None else history
         self._mlp_step: MLPStep | None = None
 
     def configure_optimizers(self) -> Any:
@@ -118,7 +121,8 @@ class Classifier(pl.LightningModule):
         if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
             self._mlp_step = MLPStep(self.model)
             trainable = [self._mlp_step.parameter]
-        optimizer = make_optimizer(self.config, trainable)
+        factors_b = [p for name, p in self.named_parameters() if p.requires_grad and is_factor_b(name)]
+        optimizer = make_optimizer(self.config, trainable, factors_b)
         if self.config.schedule == "plateau":
             schedule = make_plateau(optimizer)
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "monitor": "val_loss"}}
@@ -137,7 +141,10 @@ class Classifier(pl.LightningModule):
             # A block of steps has one rate, that of its middle.
             total = self.config.epochs * self.trainer.num_training_batches
             done = self.current_epoch * self.trainer.num_training_batches + index
-            optimizer.param_groups[0]["lr"] = self.config.rate * cosine_share((done + 0.5) / total)
+            share = cosine_share((done + 0.5) / total)
+            # The second group, where there is one, are the factors B.
+            for group, ratio in zip(optimizer.param_groups, (1.0, ratio_b(self.config)), strict=False):
+                group["lr"] = ratio * self.config.rate * share
         steps = self._autograd_steps if self._mlp_step is None else self._mlp_step
         loss = steps(images, labels, self.config.batch_size, optimizer)
         self._refuse_unless_finite(loss)
@@ -194,6 +201,7 @@ class Classifier(pl.LightningModule):
 def fit(
     model: nn.Module, dataset: MNISTDataset, config: TrainingConfig, *, runtime: Runtime | None = None,
     reporter: Reporter | None = None, title: str = "training", log_folder: Path | None = None,
+    history: list[EpochRecord] | None = None,
 ) -> list[EpochRecord]:  # fmt: skip
     """Train the parameters of ``model`` that are not frozen, in place.
 
@@ -201,6 +209,7 @@ def fit(
         model: images (n × 784) → logits (n × 10), on the CPU; it is there again afterwards, in float32.
         dataset: the images of the digits to learn; it is split into training and validation here.
         log_folder: where the TensorBoard event files go, where ``runtime`` asks for them.
+        history: gets the records as they come, for those who want them of a training that diverges.
 
     Returns:
         The history: the start as epoch 0, then one record an epoch.
@@ -212,7 +221,7 @@ def fit(
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
     data = MNISTDataModule(dataset, config)
-    classifier = Classifier(model, config, reporter)
+    classifier = Classifier(model, config, reporter, history)
     loggers = [] if log_folder is None else make_loggers(runtime, [log_folder])
     with session(runtime, reporter, title, config.epochs, data.blocks.steps):
         try:

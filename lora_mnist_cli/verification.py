@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, read_artifact
 from lora_mnist_cli.catalog import Catalog, refuse_role
-from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, without_unused
 from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.index import Entry, stamp_of
 from lora_mnist_cli.manifest import MANIFEST, UPGRADE
@@ -159,7 +159,7 @@ def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     first = shared | {key.removesuffix("s"): values[0] for key, values in axes.items() if values}
     for key, values in axes.items():
         for value in values:
-            yield first | {key.removesuffix("s"): value}
+            yield without_unused(first | {key.removesuffix("s"): value})
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:

@@ -11,17 +11,18 @@ from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
-from lora_mnist_cli.architecture import layer_shapes, scale
+from lora_mnist_cli.architecture import layer_shapes
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import refuse_role
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, make_again
+from lora_mnist_cli.methods import METHODS, tensor_shapes
 
 BASE_FILE = "model.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
-PEFT_PREFIX = "base_model.model."
+"""PEFT's description; not there for a method that PEFT has not."""
 
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
@@ -46,24 +47,19 @@ def base_shapes(base: Artifact) -> dict[str, tuple[int, ...]]:
 
 
 def adapter_shapes(adapter: Artifact, base: Artifact) -> dict[str, tuple[int, ...]]:
-    """Key → shape of each tensor of an adapter's file: ``lora_A`` (rank × in) and ``lora_B`` (out × rank).
+    """Key → shape of each tensor of an adapter's file, as its method has them.
 
     Raises:
         ArtifactError: where its settings make no sense, or the base has no such layer.
     """
     config = AdapterConfig.from_json(adapter.config)
     refuse_role(adapter.name, "base", base.name, base.kind)
-    shapes: dict[str, tuple[int, ...]] = {}
+    layers: dict[str, list[int]] = {}
     for name in config.target_layers or ():
         if name not in base.details["layers"]:
             raise ArtifactError(f"'{adapter.name}' adapts {name}, which '{base.name}' has not", value=name)
-        fan_in, fan_out = base.details["layers"][name]
-        prefix = f"{PEFT_PREFIX}{name}."
-        shapes |= {
-            f"{prefix}lora_A.weight": (config.rank, fan_in),
-            f"{prefix}lora_B.weight": (fan_out, config.rank),
-        }
-    return shapes
+        layers[name] = base.details["layers"][name]
+    return tensor_shapes(config, layers)
 
 
 def check_size(artifact: Artifact, file: str, shapes: Shapes) -> None:
@@ -189,33 +185,17 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
     """
     with machine_errors(f"can't write {ADAPTER_FILE}"):
         (folder / ADAPTER_FILE).write_bytes(weights)
-    text = json.dumps(peft_config(config, layers), indent=2) + "\n"
+    described = peft_config(config, layers)
+    if described is None:
+        return
+    text = json.dumps(described, indent=2) + "\n"
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
         (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
-def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any]:
-    """PEFT's ``adapter_config.json`` for an adapter.
-
-    PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
-    ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
-    """
-    rslora = config.scaling == "rslora"
-    return {
-        "peft_type": "LORA",
-        "task_type": None,
-        "base_model_name_or_path": None,
-        "r": config.rank,
-        "lora_alpha": config.alpha if rslora else config.alpha * scale(config.scaling, config.rank) * config.rank,
-        "use_rslora": rslora,
-        "lora_dropout": config.dropout,
-        "target_modules": layers,
-        "bias": "none",
-        "fan_in_fan_out": False,
-        "inference_mode": True,
-        "init_lora_weights": True,
-        "modules_to_save": None,
-    }
+def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any] | None:
+    """PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    return METHODS[config.method].peft(config, layers)
 
 
 def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -51,7 +51,10 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ({"rank": [1]}, "did you mean 'ranks'"),
         ({"epochs": [1]}, "epochs is no axis of a grid .--epochs gives it to all adapters"),
         ({"target-layers": [1]}, "target layers is no axis of a grid .--target-layers"),
-        ({"zzz": [1]}, "axes: ranks, lrs, alphas, scalings, inits, weight_decays, dropouts, seeds"),
+        (
+            {"zzz": [1]},
+            "axes: ranks, methods, lrs, alphas, scalings, inits, weight_decays, dropouts, lr_ratio_bs, seeds",
+        ),
         ({"ranks": []}, "at least one"),
         ({"ranks": [1, 1]}, r"once each, and at least one: \[1, 1\]"),
         ({"alphas": [1, 1.0]}, "alphas are given once each"),

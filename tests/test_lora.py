@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.architecture import trainable_parameters
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.evaluation import predict
+from lora_mnist_cli.methods import trainable_parameters
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.stages.models import load_model
@@ -365,4 +366,5 @@ def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint: st
 def test_trainable_parameters_counts_what_is_there() -> None:
     model = lora.attach(MNISTModel(), 8)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert trainable_parameters([(784, 64), (64, 64), (64, 10)], 8) == trainable == 8 * (848 + 128 + 74)
+    layers = {"fc1": (784, 64), "fc2": (64, 64), "fc3": (64, 10)}
+    assert trainable_parameters(AdapterConfig(rank=8), layers) == trainable == 8 * (848 + 128 + 74)

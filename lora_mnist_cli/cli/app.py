@@ -19,7 +19,7 @@ COMMANDS = {
     "train-base": ("train_base", "Train the base: a small MLP that learns some of the digits."),
     "finetune": (
         "finetune",
-        "Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn.",
+        "Train one adapter on a frozen base, by LoRA or another method; by default on the digits new to the base.",
     ),
     "sweep": (
         "sweep",

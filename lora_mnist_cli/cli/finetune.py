@@ -23,6 +23,7 @@ def adapter_config(
 
 def command(
     rank: o.Rank = None,
+    method: o.Method = None,
     digits: o.AdapterDigits = None,
     base: o.Base = None,
     dataset: o.DatasetOfBase = None,
@@ -38,6 +39,7 @@ def command(
     lr: o.Lr = None,
     lr_power: o.LrPower = None,
     schedule: o.Schedule = None,
+    lr_ratio_b: o.LrRatioB = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     val_split: o.ValSplit = None,
@@ -55,9 +57,10 @@ def command(
     verbose: o.Verbose = False,
     version: o.Version = False,
 ) -> None:
-    """Train one LoRA adapter on a frozen base, by default on the digits that the base did not learn."""
+    """Train one adapter on a frozen base, by LoRA or another method; by default on the digits new to the base."""
     config = adapter_config(
-        recipe_name, digits, target_layers, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout,
+        recipe_name, digits, target_layers, method=method, rank=rank, lr_ratio_b=lr_ratio_b,
+        alpha=alpha, scaling=scaling, init=init, dropout=dropout,
         seed=seed, epochs=epochs, batch_size=batch_size, lr=lr, optimizer=optimizer, weight_decay=weight_decay,
         val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule,
     )  # fmt: skip
@@ -68,8 +71,10 @@ def command(
 
     trained = artifact.config
     parameters = artifact.details["trainable_parameters"]
+    method, rank = trained.get("method", "lora"), trained["rank"]
+    which = ", ".join([*([f"method {method}"] if method != "lora" else []), *([f"rank {rank}"] if rank else [])])
     title = (
-        f"{artifact.name}: adapter of rank {trained['rank']} ({parameters:,} parameters) on digits "
+        f"{artifact.name}: adapter of {which} ({parameters:,} parameters) on digits "
         f"{trained['digits']}, base {artifact.parents[0].name}, alpha {trained['alpha']:g}"
     )
     document = {"artifact": artifact.name, "alpha": trained["alpha"], "trainable_parameters": parameters}

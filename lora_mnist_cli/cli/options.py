@@ -15,6 +15,7 @@ from lora_mnist_cli import config
 from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.cli import basics
 from lora_mnist_cli.errors import LoraMnistError
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages import workspace
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
@@ -173,6 +174,8 @@ WeightDecay = Annotated[float | None, _field(number_option, "--weight-decay", "w
 ValSplit = Annotated[float | None, _field(number_option, "--val-split", "val_split")]
 Precision = Annotated[str | None, _field(word_option, "--precision", "precision", known=config.PRECISIONS)]
 
+Method = Annotated[str | None, _field(word_option, "--method", "method", None, known=METHODS)]
+LrRatioB = Annotated[float | None, _field(number_option, "--lr-ratio-b", "lr_ratio_b")]
 Rank = Annotated[int | None, _field(integer_option, "--rank", "rank", None)]
 AdapterDigits = Annotated[str | None, _field(word_option, "--digits", "digits", None)]
 Alpha = Annotated[float | None, _field(number_option, "--alpha", "alpha", None)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from lora_mnist_cli.cli.finetune import adapter_config
 from lora_mnist_cli.config import INITS, SCALINGS, Runtime
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.grid import AXES, Grid, grid_of, read_grid, spoken
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.planning import Plan
 
@@ -23,7 +24,7 @@ _PLANS = "How it is done"
 _LISTS = {axis.field: axis for axis in AXES}
 
 
-def _list(field: str, about: str, known: Sequence[str] = ()) -> Any:
+def _list(field: str, about: str, known: Iterable[str] = ()) -> Any:
     return o.word_option(_LISTS[field].list_option, about, _GRID, known)
 
 
@@ -32,12 +33,16 @@ def command(
         str | None, _list("rank", f"Ranks, as 1,2,4; {','.join(map(str, study.RANKS))} by default.")
     ] = None,
     seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None,
+    methods: Annotated[str | None, _list("method", f"Of {', '.join(METHODS)}.", METHODS)] = None,
     lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None,
     alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None,
     scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None,
     inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None,
     weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None,
     dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None,
+    lr_ratio_bs: Annotated[
+        str | None, _list("lr_ratio_b", "LoRA+: multiples of A's learning rate that B has, as 1,4,16.")
+    ] = None,
     grid: Annotated[
         Path | None,
         typer.Option(
@@ -61,6 +66,7 @@ def command(
         ),
     ] = Runtime.bank_megabytes,
     digits: o.AdapterDigits = None,
+    method: o.Method = None,
     base: o.Base = None,
     dataset: o.DatasetOfBase = None,
     alpha: o.Alpha = None,
@@ -76,6 +82,7 @@ def command(
     lr: o.Lr = None,
     lr_power: o.LrPower = None,
     schedule: o.Schedule = None,
+    lr_ratio_b: o.LrRatioB = None,
     optimizer: o.Optimizer = None,
     weight_decay: o.WeightDecay = None,
     val_split: o.ValSplit = None,
@@ -103,10 +110,11 @@ def command(
     alone = vary not in (None, "all")
     texts = {
         "rank": ranks, "lr": lrs, "alpha": alphas, "scaling": scalings, "init": inits, "weight_decay": weight_decays,
-        "dropout": dropouts, "seed": seeds,
+        "dropout": dropouts, "method": methods, "lr_ratio_b": lr_ratio_bs, "seed": seeds,
     }  # fmt: skip
     single = {
         "lr": lr, "alpha": alpha, "scaling": scaling, "init": init, "weight_decay": weight_decay, "dropout": dropout,
+        "method": method, "lr_ratio_b": lr_ratio_b,
         # Where one stream alone varies with the seeds, --seed is what holds the others.
         "seed": None if alone and (seeds is not None or grid is not None) else seed,
     }  # fmt: skip

@@ -112,7 +112,7 @@ def sweep_table(
     made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
     for (setting, rows), summary in zip(by_setting(results), summarise(results), strict=True):
         rank = setting["rank"]
-        named = [str(rank), *(written(setting[axis.field]) for axis in axes)]
+        named = [str(rank) if rank else "–", *(written(setting[axis.field]) for axis in axes)]
         reference = [percent(study.get(rank))] if study else []
         for row in rows:
             figure = {s["digits"]: s for s in row["subsets"]}

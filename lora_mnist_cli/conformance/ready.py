@@ -48,7 +48,8 @@ class Ours:
 
     def factors(self, model: nn.Module) -> Mapping[str, tuple[Tensor, Tensor]]:
         """See the protocol."""
-        return {name: (layer.lora_A, layer.lora_B) for name, layer in lora.adapted_layers(model).items()}
+        layers = lora.adapted_layers(model).items()
+        return {n: (layer.lora_A, layer.lora_B) for n, layer in layers if isinstance(layer, lora.LoRALinear)}
 
     def weights(self, model: nn.Module) -> Mapping[str, Tensor]:
         """See the protocol."""

@@ -13,10 +13,11 @@ from typing import Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, recipe_of
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, recipe_of, without_unused
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
-from lora_mnist_cli.grid import AXES, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
+from lora_mnist_cli.grid import AXES, METHOD, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.banking import (
     Wanted,
     adapter_name,
@@ -174,29 +175,50 @@ def _wanted_sweep(
 ) -> _WantedSweep:  # fmt: skip
     if name is not None:
         check_name(name)
-    grid = _whole_grid(ranks, seeds, grid)
-    members = grid.members(config or AdapterConfig())
+    config = config or AdapterConfig()
+    grid = _whole_grid(ranks, seeds, grid, config.method)
+    members = grid.members(config)
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
     first = members[0]
     _note_high_rank(workspace, parent, first.target_layers or (), [member.rank for member in members])
     listed = {axis.field for axis in (RANK, SEED, *grid.varying)}
-    shared = {key: value for key, value in first.to_json().items() if key not in listed}
+    # What the methods of a sweep share is what the most settings of one of them mean something to.
+    fullest = max(members, key=lambda member: -len(METHODS[member.method].unused))
+    shared = {key: value for key, value in fullest.to_json().items() if key not in listed}
+    if len({member.target_layers for member in members}) > 1:
+        shared["target_layers"] = None if config.target_layers is None else list(config.target_layers)
     lineage = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
     adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
     by_recipe = [mark for mark in (recipe_of(first),) if mark and not grid.varying]
-    own = name or default_name("sweep", parent.dataset, first.digits, marks=by_recipe) + varied(first)
+    named_for = "sweep" if METHOD in grid.varying or first.method == "lora" else f"sweep-{first.method}"
+    own = name or default_name(named_for, parent.dataset, first.digits, marks=by_recipe) + varied(first)
     return _WantedSweep(own, name is not None, grid, parent, adapters, settings)
 
 
 def _whole_grid(
-    ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: Grid | Mapping[str, object] | None
+    ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: Grid | Mapping[str, object] | None, method: str
 ) -> Grid:
-    """A grid with ranks and seeds in it, wherever they were given."""
+    """A grid with ranks and seeds in it, wherever they were given.
+
+    Args:
+        method: of all adapters, where the grid has none.
+
+    Raises:
+        UsageError: where something is given twice, or ranks to methods that have none.
+    """
     more = grid if isinstance(grid, Grid) else grid_of(grid or {})
     given: dict[str, object] = {axis.plural: more.values[axis.field] for axis in AXES if axis.field in more.values}
-    for axis, values, default in ((RANK, ranks, study.RANKS), (SEED, seeds, (0,))):
+    methods = [str(name) for name in more.values.get(METHOD.field, (method,))]
+    ranked = any(name not in METHODS or METHODS[name].ranked for name in methods)
+    if not ranked and (ranks is not None or RANK.plural in given):
+        raise UsageError(
+            f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no rank",
+            hint="leave the ranks out, or add a method that has one",
+            value=ranks or given[RANK.plural],
+        )
+    for axis, values, default in ((RANK, ranks, study.RANKS if ranked else (0,)), (SEED, seeds, (0,))):
         if values is not None and axis.plural in given:
             raise UsageError(f"{axis.plural} are given twice, in the grid too", value=values)
         given.setdefault(axis.plural, default if values is None else values)
@@ -237,6 +259,14 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
         if layer not in layers:
             hint = nearest(layer, layers) or f"layers: {', '.join(layers)}"
             raise UsageError(f"the base '{base.name}' has no layer '{layer}'", hint=hint, value=layer)
+    if METHODS[config.method].last_layer_only:
+        if config.target_layers not in (None, (layers[-1],)):
+            raise UsageError(
+                f"{config.method} trains the last layer, {layers[-1]}, not {', '.join(config.target_layers or ())}",
+                hint="leave --target-layers out, or train these layers with --method full",
+                value=config.target_layers,
+            )
+        layers = layers[-1:]
     # In the base's order, so that fc3,fc1 and fc1,fc3 are the same settings.
     chosen = tuple(layer for layer in layers if config.target_layers is None or layer in config.target_layers)
     return dataclasses.replace(config, digits=digits, target_layers=chosen)
@@ -248,10 +278,11 @@ def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
     Args:
         axes: what the sweep varies beside rank and seed.
     """
+    config = AdapterConfig.from_json(adapter.config)
     return {
         "artifact": adapter.name,
-        "rank": adapter.config["rank"],
-        **{axis.field: adapter.config[axis.field] for axis in axes},
+        "rank": config.rank,
+        **{axis.field: getattr(config, axis.field) for axis in axes},
         "seed": adapter.config["seed"],
         "trainable_parameters": adapter.details["trainable_parameters"],
         "failed": adapter.details.get("failed"),
@@ -280,7 +311,8 @@ def _member_name(
     same = found is None or found.fingerprint == adapter_settings(base, config).fingerprint()
     if same or sweep_name is None:
         return name
-    parts = [sweep_name, f"r{config.rank}", *marks(config, axes)]
+    rank = [f"r{config.rank}"] if config.rank else []
+    parts = [sweep_name, *([config.method] if METHOD in axes else []), *rank, *marks(config, axes)]
     return "-".join([*parts, f"s{config.seed}"] if config.seed else parts)
 
 
@@ -327,7 +359,8 @@ def study_accuracies(
     base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
     listed = {axis.plural for axis in (RANK, SEED, *varying)}
     shared = {key: value for key, value in sweep.config.items() if key not in listed} | chosen
-    config = AdapterConfig.from_json(shared | {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]})
+    first = {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]}
+    config = AdapterConfig.from_json(without_unused(shared | first))
     if config.digits is None or not study.comparable(base, config):
         return {}
     known = {rank: study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.architecture import member_bytes, trainable_parameters
+from lora_mnist_cli.architecture import member_bytes
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, canonical, sha256
 from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe_of, training_images
@@ -20,6 +20,7 @@ from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError
 from lora_mnist_cli.grid import Axis, marks
+from lora_mnist_cli.methods import trainable_parameters
 from lora_mnist_cli.reporting import Reporter, as_one
 from lora_mnist_cli.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.stages.backends import Ear, Lost, about_backend, alone, check_backend, make_backend
@@ -49,7 +50,7 @@ def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = (
         axes: what a sweep varies beside rank and seed.
     """
     said = [mark for mark in (recipe_of(config),) if mark] or marks(config, axes)
-    name = default_name("adapter", base.dataset, config.digits, rank=config.rank, marks=said, seed=config.seed)
+    name = default_name(config.method, base.dataset, config.digits, rank=config.rank, marks=said, seed=config.seed)
     return name + varied(config)
 
 
@@ -113,11 +114,11 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
     many there are makes no difference to how it is cut: that would change the results in their last places.
     """
 
-    def alike(each: Wanted) -> tuple[str, int, str]:
-        return str(each.config.digits), each.config.epochs, each.config.precision
+    def alike(each: Wanted) -> tuple[str, int, str, bool]:
+        return str(each.config.digits), each.config.epochs, each.config.precision, each.config.alone
 
     in_order = sorted(wanted, key=lambda each: (alike(each), each.config.seed))  # stable: else as they were given
-    for (_, epochs, _), group in groupby(in_order, alike):
+    for (_, epochs, *_), group in groupby(in_order, alike):
         members = list(group)
         bank: list[Wanted] = []
         used = 0
@@ -139,7 +140,9 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
 def memory(config: AdapterConfig, base: Artifact) -> int:
     """About how many bytes an adapter takes in training."""
     shapes = [(fan_in, fan_out) for fan_in, fan_out in base.details["layers"].values()]
-    return member_bytes(shapes, config.rank, config.batch_size, 8 if "64" in config.precision else 4)
+    # What has no rank trains as many numbers as a full one at most.
+    rank = config.rank or max(min(shape) for shape in shapes)
+    return member_bytes(shapes, rank, config.batch_size, 8 if "64" in config.precision else 4)
 
 
 def adapter_settings(base: Artifact, config: AdapterConfig) -> Settings:
@@ -261,14 +264,14 @@ class Work:
     def _steps(self) -> list[int]:
         """Optimiser steps an epoch of each training, where several follow each other; else nothing.
 
-        A bank is one training; in mixed precision, each adapter has its own.
+        A bank is one training; what a bank can't train has one an adapter.
         """
-        if len(self.banks) < 2 and self.wanted[0].config.precision != "bf16-mixed":
+        if len(self.banks) < 2 and not (self.banks and self.banks[0][0].config.alone):
             return []
         steps = []
         for bank in self.banks:
             configs = [each.config for each in bank]
-            alone = configs[0].precision == "bf16-mixed"
+            alone = configs[0].alone
             firsts = configs if alone else [configs[members[0]] for members, _ in cohorts(configs)]
             own = [self.steps_an_epoch(config) for config in firsts]
             steps += own if alone else [sum(own)]
@@ -382,11 +385,9 @@ class Work:
 
         start = time.perf_counter()
         config = each.config
-        layers = list(config.target_layers or ())
+        layers = {layer: self.base.details["layers"][layer] for layer in config.target_layers or ()}
         details: dict[str, Any] = {
-            "trainable_parameters": trainable_parameters(
-                [tuple(self.base.details["layers"][layer]) for layer in layers], config.rank
-            ),
+            "trainable_parameters": trainable_parameters(config, layers),
             "base_digits": self.base.config["digits"],
             "bank": mark,
         }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+_NO_RANK = {"rank": 0}
+
 
 def check_confidence(confidence: float) -> float:
     """The confidence itself.
@@ -37,8 +39,9 @@ def compare(
 ) -> Document:  # fmt: skip
     """Whether the second of two is better than the first on the same test images.
 
-    Two sweeps are compared at each rank that both have (or, where each has one only, at these two), over the seeds that
-    both have, with an exact permutation test. Two models are compared image by image, with McNemar's.
+    Two sweeps are compared at each rank that both have (or, where each has one only, at these two; a sweep of a method
+    without ranks, as full fine-tuning, with each rank of the other), over the seeds that both have, with an exact
+    permutation test. Two models are compared image by image, with McNemar's.
 
     Args:
         first: a sweep, or a base or an adapter.
@@ -114,6 +117,12 @@ def _sweeps(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
     pairs = [(x, y) for x in ours for y in theirs if x.setting == y.setting]
     if not pairs and len(ours) == len(theirs) == 1:
         pairs = [(ours[0], theirs[0])]
+    if not pairs:
+        # What has no rank is the same beside each.
+        pairs = [
+            (x, y) for x in ours for y in theirs
+            if (len(ours) == 1 and x.setting == _NO_RANK) or (len(theirs) == 1 and y.setting == _NO_RANK)
+        ]  # fmt: skip
     if not pairs:
         listed = (", ".join(described(sample.setting) for sample in some) for some in (ours, theirs))
         raise UsageError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lora_mnist_cli import lora
+from lora_mnist_cli import method_layers
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.checkpoint import load_adapter, load_base
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
@@ -55,7 +55,7 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
     load_base(model, base)
     if artifact.kind == "adapter":
         check_size(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
-        attach_adapters(model, AdapterConfig.from_json(artifact.config))
+        attach_adapters(model, AdapterConfig.from_json(artifact.config), start=False)
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]
     return LoadedModel(model, base, base_config, (mean, std))
@@ -77,13 +77,13 @@ def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
     return other
 
 
-def attach_adapters(model: MNISTModel, config: AdapterConfig) -> None:
-    """Put a config's adapters on a model, their ``A`` drawn from PyTorch's global generator.
+def attach_adapters(model: MNISTModel, config: AdapterConfig, *, start: bool = True) -> None:
+    """Put a config's adapters on a model, their starts drawn from PyTorch's global generator.
+
+    Args:
+        start: False where they are about to be loaded.
 
     Raises:
         UsageError: where a target layer is none of the model's.
     """
-    lora.attach(
-        model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-        target_layers=config.target_layers,
-    )  # fmt: skip
+    method_layers.attach(model, config, start=start)

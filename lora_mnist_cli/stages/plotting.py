@@ -15,6 +15,7 @@ from lora_mnist_cli.config import MAX_EPOCHS, AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
 from lora_mnist_cli.grid import Value, spoken, varying_axes, written
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.adapt import study_accuracies
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
@@ -149,7 +150,11 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
     learned, known = artifact.config["digits"], artifact.details.get("base_digits")
     if known is None:
         raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
-    results = _chosen(artifact, options.where)
+    results = [row for row in _chosen(artifact, options.where) if row["rank"]]
+    if not results:
+        raise UsageError(
+            f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
+        )
     which = "".join(f", {spoken(name)} {written(value)}" for name, value in options.where.items())
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
@@ -247,7 +252,8 @@ def _model_title(artifact: Artifact, alpha: float | None) -> str:
     if artifact.kind == "base":
         return f"Base {artifact.config['digits']}"
     at = "" if alpha is None else f" at alpha {alpha:g}"
-    return f"LoRA {artifact.config['digits']}, rank {artifact.config['rank']}{at}"
+    config = AdapterConfig.from_json(artifact.config)
+    return f"{METHODS[config.method].title} {config.digits}{f', rank {config.rank}' if config.rank else ''}{at}"
 
 
 KINDS = {

@@ -81,8 +81,8 @@ def single(artifact: Artifact, digits: DigitSet) -> Sample:
 
 
 def described(setting: Mapping[str, Any]) -> str:
-    """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``."""
-    return ", ".join(f"{spoken(key)} {written(value)}" for key, value in setting.items())
+    """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``; nothing of a rank where the method has none."""
+    return ", ".join(f"{spoken(key)} {written(value)}" for key, value in setting.items() if value or key != "rank")
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:

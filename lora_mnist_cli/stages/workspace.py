@@ -110,14 +110,16 @@ class Workspace:
 def default_name(
     kind: str, dataset: str, digits: object, *, rank: int | None = None, marks: Sequence[str] = (), seed: int = 0
 ) -> str:
-    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
+    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``full-5-9``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
+
+    Args:
+        kind: of the artifact; an adapter's method.
 
     The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds what a
     single run with the default seed has made.
     """
-    prefix = {"base": "base", "adapter": "lora"}.get(kind, kind)
     parts = [
-        prefix,
+        kind,
         dataset if dataset != "mnist" else "",
         str(digits),
         f"r{rank}" if rank else "",

@@ -86,7 +86,7 @@ def diff_command(
 ) -> None:
     """Compare two artifacts: settings, scores and weights.
 
-    Of adapters the products alpha · scale(rank) · B A are compared, layer by layer.
+    Of adapters the changes of the weights are compared, layer by layer: LoRA's products alpha · scale(rank) · B A.
     """
     from lora_mnist_cli.comparison import diff
 
@@ -178,6 +178,10 @@ def _diff_tables(found: dict[str, Any]) -> list[Any]:
         weights = table(("tensor", f"norm of {a}", f"norm of {b}", "norm of difference", "cosine"))
         for row in found["weights"]:
             weights.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
-        what = "weights" if "." in found["weights"][0]["tensor"] else "products alpha · scale(rank) · B A"
+        other = any(row["setting"] == "method" for row in found["settings"]) or any(
+            " bias" in row["tensor"] for row in found["weights"]
+        )
+        products = "changes of the weights" if other else "products alpha · scale(rank) · B A"
+        what = "weights" if "." in found["weights"][0]["tensor"] else products
         tables.append(titled(f"{what} (Frobenius norms)", weights))
     return tables
