@@ -45,7 +45,7 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         alike.setdefault((*settings, seed if dropping else None, *map(shape, members)), []).append(members)
     found = []
     for seeds in alike.values():
-        at_once = max(1, min(SEEDS_AT_ONCE, RANKS_AT_ONCE // sum(configs[m].rank for m in seeds[0])))
+        at_once = max(1, min(SEEDS_AT_ONCE, RANKS_AT_ONCE // max(1, sum(configs[m].rank for m in seeds[0]))))
         for start in range(0, len(seeds), at_once):
             chosen = seeds[start : start + at_once]
             found.append(([m for same in zip(*chosen, strict=True) for m in same], len(chosen)))
