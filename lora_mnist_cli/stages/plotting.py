@@ -262,3 +262,11 @@ KINDS = {
         "Which digit is taken for which.", ("adapter", "base"), ("digits", "alpha"), _confusion
     ),
 }  # fmt: skip
+
+
+def plot_kinds() -> list[dict[str, Any]]:
+    """What can be drawn: each kind's name, what it shows, of which kinds of artifacts, and the options it takes."""
+    return [
+        {"kind": name, "about": kind.about, "artifacts": list(kind.artifacts), "options": list(kind.options)}
+        for name, kind in KINDS.items()
+    ]

@@ -101,3 +101,17 @@ def test_what_a_kind_has_no_use_for_is_refused(
     assert line.startswith("error: ")
     assert shown in line
     assert _pictures(tmp_path) == []
+
+
+def test_without_a_kind_the_kinds_are_listed_with_a_line_each(run: Run, tmp_path: Path) -> None:
+    outcome = run("plot")
+    assert (outcome.code, outcome.err) == (0, "")
+    for name, kind in KINDS.items():
+        (line,) = [line for line in outcome.out.splitlines() if line.split()[:1] == [name]]
+        assert kind.about in line
+        assert all(artifact in line for artifact in kind.artifacts)
+    listed = run("plot", "--json").json
+    assert listed["command"] == "plot"
+    assert [row["kind"] for row in listed["kinds"]] == list(KINDS)
+    assert all(set(row) == {"kind", "about", "artifacts", "options"} for row in listed["kinds"])
+    assert list(tmp_path.iterdir()) == []
