@@ -38,7 +38,9 @@ def command(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (ranks)."),
+        typer.Option(
+            "--where", help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (ranks, learning-rate)."
+        ),
     ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,

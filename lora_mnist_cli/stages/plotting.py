@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,21 +150,25 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
     if known is None:
         raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
     results = _chosen(artifact, options.where)
-    which = "".join(f", {spoken(name)} {written(value)}" for name, value in options.where.items())
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
-        title=f"Adapters on digits {learned}, base on {known}{which}: test accuracy by rank",
+        title=f"Adapters on digits {learned}, base on {known}{_which(options.where)}: test accuracy by rank",
     )  # fmt: skip
 
 
-def _chosen(sweep: Artifact, where: Mapping[str, Value]) -> list[dict[str, Any]]:
+def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
     """A sweep's results at one value of each axis that it varies beside rank and seed.
+
+    Args:
+        drawn: an axis that the picture shows all values of.
 
     Raises:
         UsageError: where one is left open, is none of the sweep's, or is not varied.
     """
-    varying = {axis.field: axis for axis in varying_axes(sweep.config)}
+    varying = {axis.field: axis for axis in varying_axes(sweep.config) if axis.field != drawn}
     for name, value in where.items():
+        if name == drawn:
+            raise UsageError(f"this picture shows every {spoken(name)}", hint="leave that --where out", value=name)
         if name not in varying:
             hint = f"it varies {', '.join(map(spoken, varying))}" if varying else "--where is for sweeps that vary more"
             raise UsageError(f"'{sweep.name}' does not vary {spoken(name)}", hint=hint, value=name)
@@ -183,6 +187,64 @@ def _chosen(sweep: Artifact, where: Mapping[str, Value]) -> list[dict[str, Any]]
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
 
 
+def _which(where: Mapping[str, Value]) -> str:
+    """What was chosen of a sweep, for a title."""
+    return "".join(f", {spoken(name)} {written(value)}" for name, value in where.items())
+
+
+def _members(workspace: Workspace, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
+    """The adapters of some of a sweep's results, in their order.
+
+    Raises:
+        ArtifactError: where one is gone.
+    """
+    digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
+    found = []
+    for name in (row["artifact"] for row in results):
+        here = workspace.registry.locate(name, digests[name]) if name in digests else None
+        if here is None:
+            raise ArtifactError(
+                f"'{sweep.name}' lists '{name}', which is not in {workspace.runs_dir} as it was then",
+                hint="the same lora-mnist sweep again trains what is missing",
+                value=name,
+            )
+        found.append(workspace.registry.get(here))
+    return found
+
+
+def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import learning_rate
+
+    if "lrs" not in artifact.config:
+        ranks = ",".join(map(str, artifact.config["ranks"]))
+        raise ArtifactError(
+            f"'{artifact.name}' has one learning rate alone",
+            hint=f"lora-mnist sweep --ranks {ranks} --lrs 1e-3,4e-3,1.6e-2 --name rates",
+            value=artifact.name,
+        )
+    results = _chosen(artifact, options.where, drawn="lr")
+    rows = []
+    for row, member in zip(results, _members(workspace, artifact, results), strict=True):
+        failed = row["failed"] is not None
+        # What diverged has the figures of its last sound epoch, which are none of its own.
+        last = None if failed else max(_read_history(member), key=lambda epoch: int(epoch["epoch"]))
+        rows.append({
+            "rank": row["rank"], "lr": row["lr"], "seed": row["seed"], "failed": failed,
+            "accuracy": last and last["val_accuracy"],
+        })  # fmt: skip
+    if not any(row["failed"] or row["accuracy"] is not None for row in rows):
+        raise ArtifactError(
+            f"'{artifact.name}' was trained without validation images, and rates are compared on those",
+            hint="make it with a --val-split above 0",
+            value=artifact.name,
+        )
+    learned = artifact.config["digits"]
+    return learning_rate.draw(
+        rows, digits=learned, power=artifact.config.get("lr_power", 0.0),
+        title=f"Adapters on digits {learned}{_which(options.where)}: validation accuracy by learning rate",
+    )  # fmt: skip
+
+
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
@@ -196,6 +258,18 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 
 
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import history
+
+    rows = _read_history(artifact)
+    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+
+
+def _read_history(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of an artifact's history, in its order.
+
+    Raises:
+        ArtifactError: where it is missing, damaged or odd.
+    """
     from lora_mnist_cli.plots import history
 
     rows: list[dict[str, Any]] = []
@@ -218,7 +292,7 @@ def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> 
             hint=make_again(artifact.name),
             value=HISTORY_FILE,
         ) from error
-    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+    return rows
 
 
 def _epoch(text: str) -> int:
@@ -256,6 +330,10 @@ KINDS = {
         ("adapter", "base"), ("digits", "alpha", "count"), _predictions,
     ),
     "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), ("where",), _ranks),
+    "learning-rate": PlotKind(
+        "Validation accuracy by learning rate, a line a rank, the best rates marked.",
+        ("sweep",), ("where",), _learning_rate,
+    ),
     "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",), (), _alpha),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(

@@ -23,6 +23,7 @@ DEFAULTS = {
     "ranks": ([], "ranks-sweep-5-9.png"),
     "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
     "history": ([], "history-lora-5-9-r2.png"),
+    "learning-rate": (["rates"], "learning-rate-rates.png"),
     "confusion": (["base-0-4"], "confusion-base-0-4.png"),
 }
 
@@ -38,6 +39,8 @@ def test_every_kind_is_drawn_here() -> None:
 @pytest.mark.parametrize("kind", DEFAULTS)
 def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tmp_path: Path) -> None:
     arguments, file = DEFAULTS[kind]
+    if "rates" in arguments:
+        assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
     before = sorted(runs.rglob("*"))
     outcome = run("plot", kind, *arguments)
     assert outcome.code == 0

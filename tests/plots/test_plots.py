@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.errors import MachineError, UsageError
-from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, scores, style
+from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, scores, style
 
 MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
@@ -64,10 +64,22 @@ def epoch(
     }
 
 
+def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed: bool = False) -> dict[str, Any]:
+    return {"rank": rank, "lr": lr, "seed": seed, "accuracy": accuracy, "failed": failed}
+
+
+def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
+    return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
     "alpha": lambda: draw_alpha([{"alpha": a, "subsets": subsets(old=1 - a, new=a, all=0.5)} for a in (0.0, 0.5, 1.0)]),
+    "learning-rate": lambda: draw_rates(
+        [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
+        + [rate(8, 0.4, None, failed=True)]
+    ),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -139,7 +151,7 @@ def test_drawing_leaves_no_trace_in_matplotlib():
 def test_pyplot_and_torch_stay_out():
     script = (
         "import sys\n"
-        "from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, style\n"
+        "from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, style\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -519,6 +531,71 @@ def test_history_marks_where_the_learning_rate_changed_but_not_every_step_of_a_s
     assert line(history.draw(rows, title="x").axes[1], "learning rate") == ([2.5, 2.5], [0, 1])
     falling = [epoch(number, lr=1.0 / (number + 1)) for number in range(20)]
     assert not [name for name in lines(history.draw(falling, title="x").axes[0]) if "learning" in name]
+
+
+# Learning rate
+
+
+def test_learning_rates_of_one_seed_are_the_figures_given_and_the_best_has_a_star():
+    figure = draw_rates([rate(4, 0.01, 0.9), rate(1, 0.01, 0.8), rate(1, 0.001, 0.5), rate(4, 0.001, 0.95)])
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert line(axes, "rank 1:") == ([0.001, 0.01], pytest.approx([50, 80]))
+    assert line(axes, "rank 4:") == ([0.001, 0.01], pytest.approx([95, 90]))
+    marked = [drawn.get_xydata() for drawn in axes.lines if drawn.get_marker() == "*"]
+    stars = [[float(v) for v in points[0]] for points in marked if len(points)]
+    assert stars == [pytest.approx([0.01, 80]), pytest.approx([0.001, 95])]
+    assert legend_of(axes)[:2] == ["rank 1: 0.01 (80.0 %)", "rank 4: 0.001 (95.0 %)"]
+    assert "5-9" in axes.get_ylabel()
+
+
+def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
+    accuracies = [0.90, 0.92, 0.97]
+    figure = draw_rates([rate(2, lr, a, seed=s) for lr in (0.1, 0.2) for s, a in enumerate(accuracies)])
+    (axes,) = figure.axes
+    assert line(axes, "rank 2")[1] == pytest.approx([93, 93])
+    bars = [drawn.get_ydata() for drawn in axes.lines if drawn.get_marker() == "_"]
+    half = 100 * 4.3027 * statistics.stdev(accuracies) / 3**0.5
+    assert len(bars) == 2
+    for bar in bars:
+        assert list(bar) == pytest.approx([93 - half, min(100, 93 + half)], rel=1e-4)
+    assert "n = 3 seeds" in axes.get_title("left")
+
+
+def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
+    rows = [rate(2, lr, 0.8, seed=s) for lr in (0.1, 0.2) for s in (0, 1)]
+    rows += [rate(2, 0.4, 0.99), rate(2, 0.4, None, seed=1, failed=True)]
+    rows += [rate(2, 0.8, None, seed=s, failed=True) for s in (0, 1)]
+    figure = draw_rates(rows)
+    render(figure)
+    (axes,) = figure.axes
+    assert line(axes, "rank 2")[0] == [0.1, 0.2, 0.4]
+    crosses = [drawn for drawn in axes.lines if drawn.get_marker() == "x" and len(drawn.get_xdata())]
+    assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
+    assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()
+    assert legend_of(axes) == [
+        "rank 2: 0.1 (80.0 %)", "best rate of a rank", "some seeds diverged", "every seed diverged"
+    ]  # fmt: skip
+    foot = axes.transAxes.transform((0, learning_rate._STRIP))[1]
+    assert axes.transData.transform((0.1, 80))[1] > foot
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [rate(1, 0.1, None, failed=True)], [rate(1, 0.1, 0.5)], [rate(1, 0.1, 1.0), rate(1, 0.2, 0.0)]]
+)
+@pytest.mark.filterwarnings("error")
+def test_learning_rates_with_next_to_nothing(rows):
+    render(draw_rates(rows))
+
+
+def test_the_legend_of_many_ranks_stays_within_the_picture():
+    figure = draw_rates([rate(rank, lr, 0.9) for rank in range(1, 65) for lr in (0.1, 0.2)], power=0.5)
+    render(figure)
+    (axes,) = figure.axes
+    names = [name for name in legend_of(axes) if name.startswith("rank")]
+    assert (len(names), names[0][:7], names[-1][:8]) == (style.MOST_NAMED, "rank 1:", "rank 64:")
+    assert figure.get_tightbbox().y0 >= 0
+    assert "rank^0.5" in axes.get_xlabel()
 
 
 # Confusion

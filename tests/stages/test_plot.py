@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,9 @@ import pytest
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks
+from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks
 from lora_mnist_cli.sources import load_split
-from lora_mnist_cli.stages import Workspace, evaluate, finetune
+from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 
 
@@ -32,7 +35,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return draw
 
-    for module in (alpha, confusion, history, predictions, ranks):
+    for module in (alpha, confusion, history, learning_rate, predictions, ranks):
         monkeypatch.setattr(module, "draw", record(module))
     return seen
 
@@ -103,7 +106,50 @@ def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(runs: P
     assert drawn["named"]["study"] == {}
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+def _last_val_accuracy(workspace: Workspace, name: str) -> float:
+    *_, last = csv.DictReader(io.StringIO((workspace.runs_dir / name / "history.csv").read_text()))
+    return float(last["val_accuracy"])
+
+
+def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"lrs": [1e-3, 1e-2], "alphas": [0.5, 1.0]}
+    made = sweep([1, 2], seeds=[0, 3], grid=grid, config=AdapterConfig(epochs=2), workspace=small, name="rates")
+    artifact, path = plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    assert (artifact.name, path.name) == ("rates", "learning-rate-rates-alpha-0.5.png")
+    (rows,) = drawn["arguments"]
+    chosen = [row for row in made.details["results"] if row["alpha"] == 0.5]
+    assert [(r["rank"], r["lr"], r["seed"]) for r in rows] == [(r["rank"], r["lr"], r["seed"]) for r in chosen]
+    assert len(rows) == 8
+    assert [row["accuracy"] for row in rows] == [_last_val_accuracy(small, row["artifact"]) for row in chosen]
+    assert not any(row["failed"] for row in rows)
+    with pytest.raises(UsageError, match="several adapters") as caught:
+        plot("learning-rate", workspace=small)
+    assert caught.value.hint == "draw one combination: --where alpha=0.5"
+    with pytest.raises(UsageError, match="every lr"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5, "lr": 1e-3}), workspace=small)
+    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])
+    with pytest.raises(ArtifactError, match=f"lists '{chosen[0]['artifact']}'"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+
+
+def test_learning_rate_shows_what_diverged_without_a_figure(small: Workspace, drawn: dict[str, Any]) -> None:
+    sweep([1], grid={"lrs": [1e-3, 1e30]}, config=AdapterConfig(epochs=1), workspace=small, name="rates")
+    plot("learning-rate", workspace=small)
+    sound, diverged = drawn["arguments"][0]
+    assert (sound["failed"], diverged["failed"], diverged["accuracy"]) == (False, True, None)
+
+
+def test_learning_rate_needs_several_rates_and_validation_images(small: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="one learning rate alone") as caught:
+        plot("learning-rate", workspace=small)
+    assert "lora-mnist sweep --ranks 2 --lrs " in caught.value.hint
+    config = AdapterConfig(epochs=1, val_split=0.0)
+    sweep([1], grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    with pytest.raises(ArtifactError, match="without validation images"):
+        plot("learning-rate", workspace=small)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "learning-rate"])
 def test_each_kind_draws_the_newest_artifact_that_fits(trained: Path, tmp_path: Path, kind: str) -> None:
     artifact, path = plot(kind, workspace=Workspace(trained))
     assert artifact.name == ("sweep-5-9" if kind == "ranks" else "lora-5-9-r2")
