@@ -39,7 +39,8 @@ def command(
     where: Annotated[
         list[str] | None,
         typer.Option(
-            "--where", help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (ranks, learning-rate)."
+            "--where",
+            help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (plots of sweeps).",
         ),
     ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,

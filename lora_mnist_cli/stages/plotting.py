@@ -30,6 +30,10 @@ ALPHAS = tuple(i / 8 for i in range(13))
 """The multipliers that the alpha plot scores: 0 to 1.5."""
 
 
+PATH = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
+"""Shares of the trained alpha that the trade-off's paths go through."""
+
+
 @dataclass(frozen=True)
 class PlotOptions:
     """What a user may choose of a plot; a kind that has no use for an option refuses it.
@@ -245,6 +249,88 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
     )  # fmt: skip
 
 
+def _one_each_rank(
+    workspace: Workspace, artifact: Artifact, options: PlotOptions
+) -> tuple[list[tuple[str, Artifact]], str]:
+    """The adapter itself; or of a sweep one a rank, all of its first seed. Each with its label, and a note on them.
+
+    Raises:
+        UsageError: where a combination has to be chosen, or there is nothing to choose from.
+        ArtifactError: where one is gone, or all diverged.
+    """
+    if artifact.kind == "adapter":
+        if options.where:
+            raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
+        return [(f"rank {artifact.config['rank']}", artifact)], ""
+    first = artifact.config["seeds"][0]
+    results = [row for row in _chosen(artifact, options.where) if row["seed"] == first]
+    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: int(row["rank"]))
+    if not sound:
+        raise ArtifactError(
+            f"all adapters of '{artifact.name}' with seed {first} diverged", hint="make it with a lower --lr",
+            value=artifact.name,
+        )  # fmt: skip
+    lost = sorted(row["rank"] for row in results if row["failed"] is not None)
+    note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
+    return [
+        (f"rank {row['rank']}", one) for row, one in zip(sound, _members(workspace, artifact, sound), strict=True)
+    ], note
+
+
+def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.lora import adapted_layers
+    from lora_mnist_cli.plots import spectrum
+    from lora_mnist_cli.stages.models import load_model
+
+    changes = []
+    adapters, note = _one_each_rank(workspace, artifact, options)
+    for label, adapter in adapters:
+        layers = adapted_layers(load_model(workspace.registry, adapter).model)
+        factors = {
+            name: (layer.alpha * layer.scale * layer.lora_B.detach().double().numpy(), layer.lora_A.detach().numpy())
+            for name, layer in layers.items()
+        }
+        changes.append(spectrum.Change(label, factors))
+    of = f" ({note})" if note else ""
+    return spectrum.draw(
+        changes, title=f"{artifact.name}{_which(options.where)}: singular values of the update ΔW by layer{of}"
+    )
+
+
+def _tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import tradeoff
+
+    old = DigitSet.parse(artifact.details["base_digits"])
+    only_new = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in old]
+    if not only_new:
+        raise ArtifactError(
+            f"'{artifact.name}' learned no digit that its base, on {old}, did not know",
+            hint="name an adapter that did; plot alpha draws this one",
+            value=artifact.name,
+        )
+    new = DigitSet(only_new)
+    adapters, note = _one_each_rank(workspace, artifact, options)
+    paths = []
+    for label, adapter in adapters:
+        trained = float(adapter.config["alpha"])
+        # An untouched start may have an alpha of 0, and no share of that is another.
+        alphas = sorted({share * (trained or 1.0) for share in PATH} | {trained}, key=abs)
+        scored = evaluate(
+            adapter.name, alphas=[a for a in alphas if math.isfinite(a)], digit_sets=[old, new], workspace=workspace
+        )
+        points = []
+        for each in scored:
+            was, now = each.scores["subsets"]
+            points.append({"alpha": each.alpha, "old": was["accuracy"], "new": now["accuracy"]})
+        paths.append({"label": label, "trained_alpha": trained, "points": points})
+    shares = ", ".join(f"{share:g}" for share in PATH)
+    return tradeoff.draw(
+        paths, old_digits=str(old), new_digits=str(new),
+        title=f"{artifact.name}{_which(options.where)}: new digits against old as alpha rises",
+        subtitle=f"{note + '; ' if note else ''}points: {shares} of the trained alpha",
+    )  # fmt: skip
+
+
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
@@ -335,6 +421,13 @@ KINDS = {
         ("sweep",), ("where",), _learning_rate,
     ),
     "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",), (), _alpha),
+    "tradeoff": PlotKind(
+        "New digits' accuracy against old ones', a path from the base as alpha rises.",
+        ("adapter", "sweep"), ("where",), _tradeoff,
+    ),
+    "spectrum": PlotKind(
+        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"), ("where",), _spectrum
+    ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(
         "Which digit is taken for which.", ("adapter", "base"), ("digits", "alpha"), _confusion

@@ -24,6 +24,8 @@ DEFAULTS = {
     "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
     "history": ([], "history-lora-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
+    "spectrum": (["sweep-5-9"], "spectrum-sweep-5-9.png"),
+    "tradeoff": (["sweep-5-9"], "tradeoff-sweep-5-9.png"),
     "confusion": (["base-0-4"], "confusion-base-0-4.png"),
 }
 
