@@ -29,7 +29,7 @@ COMMANDS = {
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
-    "plot": ("plot", "Draw a picture of an artifact, and print where it is."),
+    "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),
     "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),
     "runs": ("runs", "List, show, verify, hand on and remove artifacts."),
 }

@@ -9,16 +9,20 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.tables import plot_kinds_table
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.grid import parse_where
-from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
+from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot, plot_kinds
 
 
 def command(
     kind: Annotated[
-        str,
-        typer.Argument(help=f"What to draw: {', '.join(KINDS)}.", autocompletion=o.choices(KINDS)),
-    ],
+        str | None,
+        typer.Argument(
+            help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.", autocompletion=o.choices(KINDS)
+        ),
+    ] = None,
     name: o.Artifact = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Where to: PNG, SVG or PDF by the suffix; KIND-NAME.png by default.")
@@ -34,7 +38,10 @@ def command(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (ranks)."),
+        typer.Option(
+            "--where",
+            help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (plots of sweeps).",
+        ),
     ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
@@ -43,11 +50,16 @@ def command(
     verbose: o.Verbose = False,
     version: o.Version = False,
 ) -> None:
-    """Draw a picture of an artifact, and print where it is."""
+    """Draw a picture of an artifact, and print where it is; without a kind, list the kinds."""
     options = PlotOptions(
         digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count,
         where=parse_where(where or []),
     )  # fmt: skip
+    if kind is None:
+        if output is not None or options.given():
+            raise UsageError("there is no kind of plot beside the options", hint=f"kinds: {', '.join(KINDS)}")
+        print_result("plot", {"kinds": plot_kinds()}, [plot_kinds_table(plot_kinds())], as_json=json_output)
+        return
     place = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     artifact, path = plot(kind, name, output=output, options=options, workspace=place)
     document = {"artifact": artifact.name, "kind": kind, "output": str(path)}

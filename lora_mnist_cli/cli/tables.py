@@ -169,3 +169,11 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
     for line in cells:
         made.add_row(*line)
     return made
+
+
+def plot_kinds_table(kinds: Sequence[dict[str, Any]]) -> Table:
+    """A row a kind of plot: its name, of which artifacts it is, and what it shows."""
+    made = table(("kind", "of", "shows"), text_columns=("kind", "of", "shows"))
+    for kind in kinds:
+        made.add_row(kind["kind"], " or ".join(kind["artifacts"]), kind["about"])
+    return made

@@ -15,7 +15,7 @@ from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.digits import ALL_DIGITS
@@ -45,6 +45,12 @@ ALL = Role("#CC79A7", "^", "--")
 STUDY = Role("#000000", "D")
 TRAINING = Role("#0072B2", "o")
 VALIDATION = Role("#E69F00", "s", "--")
+
+_SERIES = ("#440154", "#3B528B", "#21918C", "#5DC863", "#E0B400")
+"""Viridis, its pale end darkened: for things in an order, dark to light, told apart by colour-blind readers too."""
+_SERIES_MARKERS = "os^DvPphX"
+MOST_NAMED = 14
+"""Lines that a legend names; of more, the first and the last and as many between them are named."""
 
 _FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
@@ -123,6 +129,28 @@ def role_of(digits: str, *, new_digits: str) -> Role:
     if digits == str(ALL_DIGITS):
         return ALL
     return NEW if digits == new_digits else OLD
+
+
+def series(count: int) -> list[Role]:
+    """The looks of so many lines that have an order, as ranks have: no two neighbours by colour alone."""
+    ramp = LinearSegmentedColormap.from_list("series", _SERIES)
+    shares = [i / max(1, count - 1) for i in range(count)]
+    return [Role(to_hex(ramp(share)), _SERIES_MARKERS[i % len(_SERIES_MARKERS)]) for i, share in enumerate(shares)]
+
+
+def named(count: int) -> set[int]:
+    """Which of so many lines a legend names, so that it stays one."""
+    if count <= MOST_NAMED:
+        return set(range(count))
+    return {round(i * (count - 1) / (MOST_NAMED - 1)) for i in range(MOST_NAMED)}
+
+
+def legend_beside(axes: Axes, *, title: str = "") -> None:
+    """A legend at the right of the axes, where it hides nothing."""
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, handlelength=1.8, title=title,
+        title_fontsize=SMALL, alignment="left",
+    )  # fmt: skip
 
 
 def check_suffix(path: Path) -> str:

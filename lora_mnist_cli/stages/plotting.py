@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 ALPHAS = tuple(i / 8 for i in range(13))
 """The multipliers that the alpha plot scores: 0 to 1.5."""
+
+
+PATH = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
+"""Shares of the trained alpha that the trade-off's paths go through."""
 
 
 @dataclass(frozen=True)
@@ -155,21 +159,25 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
         raise UsageError(
             f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
         )
-    which = "".join(f", {spoken(name)} {written(value)}" for name, value in options.where.items())
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
-        title=f"Adapters on digits {learned}, base on {known}{which}: test accuracy by rank",
+        title=f"Adapters on digits {learned}, base on {known}{_which(options.where)}: test accuracy by rank",
     )  # fmt: skip
 
 
-def _chosen(sweep: Artifact, where: Mapping[str, Value]) -> list[dict[str, Any]]:
+def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
     """A sweep's results at one value of each axis that it varies beside rank and seed.
+
+    Args:
+        drawn: an axis that the picture shows all values of.
 
     Raises:
         UsageError: where one is left open, is none of the sweep's, or is not varied.
     """
-    varying = {axis.field: axis for axis in varying_axes(sweep.config)}
+    varying = {axis.field: axis for axis in varying_axes(sweep.config) if axis.field != drawn}
     for name, value in where.items():
+        if name == drawn:
+            raise UsageError(f"this picture shows every {spoken(name)}", hint="leave that --where out", value=name)
         if name not in varying:
             hint = f"it varies {', '.join(map(spoken, varying))}" if varying else "--where is for sweeps that vary more"
             raise UsageError(f"'{sweep.name}' does not vary {spoken(name)}", hint=hint, value=name)
@@ -188,6 +196,146 @@ def _chosen(sweep: Artifact, where: Mapping[str, Value]) -> list[dict[str, Any]]
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
 
 
+def _which(where: Mapping[str, Value]) -> str:
+    """What was chosen of a sweep, for a title."""
+    return "".join(f", {spoken(name)} {written(value)}" for name, value in where.items())
+
+
+def _members(workspace: Workspace, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
+    """The adapters of some of a sweep's results, in their order.
+
+    Raises:
+        ArtifactError: where one is gone.
+    """
+    digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
+    found = []
+    for name in (row["artifact"] for row in results):
+        here = workspace.registry.locate(name, digests[name]) if name in digests else None
+        if here is None:
+            raise ArtifactError(
+                f"'{sweep.name}' lists '{name}', which is not in {workspace.runs_dir} as it was then",
+                hint="the same lora-mnist sweep again trains what is missing",
+                value=name,
+            )
+        found.append(workspace.registry.get(here))
+    return found
+
+
+def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import learning_rate
+
+    if "lrs" not in artifact.config:
+        ranks = ",".join(map(str, artifact.config["ranks"]))
+        raise ArtifactError(
+            f"'{artifact.name}' has one learning rate alone",
+            hint=f"lora-mnist sweep --ranks {ranks} --lrs 1e-3,4e-3,1.6e-2 --name rates",
+            value=artifact.name,
+        )
+    results = _chosen(artifact, options.where, drawn="lr")
+    rows = []
+    for row, member in zip(results, _members(workspace, artifact, results), strict=True):
+        failed = row["failed"] is not None
+        # What diverged has the figures of its last sound epoch, which are none of its own.
+        last = None if failed else max(_read_history(member), key=lambda epoch: int(epoch["epoch"]))
+        rows.append({
+            "rank": row["rank"], "lr": row["lr"], "seed": row["seed"], "failed": failed,
+            "accuracy": last and last["val_accuracy"],
+        })  # fmt: skip
+    if not any(row["failed"] or row["accuracy"] is not None for row in rows):
+        raise ArtifactError(
+            f"'{artifact.name}' was trained without validation images, and rates are compared on those",
+            hint="make it with a --val-split above 0",
+            value=artifact.name,
+        )
+    learned = artifact.config["digits"]
+    return learning_rate.draw(
+        rows, digits=learned, power=artifact.config.get("lr_power", 0.0),
+        title=f"Adapters on digits {learned}{_which(options.where)}: validation accuracy by learning rate",
+    )  # fmt: skip
+
+
+def _one_each_rank(
+    workspace: Workspace, artifact: Artifact, options: PlotOptions
+) -> tuple[list[tuple[str, Artifact]], str]:
+    """The adapter itself; or of a sweep one a rank, all of its first seed. Each with its label, and a note on them.
+
+    Raises:
+        UsageError: where a combination has to be chosen, or there is nothing to choose from.
+        ArtifactError: where one is gone, or all diverged.
+    """
+    if artifact.kind == "adapter":
+        if options.where:
+            raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
+        return [(f"rank {artifact.config['rank']}", artifact)], ""
+    first = artifact.config["seeds"][0]
+    results = [row for row in _chosen(artifact, options.where) if row["seed"] == first]
+    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: int(row["rank"]))
+    if not sound:
+        raise ArtifactError(
+            f"all adapters of '{artifact.name}' with seed {first} diverged", hint="make it with a lower --lr",
+            value=artifact.name,
+        )  # fmt: skip
+    lost = sorted(row["rank"] for row in results if row["failed"] is not None)
+    note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
+    return [
+        (f"rank {row['rank']}", one) for row, one in zip(sound, _members(workspace, artifact, sound), strict=True)
+    ], note
+
+
+def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.lora import adapted_layers
+    from lora_mnist_cli.plots import spectrum
+    from lora_mnist_cli.stages.models import load_model
+
+    changes = []
+    adapters, note = _one_each_rank(workspace, artifact, options)
+    for label, adapter in adapters:
+        layers = adapted_layers(load_model(workspace.registry, adapter).model)
+        factors = {
+            name: (layer.alpha * layer.scale * layer.lora_B.detach().double().numpy(), layer.lora_A.detach().numpy())
+            for name, layer in layers.items()
+        }
+        changes.append(spectrum.Change(label, factors))
+    of = f" ({note})" if note else ""
+    return spectrum.draw(
+        changes, title=f"{artifact.name}{_which(options.where)}: singular values of the update ΔW by layer{of}"
+    )
+
+
+def _tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import tradeoff
+
+    old = DigitSet.parse(artifact.details["base_digits"])
+    only_new = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in old]
+    if not only_new:
+        raise ArtifactError(
+            f"'{artifact.name}' learned no digit that its base, on {old}, did not know",
+            hint="name an adapter that did; plot alpha draws this one",
+            value=artifact.name,
+        )
+    new = DigitSet(only_new)
+    adapters, note = _one_each_rank(workspace, artifact, options)
+    paths = []
+    for label, adapter in adapters:
+        trained = float(adapter.config["alpha"])
+        # An untouched start may have an alpha of 0, and no share of that is another.
+        alphas = sorted({share * (trained or 1.0) for share in PATH} | {trained}, key=abs)
+        scored = evaluate(
+            adapter.name, alphas=[a for a in alphas if math.isfinite(a)], digit_sets=[old, new], workspace=workspace
+        )
+        points = []
+        for each in scored:
+            was, now = each.scores["subsets"]
+            points.append({"alpha": each.alpha, "old": was["accuracy"], "new": now["accuracy"]})
+        paths.append({"label": label, "trained_alpha": trained, "points": points})
+    shares = ", ".join(f"{share:g}" for share in PATH)
+    return tradeoff.draw(
+        paths, old_digits=str(old), new_digits=str(new),
+        title=f"{artifact.name}{_which(options.where)}: new digits against old as alpha rises",
+        subtitle=f"{note + '; ' if note else ''}points: {shares} of the trained alpha",
+    )  # fmt: skip
+
+
 def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import alpha
 
@@ -201,6 +349,18 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 
 
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import history
+
+    rows = _read_history(artifact)
+    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+
+
+def _read_history(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of an artifact's history, in its order.
+
+    Raises:
+        ArtifactError: where it is missing, damaged or odd.
+    """
     from lora_mnist_cli.plots import history
 
     rows: list[dict[str, Any]] = []
@@ -223,7 +383,7 @@ def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> 
             hint=make_again(artifact.name),
             value=HISTORY_FILE,
         ) from error
-    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
+    return rows
 
 
 def _epoch(text: str) -> int:
@@ -262,9 +422,28 @@ KINDS = {
         ("adapter", "base"), ("digits", "alpha", "count"), _predictions,
     ),
     "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), ("where",), _ranks),
+    "learning-rate": PlotKind(
+        "Validation accuracy by learning rate, a line a rank, the best rates marked.",
+        ("sweep",), ("where",), _learning_rate,
+    ),
     "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",), (), _alpha),
+    "tradeoff": PlotKind(
+        "New digits' accuracy against old ones', a path from the base as alpha rises.",
+        ("adapter", "sweep"), ("where",), _tradeoff,
+    ),
+    "spectrum": PlotKind(
+        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"), ("where",), _spectrum
+    ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(
         "Which digit is taken for which.", ("adapter", "base"), ("digits", "alpha"), _confusion
     ),
 }  # fmt: skip
+
+
+def plot_kinds() -> list[dict[str, Any]]:
+    """What can be drawn: each kind's name, what it shows, of which kinds of artifacts, and the options it takes."""
+    return [
+        {"kind": name, "about": kind.about, "artifacts": list(kind.artifacts), "options": list(kind.options)}
+        for name, kind in KINDS.items()
+    ]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.stages.plotting import KINDS
 
 RUNS = {
     "list", "latest", "path", "show", "lineage", "diff", "verify", "clean", "remove", "tag", "untag", "export",
@@ -93,7 +94,7 @@ def test_names_come_from_the_folder_that_the_line_or_the_environment_names(
     [
         ("ev", {"evaluate"}),
         ("runs ", RUNS),
-        ("plot ", {"predictions", "ranks", "alpha", "history", "confusion"}),
+        ("plot ", set(KINDS)),
         ("finetune --scaling ", {"constant", "standard", "rslora"}),
         ("train-base --dataset k", {"kmnist"}),
         ("train-base --accelerator ", {"auto", "cpu", "gpu"}),

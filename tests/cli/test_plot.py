@@ -23,6 +23,9 @@ DEFAULTS = {
     "ranks": ([], "ranks-sweep-5-9.png"),
     "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
     "history": ([], "history-lora-5-9-r2.png"),
+    "learning-rate": (["rates"], "learning-rate-rates.png"),
+    "spectrum": (["sweep-5-9"], "spectrum-sweep-5-9.png"),
+    "tradeoff": (["sweep-5-9"], "tradeoff-sweep-5-9.png"),
     "confusion": (["base-0-4"], "confusion-base-0-4.png"),
 }
 
@@ -38,6 +41,8 @@ def test_every_kind_is_drawn_here() -> None:
 @pytest.mark.parametrize("kind", DEFAULTS)
 def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tmp_path: Path) -> None:
     arguments, file = DEFAULTS[kind]
+    if "rates" in arguments:
+        assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
     before = sorted(runs.rglob("*"))
     outcome = run("plot", kind, *arguments)
     assert outcome.code == 0
@@ -101,3 +106,17 @@ def test_what_a_kind_has_no_use_for_is_refused(
     assert line.startswith("error: ")
     assert shown in line
     assert _pictures(tmp_path) == []
+
+
+def test_without_a_kind_the_kinds_are_listed_with_a_line_each(run: Run, tmp_path: Path) -> None:
+    outcome = run("plot")
+    assert (outcome.code, outcome.err) == (0, "")
+    for name, kind in KINDS.items():
+        (line,) = [line for line in outcome.out.splitlines() if line.split()[:1] == [name]]
+        assert kind.about in line
+        assert all(artifact in line for artifact in kind.artifacts)
+    listed = run("plot", "--json").json
+    assert listed["command"] == "plot"
+    assert [row["kind"] for row in listed["kinds"]] == list(KINDS)
+    assert all(set(row) == {"kind", "about", "artifacts", "options"} for row in listed["kinds"])
+    assert list(tmp_path.iterdir()) == []

@@ -59,6 +59,7 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["evaluate", "--alpha", "nan"], 2),
         (["evaluate", "nothing"], 3),
         (["plot", "history", "nothing"], 3),
+        (["plot"], 0),
         (["plot", "bogus"], 2),
         (["gate", "--help"], 0),
         (["gate", "--require", "5-9=95"], 2),

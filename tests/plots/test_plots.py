@@ -18,7 +18,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.errors import MachineError, UsageError
-from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, scores, style
+from lora_mnist_cli.plots import (
+    alpha,
+    confusion,
+    history,
+    learning_rate,
+    predictions,
+    ranks,
+    scores,
+    spectrum,
+    style,
+    tradeoff,
+)
 
 MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
@@ -64,10 +75,48 @@ def epoch(
     }
 
 
+def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed: bool = False) -> dict[str, Any]:
+    return {"rank": rank, "lr": lr, "seed": seed, "accuracy": accuracy, "failed": failed}
+
+
+def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
+    return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
+
+
+def factors(values: list[float], fan_in: int = 9, fan_out: int = 7) -> tuple[Any, Any]:
+    """B and A whose product has these singular values, by orthogonal columns that are turned into each other."""
+    generator = np.random.default_rng(0)
+    left, right = (np.linalg.qr(generator.normal(size=(n, len(values))))[0] for n in (fan_out, fan_in))
+    turn = np.linalg.qr(generator.normal(size=(len(values), len(values))))[0]
+    return left * values @ turn, turn.T @ right.T
+
+
+def draw_tradeoff(paths: dict[str, list[tuple[float, float | None, float | None]]], **changes: Any) -> Figure:
+    """``paths`` has alpha, accuracy on the old digits and on the new ones; each was trained at alpha 1."""
+    made = [
+        {
+            "label": label,
+            "trained_alpha": 1.0,
+            "points": [dict(zip(("alpha", "old", "new"), p, strict=True)) for p in ps],
+        }
+        for label, ps in paths.items()
+    ]
+    settings: dict[str, Any] = {"old_digits": "0-4", "new_digits": "5-9", "title": "Tradeoff", "subtitle": "seed 0"}
+    return tradeoff.draw(made, **{**settings, **changes})
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
     "alpha": lambda: draw_alpha([{"alpha": a, "subsets": subsets(old=1 - a, new=a, all=0.5)} for a in (0.0, 0.5, 1.0)]),
+    "learning-rate": lambda: draw_rates(
+        [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
+        + [rate(8, 0.4, None, failed=True)]
+    ),
+    "spectrum": lambda: spectrum.draw(
+        [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"
+    ),
+    "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -124,7 +173,9 @@ def test_every_axis_says_what_it_shows(kind):
         bottom = axes.get_subplotspec() is None or axes.get_subplotspec().is_last_row()
         is_colourbar = axes.get_label() == "<colorbar>"
         assert axes.get_xlabel() or is_colourbar or not bottom
-        assert axes.get_ylabel()
+        # A row of panels with one axis says it once, at the left.
+        beside = [other for other in axes.get_shared_y_axes().get_siblings(axes) if other is not axes]
+        assert axes.get_ylabel() or any(other.get_ylabel() for other in beside)
         if any(word in axes.get_ylabel() for word in ("ccuracy", "Share")):
             assert "(%)" in axes.get_ylabel()
 
@@ -139,7 +190,8 @@ def test_drawing_leaves_no_trace_in_matplotlib():
 def test_pyplot_and_torch_stay_out():
     script = (
         "import sys\n"
-        "from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks, style\n"
+        "from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, style\n"
+        "from lora_mnist_cli.plots import spectrum, tradeoff\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -519,6 +571,134 @@ def test_history_marks_where_the_learning_rate_changed_but_not_every_step_of_a_s
     assert line(history.draw(rows, title="x").axes[1], "learning rate") == ([2.5, 2.5], [0, 1])
     falling = [epoch(number, lr=1.0 / (number + 1)) for number in range(20)]
     assert not [name for name in lines(history.draw(falling, title="x").axes[0]) if "learning" in name]
+
+
+# Learning rate
+
+
+def test_learning_rates_of_one_seed_are_the_figures_given_and_the_best_has_a_star():
+    figure = draw_rates([rate(4, 0.01, 0.9), rate(1, 0.01, 0.8), rate(1, 0.001, 0.5), rate(4, 0.001, 0.95)])
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    assert line(axes, "rank 1:") == ([0.001, 0.01], pytest.approx([50, 80]))
+    assert line(axes, "rank 4:") == ([0.001, 0.01], pytest.approx([95, 90]))
+    marked = [drawn.get_xydata() for drawn in axes.lines if drawn.get_marker() == "*"]
+    stars = [[float(v) for v in points[0]] for points in marked if len(points)]
+    assert stars == [pytest.approx([0.01, 80]), pytest.approx([0.001, 95])]
+    assert legend_of(axes)[:2] == ["rank 1: 0.01 (80.0 %)", "rank 4: 0.001 (95.0 %)"]
+    assert "5-9" in axes.get_ylabel()
+
+
+def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
+    accuracies = [0.90, 0.92, 0.97]
+    figure = draw_rates([rate(2, lr, a, seed=s) for lr in (0.1, 0.2) for s, a in enumerate(accuracies)])
+    (axes,) = figure.axes
+    assert line(axes, "rank 2")[1] == pytest.approx([93, 93])
+    bars = [drawn.get_ydata() for drawn in axes.lines if drawn.get_marker() == "_"]
+    half = 100 * 4.3027 * statistics.stdev(accuracies) / 3**0.5
+    assert len(bars) == 2
+    for bar in bars:
+        assert list(bar) == pytest.approx([93 - half, min(100, 93 + half)], rel=1e-4)
+    assert "n = 3 seeds" in axes.get_title("left")
+
+
+def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
+    rows = [rate(2, lr, 0.8, seed=s) for lr in (0.1, 0.2) for s in (0, 1)]
+    rows += [rate(2, 0.4, 0.99), rate(2, 0.4, None, seed=1, failed=True)]
+    rows += [rate(2, 0.8, None, seed=s, failed=True) for s in (0, 1)]
+    figure = draw_rates(rows)
+    render(figure)
+    (axes,) = figure.axes
+    assert line(axes, "rank 2")[0] == [0.1, 0.2, 0.4]
+    crosses = [drawn for drawn in axes.lines if drawn.get_marker() == "x" and len(drawn.get_xdata())]
+    assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
+    assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()
+    assert legend_of(axes) == [
+        "rank 2: 0.1 (80.0 %)", "best rate of a rank", "some seeds diverged", "every seed diverged"
+    ]  # fmt: skip
+    foot = axes.transAxes.transform((0, learning_rate._STRIP))[1]
+    assert axes.transData.transform((0.1, 80))[1] > foot
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [rate(1, 0.1, None, failed=True)], [rate(1, 0.1, 0.5)], [rate(1, 0.1, 1.0), rate(1, 0.2, 0.0)]]
+)
+@pytest.mark.filterwarnings("error")
+def test_learning_rates_with_next_to_nothing(rows):
+    render(draw_rates(rows))
+
+
+def test_the_legend_of_many_ranks_stays_within_the_picture():
+    figure = draw_rates([rate(rank, lr, 0.9) for rank in range(1, 65) for lr in (0.1, 0.2)], power=0.5)
+    render(figure)
+    (axes,) = figure.axes
+    names = [name for name in legend_of(axes) if name.startswith("rank")]
+    assert (len(names), names[0][:7], names[-1][:8]) == (style.MOST_NAMED, "rank 1:", "rank 64:")
+    assert figure.get_tightbbox().y0 >= 0
+    assert "rank^0.5" in axes.get_xlabel()
+
+
+# Spectrum
+
+
+def test_the_spectrum_of_a_product_is_the_one_it_was_made_with():
+    B, A = factors([5.0, 2.0, 0.25])
+    assert spectrum.singular_values(B, A) == pytest.approx([5.0, 2.0, 0.25])
+    assert spectrum.singular_values(B @ A) == pytest.approx([5.0, 2.0, 0.25])  # the rest is zero but for rounding
+    assert spectrum.singular_values(-2 * B, A) == pytest.approx([10.0, 4.0, 0.5])
+    assert spectrum.singular_values(B, np.zeros_like(A)).size == 0
+    wide, tall = np.ones((2, 6)), np.ones((6, 3))  # a rank above both sides
+    assert spectrum.singular_values(wide, tall) == pytest.approx([6 * 6**0.5])
+    with pytest.raises(ValueError, match="not 3"):
+        spectrum.singular_values(A, A, A)
+
+
+def test_the_spectrum_has_a_panel_a_layer_and_a_line_for_each_change_that_has_it():
+    one, two = factors([4.0]), factors([3.0, 1.0])
+    whole = spectrum.Change("all weights", {"fc2": (two[0] @ two[1],)})
+    figure = spectrum.draw([spectrum.Change("rank 1", {"fc1": one, "fc2": one}), whole], title="x")
+    render(figure)
+    first, second = figure.axes
+    assert lines(first) == {"rank 1": ([1], pytest.approx([4]))}
+    assert lines(second) == {"rank 1": ([1], pytest.approx([4])), "all weights": ([1, 2], pytest.approx([3, 1]))}
+    assert [axes.get_title("left") for axes in figure.axes] == ["fc1 (9 → 7)", "fc2 (9 → 7)"]
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rank 1", "all weights"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layers", [0, 1, 5])
+def test_the_spectrum_of_nothing_and_of_many_layers(layers):
+    zero = spectrum.Change("rank 1", {f"fc{i + 1}": (np.zeros((2, 1)), np.ones((1, 3))) for i in range(layers)})
+    figure = spectrum.draw([zero], title="x")
+    render(figure)
+    assert [words(axes) for axes in figure.axes] == ([["ΔW is zero"]] * layers or [["no layer was changed"]])
+
+
+# Tradeoff
+
+
+def test_a_path_goes_from_the_base_over_the_trained_alpha_to_a_dashed_end():
+    points = [(1.25, 0.0, 0.7), (0.0, 0.9, 0.05), (1.0, 0.1, 0.8), (0.5, 0.5, None), (0.2, 0.7, 0.4)]
+    figure = draw_tradeoff({"rank 1": points, "rank 4": [(0.0, 0.9, 0.05), (1.0, 0.2, 0.95)]})
+    render(figure)
+    (axes,) = figure.axes
+    assert line(axes, "rank 1") == (pytest.approx([90, 70, 10]), pytest.approx([5, 40, 80]))
+    assert line(axes, "rank 4") == (pytest.approx([90, 20]), pytest.approx([5, 95]))
+    (beyond,) = [drawn for drawn in axes.lines if drawn.get_linestyle() == ":"]
+    assert [list(map(float, data)) for data in beyond.get_data()] == [pytest.approx([10, 0]), pytest.approx([80, 70])]
+    assert line(axes, "the base") == (pytest.approx([90]), pytest.approx([5]))
+    marked = [drawn for drawn in axes.lines if drawn.get_marker() == "*" and len(drawn.get_xdata())]
+    assert [float(drawn.get_xdata()[0]) for drawn in marked] == pytest.approx([10, 20])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        "Test accuracy on 0-4, which the base knew (%)", "Test accuracy on 5-9, which is new (%)"
+    )  # fmt: skip
+    assert axes.get_title("left") == "seed 0"
+
+
+@pytest.mark.parametrize("paths", [{}, {"rank 1": []}, {"rank 1": [(1.0, None, 0.5)]}, {"rank 1": [(-1.0, 0.5, 0.5)]}])
+def test_a_tradeoff_with_next_to_nothing(paths):
+    render(draw_tradeoff(paths))
 
 
 # Confusion

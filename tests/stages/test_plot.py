@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.plots import alpha, confusion, history, predictions, ranks
+from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
 from lora_mnist_cli.sources import load_split
-from lora_mnist_cli.stages import Workspace, evaluate, finetune
+from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 
 
@@ -32,7 +37,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return draw
 
-    for module in (alpha, confusion, history, predictions, ranks):
+    for module in (alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff):
         monkeypatch.setattr(module, "draw", record(module))
     return seen
 
@@ -103,7 +108,100 @@ def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(runs: P
     assert drawn["named"]["study"] == {}
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+def _last_val_accuracy(workspace: Workspace, name: str) -> float:
+    *_, last = csv.DictReader(io.StringIO((workspace.runs_dir / name / "history.csv").read_text()))
+    return float(last["val_accuracy"])
+
+
+def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"lrs": [1e-3, 1e-2], "alphas": [0.5, 1.0]}
+    made = sweep([1, 2], seeds=[0, 3], grid=grid, config=AdapterConfig(epochs=2), workspace=small, name="rates")
+    artifact, path = plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    assert (artifact.name, path.name) == ("rates", "learning-rate-rates-alpha-0.5.png")
+    (rows,) = drawn["arguments"]
+    chosen = [row for row in made.details["results"] if row["alpha"] == 0.5]
+    assert [(r["rank"], r["lr"], r["seed"]) for r in rows] == [(r["rank"], r["lr"], r["seed"]) for r in chosen]
+    assert len(rows) == 8
+    assert [row["accuracy"] for row in rows] == [_last_val_accuracy(small, row["artifact"]) for row in chosen]
+    assert not any(row["failed"] for row in rows)
+    with pytest.raises(UsageError, match="several adapters") as caught:
+        plot("learning-rate", workspace=small)
+    assert caught.value.hint == "draw one combination: --where alpha=0.5"
+    with pytest.raises(UsageError, match="every lr"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5, "lr": 1e-3}), workspace=small)
+    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])
+    with pytest.raises(ArtifactError, match=f"lists '{chosen[0]['artifact']}'"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+
+
+def test_learning_rate_shows_what_diverged_without_a_figure(small: Workspace, drawn: dict[str, Any]) -> None:
+    sweep([1], grid={"lrs": [1e-3, 1e30]}, config=AdapterConfig(epochs=1), workspace=small, name="rates")
+    plot("learning-rate", workspace=small)
+    sound, diverged = drawn["arguments"][0]
+    assert (sound["failed"], diverged["failed"], diverged["accuracy"]) == (False, True, None)
+
+
+def test_spectrum_is_that_of_alpha_times_scale_times_the_factors_on_disk(
+    small: Workspace, drawn: dict[str, Any]
+) -> None:
+    config = AdapterConfig(epochs=1, rank=2, alpha=-0.5, scaling="standard", target_layers=("fc1", "fc3"))
+    finetune(config, workspace=small, name="one")
+    plot("spectrum", "one", workspace=replace(small, data_dir=Path("nowhere")))
+    (change,) = drawn["arguments"][0]
+    state = load_file(small.runs_dir / "one" / "adapter_model.safetensors")
+    assert (change.label, list(change.layers)) == ("rank 2", ["fc1", "fc3"])
+    for layer, (left, right) in change.layers.items():
+        B, A = (state[f"base_model.model.{layer}.lora_{factor}.weight"] for factor in "BA")
+        assert np.allclose(left @ right, -0.25 * (B.astype(float) @ A), rtol=1e-6, atol=0)
+    with pytest.raises(UsageError, match="for sweeps"):
+        plot("spectrum", "one", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
+
+
+def test_spectrum_of_a_sweep_has_each_rank_once_and_says_which_seed_and_what_diverged(
+    small: Workspace, drawn: dict[str, Any]
+) -> None:
+    grid = {"lrs": [1e-3, 1e30]}
+    sweep([3, 1], seeds=[7, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="rates")
+    plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 3"]
+    assert "(seed 7)" in drawn["named"]["title"]
+    with pytest.raises(ArtifactError, match="with seed 7 diverged"):
+        plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e30}), workspace=small)
+
+
+def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small: Workspace, drawn: dict[str, Any]) -> None:
+    adapter = finetune(AdapterConfig(epochs=1, rank=2, alpha=-0.5), workspace=small, name="one")
+    plot("tradeoff", "one", workspace=small)
+    (path,) = drawn["arguments"][0]
+    points = {point["alpha"]: (point["old"], point["new"]) for point in path["points"]}
+    assert len(points) <= 8
+    assert max(points) == 0
+    assert min(points) < path["trained_alpha"] == -0.5
+    for name, at in ((adapter.parents[0].name, 0.0), ("one", -0.5)):
+        known = {row["digits"]: row["accuracy"] for row in small.registry.get(name).scores["subsets"]}
+        assert points[at] == (known["0-4"], known["5-9"])
+
+
+def test_tradeoff_of_all_digits_is_on_those_that_are_new(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=0, digits=DigitSet.parse("3-6"), alpha=0.0), workspace=small, name="some")
+    plot("tradeoff", "some", workspace=small)
+    assert (drawn["named"]["old_digits"], drawn["named"]["new_digits"]) == ("0-4", "5-6")
+    finetune(AdapterConfig(epochs=0, digits=DigitSet.parse("1-4")), workspace=small, name="none")
+    with pytest.raises(ArtifactError, match="no digit that its base"):
+        plot("tradeoff", "none", workspace=small)
+
+
+def test_learning_rate_needs_several_rates_and_validation_images(small: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="one learning rate alone") as caught:
+        plot("learning-rate", workspace=small)
+    assert "lora-mnist sweep --ranks 2 --lrs " in caught.value.hint
+    config = AdapterConfig(epochs=1, val_split=0.0)
+    sweep([1], grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    with pytest.raises(ArtifactError, match="without validation images"):
+        plot("learning-rate", workspace=small)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "learning-rate"])
 def test_each_kind_draws_the_newest_artifact_that_fits(trained: Path, tmp_path: Path, kind: str) -> None:
     artifact, path = plot(kind, workspace=Workspace(trained))
     assert artifact.name == ("sweep-5-9" if kind == "ranks" else "lora-5-9-r2")

@@ -1,0 +1,148 @@
+"""Singular values of what training adds to the weights, by layer: how much of its rank an adapter uses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from lora_mnist_cli.plots import style
+
+Matrix = npt.NDArray[np.floating[Any]]
+_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one training added to a network's weights.
+
+    Args:
+        label: what it is called in the legend.
+        layers: layer → the factors of its ΔW (out × in) from left to right: ``(ΔW,)``, or an adapter's ``(B, A)``.
+    """
+
+    label: str
+    layers: Mapping[str, tuple[Matrix, ...]]
+
+
+def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
+    """The singular values of a product of one matrix or two, largest first; what is zero but for rounding is left out.
+
+    Of a thin product ``B A`` they are those of a matrix as small as its rank: the orthogonal parts of both factors
+    change no singular value.
+
+    Raises:
+        ValueError: for another number of factors.
+    """
+    first, *others = (np.asarray(factor, dtype=np.float64) for factor in factors)
+    if len(others) > 1:
+        raise ValueError(f"a product of one matrix or two, not {len(factors)}")
+    small = first
+    if others:
+        left, right = (np.asarray(np.linalg.qr(factor)[1]) for factor in (first, others[0].T))
+        small = left @ right.T
+    values = np.linalg.svd(small, compute_uv=False)
+    sides = (*first.shape, *(others[0].shape if others else ()))
+    floor = values.max(initial=0.0) * max(sides) * np.finfo(np.float64).eps
+    return np.asarray(values[values > floor], dtype=np.float64)
+
+
+@style.house_style()
+def draw(changes: Sequence[Change], *, title: str) -> Figure:
+    """A panel a layer with a line for each change that has it, both axes logarithmic.
+
+    Args:
+        changes: in the order of the legend; ranks rise.
+    """
+    layers = list(dict.fromkeys(layer for change in changes for layer in change.layers))
+    columns = min(_COLUMNS, max(1, len(layers)))
+    rows = max(1, math.ceil(len(layers) / columns))
+    named = style.named(len(changes))
+    across = min(4, len(named))
+    legend_rows = math.ceil(len(named) / max(1, across))
+    figure = style.new_figure(title, height=1.2 + 2.7 * rows + 0.22 * legend_rows)
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in panels[max(1, len(layers)) :]:
+        figure.delaxes(axes)
+    roles = style.series(len(changes))
+    for axes, layer in zip(panels, layers, strict=False):
+        longest = 1
+        for change, role in zip(changes, roles, strict=True):
+            if layer not in change.layers:
+                continue
+            values = singular_values(*change.layers[layer])
+            if values.size:
+                index = np.arange(1, values.size + 1)
+                axes.plot(index, values, color=role.colour, marker=role.marker, markersize=4, linewidth=1.5,
+                          markevery=_marks(values.size), label=change.label)  # fmt: skip
+                longest = max(longest, values.size)
+        if not axes.lines:
+            style.say_nothing_to_draw(axes, "ΔW is zero")
+        axes.set_title(f"{layer}{_shape(changes, layer)}")
+        _index_axis(axes, longest)
+    for axes in figure.axes:
+        _value_axis(axes)
+        axes.set_xlabel("Index (log scale)")
+        style.tidy(axes)
+    if not layers:
+        style.say_nothing_to_draw(panels[0], "no layer was changed")
+    for axes in figure.axes[::columns]:
+        axes.set_ylabel("Singular value of ΔW (log scale)")
+    _legend(figure, changes, roles, named, across)
+    return figure
+
+
+def _marks(count: int) -> list[int]:
+    """Markers where a logarithmic axis has room for them: at 1 to 8, and then at powers of two and the end."""
+    return sorted({i for i in range(count) if i < 8 or (i + 1).bit_count() == 1} | {count - 1})
+
+
+def _shape(changes: Sequence[Change], layer: str) -> str:
+    factors = next(change.layers[layer] for change in changes if layer in change.layers)
+    return f" ({factors[-1].shape[1]} → {factors[0].shape[0]})"
+
+
+def _index_axis(axes: Axes, longest: int) -> None:
+    axes.set_xscale("log", base=2)
+    axes.minorticks_off()
+    axes.set_xlim(0.8, max(longest, 2) * 1.25)
+    ticks = [2**i for i in range(longest.bit_length())] if longest > 1 else [1, 2]
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+
+
+def _value_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    if not any(other.lines for other in axes.figure.axes):
+        axes.set_ylim(0.01, 10)
+        return
+    lines = [line for other in axes.figure.axes for line in other.lines]
+    low = min(float(np.min(line.get_ydata())) for line in lines)
+    high = max(float(np.max(line.get_ydata())) for line in lines)
+    # Less than a factor of ten would leave the axis with a tick or none.
+    stretch = max(1.3, 10 ** (0.5 * (1 - math.log10(high / low))))
+    axes.set_ylim(low / stretch, high * stretch)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(
+    figure: Figure, changes: Sequence[Change], roles: Sequence[style.Role], named: set[int], across: int
+) -> None:
+    from matplotlib.lines import Line2D
+
+    if not changes:
+        return
+    handles = [
+        Line2D([], [], color=roles[i].colour, marker=roles[i].marker, markersize=4, linewidth=1.5, label=change.label)
+        for i, change in enumerate(changes)
+        if i in named
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=across)
