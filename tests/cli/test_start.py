@@ -67,6 +67,8 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["compare", "base-0-4", "lora-5-9-r1"], 2),
         (["reproduce", "--seeds", "1-"], 2),
         (["conformance", "--help"], 0),
+        (["predict", "--help"], 0),
+        (["predict", "none.png"], 4),
         (["conformance", "theirs"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
