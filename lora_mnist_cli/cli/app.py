@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),
+    "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is."),
     "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),

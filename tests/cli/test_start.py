@@ -68,6 +68,7 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["reproduce", "--seeds", "1-"], 2),
         (["conformance", "--help"], 0),
         (["predict", "--help"], 0),
+        (["export", "base-0-4", "--format", "onyx"], 2),
         (["predict", "none.png"], 4),
         (["conformance", "theirs"], 2),
     ],

@@ -47,6 +47,7 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
         "taking the newest sweep: sweep-5-9",
     ),
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
+    "export": (["base-0-4"], ["base-0-4", "--force"], ""),
     "conformance": (["ours"], ["ours"], ""),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
     "reproduce": (
@@ -69,7 +70,7 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
 
 
 # These take something away, or write a file that they refuse to write twice.
-ONCE = ("runs remove", "runs untag", "runs export")
+ONCE = ("export", "runs remove", "runs untag", "runs export")
 
 
 @pytest.fixture
