@@ -278,12 +278,15 @@ def _one_each_rank(
     lost = sorted(row["rank"] for row in results if row["failed"] is not None)
     note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
     return [
-        (f"rank {row['rank']}", one) for row, one in zip(sound, _members(workspace, artifact, sound), strict=True)
+        (f"rank {row['rank']}" if row["rank"] else str(row.get("method", "no rank")), one)
+        for row, one in zip(sound, _members(workspace, artifact, sound), strict=True)
     ], note
 
 
 def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
-    from lora_mnist_cli.lora import adapted_layers
+    import numpy as np
+
+    from lora_mnist_cli.lora import LoRALinear, adapted_layers
     from lora_mnist_cli.plots import spectrum
     from lora_mnist_cli.stages.models import load_model
 
@@ -291,10 +294,13 @@ def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
     adapters, note = _one_each_rank(workspace, artifact, options)
     for label, adapter in adapters:
         layers = adapted_layers(load_model(workspace.registry, adapter).model)
-        factors = {
-            name: (layer.alpha * layer.scale * layer.lora_B.detach().double().numpy(), layer.lora_A.detach().numpy())
-            for name, layer in layers.items()
-        }
+        factors: dict[str, tuple[np.typing.NDArray[np.float64], ...]] = {}
+        for name, layer in layers.items():
+            if isinstance(layer, LoRALinear):
+                B, A = (each.detach().double().numpy() for each in (layer.lora_B, layer.lora_A))
+                factors[name] = layer.alpha * layer.scale * B, A
+            else:  # a method that is no plain product
+                factors[name] = (layer.change()[0].detach().double().numpy(),)
         changes.append(spectrum.Change(label, factors))
     of = f" ({note})" if note else ""
     return spectrum.draw(

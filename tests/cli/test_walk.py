@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
+from PIL import Image
 
 from lora_mnist_cli.archive import export_artifact
 from lora_mnist_cli.cli import app
@@ -44,6 +46,8 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
         ["--require", "5-9=0", "--allow-inconclusive"], ["--require", "5-9=0", "--allow-inconclusive"],
         "taking the newest sweep: sweep-5-9",
     ),
+    "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
+    "export": (["base-0-4"], ["base-0-4", "--force"], ""),
     "conformance": (["ours"], ["ours"], ""),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
     "reproduce": (
@@ -66,12 +70,15 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
 
 
 # These take something away, or write a file that they refuse to write twice.
-ONCE = ("runs remove", "runs untag", "runs export")
+ONCE = ("export", "runs remove", "runs untag", "runs export")
 
 
 @pytest.fixture
 def prepared(runs: Path) -> Path:
-    """The trained folder with what the calls above speak of: two aliases, and an exported file."""
+    """The trained folder with what the calls above speak of: two aliases, an exported file and a picture."""
+    picture = np.zeros((28, 28), np.uint8)
+    picture[4:24, 12:16] = 255
+    Image.fromarray(picture).save("digit.png")
     registry = Registry(runs)
     registry.tag("base-0-4", "one")
     registry.tag("base-0-4", "two")

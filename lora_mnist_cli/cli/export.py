@@ -1,0 +1,36 @@
+"""``lora-mnist export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.stages.exporting import FORMATS, export_model
+
+
+def command(
+    name: o.ArtifactName,
+    form: Annotated[str, o.word_option("--format", f"One of {', '.join(FORMATS)}.", None, FORMATS)] = "safetensors",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="The file; by default the artifact's name with a suffix."),
+    ] = None,
+    force: Annotated[bool, o.switch("--force", "Replace files that are there.")] = False,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    data_dir: o.DataDir = o.DEFAULT_DATA,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Write a base, or an adapter merged into its base, as a file for other programs.
+
+    Beside it lies FILE.json, which says what is inside and how images are normalised; an ONNX file does that itself.
+    """
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    document = export_model(name, form, output=output, force=force, workspace=where)
+    print_result("export", document, [document["file"], f"{document['file']}.json"], as_json=json_output)

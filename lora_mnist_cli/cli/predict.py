@@ -1,0 +1,75 @@
+"""``lora-mnist predict``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.stages.predicting import Prediction, predict_images
+
+
+def command(
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files, folders of them, or - for stdin.")
+    ],
+    artifact: Annotated[
+        str | None, o.artifact_option("--artifact", "An adapter or a base; the newest adapter by default.")
+    ] = None,
+    alpha: Annotated[float | None, o.number_option("--alpha", "Put in the trained alpha's place.")] = None,
+    invert: Annotated[
+        bool | None,
+        typer.Option("--invert/--no-invert", help="They are dark on light, or light on dark; by default found out."),
+    ] = None,
+    show_input: Annotated[bool, o.switch("--show-input", "Show the 28 × 28 pixels that the model saw.")] = False,
+    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
+    data_dir: o.DataDir = o.DEFAULT_DATA,
+    json_output: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+    version: o.Version = False,
+) -> None:
+    """Say which digit is on a picture, with the base and the adapter side by side.
+
+    A picture of one digit, of any size, is put into 28 × 28 pixels as MNIST's authors did it.
+    """
+    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    found, in_force, predictions = predict_images(images, artifact, alpha=alpha, invert=invert, workspace=where)
+    document: dict[str, Any] = {
+        "artifact": found.name,
+        "alpha": in_force,
+        "results": [_row(prediction, show_input) for prediction in predictions],
+    }
+    tables = [] if json_output else _tables(document, predictions, show_input)
+    print_result("predict", document, tables, as_json=json_output)
+
+
+def _row(prediction: Prediction, show_input: bool) -> dict[str, Any]:
+    image = prediction.image
+    row = {"image": image.source, "inverted": image.inverted, **prediction.guess, "base": prediction.base}
+    if show_input:
+        row["input"] = (255 * image.pixels).round().astype(int).tolist()
+    return row
+
+
+def _tables(document: dict[str, Any], predictions: list[Prediction], show_input: bool) -> list[Any]:
+    from lora_mnist_cli.cli.tables import percent, table, titled
+    from lora_mnist_cli.images import drawn
+
+    with_base = predictions[0].base is not None
+    columns = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if with_base else [])]
+    made = table(columns, text_columns=("image",))
+    for row in document["results"]:
+        cells = [str(row["digit"]), percent(row["probability"])]
+        cells += [str(row["runner_up"]), percent(row["runner_up_probability"])]
+        if row["base"] is not None:
+            cells += [str(row["base"]["digit"]), percent(row["base"]["probability"])]
+        made.add_row(row["image"], *cells)
+    at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
+    shown: list[Any] = [titled(f"{document['artifact']}{at}", made)]
+    if show_input:
+        for prediction in predictions:
+            shown += [f"{prediction.image.source}, as the model saw it:", *drawn(prediction.image.pixels)]
+    return shown

@@ -1,0 +1,115 @@
+"""``lora-mnist predict``: pictures in, digits out."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from lora_mnist_cli.data import MNISTDataset
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.evaluation import predict
+from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.stages.models import load_model
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MNISTDataset]:
+    """A folder with 150 test images of 0 to 4 as PNGs, five times as large and dark on light; and the images."""
+    folder = tmp_path_factory.mktemp("pictures")
+    test = MNISTDataset.load("test", DigitSet.parse("0-4"))
+    chosen = MNISTDataset(test.images[:150], test.labels[:150])
+    for i, image in enumerate(chosen.images):
+        grey = ((image * 0.3081 + 0.1307) * 255).round().clip(0, 255).reshape(28, 28).numpy().astype(np.uint8)
+        large = Pillow.fromarray(255 - grey).resize((140, 140), Pillow.Resampling.BICUBIC)
+        large.save(folder / f"{i:03d}.png")
+    return folder, chosen
+
+
+def test_pictures_are_recognised_nearly_as_well_as_the_images_they_were_made_of(
+    digits: tuple[Path, MNISTDataset], runs: Path, run: Run
+) -> None:
+    folder, test = digits
+    registry = Registry(runs)
+    model = load_model(registry, registry.get("base-0-4")).model
+    expected = (predict(model, test.images).argmax(1) == test.labels).double().mean()
+    results = run("predict", folder, "--artifact", "base-0-4", "--json").json["results"]
+    assert all(row["inverted"] and row["base"] is None for row in results)
+    found = np.mean([row["digit"] == label for row, label in zip(results, test.labels.tolist(), strict=True)])
+    assert float(expected) > 0.95
+    assert found >= float(expected) - 0.02
+
+
+def test_base_and_adapter_side_by_side(digits: tuple[Path, MNISTDataset], runs: Path, run: Run) -> None:
+    picture = digits[0] / "000.png"
+    (row,) = run("predict", picture, "--artifact", "lora-5-9-r2", "--json").json["results"]
+    (base,) = run("predict", picture, "--artifact", "base-0-4", "--json").json["results"]
+    assert row["base"] == {key: base[key] for key in row["base"]}
+    assert row["digit"] >= 5
+    assert row["probability"] == pytest.approx(max(row["probabilities"]))
+    assert row["runner_up_probability"] == pytest.approx(sorted(row["probabilities"])[-2])
+    assert sum(row["probabilities"]) == pytest.approx(1)
+    document = run("predict", picture, "--artifact", "lora-5-9-r2", "--alpha", "0", "--json").json
+    assert document["alpha"] == 0
+    assert document["results"][0]["probabilities"] == base["probabilities"]
+    outcome = run("predict", picture, "--artifact", "lora-5-9-r2")
+    assert (outcome.code, outcome.err) == (0, "")
+    cells = next(line.split() for line in outcome.out.splitlines() if "000.png" in line)
+    figures = (row, row["base"])
+    expected = [str(picture), str(row["digit"]), f"{100 * row['probability']:.2f}", str(row["runner_up"])]
+    assert cells[:4] == expected
+    assert cells[5:] == [str(figures[1]["digit"]), f"{100 * figures[1]['probability']:.2f}"]
+
+
+def test_stdin_and_what_the_model_saw(
+    digits: tuple[Path, MNISTDataset], runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = digits[0] / "000.png"
+    direct = run("predict", picture, "--show-input", "--json").json["results"][0]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(picture.read_bytes())))
+    piped = run("predict", "-", "--show-input", "--json").json["results"][0]
+    assert piped == direct | {"image": "-"}
+    seen = np.array(piped["input"])
+    assert (seen.shape, seen.min(), seen.max()) == ((28, 28), 0, 255)
+    shown = run("predict", picture, "--show-input").out.partition("as the model saw it:\n")[2].splitlines()
+    assert len(shown) == 28
+    assert [bool(line.strip()) for line in shown] == [bool((row >= 26).any()) for row in seen]
+    assert "saw" not in run("predict", picture).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["none.png"], 4, "there is no image none.png"),
+        (["text.png"], 4, "text.png is not an image (PNG or JPEG)"),
+        (["empty.png"], 4, "empty.png is empty"),
+        (["good.png", "--no-invert"], 4, "nothing is drawn on good.png"),
+        (["good.png", "text.png"], 4, "text.png is not an image"),
+        (["good.png", "--artifact", "none"], 3, "none"),
+        (["good.png", "--artifact", "base-0-4", "--alpha", "0"], 2, "is a base and has no alpha"),
+        (["good.png", "--alpha", "nan"], 2, "alpha is a finite number"),
+        ([], 2, "IMAGE"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str], code: int, shown: str, runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("a text")
+    (tmp_path / "empty.png").touch()
+    picture = np.full((40, 40), 255, np.uint8)
+    picture[10:30, 18:22] = 0
+    Pillow.fromarray(picture).save("good.png")
+    outcome = run("predict", *arguments, "--quiet")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert shown in outcome.err
