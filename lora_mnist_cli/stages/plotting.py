@@ -284,8 +284,6 @@ def _one_each_rank(
 
 
 def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
-    import numpy as np
-
     from lora_mnist_cli.lora import LoRALinear, adapted_layers
     from lora_mnist_cli.plots import spectrum
     from lora_mnist_cli.stages.models import load_model
