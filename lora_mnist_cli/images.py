@@ -34,8 +34,10 @@ _ENOUGH = 1120
 """Pixels a side from which on a picture is made smaller first: forty for each of the model's."""
 _BOX, _SIDE, _CENTRE = 20, 28, 14
 _LEAST_CONTRAST = 0.1
-_EDGE = 0.1
-"""Share of full ink from which on a pixel belongs to the digit."""
+_EDGE = 0.3
+"""Share of full ink from which on a pixel belongs to the digit. Of 1,000 training images that a base had not seen,
+enlarged five times and inverted, 97.8 % were recognised with 0.3, 97.6 with 0.2, 96.9 with 0.1; of the originals 97.5.
+"""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.methods import PEFT_PREFIX
 from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, PEFT_PREFIX
+from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE
 
 DATASET = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
 LAYERS = {"fc1": [784, 1], "fc2": [1, 10]}
