@@ -31,7 +31,8 @@ MAX_MEMBERS = 256
 """Adapters of one bank: each has a staging folder with an open lock, and a process may have a thousand files open."""
 
 ENOUGH = 64
-"""Adapters times epochs from which on a bank is worth a process: some seconds of work. To cut seventy adapters into five banks costs no more than their times differ from run to run."""
+"""Adapters times epochs from which on a bank is worth a process: some seconds of work. To cut seventy
+adapters into five banks costs no more than their times differ from run to run."""
 
 
 @dataclass(frozen=True)
