@@ -2,19 +2,39 @@
 
 Each takes a config and the names of its parents, and returns a record: a published
 :class:`~lora_mnist_cli.artifact.Artifact`, or scores. Heavy modules are imported when work is to be done, so that a
-stage which is up to date costs nothing.
+stage which is up to date costs nothing; and a stage's own module when it is asked for, so that listing artifacts does
+not load the code that trains them.
 """
 
-from lora_mnist_cli.stages.adapt import finetune, plan_sweep, sweep
-from lora_mnist_cli.stages.base import train_base
-from lora_mnist_cli.stages.comparing import compare
-from lora_mnist_cli.stages.gating import gate, plan_gate
-from lora_mnist_cli.stages.plotting import PlotOptions, plot
-from lora_mnist_cli.stages.reproduction import reproduce
-from lora_mnist_cli.stages.scoring import Evaluation, check_gates, evaluate, parse_gates
-from lora_mnist_cli.stages.workspace import Workspace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.stages.adapt import finetune, plan_sweep, sweep
+    from lora_mnist_cli.stages.base import train_base
+    from lora_mnist_cli.stages.comparing import compare
+    from lora_mnist_cli.stages.gating import gate, plan_gate
+    from lora_mnist_cli.stages.plotting import PlotOptions, plot
+    from lora_mnist_cli.stages.reproduction import reproduce
+    from lora_mnist_cli.stages.scoring import Evaluation, check_gates, evaluate, parse_gates
+    from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
     "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "finetune", "gate", "parse_gates",
     "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
+
+_HOMES = {
+    "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
+    "compare": "comparing", "evaluate": "scoring", "finetune": "adapt", "gate": "gating", "parse_gates": "scoring",
+    "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt",
+    "train_base": "base",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
