@@ -20,7 +20,7 @@ from shutil import copytree
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from base_stage import hardware, others_seconds
+from machine import hardware, others_seconds
 
 PROGRAM = "from lora_mnist_cli.cli import entry; entry()"
 ONE_BANK = f"from lora_mnist_cli.stages import banking; banking.ENOUGH = 10**9; {PROGRAM}"

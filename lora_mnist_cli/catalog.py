@@ -151,6 +151,12 @@ class Catalog:
                 return entry.name
         return None
 
+    def member(self, sweep: Artifact, name: str) -> Artifact | None:
+        """The adapter that a sweep lists by that name, wherever its content is now; None where that is gone."""
+        digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
+        here = self.locate(name, digests[name]) if name in digests else None
+        return None if here is None else self.get(here)
+
     def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
         """The artifacts that were made from this one or list it, unless another artifact has the same content.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from lora_mnist_cli.artifact import Artifact, read_artifact
 from lora_mnist_cli.catalog import Catalog, refuse_role
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, without_unused
 from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.grid import AXES
 from lora_mnist_cli.index import Entry, stamp_of
 from lora_mnist_cli.manifest import MANIFEST, UPGRADE
 from lora_mnist_cli.weights import check_finite, check_header
 
-_FIELDS = tuple(field.name for field in fields(AdapterConfig))
 _TRIES = 20
 """For an artifact that others replace faster than it can be read."""
 
@@ -154,12 +154,13 @@ def _problems_of_settings(artifact: Artifact) -> Iterator[tuple[str, str]]:
 
 def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A sweep's settings as those of members: what varies is a list under the plural of its name."""
-    axes = {key: value for key, value in config.items() if key.removesuffix("s") in _FIELDS and isinstance(value, list)}
-    shared = {key: value for key, value in config.items() if key not in axes}
-    first = shared | {key.removesuffix("s"): values[0] for key, values in axes.items() if values}
-    for key, values in axes.items():
-        for value in values:
-            yield without_unused(first | {key.removesuffix("s"): value})
+    axes = [axis for axis in AXES if isinstance(config.get(axis.plural), list)]
+    listed = {axis.plural for axis in axes}
+    shared = {key: value for key, value in config.items() if key not in listed}
+    first = shared | {axis.field: config[axis.plural][0] for axis in axes if config[axis.plural]}
+    for axis in axes:
+        for value in config[axis.plural]:
+            yield without_unused(first | {axis.field: value})
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:

@@ -150,6 +150,17 @@ def small(small_trained: Path, small_data: Path, tmp_path: Path) -> Workspace:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As training has by default; small products in many threads wait longer for each other than they take."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
     from lora_mnist_cli.artifact import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +24,8 @@ from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import MemberOptimizer
 from lora_mnist_cli.randomness import generator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 IMAGES, PIXELS, BATCH = 96, 30, 16
 
 MIX = [
@@ -39,15 +41,6 @@ MIX = [
     AdapterConfig(rank=4, alpha=0.0, epochs=0),  # its factors stay where they are
 ]
 """Every setting in which members can differ, with and without neighbours of their own shape."""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small products in many threads wait longer for each other than they take."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def images(dtype: torch.dtype, count: int = IMAGES) -> MNISTDataset:

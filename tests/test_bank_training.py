@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Silent
 from lora_mnist_cli.training import MNISTDataModule, fit
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIG = AdapterConfig(epochs=2, batch_size=8, precision="64-true")
 MIX = [
     dataclasses.replace(CONFIG, **changes)
@@ -35,14 +37,6 @@ MIX = [
         *({"rank": r, "seed": s, "weight_decay": r / 10} for r in (2, 5) for s in (7, 8, 9)),
     )
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -21,16 +21,10 @@ from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.methods import METHODS, tensor_shapes, trainable_parameters
 from lora_mnist_cli.model import MNISTModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYERS = {"fc1": (784, 16), "fc2": (16, 12), "fc3": (12, 10)}
 OTHERS = [name for name in METHODS if name != "lora"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -28,16 +28,9 @@ from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import WARM_UP, cosine_share
 from lora_mnist_cli.training import EpochRecord, MNISTDataModule, fit, history_csv
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COUNT = 330
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """The plain loop is compared on the one thread that training takes by default."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -207,17 +207,16 @@ def _members(workspace: Workspace, sweep: Artifact, results: Sequence[Mapping[st
     Raises:
         ArtifactError: where one is gone.
     """
-    digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
     found = []
     for name in (row["artifact"] for row in results):
-        here = workspace.registry.locate(name, digests[name]) if name in digests else None
-        if here is None:
+        member = workspace.registry.member(sweep, name)
+        if member is None:
             raise ArtifactError(
                 f"'{sweep.name}' lists '{name}', which is not in {workspace.runs_dir} as it was then",
                 hint="the same lora-mnist sweep again trains what is missing",
                 value=name,
             )
-        found.append(workspace.registry.get(here))
+        found.append(member)
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, environment
 from lora_mnist_cli.statistics import CONFIDENCE, prediction_interval
 from lora_mnist_cli.summary import spread
+
+Details = dict[str, Any]
 
 REPORT_FILE = "report.md"
 RANKS_FILE = "ranks.png"
@@ -56,26 +59,48 @@ def reproduce(
         if len(seeds) > 1:
             return _reproduce_seeds(seeds, epochs, workspace)
         (seed,) = seeds
-    try:
+    with _making_room():
         run = _train(seed, epochs, workspace)
         settings = Settings("report", {"seed": seed, "epochs": run.epochs}, run.base.settings.dataset, run.inputs)
-        name = "study" + _suffix(seed)
-        if found := workspace.up_to_date(name, settings, force=False):
-            return found
+
+        def write(folder: Path) -> tuple[str, Details]:
+            rows, same = _rows(workspace, run)
+            pictures = _pictures(workspace, run.base, run.ranks, run.all_digits, folder)
+            text = _markdown(rows, same, pictures, seed, run.epochs)
+            return text, {"rows": rows, "alpha_0_equals_base_bit_for_bit": same}
+
+        return _report(workspace, "study" + _suffix(seed), settings, write)
+
+
+@contextmanager
+def _making_room() -> Iterator[None]:
+    """A name that has other settings is refused with what helps a report, whose parts have no names to choose."""
+    try:
+        yield
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
+
+
+def _report(
+    workspace: Workspace, name: str, settings: Settings, write: Callable[[Path], tuple[str, Details]]
+) -> Artifact:
+    """The report of that name, up to date or made.
+
+    Args:
+        write: puts the pictures into a folder, and returns the Markdown and the details.
+    """
+    if found := workspace.up_to_date(name, settings, force=False):
+        return found
     with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
-        rows, same = _rows(workspace, run)
-        pictures = _pictures(workspace, run.base, run.ranks, run.all_digits, folder)
-        text = _markdown(rows, same, pictures, seed, run.epochs)
+        text, details = write(folder)
         with machine_errors(f"can't write {REPORT_FILE}"):
             (folder / REPORT_FILE).write_text(text, encoding="utf-8")
         return workspace.registry.publish(
             folder,
             settings,
             scores={},
-            details={"rows": rows, "alpha_0_equals_base_bit_for_bit": same},
+            details=details,
             environment=environment(),
             wall_seconds=time.perf_counter() - start,
         )
@@ -120,33 +145,21 @@ def _train(seed: int, epochs: int | None, workspace: Workspace) -> _Run:
 
 
 def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, workspace: Workspace) -> Artifact:
-    try:
+    with _making_room():
         runs = [_train(seed, epochs, workspace) for seed in seeds]
         inputs = tuple(parent for run in runs for parent in run.inputs)
         config = {"seeds": list(seeds), "epochs": runs[0].epochs}
         settings = Settings("report", config, runs[0].base.settings.dataset, inputs)
-        name = f"study-seeds-{_label(seeds)}"
-        if found := workspace.up_to_date(name, settings, force=False):
-            return found
-    except OtherSettingsError as error:
-        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
-    with workspace.registry.staging(name, settings.parents) as folder:
-        start = time.perf_counter()
-        tables, same = zip(*(_rows(workspace, run) for run in runs), strict=True)
-        rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)]
-        with machine_errors(f"can't write {RANKS_FILE}"):
-            _ranks_picture(runs, folder / RANKS_FILE)
-        with machine_errors(f"can't write {REPORT_FILE}"):
+
+        def write(folder: Path) -> tuple[str, Details]:
+            tables, same = zip(*(_rows(workspace, run) for run in runs), strict=True)
+            rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)]
+            with machine_errors(f"can't write {RANKS_FILE}"):
+                _ranks_picture(runs, folder / RANKS_FILE)
             text = _seeds_markdown(rows, all(same), seeds, runs[0].epochs)
-            (folder / REPORT_FILE).write_text(text, encoding="utf-8")
-        return workspace.registry.publish(
-            folder,
-            settings,
-            scores={},
-            details={"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)},
-            environment=environment(),
-            wall_seconds=time.perf_counter() - start,
-        )
+            return text, {"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)}
+
+        return _report(workspace, f"study-seeds-{_label(seeds)}", settings, write)
 
 
 def _label(seeds: Sequence[int]) -> str:

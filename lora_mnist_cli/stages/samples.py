@@ -86,14 +86,13 @@ def described(setting: Mapping[str, Any]) -> str:
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:
-    digest = next((parent.digest for parent in sweep.parents if (parent.role, parent.name) == ("member", name)), "")
-    here = registry.locate(name, digest) if digest else None
-    if here is None:
+    member = registry.member(sweep, name)
+    if member is None:
         known = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
         raise ArtifactError(
             f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone",
             hint=f"it has {known} itself; running the sweep again makes the adapter again",
             value=name,
         )
-    (score,) = subset_scores(registry.get(here).scores["per_digit"], [digits])
+    (score,) = subset_scores(member.scores["per_digit"], [digits])
     return score
