@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
@@ -407,13 +407,16 @@ def recipe_of(config: AdapterConfig) -> str | None:
     What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
     """
     left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs")
-    open_values = {name: getattr(config, name) for name in left_open}
     for name, known in RECIPES.items():
-        if config.method != known.adapter.method:
-            continue
-        if name != "reference" and dataclasses.replace(known.adapter, **open_values) == config:
+        if name != "reference" and follows(config, known.adapter, left_open):
             return name
     return None
+
+
+def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:
+    """Whether a config is another but for some fields, by name."""
+    fixed = {f.name for f in fields(known)}.difference(left_open)
+    return all(getattr(config, name) == getattr(known, name) for name in fixed)
 
 
 def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:

@@ -55,6 +55,11 @@ def _tables(document: dict[str, Any]) -> list[Any]:
     def signed(difference: float | None) -> str:
         return "–" if difference is None else f"{100 * difference:+.2f}"
 
+    def settings(row: dict[str, Any]) -> list[str]:
+        """What a row compares, once where both are the same; nothing of a side that has no rank."""
+        both = (described(row[f"setting_{side}"]) for side in "ab")
+        return list(dict.fromkeys(filter(None, both))) or ["–"]
+
     of_sweeps, rows = document["of"] == "sweeps", document["rows"]
     confidence = f"{100 * document['confidence']:g} %"
     how = "paired by seed" if of_sweeps else f"the same {rows[0]['images']:,} images"
@@ -75,16 +80,15 @@ def _tables(document: dict[str, Any]) -> list[Any]:
     columns = ["rank", "n", "A %", "B %", "B − A", f"{confidence} interval", "worst (seed)", "p"]
     shown = table([*columns, *(["Holm p"] if several else [])], text_columns=("rank",), tight=True)
     for row in rows:
-        ours, theirs = (described(row[f"setting_{side}"]).removeprefix("rank ") for side in "ab")
         difference = row["difference"]
         p_values = [row["p_value"], *([row["p_holm"]] if several else [])]
         shown.add_row(
-            ours if ours == theirs else f"{ours} | {theirs}", str(len(row["seeds"])),
+            " | ".join(each.removeprefix("rank ") for each in settings(row)), str(len(row["seeds"])),
             percent(row["accuracy_a"]["mean"]), percent(row["accuracy_b"]["mean"]), signed(difference["mean"]),
             interval(difference["low"], difference["high"], signed), spread_cells(difference, signed)[1],
             *("–" if p is None else f"{p:.2g}" for p in p_values),
         )  # fmt: skip
-    verdicts = [f"{described(row['setting_b'])}: {row['verdict']}" if several else row["verdict"] for row in rows]
+    verdicts = [f"{' | '.join(settings(row))}: {row['verdict']}" if several else row["verdict"] for row in rows]
     left = sorted({seed for row in rows for seed in row["left_out"]})
     told = [f"Left out, without a figure in both: seeds {', '.join(map(str, left))}."] if left else []
     return [*made, titled(title, shown), *told, *verdicts]

@@ -153,3 +153,11 @@ def test_several_banks_are_one_training_at_a_terminal(runs: Path, terminal: Run)
     assert "2 adapters on 5-9, part 2/2: epoch 2/2" in text
     assert text.count("trained 2 adapters on 5-9: 2 epochs in ") == 1
     assert "trained lora" not in text
+
+
+def test_a_method_without_ranks_has_a_table_of_its_own(runs: Path, run: Run) -> None:
+    outcome = run("sweep", "--method", "full", "--seeds", "0,1", "--epochs", "0", "--name", "ceiling")
+    assert outcome.code == 0
+    header, first, *_ = _rows(outcome.out)
+    assert (header[0], first[0]) == ("rank", "–")
+    assert "study" not in " ".join(header)

@@ -32,7 +32,7 @@ def test_a_sweep_over_methods_has_full_fine_tuning_once_and_all_of_it_is_sound(s
     assert again.digest == made.digest
 
 
-def test_full_fine_tuning_is_compared_with_each_rank(small: Workspace) -> None:
+def test_full_fine_tuning_is_compared_with_each_rank(small: Workspace, run: Callable[..., Any]) -> None:
     ranks = sweep([1, 3], config=AdapterConfig(epochs=1), workspace=small, name="ranks")
     full = sweep(config=AdapterConfig(method="full", epochs=1), workspace=small)
     assert full.name == "sweep-full-fashion-mnist-5-9"
@@ -42,6 +42,8 @@ def test_full_fine_tuning_is_compared_with_each_rank(small: Workspace) -> None:
         ({"rank": 1}, {"rank": 0}),
         ({"rank": 3}, {"rank": 0}),
     ]
+    printed = run("compare", ranks.name, full.name, "--runs-dir", small.runs_dir).out
+    assert [line.split(":")[0] for line in printed.splitlines() if "can't tell" in line] == ["rank 1", "rank 3"]
 
 
 def test_what_a_method_has_no_use_for_is_refused(small: Workspace, run: Callable[..., Any]) -> None:
