@@ -69,7 +69,7 @@ class Setting:
         """The rows of every batch of a run, in order: those that a bank sees."""
         rows, _ = split_rows(len(self.train), 0.2, seed)
         order = ShuffledBlocks(self.train, rows, BATCH, seed)
-        return [batch for _ in range(self.epochs) for block in order.row_blocks() for batch in block.split(BATCH)]
+        return [batch for _ in range(self.epochs) for block in order for batch in block.split(BATCH)]
 
     def config(self, rank: int, seed: int = 0) -> AdapterConfig:
         """The reference recipe's."""
@@ -231,7 +231,7 @@ def bank(ranks: Sequence[int], seeds: Sequence[int] = (0,), *, scored: bool = Fa
                     torch.stack([rows for _, rows in splits if rows is not None]),
                 ]
                 for epoch in range(setting.epochs + 1):
-                    for blocks in zip(*(order.row_blocks() for order in orders), strict=True) if epoch else ():
+                    for blocks in zip(*(order for order in orders), strict=True) if epoch else ():
                         cohort.steps(torch.stack(blocks), optimizer.step)
                     for rows in samples if scored else ():
                         cohort.scores(rows)

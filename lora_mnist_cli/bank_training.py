@@ -79,7 +79,7 @@ class _Turns:
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         for cohort, crew in enumerate(self.crews):
-            for rows in zip(*(order.row_blocks() for order in crew.orders), strict=True):
+            for rows in zip(*crew.orders, strict=True):
                 yield cohort, torch.stack(rows)
 
 

@@ -1,7 +1,7 @@
 """Data sets as tensors in memory: digit subsets, seeded splits, shuffled batches.
 
 A data set of this size fits in memory many times over, so it is turned into one float tensor once. No Python code
-runs per sample afterwards: an epoch is a permutation and a gather.
+runs per sample afterwards: an epoch is a permutation, and a batch a gather.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lora_mnist_cli.randomness import generator
 from lora_mnist_cli.sources import Split, load_digits, normalisation
 
 BLOCK_STEPS = 64
-"""Optimiser steps whose images are gathered at once: large enough to pay for the call, small enough for the cache."""
+"""Optimiser steps of one call of Lightning's ``training_step``: enough to pay for the call."""
 
 
 class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -109,8 +109,8 @@ def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor 
 class ShuffledBlocks:
     """Passes over some rows of a data set in a new random order each, in blocks of :data:`BLOCK_STEPS` batches.
 
-    Each block is ``(images, labels)`` of up to ``BLOCK_STEPS · batch_size`` images; only an epoch's last batch may be
-    short. The order is drawn on the CPU, so that it is the same on every device.
+    Each block is up to ``BLOCK_STEPS · batch_size`` row numbers; only an epoch's last batch may be short. The order is
+    drawn on the CPU, so that it is the same on every device.
     """
 
     dataset: MNISTDataset
@@ -129,11 +129,6 @@ class ShuffledBlocks:
     def __len__(self) -> int:
         return math.ceil(self.steps / BLOCK_STEPS)
 
-    def row_blocks(self) -> Iterator[Tensor]:
-        """The next pass as rows of the data set, for a loop that gathers images itself."""
+    def __iter__(self) -> Iterator[Tensor]:
         order = self.rows[torch.randperm(len(self.rows), generator=self._generator)]
         yield from torch.split(order.to(self.dataset.images.device), BLOCK_STEPS * self.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for chosen in self.row_blocks():
-            yield self.dataset[chosen]

@@ -8,11 +8,15 @@ written here, and tested against autograd.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.architecture import CLASSES
+from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import bare_step
 
@@ -40,37 +44,79 @@ class MLPStep:
             values.append(parameter.data)
             gradients.append(gradient.view(parameter.shape))
         # Weight and bias alternate, from the input on.
-        self._weights, self._biases = values[0::2], values[1::2]
-        self._weight_gradients, self._bias_gradients = gradients[0::2], gradients[1::2]
-        self._forward = [(bias, weight.t()) for weight, bias in zip(self._weights, self._biases, strict=True)]
+        self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
+        self._programs: dict[int, _Program] = {}
+        self._update: tuple[torch.optim.Optimizer, Callable[[], object]] | None = None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, labels: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
+    def __call__(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
         """One optimiser step a batch, in order; returns the last batch's mean cross-entropy before its step.
 
         Args:
-            images: n × 784.
-            labels: n.
+            rows: of the data set, those of one batch after the other.
             optimizer: over :attr:`parameter` alone.
         """
-        targets = F.one_hot(labels, CLASSES).to(images.dtype)
-        update = bare_step(optimizer)
-        *inner, (last_bias, last_weight) = self._forward
-        logits = images
-        for batch, target in zip(torch.split(images, batch_size), torch.split(targets, batch_size), strict=True):
-            hidden = [batch]
-            for bias, weight in inner:
-                hidden.append(torch.addmm(bias, hidden[-1], weight).relu_())
-            logits = torch.addmm(last_bias, hidden[-1], last_weight)
-            self._gradients(hidden, torch.softmax(logits, 1).sub_(target).div_(len(batch)))
+        labels = dataset.labels.index_select(0, rows)
+        targets = F.one_hot(labels, CLASSES).to(dataset.images.dtype)
+        if self._update is None or self._update[0] is not optimizer:
+            self._update = optimizer, bare_step(optimizer)
+        _, update = self._update
+        logits = targets
+        for batch, target in zip(torch.split(rows, batch_size), torch.split(targets, batch_size), strict=True):
+            n = len(batch)
+            if n not in self._programs:
+                self._programs[n] = _Program(self._layers, n)
+            logits = self._programs[n](dataset.images, batch, target)
             update()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
 
-    def _gradients(self, hidden: list[Tensor], delta: Tensor) -> None:
-        """Put the gradients into their tensors, from the logits' (``delta``, batch × classes) down."""
-        for layer in reversed(range(len(hidden))):
-            torch.mm(delta.t(), hidden[layer], out=self._weight_gradients[layer])
-            torch.sum(delta, 0, out=self._bias_gradients[layer])
-            if layer:
-                # A ReLU passes a gradient on where it put out something above 0: its output's sign is 1 there, else 0.
-                delta = torch.mm(delta, self._weights[layer]).mul_(hidden[layer].sign())
+
+class _Program:
+    """Forward and backward pass for batches of one size, on memory that is made once.
+
+    Args:
+        layers: from the input on, weight and bias, and where their gradients go.
+        n: images of a batch.
+    """
+
+    def __init__(self, layers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], n: int) -> None:
+        first_weight, first_bias, first_gradient, _ = layers[0]
+        hidden = [first_bias.new_empty(n, len(bias)) for _, bias, _, _ in layers]
+        deltas = [torch.empty_like(each) for each in hidden]
+        self.logits, self.delta, self.size = hidden[-1], deltas[-1], first_bias.new_full((), n)
+        # Gathered a batch at a time, images stay in the cache until their product is done.
+        self.images = first_bias.new_empty(n, first_weight.shape[1])
+        self.forward: list[Callable[[], object]] = [
+            partial(torch.addmm, first_bias, self.images, first_weight.t(), out=hidden[0])
+        ]
+        self.backward: list[Callable[[], object]] = []
+        for i in range(1, len(layers)):
+            weight, bias, weight_gradient, _ = layers[i]
+            self.forward += [hidden[i - 1].relu_, partial(torch.addmm, bias, hidden[i - 1], weight.t(), out=hidden[i])]
+            relu_backward = torch.ops.aten.threshold_backward.grad_input
+            back = [
+                partial(torch.mm, deltas[i].t(), hidden[i - 1], out=weight_gradient),
+                partial(torch.mm, deltas[i], weight, out=deltas[i - 1]),
+                # A ReLU passes a gradient on where it put out something above 0.
+                partial(relu_backward, deltas[i - 1], hidden[i - 1], 0, grad_input=deltas[i - 1]),
+            ]
+            self.backward = back + self.backward
+        self.backward.append(partial(torch.mm, deltas[0].t(), self.images, out=first_gradient))
+        self.backward += [
+            partial(torch.sum, delta, 0, out=layer[3]) for delta, layer in zip(deltas, layers, strict=True)
+        ]
+
+    def __call__(self, images: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+        """Put the gradients of the mean cross-entropy into their tensors; returns the logits (n × classes).
+
+        Args:
+            images: of which ``rows`` (n) are the batch.
+            targets: n × classes.
+        """
+        torch.index_select(images, 0, rows, out=self.images)
+        for call in self.forward:
+            call()
+        torch.softmax(self.logits, 1, out=self.delta).sub_(targets).div_(self.size)
+        for call in self.backward:
+            call()
+        return self.logits

@@ -63,8 +63,47 @@ def make_optimizer(
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """The optimiser's step without its wrappers, which serve the profiler and hooks that nobody has set."""
-    return partial(inspect.unwrap(type(optimizer).step), optimizer)
+    """The optimiser's step without what stands around its arithmetic; the same numbers, bit for bit.
+
+    A step of Adam collects its tensors, groups them by device and asks about graphs anew each time, which takes longer
+    than the kernel on an adapter of a small rank. From its second step on only the kernel is called, with the rate that
+    its parameter group has then. Other changes of the groups need another call of this function.
+    """
+    plain = partial(inspect.unwrap(type(optimizer).step), optimizer)
+    if not isinstance(optimizer, torch.optim.Adam) or not all(group["fused"] for group in optimizer.param_groups):
+        return plain
+    kernels: list[Callable[[], None]] = []
+
+    def step() -> None:
+        if kernels:
+            for kernel in kernels:
+                kernel()
+        else:  # the first step makes what the optimiser remembers
+            plain()
+            kernels.extend(_adam_kernel(optimizer, group) for group in optimizer.param_groups)
+
+    return step
+
+
+def _adam_kernel(optimizer: torch.optim.Adam, group: dict[str, Any]) -> Callable[[], None]:
+    """PyTorch's fused kernel for one parameter group, whose tensors all have a gradient and are on one device."""
+    parameters = group["params"]
+    memory = [optimizer.state[parameter] for parameter in parameters]
+    counts = [each["step"] for each in memory]
+    one = torch.ones_like(counts[0])
+    fused = partial(
+        torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_,
+        parameters, [parameter.grad for parameter in parameters], [each["exp_avg"] for each in memory],
+        [each["exp_avg_sq"] for each in memory], [], counts, beta1=group["betas"][0], beta2=group["betas"][1],
+        weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
+    )  # fmt: skip
+
+    def kernel() -> None:
+        for count in counts:
+            count.add_(one)
+        fused(lr=group["lr"])
+
+    return kernel
 
 
 def make_plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
@@ -122,7 +161,6 @@ class MemberOptimizer:
         ]
         self.optimizer = make_optimizer(configs[0], [nn.Parameter(flat)])
         self._regroup()
-        self.step = bare_step(self.optimizer)
 
     @property
     def rates(self) -> list[float]:
@@ -172,6 +210,7 @@ class MemberOptimizer:
             now = rate * self._share if cosine else rate
             group = {"params": own, "lr": now, "full_lr": rate, "cosine": cosine, "weight_decay": decay}
             self.optimizer.add_param_group(group)
+        self.step = bare_step(self.optimizer)
 
     def _memory(self) -> dict[str, Tensor]:
         """What the optimiser remembers: flat tensors, and counts of steps, which are the same for all."""

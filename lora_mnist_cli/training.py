@@ -132,11 +132,10 @@ class Classifier(pl.LightningModule):
         """Score the untouched start, as epoch 0."""
         self.record(0)
 
-    def training_step(self, block: tuple[Tensor, Tensor], index: int) -> None:
+    def training_step(self, rows: Tensor, index: int) -> None:
         """One optimiser step a batch of the block."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
-        images, labels = block
         if self.config.schedule == "cosine":
             # A block of steps has one rate, that of its middle.
             total = self.config.epochs * self.trainer.num_training_batches
@@ -146,15 +145,17 @@ class Classifier(pl.LightningModule):
             for group, ratio in zip(optimizer.param_groups, (1.0, ratio_b(self.config)), strict=False):
                 group["lr"] = ratio * self.config.rate * share
         steps = self._autograd_steps if self._mlp_step is None else self._mlp_step
-        loss = steps(images, labels, self.config.batch_size, optimizer)
+        dataset = self.trainer.datamodule.blocks.dataset  # type: ignore[attr-defined]
+        loss = steps(dataset, rows, self.config.batch_size, optimizer)
         self._refuse_unless_finite(loss)
-        self.reporter.advance(math.ceil(len(labels) / self.config.batch_size), self.current_epoch + 1, loss)
+        self.reporter.advance(math.ceil(len(rows) / self.config.batch_size), self.current_epoch + 1, loss)
 
     def _autograd_steps(
-        self, images: Tensor, labels: Tensor, batch_size: int, optimizer: torch.optim.Optimizer
+        self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer
     ) -> float:
         """One optimiser step a batch, in order; returns the last batch's mean cross-entropy before its step."""
         loss = torch.zeros(())
+        images, labels = dataset[rows]
         for batch, target in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
             loss = F.cross_entropy(self.model(batch), target)
             optimizer.zero_grad()

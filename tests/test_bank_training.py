@@ -189,7 +189,7 @@ def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tup
             split = sorted(crew.train[i % len(crew.orders)].tolist())
             # Each look at an order goes on where the one before it ended.
             fresh = dataclasses.replace(order)
-            found[configs[member].seed] = split, torch.cat(list(fresh.row_blocks())).tolist()
+            found[configs[member].seed] = split, torch.cat(list(fresh)).tolist()
     return found
 
 
@@ -210,7 +210,7 @@ def test_one_stream_is_varied_and_the_others_are_held(vary: str, mnist: MNISTDat
     # Alone, as in mixed precision, an adapter sees the very same.
     alone = MNISTDataModule(mnist, dataclasses.replace(config, seed=1))
     assert sorted(alone.blocks.rows.tolist()) == split
-    assert torch.cat(list(alone.blocks.row_blocks())).tolist() == order
+    assert torch.cat(list(alone.blocks)).tolist() == order
 
 
 def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(mnist: MNISTDataset) -> None:

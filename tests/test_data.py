@@ -136,12 +136,10 @@ def test_an_epoch_visits_every_image_once(count: int, batch_size: int) -> None:
     blocks = shuffled(numbered(count), batch_size, seed=0)
     parts = list(blocks)
     assert len(parts) == len(blocks)
-    assert sorted(number for images, _ in parts for number in ids(images)) == list(range(count))
-    for images, labels in parts:
-        assert [number % 10 for number in ids(images)] == labels.tolist()
+    assert sorted(number for rows in parts for number in rows.tolist()) == list(range(count))
     # Only the epoch's last batch may be short.
-    assert all(len(images) == BLOCK_STEPS * batch_size for images, _ in parts[:-1])
-    batches = [len(batch) for images, _ in parts for batch in images.split(batch_size)]
+    assert all(len(rows) == BLOCK_STEPS * batch_size for rows in parts[:-1])
+    batches = [len(batch) for rows in parts for batch in rows.split(batch_size)]
     assert len(batches) == blocks.steps == -(-count // batch_size)
     assert all(size == batch_size for size in batches[:-1])
     assert sum(batches) == count
@@ -150,7 +148,7 @@ def test_an_epoch_visits_every_image_once(count: int, batch_size: int) -> None:
 def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_them_all() -> None:
     def epochs(seed: int, count: int = 3) -> list[list[int]]:
         blocks = shuffled(numbered(200), 7, seed)
-        return [[number for images, _ in blocks for number in ids(images)] for _ in range(count)]
+        return [[number for rows in blocks for number in rows.tolist()] for _ in range(count)]
 
     first = epochs(0)
     assert len({tuple(order) for order in [*first, list(range(200))]}) == 4
@@ -160,7 +158,7 @@ def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_them_all() -> Non
 
 def test_the_order_does_not_follow_the_global_generator() -> None:
     def order() -> list[int]:
-        return [number for images, _ in shuffled(numbered(50), 7, 0) for number in ids(images)]
+        return [number for rows in shuffled(numbered(50), 7, 0) for number in rows.tolist()]
 
     torch.manual_seed(1)
     first = order()
@@ -173,23 +171,23 @@ def test_order_and_split_are_streams_of_their_own() -> None:
     """The same seed for both, and neither says anything of the other; each can be varied with the other held."""
     dataset = numbered(100)
     train, _ = split_dataset(dataset, 0.2, seed=0)
-    order = [number for images, _ in shuffled(dataset, 10, seed=0) for number in ids(images)]
+    order = [number for rows in shuffled(dataset, 10, seed=0) for number in rows.tolist()]
     assert order[:80] != ids(train.images)
     for split_seed in (0, 1):
         held = split_dataset(dataset, 0.2, split_seed)[0]
-        orders = [[n for images, _ in shuffled(held, 10, seed) for n in ids(images)] for seed in (0, 1)]
+        orders = [[n for rows in shuffled(held, 10, seed) for n in ids(held[rows][0])] for seed in (0, 1)]
         assert orders[0] != orders[1]
         assert sorted(orders[0]) == sorted(orders[1]) == sorted(ids(held.images))
 
 
 def test_a_batch_size_beyond_all_images_is_one_batch() -> None:
     blocks = shuffled(numbered(5), 10**6, seed=0)
-    ((images, _),) = list(blocks)
-    assert sorted(ids(images)) == [0, 1, 2, 3, 4]
+    (rows,) = list(blocks)
+    assert sorted(rows.tolist()) == [0, 1, 2, 3, 4]
     assert blocks.steps == 1
 
 
 def test_only_the_rows_that_were_given_are_visited() -> None:
     blocks = ShuffledBlocks(numbered(50), torch.tensor([3, 30, 17]), 2, seed=0)
-    assert sorted(number for images, _ in blocks for number in ids(images)) == [3, 17, 30]
+    assert sorted(number for rows in blocks for number in rows.tolist()) == [3, 17, 30]
     assert blocks.steps == 2

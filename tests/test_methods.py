@@ -62,8 +62,9 @@ def batches(config: AdapterConfig, images: MNISTDataset) -> Iterator[tuple[Tenso
     rows, _ = split_rows(len(images), config.val_split, config.seed)
     order = ShuffledBlocks(images, rows, config.batch_size, config.seed)
     for _ in range(config.epochs):
-        for x, y in order:
-            yield from zip(torch.split(x, config.batch_size), torch.split(y, config.batch_size), strict=True)
+        for block in order:
+            for batch in torch.split(block, config.batch_size):
+                yield images[batch]
 
 
 def loop(

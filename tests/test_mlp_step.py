@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
 
@@ -18,17 +20,19 @@ def some_images(n: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tenso
 
 
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (5,), (7, 3, 9)])
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_two_hundred_steps_equal_autograds(hidden_sizes: tuple[int, ...], kind: type[torch.optim.Optimizer]) -> None:
+def test_two_hundred_steps_equal_autograds(hidden_sizes: tuple[int, ...], kind: Any, fused: bool) -> None:
     ours = MNISTModel(hidden_sizes).double()
     theirs = copy.deepcopy(ours)
     images, labels = some_images(16 * 200 - 5)
     step = MLPStep(ours)
-    last = step(images, labels, 16, kind([step.parameter], lr=1e-3))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(2))
+    last = step(MNISTDataset(images, labels), order, 16, kind([step.parameter], lr=1e-3, fused=fused))
 
     optimizer = kind(theirs.parameters(), lr=1e-3)
     loss = torch.zeros(())
-    for batch, target in zip(images.split(16), labels.split(16), strict=True):
+    for batch, target in zip(images[order].split(16), labels[order].split(16), strict=True):
         loss = F.cross_entropy(theirs(batch), target)
         optimizer.zero_grad()
         loss.backward()
@@ -47,7 +51,7 @@ def test_one_batchs_gradient_equals_autograds() -> None:
         [parameter.grad.reshape(-1) for parameter in theirs.parameters() if parameter.grad is not None]
     )
     step = MLPStep(model)
-    step(images, labels, 64, torch.optim.SGD([step.parameter], lr=0.0))
+    step(MNISTDataset(images, labels), torch.arange(64), 64, torch.optim.SGD([step.parameter], lr=0.0))
     assert step.parameter.grad is not None
     torch.testing.assert_close(step.parameter.grad, expected, rtol=1e-12, atol=1e-14)
 
@@ -63,6 +67,6 @@ def test_the_model_is_used_and_saved_as_before() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
         assert torch.equal(model(images), logits)
-    step(images, labels, 8, torch.optim.SGD([step.parameter], lr=0.1))
+    step(MNISTDataset(images, labels), torch.arange(8), 8, torch.optim.SGD([step.parameter], lr=0.1))
     with torch.no_grad():
         assert not torch.equal(model(images), logits)

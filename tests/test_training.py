@@ -380,7 +380,7 @@ def test_the_data_module_works_by_itself(mnist: MNISTDataset) -> None:
     ((images, labels),) = module.val_dataloader()
     assert images.shape == (66, 784)
     assert labels.shape == (66,)
-    seen: list[Tensor] = [part for part, _ in module.train_dataloader()]
+    seen: list[Tensor] = list(module.train_dataloader())
     assert sum(len(part) for part in seen) == 264
     assert MNISTDataModule(mnist, BaseConfig(val_split=0.0)).val_dataloader() == []
 
