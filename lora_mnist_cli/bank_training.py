@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lora_mnist_cli.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.bank import Cohort, linear_layers
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.cohorts import cohorts
@@ -28,7 +29,6 @@ from lora_mnist_cli.optimizers import MemberOptimizer
 from lora_mnist_cli.randomness import stream_seed
 from lora_mnist_cli.reporting import Reporter, Silent
 from lora_mnist_cli.training import (
-    TRAIN_SAMPLE,
     EpochRecord,
     fit,
     log_record,

@@ -83,6 +83,34 @@ def spread(
     return row
 
 
+def best_rate(runs: Sequence[Row]) -> dict[str, Any] | None:
+    """The learning rate with the highest mean accuracy on validation images over all seeds; the lowest of equal ones.
+
+    A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean.
+
+    Args:
+        runs: of one setting but for rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``.
+
+    Returns:
+        ``lr``, the mean ``accuracy``, and ``edge``: ``lowest`` or ``highest`` where no rate beyond it was tried, None
+        where it has neighbours. None where at no rate all runs have an accuracy.
+    """
+    by_rate: dict[float, list[float | None]] = {}
+    for run in sorted(runs, key=lambda run: float(run["lr"])):
+        by_rate.setdefault(run["lr"], []).append(None if run["failed"] else run["accuracy"])
+    sound = {
+        rate: math.fsum(known) / len(known)
+        for rate, found in by_rate.items()
+        if len(known := [each for each in found if each is not None]) == len(found)
+    }
+    if not sound:
+        return None
+    rates = list(by_rate)
+    best = max(sound, key=lambda rate: sound[rate])
+    edge = "lowest" if best == rates[0] else "highest" if best == rates[-1] else None
+    return {"lr": best, "accuracy": sound[best], "edge": edge}
+
+
 def is_figure(value: float | None) -> bool:
     """Whether there is a finite figure."""
     return value is not None and math.isfinite(value)

@@ -28,6 +28,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lora_mnist_cli.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.config import Runtime, TrainingConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError, UsageError
@@ -37,10 +38,6 @@ from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
-
-TRAIN_SAMPLE = 2048
-"""Images of the training split that an epoch is scored on: an accuracy of 99 % is then known to 0.2 points, while to
-score all of them would take a quarter of the whole stage's time."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,14 @@ def command(
             help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (plots of sweeps).",
         ),
     ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--beside",
+            help="Draw this artifact too: in ranks what has no rank, as full fine-tuning; in spectrum another adapter.",
+            autocompletion=o.complete_artifact,
+        ),
+    ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
     json_output: o.Json = False,
@@ -53,7 +61,7 @@ def command(
     """Draw a picture of an artifact, and print where it is; without a kind, list the kinds."""
     options = PlotOptions(
         digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count,
-        where=parse_where(where or []),
+        where=parse_where(where or []), beside=tuple(beside or ()),
     )  # fmt: skip
     if kind is None:
         if output is not None or options.given():

@@ -14,31 +14,32 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lora_mnist_cli.plots import style
 
 _CURVES = (("train", "training", style.TRAINING), ("val", "validation", style.VALIDATION))
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
 # A schedule that moves the learning rate in every epoch has no moment worth a line.
 _MOST_MARKS = 6
 
 
 @style.house_style()
-def draw(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
+def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = None) -> Figure:
     """Two panels side by side: cross-entropy on a logarithmic axis, and accuracy.
 
     Args:
         rows: an epoch each, in any order: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and
             ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
+        sample: of the training images at most so many were scored.
     """
     figure = style.new_figure(title, height=3.9)
     left, right = figure.subplots(1, 2)
     rows = sorted(rows, key=lambda row: int(row["epoch"]))
 
     for key, name, role in _CURVES:
+        label = f"{name} (≤ {sample:,} images)" if key == "train" and sample else name
         losses = [(row["epoch"], row[f"{key}_loss"]) for row in rows]
         # A loss of 0 has no place on a logarithmic axis, nor has what is beyond all reason.
         points = [(epoch, loss) for epoch, loss in losses if loss is not None and _TINY < loss < 1 / _TINY]
-        _draw_curve(left, points, name, role, "{:.3g}")
+        _draw_curve(left, points, label, role, "{:.3g}")
         accuracies = [(row["epoch"], row[f"{key}_accuracy"]) for row in rows]
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
-        _draw_curve(right, points, name, role, "{:.2f} %")
+        _draw_curve(right, points, label, role, "{:.2f} %")
 
     left.set_ylabel("Cross-entropy (nats, log scale)")
     right.set(ylabel="Accuracy (%)", ylim=(-3, 103), yticks=range(0, 101, 20))

@@ -14,11 +14,14 @@ from matplotlib.transforms import ScaledTranslation
 
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.statistics import mean_interval
+from lora_mnist_cli.summary import best_rate
 
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
 _AXES_WIDTH, _BESIDE = 390.0, 6.0
 _STRIP = 0.15
 _BEST = "*"
+_BEYOND = {"lowest": "≤ ", "highest": "≥ "}
+"""Before a best rate that is the last of those that were tried: there may be a better one beyond it."""
 _ROWS = 3
 """Of crosses at the foot, so that those of neighbouring ranks stay apart."""
 
@@ -88,16 +91,17 @@ def _draw_rank(
         if below or above:
             ends = [mean - below, mean + above]
             axes.plot([rate] * 2, ends, color=role.colour, marker="_", linewidth=1.1, transform=place)
-    sound = [rate for rate in points if not any(run["failed"] for run in own[rate])]
-    if not sound:
+    found = best_rate([run for runs in own.values() for run in runs])
+    if found is None:
         line.set_label(f"rank {rank}")
         return _extents(means, reaches), line
-    best = max(sound, key=lambda rate: points[rate].mean)
+    best = found["lr"]
     axes.plot(
         [best], [points[best].mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
         markeredgewidth=0.6, linestyle="none", transform=place, zorder=4,
     )  # fmt: skip
-    line.set_label(f"rank {rank}: {best:g} ({points[best].mean:.1f} %)")
+    beyond = _BEYOND.get(found["edge"], "")
+    line.set_label(f"rank {rank}: {beyond}{best:g} ({points[best].mean:.1f} %)")
     return _extents(means, reaches), line
 
 
@@ -158,4 +162,7 @@ def _legend(axes: Axes, crosses: set[bool]) -> None:
             [], [], **look, marker="x", markersize=8 if every else 6, markeredgewidth=3.0 if every else 1.2,
             label="every seed diverged" if every else "some seeds diverged",
         )  # fmt: skip
+    labels = axes.get_legend_handles_labels()[1]
+    if any(beyond in label for label in labels for beyond in _BEYOND.values()):
+        axes.plot([], [], linestyle="none", label="≤ ≥ none tried beyond")
     style.legend_beside(axes, title="best rate (accuracy)")

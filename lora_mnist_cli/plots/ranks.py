@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from lora_mnist_cli.plots.scores import accuracy_of
 from lora_mnist_cli.statistics import Spread, mean_interval
 
 Results = Sequence[Mapping[str, Any]]
+
+_DASHES = ("--", ":", "-.")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class _Runs:
 
 @style.house_style()
 def draw(
-    results: Results, *, base_digits: str, new_digits: str, study: Mapping[int, float], title: str
+    results: Results, *, base_digits: str, new_digits: str, study: Mapping[int, float], title: str,
+    ceilings: Mapping[str, Results] | None = None,
 ) -> Figure:  # fmt: skip
     """Two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's, all of 0
     to 100 %. Where the two digit sets are the same, there is one panel.
@@ -63,6 +67,8 @@ def draw(
         base_digits: digit set of the base, in canonical form.
         new_digits: digit set that the adapters learned, in canonical form.
         study: accuracy (a fraction) on ``new_digits`` by rank, from the original study; may be empty.
+        ceilings: title → runs of what has no rank, as full fine-tuning: a line across, with the band of the mean's
+            interval where there are several seeds.
     """
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
     figure = style.new_figure(title, height=5.8 if len(panels) == 2 else 4.4)
@@ -73,10 +79,13 @@ def draw(
     study_percents = {rank: 100 * accuracy for rank, accuracy in study.items()}
     if study:
         _draw_study(upper, study_percents)
+    flat = _flat(ceilings or {}, new_digits)
+    _draw_ceilings(upper, flat)
     runs = _by_rank(results, new_digits)
     _draw_runs(upper, runs, style.role_of(new_digits, new_digits=new_digits))
     _write_means(upper, {rank: runs[rank] for rank in shown if rank in runs}, study_percents)
-    _zoom(upper, [*(percent for some in runs.values() for percent in some.extent), *study_percents.values()])
+    drawn = [percent for some in (*runs.values(), *flat.values()) for percent in some.extent]
+    _zoom(upper, [*drawn, *study_percents.values()])
     low, high = upper.get_ylim()
     zoomed = " (zoomed axis)" if high - low < 90 else ""
     upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}")
@@ -86,6 +95,7 @@ def draw(
         upper.legend(loc="lower right" if last >= (low + high) / 2 else "upper right")
 
     for axes in lower:
+        _draw_ceilings(axes, _flat(ceilings or {}, base_digits))
         runs = _by_rank(results, base_digits)
         _draw_runs(axes, runs, style.role_of(base_digits, new_digits=new_digits))
         axes.set_title(f"Test accuracy on {base_digits}, which the base knew{_range(runs)}")
@@ -105,6 +115,21 @@ def _by_rank(results: Results, digits: str) -> dict[int, _Runs]:
         if accuracy is not None:
             values.setdefault(result["rank"], []).append(100 * accuracy)
     return {rank: _Runs(tuple(some)) for rank, some in values.items()}
+
+
+def _flat(ceilings: Mapping[str, Results], digits: str) -> dict[str, _Runs]:
+    """Title → the accuracies of what has no rank."""
+    found = {title: _by_rank(results, digits) for title, results in ceilings.items()}
+    return {title: next(iter(runs.values())) for title, runs in found.items() if runs}
+
+
+def _draw_ceilings(axes: Axes, ceilings: Mapping[str, _Runs]) -> None:
+    for (title, runs), dashes in zip(ceilings.items(), itertools.cycle(_DASHES), strict=False):
+        n = len(runs.values)
+        label = f"{title}, one seed" if n == 1 else f"{title}, mean and its 95 % interval, n = {n}"
+        axes.axhline(runs.mean, color=style.MUTED, linestyle=dashes, linewidth=1.4, zorder=1, label=label)
+        if n > 1:
+            axes.axhspan(*runs.interval, color=style.MUTED, alpha=0.15, linewidth=0, zorder=0)
 
 
 def _draw_study(axes: Axes, percents: Mapping[int, float]) -> None:

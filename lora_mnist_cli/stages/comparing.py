@@ -8,7 +8,7 @@ from lora_mnist_cli import statistics
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.stages.samples import Sample, described, samples
+from lora_mnist_cli.stages.samples import Sample, described, named_without_rank, samples, tuned
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.statistics import CONFIDENCE
 from lora_mnist_cli.summary import spread
@@ -34,18 +34,21 @@ def check_confidence(confidence: float) -> float:
 
 
 def compare(
-    first: str, second: str, *, digits: DigitSet | None = None, confidence: float = CONFIDENCE,
-    workspace: Workspace | None = None,
+    first: str, second: str | None = None, *, digits: DigitSet | None = None, confidence: float = CONFIDENCE,
+    tune: bool = False, workspace: Workspace | None = None,
 ) -> Document:  # fmt: skip
     """Whether the second of two is better than the first on the same test images.
 
     Two sweeps are compared at each rank that both have (or, where each has one only, at these two; a sweep of a method
     without ranks, as full fine-tuning, with each rank of the other), over the seeds that both have, with an exact
-    permutation test. Two models are compared image by image, with McNemar's.
+    permutation test. Two models are compared image by image, with McNemar's. A sweep alone is compared with itself:
+    whatever it varies beside rank, seed and a tuned rate, as methods, each with the first.
 
     Args:
         first: a sweep, or a base or an adapter.
-        second: another of the same sort.
+        second: another of the same sort; None where ``first`` is a sweep that varies more than ranks and seeds.
+        tune: of sweeps that vary the learning rate, take each setting at the rate that did best on its validation
+            images, as mean over seeds. Test images have no part in that choice.
         digits: whose test images are looked at; by default the digits that both have learned.
         confidence: of the intervals; what is less likely by chance than 1 − confidence counts as a difference.
 
@@ -55,16 +58,26 @@ def compare(
         ``accuracy_a``, ``accuracy_b`` and ``difference`` (b − a), ``p_value``, ``exact``, ``p_holm`` and
         ``seeds_needed``. Of models there is one: ``images``, the counts ``both``, ``only_a``, ``only_b`` and
         ``neither``, ``accuracy_a`` and ``accuracy_b`` with their Wilson intervals, ``difference``, ``p_value`` and
-        ``images_needed``. Each has ``better``, the name or None, and a ``verdict`` in words.
+        ``images_needed``. Each has ``a`` and ``b``, ``better``, one of them or None, and a ``verdict`` in words.
+        Tuned, ``tuned`` has a row a setting: its ``sweep``, ``setting``, ``lr``, ``validation`` accuracy there and
+        ``edge`` (see :func:`lora_mnist_cli.summary.best_rate`), and the spread of its ``accuracy`` on the test images.
 
     Raises:
-        UsageError: where one is a sweep and the other a model, or they have no digits or ranks in common.
+        UsageError: where one is a sweep and the other a model, they have no digits or ranks in common, one sweep alone
+            has nothing to compare, or there are no rates to choose from.
         ArtifactError: where one is missing or damaged, or they were scored on different test images.
         DataError: where the test images of two models can't be had.
     """
     workspace = workspace or Workspace()
     check_confidence(confidence)
-    a, b = (workspace.registry.get(name, "sweep", "adapter", "base") for name in (first, second))
+    a = workspace.registry.get(first, "sweep", "adapter", "base")
+    if second is None and a.kind != "sweep":
+        raise UsageError(
+            f"'{first}' is a single {a.kind}, and there is nothing to compare it with",
+            hint=f"lora-mnist compare {first} B",
+            value=first,
+        )
+    b = a if second is None else workspace.registry.get(second, "sweep", "adapter", "base")
     if (a.kind == "sweep") != (b.kind == "sweep"):
         sweep, model = (a, b) if a.kind == "sweep" else (b, a)
         raise UsageError(
@@ -79,21 +92,38 @@ def compare(
             hint="compare what was trained on the same data set",
             value=b.dataset,
         )
+    if tune and a.kind != "sweep":
+        raise UsageError("--tune is for sweeps", hint="leave it out, or compare two sweeps", value=first)
     chosen = digits or _common_digits(workspace, a, b)
     ours, theirs = ([parent for parent in artifact.parents if parent.role == "base"] for artifact in (a, b))
     if ours and theirs and ours[0].digest != theirs[0].digest:
         workspace.reporter.notice(
             f"'{a.name}' is on base '{ours[0].name}' and '{b.name}' on '{theirs[0].name}': the difference is theirs too"
         )
-    kind, rows = (
-        ("sweeps", _sweeps(workspace, a, b, chosen, confidence))
-        if a.kind == "sweep"
-        else ("models", [_models(workspace, a, b, chosen, confidence)])
-    )
-    return {
-        "a": a.name, "b": b.name, "of": kind, "dataset": a.dataset, "digits": str(chosen), "confidence": confidence,
-        "rows": rows,
+    document: Document = {
+        "a": a.name, "b": None if second is None else b.name, "of": "sweeps" if a.kind == "sweep" else "models",
+        "dataset": a.dataset, "digits": str(chosen), "confidence": confidence,
     }  # fmt: skip
+    if a.kind != "sweep":
+        return document | {"rows": [_models(workspace, a, b, chosen, confidence)]}
+    sides = [a] if second is None else [a, b]
+    found = [(tuned if tune else samples)(workspace.registry, sweep, chosen) for sweep in sides]
+    if tune:
+        if all(sample.rate is None for side in found for sample in side):
+            raise UsageError(
+                f"{' and '.join(sweep.name for sweep in sides)}: one learning rate alone, and none to choose",
+                hint="lora-mnist sweep --lrs 3e-4,1e-3,3e-3,1e-2 --seeds 0-4 --name rates",
+                value=first,
+            )
+        document["tuned"] = [
+            {"sweep": sweep.name, "setting": sample.setting}
+            | (sample.rate or {"lr": sweep.config["lr"], "validation": None, "edge": None})
+            | {"accuracy": sample.spread(confidence)}
+            for sweep, side in zip(sides, found, strict=True)
+            for sample in side
+        ]
+    pairs = _within(a, found[0]) if second is None else _between(a, b, *found)
+    return document | {"rows": _sweeps(pairs, chosen, confidence)}
 
 
 def _common_digits(workspace: Workspace, a: Artifact, b: Artifact) -> DigitSet:
@@ -112,8 +142,16 @@ def _common_digits(workspace: Workspace, a: Artifact, b: Artifact) -> DigitSet:
     return DigitSet(common)
 
 
-def _sweeps(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, confidence: float) -> list[Document]:
-    ours, theirs = (samples(workspace.registry, sweep, digits) for sweep in (a, b))
+Pair = tuple[str, Sample, str, Sample]
+"""Name and sample of A, and of B."""
+
+
+def _between(a: Artifact, b: Artifact, ours: list[Sample], theirs: list[Sample]) -> list[Pair]:
+    """What two sweeps have in common.
+
+    Raises:
+        UsageError: where that is nothing.
+    """
     pairs = [(x, y) for x in ours for y in theirs if x.setting == y.setting]
     if not pairs and len(ours) == len(theirs) == 1:
         pairs = [(ours[0], theirs[0])]
@@ -130,14 +168,41 @@ def _sweeps(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
             hint="sweep the same ranks, or one rank each",
             value=b.name,
         )
-    if not any(sample.count for pair in pairs for sample in pair):
+    return [(a.name, x, b.name, y) for x, y in pairs]
+
+
+def _within(sweep: Artifact, found: list[Sample]) -> list[Pair]:
+    """The first setting that a sweep has beside rank and seed, with each other one at the same rank.
+
+    Raises:
+        UsageError: where there is no other.
+    """
+    named = [(named_without_rank(sample.setting), sample) for sample in found]
+    first = named[0][0]
+    # What has no rank is the same beside each.
+    pairs: list[Pair] = [
+        (first, x, name, y) for name, y in named if name != first
+        for own, x in named
+        if own == first and (x.setting["rank"] == y.setting["rank"] or not x.setting["rank"] or not y.setting["rank"])
+    ]  # fmt: skip
+    if not pairs:
+        raise UsageError(
+            f"'{sweep.name}' varies nothing beside rank and seed that could be compared",
+            hint=f"lora-mnist compare {sweep.name} B, with another sweep",
+            value=sweep.name,
+        )
+    return pairs
+
+
+def _sweeps(pairs: list[Pair], digits: DigitSet, confidence: float) -> list[Document]:
+    if not any(sample.count for _, x, _, y in pairs for sample in (x, y)):
         raise UsageError(f"there are no test images of digits {digits}", value=str(digits))
-    rows = [_paired(x, y, confidence) for x, y in pairs]
+    rows = [_paired(x, y, confidence) | {"a": a, "b": b} for a, x, b, y in pairs]
     tested = [row for row in rows if row["p_value"] is not None]
     for row, adjusted in zip(tested, statistics.holm([row["p_value"] for row in tested]), strict=True):
         row["p_holm"] = adjusted
     for row in rows:
-        _judge_seeds(row, a.name, b.name, max(1, len(tested)), confidence)
+        _judge_seeds(row, row["a"], row["b"], max(1, len(tested)), confidence)
     return rows
 
 
@@ -145,8 +210,8 @@ def _paired(x: Sample, y: Sample, confidence: float) -> Document:
     ours, theirs = x.accuracies, y.accuracies
     seeds = sorted(ours.keys() & theirs.keys())
     row: Document = {
-        "setting_a": x.setting,
-        "setting_b": y.setting,
+        "setting_a": x.setting_at_rate,
+        "setting_b": y.setting_at_rate,
         "images": max(x.count, y.count),
         "seeds": seeds,
         "left_out": sorted((x.scores.keys() | y.scores.keys()) - set(seeds)),
@@ -179,7 +244,7 @@ def _judge_seeds(row: Document, a: str, b: str, tests: int, confidence: float) -
         return
     evidence = f"{points(difference['mean'])}{_bounds(difference, confidence)}, p = {row['p_value']:.2g}"
     if tests > 1:
-        evidence += f" ({row['p_holm']:.2g} after Holm's adjustment for {tests} ranks)"
+        evidence += f" ({row['p_holm']:.2g} after Holm's adjustment for {tests} comparisons)"
     evidence += f", {n} seed{'s' if n > 1 else ''}"
     if better is not None:
         row["verdict"] = f"{better} is better: {b} − {a} is {evidence}."
@@ -207,7 +272,7 @@ def _models(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
     found = statistics.mcnemar(ours[chosen].tolist(), theirs[chosen].tolist(), confidence)
     count = int(chosen.sum())
     row: Document = {
-        "images": count,
+        "a": a.name, "b": b.name, "images": count,
         "both": found.both, "only_a": found.only_first, "only_b": found.only_second, "neither": found.neither,
         "accuracy_a": _score(found.both + found.only_first, count, confidence),
         "accuracy_b": _score(found.both + found.only_second, count, confidence),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_mnist_cli.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import MAX_EPOCHS, AdapterConfig
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
 from lora_mnist_cli.grid import Value, spoken, varying_axes, written
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.adapt import study_accuracies
+from lora_mnist_cli.stages.histories import members, read_history, validation_runs
 from lora_mnist_cli.stages.scoring import evaluate
-from lora_mnist_cli.stages.workspace import HISTORY_FILE, Workspace
+from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,12 +44,14 @@ class PlotOptions:
         alpha: put in the trained alpha's place.
         count: how many images a grid shows.
         where: field → value, one of those that a sweep varies beside rank and seed: what is drawn of it.
+        beside: names of further artifacts that are drawn in the same picture.
     """
 
     digits: DigitSet | None = None
     alpha: float | None = None
     count: int | None = None
     where: Mapping[str, Value] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.alpha is not None and not math.isfinite(self.alpha):
@@ -59,7 +61,7 @@ class PlotOptions:
 
     def given(self) -> list[str]:
         """Names of the options that were set."""
-        return [name for name, value in vars(self).items() if value is not None and value != {}]
+        return [name for name, value in vars(self).items() if value not in (None, {}, ())]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def plot(
         digits = f"-on-{options.digits}" if options.digits else ""
         alpha = f"-alpha-{options.alpha:g}" if options.alpha is not None else ""
         where = "".join(f"-{name}-{written(value)}" for name, value in options.where.items())
-        output = Path(f"{kind}-{artifact.name}{digits}{alpha}{where}.png")
+        beside = "".join(f"-and-{name}" for name in options.beside)
+        output = Path(f"{kind}-{artifact.name}{digits}{alpha}{where}{beside}.png")
     save(figure, output)
     return artifact, output
 
@@ -159,10 +162,44 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
         raise UsageError(
             f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
         )
+    ceilings = _ceilings(workspace, artifact, options)
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
+        ceilings=ceilings,
         title=f"Adapters on digits {learned}, base on {known}{_which(options.where)}: test accuracy by rank",
     )  # fmt: skip
+
+
+def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> dict[str, list[dict[str, Any]]]:
+    """Title → results of methods without a rank: those of the sweep itself, and of adapters or sweeps beside it.
+
+    Raises:
+        UsageError: where one beside it learned other digits, is on another base, or has nothing without a rank.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    # What has no rank is the same at any other value but that of the rate, which it has as well.
+    others = {name: value for name, value in options.where.items() if name != "method"}
+    for row in sweep.details["results"]:
+        if not row["rank"] and "method" in row and all(row[name] == value for name, value in others.items()):
+            found.setdefault(METHODS[row["method"]].title, []).append(row)
+    for name in options.beside:
+        other = workspace.registry.get(name, "sweep", "adapter")
+        same = {(each.config["digits"], workspace.registry.parent(each).digest) for each in (sweep, other)}
+        if len(same) > 1:
+            raise UsageError(
+                f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits",
+                hint="draw them in two pictures",
+                value=name,
+            )
+        single = {"rank": other.config.get("rank", 0), "seed": other.config.get("seed"), **other.scores}
+        rows = [row for row in (other.details["results"] if other.kind == "sweep" else [single]) if not row["rank"]]
+        if not rows or varying_axes(other.config):
+            raise UsageError(
+                f"'{name}' is no adapter without a rank, and no sweep of one such method", value=name,
+                hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling",
+            )  # fmt: skip
+        found.setdefault(METHODS[other.config.get("method", "lora")].title, []).extend(rows)
+    return found
 
 
 def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
@@ -201,25 +238,6 @@ def _which(where: Mapping[str, Value]) -> str:
     return "".join(f", {spoken(name)} {written(value)}" for name, value in where.items())
 
 
-def _members(workspace: Workspace, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
-    """The adapters of some of a sweep's results, in their order.
-
-    Raises:
-        ArtifactError: where one is gone.
-    """
-    found = []
-    for name in (row["artifact"] for row in results):
-        member = workspace.registry.member(sweep, name)
-        if member is None:
-            raise ArtifactError(
-                f"'{sweep.name}' lists '{name}', which is not in {workspace.runs_dir} as it was then",
-                hint="the same lora-mnist sweep again trains what is missing",
-                value=name,
-            )
-        found.append(member)
-    return found
-
-
 def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import learning_rate
 
@@ -231,21 +249,7 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
             value=artifact.name,
         )
     results = _chosen(artifact, options.where, drawn="lr")
-    rows = []
-    for row, member in zip(results, _members(workspace, artifact, results), strict=True):
-        failed = row["failed"] is not None
-        # What diverged has the figures of its last sound epoch, which are none of its own.
-        last = None if failed else max(_read_history(member), key=lambda epoch: int(epoch["epoch"]))
-        rows.append({
-            "rank": row["rank"], "lr": row["lr"], "seed": row["seed"], "failed": failed,
-            "accuracy": last and last["val_accuracy"],
-        })  # fmt: skip
-    if not any(row["failed"] or row["accuracy"] is not None for row in rows):
-        raise ArtifactError(
-            f"'{artifact.name}' was trained without validation images, and rates are compared on those",
-            hint="make it with a --val-split above 0",
-            value=artifact.name,
-        )
+    rows = validation_runs(workspace.registry, artifact, results)
     learned = artifact.config["digits"]
     return learning_rate.draw(
         rows, digits=learned, power=artifact.config.get("lr_power", 0.0),
@@ -278,7 +282,7 @@ def _one_each_rank(
     note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
     return [
         (f"rank {row['rank']}" if row["rank"] else str(row.get("method", "no rank")), one)
-        for row, one in zip(sound, _members(workspace, artifact, sound), strict=True)
+        for row, one in zip(sound, members(workspace.registry, artifact, sound), strict=True)
     ], note
 
 
@@ -289,6 +293,9 @@ def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
 
     changes = []
     adapters, note = _one_each_rank(workspace, artifact, options)
+    if options.beside:
+        adapters = [(label if artifact.kind == "sweep" else one.name, one) for label, one in adapters]
+        adapters += [(name, workspace.registry.get(name, "adapter")) for name in options.beside]
     for label, adapter in adapters:
         layers = adapted_layers(load_model(workspace.registry, adapter).model)
         factors: dict[str, tuple[np.typing.NDArray[np.float64], ...]] = {}
@@ -300,8 +307,9 @@ def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
                 factors[name] = (layer.change()[0].detach().double().numpy(),)
         changes.append(spectrum.Change(label, factors))
     of = f" ({note})" if note else ""
+    names = ", ".join((artifact.name, *options.beside))
     return spectrum.draw(
-        changes, title=f"{artifact.name}{_which(options.where)}: singular values of the update ΔW by layer{of}"
+        changes, title=f"{names}{_which(options.where)}: singular values of the update ΔW by layer{of}"
     )
 
 
@@ -354,46 +362,8 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import history
 
-    rows = _read_history(artifact)
-    return history.draw(rows, title=f"{artifact.name}: training on digits {artifact.config['digits']}")
-
-
-def _read_history(artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows of an artifact's history, in its order.
-
-    Raises:
-        ArtifactError: where it is missing, damaged or odd.
-    """
-    from lora_mnist_cli.plots import history
-
-    rows: list[dict[str, Any]] = []
-    try:
-        table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
-        if lacking := [column for column in history.COLUMNS if column not in (table.fieldnames or ())]:
-            raise ValueError(f"it lacks {', '.join(lacking)}")
-        for line in table:
-            if None in line or None in line.values():
-                raise ValueError("a line has not as many fields as there are columns")
-            row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in history.COLUMNS}
-            accuracies = (row["train_accuracy"], row["val_accuracy"])
-            if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
-                raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
-            rows.append(row | {"epoch": _epoch(line["epoch"])})
-    except (TypeError, ValueError, csv.Error) as error:
-        place = f"line {table.line_num}: " if rows else ""
-        raise ArtifactError(
-            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
-            hint=make_again(artifact.name),
-            value=HISTORY_FILE,
-        ) from error
-    return rows
-
-
-def _epoch(text: str) -> int:
-    epoch = int(text)
-    if not 0 <= epoch <= MAX_EPOCHS:
-        raise ValueError(f"epoch {epoch}")
-    return epoch
+    title = f"{artifact.name}: training on digits {artifact.config['digits']}"
+    return history.draw(read_history(artifact), title=title, sample=TRAIN_SAMPLE)
 
 
 def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
@@ -424,7 +394,9 @@ KINDS = {
         "A grid of test images with true and predicted label, mistakes marked.",
         ("adapter", "base"), ("digits", "alpha", "count"), _predictions,
     ),
-    "ranks": PlotKind("Accuracy by rank, with the study's points; old digits too.", ("sweep",), ("where",), _ranks),
+    "ranks": PlotKind(
+        "Accuracy by rank, with the study's points; old digits too.", ("sweep",), ("where", "beside"), _ranks
+    ),
     "learning-rate": PlotKind(
         "Validation accuracy by learning rate, a line a rank, the best rates marked.",
         ("sweep",), ("where",), _learning_rate,
@@ -435,7 +407,8 @@ KINDS = {
         ("adapter", "sweep"), ("where",), _tradeoff,
     ),
     "spectrum": PlotKind(
-        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"), ("where",), _spectrum
+        "Singular values of what adapters add to the weights, by layer.",
+        ("adapter", "sweep"), ("where", "beside"), _spectrum,
     ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(

@@ -12,7 +12,11 @@ from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.grid import spoken, written
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.scores import subset_scores
-from lora_mnist_cli.summary import by_setting, is_figure, spread
+from lora_mnist_cli.stages.histories import validation_runs
+from lora_mnist_cli.statistics import CONFIDENCE
+from lora_mnist_cli.summary import best_rate, by_setting, is_figure, setting, spread
+
+LR = "lr"
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,18 @@ class Sample:
     Args:
         setting: its rank, and whatever else a sweep varies beside the seed.
         scores: seed → count, accuracy and loss; a run that failed has None for both figures.
+        rate: where the learning rate was chosen and is no part of the setting, ``lr``, the accuracy on ``validation``
+            images there, and whether it is at the ``edge`` of those that were tried.
     """
 
     setting: dict[str, Any]
     scores: dict[int, dict[str, Any]]
+    rate: dict[str, Any] | None = None
+
+    @property
+    def setting_at_rate(self) -> dict[str, Any]:
+        """The setting, with the learning rate if that was chosen."""
+        return self.setting | ({} if self.rate is None else {"lr": self.rate["lr"]})
 
     @property
     def accuracies(self) -> dict[int, float]:
@@ -42,10 +54,10 @@ class Sample:
         """Test images of the digit set."""
         return max((int(score["count"]) for score in self.scores.values()), default=0)
 
-    def spread(self) -> dict[str, Any]:
+    def spread(self, confidence: float = CONFIDENCE) -> dict[str, Any]:
         """The accuracies' :func:`lora_mnist_cli.summary.spread`."""
         known = self.accuracies
-        return spread([known.get(seed) for seed in self.scores], list(self.scores))
+        return spread([known.get(seed) for seed in self.scores], list(self.scores), confidence=confidence)
 
 
 def has_figure(score: Mapping[str, Any]) -> bool:
@@ -64,13 +76,46 @@ def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sampl
     """
     wanted = str(digits)
     found = []
-    for setting, rows in by_setting(sweep.details["results"]):
+    for own, rows in by_setting(sweep.details["results"]):
         scores = {}
         for row in rows:
-            own = [score for score in row["subsets"] if score["digits"] == wanted]
-            scores[row["seed"]] = own[0] if own else _of_member(registry, sweep, row["artifact"], digits)
-        found.append(Sample(setting, scores))
+            known = [score for score in row["subsets"] if score["digits"] == wanted]
+            scores[row["seed"]] = known[0] if known else _of_member(registry, sweep, row["artifact"], digits)
+        found.append(Sample(own, scores))
     return found
+
+
+def tuned(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:
+    """As :func:`samples`, each setting at the learning rate that did best on its validation images.
+
+    Where a sweep has one rate alone there is nothing to choose.
+
+    Raises:
+        ArtifactError: as :func:`samples`, and where validation figures are gone or were never there, or at no rate all
+            seeds of a setting ended well.
+    """
+    found = samples(registry, sweep, digits)
+    if LR not in found[0].setting:
+        return found
+    chosen = []
+    rows = [(_without_rate(setting(row)), row) for row in sweep.details["results"]]
+    settings = (_without_rate(sample.setting) for sample in found)
+    for own in {repr(each): each for each in settings}.values():
+        best = best_rate(validation_runs(registry, sweep, [row for other, row in rows if other == own]))
+        if best is None:
+            raise ArtifactError(
+                f"at no learning rate did all runs of {described(own) or sweep.name} end well",
+                hint="sweep lower --lrs",
+                value=sweep.name,
+            )
+        (sample,) = (each for each in found if each.setting == own | {LR: best["lr"]})
+        rate = {LR: best["lr"], "validation": best["accuracy"], "edge": best["edge"]}
+        chosen.append(Sample(own, sample.scores, rate))
+    return chosen
+
+
+def _without_rate(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != LR}
 
 
 def single(artifact: Artifact, digits: DigitSet) -> Sample:
@@ -83,6 +128,11 @@ def single(artifact: Artifact, digits: DigitSet) -> Sample:
 def described(setting: Mapping[str, Any]) -> str:
     """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``; nothing of a rank where the method has none."""
     return ", ".join(f"{spoken(key)} {written(value)}" for key, value in setting.items() if value or key != "rank")
+
+
+def named_without_rank(setting: Mapping[str, Any]) -> str:
+    """What a setting is beside its rank: a method by its name alone, ``dora``; others as ``lr 0.001``."""
+    return described({key: value for key, value in setting.items() if key != "rank"}).removeprefix("method ")
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:

@@ -457,6 +457,20 @@ def test_a_rank_with_two_parameter_counts_names_none():
     assert lower.get_xlabel() == "Rank"
 
 
+def test_what_has_no_rank_is_a_line_across_with_the_band_of_its_interval():
+    full = [result(0, accuracy, seed=seed) for seed, accuracy in enumerate((0.97, 0.98, 0.99))]
+    figure = draw_ranks([result(1, 0.80), result(8, 0.90)], ceilings={"Full": full, "Head": [result(0, 0.7)]})
+    upper = figure.axes[0]
+    assert line(upper, "Full, mean and its 95 % interval, n = 3")[1] == pytest.approx([98, 98])
+    assert line(upper, "Head, one seed")[1] == pytest.approx([70, 70])
+    (band,) = upper.patches
+    half = 4.3027 * 1.0 / 3**0.5
+    assert (band.get_y(), band.get_height()) == pytest.approx((98 - half, 2 + half), rel=1e-3)  # cut at 100 %
+    low, high = upper.get_ylim()
+    assert low < 70
+    assert high > 100
+
+
 # Alpha
 
 
@@ -585,7 +599,7 @@ def test_learning_rates_of_one_seed_are_the_figures_given_and_the_best_has_a_sta
     marked = [drawn.get_xydata() for drawn in axes.lines if drawn.get_marker() == "*"]
     stars = [[float(v) for v in points[0]] for points in marked if len(points)]
     assert stars == [pytest.approx([0.01, 80]), pytest.approx([0.001, 95])]
-    assert legend_of(axes)[:2] == ["rank 1: 0.01 (80.0 %)", "rank 4: 0.001 (95.0 %)"]
+    assert legend_of(axes)[:2] == ["rank 1: ≥ 0.01 (80.0 %)", "rank 4: ≤ 0.001 (95.0 %)"]
     assert "5-9" in axes.get_ylabel()
 
 
@@ -604,12 +618,13 @@ def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
 
 def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
     rows = [rate(2, lr, 0.8, seed=s) for lr in (0.1, 0.2) for s in (0, 1)]
+    rows += [rate(2, 0.05, 0.7, seed=s) for s in (0, 1)]
     rows += [rate(2, 0.4, 0.99), rate(2, 0.4, None, seed=1, failed=True)]
     rows += [rate(2, 0.8, None, seed=s, failed=True) for s in (0, 1)]
     figure = draw_rates(rows)
     render(figure)
     (axes,) = figure.axes
-    assert line(axes, "rank 2")[0] == [0.1, 0.2, 0.4]
+    assert line(axes, "rank 2")[0] == [0.05, 0.1, 0.2, 0.4]
     crosses = [drawn for drawn in axes.lines if drawn.get_marker() == "x" and len(drawn.get_xdata())]
     assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
     assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()

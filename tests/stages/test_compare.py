@@ -15,7 +15,7 @@ from lora_mnist_cli.artifact import Parent
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune
+from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune, sweep
 
 Sweeper = Callable[..., Any]
 
@@ -280,3 +280,70 @@ def test_digits_that_only_one_has_learned_are_no_common_ground(small: Workspace,
     heard = Workspace(small.runs_dir, small.data_dir, reporter=recorder)
     assert compare("some", ADAPTER, workspace=heard)["digits"] == "5-6"
     assert "compared on 5-6, which both learned" in recorder.all("notice")[0]
+
+
+@pytest.fixture
+def rates(small: Workspace) -> Workspace:
+    """A sweep over two methods, two ranks, three rates and two seeds, one rate of which is far too high."""
+    grid = {"methods": "lora,full", "lrs": "1e-3,1e-2,1e30", "seeds": "0,1"}
+    sweep([2, 3], grid=grid, config=AdapterConfig(epochs=2), workspace=small, name="rates")
+    return small
+
+
+def best_on_validation(workspace: Workspace, settings: dict[str, Any]) -> float:
+    """The rate with the highest last validation accuracy, as a mean of both seeds, read from the files themselves."""
+    reached: dict[float, list[float]] = {}
+    rows = workspace.registry.get("rates").details["results"]
+    for row in rows:
+        if row["failed"] is None and all(row[key] == value for key, value in settings.items()):
+            lines = (workspace.runs_dir / row["artifact"] / "history.csv").read_text().splitlines()
+            last = dict(zip(lines[0].split(","), lines[-1].split(","), strict=True))
+            reached.setdefault(row["lr"], []).append(float(last["val_accuracy"]))
+    return max((rate for rate, found in reached.items() if len(found) == 2), key=lambda rate: mean(reached[rate]))
+
+
+def test_each_setting_gets_the_rate_that_is_best_on_validation_images(
+    rates: Workspace, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    document = compare("rates", tune=True, workspace=rates)
+    found = {(row["setting"]["method"], row["setting"]["rank"]): row["lr"] for row in document["tuned"]}
+    assert set(found) == {("lora", 2), ("lora", 3), ("full", 0)}
+    for (method, rank), rate in found.items():
+        assert rate == best_on_validation(rates, {"method": method, "rank": rank})
+    assert [(row["a"], row["setting_a"]["rank"], row["b"]) for row in document["rows"]] == [
+        ("lora", 2, "full"),
+        ("lora", 3, "full"),
+    ]
+    for row in document["tuned"]:
+        assert row["edge"] == ("lowest" if row["lr"] == 1e-3 else None)
+
+    def other_test_figures(manifest: Any) -> None:
+        for row in manifest["details"]["results"]:
+            for subset in row["subsets"]:
+                if subset["accuracy"] is not None:
+                    subset["accuracy"] = 1 - subset["accuracy"]
+
+    forge(rates.runs_dir / "rates", other_test_figures)
+    again = compare("rates", tune=True, workspace=rates)
+    assert [row["lr"] for row in again["tuned"]] == [row["lr"] for row in document["tuned"]]
+    for now, before in zip(again["tuned"], document["tuned"], strict=True):
+        assert now["accuracy"]["mean"] == pytest.approx(1 - before["accuracy"]["mean"])
+    printed = run("compare", "rates", "--tune", "--runs-dir", rates.runs_dir).out
+    assert "each at the learning rate that did best on its validation images" in printed
+    assert "rank 2 | –, lora and full: The data can't tell" in printed
+
+
+def test_rates_that_can_not_be_chosen_are_refused(rates: Workspace, sweeper: Sweeper, workspace: Workspace) -> None:
+    grid = {"lrs": "1e29,1e30", "seeds": "0"}
+    sweep([2], grid=grid, config=AdapterConfig(epochs=1), workspace=rates, name="wild")
+    with pytest.raises(ArtifactError, match="at no learning rate did all runs of rank 2 end well"):
+        compare("wild", "rates", tune=True, workspace=rates)
+    adapter = rates.registry.get("rates").details["results"][0]["artifact"]
+    with pytest.raises(UsageError, match="single adapter, and there is nothing to compare it with"):
+        compare(adapter, workspace=rates)
+    sweeper("a", {8: A})
+    sweeper("b", {8: BETTER})
+    with pytest.raises(UsageError, match="a and b: one learning rate alone"):
+        compare("a", "b", tune=True, workspace=workspace)
+    with pytest.raises(UsageError, match="'a' varies nothing beside rank and seed"):
+        compare("a", workspace=workspace)

@@ -264,3 +264,34 @@ def test_losses_beyond_all_reason_are_left_out(
     lines = ("0,1e308,0.5,1e-320,0.5,nan", "1,nan,nan,inf,,1e308", "2,1,0.5,-1,0.5,0.001", "1000000,5,1,-inf,0,inf")
     forge(example / "base-0-4", files={"history.csv": (HEADER + "\n".join(lines)).encode()})
     assert run("plot", "history", "base-0-4").code == 0
+
+
+def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, drawn: dict[str, Any]) -> None:
+    brief = AdapterConfig(epochs=1)
+    mixed = sweep([2, 3], grid={"methods": "lora,full"}, config=brief, workspace=small, name="mixed")
+    plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}), workspace=small)
+    assert drawn["named"]["ceilings"] == {
+        "Full fine-tuning": [row for row in mixed.details["results"] if row["method"] == "full"]
+    }
+    sweep([2, 3], config=brief, workspace=small, name="plain")
+    plot("ranks", "plain", workspace=small)
+    assert drawn["named"]["ceilings"] == {}
+    full = small.registry.get("full-fashion-mnist-5-9")
+    beside = PlotOptions(beside=("full-fashion-mnist-5-9",))
+    _, picture = plot("ranks", "plain", options=beside, workspace=small)
+    assert picture.name == "ranks-plain-and-full-fashion-mnist-5-9.png"
+    ((row,),) = drawn["named"]["ceilings"].values()
+    assert row["subsets"] == full.scores["subsets"]
+    plot("spectrum", "plain", options=beside, workspace=small)
+    changes = drawn["arguments"][0]
+    assert [change.label for change in changes] == ["rank 2", "rank 3", "full-fashion-mnist-5-9"]
+    base = load_file(small.runs_dir / small.registry.parent(full).name / "model.safetensors")
+    kept = load_file(small.runs_dir / full.name / "adapter_model.safetensors")
+    for layer, (delta,) in changes[-1].layers.items():
+        (key,) = (key for key in kept if layer in key and kept[key].shape == base[f"{layer}.weight"].shape)
+        np.testing.assert_allclose(delta, kept[key], atol=1e-7)
+    with pytest.raises(UsageError, match="'plain' is no adapter without a rank"):
+        plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}, beside=("plain",)), workspace=small)
+    finetune(AdapterConfig(epochs=0, method="full", digits=DigitSet.parse("0-9")), workspace=small, name="other")
+    with pytest.raises(UsageError, match="'other' and 'plain' are not adapters of one base on the same digits"):
+        plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
