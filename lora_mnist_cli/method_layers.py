@@ -100,7 +100,11 @@ class MethodLinear(AdaptedLinear):
         return any(bool(part.any()) for part in self.trained_change() if part is not None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n × out) of inputs (n × in)."""
+        """Outputs (n × out) of inputs (n × in).
+
+        Dropout acts on the inputs of all that was learned, which is zero at the start. PEFT's, where a method starts
+        from a part of the weight itself (PiSSA) or rescales it (DoRA), drops inputs of that part as well.
+        """
         hidden: Tensor = self.base(x)
         if self.merged or not self.enabled or self.alpha == 0:
             return hidden

@@ -271,3 +271,18 @@ def test_dropout_acts_in_training_only(method: str) -> None:
     assert not torch.equal(first, model(x))
     model.eval()
     assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_mixed_precision_learns_what_single_precision_does(method: str, images: MNISTDataset) -> None:
+    """bfloat16 has three digits: the losses are near each other, and far from the start's."""
+    found = {}
+    for precision in ("32-true", "bf16-mixed"):
+        model = train(settings(method, precision=precision, epochs=4, lr=0.003), images)
+        assert {tensor.dtype for tensor in method_layers.adapter_tensors(model).values()} == {torch.float32}
+        with torch.no_grad():
+            found[precision] = F.cross_entropy(model(images.images), images.labels).item()
+    with torch.no_grad():
+        start = F.cross_entropy(plain()(images.images), images.labels).item()
+    assert found["32-true"] < start - 0.005
+    assert found["bf16-mixed"] == pytest.approx(found["32-true"], abs=0.1 * (start - found["32-true"]))
