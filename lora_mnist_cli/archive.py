@@ -197,7 +197,7 @@ def _check_weights(registry: Registry, artifacts: list[Artifact]) -> None:
     for artifact in artifacts:
         base: Artifact | None = artifact
         for parent in artifact.parents:
-            if parent.role == "base":
+            if parent.role == "base" and artifact.kind != "base":
                 here = registry.locate(parent.name, parent.digest)
                 base = by_digest.get(parent.digest) or (registry.readable(here) if here else None)
         # Without its base it is refused for that, when it is admitted.

@@ -29,7 +29,7 @@ _LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\
 _PART = 2**20
 
 # Roles whose digests decide what a stage computes. A sweep's members are what it made, not what it was made from.
-_INPUT_ROLES = ("base", "input")
+_INPUT_ROLES = ("base", "adapter", "input")
 
 
 def check_name(name: str) -> str:
@@ -61,7 +61,8 @@ def sha256(content: bytes) -> str:
 class Parent:
     """What an artifact was made from, by name and content digest, never by path.
 
-    ``role`` is ``base`` or ``input`` for what decided the result, ``member`` for an adapter that a sweep lists.
+    ``role`` is ``base``, ``adapter`` or ``input`` for what decided the result, ``member`` for an adapter that a sweep
+    lists.
     """
 
     role: str

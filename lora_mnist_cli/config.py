@@ -171,11 +171,18 @@ class BaseConfig(TrainingConfig):
         default=DigitSet(range(5)), metadata={"help": "Digits that the base learns: 0-4, 5,7-9 or all."}
     )
     hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"help": "Units of each hidden layer."})
+    merged_alpha: float | None = field(
+        default=None, metadata={"help": "Of a base that is an adapter merged into another: the adapter's multiplier."}
+    )
+
+    _OPTIONAL: ClassVar[tuple[str, ...]] = ("merged_alpha",)
 
     def _check(self, problems: _Problems) -> None:
         super()._check(problems)
         problems.choice("dataset", self.dataset, DATASETS)
         problems.digits(self.digits)
+        if self.merged_alpha is not None:
+            problems.real("merged alpha", self.merged_alpha, lambda _: True, "a finite number")
         if not self.hidden_sizes:
             problems.append("at least one hidden layer is needed")
         if len(self.hidden_sizes) > MAX_HIDDEN_LAYERS:

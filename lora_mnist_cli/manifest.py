@@ -27,7 +27,7 @@ from lora_mnist_cli.methods import METHODS
 SCHEMA_VERSION = 2
 MANIFEST = "artifact.json"
 KINDS = ("base", "adapter", "sweep", "report")
-ROLES = {"base": ("base",), "member": ("adapter",), "input": KINDS}
+ROLES = {"base": ("base",), "adapter": ("adapter",), "member": ("adapter",), "input": KINDS}
 """What an artifact is to one that was made from it → the kinds that it may have."""
 
 UPGRADE = "upgrade lora-mnist"
@@ -215,9 +215,9 @@ def _check(manifest: Mapping[str, Any]) -> None:
         _hold(parent["role"] in ROLES and is_name(parent["name"]) and is_digest(parent["digest"]), f"parent {parent!r}")
     named = [(parent["role"], parent["digest"]) for parent in manifest["parents"]]
     _hold(len(named) == len(set(named)), "a parent is named twice")
-    once, any_number = _LINEAGE[manifest["kind"]]
+    possible, any_number = _LINEAGE[manifest["kind"]]
     roles = [parent["role"] for parent in manifest["parents"] if parent["role"] != any_number]
-    _hold(roles == list(once), f"a {manifest['kind']} whose parents are {', '.join(roles) or 'none'}")
+    _hold(tuple(roles) in possible, f"a {manifest['kind']} whose parents are {', '.join(roles) or 'none'}")
     _hold(len(manifest["files"]) <= _MAX_FILES, "files")
     for file, entry in manifest["files"].items():
         _hold(is_file(file), f"file name {file!r}")
@@ -285,6 +285,20 @@ def _check_base(manifest: Mapping[str, Any]) -> None:
         _hold(all(type(size) is int and 0 < size <= 2**20 for size in shape), f"shape of {layer}")
     _hold(isinstance(stats, list) and len(stats) == 2 and all(map(_is_number, stats)) and stats[1] > 0, "pixel_stats")
     _hold(_is_digits(manifest["config"].get("digits")), "digits")
+    merged = bool(manifest["parents"])
+    _hold(merged == ("merged_alpha" in manifest["config"]) == ("merged" in details), "merged")
+    if merged:
+        _check_merged(details["merged"])
+
+
+def _check_merged(certificate: Any) -> None:
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "alpha": _is_number, "weight_residual": _is_number, "logit_residual": _is_number, "largest_logit": _is_number,
+        "base_digits": _is_digits, "adapter_digits": _is_digits, "predictions_changed": _is_count, "images": _is_count,
+    }  # fmt: skip
+    _hold(isinstance(certificate, dict) and certificate.keys() == kinds.keys(), "merged")
+    for key, check in kinds.items():
+        _hold(check(certificate[key]), f"merged: {key}")
 
 
 def _check_adapter(manifest: Mapping[str, Any]) -> None:
@@ -336,10 +350,13 @@ def _check_report(manifest: Mapping[str, Any]) -> None:
             _hold(key in row and (row[key] is None or _is_number(row[key])), "rows")
 
 
-_LINEAGE: dict[str, tuple[tuple[str, ...], str | None]] = {
-    "base": ((), None), "adapter": (("base",), None), "sweep": (("base",), "member"), "report": ((), "input"),
-}  # fmt: skip
-"""Kind → roles of the parents that it has, and the role of which it may have any number."""
+_LINEAGE: dict[str, tuple[tuple[tuple[str, ...], ...], str | None]] = {
+    "base": (((), ("base", "adapter")), None),  # trained, or an adapter merged into a base
+    "adapter": ((("base",),), None),
+    "sweep": ((("base",),), "member"),
+    "report": (((),), "input"),
+}
+"""Kind → the roles of parents that it can have, in order, and the role of which it may have any number."""
 _DETAILS = {"base": _check_base, "adapter": _check_adapter, "sweep": _check_sweep, "report": _check_report}
 
 
@@ -370,6 +387,10 @@ def _hold(condition: object, what: str) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _refuse_constant(text: str) -> None:

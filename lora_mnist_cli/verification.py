@@ -11,7 +11,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact, read_artifact
 from lora_mnist_cli.catalog import Catalog, refuse_role
 from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, without_unused
-from lora_mnist_cli.errors import ArtifactError
+from lora_mnist_cli.errors import ArtifactError, make_again
 from lora_mnist_cli.grid import AXES
 from lora_mnist_cli.index import Entry, stamp_of
 from lora_mnist_cli.manifest import MANIFEST, UPGRADE
@@ -116,8 +116,11 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
         elif here in kinds:
             with _noting(verdict, MANIFEST):
                 refuse_role(name, parent.role, here, kinds[here])
-        if parent.role == "base":
+        if parent.role == "base" and artifact.kind != "base":
             base = catalog.readable(here) if here is not None else None
+    if artifact.kind == "base" and artifact.parents and not verdict.problems:
+        with _noting(verdict, MANIFEST):
+            _check_merged(catalog, artifact)
     if not verdict.problems and base is not None:
         with _noting(verdict, "weights"):
             check_header(artifact, base)
@@ -125,6 +128,16 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
     if verdict.problems:
         verdict.descendants = [entry.name for entry in catalog.descendants(name, all_generations=True)]
     return verdict
+
+
+def _check_merged(catalog: Catalog, merged: Artifact) -> None:
+    """What was merged is an adapter of that very base; ArtifactError says if not."""
+    base, adapter = catalog.parent(merged), catalog.parent(merged, "adapter")
+    if [parent.digest for parent in adapter.parents] != [base.digest]:
+        raise ArtifactError(
+            f"its adapter '{adapter.name}' is not one of its base '{base.name}'", hint=make_again(merged.name),
+            value=adapter.name,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -29,6 +29,10 @@ COMMANDS = {
     "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),
+    "merge": (
+        "merge",
+        "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
+    ),
     "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),
