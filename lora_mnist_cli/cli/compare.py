@@ -51,7 +51,7 @@ def command(
 
     Two sweeps are paired by seed, at each rank that both have, and tested by an exact permutation test. Two models are
     compared on the same images by McNemar's exact test. The difference is always B − A. One sweep over several methods
-    (or scalings, initialisations …) is compared with itself: each with the first. --tune makes it fair where
+    (or scalings, or initialisations) is compared with itself: each with the first. --tune makes it fair where
     they want different learning rates.
     """
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
