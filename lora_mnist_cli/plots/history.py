@@ -32,15 +32,17 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = 
     rows = sorted(rows, key=lambda row: int(row["epoch"]))
 
     for key, name, role in _CURVES:
-        label = f"{name} (≤ {sample:,} images)" if key == "train" and sample else name
         losses = [(row["epoch"], row[f"{key}_loss"]) for row in rows]
         # A loss of 0 has no place on a logarithmic axis, nor has what is beyond all reason.
         points = [(epoch, loss) for epoch, loss in losses if loss is not None and _TINY < loss < 1 / _TINY]
-        _draw_curve(left, points, label, role, "{:.3g}")
+        _draw_curve(left, points, name, role, "{:.3g}")
         accuracies = [(row["epoch"], row[f"{key}_accuracy"]) for row in rows]
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
-        _draw_curve(right, points, label, role, "{:.2f} %")
+        _draw_curve(right, points, name, role, "{:.2f} %")
 
+    if sample:
+        # In a legend it would not fit beside the curves.
+        left.set_title(f"training: at most {sample:,} images scored", color=style.MUTED)
     left.set_ylabel("Cross-entropy (nats, log scale)")
     right.set(ylabel="Accuracy (%)", ylim=(-3, 103), yticks=range(0, 101, 20))
     _loss_axis(left)

@@ -560,6 +560,20 @@ def test_history_of_one_row_has_points_and_ticks():
     assert sum(low <= tick <= high for tick in left.get_yticks()) >= 2
 
 
+def test_history_of_a_sample_says_so_and_every_word_has_room():
+    losses = [2.3, 0.09, 0.08, 0.041, 0.026, 0.021, 0.016, 0.01, 0.0075, 0.0105, 0.00282]
+    rows = [{**epoch(0), "epoch": at, "train_loss": loss, "train_accuracy": 1.0} for at, loss in enumerate(losses)]
+    figure = history.draw(rows, title="x", sample=2048)
+    render(figure)
+    left, right = figure.axes
+    assert "2,048" in left.get_title(loc="left")
+    assert left.get_tightbbox().x1 <= right.get_tightbbox().x0
+    for axes in (left, right):
+        box, legend = axes.get_window_extent(), axes.get_legend().get_window_extent()
+        assert box.x0 <= legend.x0
+        assert legend.x1 <= box.x1
+
+
 def test_history_without_validation_has_one_curve():
     figure = history.draw([epoch(0, val=False), epoch(1, val=False)], title="x")
     for axes in figure.axes:
