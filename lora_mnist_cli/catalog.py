@@ -86,7 +86,7 @@ class Catalog:
         return artifact
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """The newest artifact of the first kind of which there is one; what diverged is none.
+        """The newest artifact of the first kind of which there is one; what diverged is none, nor is a merged base.
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.
@@ -97,7 +97,7 @@ class Catalog:
         found, errors = self.scan()
         for kind in kinds:
             for entry in reversed(found):
-                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.failed:
+                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.by_name_alone:
                     try:
                         return read_artifact(self.root / entry.name)
                     except ArtifactError:
@@ -108,7 +108,8 @@ class Catalog:
         of = f" of {dataset}" if dataset else ""
         first = MAKERS["base"] + (f" --dataset {dataset}" if dataset else "")
         steps = [MAKERS[kinds[0]]] if kinds[0] != "base" else []
-        if not any(entry.kind == "base" and dataset in (None, entry.dataset) for entry in found):
+        bases = (entry for entry in found if entry.kind == "base" and dataset in (None, entry.dataset))
+        if all(base.by_name_alone for base in bases):
             steps.insert(0, first)
         raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {', then '.join(steps)}")
 

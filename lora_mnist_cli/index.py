@@ -90,6 +90,12 @@ class Entry:
         return bool(self._told()["failed"])
 
     @property
+    def by_name_alone(self) -> bool:
+        """Whether no stage takes it by default: its training diverged, or it is a base that was merged."""
+        told = self._told()
+        return bool(told["failed"]) or (self.kind == "base" and bool(told["parents"]))
+
+    @property
     def parents(self) -> tuple[Parent, ...]:
         """What the artifact was made from."""
         return tuple(Parent(**parent) for parent in self._told()["parents"])
@@ -164,11 +170,11 @@ def newest(root: Path, kind: str, dataset: str | None) -> Entry | None:
     fitting = [row for row in known.values() if row[1].kind == kind and dataset in (None, row[1].dataset)]
     if not fitting:
         return None
-    # A failed one is no candidate; to tell takes a look into the summary, so only the newest are asked.
+    # Whether one is a candidate takes a look into the summary to tell, so only the newest are asked.
     for stamp, entry in sorted(fitting, key=lambda row: (row[1].created, row[1].name), reverse=True):
         if stamp_of(root, entry.name) != stamp:
             return None
-        if not entry.failed:
+        if not entry.by_name_alone:
             return entry
     return None
 

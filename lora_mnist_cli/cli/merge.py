@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Publish an adapter merged into its base as a new base, with a certificate of what that changed.
 
-    Adapters can then be trained on it. The newest adapter is merged by default.
+    With --base and its name, adapters can be trained on it. The newest adapter is merged by default.
     """
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, note=note)
     learned = None if digits is None else DigitSet.parse(digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from lora_mnist_cli import index
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
@@ -43,6 +45,26 @@ def test_a_merged_base_scores_as_its_adapter_and_any_stage_takes_it(small: Works
     assert small.registry.parent(again).digest == made.digest
     assert str(again.config["digits"]) == "0-4"
     assert [verdict.problems for verdict in verify(small.registry)] == [[]] * len(small.registry.names())
+
+
+def test_a_merged_base_is_taken_by_its_name_alone(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = adapter_of(small)
+    trained = small.registry.parent(adapter)
+    made = merge(adapter.name, workspace=small)
+    assert small.registry.latest("base").digest == trained.digest
+    assert finetune(AdapterConfig(rank=1, epochs=0), workspace=small).parents[0].digest == trained.digest
+
+    monkeypatch.setattr(index, "WORTHWHILE", 1)
+    small.registry.scan()
+    newest = index.newest(small.registry.root, "base", None)
+    assert newest is not None
+    assert newest.digest == trained.digest
+
+    shutil.rmtree(small.registry.root / trained.name)
+    with pytest.raises(ArtifactError, match="there is no base") as refused:
+        small.registry.latest("base")
+    assert "lora-mnist train-base" in str(refused.value.hint)
+    assert small.registry.get(made.name, "base").digest == made.digest
 
 
 def test_the_certificate_and_the_weights_are_those_of_a_sum_in_double_precision(small: Workspace) -> None:
