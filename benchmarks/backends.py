@@ -1,4 +1,4 @@
-"""How long seventy adapters take as a whole command, in one process and in two: whole processes, in turn.
+"""How long seventy adapters take as a whole command, in one process and in several: whole processes, in turn.
 
 Run it from the root of the checkout: ``python benchmarks/backends.py --rounds 3``.
 
@@ -27,15 +27,14 @@ ONE_BANK = f"from lora_mnist_cli.stages import banking; banking.ENOUGH = 10**9; 
 WAYS: dict[str, tuple[str, list[str]]] = {
     "one process, one bank": (ONE_BANK, []),
     "one process": (PROGRAM, []),
-    "two processes": (PROGRAM, ["--backend", "processes", "--workers", "2"]),
 }
 
 
 def run(place: Path, code: str, options: list[str]) -> tuple[float, float, float, str]:
     """Seconds by the clock and of CPU, cores that others took, and a digest of what was made."""
     before, others, start = resource.getrusage(resource.RUSAGE_CHILDREN), others_seconds(), time.perf_counter()
-    command = [sys.executable, "-c", code, "sweep", "--seeds", "0-9", "--quiet", "--runs-dir", str(place), *options]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-c", code, "sweep", "--seeds", "0-9", "--quiet", "--runs-dir", str(place)]
+    subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     taken = max(0.0, (others_seconds() - others - cpu) / clock)
@@ -50,14 +49,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--workers", default="2", help="counts of processes, with commas")
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float, float, str]]] = {name: [] for name in WAYS}
+    ways = WAYS | {
+        f"{count} processes": (PROGRAM, ["--backend", "processes", "--workers", count])
+        for count in options.workers.split(",")
+    }
+    found: dict[str, list[tuple[float, float, float, str]]] = {name: [] for name in ways}
     with TemporaryDirectory() as folder:
         base = Path(folder, "base")
         train = [sys.executable, "-c", PROGRAM, "train-base", "--quiet", "--runs-dir", str(base)]
         subprocess.run(train, check=True, stdout=subprocess.DEVNULL)
         for number in range(options.rounds):
-            for name, (code, more) in WAYS.items():
+            for name, (code, more) in ways.items():
                 place = copytree(base, Path(folder, f"{number}-{name.replace(' ', '-')}"))
                 found[name].append(run(Path(place), code, ["--epochs", str(options.epochs), *more]))
                 print(name, found[name][-1], file=sys.stderr, flush=True)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from lora_mnist_cli.architecture import SCORED_AT_ONCE
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_layers import BesideLayer, Call, Flow, Layer, MergedLayer, Run, SharedInputLayer
+from lora_mnist_cli.captured import Captured
 from lora_mnist_cli.lora import LoRALinear
-from lora_mnist_cli.optimizers import joined
+from lora_mnist_cli.optimizers import BareStep, joined
 
 
 class Program:
@@ -106,20 +107,29 @@ class Cohort:
         self._place(inputs.images)
         self.layers = [self._layer(i, base, generators) for i, base in enumerate(bare)]
         self._programs: dict[tuple[int, bool], Program] = {}
+        self._draws = any(layer and layer[2] for m in range(len(models)) for layer in self._shape(m))
+        self._recorded: dict[int, tuple[Callable[[], object], Tensor, Captured]] = {}
 
     @torch.no_grad()
     def steps(self, rows: Tensor, optimizer: Callable[[], object]) -> Tensor:
         """One optimiser step a batch, in order; returns each member's mean cross-entropy in the last, before its step.
 
+        On a GPU a step is recorded once and then launched as one graph, unless it drops inputs, which draws numbers.
+
         Args:
             rows: of the data set, those of one batch after the other; with several seeds, a line a seed.
             optimizer: updates :attr:`flat` from :attr:`gradient`.
         """
-        batch = rows
-        for batch in torch.split(rows.view(self.seeds, -1), self.batch_size, 1):
-            self._run(batch, training=True)
-            optimizer()
-        return self._losses(self._program(batch.shape[1], training=True).logits, batch).mean(1)
+        batches = torch.split(rows.view(self.seeds, -1), self.batch_size, 1)
+        if isinstance(optimizer, BareStep) and optimizer.recordable and not self._draws:
+            optimizer.set_rates()
+            for batch in batches:
+                self._recorded_step(batch, optimizer)
+        else:
+            for batch in batches:
+                self._run(batch, training=True)
+                optimizer()
+        return self._losses(self._program(batches[-1].shape[1], training=True).logits, batches[-1]).mean(1)
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> tuple[list[float], list[float]]:
@@ -138,6 +148,22 @@ class Cohort:
             hits += (logits.gather(1, self._labels(batch)).squeeze(1) >= logits.amax(1)).sum(1)
         count = rows.shape[1]
         return (loss / count).tolist(), (hits / count).tolist()
+
+    def _recorded_step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
+        """One optimiser step, as a graph where there were enough of them."""
+        n = batch.shape[1]
+        if n not in self._recorded or self._recorded[n][0] is not optimizer:
+            # The optimiser becomes another one when members' rates part or meet, and the old graph then is of no use.
+            rows = torch.empty_like(batch, memory_format=torch.contiguous_format)
+
+            def whole() -> None:
+                self._run(rows, training=True)
+                optimizer()
+
+            self._recorded[n] = optimizer, rows, Captured(whole)
+        _, rows, step = self._recorded[n]
+        rows.copy_(batch)
+        step()
 
     def _run(self, rows: Tensor, *, training: bool) -> Tensor:
         """The logits (members × classes × n) of rows (seeds × n); in training, the gradients are filled as well."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.architecture import CLASSES
+from lora_mnist_cli.captured import Captured
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import bare_step
+from lora_mnist_cli.optimizers import BareStep
 
 
 class MLPStep:
@@ -46,29 +47,55 @@ class MLPStep:
         # Weight and bias alternate, from the input on.
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._programs: dict[int, _Program] = {}
-        self._update: tuple[torch.optim.Optimizer, Callable[[], object]] | None = None
+        self._update: tuple[torch.optim.Optimizer, BareStep] | None = None
+        self._recorded: dict[int, tuple[Tensor, Tensor, Captured]] = {}
 
     @torch.no_grad()
     def __call__(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
         """One optimiser step a batch, in order; returns the last batch's mean cross-entropy before its step.
 
         Args:
+            dataset: the same in each call.
             rows: of the data set, those of one batch after the other.
             optimizer: over :attr:`parameter` alone.
         """
         labels = dataset.labels.index_select(0, rows)
         targets = F.one_hot(labels, CLASSES).to(dataset.images.dtype)
         if self._update is None or self._update[0] is not optimizer:
-            self._update = optimizer, bare_step(optimizer)
+            self._update = optimizer, BareStep(optimizer)
+            self._recorded.clear()
         _, update = self._update
+        if update.recordable:
+            update.set_rates()
         logits = targets
         for batch, target in zip(torch.split(rows, batch_size), torch.split(targets, batch_size), strict=True):
             n = len(batch)
             if n not in self._programs:
                 self._programs[n] = _Program(self._layers, n)
-            logits = self._programs[n](dataset.images, batch, target)
-            update()
+            if update.recordable:
+                logits = self._recorded_step(dataset.images, batch, target, update)
+            else:
+                logits = self._programs[n](dataset.images, batch, target)
+                update()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
+
+    def _recorded_step(self, images: Tensor, batch: Tensor, target: Tensor, update: BareStep) -> Tensor:
+        """One optimiser step on a GPU, as a graph where there were enough of them; returns the logits."""
+        n = len(batch)
+        program = self._programs[n]
+        if n not in self._recorded:
+            rows, targets = torch.empty_like(batch), torch.empty_like(target)
+
+            def whole() -> None:
+                program(images, rows, targets)
+                update()
+
+            self._recorded[n] = rows, targets, Captured(whole)
+        rows, targets, step = self._recorded[n]
+        rows.copy_(batch)
+        targets.copy_(target)
+        step()
+        return program.logits
 
 
 class _Program:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,48 +62,79 @@ def make_optimizer(
     return optimizer
 
 
-def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """The optimiser's step without what stands around its arithmetic; the same numbers, bit for bit.
+class BareStep:
+    """An optimiser's step without what stands around its arithmetic.
 
     A step of Adam collects its tensors, groups them by device and asks about graphs anew each time, which takes longer
     than the kernel on an adapter of a small rank. From its second step on only the kernel is called, with the rate that
-    its parameter group has then. Other changes of the groups need another call of this function.
+    its parameter group has then; on the CPU the numbers are the same, bit for bit. Other changes of the groups need
+    another of these.
+
+    Args:
+        optimizer: with a gradient for each of its parameters, which are all on one device.
     """
-    plain = partial(inspect.unwrap(type(optimizer).step), optimizer)
-    if not isinstance(optimizer, torch.optim.Adam) or not all(group["fused"] for group in optimizer.param_groups):
-        return plain
-    kernels: list[Callable[[], None]] = []
 
-    def step() -> None:
-        if kernels:
-            for kernel in kernels:
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._plain = partial(inspect.unwrap(type(optimizer).step), optimizer)
+        self._has_kernel = isinstance(optimizer, torch.optim.Adam) and all(g["fused"] for g in optimizer.param_groups)
+        self._kernels: list[_AdamKernel] = []
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.recordable = self._has_kernel and all(map(_takes_rate_tensor, parameters))
+        """Whether a step may be recorded in a CUDA graph; :meth:`set_rates` is called before it is replayed."""
+
+    def __call__(self) -> None:
+        """One step."""
+        if self._kernels:
+            for kernel in self._kernels:
                 kernel()
-        else:  # the first step makes what the optimiser remembers
-            plain()
-            kernels.extend(_adam_kernel(optimizer, group) for group in optimizer.param_groups)
+            return
+        self._plain()
+        if self._has_kernel:  # the first step made what the optimiser remembers
+            self._kernels = [_AdamKernel(self._optimizer, group) for group in self._optimizer.param_groups]
 
-    return step
+    def set_rates(self) -> None:
+        """Let a recorded step have the rates that the parameter groups have now."""
+        for kernel in self._kernels:
+            kernel.set_rate()
 
 
-def _adam_kernel(optimizer: torch.optim.Adam, group: dict[str, Any]) -> Callable[[], None]:
-    """PyTorch's fused kernel for one parameter group, whose tensors all have a gradient and are on one device."""
-    parameters = group["params"]
-    memory = [optimizer.state[parameter] for parameter in parameters]
-    counts = [each["step"] for each in memory]
-    one = torch.ones_like(counts[0])
-    fused = partial(
-        torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_,
-        parameters, [parameter.grad for parameter in parameters], [each["exp_avg"] for each in memory],
-        [each["exp_avg_sq"] for each in memory], [], counts, beta1=group["betas"][0], beta2=group["betas"][1],
-        weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
-    )  # fmt: skip
+class _AdamKernel:
+    """PyTorch's fused kernel for one parameter group."""
 
-    def kernel() -> None:
-        for count in counts:
-            count.add_(one)
-        fused(lr=group["lr"])
+    def __init__(self, optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> None:
+        parameters = group["params"]
+        memory = [optimizer.state[parameter] for parameter in parameters]
+        self._group, self._counts = group, [each["step"] for each in memory]
+        self._one = torch.ones_like(self._counts[0])
+        self._rate = torch.full_like(self._one, group["lr"]) if _takes_rate_tensor(parameters[0]) else None
+        self._set = group["lr"]
+        self._fused = partial(
+            torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_,
+            parameters, [parameter.grad for parameter in parameters], [each["exp_avg"] for each in memory],
+            [each["exp_avg_sq"] for each in memory], [], self._counts, beta1=group["betas"][0],
+            beta2=group["betas"][1], weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False,
+            maximize=False,
+        )  # fmt: skip
 
-    return kernel
+    def __call__(self) -> None:
+        self.set_rate()
+        for count in self._counts:
+            count.add_(self._one)
+        self._fused(lr=self._group["lr"] if self._rate is None else self._rate)
+
+    def set_rate(self) -> None:
+        if self._rate is not None and self._set != self._group["lr"]:
+            self._set = self._group["lr"]
+            self._rate.fill_(self._set)
+
+
+def _takes_rate_tensor(parameter: Tensor) -> bool:
+    """Whether a parameter's rate is a tensor: what a graph reads has to lie on the device.
+
+    The kernel reads such a rate in single precision, which is not enough for training in double precision.
+    """
+    return parameter.is_cuda and parameter.dtype == torch.float32
 
 
 def make_plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
@@ -210,7 +241,7 @@ class MemberOptimizer:
             now = rate * self._share if cosine else rate
             group = {"params": own, "lr": now, "full_lr": rate, "cosine": cosine, "weight_decay": decay}
             self.optimizer.add_param_group(group)
-        self.step = bare_step(self.optimizer)
+        self.step = BareStep(self.optimizer)
 
     def _memory(self) -> dict[str, Tensor]:
         """What the optimiser remembers: flat tensors, and counts of steps, which are the same for all."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 
@@ -137,7 +137,7 @@ def small_data(
 def small_trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
     """A runs folder with a base on 0-4 and a sweep of rank 2 on the small data, two epochs each. Don't write to it."""
     runs = tmp_path_factory.mktemp("small_trained") / "runs"
-    workspace = Workspace(runs, small_data)
+    workspace = Workspace(runs, small_data, runtime=Runtime(accelerator="cpu"))
     train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2), workspace=workspace)
     sweep([2], config=AdapterConfig(epochs=2, alpha=0.5), workspace=workspace)
     return runs
@@ -145,8 +145,9 @@ def small_trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) ->
 
 @pytest.fixture
 def small(small_trained: Path, small_data: Path, tmp_path: Path) -> Workspace:
-    """A workspace on a copy of the small artifacts, to do anything with."""
-    return Workspace(Path(shutil.copytree(small_trained, tmp_path / "runs")), small_data)
+    """A workspace on a copy of the small artifacts, to do anything with; on the CPU, where bytes can be compared."""
+    runs = Path(shutil.copytree(small_trained, tmp_path / "runs"))
+    return Workspace(runs, small_data, runtime=Runtime(accelerator="cpu"))
 
 
 @pytest.fixture

@@ -79,9 +79,9 @@ class Killer:
 
 
 def test_processes_make_the_same_bytes_though_one_of_them_is_killed(
-    small: Workspace, small_data: Path, tmp_path: Path, recorder: Any
+    small: Workspace, tmp_path: Path, recorder: Any
 ) -> None:
-    other = Workspace(Path(shutil.copytree(small.runs_dir, tmp_path / "other")), small_data)
+    other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
     here = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=other, name="wide")
     apart = in_processes(small, 2, Killer(recorder, 1, 1, at_once=False))
     there = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=apart, name="wide")

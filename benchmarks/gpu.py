@@ -1,0 +1,103 @@
+"""What recording a step as one CUDA graph gains, and a GPU beside the CPU of the same machine.
+
+Run it from the root of the checkout, on a machine with a GPU: ``python benchmarks/gpu.py --rounds 3``. Each line is
+training alone: the base, or adapters on 5-9, under Lightning and scored each epoch, as the commands do it. The ways
+take turns. That recorded and eager steps give the same weights, bit for bit, is checked in each round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from machine import hardware
+from torch import Tensor
+
+from lora_mnist_cli import captured
+from lora_mnist_cli.bank_training import fit_bank
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.data import MNISTDataset
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.stages.models import twin
+from lora_mnist_cli.training import fit
+
+RANKS = (1, 2, 4, 8, 16, 32, 64)
+LINES = {"base": 0, "one adapter of rank 8": 1, "seven ranks": 7, "seven ranks × ten seeds": 70}
+WAYS = ("CPU", "GPU, eager", "GPU, recorded")
+NEVER = 10**9
+
+
+def train(line: str, way: str, epochs: int, data: dict[str, MNISTDataset]) -> tuple[float, list[Tensor]]:
+    """Seconds of the training, and the weights that it ended with."""
+    runtime = Runtime(accelerator="cpu" if way == "CPU" else "gpu")
+    captured.EAGER_CALLS = NEVER if way == "GPU, eager" else 20
+    torch.manual_seed(0)
+    base = MNISTModel((64, 64))
+    count = LINES[line]
+    if not count:
+        start = time.perf_counter()
+        fit(base, data["0-4"], BaseConfig(epochs=epochs), runtime=runtime)
+        return time.perf_counter() - start, list(base.parameters())
+    ranks = (8,) if count == 1 else RANKS
+    configs = [
+        AdapterConfig(rank=rank, seed=seed, epochs=epochs, digits=DigitSet(range(5, 10)))
+        for seed in range(count // len(ranks))
+        for rank in ranks
+    ]
+    models = [twin(base, config) for config in configs]
+    start = time.perf_counter()
+    fit_bank(models, data["5-9"], configs, runtime=runtime)
+    seconds = time.perf_counter() - start
+    return seconds, [p for model in models for p in model.parameters() if p.requires_grad]
+
+
+def main() -> None:
+    """Measure, print the table, write it where it is asked for."""
+    parser = argparse.ArgumentParser(description="Time training on a GPU, recorded and eager, and on the CPU.")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to as well")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("There is no GPU here.")
+        return
+    digits = {"0-4": DigitSet(range(5)), "5-9": DigitSet(range(5, 10))}
+    data = {name: MNISTDataset.load("train", each) for name, each in digits.items()}
+    # Libraries are loaded, and the device is up, before the first figure.
+    for way in WAYS:
+        train("base", way, 1, data)
+    seconds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(options.rounds):
+        for line in LINES:
+            weights: dict[str, Any] = {}
+            for way in WAYS:
+                taken, weights[way] = train(line, way, options.epochs, data)
+                seconds.setdefault((line, way), []).append(taken)
+                print(f"{line}, {way}: {taken:.2f} s", file=sys.stderr)
+            pairs = zip(weights["GPU, eager"], weights["GPU, recorded"], strict=True)
+            if not all(torch.equal(one, other) for one, other in pairs):
+                raise SystemExit(f"{line}: recorded steps give other weights than eager ones")
+    rows = [f"| {options.epochs} epochs, n={options.rounds} | " + " | ".join(WAYS) + " | eager ÷ recorded |"]
+    rows.append("|---|" + "---:|" * (len(WAYS) + 1))
+    for line in LINES:
+        cells = []
+        for way in WAYS:
+            of = seconds[line, way]
+            cells.append(f"{median(of):.2f} s ({min(of):.2f}–{max(of):.2f})")
+        pairs = zip(seconds[line, "GPU, eager"], seconds[line, "GPU, recorded"], strict=True)
+        ratios = [eager / recorded for eager, recorded in pairs]
+        rows.append(f"| {line} | {' | '.join(cells)} | {median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f}) |")
+    text = "\n".join([*rows, "", hardware()])
+    print(text)
+    if options.output:
+        options.output.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
