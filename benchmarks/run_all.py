@@ -15,7 +15,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "The base stage": (("base_stage.py", "--rounds", "3"), ("base_stage.py", "--epochs", "2")),
+    "The base stage": (("stages_alone.py", "--rounds", "3"), ("stages_alone.py", "--epochs", "2")),
+    "Seven ranks": (
+        ("stages_alone.py", "--stage", "ranks", "--epochs", "3", "--rounds", "2"),
+        ("stages_alone.py", "--stage", "ranks", "--epochs", "1"),
+    ),
     "Whole processes": (("processes.py", "--rounds", "3"), ("processes.py", "--base-only", "--epochs", "2")),
     "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),

@@ -1,7 +1,7 @@
 """Optimiser steps of the plain network with the gradient written out.
 
 Autograd's graph and the dispatch of its many small operations are two fifths of a step of a network of this size
-(0.36 ms against 0.22 ms, one thread, 784 → 64 → 64 → 10, batches of 64; benchmarks/base_stage.py measures the
+(0.36 ms against 0.22 ms, one thread, 784 → 64 → 64 → 10, batches of 64; benchmarks/stages_alone.py measures the
 whole stage). The gradient of the mean cross-entropy of a multilayer perceptron with ReLU is a few lines, so they are
 written here, and tested against autograd.
 """

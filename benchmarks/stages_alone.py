@@ -1,16 +1,17 @@
-"""How long the base stage takes: the study's pipeline beside ours, in one process, in turn.
+"""How long a stage takes without its process: the study's pipeline beside ours, in one process, in turn.
 
-Run it from the root of the checkout: ``python benchmarks/base_stage.py --rounds 3``.
+Run it from the root of the checkout: ``python benchmarks/stages_alone.py --rounds 3``, and with ``--stage ranks`` for
+seven adapters on a base that is there.
 
 Both do the same work: unpack the files, train 784 → 64 → 64 → 10 on the digits 0-4, score it on the test images of
-0-4 and of 5-9.
-They take turns, so that a machine which slows down or warms up meets both, and the ratio is taken within each round.
-Imports are done and both pipelines have run once before a timer starts.
+0-4 and of 5-9; or train adapters of rank 1 to 64 on 5-9, and score each on both. They take turns, so that a machine
+which slows down or warms up meets both, and the ratio is taken within each round. Imports are done and both pipelines
+have run once before a timer starts.
 
-The study's pipeline runs twice a round: as it is, with as many threads as PyTorch takes by itself, and with one, which
-is our default. Threads wait for each other in every operation, so on a small or busy machine that alone can be most
-of the difference; the second row leaves it out. The last column says how many cores other processes took meanwhile: a
-ratio is worth something only where that is about 0.
+The study's pipeline runs as it is, with as many threads as PyTorch takes by itself, and with one, which is our
+default; for the adapters, which take seven times as long, with one alone. Threads wait for each other in every
+operation, so on a small or busy machine that can be most of the difference. The last column says how many cores other
+processes took meanwhile: a ratio is worth something only where that is about 0.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shutil
 import sys
 import time
 import warnings
@@ -32,20 +34,22 @@ import torch
 from machine import hardware, others_seconds
 from torch.utils.data import Subset
 
-from lora_mnist_cli.config import BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.sources import forget_splits
-from lora_mnist_cli.stages import Workspace, train_base
+from lora_mnist_cli.stages import Workspace, sweep, train_base
+from lora_mnist_cli.study import RANKS
 
 DATA = Path("data")
 DIGITS, OTHERS = DigitSet(range(5)), DigitSet(range(5, 10))
 
 Stage = Callable[[int, int, Path], float]
+"""From epochs, a seed and an empty folder to the accuracy reached."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One timed base stage, and how many cores other processes took meanwhile."""
+    """One timed stage, and how many cores other processes took meanwhile."""
 
     seconds: float
     accuracy: float
@@ -68,6 +72,33 @@ def ours(epochs: int, seed: int, folder: Path) -> float:
     artifact = train_base(config, workspace=Workspace(runs_dir=folder, data_dir=DATA))
     (row,) = [row for row in artifact.scores["subsets"] if row["digits"] == str(DIGITS)]
     return float(row["accuracy"])
+
+
+class Ranks:
+    """Seven adapters on a base of one epoch, made before the timer starts; the accuracy is that of rank 64 on 5-9."""
+
+    def __init__(self, folder: Path) -> None:
+        self.base = study_pipeline.train(study_pipeline.DigitImages("train", DIGITS.members, DATA), folder, epochs=1)
+        self.runs = folder / "runs"
+        train_base(BaseConfig(epochs=1), workspace=Workspace(runs_dir=self.runs, data_dir=DATA))
+
+    def study(self, epochs: int, seed: int, folder: Path) -> float:
+        """The study's: one adapter after the other, each tested on 5-9 and on 0-4."""
+        images = study_pipeline.DigitImages("train", OTHERS.members, DATA)
+        tests = [study_pipeline.DigitImages("test", digits, DATA) for digits in (OTHERS.members, DIGITS.members)]
+        accuracy = 0.0
+        for rank in RANKS:
+            model = study_pipeline.adapt(self.base, rank, images, folder, epochs=epochs, seed=seed)
+            (accuracy, _), _ = (study_pipeline.evaluate(model, each, folder) for each in tests)
+        return accuracy
+
+    def ours(self, epochs: int, seed: int, folder: Path) -> float:
+        """Ours, which also publishes seven adapters and the sweep."""
+        runs = Path(shutil.copytree(self.runs, folder / "runs"))
+        config = AdapterConfig(epochs=epochs, digits=OTHERS)
+        artifact = sweep(RANKS, seeds=[seed], config=config, workspace=Workspace(runs_dir=runs, data_dir=DATA))
+        (row,) = [row for row in artifact.details["results"][-1]["subsets"] if row["digits"] == str(OTHERS)]
+        return float(row["accuracy"])
 
 
 def measure(stage: Stage, epochs: int, seed: int) -> Run:
@@ -94,10 +125,10 @@ def warm_up() -> None:
         train_base(BaseConfig(epochs=1, val_split=0.98), workspace=Workspace(runs_dir=Path(folder), data_dir=DATA))
 
 
-def report(runs: dict[str, list[Run]], epochs: int) -> str:
+def report(runs: dict[str, list[Run]], heading: str) -> str:
     """The Markdown table, and what it was measured with."""
     lines = [
-        f"| base stage, {epochs} epochs | n | median | min–max | test accuracy on {DIGITS} | cores others took, max |",
+        f"| {heading} | cores others took, max |",
         "|---|---|---|---|---|---|",
     ]
     for what, of in runs.items():
@@ -116,9 +147,10 @@ def report(runs: dict[str, list[Run]], epochs: int) -> str:
 
 def main() -> None:
     """Measure, print the table, write it where it is asked for."""
-    parser = argparse.ArgumentParser(description="Time the study's base stage and ours.")
+    parser = argparse.ArgumentParser(description="Time a stage of the study's and ours.")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--stage", choices=("base", "ranks"), default="base")
     parser.add_argument("--output", type=Path, help="a Markdown file to write the table to as well")
     options = parser.parse_args()
     if options.epochs < 1 or options.rounds < 1:
@@ -130,17 +162,29 @@ def main() -> None:
     default, one = torch.get_num_threads(), Runtime().threads
     torch.set_num_threads(one)
     warm_up()
-    stages: dict[str, tuple[Stage, int]] = {
-        f"the study's pipeline as it is, threads: {default}": (study, default),
-        f"the study's pipeline, threads: {one}": (study, one),
-        f"`train_base`, threads: {one}": (ours, one),
-    }
-    runs: dict[str, list[Run]] = {what: [] for what in stages}
-    for seed in range(options.rounds):
-        for what, (stage, threads) in stages.items():
-            torch.set_num_threads(threads)
-            runs[what].append(measure(stage, options.epochs, seed))
-    text = report(runs, options.epochs)
+    columns = f"{options.epochs} epochs | n | median | min–max | test accuracy"
+    with TemporaryDirectory() as place, contextlib.redirect_stdout(sys.stderr):
+        ranks = Ranks(Path(place)) if options.stage == "ranks" else None
+        stages: dict[str, tuple[Stage, int]]
+        if ranks is None:
+            heading = f"base stage, {columns} on {DIGITS}"
+            stages = {
+                f"the study's pipeline as it is, threads: {default}": (study, default),
+                f"the study's pipeline, threads: {one}": (study, one),
+                f"`train_base`, threads: {one}": (ours, one),
+            }
+        else:
+            heading = f"seven ranks, {columns} of rank {RANKS[-1]} on {OTHERS}"
+            stages = {
+                f"the study's pipeline, threads: {one}": (ranks.study, one),
+                f"`sweep`, threads: {one}": (ranks.ours, one),
+            }
+        runs: dict[str, list[Run]] = {what: [] for what in stages}
+        for seed in range(options.rounds):
+            for what, (stage, threads) in stages.items():
+                torch.set_num_threads(threads)
+                runs[what].append(measure(stage, options.epochs, seed))
+    text = report(runs, heading)
     print(text, end="")
     if options.output:
         options.output.write_text(text, encoding="utf-8")
