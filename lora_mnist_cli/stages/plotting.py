@@ -16,6 +16,7 @@ from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_
 from lora_mnist_cli.grid import Value, spoken, varying_axes, written
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.adapt import study_accuracies
+from lora_mnist_cli.stages.ceilings import ceilings, titles
 from lora_mnist_cli.stages.histories import members, read_history, validation_runs
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import Workspace
@@ -162,10 +163,9 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
         raise UsageError(
             f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
         )
-    ceilings = _ceilings(workspace, artifact, options)
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
-        ceilings=ceilings,
+        ceilings=_ceilings(workspace, artifact, options),
         title=f"Adapters on digits {learned}, base on {known}{_which(options.where)}: test accuracy by rank",
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     """Title → results of methods without a rank: those of the sweep itself, and of adapters or sweeps beside it.
 
     Raises:
-        UsageError: where one beside it learned other digits, is on another base, or has nothing without a rank.
+        As :func:`lora_mnist_cli.stages.ceilings.ceilings`.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     # What has no rank is the same at any other value but that of the rate, which it has as well.
@@ -182,24 +182,7 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     for row in sweep.details["results"]:
         if not row["rank"] and "method" in row and all(row[name] == value for name, value in others.items()):
             found.setdefault(METHODS[row["method"]].title, []).append(row)
-    for name in options.beside:
-        other = workspace.registry.get(name, "sweep", "adapter")
-        same = {(each.config["digits"], workspace.registry.parent(each).digest) for each in (sweep, other)}
-        if len(same) > 1:
-            raise UsageError(
-                f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits",
-                hint="draw them in two pictures",
-                value=name,
-            )
-        single = {"rank": other.config.get("rank", 0), "seed": other.config.get("seed"), **other.scores}
-        rows = [row for row in (other.details["results"] if other.kind == "sweep" else [single]) if not row["rank"]]
-        if not rows or varying_axes(other.config):
-            raise UsageError(
-                f"'{name}' is no adapter without a rank, and no sweep of one such method", value=name,
-                hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling",
-            )  # fmt: skip
-        found.setdefault(METHODS[other.config.get("method", "lora")].title, []).extend(rows)
-    return found
+    return found | titles(workspace, ceilings(workspace, sweep, options.beside), list(found))
 
 
 def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:

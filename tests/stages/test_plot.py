@@ -282,6 +282,9 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
     assert picture.name == "ranks-plain-and-full-fashion-mnist-5-9.png"
     ((row,),) = drawn["named"]["ceilings"].values()
     assert row["subsets"] == full.scores["subsets"]
+    # Another one of the same method has a line of its own: nothing says that they are runs of one recipe.
+    plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}, beside=(full.name,)), workspace=small)
+    assert list(drawn["named"]["ceilings"]) == ["Full fine-tuning", f"Full fine-tuning ({full.name})"]
     plot("spectrum", "plain", options=beside, workspace=small)
     changes = drawn["arguments"][0]
     assert [change.label for change in changes] == ["rank 2", "rank 3", "full-fashion-mnist-5-9"]
