@@ -27,7 +27,9 @@ _ROWS = 3
 
 
 @style.house_style()
-def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0) -> Figure:
+def draw(
+    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
+) -> Figure:
     """A line a rank, each point the mean over seeds with its 95 % interval; the best rate of each rank has a star.
 
     A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean. Diverged runs
@@ -38,6 +40,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
             or None) and whether it ``failed``.
         digits: what the adapters learned and were validated on, in canonical form.
         power: of the rank that the rates were divided by in training.
+        unranked: what a line of rank 0 is called: the method, as one that has no rank.
     """
     figure = style.new_figure(title, height=4.9)
     axes = figure.add_subplot()
@@ -49,7 +52,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
     for index, (rank, role) in enumerate(zip(ranks, style.series(len(ranks)), strict=True)):
         aside = ScaledTranslation(step * (index - (len(ranks) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
         own = {rate: [row for row in rows if (row["rank"], row["lr"]) == (rank, rate)] for rate in rates}
-        extents, label = _draw_rank(axes, own, rank, role, aside)
+        extents, label = _draw_rank(axes, own, f"rank {rank}" if rank else unranked, role, aside)
         seen += extents
         if index not in style.named(len(ranks)):
             label.set_label("_nolegend_")
@@ -69,7 +72,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
 
 
 def _draw_rank(
-    axes: Axes, own: Mapping[float, Sequence[Mapping[str, Any]]], rank: int, role: style.Role, aside: Any
+    axes: Axes, own: Mapping[float, Sequence[Mapping[str, Any]]], name: str, role: style.Role, aside: Any
 ) -> tuple[list[float], Any]:
     """Draw a rank's means and intervals; returns all heights that they reach, and what bears the line's name."""
     points = {
@@ -93,7 +96,7 @@ def _draw_rank(
             axes.plot([rate] * 2, ends, color=role.colour, marker="_", linewidth=1.1, transform=place)
     found = best_rate([run for runs in own.values() for run in runs])
     if found is None:
-        line.set_label(f"rank {rank}")
+        line.set_label(name)
         return _extents(means, reaches), line
     best = found["lr"]
     axes.plot(
@@ -101,7 +104,7 @@ def _draw_rank(
         markeredgewidth=0.6, linestyle="none", transform=place, zorder=4,
     )  # fmt: skip
     beyond = _BEYOND.get(found["edge"], "")
-    line.set_label(f"rank {rank}: {beyond}{best:g} ({points[best].mean:.1f} %)")
+    line.set_label(f"{name}: {beyond}{best:g} ({points[best].mean:.1f} %)")
     return _extents(means, reaches), line
 
 
@@ -156,7 +159,7 @@ def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:
     look: dict[str, Any] = {"color": style.MUTED, "linestyle": "none"}
-    axes.plot([], [], **look, marker=_BEST, markersize=12, label="best rate of a rank")
+    axes.plot([], [], **look, marker=_BEST, markersize=12, label="the best rate")
     for every in sorted(crosses):
         axes.plot(
             [], [], **look, marker="x", markersize=8 if every else 6, markeredgewidth=3.0 if every else 1.2,

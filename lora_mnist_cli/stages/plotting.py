@@ -13,10 +13,10 @@ from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
-from lora_mnist_cli.grid import Value, spoken, varying_axes, written
+from lora_mnist_cli.grid import METHOD, Value, spoken, varying_axes, written
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.adapt import study_accuracies
-from lora_mnist_cli.stages.ceilings import ceilings, titles
+from lora_mnist_cli.stages.ceilings import ceilings, method_of, titles
 from lora_mnist_cli.stages.histories import members, read_history, validation_runs
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import Workspace
@@ -233,9 +233,9 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
         )
     results = _chosen(artifact, options.where, drawn="lr")
     rows = validation_runs(workspace.registry, artifact, results)
-    learned = artifact.config["digits"]
+    learned, method = artifact.config["digits"], str(options.where.get(METHOD.field, method_of(artifact)))
     return learning_rate.draw(
-        rows, digits=learned, power=artifact.config.get("lr_power", 0.0),
+        rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=_label(method, 0),
         title=f"Adapters on digits {learned}{_which(options.where)}: validation accuracy by learning rate",
     )  # fmt: skip
 
@@ -243,7 +243,8 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
 def _one_each_rank(
     workspace: Workspace, artifact: Artifact, options: PlotOptions
 ) -> tuple[list[tuple[str, Artifact]], str]:
-    """The adapter itself; or of a sweep one a rank, all of its first seed. Each with its label, and a note on them.
+    """The adapter itself; or of a sweep one a rank, all of its first seed, by each method unless one is chosen. Each
+    with its label, and a note on them.
 
     Raises:
         UsageError: where a combination has to be chosen, or there is nothing to choose from.
@@ -252,21 +253,33 @@ def _one_each_rank(
     if artifact.kind == "adapter":
         if options.where:
             raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
-        return [(f"rank {artifact.config['rank']}", artifact)], ""
+        return [(_label(method_of(artifact), artifact.config["rank"]), artifact)], ""
     first = artifact.config["seeds"][0]
-    results = [row for row in _chosen(artifact, options.where) if row["seed"] == first]
-    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: int(row["rank"]))
+    drawn = "" if METHOD.field in options.where else METHOD.field
+    side_by_side = bool(drawn) and METHOD in varying_axes(artifact.config)
+    results = [row for row in _chosen(artifact, options.where, drawn) if row["seed"] == first]
+    methods = list(dict.fromkeys(row.get("method", "") for row in results))
+    order = {id(row): (methods.index(row.get("method", "")), row["rank"]) for row in results}
+    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: order[id(row)])
     if not sound:
         raise ArtifactError(
             f"all adapters of '{artifact.name}' with seed {first} diverged", hint="make it with a lower --lr",
             value=artifact.name,
         )  # fmt: skip
-    lost = sorted(row["rank"] for row in results if row["failed"] is not None)
-    note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
-    return [
-        (f"rank {row['rank']}" if row["rank"] else str(row.get("method", "no rank")), one)
-        for row, one in zip(sound, members(workspace.registry, artifact, sound), strict=True)
-    ], note
+
+    def label(row: Mapping[str, Any]) -> str:
+        method = str(row.get("method", method_of(artifact)))
+        return f"{method}, rank {row['rank']}" if side_by_side and row["rank"] else _label(method, row["rank"])
+
+    lost = [label(row) for row in results if row["failed"] is not None]
+    note = f"seed {first}" + (f"; diverged: {', '.join(lost)}" if lost else "")
+    there = members(workspace.registry, artifact, sound)
+    return [(label(row), one) for row, one in zip(sound, there, strict=True)], note
+
+
+def _label(method: str, rank: int) -> str:
+    """What an adapter is called among others of one method: its rank, or the method that has none."""
+    return f"rank {rank}" if rank else METHODS[method].title
 
 
 def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:

@@ -643,10 +643,16 @@ def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
     assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
     assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()
     assert legend_of(axes) == [
-        "rank 2: 0.1 (80.0 %)", "best rate of a rank", "some seeds diverged", "every seed diverged"
+        "rank 2: 0.1 (80.0 %)", "the best rate", "some seeds diverged", "every seed diverged"
     ]  # fmt: skip
     foot = axes.transAxes.transform((0, learning_rate._STRIP))[1]
     assert axes.transData.transform((0.1, 80))[1] > foot
+
+
+def test_a_line_of_what_has_no_rank_is_named_for_its_method():
+    rows = [rate(rank, lr, 0.8 + lr) for rank in (0, 2) for lr in (0.05, 0.1)]
+    figure = draw_rates(rows, unranked="Full fine-tuning")
+    assert legend_of(figure.axes[0])[:2] == ["Full fine-tuning: ≥ 0.1 (90.0 %)", "rank 2: ≥ 0.1 (90.0 %)"]
 
 
 @pytest.mark.parametrize(

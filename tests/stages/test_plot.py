@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
 from lora_mnist_cli.sources import load_split
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
@@ -298,3 +299,36 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
     finetune(AdapterConfig(epochs=0, method="full", digits=DigitSet.parse("0-9")), workspace=small, name="other")
     with pytest.raises(UsageError, match="'other' and 'plain' are not adapters of one base on the same digits"):
         plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
+
+
+def test_methods_are_drawn_side_by_side_unless_one_is_chosen(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"methods": "full,pissa,lora", "lrs": "1e-3,1e-2"}
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="methods")
+    names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
+    rate = {"lr": 1e-2}
+    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=small)
+    changes = drawn["arguments"][0]
+    assert [change.label for change in changes] == names
+    assert all(change.layers for change in changes)
+    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=small)
+    assert [path["label"] for path in drawn["arguments"][0]] == names
+    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
+    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01"):
+        plot("spectrum", "methods", workspace=small)
+
+
+def test_what_has_no_rank_is_called_by_its_method(small: Workspace, drawn: dict[str, Any]) -> None:
+    config = AdapterConfig(epochs=1, method="full")
+    full = finetune(config, workspace=small)
+    for kind in ("spectrum", "tradeoff"):
+        plot(kind, full.name, workspace=small)
+        (what,) = drawn["arguments"][0]
+        assert (what["label"] if kind == "tradeoff" else what.label) == "Full fine-tuning"
+    sweep(grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    plot("learning-rate", "rates", workspace=small)
+    assert drawn["named"]["unranked"] == "Full fine-tuning"
+    sweep([2], grid={"lrs": [1e-3, 1e-2], "methods": "lora,head"}, config=AdapterConfig(epochs=1), workspace=small,
+          name="two")  # fmt: skip
+    plot("learning-rate", "two", options=PlotOptions(where={"method": "head"}), workspace=small)
+    assert drawn["named"]["unranked"] == METHODS["head"].title
