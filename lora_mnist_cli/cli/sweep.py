@@ -200,19 +200,18 @@ def _print(where: Workspace, artifact: Any, names: list[str], *, as_json: bool) 
 
 
 def _plan_tables(plan: Plan) -> list[Any]:
-    from lora_mnist_cli.cli.tables import table, titled
+    from lora_mnist_cli.cli.tables import facts_table, table, titled
     from lora_mnist_cli.grid import written
 
-    facts = table(("what", "value"), text_columns=("what", "value"))
-    facts.columns[1].no_wrap = False
-    facts.add_row("base", plan.work.base.name)
-    for plural, values in plan.axes.items():
-        facts.add_row(spoken(plural), _some([written(value) for value in values]))
-    facts.add_row("adapters", f"{len(plan.work.wanted):,}")
-    facts.add_row("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else ""))
-    facts.add_row("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else ""))
-    facts.add_row("time", plan.time())
-    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts)]
+    facts = [
+        ("base", plan.work.base.name),
+        *((spoken(plural), _some([written(value) for value in values])) for plural, values in plan.axes.items()),
+        ("adapters", f"{len(plan.work.wanted):,}"),
+        ("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else "")),
+        ("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else "")),
+        ("time", plan.time()),
+    ]
+    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts_table(facts))]
     if plan.banks:
         banks = table(("bank", "adapters", "MB"))
         for number, bank in enumerate(plan.banks, start=1):

@@ -136,6 +136,15 @@ def table(
     return made
 
 
+def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
+    """A row a fact; what it says is wrapped, and where a word is wider than the terminal, within that."""
+    made = table(("what", "value"), text_columns=("what", "value"))
+    made.columns[1].no_wrap, made.columns[1].overflow = False, "fold"
+    for fact in facts:
+        made.add_row(*fact)
+    return made
+
+
 def titled(title: str, made: Table) -> Group:
     """A table under a line of its own, which may be wider than it: Rich would wrap a table's title at its width."""
     return Group(Text(harmless(title), style="bold"), made)

@@ -30,7 +30,8 @@ _ROWS = 3
 def draw(
     rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
 ) -> Figure:
-    """A line a rank, each point the mean over seeds with its 95 % interval; the best rate of each rank has a star.
+    """A line a rank, each point the mean over seeds with its 95 % interval, every seed faintly; the best rate of each
+    rank has a star.
 
     A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
@@ -90,6 +91,10 @@ def _draw_rank(
     ]
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "transform": place}
     (line,) = axes.plot(list(points), means, **look, linewidth=1.6, markersize=5)
+    runs = [(rate, 100 * run["accuracy"]) for rate in points for run in own[rate] if run["accuracy"] is not None]
+    if len(runs) > len(points):
+        rates, values = zip(*runs, strict=True)
+        axes.plot(rates, values, **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
     for rate, mean, (below, above) in zip(points, means, reaches, strict=True):
         if below or above:
             ends = [mean - below, mean + above]
@@ -97,7 +102,7 @@ def _draw_rank(
     found = best_rate([run for runs in own.values() for run in runs])
     if found is None:
         line.set_label(name)
-        return _extents(means, reaches), line
+        return _extents(means, reaches) + [value for _, value in runs], line
     best = found["lr"]
     axes.plot(
         [best], [points[best].mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
@@ -105,7 +110,7 @@ def _draw_rank(
     )  # fmt: skip
     beyond = _BEYOND.get(found["edge"], "")
     line.set_label(f"{name}: {beyond}{best:g} ({points[best].mean:.1f} %)")
-    return _extents(means, reaches), line
+    return _extents(means, reaches) + [value for _, value in runs], line
 
 
 def _extents(means: Sequence[float], reaches: Sequence[tuple[float, float]]) -> list[float]:
@@ -154,7 +159,7 @@ def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"
-    return f"mean and its 95 % interval, n = {n} seeds; at the last epoch"
+    return f"mean and its 95 % interval, n = {n} seeds, each faintly; at the last epoch"
 
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:

@@ -240,11 +240,9 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
     )  # fmt: skip
 
 
-def _one_each_rank(
-    workspace: Workspace, artifact: Artifact, options: PlotOptions
-) -> tuple[list[tuple[str, Artifact]], str]:
-    """The adapter itself; or of a sweep one a rank, all of its first seed, by each method unless one is chosen. Each
-    with its label, and a note on them.
+def _adapters(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> tuple[list[tuple[str, Artifact]], str]:
+    """The adapter itself; or all of a sweep, by rank, and by method unless one is chosen. Each with its label, which
+    the runs of one setting share; and a note on the seeds.
 
     Raises:
         UsageError: where a combination has to be chosen, or there is nothing to choose from.
@@ -254,25 +252,28 @@ def _one_each_rank(
         if options.where:
             raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
         return [(_label(method_of(artifact), artifact.config["rank"]), artifact)], ""
-    first = artifact.config["seeds"][0]
     drawn = "" if METHOD.field in options.where else METHOD.field
     side_by_side = bool(drawn) and METHOD in varying_axes(artifact.config)
-    results = [row for row in _chosen(artifact, options.where, drawn) if row["seed"] == first]
-    methods = list(dict.fromkeys(row.get("method", "") for row in results))
-    order = {id(row): (methods.index(row.get("method", "")), row["rank"]) for row in results}
-    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: order[id(row)])
+    methods = [*artifact.config.get(METHOD.plural, ()), ""]
+    results = sorted(
+        _chosen(artifact, options.where, drawn),
+        key=lambda row: (methods.index(row.get(METHOD.field, "")), row["rank"]),
+    )
+    sound = [row for row in results if row["failed"] is None]
     if not sound:
         raise ArtifactError(
-            f"all adapters of '{artifact.name}' with seed {first} diverged", hint="make it with a lower --lr",
+            f"all adapters of '{artifact.name}'{_which(options.where)} diverged", hint="make it with a lower --lr",
             value=artifact.name,
         )  # fmt: skip
 
     def label(row: Mapping[str, Any]) -> str:
-        method = str(row.get("method", method_of(artifact)))
+        method = str(row.get(METHOD.field, method_of(artifact)))
         return f"{method}, rank {row['rank']}" if side_by_side and row["rank"] else _label(method, row["rank"])
 
-    lost = [label(row) for row in results if row["failed"] is not None]
-    note = f"seed {first}" + (f"; diverged: {', '.join(lost)}" if lost else "")
+    seeds = artifact.config["seeds"]
+    note = f"seed {seeds[0]}" if len(seeds) == 1 else f"n = {len(seeds)} seeds"
+    lost = [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]
+    note += f"; diverged: {'; '.join(lost)}" if lost else ""
     there = members(workspace.registry, artifact, sound)
     return [(label(row), one) for row, one in zip(sound, there, strict=True)], note
 
@@ -288,19 +289,19 @@ def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
     from lora_mnist_cli.stages.models import load_model
 
     changes = []
-    adapters, note = _one_each_rank(workspace, artifact, options)
+    adapters, note = _adapters(workspace, artifact, options)
     if options.beside:
         adapters = [(label if artifact.kind == "sweep" else one.name, one) for label, one in adapters]
         adapters += [(name, workspace.registry.get(name, "adapter")) for name in options.beside]
     for label, adapter in adapters:
         layers = adapted_layers(load_model(workspace.registry, adapter).model)
-        factors: dict[str, tuple[np.typing.NDArray[np.float64], ...]] = {}
+        factors: dict[str, tuple[npt.NDArray[np.floating[Any]], ...]] = {}
         for name, layer in layers.items():
             if isinstance(layer, LoRALinear):
                 B, A = (each.detach().double().numpy() for each in (layer.lora_B, layer.lora_A))
                 factors[name] = layer.alpha * layer.scale * B, A
-            else:  # a method that is no plain product
-                factors[name] = (layer.change()[0].detach().double().numpy(),)
+            else:  # a method that is no plain product; it is known to its own precision
+                factors[name] = (layer.change()[0].detach().numpy(),)
         changes.append(spectrum.Change(label, factors))
     of = f" ({note})" if note else ""
     names = ", ".join((artifact.name, *options.beside))
@@ -321,7 +322,7 @@ def _tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
             value=artifact.name,
         )
     new = DigitSet(only_new)
-    adapters, note = _one_each_rank(workspace, artifact, options)
+    adapters, note = _adapters(workspace, artifact, options)
     paths = []
     for label, adapter in adapters:
         trained = float(adapter.config["alpha"])

@@ -179,6 +179,13 @@ def test_the_kinds_of_plots_fit(terminal: Run, program: Run) -> None:
     assert not any("Left out" in line for line in _check(["plot"], terminal, program))
 
 
+def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs: Path, terminal: Run, run: Run) -> None:
+    digest = run("runs", "show", "lora-5-9-r1", "--json").json["manifest"]["digest"]
+    shown = _shown(terminal("runs", "show", "lora-5-9-r1", columns=60).out)
+    assert digest in "".join(line.removeprefix("  digest").strip() for line in shown)
+    assert max(map(len, shown)) <= 60
+
+
 @pytest.mark.parametrize("columns", [20, 40])
 def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns: int, runs: Path, terminal: Run) -> None:
     shown = STYLE.sub("", terminal("runs", "list", columns=columns).out)

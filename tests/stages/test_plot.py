@@ -158,15 +158,23 @@ def test_spectrum_is_that_of_alpha_times_scale_times_the_factors_on_disk(
         plot("spectrum", "one", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
 
 
-def test_spectrum_of_a_sweep_has_each_rank_once_and_says_which_seed_and_what_diverged(
+def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
     small: Workspace, drawn: dict[str, Any]
 ) -> None:
     grid = {"lrs": [1e-3, 1e30]}
     sweep([3, 1], seeds=[7, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="rates")
     plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
-    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 3"]
-    assert "(seed 7)" in drawn["named"]["title"]
-    with pytest.raises(ArtifactError, match="with seed 7 diverged"):
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3", "rank 3"]
+    assert "(n = 2 seeds)" in drawn["named"]["title"]
+    results = [
+        row | {"failed": "the loss became nan in epoch 1" if (row["rank"], row["seed"]) == (3, 2) else row["failed"]}
+        for row in small.registry.get("rates").details["results"]
+    ]
+    some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
+    KINDS["spectrum"].make(small, some, PlotOptions(where={"lr": 1e-3}))
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
+    assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
+    with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):
         plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e30}), workspace=small)
 
 
@@ -181,6 +189,27 @@ def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small: Workspace
     for name, at in ((adapter.parents[0].name, 0.0), ("one", -0.5)):
         known = {row["digits"]: row["accuracy"] for row in small.registry.get(name).scores["subsets"]}
         assert points[at] == (known["0-4"], known["5-9"])
+
+
+def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(small: Workspace, drawn: dict[str, Any]) -> None:
+    made = sweep([2, 1], seeds=[3, 5], config=AdapterConfig(epochs=1), workspace=small, name="seeds")
+    plot("tradeoff", "seeds", workspace=small)
+    paths = drawn["arguments"][0]
+    assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
+    assert drawn["named"]["subtitle"].startswith("n = 2 seeds; points: 0, 0.2")
+    rows = sorted(made.details["results"], key=lambda row: (row["rank"], row["seed"]))
+    for path, row in zip(paths, rows, strict=True):
+        known = {score["digits"]: score["accuracy"] for score in row["subsets"]}
+        (trained,) = (point for point in path["points"] if point["alpha"] == 1)
+        assert (trained["old"], trained["new"]) == (known["0-4"], known["5-9"])
+
+
+def test_what_pissa_adds_has_no_more_than_twice_its_rank(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=1, rank=2, method="pissa"), workspace=small, name="principal")
+    plot("spectrum", "principal", workspace=small)
+    (change,) = drawn["arguments"][0]
+    # The difference of two products, in 32 bits: what is beyond their ranks is rounding.
+    assert {len(spectrum.singular_values(*factors)) for factors in change.layers.values()} == {4}
 
 
 def test_tradeoff_of_all_digits_is_on_those_that_are_new(small: Workspace, drawn: dict[str, Any]) -> None:
