@@ -323,6 +323,8 @@ def _tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
         )
     new = DigitSet(only_new)
     adapters, note = _adapters(workspace, artifact, options)
+    if len(adapters) > 1:
+        workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(PATH)} alphas each")
     paths = []
     for label, adapter in adapters:
         trained = float(adapter.config["alpha"])

@@ -191,9 +191,12 @@ def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small: Workspace
         assert points[at] == (known["0-4"], known["5-9"])
 
 
-def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(small: Workspace, drawn: dict[str, Any]) -> None:
+def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(
+    small: Workspace, drawn: dict[str, Any], recorder: Any
+) -> None:
     made = sweep([2, 1], seeds=[3, 5], config=AdapterConfig(epochs=1), workspace=small, name="seeds")
-    plot("tradeoff", "seeds", workspace=small)
+    plot("tradeoff", "seeds", workspace=replace(small, reporter=recorder))
+    assert recorder.all("notice") == ["scoring 4 adapters at 8 alphas each"]
     paths = drawn["arguments"][0]
     assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
     assert drawn["named"]["subtitle"].startswith("n = 2 seeds; points: 0, 0.2")
