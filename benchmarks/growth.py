@@ -30,7 +30,7 @@ def train(count: int, epochs: int) -> dict[str, float]:
     from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
     from lora_mnist_cli.digits import DigitSet
     from lora_mnist_cli.stages import Workspace, train_base
-    from lora_mnist_cli.stages.banking import Wanted, banks, train_adapters
+    from lora_mnist_cli.stages.banking import Wanted, banks, survey
 
     torch.set_num_threads(1)
     digits = DigitSet(range(5, 10))
@@ -43,7 +43,7 @@ def train(count: int, epochs: int) -> dict[str, float]:
         base = train_base(BaseConfig(epochs=1), workspace=workspace)
         wanted = [Wanted(f"a{i}", config) for i, config in enumerate(configs)]
         start, cpu = time.perf_counter(), time.process_time()
-        train_adapters(workspace, base, wanted)
+        survey(workspace, base, wanted).run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         cut = len(list(banks(wanted, base, workspace.runtime.bank_megabytes)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -43,23 +43,16 @@ def print_result(command: str, document: dict[str, Any], tables: Sequence[Render
             print(harmless(str(line)))
         return
     out = console(sys.stdout)
-    terminal = out.width
     for table in tables:
-        # A figure that is cut is no figure: a table that is wider than the terminal is wrapped by it, not cut by Rich.
-        out.width = max(terminal, _needed(table))
-        out.print(harmless(table) if isinstance(table, str) else table)
-
-
-def _needed(result: RenderableType) -> int:
-    """The width of the widest table in a result whose cells may not be wrapped."""
-    from rich.console import Console, Group
-    from rich.measure import Measurement
-    from rich.table import Table
-
-    wide = Console(width=_PIPE_WIDTH)
-    parts = result.renderables if isinstance(result, Group) else [result]
-    tables = [part for part in parts if isinstance(part, Table) and all(column.no_wrap for column in part.columns)]
-    return max((Measurement.get(wide, wide.options, part).maximum for part in tables), default=0)
+        shown = harmless(table) if isinstance(table, str) else table
+        if out.is_terminal:
+            # A figure that is cut is no figure: what can't be made to fit is wrapped by the terminal.
+            out.print(shown, crop=False)
+            continue
+        # Rich fills every line of a table up with blanks, which a file or a program has no use for.
+        with out.capture() as captured:
+            out.print(shown)
+        out.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def workspace(

@@ -14,7 +14,7 @@ from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.disk import machine_errors, whole_file
 from lora_mnist_cli.errors import GateError, UsageError
 from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan_gate, told
-from lora_mnist_cli.stages.samples import described
+from lora_mnist_cli.stages.samples import named_without_rank
 from lora_mnist_cli.stages.scoring import parse_gates
 from lora_mnist_cli.statistics import CONFIDENCE
 
@@ -79,46 +79,45 @@ def command(
 def _tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
 
-    columns = ("rank", "digits", "needs %", "mean %", "interval", "worst (seed)", "n", "verdict")
-    made = table(columns, text_columns=("rank", "digits", "verdict"), tight=True)
-    for row in document["gates"]:
+    named, cells = _settings(document["gates"])
+    columns = (*named, "digits", "needs %", "mean %", "interval", "worst (seed)", "n", "verdict")
+    made = table(columns, text_columns=("setting", "digits", "verdict"), tight=True)
+    for row, own in zip(document["gates"], cells, strict=True):
         bounds = interval(row["interval"]["low"], row["interval"]["high"])
         made.add_row(
-            described(row["setting"]).removeprefix("rank ") or "–", row["digits"], percent(row["minimum"]),
-            percent(row["accuracy"]["mean"]), bounds, spread_cells(row["accuracy"], percent)[1], str(row["n"]),
-            row["verdict"],
+            *own, row["digits"], percent(row["minimum"]), percent(row["accuracy"]["mean"]), bounds,
+            spread_cells(row["accuracy"], percent)[1], str(row["n"]), row["verdict"],
         )  # fmt: skip
     title = f"{document['artifact']}: mean test accuracy, {100 * document['confidence']:g} % intervals"
     reasons = [told(row) for row in document["gates"] if row["verdict"] != PASS]
     return [titled(title, made), *reasons, document["verdict"]]
 
 
+def _settings(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells that say which setting each row is about; a rank alone where the rows differ in nothing else."""
+    others = [named_without_rank(row["setting"]) for row in rows]
+    ranks = [str(row["setting"].get("rank") or "–") for row in rows]
+    if not any(others):
+        return ["rank"], [[rank] for rank in ranks]
+    return ["setting", "rank"], [[other, rank] for other, rank in zip(others, ranks, strict=True)]
+
+
 def _plan_tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import percent, table, titled
 
-    margins = [margin for margin, _ in document["plans"][0]["seeds_by_margin"]]
-    columns = [
-        "rank",
-        "digits",
-        "needs %",
-        "n",
-        "mean %",
-        "sd",
-        "margin",
-        "seeds",
-        *(f"{100 * m:g}" for m in margins),
-    ]
-    made = table(columns, text_columns=("rank", "digits"), tight=True)
+    margins = [f"{100 * margin:g}" for margin, _ in document["plans"][0]["seeds_by_margin"]]
+    named, cells = _settings(document["plans"])
+    columns = (*named, "digits", "needs %", "n", "mean %", "sd", "margin", "seeds", *margins)
+    made = table(columns, text_columns=("setting", "digits"), tight=True, optional=margins)
 
     def seeds(number: int | None) -> str:
         return "–" if number is None else f"{number:,}"
 
-    for row in document["plans"]:
+    for row, own in zip(document["plans"], cells, strict=True):
         margin = "–" if row["margin"] is None else f"{100 * row['margin']:+.2f}"
         made.add_row(
-            described(row["setting"]).removeprefix("rank ") or "–", row["digits"], percent(row["minimum"]),
-            str(row["n"]), percent(row["mean"]), percent(row["sd"]), margin, seeds(row["seeds_needed"]),
-            *(seeds(number) for _, number in row["seeds_by_margin"]),
+            *own, row["digits"], percent(row["minimum"]), str(row["n"]), percent(row["mean"]), percent(row["sd"]),
+            margin, seeds(row["seeds_needed"]), *(seeds(number) for _, number in row["seeds_by_margin"]),
         )  # fmt: skip
     title = (
         f"{document['artifact']}: seeds that decide a gate at {100 * document['confidence']:g} % confidence in "

@@ -26,6 +26,9 @@ def command(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="The whole study with each of these, as 0-9: means, ranges, verdicts.")
     ] = None,
+    ceiling: Annotated[
+        bool, o.switch("--ceiling", "Full fine-tuning on 5-9 too, on each base, as a row that the study has not.")
+    ] = False,
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
@@ -47,7 +50,7 @@ def command(
         runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
     )
     listed = None if seeds is None else parse_integers(seeds, "--seeds")
-    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, workspace=where)
+    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, ceiling=ceiling, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")
     from lora_mnist_cli.cli.tables import table, titled

@@ -55,6 +55,12 @@ def command(
     dry_run: Annotated[
         bool, o.switch("--dry-run", "Show what would be trained, in which banks and about how long; no more.", _PLANS)
     ] = False,
+    beside: Annotated[
+        list[str] | None,
+        o.artifact_option(
+            "--beside", "Close the table with this sweep or adapter without a rank, as full fine-tuning: the ceiling."
+        ),
+    ] = None,
     bank_memory: Annotated[
         int,
         typer.Option(
@@ -132,12 +138,16 @@ def command(
         "grid": _grid(texts, single, grid), "config": config, "base": base, "dataset": dataset, "workspace": where,
         "name": name, "force": force,
     }  # fmt: skip
+    if dry_run and beside:
+        raise UsageError("--dry-run shows no figures for --beside to stand beside", hint="leave one of them out")
+    for each in beside or ():
+        where.registry.get(each, "sweep", "adapter")
     if dry_run:
         plan = plan_sweep(**asked)
         tables = [] if json_output else _plan_tables(plan)
         print_result("sweep", {"dry_run": True, **plan.to_json()}, tables, as_json=json_output)
     else:
-        _print(where, sweep(**asked), as_json=json_output)
+        _print(where, sweep(**asked), beside or [], as_json=json_output)
 
 
 def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | None) -> Grid:
@@ -163,9 +173,10 @@ def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | Non
     return grid_of(given)
 
 
-def _print(where: Workspace, artifact: Any, *, as_json: bool) -> None:
+def _print(where: Workspace, artifact: Any, names: list[str], *, as_json: bool) -> None:
     from lora_mnist_cli.cli.tables import sweep_table
     from lora_mnist_cli.stages.adapt import study_accuracies
+    from lora_mnist_cli.stages.ceilings import ceilings, method_of
     from lora_mnist_cli.summary import summarise
 
     results, learned = artifact.details["results"], artifact.config["digits"]
@@ -174,26 +185,33 @@ def _print(where: Workspace, artifact: Any, *, as_json: bool) -> None:
     base_name = artifact.parents[0].name
     title = f"{artifact.name}: adapters on digits {learned}, base {base_name}, test images of {artifact.dataset}"
     study = study_accuracies(where, artifact)
-    document = {"artifact": artifact.name, "digits": learned, "results": [
+    document: dict[str, Any] = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
     ], "summary": summarise(results)}  # fmt: skip
-    print_result("sweep", document, [sweep_table(title, results, subsets, study, learned)], as_json=as_json)
+    closing: dict[str, list[dict[str, Any]]] = {}
+    for name, rows in ceilings(where, artifact, names).items():
+        method = method_of(where.registry.get(name))
+        document.setdefault("beside", []).append(
+            {"artifact": name, "method": method, "results": rows, "summary": summarise(rows)}
+        )
+        closing[method if method not in closing else name] = rows
+    tables = [] if as_json else [sweep_table(title, results, subsets, study, learned, closing)]
+    print_result("sweep", document, tables, as_json=as_json)
 
 
 def _plan_tables(plan: Plan) -> list[Any]:
-    from lora_mnist_cli.cli.tables import table, titled
+    from lora_mnist_cli.cli.tables import facts_table, table, titled
     from lora_mnist_cli.grid import written
 
-    facts = table(("what", "value"), text_columns=("what", "value"))
-    facts.columns[1].no_wrap = False
-    facts.add_row("base", plan.work.base.name)
-    for plural, values in plan.axes.items():
-        facts.add_row(spoken(plural), _some([written(value) for value in values]))
-    facts.add_row("adapters", f"{len(plan.work.wanted):,}")
-    facts.add_row("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else ""))
-    facts.add_row("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else ""))
-    facts.add_row("time", plan.time())
-    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts)]
+    facts = [
+        ("base", plan.work.base.name),
+        *((spoken(plural), _some([written(value) for value in values])) for plural, values in plan.axes.items()),
+        ("adapters", f"{len(plan.work.wanted):,}"),
+        ("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else "")),
+        ("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else "")),
+        ("time", plan.time()),
+    ]
+    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts_table(facts))]
     if plan.banks:
         banks = table(("bank", "adapters", "MB"))
         for number, bank in enumerate(plan.banks, start=1):

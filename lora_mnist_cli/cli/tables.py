@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
+from lora_mnist_cli.cli.fitting import Layout, fit, fold
 from lora_mnist_cli.grid import OTHERS, spoken, written
 from lora_mnist_cli.scores import with_intervals
-from lora_mnist_cli.summary import by_setting, summarise
+from lora_mnist_cli.summary import Row, by_setting, summarise
 
 
 def percent(accuracy: float | None) -> str:
@@ -33,29 +35,113 @@ LONG = 200
 """Rows from which on a list is aligned without Rich."""
 
 
-class HarmlessTable(Table):
-    """A table whose cells can't steer the terminal, whoever wrote the artifact that they come from."""
+class FittedTable(Table):
+    """A table that fits into a terminal, and whose cells can't steer it, whoever wrote the artifact they come from.
+
+    Where it is too wide, cells are folded; where that is not enough, optional columns are left out and named below it.
+    Off a terminal there is room for all of it.
+
+    Args:
+        optional: heads of the columns that may be left out, the first one first.
+        whole: heads of the columns whose cells are not folded.
+    """
+
+    def __init__(self, *, optional: Sequence[str] = (), whole: Sequence[str] = (), tight: bool = False) -> None:
+        super().__init__(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0 if tight else 1, 0, 1))
+        self._optional, self._whole, self._tight = optional, whole, tight
+        self._lines: list[tuple[str, ...]] = []
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """A row; text in it is shown escaped where it has to be."""
-        super().add_row(*(harmless(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+        shown = tuple(harmless(cell) for cell in cells)
+        self._lines.append(shown)
+        super().add_row(*shown, **options)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        heads = [str(column.header) for column in self.columns]
+        columns = [(head, *cells) for head, *cells in zip(heads, *self._lines, strict=True)]
+        natural = sum(max(map(cell_len, column)) + (2 if self._tight else 3) for column in columns) + 1
+        if natural <= options.max_width or not all(column.no_wrap for column in self.columns):
+            yield from super().__rich_console__(console, options)
+            return
+        layout = fit(
+            columns, options.max_width, lambda widths: sum(widths) + 2 * len(widths) + 1,
+            whole=[heads.index(head) for head in self._whole], optional=[heads.index(head) for head in self._optional],
+        )  # fmt: skip
+        # What is folded as far as it goes and is still too wide is wrapped by the terminal: no figure is cut.
+        wide = options.update(max_width=max(options.max_width, layout.natural))
+        yield from self._folded(layout).__rich_console__(console, wide)
+        if layout.dropped:
+            yield Text(left_out([heads[place] for place in layout.dropped], options.max_width, layout.natural))
+
+    def _folded(self, layout: Layout) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0, 0, 1))
+        for place, width in zip(layout.kept, layout.widths, strict=True):
+            column = self.columns[place]
+            head = "\n".join(fold(str(column.header), width))
+            made.add_column(Text(head), justify=column.justify, no_wrap=True, min_width=width)
+        for line, row in zip(self._lines, self.rows, strict=True):
+            cells = (Text("\n".join(fold(line[p], w))) for p, w in zip(layout.kept, layout.widths, strict=True))
+            made.add_row(*cells, style=row.style, end_section=row.end_section)
+        return made
+
+
+def left_out(heads: Sequence[str], width: int, enough: int) -> str:
+    """What stands below a table that lacks columns."""
+    return f"Left out, as {width} columns are too few: {', '.join(heads)}. {enough} are enough; --json has all."
 
 
 class PlainLines:
-    """Lines that go out as they are."""
+    """A long table that is aligned without Rich: no lines, no colours, and at a terminal without optional columns.
 
-    def __init__(self, lines: Iterable[str]) -> None:
-        self.lines = list(lines)
+    Args:
+        left: places of the columns that are aligned to the left.
+        optional: as in :func:`lora_mnist_cli.cli.fitting.fit`.
+    """
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        yield Segment("\n".join([*self.lines, ""]))
+    def __init__(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int], optional: Sequence[int]
+    ) -> None:
+        self._lines, self._left, self._optional = [tuple(map(harmless, row)) for row in (heads, *rows)], left, optional
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = list(zip(*self._lines, strict=True))
+        layout = fit(
+            columns, options.max_width, lambda widths: sum(widths) + 2 * len(widths),
+            whole=range(len(columns)), optional=self._optional, heads_too=True,
+        )  # fmt: skip
+        shape = [(p, w, p in self._left) for p, w in zip(layout.kept, layout.widths, strict=True)]
+        lines = [
+            "  " + "  ".join(line[p].ljust(w) if left else line[p].rjust(w) for p, w, left in shape)
+            for line in self._lines
+        ]
+        yield Segment("\n".join([*(line.rstrip() for line in lines), ""]))
+        if layout.dropped:
+            yield Text(left_out([columns[p][0] for p in layout.dropped], options.max_width, layout.natural))
 
 
-def table(columns: Sequence[str], *, text_columns: Sequence[str] = (), tight: bool = False) -> Table:
-    """An empty table; columns are right-aligned, but for those of text; a tight one fits more of them in a line."""
-    made = HarmlessTable(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 0 if tight else 1, 0, 1))
+def table(
+    columns: Sequence[str], *, text_columns: Sequence[str] = (), tight: bool = False, optional: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> FittedTable:  # fmt: skip
+    """An empty table; columns are right-aligned, but for those of text; a tight one fits more of them in a line.
+
+    Args:
+        optional: columns that a narrow terminal may lack, the first one first.
+        whole: columns whose cells are never folded.
+    """
+    made = FittedTable(optional=optional, whole=whole, tight=tight)
     for column in columns:
         made.add_column(column, justify="left" if column in text_columns else "right", no_wrap=True)
+    return made
+
+
+def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
+    """A row a fact; what it says is wrapped, and where a word is wider than the terminal, within that."""
+    made = table(("what", "value"), text_columns=("what", "value"))
+    made.columns[1].no_wrap, made.columns[1].overflow = False, "fold"
+    for fact in facts:
+        made.add_row(*fact)
     return made
 
 
@@ -94,8 +180,9 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 
 
 def sweep_table(
-    title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str
-) -> Group:
+    title: str, results: Sequence[dict[str, Any]], subsets: Sequence[str], study: dict[int, float], study_digits: str,
+    beside: Mapping[str, Sequence[dict[str, Any]]] | None = None,
+) -> Group:  # fmt: skip
     """A row an adapter, by combination; with several seeds, two rows close each: means with half their 95 % intervals,
     and the worst seed of each figure.
 
@@ -103,16 +190,28 @@ def sweep_table(
         subsets: the digit sets in the order of their columns.
         study: rank → the study's accuracy; empty where it has none to compare with.
         study_digits: the digit set that the study's accuracy is on.
+        beside: method → results of it, of what has no rank and is no part of the sweep.
     """
-    several = len({row["seed"] for row in results}) > 1
+    beside = beside or {}
+    several = len({row["seed"] for rows in (results, *beside.values()) for row in rows}) > 1
     axes = [axis for axis in OTHERS if axis.field in results[0]]
     columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
-    columns += [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
-    columns += [f"study {study_digits} %"] if study else []
-    made = table(columns, text_columns=[spoken(axis.field) for axis in axes if axis.kind is str])
-    for (setting, rows), summary in zip(by_setting(results), summarise(results), strict=True):
-        rank = setting["rank"]
-        named = [str(rank) if rank else "–", *(written(setting[axis.field]) for axis in axes)]
+    figures = [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
+    columns += [*figures, *([f"study {study_digits} %"] if study else [])]
+    text_columns = [spoken(axis.field) for axis in axes if axis.kind is str]
+    # With several seeds, the parameters' column says what the closing rows are.
+    made = table(
+        columns, text_columns=text_columns, optional=[*reversed(figures[1:]), *([] if several else ["parameters"])]
+    )
+    groups: list[tuple[list[str], int, Sequence[Row]]] = [
+        ([str(setting["rank"] or "–"), *(written(setting[axis.field]) for axis in axes)], setting["rank"], rows)
+        for setting, rows in by_setting(results)
+    ]
+    groups += [([method, *("–" for _ in axes)], 0, rows) for method, rows in beside.items()]
+    for named, rank, rows in groups:
+        (summary,) = summarise(rows)
+        if named[0] in beside:
+            made.add_section()
         reference = [percent(study.get(rank))] if study else []
         for row in rows:
             figure = {s["digits"]: s for s in row["subsets"]}
@@ -120,9 +219,9 @@ def sweep_table(
             cells = [t for d in subsets for t in (percent(figure[d]["accuracy"]), number(figure[d]["loss"]))]
             made.add_row(
                 *named, f"{row['trainable_parameters']:,}", *seed, *cells,
-                *(reference if not several else reference and [""]),
+                *(reference if len(rows) == 1 else reference and [""]),
             )  # fmt: skip
-        if several:
+        if len(rows) > 1:
             known = {subset["digits"]: subset for subset in summary["subsets"]}
             shown = [cell for d in subsets for cell in ((known[d]["accuracy"], percent), (known[d]["loss"], number))]
             spreads = [spread_cells(*cell) for cell in shown]
@@ -157,15 +256,11 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> RenderableType:
         accuracy = percent(learned[0]["accuracy"]) if learned else ""
         created = row["created"][:19].replace("T", " ")
         cells.append((*("" if v is None else str(v) for v in shown), ", ".join(parents), accuracy, created))
+    optional = ("created (UTC)", "data set", "seed", "made from", "kind", "digits", "rank")
     if len(cells) > LONG:
-        widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        left = [column in text_columns for column in columns]
-        lines = [
-            "  ".join(c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(line, widths, left, strict=True))
-            for line in [columns, *cells]
-        ]
-        return PlainLines(f"  {harmless(line).rstrip()}" for line in lines)
-    made = table(columns, text_columns=text_columns)
+        left = [columns.index(column) for column in text_columns]
+        return PlainLines(columns, cells, left=left, optional=[columns.index(column) for column in optional])
+    made = table(columns, text_columns=text_columns, optional=optional, whole=columns)
     for line in cells:
         made.add_row(*line)
     return made

@@ -27,8 +27,11 @@ _ROWS = 3
 
 
 @style.house_style()
-def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0) -> Figure:
-    """A line a rank, each point the mean over seeds with its 95 % interval; the best rate of each rank has a star.
+def draw(
+    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
+) -> Figure:
+    """A line a rank, each point the mean over seeds with its 95 % interval, every seed faintly; the best rate of each
+    rank has a star.
 
     A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
@@ -38,6 +41,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
             or None) and whether it ``failed``.
         digits: what the adapters learned and were validated on, in canonical form.
         power: of the rank that the rates were divided by in training.
+        unranked: what a line of rank 0 is called: the method, as one that has no rank.
     """
     figure = style.new_figure(title, height=4.9)
     axes = figure.add_subplot()
@@ -49,7 +53,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
     for index, (rank, role) in enumerate(zip(ranks, style.series(len(ranks)), strict=True)):
         aside = ScaledTranslation(step * (index - (len(ranks) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
         own = {rate: [row for row in rows if (row["rank"], row["lr"]) == (rank, rate)] for rate in rates}
-        extents, label = _draw_rank(axes, own, rank, role, aside)
+        extents, label = _draw_rank(axes, own, f"rank {rank}" if rank else unranked, role, aside)
         seen += extents
         if index not in style.named(len(ranks)):
             label.set_label("_nolegend_")
@@ -69,7 +73,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: f
 
 
 def _draw_rank(
-    axes: Axes, own: Mapping[float, Sequence[Mapping[str, Any]]], rank: int, role: style.Role, aside: Any
+    axes: Axes, own: Mapping[float, Sequence[Mapping[str, Any]]], name: str, role: style.Role, aside: Any
 ) -> tuple[list[float], Any]:
     """Draw a rank's means and intervals; returns all heights that they reach, and what bears the line's name."""
     points = {
@@ -87,22 +91,26 @@ def _draw_rank(
     ]
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "transform": place}
     (line,) = axes.plot(list(points), means, **look, linewidth=1.6, markersize=5)
+    runs = [(rate, 100 * run["accuracy"]) for rate in points for run in own[rate] if run["accuracy"] is not None]
+    if len(runs) > len(points):
+        rates, values = zip(*runs, strict=True)
+        axes.plot(rates, values, **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
     for rate, mean, (below, above) in zip(points, means, reaches, strict=True):
         if below or above:
             ends = [mean - below, mean + above]
             axes.plot([rate] * 2, ends, color=role.colour, marker="_", linewidth=1.1, transform=place)
     found = best_rate([run for runs in own.values() for run in runs])
     if found is None:
-        line.set_label(f"rank {rank}")
-        return _extents(means, reaches), line
+        line.set_label(name)
+        return _extents(means, reaches) + [value for _, value in runs], line
     best = found["lr"]
     axes.plot(
         [best], [points[best].mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
         markeredgewidth=0.6, linestyle="none", transform=place, zorder=4,
     )  # fmt: skip
     beyond = _BEYOND.get(found["edge"], "")
-    line.set_label(f"rank {rank}: {beyond}{best:g} ({points[best].mean:.1f} %)")
-    return _extents(means, reaches), line
+    line.set_label(f"{name}: {beyond}{best:g} ({points[best].mean:.1f} %)")
+    return _extents(means, reaches) + [value for _, value in runs], line
 
 
 def _extents(means: Sequence[float], reaches: Sequence[tuple[float, float]]) -> list[float]:
@@ -151,12 +159,12 @@ def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"
-    return f"mean and its 95 % interval, n = {n} seeds; at the last epoch"
+    return f"mean and its 95 % interval, n = {n} seeds, each faintly; at the last epoch"
 
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:
     look: dict[str, Any] = {"color": style.MUTED, "linestyle": "none"}
-    axes.plot([], [], **look, marker=_BEST, markersize=12, label="best rate of a rank")
+    axes.plot([], [], **look, marker=_BEST, markersize=12, label="the best rate")
     for every in sorted(crosses):
         axes.plot(
             [], [], **look, marker="x", markersize=8 if every else 6, markeredgewidth=3.0 if every else 1.2,

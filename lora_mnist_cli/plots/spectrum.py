@@ -11,12 +11,19 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.statistics import mean_interval
 
 Matrix = npt.NDArray[np.floating[Any]]
 _COLUMNS = 3
+_SPREAD: dict[str, dict[str, Any]] = {
+    "each seed": {"linewidth": 0.7, "alpha": 0.6},
+    "95 % interval of their geometric mean": {"linewidth": 8, "alpha": 0.15},
+}
+"""What the legend says where there are several seeds, and how it looks."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +43,12 @@ def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
     """The singular values of a product of one matrix or two, largest first; what is zero but for rounding is left out.
 
     Of a thin product ``B A`` they are those of a matrix as small as its rank: the orthogonal parts of both factors
-    change no singular value.
+    change no singular value. A matrix of 32 bits, as the difference of two others, is known to 32 bits alone.
 
     Raises:
         ValueError: for another number of factors.
     """
+    eps = max((float(np.finfo(factor.dtype).eps) for factor in factors), default=0.0)
     first, *others = (np.asarray(factor, dtype=np.float64) for factor in factors)
     if len(others) > 1:
         raise ValueError(f"a product of one matrix or two, not {len(factors)}")
@@ -50,7 +58,7 @@ def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
         small = left @ right.T
     values = np.linalg.svd(small, compute_uv=False)
     sides = (*first.shape, *(others[0].shape if others else ()))
-    floor = values.max(initial=0.0) * max(sides) * np.finfo(np.float64).eps
+    floor = values.max(initial=0.0) * max(sides) * eps
     return np.asarray(values[values > floor], dtype=np.float64)
 
 
@@ -58,31 +66,30 @@ def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
 def draw(changes: Sequence[Change], *, title: str) -> Figure:
     """A panel a layer with a line for each change that has it, both axes logarithmic.
 
+    Changes of one label are runs of one setting: each is a faint line, and over them is that of the geometric means,
+    with their 95 % interval (of the t distribution, on the logarithms, which is what the axis shows) as a band.
+
     Args:
         changes: in the order of the legend; ranks rise.
     """
     layers = list(dict.fromkeys(layer for change in changes for layer in change.layers))
     columns = min(_COLUMNS, max(1, len(layers)))
     rows = max(1, math.ceil(len(layers) / columns))
-    named = style.named(len(changes))
-    across = min(4, len(named))
-    legend_rows = math.ceil(len(named) / max(1, across))
+    labels = list(dict.fromkeys(change.label for change in changes))
+    named = style.named(len(labels))
+    spread = [*_SPREAD] if len(labels) < len(changes) else []
+    across = min(4, len(named) + len(spread))
+    legend_rows = math.ceil((len(named) + len(spread)) / max(1, across))
     figure = style.new_figure(title, height=1.2 + 2.7 * rows + 0.22 * legend_rows)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes in panels[max(1, len(layers)) :]:
         figure.delaxes(axes)
-    roles = style.series(len(changes))
+    roles = style.series(len(labels))
     for axes, layer in zip(panels, layers, strict=False):
         longest = 1
-        for change, role in zip(changes, roles, strict=True):
-            if layer not in change.layers:
-                continue
-            values = singular_values(*change.layers[layer])
-            if values.size:
-                index = np.arange(1, values.size + 1)
-                axes.plot(index, values, color=role.colour, marker=role.marker, markersize=4, linewidth=1.5,
-                          markevery=_marks(values.size), label=change.label)  # fmt: skip
-                longest = max(longest, values.size)
+        for label, role in zip(labels, roles, strict=True):
+            some = [change.layers[layer] for change in changes if change.label == label and layer in change.layers]
+            longest = max(longest, _draw_line(axes, [singular_values(*each) for each in some], label, role))
         if not axes.lines:
             style.say_nothing_to_draw(axes, "ΔW is zero")
         axes.set_title(f"{layer}{_shape(changes, layer)}")
@@ -95,8 +102,37 @@ def draw(changes: Sequence[Change], *, title: str) -> Figure:
         style.say_nothing_to_draw(panels[0], "no layer was changed")
     for axes in figure.axes[::columns]:
         axes.set_ylabel("Singular value of ΔW (log scale)")
-    _legend(figure, changes, roles, named, across)
+    handles = [
+        Line2D([], [], color=roles[i].colour, marker=roles[i].marker, markersize=4, linewidth=1.5, label=label)
+        for i, label in enumerate(labels)
+        if i in named
+    ]
+    if handles:
+        handles += [Line2D([], [], color=style.MUTED, label=label, **look) for label, look in _SPREAD.items() if spread]
+        figure.legend(handles=handles, loc="outside lower center", ncols=across)
     return figure
+
+
+def _draw_line(axes: Axes, runs: Sequence[npt.NDArray[np.float64]], label: str, role: style.Role) -> int:
+    """Draw the values of one setting; returns how many there are at most."""
+    sound = [values for values in runs if values.size]
+    if not sound:
+        return 1
+    # What one run has beyond the others, as zero but for rounding in them, is in its own faint line alone.
+    count = min(values.size for values in sound)
+    index = np.arange(1, count + 1)
+    logarithms = np.log(np.stack([values[:count] for values in sound]))
+    if len(sound) > 1:
+        for values in sound:
+            axes.plot(np.arange(1, values.size + 1), values, color=role.colour, linewidth=0.7, alpha=0.35)
+        spreads = [mean_interval(column.tolist()).interval for column in logarithms.T]
+        low, high = (np.exp([getattr(each, end) for each in spreads]) for end in ("low", "high"))
+        axes.fill_between(index, low, high, color=role.colour, alpha=0.15, linewidth=0)
+    axes.plot(
+        index, np.exp(logarithms.mean(axis=0)), color=role.colour, marker=role.marker, markersize=4, linewidth=1.5,
+        markevery=_marks(count), label=label,
+    )  # fmt: skip
+    return max(values.size for values in sound)
 
 
 def _marks(count: int) -> list[int]:
@@ -131,18 +167,3 @@ def _value_axis(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(
-    figure: Figure, changes: Sequence[Change], roles: Sequence[style.Role], named: set[int], across: int
-) -> None:
-    from matplotlib.lines import Line2D
-
-    if not changes:
-        return
-    handles = [
-        Line2D([], [], color=roles[i].colour, marker=roles[i].marker, markersize=4, linewidth=1.5, label=change.label)
-        for i, change in enumerate(changes)
-        if i in named
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=across)

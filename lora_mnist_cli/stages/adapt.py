@@ -20,11 +20,11 @@ from lora_mnist_cli.grid import AXES, METHOD, RANK, SEED, Axis, Grid, Value, gri
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.banking import (
     Wanted,
+    Work,
     adapter_name,
     adapter_settings,
     diverged,
     survey,
-    train_adapters,
     varied,
 )
 from lora_mnist_cli.stages.planning import Plan
@@ -61,9 +61,10 @@ def finetune(
         check_name(name)
     parent = find_base(workspace, base, dataset)
     config = resolve(config or AdapterConfig(), parent)
-    _note_high_rank(workspace, parent, config.target_layers or (), [config.rank])
     wanted = Wanted(name or adapter_name(parent, config), config)
-    (adapter,) = train_adapters(workspace, parent, [wanted], force=force, publish_failed=False)
+    work = survey(workspace, parent, [wanted], force=force, publish_failed=False)
+    _note_high_rank(work)
+    (adapter,) = work.run()
     if reason := adapter.details.get("failed"):
         raise diverged(reason, config)
     return adapter
@@ -106,6 +107,7 @@ def sweep(
         start = time.perf_counter()
         with wanted.helpful():
             work = survey(workspace, parent, wanted.adapters, force=force)
+            _note_high_rank(work)
             if work.banks:
                 workspace.reporter.notice(str(Plan(name, wanted.grid.lists(), work)))
             adapters = work.run()
@@ -140,6 +142,7 @@ def plan_sweep(
     found = workspace.registry.up_to_date(wanted.name, wanted.settings, force=force)
     with wanted.helpful():
         work = survey(workspace, wanted.base, wanted.adapters, force=force)
+    _note_high_rank(work)
     return Plan(wanted.name, wanted.grid.lists(), work, up_to_date=found is not None and not work.banks)
 
 
@@ -181,7 +184,6 @@ def _wanted_sweep(
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
     first = members[0]
-    _note_high_rank(workspace, parent, first.target_layers or (), [member.rank for member in members])
     listed = {axis.field for axis in (RANK, SEED, *grid.varying)}
     # What the methods of a sweep share is what the most settings of one of them mean something to.
     fullest = max(members, key=lambda member: -len(METHODS[member.method].unused))
@@ -316,16 +318,22 @@ def _member_name(
     return "-".join([*parts, f"s{config.seed}"] if config.seed else parts)
 
 
-def _note_high_rank(workspace: Workspace, base: Artifact, layers: Sequence[str], ranks: Sequence[int]) -> None:
-    """Say once that ranks above a layer's smaller side are allowed and add parameters, but no more than full rank."""
-    smallest, layer = min((min(base.details["layers"][layer]), layer) for layer in layers)
-    if max(ranks) > smallest:
-        fan_in, fan_out = base.details["layers"][layer]
-        # In the same words whatever the rank is, so that a report which trains several says it once.
-        workspace.reporter.notice(
-            f"ranks above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}), are allowed, as in the "
-            "study, but the product there can't exceed it"
-        )
+def _note_high_rank(work: Work) -> None:
+    """Say once, of what is to be trained, that ranks above a layer's smaller side are allowed and add parameters, but
+    no more than full rank.
+    """
+    missing = [each.config for each in work.wanted if each.name not in work.done]
+    shapes = work.base.details["layers"]
+    for config in missing:
+        smallest, layer = min((min(shapes[layer]), layer) for layer in config.target_layers or ())
+        if config.rank > smallest:
+            fan_in, fan_out = shapes[layer]
+            # In the same words whatever the rank is, so that a report which trains several says it once.
+            work.workspace.reporter.notice(
+                f"ranks above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}), are allowed, as in the "
+                "study, but the product there can't exceed it"
+            )
+            return
 
 
 def _results_csv(results: Sequence[dict[str, Any]]) -> str:

@@ -67,33 +67,14 @@ def diverged(reason: str, config: AdapterConfig) -> DivergedError:
     )
 
 
-def train_adapters(
-    workspace: Workspace, base: Artifact, wanted: Sequence[Wanted], *, force: bool = False, publish_failed: bool = True
-) -> list[Artifact]:
-    """Train, score and publish adapters, those that are up to date excepted.
-
-    Args:
-        force: train those that are up to date as well, and replace others of these names.
-        publish_failed: publish what diverges, without weights, its figures None and the reason in its details.
-
-    Returns:
-        Their artifacts, in the order in which they were asked for.
-
-    Raises:
-        ArtifactError: where a name has other settings, or the data set is not the one that the base was trained on.
-            Nothing has been trained then.
-        DivergedError: where one diverges and is not to be published; those of earlier banks are.
-    """
-    return survey(workspace, base, wanted, force=force, publish_failed=publish_failed).run()
-
-
 def survey(
     workspace: Workspace, base: Artifact, wanted: Sequence[Wanted], *, force: bool = False, publish_failed: bool = True
 ) -> Work:
     """What there is to do for adapters that are wanted, and what is there already; nothing is trained or written.
 
     Args:
-        force: as in :func:`train_adapters`, and so is the rest.
+        force: train those that are up to date as well, and replace others of these names.
+        publish_failed: publish what diverges, without weights, its figures None and the reason in its details.
 
     Raises:
         ArtifactError: where a name has other settings, or the data set is not the one that the base was trained on.
@@ -224,7 +205,7 @@ class Work:
         """Train what is not done, and publish it; returns all artifacts in the order in which they were asked for.
 
         Raises:
-            DivergedError: as :func:`train_adapters`.
+            DivergedError: where one diverges and is not to be published; those of earlier banks are.
             MachineError: where other processes that were to train were lost.
         """
         for each in self.wanted:

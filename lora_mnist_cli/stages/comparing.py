@@ -8,6 +8,7 @@ from lora_mnist_cli import statistics
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.grid import spoken, varying_axes
 from lora_mnist_cli.stages.samples import Sample, described, named_without_rank, samples, tuned
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.statistics import CONFIDENCE
@@ -162,6 +163,13 @@ def _between(a: Artifact, b: Artifact, ours: list[Sample], theirs: list[Sample])
             if (len(ours) == 1 and x.setting == _NO_RANK) or (len(theirs) == 1 and y.setting == _NO_RANK)
         ]  # fmt: skip
     if not pairs:
+        for one, other in ((a, b), (b, a)):
+            if more := [spoken(axis.field) for axis in varying_axes(one.config) if axis.plural not in other.config]:
+                raise UsageError(
+                    f"'{one.name}' varies {' and '.join(more)} too, and '{other.name}' does not",
+                    hint=f"lora-mnist compare {one.name} compares its own with each other",
+                    value=one.name,
+                )
         listed = (", ".join(described(sample.setting) for sample in some) for some in (ours, theirs))
         raise UsageError(
             f"'{a.name}' and '{b.name}' have no rank in common: {' against '.join(listed)}",

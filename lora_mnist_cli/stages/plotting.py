@@ -13,9 +13,10 @@ from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
-from lora_mnist_cli.grid import Value, spoken, varying_axes, written
+from lora_mnist_cli.grid import METHOD, Value, spoken, varying_axes, written
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.adapt import study_accuracies
+from lora_mnist_cli.stages.ceilings import ceilings, method_of, titles
 from lora_mnist_cli.stages.histories import members, read_history, validation_runs
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import Workspace
@@ -162,10 +163,9 @@ def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
         raise UsageError(
             f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
         )
-    ceilings = _ceilings(workspace, artifact, options)
     return ranks.draw(
         results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
-        ceilings=ceilings,
+        ceilings=_ceilings(workspace, artifact, options),
         title=f"Adapters on digits {learned}, base on {known}{_which(options.where)}: test accuracy by rank",
     )  # fmt: skip
 
@@ -174,7 +174,7 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     """Title → results of methods without a rank: those of the sweep itself, and of adapters or sweeps beside it.
 
     Raises:
-        UsageError: where one beside it learned other digits, is on another base, or has nothing without a rank.
+        As :func:`lora_mnist_cli.stages.ceilings.ceilings`.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     # What has no rank is the same at any other value but that of the rate, which it has as well.
@@ -182,24 +182,7 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     for row in sweep.details["results"]:
         if not row["rank"] and "method" in row and all(row[name] == value for name, value in others.items()):
             found.setdefault(METHODS[row["method"]].title, []).append(row)
-    for name in options.beside:
-        other = workspace.registry.get(name, "sweep", "adapter")
-        same = {(each.config["digits"], workspace.registry.parent(each).digest) for each in (sweep, other)}
-        if len(same) > 1:
-            raise UsageError(
-                f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits",
-                hint="draw them in two pictures",
-                value=name,
-            )
-        single = {"rank": other.config.get("rank", 0), "seed": other.config.get("seed"), **other.scores}
-        rows = [row for row in (other.details["results"] if other.kind == "sweep" else [single]) if not row["rank"]]
-        if not rows or varying_axes(other.config):
-            raise UsageError(
-                f"'{name}' is no adapter without a rank, and no sweep of one such method", value=name,
-                hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling",
-            )  # fmt: skip
-        found.setdefault(METHODS[other.config.get("method", "lora")].title, []).extend(rows)
-    return found
+    return found | titles(workspace, ceilings(workspace, sweep, options.beside), list(found))
 
 
 def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
@@ -250,17 +233,16 @@ def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOption
         )
     results = _chosen(artifact, options.where, drawn="lr")
     rows = validation_runs(workspace.registry, artifact, results)
-    learned = artifact.config["digits"]
+    learned, method = artifact.config["digits"], str(options.where.get(METHOD.field, method_of(artifact)))
     return learning_rate.draw(
-        rows, digits=learned, power=artifact.config.get("lr_power", 0.0),
+        rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=_label(method, 0),
         title=f"Adapters on digits {learned}{_which(options.where)}: validation accuracy by learning rate",
     )  # fmt: skip
 
 
-def _one_each_rank(
-    workspace: Workspace, artifact: Artifact, options: PlotOptions
-) -> tuple[list[tuple[str, Artifact]], str]:
-    """The adapter itself; or of a sweep one a rank, all of its first seed. Each with its label, and a note on them.
+def _adapters(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> tuple[list[tuple[str, Artifact]], str]:
+    """The adapter itself; or all of a sweep, by rank, and by method unless one is chosen. Each with its label, which
+    the runs of one setting share; and a note on the seeds.
 
     Raises:
         UsageError: where a combination has to be chosen, or there is nothing to choose from.
@@ -269,21 +251,36 @@ def _one_each_rank(
     if artifact.kind == "adapter":
         if options.where:
             raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
-        return [(f"rank {artifact.config['rank']}", artifact)], ""
-    first = artifact.config["seeds"][0]
-    results = [row for row in _chosen(artifact, options.where) if row["seed"] == first]
-    sound = sorted((row for row in results if row["failed"] is None), key=lambda row: int(row["rank"]))
+        return [(_label(method_of(artifact), artifact.config["rank"]), artifact)], ""
+    drawn = "" if METHOD.field in options.where else METHOD.field
+    side_by_side = bool(drawn) and METHOD in varying_axes(artifact.config)
+    methods = [*artifact.config.get(METHOD.plural, ()), ""]
+    results = sorted(
+        _chosen(artifact, options.where, drawn),
+        key=lambda row: (methods.index(row.get(METHOD.field, "")), row["rank"]),
+    )
+    sound = [row for row in results if row["failed"] is None]
     if not sound:
         raise ArtifactError(
-            f"all adapters of '{artifact.name}' with seed {first} diverged", hint="make it with a lower --lr",
+            f"all adapters of '{artifact.name}'{_which(options.where)} diverged", hint="make it with a lower --lr",
             value=artifact.name,
         )  # fmt: skip
-    lost = sorted(row["rank"] for row in results if row["failed"] is not None)
-    note = f"seed {first}" + (f"; diverged: rank {', '.join(map(str, lost))}" if lost else "")
-    return [
-        (f"rank {row['rank']}" if row["rank"] else str(row.get("method", "no rank")), one)
-        for row, one in zip(sound, members(workspace.registry, artifact, sound), strict=True)
-    ], note
+
+    def label(row: Mapping[str, Any]) -> str:
+        method = str(row.get(METHOD.field, method_of(artifact)))
+        return f"{method}, rank {row['rank']}" if side_by_side and row["rank"] else _label(method, row["rank"])
+
+    seeds = artifact.config["seeds"]
+    note = f"seed {seeds[0]}" if len(seeds) == 1 else f"n = {len(seeds)} seeds"
+    lost = [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]
+    note += f"; diverged: {'; '.join(lost)}" if lost else ""
+    there = members(workspace.registry, artifact, sound)
+    return [(label(row), one) for row, one in zip(sound, there, strict=True)], note
+
+
+def _label(method: str, rank: int) -> str:
+    """What an adapter is called among others of one method: its rank, or the method that has none."""
+    return f"rank {rank}" if rank else METHODS[method].title
 
 
 def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
@@ -292,19 +289,19 @@ def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
     from lora_mnist_cli.stages.models import load_model
 
     changes = []
-    adapters, note = _one_each_rank(workspace, artifact, options)
+    adapters, note = _adapters(workspace, artifact, options)
     if options.beside:
         adapters = [(label if artifact.kind == "sweep" else one.name, one) for label, one in adapters]
         adapters += [(name, workspace.registry.get(name, "adapter")) for name in options.beside]
     for label, adapter in adapters:
         layers = adapted_layers(load_model(workspace.registry, adapter).model)
-        factors: dict[str, tuple[np.typing.NDArray[np.float64], ...]] = {}
+        factors: dict[str, tuple[npt.NDArray[np.floating[Any]], ...]] = {}
         for name, layer in layers.items():
             if isinstance(layer, LoRALinear):
                 B, A = (each.detach().double().numpy() for each in (layer.lora_B, layer.lora_A))
                 factors[name] = layer.alpha * layer.scale * B, A
-            else:  # a method that is no plain product
-                factors[name] = (layer.change()[0].detach().double().numpy(),)
+            else:  # a method that is no plain product; it is known to its own precision
+                factors[name] = (layer.change()[0].detach().numpy(),)
         changes.append(spectrum.Change(label, factors))
     of = f" ({note})" if note else ""
     names = ", ".join((artifact.name, *options.beside))
@@ -325,7 +322,9 @@ def _tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) ->
             value=artifact.name,
         )
     new = DigitSet(only_new)
-    adapters, note = _one_each_rank(workspace, artifact, options)
+    adapters, note = _adapters(workspace, artifact, options)
+    if len(adapters) > 1:
+        workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(PATH)} alphas each")
     paths = []
     for label, adapter in adapters:
         trained = float(adapter.config["alpha"])

@@ -17,7 +17,8 @@ from lora_mnist_cli.config import recipe, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError
-from lora_mnist_cli.stages.adapt import finetune, sweep
+from lora_mnist_cli.methods.full import Full
+from lora_mnist_cli.stages.adapt import finetune, result_row, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, environment
@@ -33,8 +34,9 @@ ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
 
 
 def reproduce(
-    *, seed: int = 0, seeds: Sequence[int] | None = None, epochs: int | None = None, workspace: Workspace | None = None
-) -> Artifact:
+    *, seed: int = 0, seeds: Sequence[int] | None = None, epochs: int | None = None, ceiling: bool = False,
+    workspace: Workspace | None = None,
+) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
 
     Whatever is up to date is taken as it is.
@@ -44,6 +46,7 @@ def reproduce(
         seeds: the whole study with each of these, a base of its own included. Each row then has the mean, its interval,
             the worst seed and the range that one more run would lie in, and says whether the study's run lies there.
         epochs: the recipe's by default; anything else is no reproduction, but a quick look at one.
+        ceiling: full fine-tuning on 5-9 too, by the same recipe, which the study has not: a row more.
 
     Returns:
         A report: a Markdown file with the table and the pictures; the table is in ``details["rows"]`` too.
@@ -57,19 +60,20 @@ def reproduce(
         if not seeds or len(set(seeds)) != len(seeds):
             raise UsageError(f"seeds are given once each, and at least one: {list(seeds)}", value=seeds)
         if len(seeds) > 1:
-            return _reproduce_seeds(seeds, epochs, workspace)
+            return _reproduce_seeds(seeds, epochs, ceiling, workspace)
         (seed,) = seeds
     with _making_room():
-        run = _train(seed, epochs, workspace)
-        settings = Settings("report", {"seed": seed, "epochs": run.epochs}, run.base.settings.dataset, run.inputs)
+        run = _train(seed, epochs, ceiling, workspace)
+        config = {"seed": seed, "epochs": run.epochs} | _asked(ceiling)
+        settings = Settings("report", config, run.base.settings.dataset, run.inputs)
 
         def write(folder: Path) -> tuple[str, Details]:
             rows, same = _rows(workspace, run)
-            pictures = _pictures(workspace, run.base, run.ranks, run.all_digits, folder)
+            pictures = _pictures(workspace, run, folder)
             text = _markdown(rows, same, pictures, seed, run.epochs)
             return text, {"rows": rows, "alpha_0_equals_base_bit_for_bit": same}
 
-        return _report(workspace, "study" + _suffix(seed), settings, write)
+        return _report(workspace, _name(ceiling) + _suffix(seed), settings, write)
 
 
 @contextmanager
@@ -113,12 +117,12 @@ class _Run:
     base: Artifact
     ranks: Artifact
     all_digits: Artifact
+    full: Artifact | None
 
     @property
     def inputs(self) -> tuple[Parent, ...]:
-        return tuple(
-            Parent("input", artifact.name, artifact.digest) for artifact in (self.base, self.ranks, self.all_digits)
-        )
+        known = (self.base, self.ranks, self.all_digits, self.full)
+        return tuple(Parent("input", artifact.name, artifact.digest) for artifact in known if artifact)
 
     @property
     def epochs(self) -> int:
@@ -129,7 +133,16 @@ def _suffix(seed: int) -> str:
     return f"-s{seed}" if seed else ""
 
 
-def _train(seed: int, epochs: int | None, workspace: Workspace) -> _Run:
+def _name(ceiling: bool) -> str:
+    return "study-ceiling" if ceiling else "study"
+
+
+def _asked(ceiling: bool) -> dict[str, Any]:
+    """What a report's settings say of a row that most have not."""
+    return {"ceiling": True} if ceiling else {}
+
+
+def _train(seed: int, epochs: int | None, ceiling: bool, workspace: Workspace) -> _Run:
     reference = recipe("reference")
     base_config = with_overrides(reference.base, seed=seed, epochs=epochs)
     adapter_config = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=study.NEW_DIGITS)
@@ -141,14 +154,17 @@ def _train(seed: int, epochs: int | None, workspace: Workspace) -> _Run:
     )  # fmt: skip
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
-    return _Run(base, ranks, finetune(all_config, base=base.name, workspace=workspace))
+    all_digits = finetune(all_config, base=base.name, workspace=workspace)
+    full_config = with_overrides(adapter_config, method=Full.name)
+    full = finetune(full_config, base=base.name, workspace=workspace) if ceiling else None
+    return _Run(base, ranks, all_digits, full)
 
 
-def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, workspace: Workspace) -> Artifact:
+def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, ceiling: bool, workspace: Workspace) -> Artifact:
     with _making_room():
-        runs = [_train(seed, epochs, workspace) for seed in seeds]
+        runs = [_train(seed, epochs, ceiling, workspace) for seed in seeds]
         inputs = tuple(parent for run in runs for parent in run.inputs)
-        config = {"seeds": list(seeds), "epochs": runs[0].epochs}
+        config = {"seeds": list(seeds), "epochs": runs[0].epochs} | _asked(ceiling)
         settings = Settings("report", config, runs[0].base.settings.dataset, inputs)
 
         def write(folder: Path) -> tuple[str, Details]:
@@ -159,7 +175,7 @@ def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, workspace: Worksp
             text = _seeds_markdown(rows, all(same), seeds, runs[0].epochs)
             return text, {"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)}
 
-        return _report(workspace, f"study-seeds-{_label(seeds)}", settings, write)
+        return _report(workspace, f"{_name(ceiling)}-seeds-{_label(seeds)}", settings, write)
 
 
 def _label(seeds: Sequence[int]) -> str:
@@ -193,8 +209,10 @@ def over_seeds(figures: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[
         low, high = max(0.0, interval.low), min(highest, interval.high)
         # The study's figures are rounded to their last place.
         half = ROUNDED[first["measure"]] / 2 + 1e-12
-        row |= {"difference": known["mean"] - first["study"], "prediction_low": low, "prediction_high": high}
-        row["agrees"] = low - half <= first["study"] <= high + half
+        row |= {"prediction_low": low, "prediction_high": high}
+        if first["study"] is not None:
+            row["difference"] = known["mean"] - first["study"]
+            row["agrees"] = low - half <= first["study"] <= high + half
     return row | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
 
 
@@ -204,8 +222,8 @@ def _rows(workspace: Workspace, run: _Run) -> tuple[list[dict[str, Any]], bool]:
     old, new = str(study.BASE_DIGITS), str(study.NEW_DIGITS)
     rows = []
 
-    def add(what: str, digits: str, measure: str, published: float, here: float | None) -> None:
-        difference = None if here is None else here - published
+    def add(what: str, digits: str, measure: str, published: float | None, here: float | None) -> None:
+        difference = None if here is None or published is None else here - published
         rows.append(
             {
                 "what": what,
@@ -225,6 +243,8 @@ def _rows(workspace: Workspace, run: _Run) -> tuple[list[dict[str, Any]], bool]:
     for result in results:
         accuracy = _subset(result, new)["accuracy"]
         add(f"LoRA 5-9, rank {result['rank']}", new, "accuracy", study.ADAPTER_ACCURACY[result["rank"]], accuracy)
+    if run.full is not None:
+        add(f"{Full.title} {new}", new, "accuracy", None, _subset(run.full.scores, new)["accuracy"])
     kept = max(_subset(result, old)["accuracy"] for result in results)
     add("LoRA 5-9, any rank (highest)", old, "accuracy", study.OLD_DIGITS_AFTER, kept)
     last = results[-1]["artifact"]
@@ -254,12 +274,12 @@ def _subset(scores: dict[str, Any], digits: str) -> dict[str, Any]:
     return next(row for row in scores["subsets"] if row["digits"] == digits)
 
 
-def _pictures(
-    workspace: Workspace, base: Artifact, ranks: Artifact, all_digits: Artifact, folder: Path
-) -> list[tuple[str, str]]:
+def _pictures(workspace: Workspace, run: _Run, folder: Path) -> list[tuple[str, str]]:
     """Draw every picture into a folder; returns caption and file name of each."""
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
 
+    base, ranks, all_digits = run.base, run.ranks, run.all_digits
+    beside = (run.full.name,) if run.full else ()
     old, new = study.BASE_DIGITS, study.NEW_DIGITS
     highest = ranks.details["results"][-1]["artifact"]
     wanted: list[tuple[str, str, str, DigitSet | None]] = [
@@ -279,7 +299,8 @@ def _pictures(
     pictures = []
     for caption, kind, name, digits in wanted:
         file = f"{kind}-{name}{f'-on-{digits}' if digits else ''}.png"
-        plot(kind, name, output=folder / file, options=PlotOptions(digits=digits), workspace=workspace)
+        options = PlotOptions(digits=digits, beside=beside if kind == "ranks" else ())
+        plot(kind, name, output=folder / file, options=options, workspace=workspace)
         pictures.append((caption, file))
     return pictures
 
@@ -289,8 +310,10 @@ def _ranks_picture(runs: Sequence[_Run], path: Path) -> None:
     from lora_mnist_cli.plots import ranks, style
 
     results = [result for run in runs for result in run.ranks.details["results"]]
+    full = [result_row(run.full) for run in runs if run.full]
     figure = ranks.draw(
         results, base_digits=str(study.BASE_DIGITS), new_digits=str(study.NEW_DIGITS), study=study.ADAPTER_ACCURACY,
+        ceilings={Full.title: full} if full else {},
         title=f"The study with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
     style.save(figure, path)
@@ -332,10 +355,11 @@ def format_seeds_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 def told(rows: Sequence[dict[str, Any]], epochs: int) -> list[str]:
     """What the verdicts of a table over seeds come to, in sentences."""
-    agreeing = sum(row["agrees"] is True for row in rows)
+    compared = [row for row in rows if row["study"] is not None]
+    agreeing = sum(row["agrees"] is True for row in compared)
     lines = [
-        f"In {agreeing} of {len(rows)} rows the study's one run lies in the range that one run of ours would show: the "
-        f"{100 * CONFIDENCE:g} % prediction interval. By chance alone, one row in twenty would lie outside."
+        f"In {agreeing} of {len(compared)} rows the study's one run lies in the range that one run of ours would show: "
+        f"the {100 * CONFIDENCE:g} % prediction interval. By chance alone, one row in twenty would lie outside."
     ]
     if epochs != recipe("reference").base.epochs:
         lines.append(f"The study trains for {recipe('reference').base.epochs} epochs, and these runs for {epochs}.")

@@ -322,12 +322,6 @@ def test_no_table_is_cut_or_coloured_in_a_narrow_pipe(
     assert max(map(len, narrow.out.splitlines())) > 60
 
 
-def test_no_table_is_cut_at_a_terminal_that_is_narrower_than_it(runs: Path, terminal: Run, program: Run) -> None:
-    wide = program("runs", "list").out
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal("runs", "list", columns=40).out)
-    assert shown.split() == wide.split()
-
-
 def test_training_off_a_terminal_leaves_a_line_and_no_animation(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -349,7 +343,7 @@ def test_verbose_gives_a_line_an_epoch(run: Run) -> None:
 
 def test_quiet_silences_all_but_warnings(runs: Path, run: Run) -> None:
     assert run("finetune", "--rank", "64", "--epochs", "0", "--quiet").err == ""
-    assert "ranks above 10" in run("sweep", "--ranks", "64", "--epochs", "0", "--name", "loud").err
+    assert "ranks above 10" in run("sweep", "--ranks", "32", "--epochs", "0", "--name", "loud").err
     (runs / "damaged").mkdir()
     (runs / "damaged" / "artifact.json").write_text("{}")
     assert run("runs", "list", "--quiet").err.startswith("warning: 'damaged' is damaged")

@@ -161,3 +161,57 @@ def test_a_method_without_ranks_has_a_table_of_its_own(runs: Path, run: Run) -> 
     header, first, *_ = _rows(outcome.out)
     assert (header[0], first[0]) == ("rank", "–")
     assert "study" not in " ".join(header)
+
+
+def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run) -> None:
+    ceiling = run("sweep", "--method", "full", "--seeds", "0,1", "--epochs", "0", "--name", "ceiling", "--json").json
+    asked = ["sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "ceiling"]
+    document = run(*asked, "--json").json
+    (beside,) = document["beside"]
+    assert (beside["artifact"], beside["method"]) == ("ceiling", "full")
+    assert (beside["results"], beside["summary"]) == (ceiling["results"], ceiling["summary"])
+    assert [row["rank"] for row in document["results"]] == [1, 2]
+    header, *rows = _rows(run(*asked).out)
+    assert header[:3] == ["rank", "parameters", "seed"]
+    assert [row[0] for row in rows] == ["1", "2", "full", "full", "full", "full"]
+    assert [row[1] for row in rows[:2]] == ["1,050", "2,100"]  # one seed each: no mean of them
+    assert rows[-2][1:3] == ["mean ± 95 %", "n=2"]
+    (told,) = (s for s in beside["summary"][0]["subsets"] if s["digits"] == "5-9")
+    half = (told["accuracy"]["high"] - told["accuracy"]["low"]) / 2
+    assert rows[-2][3] == f"{100 * told['accuracy']['mean']:.2f} ± {100 * half:.2f}"
+
+
+def test_one_run_of_full_fine_tuning_is_a_row(runs: Path, run: Run) -> None:
+    assert run("finetune", "--method", "full", "--epochs", "0").code == 0
+    header, *rows = _rows(run("sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "full-5-9").out)
+    assert header[:2] == ["rank", "parameters"]
+    assert header[2] == "5-9 acc. %"
+    assert [row[0] for row in rows] == ["1", "2", "full"]
+
+
+def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> None:
+    new = ["sweep", "--ranks", "3", "--epochs", "0", "--name", "new", "--beside"]
+    assert run("finetune", "--method", "full", "--epochs", "0").code == 0
+    before = sorted(runs.iterdir())
+    for arguments, code, shown in (
+        (["ful-5-9"], 3, "did you mean 'full-5-9'"),
+        (["base-0-4"], 3, "'base-0-4' is of kind base"),
+        (["full-5-9", "--dry-run"], 2, "--dry-run shows no figures"),
+    ):
+        refused = run(*new, *arguments)
+        assert (refused.code, refused.out) == (code, "")
+        assert shown in refused.err
+        # Nothing has been trained for a table that can't be shown.
+        assert sorted(runs.iterdir()) == before
+    assert run("finetune", "--method", "full", "--digits", "0-9", "--epochs", "0").code == 0
+    for name, shown in (
+        ("lora-5-9-r1", "'lora-5-9-r1' is no adapter without a rank"),
+        ("sweep-5-9", "'sweep-5-9' is no adapter without a rank"),
+        ("full-0-9", "'full-0-9' and 'new' are not adapters of one base on the same digits"),
+    ):
+        refused = run(*new, name)
+        assert (refused.code, refused.out) == (2, "")
+        assert shown in refused.err
+    twice = run(*new, "full-5-9", "--beside", "full-5-9")
+    assert twice.code == 2
+    assert "'full-5-9' is given twice" in twice.err

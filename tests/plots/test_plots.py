@@ -628,6 +628,8 @@ def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
     for bar in bars:
         assert list(bar) == pytest.approx([93 - half, min(100, 93 + half)], rel=1e-4)
     assert "n = 3 seeds" in axes.get_title("left")
+    (faint,) = [drawn for drawn in axes.lines if drawn.get_alpha()]
+    assert sorted(faint.get_ydata()) == pytest.approx(sorted(2 * [100 * accuracy for accuracy in accuracies]))
 
 
 def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
@@ -643,10 +645,16 @@ def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
     assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
     assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()
     assert legend_of(axes) == [
-        "rank 2: 0.1 (80.0 %)", "best rate of a rank", "some seeds diverged", "every seed diverged"
+        "rank 2: 0.1 (80.0 %)", "the best rate", "some seeds diverged", "every seed diverged"
     ]  # fmt: skip
     foot = axes.transAxes.transform((0, learning_rate._STRIP))[1]
     assert axes.transData.transform((0.1, 80))[1] > foot
+
+
+def test_a_line_of_what_has_no_rank_is_named_for_its_method():
+    rows = [rate(rank, lr, 0.8 + lr) for rank in (0, 2) for lr in (0.05, 0.1)]
+    figure = draw_rates(rows, unranked="Full fine-tuning")
+    assert legend_of(figure.axes[0])[:2] == ["Full fine-tuning: ≥ 0.1 (90.0 %)", "rank 2: ≥ 0.1 (90.0 %)"]
 
 
 @pytest.mark.parametrize(
@@ -695,6 +703,33 @@ def test_the_spectrum_has_a_panel_a_layer_and_a_line_for_each_change_that_has_it
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rank 1", "all weights"]
 
 
+def test_seeds_of_a_spectrum_are_faint_under_their_geometric_mean():
+    runs = [[4.0, 0.5], [2.0, 1.0], [8.0, 0.25]]
+    changes = [spectrum.Change("rank 2", {"fc2": factors(values)}) for values in runs]
+    figure = spectrum.draw([*changes, spectrum.Change("all weights", {"fc2": (np.diag([3.0, 2.0, 1.0]),)})], title="x")
+    render(figure)
+    (axes,) = figure.axes
+    assert line(axes, "rank 2") == ([1, 2], pytest.approx([4, 0.5]))
+    faint = [list(drawn.get_ydata()) for drawn in axes.lines if drawn.get_alpha()]
+    assert faint == [pytest.approx(sorted(values, reverse=True)) for values in runs]
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices
+    half = 4.3027 * math.log(2) / 3**0.5
+    assert sorted(heights[heights[:, 0] == 1][:, 1])[0] == pytest.approx(4 * math.exp(-half), rel=1e-3)
+    assert sorted(heights[heights[:, 0] == 1][:, 1])[-1] == pytest.approx(4 * math.exp(half), rel=1e-3)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "rank 2", "all weights", "each seed", "95 % interval of their geometric mean"
+    ]  # fmt: skip
+
+
+def test_what_is_known_to_32_bits_has_no_singular_values_below_its_rounding():
+    generator = np.random.default_rng(0)
+    left, right = generator.normal(size=(40, 2)), generator.normal(size=(2, 60))
+    whole = left @ right + generator.normal(size=(40, 60)) * 1e-9
+    assert spectrum.singular_values(whole).size == 40
+    assert spectrum.singular_values(whole.astype(np.float32)).size == 2
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("layers", [0, 1, 5])
 def test_the_spectrum_of_nothing_and_of_many_layers(layers):
@@ -723,6 +758,30 @@ def test_a_path_goes_from_the_base_over_the_trained_alpha_to_a_dashed_end():
         "Test accuracy on 0-4, which the base knew (%)", "Test accuracy on 5-9, which is new (%)"
     )  # fmt: skip
     assert axes.get_title("left") == "seed 0"
+
+
+def test_seeds_of_a_path_are_faint_under_their_means_with_intervals_where_it_was_trained():
+    ends = [(0.1, 0.80), (0.2, 0.84), (0.3, 0.85)]
+    paths = [
+        {"label": "rank 1", "trained_alpha": 1.0, "points": [
+            {"alpha": 0.0, "old": 0.9, "new": 0.05}, {"alpha": 1.0, "old": old, "new": new}
+        ]}
+        for old, new in ends
+    ]  # fmt: skip
+    figure = tradeoff.draw(paths, old_digits="0-4", new_digits="5-9", title="x")
+    render(figure)
+    (axes,) = figure.axes
+    assert line(axes, "rank 1") == (pytest.approx([90, 20]), pytest.approx([5, 83]))
+    faint = [drawn for drawn in axes.lines if (drawn.get_alpha() or 1) < 0.4]
+    assert [[float(values[-1]) for values in drawn.get_data()] for drawn in faint] == [
+        pytest.approx([100 * old, 100 * new]) for old, new in ends
+    ]
+    flat = [drawn for drawn in axes.lines if len(drawn.get_xdata()) == 2 and drawn.get_linewidth() == 1.2]
+    # t(2) leaves 2.5 % above 4.3027, by any table.
+    halves = [4.3027 * statistics.stdev(100 * end[place] for end in ends) / 3**0.5 for place in (0, 1)]
+    assert list(flat[0].get_xdata()) == pytest.approx([max(0, 20 - halves[0]), 20 + halves[0]], rel=1e-4)
+    assert list(flat[1].get_ydata()) == pytest.approx([83 - halves[1], 83 + halves[1]], rel=1e-4)
+    assert legend_of(axes)[-2:] == ["95 % intervals there", "each seed"]
 
 
 @pytest.mark.parametrize("paths", [{}, {"rank 1": []}, {"rank 1": [(1.0, None, 0.5)]}, {"rank 1": [(-1.0, 0.5, 0.5)]}])

@@ -22,9 +22,9 @@ from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, DivergedError, OtherSettingsError, UsageError
 from lora_mnist_cli.evaluation import predict
 from lora_mnist_cli.lora import set_alpha
-from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep, train_base
+from lora_mnist_cli.stages import Workspace, evaluate, finetune, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.adapt import resolve, result_row
-from lora_mnist_cli.stages.banking import Wanted, banks, train_adapters
+from lora_mnist_cli.stages.banking import Wanted, banks, survey
 from lora_mnist_cli.stages.models import load_model
 
 BASE = "base-fashion-mnist-0-4"
@@ -192,6 +192,31 @@ def test_digits_0_to_9_at_rank_64(small: Workspace, recorder: Any) -> None:
     assert recorder.all("begin")[0][2] == 25  # 400 of the 500 images in batches of 16
 
 
+def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small: Workspace, recorder: Any) -> None:
+    heard = dataclasses.replace(small, reporter=recorder)
+
+    def noted() -> bool:
+        notices = [text for text in recorder.all("notice") if text.startswith("ranks above 10, the smaller side of")]
+        recorder.events.clear()
+        return bool(notices)
+
+    config = dataclasses.replace(CONFIG, rank=11, epochs=0)
+    plan_sweep([11, 2], config=config, workspace=heard, name="new")
+    assert noted()
+    finetune(config, workspace=heard)
+    assert noted()
+    finetune(config, workspace=heard)
+    assert not noted()
+    plan_sweep([11, 2], config=config, workspace=heard, name="new")
+    assert not noted()  # the one that is there is not trained again
+    sweep([11, 2], config=config, workspace=heard, name="new")
+    assert not noted()
+    sweep([12, 2], config=config, workspace=heard, name="newer")
+    assert noted()
+    sweep([12, 2], config=config, workspace=heard, name="newer")
+    assert not noted()
+
+
 def test_a_subset_of_the_layers_in_any_order(small: Workspace) -> None:
     config = dataclasses.replace(CONFIG, target_layers=("fc3", "fc1"))
     artifact = finetune(config, workspace=small)
@@ -327,7 +352,7 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
     good = resolve(dataclasses.replace(CONFIG, optimizer="sgd", lr=0.01), base)
     bad = dataclasses.replace(good, rank=4, lr=1e20)
     wanted = [Wanted("good", good), Wanted("bad", bad)]
-    made = train_adapters(heard, base, wanted)
+    made = survey(heard, base, wanted).run()
     assert files(made[0].path) == ["adapter_config.json", "adapter_model.safetensors", "artifact.json", "history.csv"]
     assert "failed" not in made[0].details
     assert files(made[1].path) == ["artifact.json", "history.csv"]
@@ -341,7 +366,7 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
         evaluate("bad", workspace=small)
     # It is not tried again, and who asks for it hears what came of it.
     recorder.events.clear()
-    assert train_adapters(heard, base, wanted) == made
+    assert survey(heard, base, wanted).run() == made
     assert recorder.all("begin") == []
     assert recorder.all("warn") == [f"bad diverged when it was trained: {made[1].details['failed']}"]
     with pytest.raises(DivergedError, match="training diverged: the loss became"):

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
 from lora_mnist_cli.sources import load_split
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
@@ -157,15 +158,23 @@ def test_spectrum_is_that_of_alpha_times_scale_times_the_factors_on_disk(
         plot("spectrum", "one", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
 
 
-def test_spectrum_of_a_sweep_has_each_rank_once_and_says_which_seed_and_what_diverged(
+def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
     small: Workspace, drawn: dict[str, Any]
 ) -> None:
     grid = {"lrs": [1e-3, 1e30]}
     sweep([3, 1], seeds=[7, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="rates")
     plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
-    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 3"]
-    assert "(seed 7)" in drawn["named"]["title"]
-    with pytest.raises(ArtifactError, match="with seed 7 diverged"):
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3", "rank 3"]
+    assert "(n = 2 seeds)" in drawn["named"]["title"]
+    results = [
+        row | {"failed": "the loss became nan in epoch 1" if (row["rank"], row["seed"]) == (3, 2) else row["failed"]}
+        for row in small.registry.get("rates").details["results"]
+    ]
+    some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
+    KINDS["spectrum"].make(small, some, PlotOptions(where={"lr": 1e-3}))
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
+    assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
+    with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):
         plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e30}), workspace=small)
 
 
@@ -180,6 +189,30 @@ def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small: Workspace
     for name, at in ((adapter.parents[0].name, 0.0), ("one", -0.5)):
         known = {row["digits"]: row["accuracy"] for row in small.registry.get(name).scores["subsets"]}
         assert points[at] == (known["0-4"], known["5-9"])
+
+
+def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(
+    small: Workspace, drawn: dict[str, Any], recorder: Any
+) -> None:
+    made = sweep([2, 1], seeds=[3, 5], config=AdapterConfig(epochs=1), workspace=small, name="seeds")
+    plot("tradeoff", "seeds", workspace=replace(small, reporter=recorder))
+    assert recorder.all("notice") == ["scoring 4 adapters at 8 alphas each"]
+    paths = drawn["arguments"][0]
+    assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
+    assert drawn["named"]["subtitle"].startswith("n = 2 seeds; points: 0, 0.2")
+    rows = sorted(made.details["results"], key=lambda row: (row["rank"], row["seed"]))
+    for path, row in zip(paths, rows, strict=True):
+        known = {score["digits"]: score["accuracy"] for score in row["subsets"]}
+        (trained,) = (point for point in path["points"] if point["alpha"] == 1)
+        assert (trained["old"], trained["new"]) == (known["0-4"], known["5-9"])
+
+
+def test_what_pissa_adds_has_no_more_than_twice_its_rank(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=1, rank=2, method="pissa"), workspace=small, name="principal")
+    plot("spectrum", "principal", workspace=small)
+    (change,) = drawn["arguments"][0]
+    # The difference of two products, in 32 bits: what is beyond their ranks is rounding.
+    assert {len(spectrum.singular_values(*factors)) for factors in change.layers.values()} == {4}
 
 
 def test_tradeoff_of_all_digits_is_on_those_that_are_new(small: Workspace, drawn: dict[str, Any]) -> None:
@@ -282,6 +315,9 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
     assert picture.name == "ranks-plain-and-full-fashion-mnist-5-9.png"
     ((row,),) = drawn["named"]["ceilings"].values()
     assert row["subsets"] == full.scores["subsets"]
+    # Another one of the same method has a line of its own: nothing says that they are runs of one recipe.
+    plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}, beside=(full.name,)), workspace=small)
+    assert list(drawn["named"]["ceilings"]) == ["Full fine-tuning", f"Full fine-tuning ({full.name})"]
     plot("spectrum", "plain", options=beside, workspace=small)
     changes = drawn["arguments"][0]
     assert [change.label for change in changes] == ["rank 2", "rank 3", "full-fashion-mnist-5-9"]
@@ -295,3 +331,36 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
     finetune(AdapterConfig(epochs=0, method="full", digits=DigitSet.parse("0-9")), workspace=small, name="other")
     with pytest.raises(UsageError, match="'other' and 'plain' are not adapters of one base on the same digits"):
         plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
+
+
+def test_methods_are_drawn_side_by_side_unless_one_is_chosen(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"methods": "full,pissa,lora", "lrs": "1e-3,1e-2"}
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="methods")
+    names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
+    rate = {"lr": 1e-2}
+    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=small)
+    changes = drawn["arguments"][0]
+    assert [change.label for change in changes] == names
+    assert all(change.layers for change in changes)
+    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=small)
+    assert [path["label"] for path in drawn["arguments"][0]] == names
+    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
+    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01"):
+        plot("spectrum", "methods", workspace=small)
+
+
+def test_what_has_no_rank_is_called_by_its_method(small: Workspace, drawn: dict[str, Any]) -> None:
+    config = AdapterConfig(epochs=1, method="full")
+    full = finetune(config, workspace=small)
+    for kind in ("spectrum", "tradeoff"):
+        plot(kind, full.name, workspace=small)
+        (what,) = drawn["arguments"][0]
+        assert (what["label"] if kind == "tradeoff" else what.label) == "Full fine-tuning"
+    sweep(grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    plot("learning-rate", "rates", workspace=small)
+    assert drawn["named"]["unranked"] == "Full fine-tuning"
+    sweep([2], grid={"lrs": [1e-3, 1e-2], "methods": "lora,head"}, config=AdapterConfig(epochs=1), workspace=small,
+          name="two")  # fmt: skip
+    plot("learning-rate", "two", options=PlotOptions(where={"method": "head"}), workspace=small)
+    assert drawn["named"]["unranked"] == METHODS["head"].title

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -170,6 +171,42 @@ def test_an_untrained_study_does_not_agree_and_that_is_shown(seeds: Path, run: A
         assert "The study trains for 10 epochs, and these runs for 0." in shown
     as_json = run("reproduce", "--seeds", "3-5", "--epochs", "0", "--json", "--runs-dir", seeds).json
     assert as_json["rows"] == rows
+
+
+def test_the_ceiling_is_a_row_that_the_study_has_not(seeds: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def plot(kind: str, name: str, *, options: Any, **_: Any) -> None:
+        asked[kind, name] = options
+
+    monkeypatch.setattr("lora_mnist_cli.stages.plotting.plot", plot)
+    workspace = Workspace(seeds)
+    one = reproduce(epochs=0, ceiling=True, workspace=workspace)
+    assert (one.name, one.config) == ("study-ceiling", {"seed": 0, "epochs": 0, "ceiling": True})
+    assert one.parents[-1].name == "full-5-9"
+    assert asked["ranks", "study-5-9"].beside == ("full-5-9",)
+    assert {options.beside for (kind, _), options in asked.items() if kind != "ranks"} == {()}
+    plain = workspace.registry.get("study").details["rows"]
+    (added,) = (row for row in one.details["rows"] if row not in plain)
+    (score,) = (s for s in workspace.registry.get("full-5-9").scores["subsets"] if s["digits"] == "5-9")
+    assert added == {
+        "what": "Full fine-tuning 5-9", "digits": "5-9", "measure": "accuracy", "study": None,
+        "here": score["accuracy"], "difference": None,
+    }  # fmt: skip
+    assert [row for row in one.details["rows"] if row in plain] == plain
+    assert "| Full fine-tuning 5-9 | accuracy on 5-9 | – |" in (one.path / "report.md").read_text(encoding="utf-8")
+
+    several = run("reproduce", "--seeds", "3-5", "--epochs", "0", "--ceiling", "--json", "--runs-dir", seeds).json
+    assert several["artifact"] == "study-ceiling-seeds-3-5"
+    (row,) = (row for row in several["rows"] if row["study"] is None)
+    full = [workspace.registry.get(f"full-5-9-s{seed}") for seed in (3, 4, 5)]
+    here = [s["accuracy"] for each in full for s in each.scores["subsets"] if s["digits"] == "5-9"]
+    assert (row["n"], row["agrees"], row["difference"]) == (3, None, None)
+    assert row["here"] == pytest.approx(statistics.mean(here))
+    assert row["prediction_low"] < row["here"] < row["prediction_high"]
+    shown = run("reproduce", "--seeds", "3-5", "--epochs", "0", "--ceiling", "--runs-dir", seeds)
+    assert re.search(r"Full fine-tuning 5-9 +accuracy on 5-9 +– .* –\n", shown.out)
+    assert f" of {len(several['rows']) - 1} rows the study's one run lies in the range" in shown.out
 
 
 def row_of(study: float, here: list[float], measure: str = "accuracy") -> dict[str, Any]:

@@ -35,13 +35,9 @@ def show_command(
     aliases = [alias for alias, tag in where.registry.tags().items() if tag == (artifact.name, artifact.digest)]
     tables: list[Any] = []
     if not json_output:
-        from lora_mnist_cli.cli.tables import score_table, table, titled
+        from lora_mnist_cli.cli.tables import facts_table, score_table, titled
 
-        facts = table(("what", "value"), text_columns=("what", "value"))
-        facts.columns[1].no_wrap = False
-        for key, value in _facts(artifact, children, aliases):
-            facts.add_row(key, value)
-        tables.append(titled(f"{artifact.name}: {artifact.kind}", facts))
+        tables.append(titled(f"{artifact.name}: {artifact.kind}", facts_table(_facts(artifact, children, aliases))))
         if artifact.scores:
             tables.append(score_table("scores on the test images", artifact.scores))
     document = {"artifact": artifact.name, "manifest": manifest, "needed_by": children, "aliases": aliases}
