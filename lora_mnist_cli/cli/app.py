@@ -26,6 +26,10 @@ COMMANDS = {
         "Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.",
     ),
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
+    "forgetting": (
+        "forgetting",
+        "Say what an adapter lost of its base's digits, and what it only outshouts; the newest adapter by default.",
+    ),
     "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),

@@ -359,6 +359,15 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
     )  # fmt: skip
 
 
+def _forgetting(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import forgetting as picture
+    from lora_mnist_cli.stages.forgetting import forgetting
+
+    document = forgetting(artifact.name, workspace=workspace)
+    title = f"{artifact.name} on {document['base']}: what was lost, and what is only outshouted"
+    return picture.draw(document["halves"], document["probes"], title=title)
+
+
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import history
 
@@ -409,6 +418,10 @@ KINDS = {
     "spectrum": PlotKind(
         "Singular values of what adapters add to the weights, by layer.",
         ("adapter", "sweep"), ("where", "beside"), _spectrum,
+    ),
+    "forgetting": PlotKind(
+        "What an adapter lost of old digits, and what it only outshouts: probes, answers, calibration.",
+        ("adapter",), (), _forgetting,
     ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(
