@@ -37,6 +37,7 @@ COMMANDS = {
         "merge",
         "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
     ),
+    "combine": ("combine", "Publish one adapter made of several on the same base, and say how much of them it holds."),
     "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),

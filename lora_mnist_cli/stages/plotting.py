@@ -395,7 +395,8 @@ def _model_title(artifact: Artifact, alpha: float | None) -> str:
         return f"Base {artifact.config['digits']}"
     at = "" if alpha is None else f" at alpha {alpha:g}"
     config = AdapterConfig.from_json(artifact.config)
-    return f"{METHODS[config.method].title} {config.digits}{f', rank {config.rank}' if config.rank else ''}{at}"
+    title = METHODS[config.method].title if config.combined is None else f"Combined ({config.combined})"
+    return f"{title} {config.digits}{f', rank {config.rank}' if config.rank else ''}{at}"
 
 
 KINDS = {

@@ -50,6 +50,7 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
     "export": (["base-0-4"], ["base-0-4", "--force"], ""),
     "merge": ([], [], "taking the newest adapter: lora-5-9-r2"),
+    "combine": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2", "--name", "another"], ""),
     "conformance": (["ours"], ["ours"], ""),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
     "reproduce": (
