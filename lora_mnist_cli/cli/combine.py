@@ -19,7 +19,7 @@ _DENSITIES = ", ".join(f"{name} {each.density:g}" for name, each in COMBINERS.it
 
 def command(
     adapters: Annotated[
-        list[str], typer.Argument(metavar="A B", help="Adapters of one base.", autocompletion=o.complete_artifact)
+        list[str], typer.Argument(metavar="ADAPTER", help="Adapters of one base.", autocompletion=o.complete_artifact)
     ],
     method: Annotated[str, o.word_option("--method", f"{_METHODS}.", None, COMBINERS)] = "linear",
     weights: Annotated[
