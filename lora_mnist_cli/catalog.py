@@ -86,7 +86,8 @@ class Catalog:
         return artifact
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """The newest artifact of the first kind of which there is one; what diverged is none, nor is a merged base.
+        """The newest artifact of the first kind of which there is one; what diverged is none, nor what was made of
+        adapters, a merged base or a combined adapter.
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.

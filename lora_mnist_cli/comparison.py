@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.catalog import Catalog
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.methods import METHODS
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE, check_header, parsing
+from lora_mnist_cli.changes import adapter_changes, load_matrices
+from lora_mnist_cli.weights import BASE_FILE
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Matrices = dict[str, npt.NDArray[np.float64]]
+    from lora_mnist_cli.changes import Matrices
 
 
 def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
@@ -112,30 +111,5 @@ def _norm(matrix: npt.NDArray[np.float64]) -> float | None:
 def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
     """A base's tensors, or an adapter's changes by layer (``fc1``, and ``fc1 bias``), in double precision."""
     if artifact.kind == "base":
-        return _load(artifact, artifact, BASE_FILE)
-    import numpy as np
-
-    config = AdapterConfig.from_json(artifact.config)
-    method, base = METHODS[config.method], catalog.parent(artifact)
-    tensors, plain = _load(artifact, base, ADAPTER_FILE), None
-    changes = {}
-    for layer in config.target_layers or ():
-        prefix = f"{method.prefix}{layer}."
-        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        if plain is None and method.needs_weight:
-            plain = _load(base, base, BASE_FILE)
-        with np.errstate(all="ignore"):
-            weight, bias = method.change(own, plain and plain[f"{layer}.weight"], config)
-        changes[layer] = weight
-        if bias is not None:
-            changes[f"{layer} bias"] = bias
-    return changes
-
-
-def _load(artifact: Artifact, base: Artifact, file: str) -> Matrices:
-    import safetensors.numpy
-
-    check_header(artifact, base)
-    with parsing(artifact, file):
-        state = safetensors.numpy.load(artifact.read(file))
-    return {key: tensor.astype("float64") for key, tensor in state.items()}
+        return load_matrices(artifact, artifact, BASE_FILE)
+    return adapter_changes(catalog, artifact)

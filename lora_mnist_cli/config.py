@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
+from lora_mnist_cli.combining import COMBINERS
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.methods import METHODS
@@ -235,11 +236,23 @@ class AdapterConfig(TrainingConfig):
     lr_ratio_b: float = field(
         default=1.0, metadata={"help": "LoRA+: how many times the learning rate of A that of B is."}
     )
+    combined: str | None = field(
+        default=None,
+        metadata={"help": "; ".join(f"{name}: {combiner.about}" for name, combiner in COMBINERS.items()) + "."},
+    )
+    combined_weights: tuple[float, ...] | None = field(
+        default=None, metadata={"help": "Of an adapter that was combined from others: a multiplier for each."}
+    )
+    combined_density: float | None = field(
+        default=None, metadata={"help": "Share of each adapter's entries that is kept (ties, dare)."}
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
     schedule: str = "plateau"
 
-    _OPTIONAL: ClassVar[tuple[str, ...]] = ("vary", "held_seed", "lr_power", "method", "lr_ratio_b")
+    _OPTIONAL: ClassVar[tuple[str, ...]] = (
+        "vary", "held_seed", "lr_power", "method", "lr_ratio_b", "combined", "combined_weights", "combined_density",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         # A rank that was not asked for is none, where the method has none.
@@ -289,6 +302,32 @@ class AdapterConfig(TrainingConfig):
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
             self._check_layers(problems, self.target_layers)
+        self._check_combined(problems)
+
+    def _check_combined(self, problems: _Problems) -> None:
+        """Of an adapter that was combined from others, and not trained."""
+        if self.combined is None:
+            if self.combined_weights is not None or self.combined_density is not None:
+                problems.append("weights and density are those of a combined adapter")
+            return
+        problems.choice("way to combine", self.combined, tuple(COMBINERS))
+        if self.combined not in COMBINERS:
+            return
+        if self.epochs != 0 or self.method != "lora":
+            problems.append(f"a combined adapter is a product that was not trained: no {self.epochs} of {self.method}")
+        weights, density = self.combined_weights, self.combined_density
+        if not isinstance(weights, tuple) or not weights:
+            problems.append("a combined adapter has a weight for each that it was made of")
+        else:
+            for weight in weights:
+                problems.real("weight", weight, lambda _: True, "a finite number")
+        if COMBINERS[self.combined].density is None:
+            if density is not None:
+                problems.append(f"{self.combined} keeps every entry: it takes no density {density}")
+        elif density is None:
+            problems.append(f"{self.combined} has a density")
+        else:
+            problems.real("density", density, lambda share: 0 < share <= 1, "above 0 and at most 1")
 
     def _check_method(self, problems: _Problems) -> None:
         method = METHODS[self.method]

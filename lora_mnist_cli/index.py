@@ -91,9 +91,10 @@ class Entry:
 
     @property
     def by_name_alone(self) -> bool:
-        """Whether no stage takes it by default: its training diverged, or it is a base that was merged."""
+        """Whether no stage takes it by default: it diverged, or was made of adapters by merging or combining."""
         told = self._told()
-        return bool(told["failed"]) or (self.kind == "base" and bool(told["parents"]))
+        of_adapters = self.kind in ("base", "adapter") and any(p["role"] == "adapter" for p in told["parents"])
+        return bool(told["failed"]) or of_adapters
 
     @property
     def parents(self) -> tuple[Parent, ...]:

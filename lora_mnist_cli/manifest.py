@@ -310,6 +310,26 @@ def _check_adapter(manifest: Mapping[str, Any]) -> None:
     _hold(type(details.get("trainable_parameters")) is int, "trainable_parameters")
     for key in ("failed", "bank"):
         _hold(isinstance(details.get(key, ""), str), key)
+    adapters = [parent for parent in manifest["parents"] if parent["role"] == "adapter"]
+    _hold(bool(adapters) == ("combined" in config) == ("combined" in details), "combined")
+    if adapters:
+        _hold(manifest["parents"][0]["role"] == "base", "parents")
+        _check_combined(details["combined"], config, len(adapters))
+
+
+def _check_combined(made: Any, config: Mapping[str, Any], count: int) -> None:
+    _hold(isinstance(made, dict) and made.keys() == {"parents", "layers", "residual"}, "combined")
+    _hold(isinstance(config.get("combined_weights"), list) and len(config["combined_weights"]) == count, "combined")
+    _hold(isinstance(made["parents"], list) and len(made["parents"]) == count, "combined: parents")
+    for parent in made["parents"]:
+        _hold(isinstance(parent, dict) and parent.keys() == {"name", "digits", "weight"}, "combined: parents")
+        _hold(is_name(parent["name"]) and _is_digits(parent["digits"]), "combined: parents")
+        _hold(_is_number(parent["weight"]), "combined: parents")
+    _hold(isinstance(made["layers"], dict) and _is_size(made["residual"]), "combined: residual")
+    for layer, row in made["layers"].items():
+        _hold(_LAYER.fullmatch(layer) is not None, f"combined: layer {layer!r}")
+        _hold(isinstance(row, dict) and row.keys() == {"norm", "residual"}, f"combined: {layer}")
+        _hold(all(map(_is_size, row.values())), f"combined: {layer}")
 
 
 def _check_sweep(manifest: Mapping[str, Any]) -> None:
@@ -352,7 +372,7 @@ def _check_report(manifest: Mapping[str, Any]) -> None:
 
 _LINEAGE: dict[str, tuple[tuple[tuple[str, ...], ...], str | None]] = {
     "base": (((), ("base", "adapter")), None),  # trained, or an adapter merged into a base
-    "adapter": ((("base",),), None),
+    "adapter": ((("base",),), "adapter"),  # trained, or combined from adapters of one base
     "sweep": ((("base",),), "member"),
     "report": (((),), "input"),
 }
@@ -387,6 +407,10 @@ def _hold(condition: object, what: str) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, (int, float)) and _is_number(value) and value >= 0
 
 
 def _is_count(value: object) -> bool:

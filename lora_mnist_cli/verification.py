@@ -118,9 +118,9 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
                 refuse_role(name, parent.role, here, kinds[here])
         if parent.role == "base" and artifact.kind != "base":
             base = catalog.readable(here) if here is not None else None
-    if artifact.kind == "base" and artifact.parents and not verdict.problems:
+    if any(parent.role == "adapter" for parent in artifact.parents) and not verdict.problems:
         with _noting(verdict, MANIFEST):
-            _check_merged(catalog, artifact)
+            _check_one_base(catalog, artifact, entries)
     if not verdict.problems and base is not None:
         with _noting(verdict, "weights"):
             check_header(artifact, base)
@@ -130,14 +130,19 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
     return verdict
 
 
-def _check_merged(catalog: Catalog, merged: Artifact) -> None:
-    """What was merged is an adapter of that very base; ArtifactError says if not."""
-    base, adapter = catalog.parent(merged), catalog.parent(merged, "adapter")
-    if [parent.digest for parent in adapter.parents] != [base.digest]:
-        raise ArtifactError(
-            f"its adapter '{adapter.name}' is not one of its base '{base.name}'", hint=make_again(merged.name),
-            value=adapter.name,
-        )  # fmt: skip
+def _check_one_base(catalog: Catalog, made: Artifact, entries: Sequence[Entry]) -> None:
+    """What was merged or combined are adapters of that very base; ArtifactError says if not."""
+    base = catalog.parent(made)
+    for parent in made.parents:
+        if parent.role != "adapter":
+            continue
+        here = catalog.locate(parent.name, parent.digest, entries)
+        adapter = None if here is None else catalog.readable(here)
+        if adapter is None or base.digest not in [each.digest for each in adapter.parents if each.role == "base"]:
+            raise ArtifactError(
+                f"its adapter '{parent.name}' is not one of its base '{base.name}'", hint=make_again(made.name),
+                value=parent.name,
+            )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -26,6 +26,10 @@ COMMANDS = {
         "Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.",
     ),
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
+    "forgetting": (
+        "forgetting",
+        "Say what an adapter lost of its base's digits, and what it only outshouts; the newest adapter by default.",
+    ),
     "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),
@@ -33,6 +37,7 @@ COMMANDS = {
         "merge",
         "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
     ),
+    "combine": ("combine", "Publish one adapter made of several on the same base, and say how much of them it holds."),
     "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),

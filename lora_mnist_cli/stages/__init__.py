@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lora_mnist_cli.stages.adapt import finetune, plan_sweep, sweep
     from lora_mnist_cli.stages.base import train_base
+    from lora_mnist_cli.stages.combining import combine
     from lora_mnist_cli.stages.comparing import compare
+    from lora_mnist_cli.stages.forgetting import forgetting
     from lora_mnist_cli.stages.gating import gate, plan_gate
     from lora_mnist_cli.stages.merging import merge
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
@@ -21,15 +23,15 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "finetune", "gate", "merge",
-    "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "check_gates", "combine", "compare", "evaluate", "finetune",
+    "forgetting", "gate", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
-    "compare": "comparing", "evaluate": "scoring", "finetune": "adapt", "gate": "gating", "merge": "merging",
-    "parse_gates": "scoring", "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting",
-    "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
+    "combine": "combining", "compare": "comparing", "evaluate": "scoring", "finetune": "adapt",
+    "forgetting": "forgetting", "gate": "gating", "merge": "merging", "parse_gates": "scoring", "plan_gate": "gating",
+    "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
 }  # fmt: skip
 
 

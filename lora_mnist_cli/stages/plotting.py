@@ -358,6 +358,15 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
     )  # fmt: skip
 
 
+def _forgetting(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
+    from lora_mnist_cli.plots import forgetting as picture
+    from lora_mnist_cli.stages.forgetting import forgetting
+
+    document = forgetting(artifact.name, workspace=workspace)
+    title = f"{artifact.name} on {document['base']}: what was lost, and what is only outshouted"
+    return picture.draw(document["halves"], document["probes"], title=title)
+
+
 def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import history
 
@@ -385,7 +394,8 @@ def _model_title(artifact: Artifact, alpha: float | None) -> str:
         return f"Base {artifact.config['digits']}"
     at = "" if alpha is None else f" at alpha {alpha:g}"
     config = AdapterConfig.from_json(artifact.config)
-    return f"{METHODS[config.method].title} {config.digits}{f', rank {config.rank}' if config.rank else ''}{at}"
+    title = METHODS[config.method].title if config.combined is None else f"Combined ({config.combined})"
+    return f"{title} {config.digits}{f', rank {config.rank}' if config.rank else ''}{at}"
 
 
 KINDS = {
@@ -408,6 +418,10 @@ KINDS = {
     "spectrum": PlotKind(
         "Singular values of what adapters add to the weights, by layer.",
         ("adapter", "sweep"), ("where", "beside"), _spectrum,
+    ),
+    "forgetting": PlotKind(
+        "What an adapter lost of old digits, and what it only outshouts: probes, answers, calibration.",
+        ("adapter",), (), _forgetting,
     ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base"), (), _history),
     "confusion": PlotKind(

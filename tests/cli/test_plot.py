@@ -22,6 +22,7 @@ DEFAULTS = {
     ),
     "ranks": ([], "ranks-sweep-5-9.png"),
     "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
+    "forgetting": ([], "forgetting-lora-5-9-r2.png"),
     "history": ([], "history-lora-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
     "spectrum": (["sweep-5-9"], "spectrum-sweep-5-9.png"),

@@ -68,6 +68,8 @@ def _loaded(*arguments: str, code: int = 0) -> set[str]:
         (["compare", "base-0-4", "lora-5-9-r1"], 2),
         (["reproduce", "--seeds", "1-"], 2),
         (["conformance", "--help"], 0),
+        (["combine", "--help"], 0),
+        (["combine", "lora-5-9-r1", "lora-5-9-r2", "--rank", "1"], 2),
         (["predict", "--help"], 0),
         (["export", "base-0-4", "--format", "onyx"], 2),
         (["predict", "none.png"], 4),

@@ -42,6 +42,7 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     "sweep": (["--ranks", "1,2", "--epochs", "1"], ["--ranks", "1,2", "--epochs", "1"], "sweep-5-9 is up to date"),
     "evaluate": ([], [], "taking the newest adapter: lora-5-9-r2"),
     "compare": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2"], ""),
+    "forgetting": ([], [], "taking the newest adapter: lora-5-9-r2"),
     "gate": (
         ["--require", "5-9=0", "--allow-inconclusive"], ["--require", "5-9=0", "--allow-inconclusive"],
         "taking the newest sweep: sweep-5-9",
@@ -49,6 +50,7 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
     "export": (["base-0-4"], ["base-0-4", "--force"], ""),
     "merge": ([], [], "taking the newest adapter: lora-5-9-r2"),
+    "combine": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2", "--name", "another"], ""),
     "conformance": (["ours"], ["ours"], ""),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
     "reproduce": (

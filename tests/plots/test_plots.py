@@ -21,6 +21,7 @@ from lora_mnist_cli.errors import MachineError, UsageError
 from lora_mnist_cli.plots import (
     alpha,
     confusion,
+    forgetting,
     history,
     learning_rate,
     predictions,
@@ -105,6 +106,32 @@ def draw_tradeoff(paths: dict[str, list[tuple[float, float | None, float | None]
     return tradeoff.draw(made, **{**settings, **changes})
 
 
+def a_half(model: str, half: str, accuracy: float, known: float) -> dict[str, Any]:
+    """A row of an adapter's anatomy, with ten images in the upper of two bins of confidence."""
+    bins = [
+        {"low": 0.0, "high": 0.5, "count": 0, "confidence": None, "accuracy": None},
+        {"low": 0.5, "high": 1.0, "count": 10, "confidence": 0.8, "accuracy": accuracy},
+    ]
+    calibrations = {
+        key: {"error": error, "confidence": 0.8, "bins": bins}
+        for key, error in (("calibration", 0.25), ("calibration_known", 0.125))
+    }
+    digits = {"old": "0-4", "new": "5-9"}[half]
+    scored = {"digits": digits, "count": 10, "accuracy": accuracy, "accuracy_known": known}
+    return {"model": model, "half": half, **scored, **calibrations}
+
+
+HALVES = [
+    a_half("base", "old", 0.99, 0.995), a_half("base", "new", 0.0, 0.2), a_half("adapter", "old", 0.01, 0.6),
+    a_half("adapter", "new", 0.96, 0.97),
+]  # fmt: skip
+PROBES: list[dict[str, Any]] = [
+    {"layer": layer, "model": model, "old": old, "new": old - 0.1, "all": old - 0.05}
+    for layer, lost in (("fc1", 0.0), ("fc2", 0.02))
+    for model, old in (("untrained", 0.8 - lost), ("base", 0.95 - lost), ("adapter", 0.94 - lost))
+]
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
@@ -117,6 +144,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
         [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"
     ),
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
+    "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -191,7 +219,7 @@ def test_pyplot_and_torch_stay_out():
     script = (
         "import sys\n"
         "from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, style\n"
-        "from lora_mnist_cli.plots import spectrum, tradeoff\n"
+        "from lora_mnist_cli.plots import forgetting, spectrum, tradeoff\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -831,3 +859,31 @@ def test_confusion_of_nothing_and_of_another_shape():
     render(figure)
     with pytest.raises(ValueError, match="10 x 10"):
         confusion.draw(np.zeros((5, 5), dtype=np.int64), title="x")
+
+
+# Forgetting
+
+
+def test_forgetting_goes_from_the_probes_to_the_answers_and_writes_the_adapters_figures():
+    old, new, *below = forgetting.draw(HALVES, PROBES, title="x").axes
+    assert line(old, "untrained") == ([0, 1], pytest.approx([80, 78]))
+    assert line(old, "base") == ([0, 1, 2, 3], pytest.approx([95, 93, 99.5, 99]))
+    assert line(old, "adapter") == ([0, 1, 2, 3], pytest.approx([94, 92, 60, 1]))
+    assert line(new, "adapter") == ([0, 1, 2, 3], pytest.approx([84, 82, 97, 96]))
+    assert [text.get_text() for text in old.get_xticklabels()] == [
+        "probe\nfc1", "probe\nfc2", "task\nknown", "all ten\nlogits",
+    ]  # fmt: skip
+    assert words(old) == ["94.0", "92.0", "60.0", "1.0"]
+    assert old.get_title("left") == "Digits 0-4, which the base knew"
+    assert new.get_title("left") == "Digits 5-9, which the adapter learned"
+    for axes, accuracy in zip(below, (1.0, 96.0), strict=True):
+        assert line(axes, "all ten logits") == ([80], [pytest.approx(accuracy)])
+        assert legend_of(axes)[1:] == ["all ten logits: ECE 25.0 %", "task known: ECE 12.5 %"]
+
+
+def test_forgetting_without_new_digits_has_one_column():
+    figure = forgetting.draw(
+        [row for row in HALVES if row["half"] == "old"], [row | {"new": None} for row in PROBES], title="x"
+    )
+    assert len(figure.axes) == 2
+    render(figure)

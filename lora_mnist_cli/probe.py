@@ -1,0 +1,73 @@
+"""A linear probe: how much of the digits can be read off features by a linear classifier (Alain and Bengio 2016,
+arXiv:1610.01644). It is an instrument, and no part of any model: it sees labelled images of all digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PENALTY = 1e-4
+"""On half the squared weights, beside the mean cross-entropy. Of 1e-3, 1e-4 and 1e-5 within 0.1 points of the best, on
+10,000 training images that the probe had not seen, on both hidden layers of a base and of an adapter of rank 8."""
+_NEGLIGIBLE = 1e-5
+"""A direction whose variance is this share of the largest holds nothing but rounding, as a unit that never fires."""
+_TOLERANCE = 3e-4
+"""On the largest entry of the gradient: at a third of it, training accuracies are the same to 0.04 points."""
+_MOST_STEPS = 300
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A classifier that is linear in features.
+
+    Args:
+        mean: of the features it was fitted on.
+        weight: features × classes.
+        bias: classes.
+    """
+
+    mean: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, features: Tensor) -> Tensor:
+        """n × classes, of n × features."""
+        return (features - self.mean) @ self.weight + self.bias
+
+
+def fit_probe(features: Tensor, labels: Tensor, *, classes: int = 10, penalty: float = PENALTY) -> Probe:
+    """Multinomial logistic regression by L-BFGS, from zero: no random numbers, and a convex problem.
+
+    The features are whitened first, so that the penalty is on the variance of the logits and not on the units in which
+    a layer happens to speak; with it the fit takes half the steps.
+
+    Args:
+        features: n × features, float32.
+        labels: n, from 0 to ``classes`` - 1.
+        penalty: on half the sum of the squared weights of whitened features.
+    """
+    mean = features.mean(0)
+    centred = (features - mean).double()
+    variance, directions = torch.linalg.eigh(centred.T @ centred / len(features))
+    kept = variance > _NEGLIGIBLE * variance.max()
+    whiten = (directions[:, kept] / variance[kept].sqrt()).to(features.dtype)
+    inputs = (features - mean) @ whiten
+    weight = torch.zeros(inputs.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [weight, bias], max_iter=_MOST_STEPS, history_size=20, tolerance_grad=_TOLERANCE, tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        found = F.cross_entropy(inputs @ weight + bias, labels) + penalty / 2 * weight.square().sum()
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    return Probe(mean, whiten @ weight.detach(), bias.detach())
