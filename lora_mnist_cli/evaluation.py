@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,19 +30,28 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-@torch.no_grad()
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Logits (n × 10) of images (n × 784), in evaluation mode; the model's mode is as before afterwards.
 
     It takes :func:`one_thread`.
     """
+    (logits,) = predict_with(lambda batch: (model(batch),), model, images)
+    return logits
+
+
+@torch.no_grad()
+def predict_with(
+    function: Callable[[Tensor], tuple[Tensor, ...]], model: nn.Module, images: Tensor
+) -> tuple[Tensor, ...]:
+    """What a function of a model gives for images (n × 784), as :func:`predict` goes about it."""
     was_training = model.training
     model.eval()
     try:
         with one_thread():
-            return torch.cat([model(batch) for batch in torch.split(images, BATCH)])
+            parts = [function(batch) for batch in torch.split(images, BATCH)]
     finally:
         model.train(was_training)
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
 def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:

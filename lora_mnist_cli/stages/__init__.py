@@ -19,19 +19,22 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.merging import merge
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
     from lora_mnist_cli.stages.reproduction import reproduce
+    from lora_mnist_cli.stages.routing import evaluate_routed
     from lora_mnist_cli.stages.scoring import Evaluation, check_gates, evaluate, parse_gates
     from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "combine", "compare", "evaluate", "finetune",
-    "forgetting", "gate", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "check_gates", "combine", "compare", "evaluate", "evaluate_routed",
+    "finetune", "forgetting", "gate", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep",
+    "train_base",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
-    "combine": "combining", "compare": "comparing", "evaluate": "scoring", "finetune": "adapt",
-    "forgetting": "forgetting", "gate": "gating", "merge": "merging", "parse_gates": "scoring", "plan_gate": "gating",
-    "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
+    "combine": "combining", "compare": "comparing", "evaluate": "scoring", "evaluate_routed": "routing",
+    "finetune": "adapt", "forgetting": "forgetting", "gate": "gating", "merge": "merging", "parse_gates": "scoring",
+    "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt",
+    "train_base": "base",
 }  # fmt: skip
 
 

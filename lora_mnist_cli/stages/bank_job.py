@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from lora_mnist_cli.stages.workspace import environment
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from lora_mnist_cli.data import MNISTDataset
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Trained:
 
     Args:
         weights: its file of weights; None where it diverged.
+        statistics: its file of statistics of the digits that it was trained on; None where it diverged.
         history: its ``history.csv``.
         failed: why its training ended, where it diverged.
         scores: on the test images, as manifests have them.
@@ -76,6 +79,7 @@ class Trained:
     """
 
     weights: bytes | None
+    statistics: bytes | None
     history: str
     failed: str | None
     scores: dict[str, Any]
@@ -129,6 +133,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
             log_folders=folders,
         )  # fmt: skip
         logs = [_files(folder.parent) for folder in folders]
+    statistics = _statistics(train, [c for c, outcome in zip(configs, outcomes, strict=True) if not outcome.failed])
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
@@ -139,14 +144,35 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         assert config.digits is not None
         subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
         weights = None if outcome.failed else adapter_bytes(model)
+        remembered = None if outcome.failed else statistics[_split(config)]
         reached = (
             no_scores(test.labels, subsets)
             if outcome.failed
             else scores(predict(model, test.images), test.labels, subsets)
         )
         seconds = share + time.perf_counter() - tick
-        members.append(Trained(weights, history_csv(outcome.history), outcome.failed, reached, seconds, files))
+        members.append(
+            Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds, files)
+        )
     return Answer(members, environment(job.runtime))
+
+
+def _split(config: AdapterConfig) -> tuple[float, int]:
+    """What decides which images an adapter is trained on."""
+    return config.val_split, config.seed_of("split")
+
+
+def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[tuple[float, int], bytes]:
+    """The file of statistics of each training split that there is among adapters; most share one."""
+    from lora_mnist_cli.checkpoint import statistics_bytes
+    from lora_mnist_cli.class_statistics import ClassStatistics
+    from lora_mnist_cli.data import split_rows
+
+    made = {}
+    for split in {_split(config): None for config in configs}:
+        rows, _ = split_rows(len(train), *split)
+        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows]))
+    return made
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -362,7 +362,7 @@ class Work:
     def _publish_one(
         self, each: Wanted, trained: Trained, environment: dict[str, Any], folder: Path, mark: str
     ) -> Artifact:
-        from lora_mnist_cli.weights import write_adapter
+        from lora_mnist_cli.weights import write_adapter, write_statistics
 
         start = time.perf_counter()
         config = each.config
@@ -382,6 +382,8 @@ class Work:
             self.workspace.reporter.warn(f"{each.name} diverged, and is published as failed: {trained.failed}")
         else:
             write_adapter(trained.weights, config, sorted(layers), folder)
+        if trained.statistics is not None:
+            write_statistics(trained.statistics, folder)
         return self.workspace.registry.publish(
             folder,
             self.settings[each.name],
