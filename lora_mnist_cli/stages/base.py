@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.architecture import layer_shapes
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def train_base(
     config: BaseConfig | None = None, *, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False,
+    force: bool = False, **settings: Unpack[BaseKeywords],
 ) -> Artifact:  # fmt: skip
     """Train a base, score it on the test images and publish it.
 
@@ -22,6 +26,7 @@ def train_base(
         config: the reference recipe by default.
         name: by default it says what is inside, as ``base-0-4``.
         force: train even where the artifact is up to date, and replace one with other settings.
+        settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``.
 
     Returns:
         The artifact; the present one where it is up to date.
@@ -32,14 +37,14 @@ def train_base(
         DivergedError: where the loss stops being finite.
         MachineError: where the artifact can't be written.
     """
-    config, workspace = config or BaseConfig(), workspace or Workspace()
+    config, workspace = base_config(config, settings), workspace or Workspace()
     if name is None:
         name = default_name("base", config.dataset, config.digits, seed=config.seed)
     check_name(name)
-    settings = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
-    if found := workspace.up_to_date(name, settings, force):
+    fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
+    if found := workspace.up_to_date(name, fixed, force):
         return found
-    with workspace.registry.staging(name, settings.parents) as folder:
+    with workspace.registry.staging(name, fixed.parents) as folder:
         from lora_mnist_cli.checkpoint import save_base
         from lora_mnist_cli.data import MNISTDataset
         from lora_mnist_cli.evaluation import predict, scores
@@ -63,7 +68,7 @@ def train_base(
         write_history(history_csv(history), folder)
         return workspace.registry.publish(
             folder,
-            settings,
+            fixed,
             scores=scores(predict(model, test.images), test.labels, reporting_sets(config.digits)),
             details={
                 "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},

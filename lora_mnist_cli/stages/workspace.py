@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = Path("runs")
 DEFAULT_DATA = Path("data")
+RUNS_VARIABLE, DATA_VARIABLE = "LORA_MNIST_RUNS", "LORA_MNIST_DATA"
 HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
 """What helps where a stage gives its artifacts their names itself."""
@@ -34,15 +35,15 @@ class Workspace:
     """Where artifacts and data lie, how training runs and who hears of it.
 
     Args:
-        runs_dir: the folder of artifacts; made when something is published.
-        data_dir: the folder of data sets; MNIST needs none.
+        runs_dir: the folder of artifacts, ``runs`` or what ``LORA_MNIST_RUNS`` says; made when something is published.
+        data_dir: the folder of data sets, ``data`` or what ``LORA_MNIST_DATA`` says; MNIST needs none.
         runtime: device and loggers.
         reporter: hears notices and progress; silent by default.
         note: kept with whatever is published here.
     """
 
-    runs_dir: Path = DEFAULT_RUNS
-    data_dir: Path = DEFAULT_DATA
+    runs_dir: Path = field(default_factory=lambda: Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS))
+    data_dir: Path = field(default_factory=lambda: Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA))
     runtime: Runtime = field(default_factory=Runtime)
     reporter: Reporter = field(default_factory=Silent)
     note: str = ""
