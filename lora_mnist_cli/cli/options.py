@@ -138,7 +138,10 @@ Accelerator = Annotated[
     str, word_option("--accelerator", f"One of {', '.join(config.ACCELERATORS)}.", _TRAINING, config.ACCELERATORS)
 ]
 Logger = Annotated[
-    str, word_option("--logger", "csv (always written), or tensorboard as well.", _TRAINING, config.LOGGERS)
+    str,
+    word_option(
+        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, config.LOGGERS
+    ),
 ]
 Threads = Annotated[
     int,

@@ -309,14 +309,25 @@ def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
-    """Whether a sweep's adapters are all there; one that is damaged is an error of its own."""
+    """Whether a sweep's adapters are all there; one that is damaged is an error of its own.
+
+    Says which were trained without the logger that is asked for now.
+    """
+    lacking = []
     for parent in sweep.parents:
         if parent.role == "member":
             here = workspace.registry.locate(parent.name, parent.digest)
             if here is None:
                 workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
                 return False
-            workspace.registry.get(here).check_files()
+            member = workspace.registry.get(here)
+            member.check_files()
+            if workspace.lacks_log(member):
+                lacking.append(member.name)
+    if lacking:
+        which = f"{lacking[0]} was" if len(lacking) == 1 else f"{lacking[0]} and {len(lacking) - 1} more were"
+        logger = workspace.runtime.logger
+        workspace.reporter.warn(f"{which} trained without --logger {logger}; --force trains all again")
     return True
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.architecture import layer_shapes
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
+from lora_mnist_cli.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.keywords import BaseKeywords, base_config
+from lora_mnist_cli.stages.loggers import Run, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
 
 if TYPE_CHECKING:
@@ -44,6 +47,7 @@ def train_base(
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if found := workspace.up_to_date(name, fixed, force):
         return found
+    check_logger(workspace.runtime)
     with workspace.registry.staging(name, fixed.parents) as folder:
         from lora_mnist_cli.checkpoint import save_base
         from lora_mnist_cli.data import MNISTDataset
@@ -60,16 +64,19 @@ def train_base(
         train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
         with seeded(config.seed, "init"):
             model = MNISTModel(config.hidden_sizes)
-        history = fit(
-            model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
-            log_folder=folder / LOG_FOLDER,
-        )  # fmt: skip
+        history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
+        reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, folder)
         write_history(history_csv(history), folder)
-        return workspace.registry.publish(
+        run = Run(
+            name, {"kind": "base", **fixed.config}, [asdict(row) for row in history], reached, note=workspace.note
+        )
+        with machine_errors(f"can't write to {folder}"):
+            log_into(folder, workspace.runtime, run)
+        artifact = workspace.registry.publish(
             folder,
             fixed,
-            scores=scores(predict(model, test.images), test.labels, reporting_sets(config.digits)),
+            scores=reached,
             details={
                 "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -79,3 +86,5 @@ def train_base(
             wall_seconds=time.perf_counter() - start,
             force=force,
         )
+        log_beside(artifact, workspace.runtime, workspace.reporter, run)
+        return artifact
