@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_mnist_cli.cli.basics import harmless, say
 from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.sources import class_names
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ def print_result(command: str, document: dict[str, Any], tables: Sequence[Render
         # A figure that is cut is no figure: a table that is wider than the terminal is wrapped by it, not cut by Rich.
         out.width = max(terminal, _needed(table))
         out.print(harmless(table) if isinstance(table, str) else table)
+
+
+def classes(dataset: str) -> dict[str, list[str]]:
+    """For a JSON document: what the digits of a data set stand for, where they are no digits."""
+    names = class_names(dataset)
+    return {"classes": list(names)} if names else {}
 
 
 def _needed(result: RenderableType) -> int:

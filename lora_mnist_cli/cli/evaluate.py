@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import GateError
 from lora_mnist_cli.lists import parse_floats
@@ -48,12 +48,16 @@ def command(
     artifact = evaluations[0].artifact
     rows = [{"alpha": evaluation.alpha, **with_intervals(evaluation.scores)} for evaluation in evaluations]
     title = f"{artifact.name} on the test images of {artifact.dataset}"
-    document: dict[str, Any] = {"artifact": artifact.name}
+    document: dict[str, Any] = {"artifact": artifact.name, **classes(artifact.dataset)}
     if len(evaluations) == 1:
         document |= rows[0]
         shown = "" if evaluations[0].alpha is None else f" at alpha {evaluations[0].alpha:g}"
         tables = [
-            score_table(f"{artifact.name}{shown} on the test images of {artifact.dataset}", evaluations[0].scores)
+            score_table(
+                f"{artifact.name}{shown} on the test images of {artifact.dataset}",
+                evaluations[0].scores,
+                artifact.dataset,
+            )
         ]
     else:
         document["results"] = rows

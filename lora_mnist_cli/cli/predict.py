@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.stages.predicting import Prediction, predict_images
 
 
@@ -40,9 +40,10 @@ def command(
     document: dict[str, Any] = {
         "artifact": found.name,
         "alpha": in_force,
+        **classes(found.dataset),
         "results": [_row(prediction, show_input) for prediction in predictions],
     }
-    tables = [] if json_output else _tables(document, predictions, show_input)
+    tables = [] if json_output else _tables(found.dataset, document, predictions, show_input)
     print_result("predict", document, tables, as_json=json_output)
 
 
@@ -54,18 +55,18 @@ def _row(prediction: Prediction, show_input: bool) -> dict[str, Any]:
     return row
 
 
-def _tables(document: dict[str, Any], predictions: list[Prediction], show_input: bool) -> list[Any]:
-    from lora_mnist_cli.cli.tables import percent, table, titled
+def _tables(dataset: str, document: dict[str, Any], predictions: list[Prediction], show_input: bool) -> list[Any]:
+    from lora_mnist_cli.cli.tables import class_of, percent, table, titled
     from lora_mnist_cli.images import drawn
 
     with_base = predictions[0].base is not None
     columns = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if with_base else [])]
     made = table(columns, text_columns=("image",))
     for row in document["results"]:
-        cells = [str(row["digit"]), percent(row["probability"])]
-        cells += [str(row["runner_up"]), percent(row["runner_up_probability"])]
+        cells = [class_of(dataset, row["digit"]), percent(row["probability"])]
+        cells += [class_of(dataset, row["runner_up"]), percent(row["runner_up_probability"])]
         if row["base"] is not None:
-            cells += [str(row["base"]["digit"]), percent(row["base"]["probability"])]
+            cells += [class_of(dataset, row["base"]["digit"]), percent(row["base"]["probability"])]
         made.add_row(row["image"], *cells)
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
     shown: list[Any] = [titled(f"{document['artifact']}{at}", made)]

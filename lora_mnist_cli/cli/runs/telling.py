@@ -43,7 +43,7 @@ def show_command(
             facts.add_row(key, value)
         tables.append(titled(f"{artifact.name}: {artifact.kind}", facts))
         if artifact.scores:
-            tables.append(score_table("scores on the test images", artifact.scores))
+            tables.append(score_table("scores on the test images", artifact.scores, artifact.dataset))
     document = {"artifact": artifact.name, "manifest": manifest, "needed_by": children, "aliases": aliases}
     print_result("runs show", document, tables, as_json=json_output)
 
