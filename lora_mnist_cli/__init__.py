@@ -1,10 +1,43 @@
-"""A small laboratory for LoRA on MNIST. The stages are in :mod:`lora_mnist_cli.stages`."""
+"""A small laboratory for LoRA on MNIST.
+
+The stages are plain functions with the defaults of the commands: ``from lora_mnist_cli import train_base, finetune,
+sweep, evaluate``. More of them are in :mod:`lora_mnist_cli.stages`. Nothing heavy is loaded before there is work.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.artifact import Artifact
+    from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, recipe
+    from lora_mnist_cli.digits import DigitSet
+    from lora_mnist_cli.stages.adapt import finetune, sweep
+    from lora_mnist_cli.stages.base import train_base
+    from lora_mnist_cli.stages.scoring import Evaluation, evaluate
+    from lora_mnist_cli.stages.workspace import Workspace
+
+    __version__: str
+
+__all__ = [
+    "AdapterConfig", "Artifact", "BaseConfig", "DigitSet", "Evaluation", "Runtime", "Workspace", "evaluate", "finetune",
+    "recipe", "sweep", "train_base",
+]  # fmt: skip
+
+_HOMES = {
+    "AdapterConfig": "config", "Artifact": "artifact", "BaseConfig": "config", "DigitSet": "digits",
+    "Evaluation": "stages", "Runtime": "config", "Workspace": "stages", "evaluate": "stages", "finetune": "stages",
+    "recipe": "config", "sweep": "stages", "train_base": "stages",
+}  # fmt: skip
 
 
-def __getattr__(name: str) -> str:
-    """``__version__``, looked up when it is asked for: the lookup costs a tenth of the start of the program."""
+def __getattr__(name: str) -> Any:
+    """What is asked for, looked up then: of ``__version__`` alone that costs a tenth of the start of the program."""
     if name == "__version__":
         from importlib.metadata import version
 
         return version("lora-mnist")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -133,6 +133,23 @@ class Artifact:
         """The artifacts that it was made from."""
         return self.settings.parents
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Its scores as plain rows, a digit set each, for ``pandas.DataFrame(artifact.rows())`` and the like.
+
+        A sweep has those of all its adapters, and a report its table. The scores of single digits are in
+        ``scores["per_digit"]``.
+        """
+        if self.kind == "report":
+            return [dict(row) for row in self.details["rows"]]
+        own = {"artifact": self.name}
+        own |= {key: self.config[key] for key in ("rank", "seed") if key in self.config}
+        results = self.details.get("results", [{**own, "subsets": self.scores.get("subsets", [])}])
+        return [
+            {key: value for key, value in result.items() if key != "subsets"} | dict(scores)
+            for result in results
+            for scores in result["subsets"]
+        ]
+
     def read(self, file: str) -> bytes:
         """The bytes of one of its files, checked against the manifest.
 

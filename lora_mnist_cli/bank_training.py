@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,8 +30,6 @@ from lora_mnist_cli.reporting import Reporter, Silent
 from lora_mnist_cli.training import (
     EpochRecord,
     fit,
-    log_record,
-    make_loggers,
     make_trainer,
     session,
 )
@@ -147,7 +144,7 @@ class BankModule(pl.LightningModule):
         self.reporter.advance(steps, self.current_epoch + 1, _mean(finite) if finite else math.nan)
 
     def on_train_epoch_end(self) -> None:
-        """Score both splits, log, and let each member's schedule look at its result."""
+        """Score both splits, and let each member's schedule look at its result."""
         latest = [record for record in self.record(self.current_epoch + 1) if record is not None]
         val_losses = [record.val_loss for record in latest if record.val_loss is not None]
         accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
@@ -156,7 +153,7 @@ class BankModule(pl.LightningModule):
         )
 
     def record(self, epoch: int) -> list[EpochRecord | None]:
-        """Score all present weights on both splits, remember that and pass it to the loggers; None for what failed."""
+        """Score all present weights on both splits, and remember that; None for what failed."""
         latest: list[EpochRecord | None] = [None] * len(self.configs)
         for crew, (cohort, optimizer) in zip(self.crews, self._cohorts, strict=True):
             members, device = crew.members, cohort.flat.device
@@ -177,8 +174,6 @@ class BankModule(pl.LightningModule):
         for m, record in enumerate(latest):
             if record is not None:
                 self.outcomes[m].history.append(record)
-                if self.trainer.loggers:
-                    log_record(self.trainer.loggers[m], record)
         return latest
 
     def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
@@ -192,7 +187,6 @@ class BankModule(pl.LightningModule):
 def fit_bank(
     models: Sequence[nn.Module], dataset: MNISTDataset, configs: Sequence[AdapterConfig], *,
     runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
-    log_folders: Sequence[Path] = (),
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
 
@@ -203,7 +197,6 @@ def fit_bank(
         models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
         dataset: the images of the digits to learn.
         configs: a member each; epochs and precision are the same in all, and whether they are trained alone.
-        log_folders: where each member's TensorBoard event files go, where ``runtime`` asks for them.
 
     Returns:
         What became of each member, in their order.
@@ -219,15 +212,13 @@ def fit_bank(
         outcomes = []
         for m, (model, config) in enumerate(zip(models, configs, strict=True)):
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
-            folder = log_folders[m] if log_folders else None
-            outcomes.append(_fit_alone(model, dataset, config, runtime, reporter, which, folder))
+            outcomes.append(_fit_alone(model, dataset, config, runtime, reporter, which))
         return outcomes
     module = BankModule(models, configs, dataset, reporter)
-    loggers = make_loggers(runtime, log_folders)
     steps = sum(crew.orders[0].steps for crew in module.crews)
     with session(runtime, reporter, title, configs[0].epochs, steps):
         try:
-            make_trainer(configs[0], runtime, loggers).fit(module)
+            make_trainer(configs[0], runtime).fit(module)
         except DivergedError:
             if not all(outcome.failed for outcome in module.outcomes):
                 raise
@@ -237,16 +228,12 @@ def fit_bank(
 
 
 def _fit_alone(
-    model: nn.Module, dataset: MNISTDataset, config: AdapterConfig, runtime: Runtime, reporter: Reporter, title: str,
-    log_folder: Path | None,
-) -> Outcome:  # fmt: skip
+    model: nn.Module, dataset: MNISTDataset, config: AdapterConfig, runtime: Runtime, reporter: Reporter, title: str
+) -> Outcome:
     history: list[EpochRecord] = []
     failed = None
     try:
-        fit(
-            model, dataset, config, runtime=runtime, reporter=reporter, title=title, log_folder=log_folder,
-            history=history,
-        )  # fmt: skip
+        fit(model, dataset, config, runtime=runtime, reporter=reporter, title=title, history=history)
     except DivergedError as error:
         failed = str(error.problem).partition(": ")[2]
         history = [record for record in history if math.isfinite(record.train_loss)]

@@ -30,7 +30,7 @@ INITS = ("reference", "kaiming", "gaussian")
 VARIED = ("all", "init", "order", "split")
 """What of an adapter's training its seed decides: all of it, or one random stream alone."""
 ACCELERATORS = ("auto", "cpu", "gpu")
-LOGGERS = ("csv", "tensorboard")
+LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 

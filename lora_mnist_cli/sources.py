@@ -46,6 +46,7 @@ class Source:
         sha256: of the unpacked files, where they are known.
         transposed: whether rows and columns of an image are swapped in the file.
         fetch: torchvision's class and its arguments for a split; None for what the package ships.
+        classes: what the digits 0 to 9 stand for, where they are no digits.
     """
 
     folder: str
@@ -54,6 +55,7 @@ class Source:
     sha256: dict[str, str] | None = None
     transposed: bool = False
     fetch: tuple[str, Callable[[bool], dict[str, Any]]] | None = None
+    classes: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
         """All file names, training files first."""
@@ -82,8 +84,30 @@ SOURCES: dict[str, Source] = {
             "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
     ),
-    "fashion-mnist": Source("FashionMNIST", _MNIST_FILES, fetch=("FashionMNIST", _train)),
-    "kmnist": Source("KMNIST", _MNIST_FILES, fetch=("KMNIST", _train)),
+    # Class names as the data sets' authors give them: Xiao et al. 2017, table 2; Clanuwat et al. 2018, figure 1.
+    "fashion-mnist": Source(
+        "FashionMNIST",
+        _MNIST_FILES,
+        fetch=("FashionMNIST", _train),
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+    ),
+    "kmnist": Source(
+        "KMNIST",
+        _MNIST_FILES,
+        fetch=("KMNIST", _train),
+        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    ),
     "qmnist": Source(
         "QMNIST",
         {
@@ -102,6 +126,11 @@ SOURCES: dict[str, Source] = {
         fetch=("EMNIST", lambda train: {"split": "digits", "train": train}),
     ),
 }
+
+
+def class_names(dataset: str) -> tuple[str, ...]:
+    """What the digits 0 to 9 of a data set stand for; nothing where they are digits, or the data set is not known."""
+    return SOURCES[dataset].classes if dataset in SOURCES else ()
 
 
 def data_digest(dataset: str, data_dir: Path) -> str:

@@ -1,6 +1,6 @@
-"""Training with Lightning, which only this module and :mod:`lora_mnist_cli.bank_training` import.
+"""Training with Lightning, which is done here and in :mod:`lora_mnist_cli.bank_training` alone.
 
-Lightning's Trainer chooses the device and the precision and drives loggers and callbacks. Its cost is per call of
+Lightning's Trainer chooses the device and the precision and drives the epochs. Its cost is per call of
 ``training_step``, about as much as a step of this small network itself; so one call gets a block of batches and runs
 their optimiser steps in a plain loop (manual optimisation).
 """
@@ -15,16 +15,14 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, fields
-from pathlib import Path
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -161,7 +159,7 @@ class Classifier(pl.LightningModule):
         return loss.item()
 
     def on_train_epoch_end(self) -> None:
-        """Score both splits, log, and let the schedule look at the result."""
+        """Score both splits, and let the schedule look at the result."""
         latest = self.record(self.current_epoch + 1)
         # The last step of an epoch can be the one that diverges; the loss before it does not show that.
         self._refuse_unless_finite(latest.train_loss)
@@ -180,7 +178,7 @@ class Classifier(pl.LightningModule):
             )
 
     def record(self, epoch: int) -> EpochRecord:
-        """Score the present weights on both splits, remember that and pass it to the loggers."""
+        """Score the present weights on both splits, and remember that."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         images, labels = data.train_sample.images, data.train_sample.labels
         with self.trainer.precision_plugin.forward_context():
@@ -191,22 +189,18 @@ class Classifier(pl.LightningModule):
         lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
         self.history.append(latest)
-        for logger in self.trainer.loggers:
-            log_record(logger, latest)
         return latest
 
 
 def fit(
     model: nn.Module, dataset: MNISTDataset, config: TrainingConfig, *, runtime: Runtime | None = None,
-    reporter: Reporter | None = None, title: str = "training", log_folder: Path | None = None,
-    history: list[EpochRecord] | None = None,
+    reporter: Reporter | None = None, title: str = "training", history: list[EpochRecord] | None = None,
 ) -> list[EpochRecord]:  # fmt: skip
     """Train the parameters of ``model`` that are not frozen, in place.
 
     Args:
         model: images (n × 784) → logits (n × 10), on the CPU; it is there again afterwards, in float32.
         dataset: the images of the digits to learn; it is split into training and validation here.
-        log_folder: where the TensorBoard event files go, where ``runtime`` asks for them.
         history: gets the records as they come, for those who want them of a training that diverges.
 
     Returns:
@@ -220,11 +214,10 @@ def fit(
     runtime, reporter = runtime or Runtime(), reporter or Silent()
     data = MNISTDataModule(dataset, config)
     classifier = Classifier(model, config, reporter, history)
-    loggers = [] if log_folder is None else make_loggers(runtime, [log_folder])
     with session(runtime, reporter, title, config.epochs, data.blocks.steps):
         try:
             with seeded(config.seed_of("dropout"), "dropout"):
-                make_trainer(config, runtime, loggers).fit(classifier, datamodule=data)
+                make_trainer(config, runtime).fit(classifier, datamodule=data)
         finally:
             model.to("cpu", torch.float32)
     return classifier.history
@@ -256,12 +249,6 @@ def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps
         reporter.end()
 
 
-def log_record(logger: Logger, record: EpochRecord) -> None:
-    """Pass a record to a logger; what was not measured is left out."""
-    metrics = {name: value for name, value in asdict(record).items() if value is not None and name != "epoch"}
-    logger.log_metrics(metrics, step=record.epoch)
-
-
 def history_csv(history: list[EpochRecord]) -> str:
     """The history as CSV, a row an epoch; what was not measured is empty."""
     text = io.StringIO()
@@ -271,21 +258,7 @@ def history_csv(history: list[EpochRecord]) -> str:
     return text.getvalue()
 
 
-def make_loggers(runtime: Runtime, folders: Sequence[Path]) -> list[Logger]:
-    """A TensorBoard logger a folder, where the runtime asks for them.
-
-    Raises:
-        UsageError: where TensorBoard is not installed.
-    """
-    if runtime.logger != "tensorboard":
-        return []
-    try:
-        return [pl.loggers.TensorBoardLogger(folder.parent, name="", version=folder.name) for folder in folders]
-    except ModuleNotFoundError as error:
-        raise UsageError("TensorBoard is not installed", hint="pip install 'lora-mnist[tensorboard]'") from error
-
-
-def make_trainer(config: TrainingConfig, runtime: Runtime, loggers: Sequence[Logger]) -> pl.Trainer:
+def make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
     """Lightning's Trainer, for manual optimisation and without what this project does itself.
 
     Raises:
@@ -303,7 +276,7 @@ def make_trainer(config: TrainingConfig, runtime: Runtime, loggers: Sequence[Log
             devices=1,
             precision=config.precision,  # type: ignore[arg-type]
             deterministic=True,
-            logger=list(loggers) or False,
+            logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

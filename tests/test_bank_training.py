@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from torch import nn
 from lora_mnist_cli import lora
 from lora_mnist_cli.bank_training import BankModule, Outcome, fit_bank
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.model import MNISTModel
@@ -164,19 +163,6 @@ def test_mixed_precision_is_trained_one_by_one(mnist: MNISTDataset) -> None:
 def test_other_epochs_are_another_bank(mnist: MNISTDataset) -> None:
     with pytest.raises(ValueError, match="same epochs"):
         train([CONFIG, dataclasses.replace(CONFIG, epochs=3)], mnist)
-
-
-def test_each_member_has_event_files_of_its_own(mnist: MNISTDataset, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    configs, folders = [MIX[1], MIX[0]], [tmp_path / "one", tmp_path / "two"]
-    _, outcomes = train(configs, mnist, runtime=Runtime(logger="tensorboard"), log_folders=folders)
-    for folder, outcome in zip(folders, outcomes, strict=True):
-        events = EventAccumulator(str(folder))
-        events.Reload()
-        assert [event.value for event in events.Scalars("val_loss")] == pytest.approx(
-            [record.val_loss for record in outcome.history], rel=1e-5
-        )
 
 
 def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tuple[list[int], list[int]]]:

@@ -255,6 +255,45 @@ def test_a_damaged_file_is_named_with_the_cure(
     assert caught.value.hint == "delete it, and the next run fetches it again"
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("kind", ["images", "labels"])
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda raw: b"\x01" + raw[1:], "does not begin as an IDX file"),
+        (lambda raw: raw[:2] + b"\x0d" + raw[3:], "does not begin as an IDX file"),
+        (lambda raw: raw[:-1], "header promises"),
+        (lambda raw: raw[: len(raw) // 2], "header promises"),
+        (lambda raw: raw + b"\0", "header promises"),
+        (lambda raw: raw[:7] + bytes([raw[7] - 1]) + raw[8:], "header promises"),
+        (lambda raw: b"", "does not begin as an IDX file"),
+    ],
+    ids=["magic", "type", "truncated", "half", "longer", "count", "empty"],
+)
+@pytest.mark.parametrize("dataset", OTHERS)
+def test_a_damaged_file_of_any_layout_is_named(
+    place: Callable[..., Any], dataset: str, change: Callable[[bytes], bytes], why: str, kind: str, split: Any
+) -> None:
+    data, _ = place(dataset)
+    path = data / FOLDERS[dataset] / "raw" / names(dataset)[split][kind == "labels"]
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match=why) as caught:
+        load_split(dataset, split, data)
+    assert (caught.value.value, caught.value.exit_code) == (path, 4)
+
+
+@pytest.mark.parametrize("dataset", OTHERS)
+def test_files_whose_counts_differ_are_refused(place: Callable[..., Any], dataset: str) -> None:
+    """Each file is whole, but the labels are those of the other split."""
+    data, _ = place(dataset)
+    raw = data / FOLDERS[dataset] / "raw"
+    found = names(dataset)
+    (raw / found["train"][1]).write_bytes((raw / found["test"][1]).read_bytes())
+    with pytest.raises(DataError, match=r"it has labels \(20,\) for 40 images") as caught:
+        load_split(dataset, "train", data)
+    assert caught.value.value == raw / found["train"][1]
+
+
 def test_nothing_is_allocated_for_an_absurd_header(place: Callable[..., Any]) -> None:
     data, _ = place("fashion-mnist")
     path = data / "FashionMNIST" / "raw" / IMAGES

@@ -11,7 +11,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -338,25 +337,6 @@ def test_it_can_run_in_another_thread(mnist: MNISTDataset) -> None:
     thread.start()
     thread.join()
     assert histories == [fit(start(), mnist, BaseConfig(epochs=1))]
-
-
-def test_event_files_hold_the_history(mnist: MNISTDataset, tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    runtime = Runtime(logger="tensorboard")
-    history = fit(start(), mnist, BaseConfig(epochs=2), runtime=runtime, log_folder=tmp_path / "logs")
-    assert len(list((tmp_path / "logs").glob("events.out.tfevents.*"))) == 1
-    events = EventAccumulator(str(tmp_path / "logs"))
-    events.Reload()
-    for measure in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr"):
-        scalars = events.Scalars(measure)
-        assert [event.step for event in scalars] == [0, 1, 2]
-        assert [event.value for event in scalars] == pytest.approx([getattr(row, measure) for row in history], rel=1e-5)
-
-
-def test_nothing_is_written_unless_it_is_asked_for(mnist: MNISTDataset, tmp_path: Path) -> None:
-    fit(start(), mnist, BaseConfig(epochs=1), log_folder=tmp_path / "logs")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.combining import COMBINERS
@@ -57,10 +58,10 @@ def command(
         "density": made.config.get("combined_density"), "combined": made.details["combined"],
         **with_intervals(made.scores),
     }  # fmt: skip
-    print_result("combine", document, [] if json_output else _tables(document, made.scores), as_json=json_output)
+    print_result("combine", document, [] if json_output else _tables(document, made), as_json=json_output)
 
 
-def _tables(document: dict[str, Any], scores: dict[str, Any]) -> list[Any]:
+def _tables(document: dict[str, Any], made: Artifact) -> list[Any]:
     from lora_mnist_cli.cli.tables import number, score_table, table, titled
 
     combined = document["combined"]
@@ -69,7 +70,7 @@ def _tables(document: dict[str, Any], scores: dict[str, Any]) -> list[Any]:
         layers.add_row(layer, number(row["norm"]), _share(row["residual"]))
     parts = " + ".join(f"{parent['weight']:g} · {parent['name']}" for parent in combined["parents"])
     told = f"{parts}, by {document['method']} to rank {document['rank']}: residual {_share(combined['residual'])} %"
-    return [score_table(f"{document['artifact']}: test scores", scores), titled(told, layers)]
+    return [score_table(f"{document['artifact']}: test scores", made.scores, made.dataset), titled(told, layers)]
 
 
 def _share(residual: float) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_mnist_cli.cli.basics import harmless, say
 from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.sources import class_names
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def print_result(command: str, document: dict[str, Any], tables: Sequence[Render
         with out.capture() as captured:
             out.print(shown)
         out.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def classes(dataset: str) -> dict[str, list[str]]:
+    """For a JSON document: what the digits of a data set stand for, where they are no digits."""
+    names = class_names(dataset)
+    return {"classes": list(names)} if names else {}
 
 
 def workspace(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import GateError, UsageError
 from lora_mnist_cli.lists import parse_floats
@@ -55,6 +55,7 @@ def command(
     if route and alphas:
         raise UsageError("--alpha is not for --route: experts answer as they were trained", value=alphas)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    document: dict[str, Any]
     if route:
         routed = evaluate_routed(names or [], by=route_by or "mixture", digit_sets=digit_sets, workspace=where)
         document, tables = _routed(routed)
@@ -67,12 +68,16 @@ def command(
     artifact = evaluations[0].artifact
     rows = [{"alpha": evaluation.alpha, **with_intervals(evaluation.scores)} for evaluation in evaluations]
     title = f"{artifact.name} on the test images of {artifact.dataset}"
-    document = {"artifact": artifact.name}
+    document = {"artifact": artifact.name, **classes(artifact.dataset)}
     if len(evaluations) == 1:
         document |= rows[0]
         shown = "" if evaluations[0].alpha is None else f" at alpha {evaluations[0].alpha:g}"
         tables = [
-            score_table(f"{artifact.name}{shown} on the test images of {artifact.dataset}", evaluations[0].scores)
+            score_table(
+                f"{artifact.name}{shown} on the test images of {artifact.dataset}",
+                evaluations[0].scores,
+                artifact.dataset,
+            )
         ]
     else:
         document["results"] = rows
@@ -101,7 +106,7 @@ def _routed(routed: RoutedEvaluation) -> tuple[dict[str, Any], list[Any]]:
 
     document = {
         "artifact": None, "alpha": None, "base": routed.base.name, "route_by": routed.by, "experts": routed.experts,
-        **with_intervals(routed.scores),
+        **classes(routed.base.dataset), **with_intervals(routed.scores),
     }  # fmt: skip
     made = table(("expert", "digits", "answered", "share %", "own digits found %"), text_columns=("expert", "digits"))
     for row in routed.experts:
@@ -110,7 +115,7 @@ def _routed(routed: RoutedEvaluation) -> tuple[dict[str, Any], list[Any]]:
         )
     named = ", ".join(row["artifact"] for row in routed.experts)
     title = f"{named}, routed by {routed.by}, on the test images of {routed.base.dataset}"
-    return document, [score_table(title, routed.scores), titled("experts", made)]
+    return document, [score_table(title, routed.scores, routed.base.dataset), titled("experts", made)]
 
 
 def _finish(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_layers
@@ -80,7 +80,7 @@ def command(
     document = {"artifact": artifact.name, "alpha": trained["alpha"], "trainable_parameters": parameters}
     print_result(
         "finetune",
-        document | with_intervals(artifact.scores),
-        [score_table(title, artifact.scores)],
+        document | classes(artifact.dataset) | with_intervals(artifact.scores),
+        [score_table(title, artifact.scores, artifact.dataset)],
         as_json=json_output,
     )

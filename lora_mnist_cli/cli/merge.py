@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.digits import DigitSet
@@ -39,11 +40,11 @@ def command(
     made = merge(adapter, alpha=alpha, digits=learned, merged=name, workspace=where, force=force)
     certificate = made.details["merged"]
     document = {"artifact": made.name, "digest": made.digest, "certificate": certificate, **with_intervals(made.scores)}
-    tables = [] if json_output else _tables(made.name, made.scores, certificate)
+    tables = [] if json_output else _tables(made, certificate)
     print_result("merge", document, tables, as_json=json_output)
 
 
-def _tables(name: str, scores: dict[str, Any], certificate: dict[str, Any]) -> list[Any]:
+def _tables(made: Artifact, certificate: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import score_table
 
     told = (
@@ -51,4 +52,4 @@ def _tables(name: str, scores: dict[str, Any], certificate: dict[str, Any]) -> l
         f"test predictions changed; largest residual of a weight {certificate['weight_residual']:.1e}, of a logit "
         f"{certificate['logit_residual']:.1e} (largest logit {certificate['largest_logit']:.1f})"
     )
-    return [score_table(f"{name}: test scores", scores), told]
+    return [score_table(f"{made.name}: test scores", made.scores, made.dataset), told]

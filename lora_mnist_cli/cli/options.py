@@ -24,7 +24,7 @@ DEFAULT_DATA = workspace.DEFAULT_DATA
 
 def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of artifacts that begin as typed, for the shell's completion."""
-    root = ctx.params.get("runs_dir") or os.environ.get("LORA_MNIST_RUNS") or DEFAULT_RUNS
+    root = ctx.params.get("runs_dir") or os.environ.get(workspace.RUNS_VARIABLE) or DEFAULT_RUNS
     with contextlib.suppress(LoraMnistError):  # a complaint would end up in the line that is being typed
         catalog = Catalog(Path(root))
         known = [f"@{alias}" for alias in catalog.tags()] if incomplete.startswith("@") else catalog.names()
@@ -114,8 +114,8 @@ def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _
 
 
 Version = basics.Version
-RunsDir = Annotated[Path, _folder("--runs-dir", "LORA_MNIST_RUNS", _RUNS_HELP)]
-DataDir = Annotated[Path, _folder("--data-dir", "LORA_MNIST_DATA", _DATA_HELP)]
+RunsDir = Annotated[Path, _folder("--runs-dir", workspace.RUNS_VARIABLE, _RUNS_HELP)]
+DataDir = Annotated[Path, _folder("--data-dir", workspace.DATA_VARIABLE, _DATA_HELP)]
 Json = Annotated[bool, switch("--json", "Print one JSON document.", _OUTPUT)]
 Quiet = Annotated[bool, switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)]
 Verbose = Annotated[bool, switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)]
@@ -156,7 +156,10 @@ Accelerator = Annotated[
     str, word_option("--accelerator", f"One of {', '.join(config.ACCELERATORS)}.", _TRAINING, config.ACCELERATORS)
 ]
 Logger = Annotated[
-    str, word_option("--logger", "csv (always written), or tensorboard as well.", _TRAINING, config.LOGGERS)
+    str,
+    word_option(
+        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, config.LOGGERS
+    ),
 ]
 Threads = Annotated[
     int,

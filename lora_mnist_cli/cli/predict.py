@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.cli.evaluate import refuse_without_route
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict_routed
@@ -62,19 +62,20 @@ def command(
         document: dict[str, Any] = {
             "artifact": None, "alpha": None, "base": together.base.name,
             "experts": [each.name for each in together.artifacts],
+            **classes(together.base.dataset),
             "results": [_row(each, show_input) | {"expert": each.expert} for each in routed],
         }  # fmt: skip
-        print_result(
-            "predict", document, [] if json_output else _tables(document, routed, show_input), as_json=json_output
-        )
+        tables = [] if json_output else _tables(together.base.dataset, document, routed, show_input)
+        print_result("predict", document, tables, as_json=json_output)
         return
     found, in_force, predictions = predict_images(images, artifact, alpha=alpha, invert=invert, workspace=where)
     document = {
         "artifact": found.name,
         "alpha": in_force,
+        **classes(found.dataset),
         "results": [_row(prediction, show_input) for prediction in predictions],
     }
-    tables = [] if json_output else _tables(document, predictions, show_input)
+    tables = [] if json_output else _tables(found.dataset, document, predictions, show_input)
     print_result("predict", document, tables, as_json=json_output)
 
 
@@ -86,8 +87,8 @@ def _row(prediction: Prediction, show_input: bool) -> dict[str, Any]:
     return row
 
 
-def _tables(document: dict[str, Any], predictions: list[Prediction], show_input: bool) -> list[Any]:
-    from lora_mnist_cli.cli.tables import percent, table, titled
+def _tables(dataset: str, document: dict[str, Any], predictions: list[Prediction], show_input: bool) -> list[Any]:
+    from lora_mnist_cli.cli.tables import class_of, percent, table, titled
     from lora_mnist_cli.images import drawn
 
     with_base = predictions[0].base is not None
@@ -95,10 +96,10 @@ def _tables(document: dict[str, Any], predictions: list[Prediction], show_input:
     columns += ["expert", "%"] if "experts" in document else []
     made = table(columns, text_columns=("image", "expert"))
     for row in document["results"]:
-        cells = [str(row["digit"]), percent(row["probability"])]
-        cells += [str(row["runner_up"]), percent(row["runner_up_probability"])]
+        cells = [class_of(dataset, row["digit"]), percent(row["probability"])]
+        cells += [class_of(dataset, row["runner_up"]), percent(row["runner_up_probability"])]
         if row["base"] is not None:
-            cells += [str(row["base"]["digit"]), percent(row["base"]["probability"])]
+            cells += [class_of(dataset, row["base"]["digit"]), percent(row["base"]["probability"])]
         if "expert" in row:
             cells += [row["expert"]["artifact"], percent(row["expert"]["probability"])]
         made.add_row(row["image"], *cells)

@@ -8,14 +8,13 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.config import DATASETS, Runtime
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.lists import parse_integers
 from lora_mnist_cli.stages.reproduction import (
     REPORT_FILE,
-    SEEDS_COLUMNS,
-    format_row,
-    format_seeds_row,
+    heading,
+    report_table,
     reproduce,
     told,
 )
@@ -29,6 +28,10 @@ def command(
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Full fine-tuning on 5-9 too, on each base, as a row that the study has not.")
     ] = False,
+    dataset: Annotated[
+        str,
+        o.word_option("--dataset", f"One of {', '.join(DATASETS)}; the study used mnist.", None, DATASETS),
+    ] = "mnist",
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
@@ -50,21 +53,20 @@ def command(
         runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
     )
     listed = None if seeds is None else parse_integers(seeds, "--seeds")
-    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, ceiling=ceiling, workspace=where)
+    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, ceiling=ceiling, dataset=dataset, workspace=where)
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")
     from lora_mnist_cli.cli.tables import table, titled
 
     config, rows = artifact.config, artifact.details["rows"]
-    if "seeds" in config:
-        title = f"The study, and its repetition here (n = {len(config['seeds'])} seeds)"
-        made = table(SEEDS_COLUMNS, text_columns=("what", "measure", SEEDS_COLUMNS[-1]))
-        closing, shown = told(rows, config["epochs"]), [format_seeds_row(row) for row in rows]
-    else:
-        title = f"The study, and its repetition here (seed {config['seed']})"
-        made = table(("what", "measure", "study", "here", "difference"), text_columns=("what", "measure"))
-        closing, shown = [], [format_row(row) for row in rows]
+    several = "seeds" in config
+    which = f"n = {len(config['seeds'])} seeds" if several else f"seed {config['seed']}"
+    columns, shown = report_table(rows)
+    made = table(columns, text_columns=("what", "measure", "study's run is"))
+    closing = told(rows, config["epochs"]) if several else []
     for cells in shown:
         made.add_row(*cells)
     document = {"artifact": artifact.name, "report": str(report), **artifact.details}
-    print_result("reproduce", document, [titled(title, made), *closing], as_json=json_output)
+    print_result(
+        "reproduce", document, [titled(f"{heading(artifact.dataset)} ({which})", made), *closing], as_json=json_output
+    )

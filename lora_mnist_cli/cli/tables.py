@@ -16,6 +16,7 @@ from lora_mnist_cli.cli.basics import harmless
 from lora_mnist_cli.cli.fitting import Layout, fit, fold
 from lora_mnist_cli.grid import OTHERS, spoken, written
 from lora_mnist_cli.scores import with_intervals
+from lora_mnist_cli.sources import class_names
 from lora_mnist_cli.summary import Row, by_setting, summarise
 
 
@@ -155,18 +156,23 @@ def interval(low: float | None, high: float | None, show: Callable[[float | None
     return "–" if low is None or high is None else f"{show(low)} to {show(high)}"
 
 
-def score_table(title: str, scores: dict[str, Any]) -> Group:
-    """A row a digit set, then a row a digit: count, accuracy with its Wilson interval, loss."""
+def score_table(title: str, scores: dict[str, Any], dataset: str) -> Group:
+    """A row a digit set, then a row a digit and its name: count, accuracy with its Wilson interval, loss."""
     made = table(("digits", "images", "accuracy %", "95 % interval", "loss"), text_columns=("digits",))
     told = with_intervals(scores)
     for kind, label in (("subsets", "digits"), ("per_digit", "digit")):
         for row in told[kind]:
             bounds = interval(row["accuracy_low"], row["accuracy_high"])
-            made.add_row(
-                str(row[label]), f"{row['count']:,}", percent(row["accuracy"]), bounds, number(row["loss"])
-            )  # fmt: skip
+            figures = (f"{row['count']:,}", percent(row["accuracy"]), bounds, number(row["loss"]))
+            made.add_row(class_of(dataset, row[label]), *figures)
         made.add_section()
     return titled(title, made)
+
+
+def class_of(dataset: str, digit: int | str) -> str:
+    """A digit with what it stands for in its data set, as ``7 Sneaker``; a digit set as it is."""
+    names = class_names(dataset)
+    return f"{digit} {names[digit]}" if names and isinstance(digit, int) else str(digit)
 
 
 def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, Any]]]) -> Group:

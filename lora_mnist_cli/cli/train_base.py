@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.config import DATASETS, Runtime, recipe, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_integers
@@ -63,5 +63,10 @@ def command(
     from lora_mnist_cli.cli.tables import score_table
 
     title = f"{artifact.name}: base on digits {config.digits}, scored on the test images of {artifact.dataset}"
-    document = {"artifact": artifact.name, "alpha": None, **with_intervals(artifact.scores)}
-    print_result("train-base", document, [score_table(title, artifact.scores)], as_json=json_output)
+    document = {
+        "artifact": artifact.name,
+        "alpha": None,
+        **classes(artifact.dataset),
+        **with_intervals(artifact.scores),
+    }
+    print_result("train-base", document, [score_table(title, artifact.scores, artifact.dataset)], as_json=json_output)

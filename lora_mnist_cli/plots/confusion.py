@@ -18,11 +18,12 @@ _COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_
 
 
 @style.house_style()
-def draw(counts: npt.NDArray[np.integer[Any]], *, title: str) -> Figure:
+def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[str] = ()) -> Figure:
     """A square of counts, coloured by the share of the row; a cell with no image is left blank.
 
     Args:
         counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
+        names: what the ten digits stand for, where they are no digits.
 
     Raises:
         ValueError: for another shape.
@@ -57,6 +58,10 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str) -> Figure:
     )
     axes.set_title(subtitle, color=style.MUTED)
     axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
+    if names:
+        named = [f"{digit} {name}" for digit, name in enumerate(names)]
+        axes.set_xticks(range(10), named, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(10), named)
     axes.grid(visible=False)
     # Lines between the cells, which a blank cell needs to be seen as one.
     axes.set_xticks(np.arange(9) + 0.5, minor=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from lora_mnist_cli.plots import style
 COLUMNS = 10
 # Inches. A grid of images has a known geometry, so it is laid out directly; a layout engine takes seconds over it.
 _MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.34, 1.3
+_NAMES_SIZE = 7.4
+"""Points, so that the longest name is no wider than an image."""
 
 
 @style.house_style()
@@ -26,6 +29,7 @@ def draw(
     *,
     title: str,
     subtitle: str = "",
+    names: Sequence[str] = (),
 ) -> Figure:
     """A grid of at most ten columns: each image over its label, mistakes framed and written ``true→predicted``.
 
@@ -33,6 +37,7 @@ def draw(
         images: grey values 0 to 255, ``(n, height, width)``.
         labels: the true digits, ``(n,)``.
         predicted: the model's digits, ``(n,)``.
+        names: what the ten digits stand for, where they are no digits; a mistake then takes two lines.
 
     Raises:
         UsageError: where there are no images.
@@ -44,10 +49,11 @@ def draw(
         raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(predicted)} predictions")
     title = style.wrap(title)
     subtitle = style.wrap(subtitle)
+    caption = _CAPTION + (0.17 if names else 0)
     columns = min(len(images), COLUMNS)
     step = min((style.WIDTH - 2 * _MARGIN) / columns, _LARGEST_CELL)
     top = 0.26 + 0.24 * len(title.splitlines()) + 0.2 * len(subtitle.splitlines())
-    height = top + math.ceil(len(images) / columns) * (step + _CAPTION) + _LEGEND
+    height = top + math.ceil(len(images) / columns) * (step + caption) + _LEGEND
 
     figure = Figure(figsize=(style.WIDTH, height))
     figure.suptitle(title, x=_MARGIN / style.WIDTH, y=1 - 0.13 / height, ha="left", va="top")
@@ -60,7 +66,7 @@ def draw(
     size = step - 0.1
     for index, (image, label, guess) in enumerate(zip(images, labels, predicted, strict=True)):
         x = _MARGIN + (index % columns) * step
-        y = top + (index // columns) * (step + _CAPTION)
+        y = top + (index // columns) * (step + caption)
         axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(x, x + size, y + size, y), interpolation="nearest")
         wrong = label != guess
         colour, width = (style.MISTAKE, 3.0) if wrong else (style.FAINT, 0.8)
@@ -68,23 +74,30 @@ def draw(
         axes.text(
             x + size / 2,
             y + size + 0.04,
-            f"{label}→{guess}" if wrong else f"{label}",
+            _caption(label, guess, names),
             ha="center",
             va="top",
             color=style.MISTAKE if wrong else style.MUTED,
             fontweight="bold" if wrong else "normal",
+            fontsize=_NAMES_SIZE if names else style.NORMAL,
         )
     axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
 
     mistakes = int(np.count_nonzero(labels != predicted))
     figure.legend(
         handles=[
-            Patch(fill=False, edgecolor="#aaaaaa", linewidth=0.8, label=f"7: right ({len(images) - mistakes} shown)"),
+            Patch(
+                fill=False,
+                edgecolor="#aaaaaa",
+                linewidth=0.8,
+                label=f"{_caption(7, 7, names)}: right ({len(images) - mistakes} shown)",
+            ),
             Patch(
                 fill=False,
                 edgecolor=style.MISTAKE,
                 linewidth=2.5,
-                label=f"7→2: wrong, a 7 taken for a 2 ({mistakes} shown)",
+                label=f"{' '.join(_caption(7, 2, names).split())}: wrong, "
+                f"a {_caption(7, 7, names)} taken for a {_caption(2, 2, names)} ({mistakes} shown)",
             ),
         ],
         loc="lower left",
@@ -96,3 +109,9 @@ def draw(
         handlelength=1.0,
     )
     return figure
+
+
+def _caption(label: int, guess: int, names: Sequence[str]) -> str:
+    if names:
+        return names[label] if label == guess else f"{names[label]}\n→ {names[guess]}"
+    return f"{label}" if label == guess else f"{label}→{guess}"

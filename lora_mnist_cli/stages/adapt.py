@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
@@ -17,6 +17,7 @@ from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, recipe_of
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.grid import AXES, METHOD, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
+from lora_mnist_cli.keywords import AdapterKeywords, SweepKeywords, adapter_config
 from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.banking import (
     Wanted,
@@ -30,12 +31,16 @@ from lora_mnist_cli.stages.banking import (
 from lora_mnist_cli.stages.planning import Plan
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 RESULTS_FILE = "results.csv"
 
 
 def finetune(
     config: AdapterConfig | None = None, *, base: str | None = None, dataset: str | None = None,
     workspace: Workspace | None = None, name: str | None = None, force: bool = False,
+    **settings: Unpack[AdapterKeywords],
 ) -> Artifact:  # fmt: skip
     """Train one adapter on a frozen base, score it on the test images and publish it.
 
@@ -45,6 +50,7 @@ def finetune(
         dataset: refuse a base of another data set; whatever the base has by default.
         name: by default it says what is inside, as ``lora-5-9-r8``.
         force: train even where the artifact is up to date, and replace one with other settings.
+        settings: fields of the config, each in place of the config's own: ``finetune(rank=4, scaling="rslora")``.
 
     Returns:
         The artifact; the present one where it is up to date.
@@ -60,7 +66,7 @@ def finetune(
     if name is not None:
         check_name(name)
     parent = find_base(workspace, base, dataset)
-    config = resolve(config or AdapterConfig(), parent)
+    config = resolve(adapter_config(config, settings), parent)
     wanted = Wanted(name or adapter_name(parent, config), config)
     work = survey(workspace, parent, [wanted], force=force, publish_failed=False)
     _note_high_rank(work)
@@ -74,7 +80,7 @@ def sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False,
+    force: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Artifact:  # fmt: skip
     """Train an adapter for each combination of a grid, and publish them and a table of their scores.
 
@@ -83,13 +89,14 @@ def sweep(
 
     Args:
         ranks: in the table's order; the study's by default.
-        seeds: of each combination; 0 by default.
+        seeds: of each combination; the config's own by default.
         grid: more axes, by their plural names: ``{"lrs": [1e-3, 3e-3], "scalings": ["constant", "rslora"]}``. Ranks and
             seeds may be among them.
         config: everything else; the rest as in :func:`finetune`.
         name: the sweep's own; by default ``sweep-5-9``, after the digits. Where the default name of one of its
             adapters has other settings, that adapter is named for the sweep: ``NAME-r8``.
         force: train every adapter again.
+        settings: fields of the config, as in :func:`finetune`, but for the rank.
 
     Returns:
         The sweep's artifact; its ``details["results"]`` has a row an adapter.
@@ -99,7 +106,7 @@ def sweep(
         :data:`~lora_mnist_cli.grid.MAX_ADAPTERS` adapters.
     """
     workspace = workspace or Workspace()
-    wanted = _wanted_sweep(workspace, ranks, seeds, grid, config, base, dataset, name)
+    wanted = _wanted_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     name, parent = wanted.name, wanted.base
     if (found := workspace.up_to_date(name, wanted.settings, force)) and _members_are_there(workspace, found):
         return found
@@ -130,7 +137,7 @@ def plan_sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False,
+    force: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
     """What :func:`sweep` would do with these arguments; nothing is trained or written.
 
@@ -138,7 +145,7 @@ def plan_sweep(
         As :func:`sweep`, for all that can be told beforehand.
     """
     workspace = workspace or Workspace()
-    wanted = _wanted_sweep(workspace, ranks, seeds, grid, config, base, dataset, name)
+    wanted = _wanted_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     found = workspace.registry.up_to_date(wanted.name, wanted.settings, force=force)
     with wanted.helpful():
         work = survey(workspace, wanted.base, wanted.adapters, force=force)
@@ -171,15 +178,25 @@ class _WantedSweep:
             raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
 
 
+def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterConfig:
+    """What all adapters of a sweep have.
+
+    Raises:
+        UsageError: as the config; also for a rank, which a sweep has several of.
+    """
+    if RANK.field in settings:
+        raise UsageError("a sweep has several ranks", hint="ranks=[1, 2, 4]", value=settings)
+    return adapter_config(config, settings)
+
+
 def _wanted_sweep(
     workspace: Workspace, ranks: Sequence[int] | None, seeds: Sequence[int] | None,
-    grid: Grid | Mapping[str, object] | None, config: AdapterConfig | None, base: str | None, dataset: str | None,
+    grid: Grid | Mapping[str, object] | None, config: AdapterConfig, base: str | None, dataset: str | None,
     name: str | None,
 ) -> _WantedSweep:  # fmt: skip
     if name is not None:
         check_name(name)
-    config = config or AdapterConfig()
-    grid = _whole_grid(ranks, seeds, grid, config.method)
+    grid = _whole_grid(ranks, seeds, grid, config)
     members = grid.members(config)
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
@@ -200,19 +217,20 @@ def _wanted_sweep(
 
 
 def _whole_grid(
-    ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: Grid | Mapping[str, object] | None, method: str
-) -> Grid:
+    ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: Grid | Mapping[str, object] | None,
+    config: AdapterConfig,
+) -> Grid:  # fmt: skip
     """A grid with ranks and seeds in it, wherever they were given.
 
     Args:
-        method: of all adapters, where the grid has none.
+        config: has the method and the seed of all adapters, where the grid has none.
 
     Raises:
         UsageError: where something is given twice, or ranks to methods that have none.
     """
     more = grid if isinstance(grid, Grid) else grid_of(grid or {})
     given: dict[str, object] = {axis.plural: more.values[axis.field] for axis in AXES if axis.field in more.values}
-    methods = [str(name) for name in more.values.get(METHOD.field, (method,))]
+    methods = [str(name) for name in more.values.get(METHOD.field, (config.method,))]
     ranked = any(name not in METHODS or METHODS[name].ranked for name in methods)
     if not ranked and (ranks is not None or RANK.plural in given):
         raise UsageError(
@@ -220,7 +238,7 @@ def _whole_grid(
             hint="leave the ranks out, or add a method that has one",
             value=ranks or given[RANK.plural],
         )
-    for axis, values, default in ((RANK, ranks, study.RANKS if ranked else (0,)), (SEED, seeds, (0,))):
+    for axis, values, default in ((RANK, ranks, study.RANKS if ranked else (0,)), (SEED, seeds, (config.seed,))):
         if values is not None and axis.plural in given:
             raise UsageError(f"{axis.plural} are given twice, in the grid too", value=values)
         given.setdefault(axis.plural, default if values is None else values)
@@ -293,14 +311,25 @@ def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
-    """Whether a sweep's adapters are all there; one that is damaged is an error of its own."""
+    """Whether a sweep's adapters are all there; one that is damaged is an error of its own.
+
+    Says which were trained without the logger that is asked for now.
+    """
+    lacking = []
     for parent in sweep.parents:
         if parent.role == "member":
             here = workspace.registry.locate(parent.name, parent.digest)
             if here is None:
                 workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
                 return False
-            workspace.registry.get(here).check_files()
+            member = workspace.registry.get(here)
+            member.check_files()
+            if workspace.lacks_log(member):
+                lacking.append(member.name)
+    if lacking:
+        which = f"{lacking[0]} was" if len(lacking) == 1 else f"{lacking[0]} and {len(lacking) - 1} more were"
+        logger = workspace.runtime.logger
+        workspace.reporter.warn(f"{which} trained without --logger {logger}; --force trains all again")
     return True
 
 

@@ -6,14 +6,11 @@ what comes out has the same bytes. No torch is imported before the work begins.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import LOG_FOLDER
 from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig, Runtime
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import MachineError
@@ -46,7 +43,7 @@ class Job:
         base_digits: what it learned.
         pixel_stats: mean and standard deviation that its inputs are normalised with.
         members: a config each, as JSON.
-        runtime: device, threads and loggers.
+        runtime: device and threads.
         training_code: the number of the driver's training code.
     """
 
@@ -75,7 +72,6 @@ class Trained:
         failed: why its training ended, where it diverged.
         scores: on the test images, as manifests have them.
         seconds: its share of the bank's time, and what its own scores took.
-        logs: path → content of the event files that the runtime asked for.
     """
 
     weights: bytes | None
@@ -84,7 +80,6 @@ class Trained:
     failed: str | None
     scores: dict[str, Any]
     seconds: float
-    logs: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -126,20 +121,16 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
-    with tempfile.TemporaryDirectory() as place:
-        folders = [Path(place, str(m), LOG_FOLDER) for m in range(len(configs))]
-        outcomes = fit_bank(
-            models, train, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title,
-            log_folders=folders,
-        )  # fmt: skip
-        logs = [_files(folder.parent) for folder in folders]
+    outcomes = fit_bank(
+        models, train, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
+    )  # fmt: skip
     statistics = _statistics(train, [c for c, outcome in zip(configs, outcomes, strict=True) if not outcome.failed])
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
     members = []
-    for model, config, outcome, files in zip(models, configs, outcomes, logs, strict=True):
+    for model, config, outcome in zip(models, configs, outcomes, strict=True):
         tick = time.perf_counter()
         assert config.digits is not None
         subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
@@ -151,9 +142,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
             else scores(predict(model, test.images), test.labels, subsets)
         )
         seconds = share + time.perf_counter() - tick
-        members.append(
-            Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds, files)
-        )
+        members.append(Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds))
     return Answer(members, environment(job.runtime))
 
 
@@ -173,8 +162,3 @@ def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[t
         rows, _ = split_rows(len(train), *split)
         made[split] = statistics_bytes(ClassStatistics.fit(*train[rows]))
     return made
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

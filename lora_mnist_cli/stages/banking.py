@@ -25,6 +25,8 @@ from lora_mnist_cli.reporting import Reporter, as_one
 from lora_mnist_cli.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.stages.backends import Ear, Lost, about_backend, alone, check_backend, make_backend
 from lora_mnist_cli.stages.bank_job import Answer, Images, Job, Trained
+from lora_mnist_cli.stages.histories import parse_history
+from lora_mnist_cli.stages.loggers import Run, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.workspace import Workspace, default_name, write_history
 
 MAX_MEMBERS = 256
@@ -217,6 +219,7 @@ class Work:
         if self.banks:
             runtime, told = self.workspace.runtime, self.workspace.reporter
             check_backend(runtime)
+            check_logger(runtime)
             told.detail(self._about(self.banks))
             if runtime.backend == "local":
                 steps = self._steps()
@@ -373,18 +376,27 @@ class Work:
             "bank": mark,
         }
         write_history(trained.history, folder)
+        runtime, reporter = self.workspace.runtime, self.workspace.reporter
+        kept = {
+            "kind": "adapter",
+            "base": self.base.name,
+            "dataset": self.base.dataset,
+            **self.settings[each.name].config,
+        }
+        run = Run(
+            each.name, {**kept, "trainable_parameters": details["trainable_parameters"]},
+            parse_history(trained.history), trained.scores, trained.failed, self.workspace.note,
+        )  # fmt: skip
         with machine_errors(f"can't write to {folder}"):
-            for path, content in trained.logs.items():
-                (folder / path).parent.mkdir(parents=True, exist_ok=True)
-                (folder / path).write_bytes(content)
+            log_into(folder, runtime, run)
         if trained.weights is None:
             details["failed"] = trained.failed
-            self.workspace.reporter.warn(f"{each.name} diverged, and is published as failed: {trained.failed}")
+            reporter.warn(f"{each.name} diverged, and is published as failed: {trained.failed}")
         else:
             write_adapter(trained.weights, config, sorted(layers), folder)
         if trained.statistics is not None:
             write_statistics(trained.statistics, folder)
-        return self.workspace.registry.publish(
+        artifact = self.workspace.registry.publish(
             folder,
             self.settings[each.name],
             scores=trained.scores,
@@ -393,3 +405,5 @@ class Work:
             wall_seconds=trained.seconds + time.perf_counter() - start,
             force=self.force,
         )
+        log_beside(artifact, runtime, reporter, run)
+        return artifact

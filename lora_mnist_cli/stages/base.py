@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.architecture import layer_shapes
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
+from lora_mnist_cli.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
+from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.keywords import BaseKeywords, base_config
+from lora_mnist_cli.stages.loggers import Run, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
 from lora_mnist_cli.weights import write_statistics
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def train_base(
     config: BaseConfig | None = None, *, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False,
+    force: bool = False, **settings: Unpack[BaseKeywords],
 ) -> Artifact:  # fmt: skip
     """Train a base, score it on the test images and publish it.
 
@@ -23,6 +30,7 @@ def train_base(
         config: the reference recipe by default.
         name: by default it says what is inside, as ``base-0-4``.
         force: train even where the artifact is up to date, and replace one with other settings.
+        settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``.
 
     Returns:
         The artifact; the present one where it is up to date.
@@ -33,14 +41,15 @@ def train_base(
         DivergedError: where the loss stops being finite.
         MachineError: where the artifact can't be written.
     """
-    config, workspace = config or BaseConfig(), workspace or Workspace()
+    config, workspace = base_config(config, settings), workspace or Workspace()
     if name is None:
         name = default_name("base", config.dataset, config.digits, seed=config.seed)
     check_name(name)
-    settings = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
-    if found := workspace.up_to_date(name, settings, force):
+    fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
+    if found := workspace.up_to_date(name, fixed, force):
         return found
-    with workspace.registry.staging(name, settings.parents) as folder:
+    check_logger(workspace.runtime)
+    with workspace.registry.staging(name, fixed.parents) as folder:
         from lora_mnist_cli.checkpoint import save_base, statistics_bytes
         from lora_mnist_cli.class_statistics import ClassStatistics
         from lora_mnist_cli.data import MNISTDataset, split_rows
@@ -57,18 +66,21 @@ def train_base(
         train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
         with seeded(config.seed, "init"):
             model = MNISTModel(config.hidden_sizes)
-        history = fit(
-            model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name,
-            log_folder=folder / LOG_FOLDER,
-        )  # fmt: skip
+        history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
+        reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, folder)
         rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
         write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), folder)
         write_history(history_csv(history), folder)
-        return workspace.registry.publish(
+        run = Run(
+            name, {"kind": "base", **fixed.config}, [asdict(row) for row in history], reached, note=workspace.note
+        )
+        with machine_errors(f"can't write to {folder}"):
+            log_into(folder, workspace.runtime, run)
+        artifact = workspace.registry.publish(
             folder,
-            settings,
-            scores=scores(predict(model, test.images), test.labels, reporting_sets(config.digits)),
+            fixed,
+            scores=reached,
             details={
                 "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -78,3 +90,5 @@ def train_base(
             wall_seconds=time.perf_counter() - start,
             force=force,
         )
+        log_beside(artifact, workspace.runtime, workspace.reporter, run)
+        return artifact

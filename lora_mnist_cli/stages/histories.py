@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.artifact import Artifact
@@ -26,16 +26,7 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     try:
         table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
-        if lacking := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
-            raise ValueError(f"it lacks {', '.join(lacking)}")
-        for line in table:
-            if None in line or None in line.values():
-                raise ValueError("a line has not as many fields as there are columns")
-            row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in COLUMNS}
-            accuracies = (row["train_accuracy"], row["val_accuracy"])
-            if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
-                raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
-            rows.append(row | {"epoch": _epoch(line["epoch"])})
+        rows += _rows(table)
     except (TypeError, ValueError, csv.Error) as error:
         place = f"line {table.line_num}: " if rows else ""
         raise ArtifactError(
@@ -44,6 +35,28 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
             value=HISTORY_FILE,
         ) from error
     return rows
+
+
+def parse_history(text: str) -> list[dict[str, Any]]:
+    """The rows of a history that was just made.
+
+    Raises:
+        ValueError: where it is odd.
+    """
+    return list(_rows(csv.DictReader(io.StringIO(text), strict=True)))
+
+
+def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    if lacking := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    for line in table:
+        if None in line or None in line.values():
+            raise ValueError("a line has not as many fields as there are columns")
+        row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in COLUMNS}
+        accuracies = (row["train_accuracy"], row["val_accuracy"])
+        if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
+            raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
+        yield row | {"epoch": _epoch(line["epoch"])}
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:

@@ -127,7 +127,7 @@ def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions)
     import numpy as np
 
     from lora_mnist_cli.plots import predictions
-    from lora_mnist_cli.sources import load_split
+    from lora_mnist_cli.sources import class_names, load_split
 
     digits = options.digits or DigitSet.parse(artifact.config["digits"])
     predicted, labels = _predict(workspace, artifact, options.alpha)
@@ -137,6 +137,7 @@ def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions)
         pixels[shown], labels[shown], predicted[shown],
         title=f"{_model_title(artifact, options.alpha)}: predictions on digits {digits}",
         subtitle=f"the first {len(shown)} test images of {digits} in the file's order",
+        names=class_names(artifact.dataset),
     )  # fmt: skip
 
 
@@ -144,12 +145,14 @@ def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
     import numpy as np
 
     from lora_mnist_cli.plots import confusion
+    from lora_mnist_cli.sources import class_names
 
     digits = options.digits or ALL_DIGITS
     predicted, labels = _predict(workspace, artifact, options.alpha)
     counts = np.zeros((10, 10), dtype=np.int64)
     np.add.at(counts, (labels, predicted), np.isin(labels, digits.members))
-    return confusion.draw(counts, title=f"{_model_title(artifact, options.alpha)}: test images of digits {digits}")
+    title = f"{_model_title(artifact, options.alpha)}: test images of digits {digits}"
+    return confusion.draw(counts, title=title, names=class_names(artifact.dataset))
 
 
 def _ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:

@@ -35,6 +35,7 @@ ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
 
 def reproduce(
     *, seed: int = 0, seeds: Sequence[int] | None = None, epochs: int | None = None, ceiling: bool = False,
+    dataset: str = "mnist",
     workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
@@ -47,6 +48,7 @@ def reproduce(
             the worst seed and the range that one more run would lie in, and says whether the study's run lies there.
         epochs: the recipe's by default; anything else is no reproduction, but a quick look at one.
         ceiling: full fine-tuning on 5-9 too, by the same recipe, which the study has not: a row more.
+        dataset: on another one than MNIST the study has no figures to set beside ours.
 
     Returns:
         A report: a Markdown file with the table and the pictures; the table is in ``details["rows"]`` too.
@@ -60,20 +62,20 @@ def reproduce(
         if not seeds or len(set(seeds)) != len(seeds):
             raise UsageError(f"seeds are given once each, and at least one: {list(seeds)}", value=seeds)
         if len(seeds) > 1:
-            return _reproduce_seeds(seeds, epochs, ceiling, workspace)
+            return _reproduce_seeds(seeds, epochs, ceiling, dataset, workspace)
         (seed,) = seeds
     with _making_room():
-        run = _train(seed, epochs, ceiling, workspace)
+        run = _train(seed, epochs, ceiling, dataset, workspace)
         config = {"seed": seed, "epochs": run.epochs} | _asked(ceiling)
         settings = Settings("report", config, run.base.settings.dataset, run.inputs)
 
         def write(folder: Path) -> tuple[str, Details]:
             rows, same = _rows(workspace, run)
             pictures = _pictures(workspace, run, folder)
-            text = _markdown(rows, same, pictures, seed, run.epochs)
+            text = _markdown(rows, same, pictures, seed, run)
             return text, {"rows": rows, "alpha_0_equals_base_bit_for_bit": same}
 
-        return _report(workspace, _name(ceiling) + _suffix(seed), settings, write)
+        return _report(workspace, _name(ceiling, dataset) + _suffix(seed), settings, write)
 
 
 @contextmanager
@@ -125,6 +127,10 @@ class _Run:
         return tuple(Parent("input", artifact.name, artifact.digest) for artifact in known if artifact)
 
     @property
+    def dataset(self) -> str:
+        return self.base.dataset
+
+    @property
     def epochs(self) -> int:
         return int(self.base.config["epochs"])
 
@@ -133,8 +139,9 @@ def _suffix(seed: int) -> str:
     return f"-s{seed}" if seed else ""
 
 
-def _name(ceiling: bool) -> str:
-    return "study-ceiling" if ceiling else "study"
+def _name(ceiling: bool, dataset: str) -> str:
+    name = "study-ceiling" if ceiling else "study"
+    return name if dataset == "mnist" else f"{name}-{dataset}"
 
 
 def _asked(ceiling: bool) -> dict[str, Any]:
@@ -142,15 +149,15 @@ def _asked(ceiling: bool) -> dict[str, Any]:
     return {"ceiling": True} if ceiling else {}
 
 
-def _train(seed: int, epochs: int | None, ceiling: bool, workspace: Workspace) -> _Run:
+def _train(seed: int, epochs: int | None, ceiling: bool, dataset: str, workspace: Workspace) -> _Run:
     reference = recipe("reference")
-    base_config = with_overrides(reference.base, seed=seed, epochs=epochs)
+    base_config = with_overrides(reference.base, seed=seed, epochs=epochs, dataset=dataset)
     adapter_config = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=study.NEW_DIGITS)
     all_config = with_overrides(adapter_config, digits=ALL_DIGITS, rank=study.ALL_DIGITS_RANK)
     base = train_base(base_config, workspace=workspace)
     ranks = sweep(
         study.RANKS, seeds=[seed], config=adapter_config, base=base.name, workspace=workspace,
-        name=f"study-{study.NEW_DIGITS}{_suffix(seed)}",
+        name=f"{_name(False, dataset)}-{study.NEW_DIGITS}{_suffix(seed)}",
     )  # fmt: skip
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
@@ -160,9 +167,11 @@ def _train(seed: int, epochs: int | None, ceiling: bool, workspace: Workspace) -
     return _Run(base, ranks, all_digits, full)
 
 
-def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, ceiling: bool, workspace: Workspace) -> Artifact:
+def _reproduce_seeds(
+    seeds: Sequence[int], epochs: int | None, ceiling: bool, dataset: str, workspace: Workspace
+) -> Artifact:
     with _making_room():
-        runs = [_train(seed, epochs, ceiling, workspace) for seed in seeds]
+        runs = [_train(seed, epochs, ceiling, dataset, workspace) for seed in seeds]
         inputs = tuple(parent for run in runs for parent in run.inputs)
         config = {"seeds": list(seeds), "epochs": runs[0].epochs} | _asked(ceiling)
         settings = Settings("report", config, runs[0].base.settings.dataset, inputs)
@@ -172,10 +181,10 @@ def _reproduce_seeds(seeds: Sequence[int], epochs: int | None, ceiling: bool, wo
             rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)]
             with machine_errors(f"can't write {RANKS_FILE}"):
                 _ranks_picture(runs, folder / RANKS_FILE)
-            text = _seeds_markdown(rows, all(same), seeds, runs[0].epochs)
+            text = _seeds_markdown(rows, all(same), seeds, runs[0])
             return text, {"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)}
 
-        return _report(workspace, f"{_name(ceiling)}-seeds-{_label(seeds)}", settings, write)
+        return _report(workspace, f"{_name(ceiling, dataset)}-seeds-{_label(seeds)}", settings, write)
 
 
 def _label(seeds: Sequence[int]) -> str:
@@ -222,7 +231,8 @@ def _rows(workspace: Workspace, run: _Run) -> tuple[list[dict[str, Any]], bool]:
     old, new = str(study.BASE_DIGITS), str(study.NEW_DIGITS)
     rows = []
 
-    def add(what: str, digits: str, measure: str, published: float | None, here: float | None) -> None:
+    def add(what: str, digits: str, measure: str, studied: float | None, here: float | None) -> None:
+        published = studied if run.dataset == "mnist" else None
         difference = None if here is None or published is None else here - published
         rows.append(
             {
@@ -310,11 +320,12 @@ def _ranks_picture(runs: Sequence[_Run], path: Path) -> None:
     from lora_mnist_cli.plots import ranks, style
 
     results = [result for run in runs for result in run.ranks.details["results"]]
+    dataset = runs[0].dataset
     full = [result_row(run.full) for run in runs if run.full]
     figure = ranks.draw(
-        results, base_digits=str(study.BASE_DIGITS), new_digits=str(study.NEW_DIGITS), study=study.ADAPTER_ACCURACY,
-        ceilings={Full.title: full} if full else {},
-        title=f"The study with {len(runs)} seeds, each on a base of its own: accuracy by rank",
+        results, base_digits=str(study.BASE_DIGITS), new_digits=str(study.NEW_DIGITS),
+        study=study.ADAPTER_ACCURACY if dataset == "mnist" else {}, ceilings={Full.title: full} if full else {},
+        title=f"The study{_on(dataset)} with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
     style.save(figure, path)
 
@@ -326,19 +337,40 @@ def figure(row: dict[str, Any], value: float | None, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} %" if row["measure"] == "accuracy" else f"{value:{sign}.3f}"
 
 
-def format_row(row: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    """A row as text: what, digits with the measure, and study, here and difference with their units."""
+def _on(dataset: str) -> str:
+    return "" if dataset == "mnist" else f" on {dataset}"
+
+
+def heading(dataset: str) -> str:
+    """What a report is called."""
+    return "The study, and its repetition here" if dataset == "mnist" else f"The study{_on(dataset)}"
+
+
+def report_table(rows: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A report's rows as text, with their columns: what, measure, figures. What is the study's is there if it has any.
+
+    With several seeds, a row has the mean with half its interval, the range of one run, and the worst seed.
+    """
+    several = "n" in rows[0]
+    columns = _SEEDS_COLUMNS if several else _COLUMNS
+    cells = [_seeds_cells(row) if several else _cells(row) for row in rows]
+    if all(row["study"] is None for row in rows):
+        kept = [place for place, column in enumerate(columns) if "study" not in column and column != "difference"]
+        return tuple(columns[place] for place in kept), [tuple(each[place] for place in kept) for each in cells]
+    return columns, cells
+
+
+_COLUMNS = ("what", "measure", "study", "here", "difference")
+_SEEDS_COLUMNS = ("what", "measure", "study", "ours: mean ± 95 %", "one run of ours", "worst (seed)", "study's run is")
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     difference = figure(row, row["difference"], "+").replace("%", "points")
     measure = f"{row['measure']} on {row['digits']}"
     return row["what"], measure, figure(row, row["study"]), figure(row, row["here"]), difference
 
 
-SEEDS_COLUMNS = ("what", "measure", "study", "ours: mean ± 95 %", "one run of ours", "worst (seed)", "study's run is")
-
-
-def format_seeds_row(row: dict[str, Any]) -> tuple[str, ...]:
-    """A row over several seeds as text, in the order of :data:`SEEDS_COLUMNS`."""
-
+def _seeds_cells(row: dict[str, Any]) -> tuple[str, ...]:
     def bare(value: float | None) -> str:
         return figure(row, value).removesuffix(" %")
 
@@ -355,6 +387,8 @@ def format_seeds_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 def told(rows: Sequence[dict[str, Any]], epochs: int) -> list[str]:
     """What the verdicts of a table over seeds come to, in sentences."""
+    if all(row["study"] is None for row in rows):
+        return []
     compared = [row for row in rows if row["study"] is not None]
     agreeing = sum(row["agrees"] is True for row in compared)
     lines = [
@@ -366,17 +400,20 @@ def told(rows: Sequence[dict[str, Any]], epochs: int) -> list[str]:
     return lines
 
 
-def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, str]], seed: int, epochs: int) -> str:
-    lines = ["# The study, and its repetition here", ""]
-    lines += [
-        f"One run with seed {seed} and {epochs} epoch{'' if epochs == 1 else 's'} beside the study's one run. Neither "
-        "column has a spread: single "
-        "runs differ, most at the lowest ranks.",
-        "",
-        "| what | measure | study | here | difference |",
-        "|---|---|---:|---:|---:|",
-    ]
-    lines += [f"| {' | '.join(format_row(row))} |" for row in rows]
+def _table_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    columns, cells = report_table(rows)
+    text = ("what", "measure", _SEEDS_COLUMNS[-1])
+    rule = "|".join("---" if column in text else "---:" for column in columns)
+    return [f"| {' | '.join(columns)} |", f"|{rule}|", *(f"| {' | '.join(each)} |" for each in cells)]
+
+
+def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, str]], seed: int, run: _Run) -> str:
+    one = f"One run with seed {seed} and {run.epochs} epoch{'' if run.epochs == 1 else 's'}"
+    if run.dataset == "mnist":
+        first = f"{one} beside the study's one run. Neither column has a spread: single runs differ, most at low ranks."
+    else:
+        first = f"{one}{_on(run.dataset)}, by the study's recipe, of which the study has no figures."
+    lines = [f"# {heading(run.dataset)}", "", first, "", *_table_lines(rows)]
     verdict = "equal the base's bit for bit" if same else "DIFFER from the base's"
     lines += ["", f"At alpha 0 the adapter's logits on all test images {verdict}.", ""]
     for caption, file in pictures:
@@ -384,19 +421,20 @@ def _markdown(rows: list[dict[str, Any]], same: bool, pictures: list[tuple[str, 
     return "\n".join(lines)
 
 
-def _seeds_markdown(rows: list[dict[str, Any]], same: bool, seeds: Sequence[int], epochs: int) -> str:
-    lines = ["# The study, and its repetition here", ""]
-    lines += [
-        f"{len(seeds)} runs with seeds {_label(seeds)}, each with a base of its own, and {epochs} "
-        f"epoch{'' if epochs == 1 else 's'}, beside the study's one run. ± is half the 95 % interval of our mean; "
-        "“one run of ours” is the range in which one more run would lie: the study's run is held against that.",
+def _seeds_markdown(rows: list[dict[str, Any]], same: bool, seeds: Sequence[int], run: _Run) -> str:
+    beside = ", beside the study's one run" if run.dataset == "mnist" else f"{_on(run.dataset)}, by the study's recipe"
+    held = ": the study's run is held against that" if run.dataset == "mnist" else ""
+    lines = [
+        f"# {heading(run.dataset)}",
         "",
-        f"| {' | '.join(SEEDS_COLUMNS)} |",
-        "|---|---|---:|---:|---:|---:|---|",
+        f"{len(seeds)} runs with seeds {_label(seeds)}, each with a base of its own, and {run.epochs} "
+        f"epoch{'' if run.epochs == 1 else 's'}{beside}. ± is half the 95 % interval of our mean; "
+        f"“one run of ours” is the range in which one more run would lie{held}.",
+        "",
+        *_table_lines(rows),
     ]
-    lines += [f"| {' | '.join(format_seeds_row(row))} |" for row in rows]
     verdict = "equal the base's bit for bit" if same else "DIFFER from the base's"
-    lines += ["", *(line for sentence in told(rows, epochs) for line in (sentence, ""))]
+    lines += ["", *(line for sentence in told(rows, run.epochs) for line in (sentence, ""))]
     lines += [f"At alpha 0 the adapters' logits on all test images {verdict}.", ""]
     lines += ["## Accuracy by rank", "", f"![Accuracy by rank]({RANKS_FILE})", ""]
     return "\n".join(lines)

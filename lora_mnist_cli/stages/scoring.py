@@ -10,6 +10,7 @@ from typing import Any
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.keywords import digit_set
 from lora_mnist_cli.scores import subset_scores
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -28,6 +29,10 @@ class Evaluation:
     alpha: float | None
     scores: dict[str, Any]
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The scores as plain rows, a digit set each, for a data frame."""
+        return [{"artifact": self.artifact.name, "alpha": self.alpha, **row} for row in self.scores["subsets"]]
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -38,15 +43,16 @@ class Gate:
 
 
 def evaluate(
-    name: str | None = None, *, alphas: Sequence[float] | None = None, digit_sets: Sequence[DigitSet] | None = None,
-    workspace: Workspace | None = None,
+    name: str | None = None, *, alphas: Sequence[float] | None = None,
+    digit_sets: Sequence[DigitSet | str] | None = None, workspace: Workspace | None = None,
 ) -> list[Evaluation]:  # fmt: skip
     """Score an artifact's model on the test images of its data set.
 
     Args:
         name: an adapter or a base; the newest adapter by default, or the newest base where there is no adapter.
         alphas: put in the trained alpha's place one after the other; the trained one by default.
-        digit_sets: the subsets to score; by default the base's digits, the remaining ones and all ten.
+        digit_sets: the subsets to score, also as texts (``"0-4"``); by default the base's digits, the remaining ones
+            and all ten.
 
     Returns:
         An evaluation for each alpha, in their order.
@@ -57,6 +63,7 @@ def evaluate(
         DataError: where the test images can't be had.
     """
     workspace = workspace or Workspace()
+    given = [digit_set(digits) for digits in digit_sets or ()]
     for alpha in alphas or ():
         if not math.isfinite(alpha):
             raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
@@ -74,7 +81,7 @@ def evaluate(
 
     loaded = load_model(workspace.registry, artifact)
     test = workspace.test_images(artifact, loaded.pixel_stats)
-    subsets = digit_sets or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
+    subsets = given or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
     if artifact.kind == "adapter" and has_no_effect(loaded.model):
         workspace.reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
     trained = None if artifact.kind == "base" else float(artifact.config["alpha"])

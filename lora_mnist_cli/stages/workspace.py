@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import Artifact, Settings
+from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings
 from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DataError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 DEFAULT_RUNS = Path("runs")
 DEFAULT_DATA = Path("data")
+RUNS_VARIABLE, DATA_VARIABLE = "LORA_MNIST_RUNS", "LORA_MNIST_DATA"
 HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
 """What helps where a stage gives its artifacts their names itself."""
@@ -34,15 +35,15 @@ class Workspace:
     """Where artifacts and data lie, how training runs and who hears of it.
 
     Args:
-        runs_dir: the folder of artifacts; made when something is published.
-        data_dir: the folder of data sets; MNIST needs none.
+        runs_dir: the folder of artifacts, ``runs`` or what ``LORA_MNIST_RUNS`` says; made when something is published.
+        data_dir: the folder of data sets, ``data`` or what ``LORA_MNIST_DATA`` says; MNIST needs none.
         runtime: device and loggers.
         reporter: hears notices and progress; silent by default.
         note: kept with whatever is published here.
     """
 
-    runs_dir: Path = DEFAULT_RUNS
-    data_dir: Path = DEFAULT_DATA
+    runs_dir: Path = field(default_factory=lambda: Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS))
+    data_dir: Path = field(default_factory=lambda: Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA))
     runtime: Runtime = field(default_factory=Runtime)
     reporter: Reporter = field(default_factory=Silent)
     note: str = ""
@@ -98,13 +99,20 @@ class Workspace:
         """Say that an artifact is taken as it is, and what of the present runtime it was made without."""
         name = found.name
         self.reporter.notice(f"{name} is up to date")
-        asked = self.runtime.logger == "tensorboard" and found.kind in ("base", "adapter")
-        if asked and not any(file.startswith("tensorboard/") for file in found.files):
-            self.reporter.warn(f"{name} was trained without --logger tensorboard; --force trains it again with it")
+        if self.lacks_log(found):
+            logger = self.runtime.logger
+            self.reporter.warn(f"{name} was trained without --logger {logger}; --force trains it again with it")
         threads = found.environment.get("threads", self.runtime.threads)
         if threads != self.runtime.threads:
             # Sums are added up in another order, so the weights differ in their last places.
             self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
+
+    def lacks_log(self, found: Artifact) -> bool:
+        """Whether a base or adapter was trained without the logger that is asked for now."""
+        # Artifacts from before there were several loggers don't name theirs.
+        events = any(file.startswith(f"{LOG_FOLDER}/") for file in found.files)
+        told = found.environment.get("logger", "tensorboard" if events else "csv")
+        return found.kind in ("base", "adapter") and self.runtime.logger not in ("csv", told)
 
 
 def default_name(
@@ -152,6 +160,8 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
         record["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
         record["threads"] = runtime.threads
+        if runtime.logger != "csv":
+            record["logger"] = runtime.logger
     return record
 
 

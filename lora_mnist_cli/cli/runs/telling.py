@@ -39,7 +39,7 @@ def show_command(
 
         tables.append(titled(f"{artifact.name}: {artifact.kind}", facts_table(_facts(artifact, children, aliases))))
         if artifact.scores:
-            tables.append(score_table("scores on the test images", artifact.scores))
+            tables.append(score_table("scores on the test images", artifact.scores, artifact.dataset))
     document = {"artifact": artifact.name, "manifest": manifest, "needed_by": children, "aliases": aliases}
     print_result("runs show", document, tables, as_json=json_output)
 
