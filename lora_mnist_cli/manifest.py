@@ -310,6 +310,7 @@ def _check_adapter(manifest: Mapping[str, Any]) -> None:
     _hold(type(details.get("trainable_parameters")) is int, "trainable_parameters")
     for key in ("failed", "bank"):
         _hold(isinstance(details.get(key, ""), str), key)
+    _hold("imported" not in config or is_digest(config["imported"]), "imported")
 
 
 def _check_sweep(manifest: Mapping[str, Any]) -> None:

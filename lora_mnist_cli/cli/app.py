@@ -34,6 +34,10 @@ COMMANDS = {
         "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
     ),
     "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
+    "import-adapter": (
+        "import_adapter",
+        "Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored like any other.",
+    ),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),
     "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),

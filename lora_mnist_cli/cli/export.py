@@ -15,6 +15,7 @@ from lora_mnist_cli.stages.exporting import FORMATS, export_model
 def command(
     name: o.ArtifactName,
     form: Annotated[str, o.word_option("--format", f"One of {', '.join(FORMATS)}.", None, FORMATS)] = "safetensors",
+    alpha: Annotated[float | None, o.number_option("--alpha", "Of an adapter, in the trained alpha's place.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="The file; by default the artifact's name with a suffix."),
@@ -30,7 +31,8 @@ def command(
     """Write a base, or an adapter merged into its base, as a file for other programs.
 
     Beside it lies FILE.json, which says what is inside and how images are normalised; an ONNX file does that itself.
+    With --format peft it is a folder with the adapter alone, unmerged, and what PEFT can't say is refused.
     """
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
-    document = export_model(name, form, output=output, force=force, workspace=where)
+    document = export_model(name, form, alpha=alpha, output=output, force=force, workspace=where)
     print_result("export", document, [document["file"], f"{document['file']}.json"], as_json=json_output)

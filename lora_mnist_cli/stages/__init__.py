@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.base import train_base
     from lora_mnist_cli.stages.comparing import compare
     from lora_mnist_cli.stages.gating import gate, plan_gate
+    from lora_mnist_cli.stages.importing import import_adapter
     from lora_mnist_cli.stages.merging import merge
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
     from lora_mnist_cli.stages.reproduction import reproduce
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "finetune", "gate", "merge",
-    "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "finetune", "gate",
+    "import_adapter", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
-    "compare": "comparing", "evaluate": "scoring", "finetune": "adapt", "gate": "gating", "merge": "merging",
+    "compare": "comparing", "evaluate": "scoring", "finetune": "adapt", "gate": "gating",
+    "import_adapter": "importing", "merge": "merging",
     "parse_gates": "scoring", "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting",
     "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
 }  # fmt: skip

@@ -48,6 +48,11 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     ),
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
     "export": (["base-0-4"], ["base-0-4", "--force"], ""),
+    "import-adapter": (
+        ["runs/lora-5-9-r1", "--base", "base-0-4", "--force"],
+        ["runs/lora-5-9-r1", "--base", "base-0-4", "--force"],
+        "",
+    ),
     "merge": ([], [], "taking the newest adapter: lora-5-9-r2"),
     "conformance": (["ours"], ["ours"], ""),
     "plot": (["history"], ["history"], "taking the newest adapter: lora-5-9-r2"),
