@@ -67,7 +67,7 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
                     value=parent.name,
                 )
     artifacts = _parents_first(artifacts)
-    with machine_errors(f"can't write {file}"):
+    with machine_errors(f"can't write {file}", "FILE"):
         with whole_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for each in artifacts:
                 for part in [MANIFEST, *each.files]:

@@ -42,6 +42,7 @@ MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
 
 _LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 _DEFAULT_RANK = 8
 
@@ -246,12 +247,17 @@ class AdapterConfig(TrainingConfig):
     combined_density: float | None = field(
         default=None, metadata={"help": "Share of each adapter's entries that is kept (ties, dare)."}
     )
+    imported: str | None = field(
+        default=None,
+        metadata={"help": "Of an adapter that was trained elsewhere: the SHA-256 of its file of weights."},
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
     schedule: str = "plateau"
 
     _OPTIONAL: ClassVar[tuple[str, ...]] = (
         "vary", "held_seed", "lr_power", "method", "lr_ratio_b", "combined", "combined_weights", "combined_density",
+        "imported",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -292,6 +298,11 @@ class AdapterConfig(TrainingConfig):
         if self.alpha == 0 and self.epochs != 0:
             # No gradient reaches the factors then. An untouched start may have it.
             problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
+        if self.imported is not None:
+            if not isinstance(self.imported, str) or not _DIGEST.fullmatch(self.imported):
+                problems.append(f"imported is the SHA-256 of a file of weights, not {self.imported!r}")
+            if self.epochs != 0:
+                problems.append(f"what was trained elsewhere has no epochs here: it takes no {self.epochs}")
         problems.choice("scaling", self.scaling, SCALINGS)
         problems.choice("init", self.init, INITS)
         problems.real("learning rate's power", self.lr_power, lambda power: abs(power) <= 4, "of -4 to 4")
@@ -354,6 +365,10 @@ class AdapterConfig(TrainingConfig):
             problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
         if not layers or (not odd and len(set(layers)) != len(layers)):
             problems.append("target layers are named once each, and at least one")
+
+
+HOW_TRAINED = (*(f.name for f in fields(TrainingConfig)), "init")
+"""Fields that mean nothing of an adapter that was trained elsewhere."""
 
 
 def unused_value(name: str) -> Any:

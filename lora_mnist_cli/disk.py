@@ -22,8 +22,11 @@ _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 
 
 @contextlib.contextmanager
-def machine_errors(what: str) -> Iterator[None]:
+def machine_errors(what: str, place: str = "--runs-dir") -> Iterator[None]:
     """Turns the operating system's refusals inside into one line with an exit code.
+
+    Args:
+        place: the option, or argument, that says where what is written goes.
 
     Raises:
         MachineError: for a full disk, a missing permission, a read-only file system and the like.
@@ -31,13 +34,16 @@ def machine_errors(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full, forbidden = (
+            f"free some space, or choose another {place}",
+            f"choose another {place}, one that you may write to",
+        )
         hints = {
-            errno.ENOSPC: "free some space, or choose another --runs-dir",
-            errno.EDQUOT: "free some space, or choose another --runs-dir",
-            errno.EACCES: "choose a --runs-dir that you may write to",
-            errno.EPERM: "choose a --runs-dir that you may write to",
-            errno.EROFS: "choose a --runs-dir that you may write to",
-        }
+            errno.ENOSPC: full, errno.EDQUOT: full,
+            errno.EACCES: forbidden, errno.EPERM: forbidden, errno.EROFS: forbidden,
+        }  # fmt: skip
+        if place != "--runs-dir":  # a folder of artifacts is made where there is none
+            hints[errno.ENOENT] = f"make the folder, or choose another {place}"
         reason = error.strerror or str(error)
         raise MachineError(f"{what}: {reason}", hint=hints.get(error.errno or 0, ""), value=error) from error
 

@@ -90,8 +90,13 @@ def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str,
     return content
 
 
-def write_export(path: Path, content: bytes, described: Mapping[str, Any], *, force: bool) -> Path:
-    """Write a file, and beside it a JSON file that says what is in it; returns where that is.
+def write_export(
+    path: Path, content: bytes | Mapping[str, bytes], described: Mapping[str, Any], *, force: bool
+) -> Path:
+    """Write a file, or a folder of files, and beside it a JSON file that says what is in it; returns where that is.
+
+    Args:
+        content: of the file; or of each file of a folder, by name.
 
     Raises:
         UsageError: where one of the two is there and ``force`` is not given.
@@ -102,9 +107,17 @@ def write_export(path: Path, content: bytes, described: Mapping[str, Any], *, fo
         if each.exists() and not force:
             raise UsageError(f"{each} exists", hint="--force replaces it", value=str(each))
     text = json.dumps(described, indent=2, allow_nan=False) + "\n"
-    with machine_errors(f"can't write {path}"):
-        with whole_file(path) as file:
-            file.write(content)
-        with whole_file(beside) as file:
-            file.write(text.encode())
+    with machine_errors(f"can't write {path}", "--output"):
+        if isinstance(content, bytes):
+            _write(path, content)
+        else:
+            path.mkdir(exist_ok=True)
+            for name, part in content.items():
+                _write(path / name, part)
+        _write(beside, text.encode())
     return beside
+
+
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)

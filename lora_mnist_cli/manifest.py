@@ -315,6 +315,7 @@ def _check_adapter(manifest: Mapping[str, Any]) -> None:
     if adapters:
         _hold(manifest["parents"][0]["role"] == "base", "parents")
         _check_combined(details["combined"], config, len(adapters))
+    _hold("imported" not in config or is_digest(config["imported"]), "imported")
 
 
 def _check_combined(made: Any, config: Mapping[str, Any], count: int) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
@@ -225,12 +224,11 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
     """
     with machine_errors(f"can't write {ADAPTER_FILE}"):
         (folder / ADAPTER_FILE).write_bytes(weights)
-    described = peft_config(config, layers)
+    described = peft_json(config, layers)
     if described is None:
         return
-    text = json.dumps(described, indent=2) + "\n"
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
-        (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
+        (folder / ADAPTER_CONFIG_FILE).write_bytes(described)
 
 
 def write_statistics(content: bytes, folder: Path) -> None:
@@ -243,9 +241,10 @@ def write_statistics(content: bytes, folder: Path) -> None:
         (folder / STATISTICS_FILE).write_bytes(content)
 
 
-def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any] | None:
-    """PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
-    return METHODS[config.method].peft(config, layers)
+def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
+    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    described = METHODS[config.method].peft(config, layers)
+    return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
 
 
 def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -163,6 +163,7 @@ OF_AN_ADAPTER = {
     "a base that is no base": put("parents", to=[{**PARENT, "role": "input"}]),
     "a member": lambda manifest: manifest["parents"].append({**PARENT, "role": "member"}),
     **{f"rank {value!r}": put("config", "rank", to=value) for value in (None, "1", 1.0, True)},
+    **{f"imported {value!r}"[:40]: put("config", "imported", to=value) for value in (None, 1, "x", DIGEST.upper())},
     "no seed": drop("config", "seed"),
     "no digits": drop("config", "digits"),
     "base digits": put("details", "base_digits", to="9-0"),

@@ -39,6 +39,10 @@ COMMANDS = {
     ),
     "combine": ("combine", "Publish one adapter made of several on the same base, and say how much of them it holds."),
     "export": ("export", "Write a base, or an adapter merged into its base, as a file for other programs."),
+    "import-adapter": (
+        "import_adapter",
+        "Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored like any other.",
+    ),
     "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),
     "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),

@@ -82,5 +82,5 @@ def _write_junit(path: Path, implementation: str, rows: list[dict[str, str]], se
         for row in rows
     ]
     content = junit_xml(f"conformance {implementation}", cases, seconds=seconds)
-    with machine_errors(f"can't write {path}"), whole_file(path) as file:
+    with machine_errors(f"can't write {path}", "--junit"), whole_file(path) as file:
         file.write(content)

@@ -10,6 +10,7 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.cli.evaluate import refuse_without_route
+from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 
 
@@ -28,6 +29,7 @@ def command(
         str | None,
         o.word_option("--format", f"One of {', '.join(FORMATS)}; safetensors, or onnx with --route.", None, FORMATS),
     ] = None,
+    alpha: Annotated[float | None, o.number_option("--alpha", "Of an adapter, in the trained alpha's place.")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="The file; by default the artifact's name with a suffix."),
@@ -42,14 +44,19 @@ def command(
 ) -> None:
     """Write a base, or an adapter merged into its base, as a file for other programs.
 
-    With --route, a base and adapters on it become one ONNX file that has the router inside. Beside it lies FILE.json,
-    which says what is inside and how images are normalised; an ONNX file does that itself.
+    With --format peft it is a folder with the adapter alone, unmerged, and what PEFT can't say is refused. With
+    --route, a base and adapters on it become one ONNX file that has the router inside. Beside it lies FILE.json, which
+    says what is inside and how images are normalised; an ONNX file does that itself.
     """
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     refuse_without_route(route, route_by, names)
     if route:
+        if alpha is not None:
+            raise UsageError("--alpha is not for --route: experts answer as they were trained", value=alpha)
         by = route_by or "mixture"
         document = export_routed(names, form or "onnx", by=by, output=output, force=force, workspace=where)
     else:
-        document = export_model(names[0], form or "safetensors", output=output, force=force, workspace=where)
+        document = export_model(
+            names[0], form or "safetensors", alpha=alpha, output=output, force=force, workspace=where
+        )
     print_result("export", document, [document["file"], f"{document['file']}.json"], as_json=json_output)

@@ -141,5 +141,5 @@ def _write_junit(path: Path, document: dict[str, Any], allow_inconclusive: bool,
         asked = f"{about(row)}: accuracy of at least {row['minimum']:g}"
         cases.append(Case(asked, told(row), outcome.get(row["verdict"], "failed"), row["verdict"]))
     content = junit_xml(f"gate {document['artifact']}", cases, seconds=seconds)
-    with machine_errors(f"can't write {path}"), whole_file(path) as file:
+    with machine_errors(f"can't write {path}", "--junit"), whole_file(path) as file:
         file.write(content)

@@ -28,6 +28,7 @@ class DoRA(LoRA):
     about = "magnitude and direction apart"
     in_banks = False
     needs_weight = True
+    alpha_in_peft = False  # there it multiplies the product inside the norm, and not the change
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """LoRA's factors, and a magnitude an output."""

@@ -25,6 +25,9 @@ class Full(Method):
     about = "full fine-tuning, the ceiling"
     unused = ("rank", "scaling", "init", "dropout", "lr_ratio_b")
     prefix = ""
+    not_in_peft = (
+        "it keeps how far whole weights and biases moved, and PEFT's adapters of a layer are factors beside it"
+    )
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """A difference a weight and a bias."""

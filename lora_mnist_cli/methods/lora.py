@@ -48,12 +48,14 @@ class LoRA(Method):
         ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
         """
         rslora = config.scaling == "rslora"
+        # Where the scalings are PEFT's own, so is alpha: alpha · (1/r) · r would round.
+        constant = config.scaling == "constant"
         return {
             "peft_type": "LORA",
             "task_type": None,
             "base_model_name_or_path": None,
             "r": config.rank,
-            "lora_alpha": config.alpha if rslora else config.alpha * scale(config.scaling, config.rank) * config.rank,
+            "lora_alpha": config.alpha * config.rank if constant else config.alpha,
             "use_rslora": rslora,
             "lora_dropout": config.dropout,
             "target_modules": list(layers),

@@ -39,6 +39,10 @@ class Method:
     last_layer_only: ClassVar[bool] = False
     prefix: ClassVar[str] = PEFT_PREFIX
     """What stands before a layer's name in a file of weights."""
+    not_in_peft: ClassVar[str] = ""
+    """Why PEFT can't say what is kept; empty where it can."""
+    alpha_in_peft: ClassVar[bool] = True
+    """Whether an alpha given after the training does in PEFT what it does here."""
 
     @property
     def ranked(self) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.comparing import compare
     from lora_mnist_cli.stages.forgetting import forgetting
     from lora_mnist_cli.stages.gating import gate, plan_gate
+    from lora_mnist_cli.stages.importing import import_adapter
     from lora_mnist_cli.stages.merging import merge
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
     from lora_mnist_cli.stages.reproduction import reproduce
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Evaluation", "PlotOptions", "Workspace", "check_gates", "combine", "compare", "evaluate", "evaluate_routed",
-    "finetune", "forgetting", "gate", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep",
-    "train_base",
+    "finetune", "forgetting", "gate", "import_adapter", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot",
+    "reproduce", "sweep", "train_base",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
     "combine": "combining", "compare": "comparing", "evaluate": "scoring", "evaluate_routed": "routing",
-    "finetune": "adapt", "forgetting": "forgetting", "gate": "gating", "merge": "merging", "parse_gates": "scoring",
-    "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt",
-    "train_base": "base",
+    "finetune": "adapt", "forgetting": "forgetting", "gate": "gating", "import_adapter": "importing",
+    "merge": "merging", "parse_gates": "scoring", "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting",
+    "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe_of, training_images
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError
+from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.grid import Axis, marks
 from lora_mnist_cli.methods import trainable_parameters
 from lora_mnist_cli.reporting import Reporter, as_one
@@ -79,8 +79,11 @@ def survey(
         publish_failed: publish what diverges, without weights, its figures None and the reason in its details.
 
     Raises:
+        UsageError: where one was imported: nothing here trains it.
         ArtifactError: where a name has other settings, or the data set is not the one that the base was trained on.
     """
+    if any(each.config.imported is not None for each in wanted):
+        raise UsageError("what was imported is not trained here", hint="import_adapter publishes it")
     _check_data(workspace, base)
     settings = {each.name: adapter_settings(base, each.config) for each in wanted}
     done: dict[str, Artifact] = {}

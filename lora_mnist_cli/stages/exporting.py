@@ -1,16 +1,24 @@
-"""A base, or an adapter merged into its base, as a file for other programs."""
+"""A base, or an adapter merged into its base, as a file for other programs; or an adapter as a folder for PEFT."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.errors import UsageError, refuse_unknown
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.stages.workspace import Workspace
 
-FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt"}
-"""Name → suffix of its files."""
+if TYPE_CHECKING:
+    from lora_mnist_cli.model import MNISTModel
+
+FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt", "peft": "-peft"}
+"""Name → what is put behind an artifact's name for its file, or its folder."""
 _INPUTS = {
     True: "n × 28 × 28 float32, light on dark, pixels from 0 to 1; the normalisation is inside",
     False: "n × 784 float32, light on dark, pixels from 0 to 1, then (pixel - mean) / std",
@@ -18,12 +26,14 @@ _INPUTS = {
 
 
 def export_model(
-    name: str, form: str, *, output: Path | None = None, force: bool = False, workspace: Workspace | None = None
-) -> dict[str, Any]:
-    """Write a model as one plain network, whatever adapter it has merged into its weights.
+    name: str, form: str, *, alpha: float | None = None, output: Path | None = None, force: bool = False,
+    workspace: Workspace | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a model as one plain network, whatever adapter it has merged into its weights; or the adapter for PEFT.
 
     Args:
-        form: one of :data:`FORMATS`.
+        form: one of :data:`FORMATS`. ``peft`` is a folder with the adapter's two files, and takes no base.
+        alpha: of an adapter, in the trained one's place.
         output: the file; by default the artifact's name with the format's suffix, in the present folder.
 
     Returns:
@@ -31,29 +41,31 @@ def export_model(
         (None for a base), ``layers``, ``activation``, ``input``, ``normalisation``, ``dataset`` and ``digits``.
 
     Raises:
-        UsageError: where there is no such format, the file is there, or ONNX's packages are not installed.
-        ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
+        UsageError: where there is no such format, the file is there, ONNX's packages are not installed, alpha is not
+            finite or a base's, or PEFT can't say what the adapter is.
+        ArtifactError: where the artifact or its base is missing, damaged or doesn't fit, or alpha is too large for it.
         MachineError: where it can't be written.
     """
     refuse_unknown("format", form, list(FORMATS), "formats:")
     workspace = workspace or Workspace()
-    artifact = workspace.registry.get(name, "adapter", "base")
+    artifact = workspace.registry.get(name, *(("adapter",) if form == "peft" else ("adapter", "base")))
+    chosen = _alpha(artifact, alpha)
+    described_for_peft = _peft(artifact, chosen) if form == "peft" else None
 
-    from lora_mnist_cli import lora
     from lora_mnist_cli.exporting import encoded, write_export
     from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
 
     loaded = load_model(workspace.registry, artifact)
-    lora.merge(loaded.model)
-    lora.detach(loaded.model)
-    path = output or Path(f"{artifact.name}{FORMATS[form]}")
     mean, std = loaded.pixel_stats
+    at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
+    path = output or Path(f"{artifact.name}{at}{FORMATS[form]}")
     described: dict[str, Any] = {
         "file": path.name,
         "format": form,
         "artifact": {"name": artifact.name, "digest": artifact.digest},
         "base": {"name": loaded.base.name, "digest": loaded.base.digest},
-        "alpha": artifact.config["alpha"] if artifact.kind == "adapter" else None,
+        "alpha": chosen,
         "layers": loaded.base.details["layers"],
         "activation": "relu",
         "input": _INPUTS[form == "onnx"],
@@ -61,8 +73,14 @@ def export_model(
         "dataset": artifact.dataset,
         "digits": artifact.config["digits"],
     }
-    metadata = {"artifact": artifact.name, "digest": artifact.digest, "mean": repr(mean), "std": repr(std)}
-    write_export(path, encoded(loaded.model, loaded.pixel_stats, form, metadata), described, force=force)
+    content: bytes | Mapping[str, bytes]
+    if described_for_peft is not None:
+        content = {ADAPTER_FILE: artifact.read(ADAPTER_FILE), ADAPTER_CONFIG_FILE: described_for_peft}
+    else:
+        _merge(loaded.model, chosen, artifact.name)
+        metadata = {"artifact": artifact.name, "digest": artifact.digest, "mean": repr(mean), "std": repr(std)}
+        content = encoded(loaded.model, loaded.pixel_stats, form, metadata)
+    write_export(path, content, described, force=force)
     return described | {"file": str(path)}
 
 
@@ -108,3 +126,51 @@ def export_routed(
     }  # fmt: skip
     write_export(path, onnx_of(experts.model, experts.pixel_stats, metadata), described, force=force)
     return described | {"file": str(path)}
+
+
+def _alpha(artifact: Artifact, wanted: float | None) -> float | None:
+    """The multiplier that an adapter is to have; None for a base."""
+    if artifact.kind == "base":
+        if wanted is not None:
+            raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=wanted)
+        return None
+    alpha = float(artifact.config["alpha"] if wanted is None else wanted)
+    if not math.isfinite(alpha):
+        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
+    return alpha
+
+
+def _peft(adapter: Artifact, alpha: float | None) -> bytes:
+    """PEFT's description of an adapter at an alpha, or a refusal that says why there is none."""
+    config = AdapterConfig.from_json(adapter.config)
+    method = METHODS[config.method]
+    hint = "--format safetensors writes the merged model"
+    if method.not_in_peft:
+        raise UsageError(
+            f"PEFT can't say what '{adapter.name}' is, by {config.method}: {method.not_in_peft}", hint=hint,
+            value=config.method,
+        )  # fmt: skip
+    assert alpha is not None
+    if alpha != config.alpha and not method.alpha_in_peft:
+        raise UsageError(
+            f"PEFT can't say what '{adapter.name}' is at alpha {alpha:g}: by {config.method}, alpha multiplies the "
+            "whole change here, and in PEFT the product inside the norm alone",
+            hint=hint, value=alpha,
+        )  # fmt: skip
+    from lora_mnist_cli.weights import peft_json
+
+    at = dataclasses.replace(config, alpha=alpha, epochs=0)  # a config that is to be trained can't have alpha 0
+    described = peft_json(at, sorted(config.target_layers or ()))
+    assert described is not None
+    return described
+
+
+def _merge(model: MNISTModel, alpha: float | None, name: str) -> None:
+    from lora_mnist_cli import lora
+
+    if alpha is not None:
+        lora.set_alpha(model, alpha)
+    lora.merge(model)
+    lora.detach(model)
+    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        raise ArtifactError(f"'{name}' merged at alpha {alpha:g} has weights that are not finite", value=alpha)

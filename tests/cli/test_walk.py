@@ -49,6 +49,11 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
     ),
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
     "export": (["base-0-4"], ["base-0-4", "--force"], ""),
+    "import-adapter": (
+        ["runs/lora-5-9-r1", "--base", "base-0-4", "--force"],
+        ["runs/lora-5-9-r1", "--base", "base-0-4", "--force"],
+        "",
+    ),
     "merge": ([], [], "taking the newest adapter: lora-5-9-r2"),
     "combine": (["lora-5-9-r1", "lora-5-9-r2"], ["lora-5-9-r1", "lora-5-9-r2", "--name", "another"], ""),
     "conformance": (["ours"], ["ours"], ""),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as clocks
+import errno
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import pytest
 import small
 from stories import STORIES, look, tree
 
+from lora_mnist_cli import disk
 from lora_mnist_cli import registry as registry_module
 from lora_mnist_cli.errors import MachineError
 from lora_mnist_cli.registry import Registry
@@ -101,6 +104,35 @@ def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(
         assert outcome.code == 5, (command, outcome.err)
         assert "Read-only file system" in outcome.err.splitlines()[-1]
     assert tree(root) == before
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
+def test_the_advice_names_the_option_that_the_path_came_by(
+    error: int, small: Workspace, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that of the artifacts' folder, which has nothing to do with an exported file."""
+    where = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    base, sweep = "base-fashion-mnist-0-4", "sweep-fashion-mnist-5-9"
+    calls: dict[tuple[object, ...], str] = {
+        ("export", base, "--output", "out", *where): "--output",
+        ("gate", sweep, "--require", "5-9=0", "--junit", "out", "--allow-inconclusive", *where): "--junit",
+        ("conformance", "ours", "--junit", "out"): "--junit",
+        ("runs", "export", base, "out", *where[:2]): "FILE",
+        ("merge", *where): "--runs-dir",
+    }
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(disk, "_begin", fail)  # of files beside the registry
+    monkeypatch.setattr(registry_module, "flush", fail)
+    for call, place in calls.items():
+        outcome = run(*call)
+        assert (outcome.code, outcome.err.count("\n")) == (5, 1 + ("merge" in call)), outcome.err
+        (advice,) = re.findall(r"\(([^()]*)\)$", outcome.err.strip())
+        assert f"choose another {place}" in advice
+        assert ("free some space" in advice) == (error == errno.ENOSPC)
+        assert {"--output", "--junit", "--runs-dir", "FILE"} & set(re.split(r"[ ,]", advice)) == {place}
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")

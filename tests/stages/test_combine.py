@@ -19,6 +19,7 @@ from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.stages import Workspace, combine, compare, evaluate, finetune, forgetting, merge, train_base
+from lora_mnist_cli.stages.histories import read_history
 from lora_mnist_cli.verification import verify
 
 
@@ -131,6 +132,12 @@ def test_the_fingerprint_has_weights_rank_density_seed_and_parents(pair: Workspa
 def test_trained_adapters_have_the_fingerprints_that_they_had(small: Workspace) -> None:
     adapter = small.registry.latest("adapter")
     assert not {"combined", "combined_weights", "combined_density"} & set(adapter.config)
+
+
+def test_what_was_not_trained_has_no_history(pair: Workspace) -> None:
+    made = combine(["one", "two"], workspace=pair)
+    with pytest.raises(ArtifactError, match="it was combined from others, and not trained"):
+        read_history(made)
 
 
 @pytest.mark.parametrize("method", ["pissa", "dora"])

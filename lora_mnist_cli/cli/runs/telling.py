@@ -10,6 +10,7 @@ import typer
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.config import HOW_TRAINED
 from lora_mnist_cli.index import Entry
 
 if TYPE_CHECKING:
@@ -92,7 +93,12 @@ def diff_command(
 
 
 def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
-    settings = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in artifact.config.items()]
+    unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults, which nothing was trained by
+    settings = [
+        (key, value if isinstance(value, str) else json.dumps(value))
+        for key, value in artifact.config.items()
+        if key not in unsaid
+    ]
     return [
         ("created", artifact.created),
         ("digest", artifact.digest),
