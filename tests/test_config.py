@@ -215,7 +215,7 @@ def test_overrides_are_those_that_are_given() -> None:
 def test_runtime_checks_itself() -> None:
     assert Runtime() == Runtime(accelerator="auto", logger="csv")
     with pytest.raises(ConfigError) as caught:
-        Runtime(accelerator="tpu", logger="wandb")
+        Runtime(accelerator="tpu", logger="clearml")
     assert len(caught.value.problems) == 2
 
 
