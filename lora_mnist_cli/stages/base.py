@@ -10,7 +10,6 @@ from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
-from lora_mnist_cli.weights import write_statistics
 
 
 def train_base(
@@ -49,6 +48,7 @@ def train_base(
         from lora_mnist_cli.randomness import seeded
         from lora_mnist_cli.sources import normalisation
         from lora_mnist_cli.training import fit, history_csv
+        from lora_mnist_cli.weights import write_statistics
 
         start = time.perf_counter()
         stats = normalisation(config.dataset, workspace.data_dir)
