@@ -43,6 +43,9 @@ DIRECTIONS = 12
 IMAGES_EACH = 32
 """Images that a component has on average at least."""
 
+FEWEST = 10
+"""Images that a component is made of at least, where a digit has so many: fewer would be told too much about."""
+
 SHRINKAGE = 20.0
 """How many images' weight the digit's own covariance has in that of each of its components."""
 
@@ -297,11 +300,11 @@ def _mixture(places: Tensor, rest: Tensor, generator: torch.Generator) -> tuple[
     count, width = places.shape
     wanted = max(1, min(COMPONENTS, count // IMAGES_EACH))
     owner = _clusters(places[:, :_CLUSTERED], wanted, generator)
+    wanted = int(owner.max()) + 1
     middle = places - places.mean(0)
     whole, whole_rest = middle.T @ middle / count, rest.mean()
     sizes = torch.bincount(owner, minlength=wanted)
-    centres = torch.zeros(wanted, width).index_add_(0, owner, places)
-    centres = torch.where(sizes[:, None] > 0, centres / sizes.clamp(min=1)[:, None], places.mean(0))
+    centres = torch.zeros(wanted, width).index_add_(0, owner, places) / sizes[:, None]
     covariances = torch.empty(wanted, width, width)
     order = owner.argsort(stable=True)
     for each, rows in enumerate(torch.split(order, sizes.tolist())):
@@ -331,6 +334,12 @@ def _clusters(places: Tensor, wanted: int, generator: torch.Generator) -> Tensor
         sizes = torch.bincount(owner, minlength=wanted)
         sums = torch.zeros_like(centres).index_add_(0, owner, places)
         centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
+    enough = torch.bincount(owner, minlength=wanted) >= min(FEWEST, len(places))
+    while not enough.all():
+        # What belonged to a cluster that is too small goes to the nearest of the others, which only grow by it.
+        centres = centres[enough]
+        owner = (centres.square().sum(1) - 2 * places @ centres.T).argmin(1)
+        enough = torch.bincount(owner, minlength=len(centres)) >= min(FEWEST, len(places))
     return owner
 
 

@@ -131,6 +131,14 @@ class TestFit:
         other = ClassStatistics.fit(images, labels, seed=1).to_tensors()
         assert not torch.equal(one["centres"], other["centres"])
 
+    def test_no_component_is_of_a_few_images(self, split: tuple[Tensor, ...]) -> None:
+        """Three strangers among many: a component of their own would show them."""
+        images = torch.cat([split[0][split[1] == 1][:397], 2.8 * torch.eye(784)[:3] * 50])
+        found = ClassStatistics.fit(images, torch.ones(400).long())
+        sizes = found.weights * (400 + len(found.weights)) - 1
+        assert float(sizes.min()) >= 9.99
+        assert float(sizes.sum()) == pytest.approx(400, abs=0.1)
+
     @pytest.mark.parametrize("count", [1, 2, 40])
     def test_few_images_have_a_density_too(self, split: tuple[Tensor, ...], count: int) -> None:
         images = split[0][:count]

@@ -14,7 +14,6 @@ from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.loggers import Run, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
-from lora_mnist_cli.weights import write_statistics
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,6 +57,7 @@ def train_base(
         from lora_mnist_cli.randomness import seeded
         from lora_mnist_cli.sources import normalisation
         from lora_mnist_cli.training import fit, history_csv
+        from lora_mnist_cli.weights import write_statistics
 
         start = time.perf_counter()
         stats = normalisation(config.dataset, workspace.data_dir)

@@ -12,7 +12,6 @@ from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.stages.workspace import Workspace, environment
-from lora_mnist_cli.weights import STATISTICS_FILE, write_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +70,7 @@ def merge(
         from lora_mnist_cli.checkpoint import save_base
         from lora_mnist_cli.evaluation import predict, scores
         from lora_mnist_cli.stages.models import load_model
+        from lora_mnist_cli.weights import STATISTICS_FILE, write_statistics
 
         loaded = load_model(workspace.registry, adapter)
         lora.set_alpha(loaded.model, chosen)

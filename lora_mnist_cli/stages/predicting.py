@@ -110,7 +110,8 @@ def predict_routed(
     experts = load_experts(names, by=by, workspace=workspace)
     from lora_mnist_cli.evaluation import predict_with
 
-    logits, posterior = predict_with(experts.model.answers, experts.model, _normalised(read, experts.pixel_stats))
+    normalised = _normalised(read, experts.pixel_stats)
+    logits, posterior = predict_with(experts.model.answers, experts.model, normalised)
     labels = [each.name for each in experts.artifacts]
     predictions = []
     likeliest = experts.model.likeliest(posterior).tolist()
