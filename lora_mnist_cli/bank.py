@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lora_mnist_cli.architecture import SCORED_AT_ONCE
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_layers import BesideLayer, Call, Flow, Layer, MergedLayer, Run, SharedInputLayer
+from lora_mnist_cli.bank_protection import avoid_calls, loss_calls
 from lora_mnist_cli.lora import LoRALinear
 from lora_mnist_cli.optimizers import joined
 
@@ -60,13 +61,17 @@ class Program:
                 relu_backward = torch.ops.aten.threshold_backward.grad_input
                 back.append(partial(relu_backward, below, hidden[i - 1], 0, grad_input=below))
             backward = back + backward
-        loss = [
-            partial(torch.softmax, self.logits, 1, out=gradients[-1]),
-            partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
-            partial(gradients[-1].mul_, 1 / n),
-        ]
         self.forward = forward
-        self.step = forward + loss + backward if training else forward
+        self.step = forward
+        if training:
+            if inputs.terms:
+                loss = loss_calls(self.logits, gradients[-1], self.batch.make_terms(inputs.terms), (shapes, seeds))
+            else:
+                loss = [
+                    partial(torch.softmax, self.logits, 1, out=gradients[-1]),
+                    partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
+                ]
+            self.step = [*forward, *loss, partial(gradients[-1].mul_, 1 / n), *backward]
 
 
 class Cohort:
@@ -83,6 +88,8 @@ class Cohort:
         batch_size: images an optimiser step.
         seeds: how many.
         generators: of each member's dropout; needed where there is dropout.
+        avoided: for each layer, orthonormal directions of its inputs (in × d) that its A are kept orthogonal to; none
+            for A that are free.
 
     Raises:
         ValueError: where a shape is not the same for each seed, or several seeds have dropout.
@@ -90,7 +97,7 @@ class Cohort:
 
     def __init__(
         self, models: Sequence[nn.Module], inputs: FrozenInputs, batch_size: int, *, seeds: int = 1,
-        generators: Sequence[torch.Generator] = (),
+        generators: Sequence[torch.Generator] = (), avoided: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         self.inputs, self.batch_size, self.members, self.seeds = inputs, batch_size, len(models), seeds
         self._columns: list[list[nn.Linear | LoRALinear]] = [
@@ -106,6 +113,17 @@ class Cohort:
         self._place(inputs.images)
         self.layers = [self._layer(i, base, generators) for i, base in enumerate(bare)]
         self._programs: dict[tuple[int, bool], Program] = {}
+        runs = [layer.runs for layer in self.layers]
+        self._avoid = (
+            [call for own, U in zip(runs, avoided, strict=True) for call in avoid_calls(own, U)] if avoided else []
+        )
+        self.keep_out()
+
+    @torch.no_grad()
+    def keep_out(self) -> None:
+        """Make every A orthogonal to what it is to avoid."""
+        for call in self._avoid:
+            call()
 
     @torch.no_grad()
     def steps(self, rows: Tensor, optimizer: Callable[[], object]) -> Tensor:
@@ -119,6 +137,8 @@ class Cohort:
         for batch in torch.split(rows.view(self.seeds, -1), self.batch_size, 1):
             self._run(batch, training=True)
             optimizer()
+            for call in self._avoid:
+                call()
         return self._losses(self._program(batch.shape[1], training=True).logits, batch).mean(1)
 
     @torch.no_grad()

@@ -117,7 +117,9 @@ class ClassStatistics:
     noise: Tensor
 
     @classmethod
-    def fit(cls, images: Tensor, labels: Tensor, *, seed: int = 0) -> ClassStatistics:
+    def fit(
+        cls, images: Tensor, labels: Tensor, *, seed: int = 0, like: ClassStatistics | None = None
+    ) -> ClassStatistics:  # fmt: skip
         """The statistics of a training split; the same images in the same order give the same bytes.
 
         It takes one thread, so that the sums are the same whoever makes them. Images are divided among a digit's
@@ -129,6 +131,7 @@ class ClassStatistics:
             images: n × 784, float32, normalised as the model sees them; the training part of the split alone.
             labels: n, int64.
             seed: decides the starts.
+            like: take the mean and the basis of these, so that samples of both lie in one space.
 
         Raises:
             ValueError: where there are no images.
@@ -138,18 +141,15 @@ class ClassStatistics:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cls._fit(images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed))
+            return cls._fit(images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed), like)
         finally:
             torch.set_num_threads(threads)
 
     @classmethod
-    def _fit(cls, images: Tensor, labels: Tensor, generator: torch.Generator) -> ClassStatistics:
-        sample = blur(images[:BASIS_IMAGES])
-        mean = sample.mean(0)
-        sample -= mean
-        basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
-        # A column's sign is the solver's whim; the bytes are not to depend on it.
-        basis *= basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    def _fit(
+        cls, images: Tensor, labels: Tensor, generator: torch.Generator, like: ClassStatistics | None
+    ) -> ClassStatistics:  # fmt: skip
+        mean, basis = _basis(images) if like is None else (like.mean, like.basis)
         places, rest = _coordinates(images, mean, basis)
         digits, counts = torch.unique(labels, return_counts=True)
         fitted = [_mixture(places[rows], rest[rows], generator) for rows in (labels == digit for digit in digits)]
@@ -257,6 +257,17 @@ class ClassStatistics:
             made = (constant, flat, offsets, centres, noise)
             self._known[dtype] = tuple(tensor.to(dtype) for tensor in made)  # type: ignore[assignment]
         return self._known[dtype]
+
+
+def _basis(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the blurred images, and their leading principal components (784 × b)."""
+    sample = blur(images[:BASIS_IMAGES])
+    mean = sample.mean(0)
+    sample -= mean
+    basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
+    # A column's sign is the solver's whim; the bytes are not to depend on it.
+    basis *= basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    return mean, basis
 
 
 def _coordinates(images: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:

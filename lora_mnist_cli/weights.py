@@ -20,6 +20,7 @@ from lora_mnist_cli.errors import ArtifactError, make_again
 from lora_mnist_cli.methods import METHODS, tensor_shapes
 
 BASE_FILE = "model.safetensors"
+STATISTICS_FILE = "statistics.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's description; not there for a method that PEFT has not."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lora_mnist_cli.data import MNISTDataset
+    from lora_mnist_cli.lesson import Lesson
+    from lora_mnist_cli.model import MNISTModel
+
 
 @dataclass(frozen=True)
 class Images:
@@ -45,6 +49,7 @@ class Job:
         pixel_stats: mean and standard deviation that its inputs are normalised with.
         members: a config each, as JSON.
         runtime: device, threads and loggers.
+        statistics: the base's class statistics, as safetensors, where members are protected by them.
         training_code: the number of the driver's training code.
     """
 
@@ -55,6 +60,7 @@ class Job:
     pixel_stats: tuple[float, float]
     members: tuple[Mapping[str, Any], ...]
     runtime: Runtime
+    statistics: bytes | None = None
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
@@ -122,14 +128,15 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
+    lesson = _lesson(job, base, configs[0], train) if configs[0].protect else train
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place, str(m), LOG_FOLDER) for m in range(len(configs))]
         outcomes = fit_bank(
-            models, train, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title,
+            models, lesson, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title,
             log_folders=folders,
         )  # fmt: skip
         logs = [_files(folder.parent) for folder in folders]
-    del train
+    del train, lesson
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
@@ -147,6 +154,18 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         seconds = share + time.perf_counter() - tick
         members.append(Trained(weights, history_csv(outcome.history), outcome.failed, reached, seconds, files))
     return Answer(members, environment(job.runtime))
+
+
+def _lesson(job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset) -> Lesson:
+    """What the members learn from where they are protected, from what the job has alone."""
+    import safetensors.torch
+
+    from lora_mnist_cli.class_statistics import ClassStatistics
+    from lora_mnist_cli.lesson import Situation, make_lesson
+
+    tensors = None if job.statistics is None else safetensors.torch.load(job.statistics)
+    statistics = None if tensors is None else ClassStatistics.from_tensors(tensors)
+    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, statistics))
 
 
 def _files(folder: Path) -> dict[str, bytes]:
