@@ -254,7 +254,7 @@ class AdapterConfig(TrainingConfig):
     )
     distill_weight: float = field(default=1.0, metadata={"help": "Distill: weight of the base's answers in the loss."})
     nullspace_energy: float = field(
-        default=0.99, metadata={"help": "Nullspace: share of the old inputs' energy that adapters keep out of."}
+        default=0.95, metadata={"help": "Nullspace: share of the old inputs' energy that adapters keep out of."}
     )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
