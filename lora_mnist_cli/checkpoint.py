@@ -14,18 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.class_statistics import ClassStatistics
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.errors import ArtifactError, make_again
 from lora_mnist_cli.lora import adapted_layers
 from lora_mnist_cli.method_layers import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.weights import (
     ADAPTER_FILE,
     BASE_FILE,
+    STATISTICS_FILE,
+    check_statistics,
     parsing,
     read_weights,
     refuse_differences,
     write_adapter,
 )
+
+_CASCADE = {
+    "adapter": ", then make it again",
+    "base": " --cascade, then make it and its adapters again",
+}
 
 
 def save_base(model: nn.Module, folder: Path) -> None:
@@ -61,6 +70,36 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(model).items()}
     load_adapter_tensors(model, _load(artifact, ADAPTER_FILE, shapes))
+
+
+def statistics_bytes(statistics: ClassStatistics) -> bytes:
+    """What a file of statistics holds."""
+    tensors = {name: tensor.contiguous() for name, tensor in statistics.to_tensors().items()}
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
+
+def load_statistics(artifact: Artifact) -> ClassStatistics:
+    """What an artifact remembers of the digits that it was trained on.
+
+    Raises:
+        ArtifactError: where it has no such file, which older ones have not, or the file is damaged or makes no sense.
+    """
+    if STATISTICS_FILE not in artifact.files:
+        raise ArtifactError(
+            f"'{artifact.name}' has no statistics of its digits: it was made without them",
+            hint=f"lora-mnist runs remove {artifact.name}{_CASCADE[artifact.kind]}",
+            value=artifact.name,
+        )
+    check_statistics(artifact)
+    with parsing(artifact, STATISTICS_FILE):
+        tensors = safetensors.torch.load(artifact.read(STATISTICS_FILE))
+    try:
+        return ClassStatistics.from_tensors(tensors)
+    except ValueError as error:
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {STATISTICS_FILE}: {error}", hint=make_again(artifact.name),
+            value=artifact.name,
+        ) from error  # fmt: skip
 
 
 def _bytes(state: Mapping[str, Tensor]) -> bytes:

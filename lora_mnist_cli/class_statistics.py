@@ -163,14 +163,11 @@ class ClassStatistics:
         Args:
             images: n × 784; float64 ones are calculated with as such.
         """
-        constant, whitening, offsets, centres, noise = self._prepared(images.dtype)
+        densities, parts = self.densities(images.dtype), self.components.tolist()
         found = []
         for batch in torch.split(images, _BATCH):
-            places, rest = _coordinates(batch, self.mean.to(images.dtype), self.basis.to(images.dtype))
-            inside = (places @ whitening - offsets).view(len(batch), *self._each).square().sum(2)
-            distance = places.square().sum(1, keepdim=True) - 2 * places @ centres.T + centres.square().sum(1)
-            each = constant - 0.5 * ((distance + rest[:, None]) / noise - inside)
-            found.append(torch.stack([part.logsumexp(1) for part in torch.split(each, self._parts, dim=1)], dim=1))
+            each = torch.split(densities(blur(batch)), parts, dim=1)
+            found.append(torch.stack([part.logsumexp(1) for part in each], dim=1))
         return torch.cat(found)
 
     def log_marginal(self, images: Tensor) -> Tensor:
@@ -224,39 +221,65 @@ class ClassStatistics:
             raise ValueError("; ".join(problems))
         return cls(**{name: tensors[name] for name in _TYPES})
 
-    @cached_property
-    def _parts(self) -> list[int]:
-        return [int(count) for count in self.components]
-
-    @property
-    def _each(self) -> tuple[int, int]:
-        return len(self.noise), self.directions.shape[2]
+    def densities(self, dtype: torch.dtype) -> Densities:
+        """The components' densities, ready to be calculated in a floating point type."""
+        if dtype not in self._ready:
+            self._ready[dtype] = self._densities(dtype)
+        return self._ready[dtype]
 
     @cached_property
-    def _known(self) -> dict[torch.dtype, tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    def _ready(self) -> dict[torch.dtype, Densities]:
         return {}
 
-    def _prepared(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """What each component's density is calculated with, by the matrix inversion lemma.
+    def _densities(self, dtype: torch.dtype) -> Densities:
+        """By the matrix inversion lemma: ``(W Wᵀ + σ² I)⁻¹ = (I - W M⁻¹ Wᵀ) / σ²`` with ``M = Wᵀ W + σ² I``, q × q."""
+        loadings, noise, centres = self.directions.double(), self.noise.double(), self.centres.double()
+        q = loadings.shape[2]
+        inner = loadings.transpose(1, 2) @ loadings + noise[:, None, None] * torch.eye(q, dtype=torch.float64)
+        factor = torch.linalg.cholesky(inner)
+        whitening = torch.linalg.solve_triangular(factor, loadings.transpose(1, 2), upper=False)
+        whitening = whitening / noise.sqrt()[:, None, None]
+        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (PIXELS - q) * noise.log()
+        constant = self.weights.double().log() - 0.5 * (PIXELS * math.log(2 * math.pi) + log_det) + _log_volume()
+        made = Densities(
+            mean=self.mean, basis=self.basis, constant=constant,
+            whitening=whitening.reshape(-1, loadings.shape[1]).T.contiguous(),
+            offsets=(whitening @ centres[:, :, None]).reshape(-1),
+            centres=centres, noise=noise,
+        )  # fmt: skip
+        return Densities(**{name: tensor.to(dtype) for name, tensor in vars(made).items()})
 
-        ``(W Wᵀ + σ² I)⁻¹ = (I - W M⁻¹ Wᵀ) / σ²`` with ``M = Wᵀ W + σ² I`` of q × q, so a component costs b · q
-        multiplications an image and not b².
-        """
-        if dtype not in self._known:
-            loadings, noise, centres = self.directions.double(), self.noise.double(), self.centres.double()
-            q = loadings.shape[2]
-            inner = loadings.transpose(1, 2) @ loadings + noise[:, None, None] * torch.eye(q, dtype=torch.float64)
-            factor = torch.linalg.cholesky(inner)
-            # Columns whose squared products with an image's place are what the directions take off its distance.
-            whitening = torch.linalg.solve_triangular(factor, loadings.transpose(1, 2), upper=False)
-            whitening = whitening / noise.sqrt()[:, None, None]
-            offsets = (whitening @ centres[:, :, None]).reshape(-1)
-            log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (PIXELS - q) * noise.log()
-            constant = self.weights.double().log() - 0.5 * (PIXELS * math.log(2 * math.pi) + log_det) + _log_volume()
-            flat = whitening.reshape(-1, loadings.shape[1]).T.contiguous()
-            made = (constant, flat, offsets, centres, noise)
-            self._known[dtype] = tuple(tensor.to(dtype) for tensor in made)  # type: ignore[assignment]
-        return self._known[dtype]
+
+@dataclass(frozen=True, eq=False)
+class Densities:
+    """What each component's density is calculated with; it costs b · q multiplications an image, and not b².
+
+    Args:
+        mean: 784, and basis: 784 × b, as :class:`ClassStatistics` has them.
+        constant: C: logarithm of the weight and of all that does not depend on the image.
+        whitening: b × (C · q): squared products with it are what the directions take off an image's distance.
+        offsets: C · q: the products of the centres.
+        centres: C × b.
+        noise: C.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    constant: Tensor
+    whitening: Tensor
+    offsets: Tensor
+    centres: Tensor
+    noise: Tensor
+
+    def __call__(self, blurred: Tensor) -> Tensor:
+        """``log(weight · p(image | component))``, n × C, of images (n × 784) after :func:`blur`."""
+        away = blurred - self.mean
+        places = away @ self.basis
+        rest = (away.square().sum(1) - places.square().sum(1)).clamp(min=0)
+        known = places @ self.whitening - self.offsets
+        inside = known.view(-1, len(self.noise), len(self.offsets) // len(self.noise)).square().sum(2)
+        distance = places.square().sum(1, keepdim=True) - 2 * places @ self.centres.T + self.centres.square().sum(1)
+        return self.constant - 0.5 * ((distance + rest[:, None]) / self.noise - inside)
 
 
 def _basis(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,10 +58,15 @@ def encoded(model: MNISTModel, stats: tuple[float, float], form: str, metadata: 
         buffer = io.BytesIO()
         torch.save({name: tensor.clone() for name, tensor in tensors.items()}, buffer)
         return buffer.getvalue()
-    return _onnx(WithNormalisation(model, *stats).eval(), metadata)
+    return onnx_of(model, stats, metadata)
 
 
-def _onnx(model: nn.Module, metadata: Mapping[str, str]) -> bytes:
+def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str, str]) -> bytes:
+    """A model of normalised images as an ONNX file that takes pixels from 0 to 1, in any number.
+
+    Raises:
+        UsageError: where ONNX's packages are not installed.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -74,8 +79,9 @@ def _onnx(model: nn.Module, metadata: Mapping[str, str]) -> bytes:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
-            model, (example,), input_names=["images"], output_names=["logits"], opset_version=OPSET, dynamo=True,
-            dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}}, verbose=False,
+            WithNormalisation(model, *stats).eval(), (example,), input_names=["images"], output_names=["logits"],
+            opset_version=OPSET, dynamo=True, dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
+            verbose=False,
         )  # fmt: skip
     made = program.model_proto
     for key, value in metadata.items():

@@ -20,10 +20,21 @@ from lora_mnist_cli.errors import ArtifactError, make_again
 from lora_mnist_cli.methods import METHODS, tensor_shapes
 
 BASE_FILE = "model.safetensors"
-STATISTICS_FILE = "statistics.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's description; not there for a method that PEFT has not."""
+
+STATISTICS_FILE = "statistics.safetensors"
+"""What a stage remembers of its digits (:mod:`lora_mnist_cli.class_statistics`); artifacts of old have none."""
+
+STATISTICS_TYPES = {
+    "digits": "I64", "counts": "I64", "components": "I64", "mean": "F32", "basis": "F32", "weights": "F32",
+    "centres": "F16", "directions": "F16", "noise": "F32",
+}  # fmt: skip
+"""Key → type of each of its tensors."""
+
+MAX_STATISTICS = 10**6
+"""Bytes; of ten digits they take three quarters of that."""
 
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
@@ -154,6 +165,34 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
     shapes = base_shapes(artifact) if artifact.kind == "base" else adapter_shapes(artifact, base)
     check_size(artifact, file, shapes)
     refuse_differences(artifact, _header(artifact, file), shapes)
+    check_statistics(artifact)
+
+
+def check_statistics(artifact: Artifact) -> None:
+    """Compare size, keys and types of a file of statistics with what it has to hold; where there is none, all is well.
+
+    Raises:
+        ArtifactError: where it is too large or damaged, or a key or type differs.
+    """
+    size = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"]
+    if size > MAX_STATISTICS:
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {STATISTICS_FILE} has {size:,} bytes, {MAX_STATISTICS:,} at most make "
+            "sense",
+            hint=make_again(artifact.name),
+            value=STATISTICS_FILE,
+        )
+    if STATISTICS_FILE not in artifact.files:
+        return
+    found = {key: kind for key, (_, kind) in _header(artifact, STATISTICS_FILE).items()}
+    if found != STATISTICS_TYPES:
+        odd = sorted(key for key in found.keys() | STATISTICS_TYPES if found.get(key) != STATISTICS_TYPES.get(key))
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' does not fit: {STATISTICS_FILE} lacks, or has in another type or "
+            f"without need, {', '.join(odd)}",
+            hint=make_again(artifact.name),
+            value=odd,
+        )
 
 
 def check_finite(artifact: Artifact) -> None:
@@ -192,6 +231,16 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
     text = json.dumps(described, indent=2) + "\n"
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
         (folder / ADAPTER_CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def write_statistics(content: bytes, folder: Path) -> None:
+    """Write a file of statistics.
+
+    Raises:
+        MachineError: where it can't be written.
+    """
+    with machine_errors(f"can't write {STATISTICS_FILE}"):
+        (folder / STATISTICS_FILE).write_bytes(content)
 
 
 def peft_config(config: AdapterConfig, layers: list[str]) -> dict[str, Any] | None:

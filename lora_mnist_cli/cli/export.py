@@ -9,12 +9,25 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.stages.exporting import FORMATS, export_model
+from lora_mnist_cli.cli.evaluate import refuse_without_route
+from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 
 
 def command(
-    name: o.ArtifactName,
-    form: Annotated[str, o.word_option("--format", f"One of {', '.join(FORMATS)}.", None, FORMATS)] = "safetensors",
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Name of an artifact; with --route, of several experts.",
+            autocompletion=o.complete_artifact,
+            metavar="NAME...",
+        ),
+    ],
+    route: o.Route = False,
+    route_by: o.RouteBy = None,
+    form: Annotated[
+        str | None,
+        o.word_option("--format", f"One of {', '.join(FORMATS)}; safetensors, or onnx with --route.", None, FORMATS),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="The file; by default the artifact's name with a suffix."),
@@ -29,8 +42,14 @@ def command(
 ) -> None:
     """Write a base, or an adapter merged into its base, as a file for other programs.
 
-    Beside it lies FILE.json, which says what is inside and how images are normalised; an ONNX file does that itself.
+    With --route, a base and adapters on it become one ONNX file that has the router inside. Beside it lies FILE.json,
+    which says what is inside and how images are normalised; an ONNX file does that itself.
     """
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
-    document = export_model(name, form, output=output, force=force, workspace=where)
+    refuse_without_route(route, route_by, names)
+    if route:
+        by = route_by or "mixture"
+        document = export_routed(names, form or "onnx", by=by, output=output, force=force, workspace=where)
+    else:
+        document = export_model(names[0], form or "safetensors", output=output, force=force, workspace=where)
     print_result("export", document, [document["file"], f"{document['file']}.json"], as_json=json_output)

@@ -124,6 +124,24 @@ Name = Annotated[str | None, word_option("--name", _NAME_HELP, _PLACES)]
 Note = Annotated[str, word_option("--note", "Words of your own, kept with what is made.", _PLACES)]
 Force = Annotated[bool, switch("--force", "Do the work again, and replace what has the name.", _PLACES)]
 Artifact = Annotated[str | None, typer.Argument(help=_ARTIFACT_HELP, autocompletion=complete_artifact)]
+Experts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Name of an artifact; the newest that fits by default. With --route, of several experts.",
+        autocompletion=complete_artifact, metavar="[NAME]...",
+    ),
+]  # fmt: skip
+Route = Annotated[
+    bool, switch("--route", "A base and adapters on it as experts: each image's digit density decides which answers.")
+]
+ROUTE_BY = ("mixture", "choose")
+RouteBy = Annotated[
+    str | None,
+    word_option(
+        "--route-by", "mixture (experts weighed by their probability; the default), or choose (the likeliest alone).",
+        None, ROUTE_BY,
+    ),
+]  # fmt: skip
 OptionalArtifactName = Annotated[
     str | None, typer.Argument(help="Name of an artifact; all by default.", autocompletion=complete_artifact)
 ]

@@ -8,7 +8,9 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.stages.predicting import Prediction, predict_images
+from lora_mnist_cli.cli.evaluate import refuse_without_route
+from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict_routed
 
 
 def command(
@@ -18,6 +20,19 @@ def command(
     artifact: Annotated[
         str | None, o.artifact_option("--artifact", "An adapter or a base; the newest adapter by default.")
     ] = None,
+    route: Annotated[
+        bool, o.switch("--route", "The adapter and its base answer together: each image's digit density decides which.")
+    ] = False,
+    experts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expert",
+            metavar="TEXT",
+            autocompletion=o.complete_artifact,
+            help="With --route, a base or an adapter in place of --artifact and its base; may be given more than once.",
+        ),
+    ] = None,
+    route_by: o.RouteBy = None,
     alpha: Annotated[float | None, o.number_option("--alpha", "Put in the trained alpha's place.")] = None,
     invert: Annotated[
         bool | None,
@@ -35,9 +50,26 @@ def command(
 
     A picture of one digit, of any size, is put into 28 × 28 pixels as MNIST's authors did it.
     """
+    refuse_without_route(route, route_by, [])
+    if experts and (artifact or not route):
+        raise UsageError("--expert is for --route, in the place of --artifact", value=experts)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
+    if route:
+        if alpha is not None:
+            raise UsageError("--alpha is not for --route: experts answer as they were trained", value=alpha)
+        names = experts or ([artifact] if artifact else [])
+        together, routed = predict_routed(images, names, by=route_by or "mixture", invert=invert, workspace=where)
+        document: dict[str, Any] = {
+            "artifact": None, "alpha": None, "base": together.base.name,
+            "experts": [each.name for each in together.artifacts],
+            "results": [_row(each, show_input) | {"expert": each.expert} for each in routed],
+        }  # fmt: skip
+        print_result(
+            "predict", document, [] if json_output else _tables(document, routed, show_input), as_json=json_output
+        )
+        return
     found, in_force, predictions = predict_images(images, artifact, alpha=alpha, invert=invert, workspace=where)
-    document: dict[str, Any] = {
+    document = {
         "artifact": found.name,
         "alpha": in_force,
         "results": [_row(prediction, show_input) for prediction in predictions],
@@ -60,15 +92,19 @@ def _tables(document: dict[str, Any], predictions: list[Prediction], show_input:
 
     with_base = predictions[0].base is not None
     columns = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if with_base else [])]
-    made = table(columns, text_columns=("image",))
+    columns += ["expert", "%"] if "experts" in document else []
+    made = table(columns, text_columns=("image", "expert"))
     for row in document["results"]:
         cells = [str(row["digit"]), percent(row["probability"])]
         cells += [str(row["runner_up"]), percent(row["runner_up_probability"])]
         if row["base"] is not None:
             cells += [str(row["base"]["digit"]), percent(row["base"]["probability"])]
+        if "expert" in row:
+            cells += [row["expert"]["artifact"], percent(row["expert"]["probability"])]
         made.add_row(row["image"], *cells)
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
-    shown: list[Any] = [titled(f"{document['artifact']}{at}", made)]
+    named = document["artifact"] or ", ".join(document["experts"])
+    shown: list[Any] = [titled(f"{named}{at}", made)]
     if show_input:
         for prediction in predictions:
             shown += [f"{prediction.image.source}, as the model saw it:", *drawn(prediction.image.pixels)]

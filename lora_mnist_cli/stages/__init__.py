@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.merging import merge
     from lora_mnist_cli.stages.plotting import PlotOptions, plot
     from lora_mnist_cli.stages.reproduction import reproduce
+    from lora_mnist_cli.stages.routing import evaluate_routed
     from lora_mnist_cli.stages.scoring import Evaluation, check_gates, evaluate, parse_gates
     from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "finetune", "gate", "merge",
-    "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "check_gates", "compare", "evaluate", "evaluate_routed", "finetune",
+    "gate", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
 
 _HOMES = {
     "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
-    "compare": "comparing", "evaluate": "scoring", "finetune": "adapt", "gate": "gating", "merge": "merging",
-    "parse_gates": "scoring", "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting",
-    "reproduce": "reproduction", "sweep": "adapt", "train_base": "base",
+    "compare": "comparing", "evaluate": "scoring", "evaluate_routed": "routing", "finetune": "adapt",
+    "gate": "gating", "merge": "merging", "parse_gates": "scoring", "plan_gate": "gating",
+    "plan_sweep": "adapt", "plot": "plotting", "reproduce": "reproduction", "sweep": "adapt",
+    "train_base": "base",
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +74,7 @@ class Trained:
 
     Args:
         weights: its file of weights; None where it diverged.
+        statistics: its file of statistics of the digits that it was trained on; None where it diverged.
         history: its ``history.csv``.
         failed: why its training ended, where it diverged.
         scores: on the test images, as manifests have them.
@@ -82,6 +83,7 @@ class Trained:
     """
 
     weights: bytes | None
+    statistics: bytes | None
     history: str
     failed: str | None
     scores: dict[str, Any]
@@ -136,7 +138,9 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
             log_folders=folders,
         )  # fmt: skip
         logs = [_files(folder.parent) for folder in folders]
-    del train, lesson
+    del lesson
+    statistics = _statistics(train, [c for c, outcome in zip(configs, outcomes, strict=True) if not outcome.failed])
+    del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
@@ -146,13 +150,16 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         assert config.digits is not None
         subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
         weights = None if outcome.failed else adapter_bytes(model)
+        remembered = None if outcome.failed else statistics[_split(config)]
         reached = (
             no_scores(test.labels, subsets)
             if outcome.failed
             else scores(predict(model, test.images), test.labels, subsets)
         )
         seconds = share + time.perf_counter() - tick
-        members.append(Trained(weights, history_csv(outcome.history), outcome.failed, reached, seconds, files))
+        members.append(
+            Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds, files)
+        )
     return Answer(members, environment(job.runtime))
 
 
@@ -166,6 +173,24 @@ def _lesson(job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDatas
     tensors = None if job.statistics is None else safetensors.torch.load(job.statistics)
     statistics = None if tensors is None else ClassStatistics.from_tensors(tensors)
     return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, statistics))
+
+
+def _split(config: AdapterConfig) -> tuple[float, int]:
+    """What decides which images an adapter is trained on."""
+    return config.val_split, config.seed_of("split")
+
+
+def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[tuple[float, int], bytes]:
+    """The file of statistics of each training split that there is among adapters; most share one."""
+    from lora_mnist_cli.checkpoint import statistics_bytes
+    from lora_mnist_cli.class_statistics import ClassStatistics
+    from lora_mnist_cli.data import split_rows
+
+    made = {}
+    for split in {_split(config): None for config in configs}:
+        rows, _ = split_rows(len(train), *split)
+        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows]))
+    return made
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -373,17 +373,13 @@ class Work:
         """The base's file of class statistics, checked.
 
         Raises:
-            ArtifactError: where it has none, as bases from before there were any.
+            ArtifactError: where it has none, or they make no sense.
         """
+        from lora_mnist_cli.checkpoint import load_statistics
         from lora_mnist_cli.weights import STATISTICS_FILE
 
-        if STATISTICS_FILE not in self.base.files:
-            raise ArtifactError(
-                f"the base '{self.base.name}' keeps no class statistics to protect its digits by",
-                hint="train it again: lora-mnist train-base --force, or protect by mask or distill alone",
-                value=self.base.name,
-            )
         self.base.check_files()
+        load_statistics(self.base)
         return self.base.read(STATISTICS_FILE)
 
     def _images(self, digits: DigitSet) -> Images:
@@ -408,7 +404,7 @@ class Work:
     def _publish_one(
         self, each: Wanted, trained: Trained, environment: dict[str, Any], folder: Path, mark: str
     ) -> Artifact:
-        from lora_mnist_cli.weights import write_adapter
+        from lora_mnist_cli.weights import write_adapter, write_statistics
 
         start = time.perf_counter()
         config = each.config
@@ -428,6 +424,8 @@ class Work:
             self.workspace.reporter.warn(f"{each.name} diverged, and is published as failed: {trained.failed}")
         else:
             write_adapter(trained.weights, config, sorted(layers), folder)
+        if trained.statistics is not None:
+            write_statistics(trained.statistics, folder)
         return self.workspace.registry.publish(
             folder,
             self.settings[each.name],

@@ -10,6 +10,7 @@ from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings, check_name
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+from lora_mnist_cli.weights import write_statistics
 
 
 def train_base(
@@ -40,8 +41,9 @@ def train_base(
     if found := workspace.up_to_date(name, settings, force):
         return found
     with workspace.registry.staging(name, settings.parents) as folder:
-        from lora_mnist_cli.checkpoint import save_base
-        from lora_mnist_cli.data import MNISTDataset
+        from lora_mnist_cli.checkpoint import save_base, statistics_bytes
+        from lora_mnist_cli.class_statistics import ClassStatistics
+        from lora_mnist_cli.data import MNISTDataset, split_rows
         from lora_mnist_cli.evaluation import predict, scores
         from lora_mnist_cli.model import MNISTModel
         from lora_mnist_cli.randomness import seeded
@@ -60,6 +62,8 @@ def train_base(
             log_folder=folder / LOG_FOLDER,
         )  # fmt: skip
         save_base(model, folder)
+        rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
+        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), folder)
         write_history(history_csv(history), folder)
         return workspace.registry.publish(
             folder,

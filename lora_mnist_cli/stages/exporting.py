@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.errors import refuse_unknown
+from lora_mnist_cli.errors import UsageError, refuse_unknown
 from lora_mnist_cli.stages.workspace import Workspace
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt"}
@@ -62,4 +63,48 @@ def export_model(
     }
     metadata = {"artifact": artifact.name, "digest": artifact.digest, "mean": repr(mean), "std": repr(std)}
     write_export(path, encoded(loaded.model, loaded.pixel_stats, form, metadata), described, force=force)
+    return described | {"file": str(path)}
+
+
+def export_routed(
+    names: Sequence[str], form: str = "onnx", *, by: str = "mixture", output: Path | None = None, force: bool = False,
+    workspace: Workspace | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write experts behind a router as one graph: images in, log probabilities of the digits out.
+
+    Args:
+        names, by: as :func:`lora_mnist_cli.stages.routing.load_experts` has them.
+        form: ``onnx``; a router is no plain network, so its tensors alone would be of no use.
+
+    Returns:
+        What is written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts`` (name,
+        digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
+
+    Raises:
+        UsageError, ArtifactError, MachineError: as :func:`export_model` and ``load_experts``.
+    """
+    if form != "onnx":
+        raise UsageError(f"a router has no form '{form}'", hint="--format onnx", value=form)
+    workspace = workspace or Workspace()
+    from lora_mnist_cli.stages.routing import load_experts
+
+    experts = load_experts(names, by=by, workspace=workspace)
+    from lora_mnist_cli.exporting import onnx_of, write_export
+
+    path = output or Path(f"routed-{experts.artifacts[-1].name}.onnx")
+    mean, std = experts.pixel_stats
+    described: dict[str, Any] = {
+        "file": path.name, "format": form, "artifact": None,
+        "base": {"name": experts.base.name, "digest": experts.base.digest},
+        "experts": [
+            {"name": each.name, "digest": each.digest, "digits": each.config["digits"]} for each in experts.artifacts
+        ],
+        "route_by": by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
+        "normalisation": {"mean": mean, "std": std}, "dataset": experts.base.dataset,
+    }  # fmt: skip
+    metadata = {
+        "experts": ",".join(each.name for each in experts.artifacts),
+        "digests": ",".join(each.digest for each in experts.artifacts), "mean": repr(mean), "std": repr(std),
+    }  # fmt: skip
+    write_export(path, onnx_of(experts.model, experts.pixel_stats, metadata), described, force=force)
     return described | {"file": str(path)}

@@ -12,6 +12,7 @@ from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.stages.workspace import Workspace, environment
+from lora_mnist_cli.weights import STATISTICS_FILE, write_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,6 +97,9 @@ def merge(
             "images": len(test.labels),
         }
         save_base(loaded.model, folder)
+        # They are of the images that the adapter learned from, so only a base that passes for those digits has them.
+        if STATISTICS_FILE in adapter.files and str(learned) == adapter.config["digits"]:
+            write_statistics(adapter.read(STATISTICS_FILE), folder)
         return workspace.registry.publish(
             folder,
             settings,

@@ -12,7 +12,10 @@ from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lora_mnist_cli.images import Image
+    from lora_mnist_cli.stages.routing import RoutedExperts
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,14 @@ class Prediction:
         image: with what the model saw.
         guess: ``digit``, ``probability``, ``runner_up``, ``runner_up_probability`` and all ten ``probabilities``.
         base: the same of the base alone, where the model is an adapter.
+        expert: of experts behind a router the likeliest one: ``artifact``, its ``probability``, and ``probabilities``
+            by the experts' names.
     """
 
     image: Image
     guess: dict[str, Any]
     base: dict[str, Any] | None
+    expert: dict[str, Any] | None = None
 
 
 def predict_images(
@@ -64,17 +70,12 @@ def predict_images(
         raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
     read = [read_image(source, invert=invert) for source in find_images(images)]
 
-    import numpy as np
-    import torch
-
     from lora_mnist_cli.evaluation import predict
     from lora_mnist_cli.lora import set_alpha, switched_off
     from lora_mnist_cli.stages.models import load_model
 
     loaded = load_model(registry, artifact)
-    mean, std = loaded.pixel_stats
-    pixels = torch.from_numpy(np.stack([image.pixels.reshape(-1) for image in read]))
-    normalised = (pixels - mean) / std
+    normalised = _normalised(read, loaded.pixel_stats)
     bases: list[dict[str, Any] | None] = [None] * len(read)
     if artifact.kind == "adapter":
         with switched_off(loaded.model) as model:
@@ -84,6 +85,50 @@ def predict_images(
         alpha = float(artifact.config["alpha"]) if alpha is None else alpha
     guesses = [_guess(logits) for logits in predict(loaded.model, normalised)]
     return artifact, alpha, [Prediction(*each) for each in zip(read, guesses, bases, strict=True)]
+
+
+def predict_routed(
+    images: Sequence[str], names: Sequence[str] = (), *, by: str = "mixture", invert: bool | None = None,
+    workspace: Workspace | None = None,
+) -> tuple[RoutedExperts, list[Prediction]]:  # fmt: skip
+    """Classify pictures of digits with experts behind a router.
+
+    Args:
+        images, invert: as :func:`predict_images` has them.
+        names, by: as :func:`lora_mnist_cli.stages.routing.load_experts` has them.
+
+    Returns:
+        The experts, and a prediction an image.
+
+    Raises:
+        UsageError, ArtifactError, DataError: as both of them.
+    """
+    from lora_mnist_cli.images import find_images, read_image
+    from lora_mnist_cli.stages.routing import load_experts
+
+    read = [read_image(source, invert=invert) for source in find_images(images)]
+    experts = load_experts(names, by=by, workspace=workspace)
+    from lora_mnist_cli.evaluation import predict_with
+
+    logits, posterior = predict_with(experts.model.answers, experts.model, _normalised(read, experts.pixel_stats))
+    labels = [each.name for each in experts.artifacts]
+    predictions = []
+    likeliest = experts.model.likeliest(posterior).tolist()
+    for image, answer, likely, found in zip(read, logits, posterior.double().softmax(1), likeliest, strict=True):
+        expert = {
+            "artifact": labels[found], "probability": float(likely[found]),
+            "probabilities": dict(zip(labels, likely.tolist(), strict=True)),
+        }  # fmt: skip
+        predictions.append(Prediction(image, _guess(answer), None, expert))
+    return experts, predictions
+
+
+def _normalised(read: Sequence[Image], pixel_stats: tuple[float, float]) -> Tensor:
+    import numpy as np
+    import torch
+
+    mean, std = pixel_stats
+    return (torch.from_numpy(np.stack([image.pixels.reshape(-1) for image in read])) - mean) / std
 
 
 def _guess(logits: Any) -> dict[str, Any]:

@@ -33,6 +33,9 @@ CONFIG = AdapterConfig(rank=3, epochs=1, batch_size=16)
 BASE_CONFIG = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2)
 
 
+LEFT = ["adapter_config.json", "adapter_model.safetensors", "artifact.json", "history.csv", "statistics.safetensors"]
+
+
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
@@ -46,7 +49,7 @@ def test_what_it_leaves(small: Workspace) -> None:
     before = (base.path / "model.safetensors").read_bytes()
     artifact = finetune(CONFIG, workspace=small)
     assert artifact.name == NAME
-    assert files(artifact.path) == ["adapter_config.json", "adapter_model.safetensors", "artifact.json", "history.csv"]
+    assert files(artifact.path) == LEFT
     manifest = json.loads((artifact.path / "artifact.json").read_text())
     assert manifest["kind"] == "adapter"
     assert manifest["parents"] == [{"role": "base", "name": BASE, "digest": base.digest}]
@@ -328,7 +331,7 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
     bad = dataclasses.replace(good, rank=4, lr=1e20)
     wanted = [Wanted("good", good), Wanted("bad", bad)]
     made = train_adapters(heard, base, wanted)
-    assert files(made[0].path) == ["adapter_config.json", "adapter_model.safetensors", "artifact.json", "history.csv"]
+    assert files(made[0].path) == LEFT
     assert "failed" not in made[0].details
     assert files(made[1].path) == ["artifact.json", "history.csv"]
     assert re.fullmatch(r"the loss became (nan|inf) in epoch 1", made[1].details["failed"])

@@ -154,6 +154,7 @@ def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pyt
     monkeypatch.setattr("lora_mnist_cli.sources._locate", None)
     (trained,) = train_bank(*sent).members
     assert trained.weights == made.read("adapter_model.safetensors")
+    assert trained.statistics == made.read("statistics.safetensors")
     assert trained.history == (made.path / "history.csv").read_text()
     assert trained.scores == made.scores
     assert (trained.failed, trained.logs) == (None, {})

@@ -51,7 +51,8 @@ def raw(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 def test_what_it_leaves(workspace: Workspace, small_data: Path) -> None:
     artifact = train_base(CONFIG, workspace=workspace)
     assert artifact.name == NAME
-    assert files(workspace.runs_dir) == [f"{NAME}/{f}" for f in ("artifact.json", "history.csv", "model.safetensors")]
+    left = ("artifact.json", "history.csv", "model.safetensors", "statistics.safetensors")
+    assert files(workspace.runs_dir) == [f"{NAME}/{file}" for file in left]
     manifest = json.loads((artifact.path / "artifact.json").read_text())
     assert manifest["kind"] == "base"
     assert manifest["parents"] == []
@@ -198,7 +199,9 @@ def test_event_files_are_part_of_it_where_they_are_asked_for(workspace: Workspac
     artifact = train_base(CONFIG, workspace=logged, force=True)
     events = [file for file in artifact.files if file.startswith("tensorboard/events.out.tfevents.")]
     assert len(events) == 1
-    assert [file for file in artifact.files if "/" not in file] == ["history.csv", "model.safetensors"]
+    assert [file for file in artifact.files if "/" not in file] == [
+        "history.csv", "model.safetensors", "statistics.safetensors",
+    ]  # fmt: skip
     assert artifact.digest == plain.digest
 
 

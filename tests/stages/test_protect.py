@@ -141,14 +141,19 @@ def test_nothing_but_new_images_and_statistics_reaches_the_training(
     assert [each.history for each in real.members] == [each.history for each in blank.members]
 
 
-def test_a_base_without_statistics_is_refused_with_what_helps(
-    small: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lora_mnist_cli.weights.STATISTICS_FILE", "other.safetensors")
-    with pytest.raises(ArtifactError, match="no class statistics") as caught:
-        finetune(BOTH, workspace=small)
-    assert "train-base --force" in caught.value.hint
-    assert finetune(dataclasses.replace(CONFIG, protect=("mask", "distill")), workspace=small)
+def test_a_base_without_statistics_is_refused_with_what_helps(small: Workspace) -> None:
+    base = small.registry.get(BASE)
+    with small.registry.staging("older", ()) as folder:
+        for file in ("model.safetensors", "history.csv"):
+            (folder / file).write_bytes(base.read(file))
+        settings = dataclasses.replace(base.settings, parents=())
+        small.registry.publish(
+            folder, settings, scores=base.scores, details=base.details, environment=base.environment, wall_seconds=1.0
+        )
+    with pytest.raises(ArtifactError, match="no statistics") as caught:
+        finetune(BOTH, base="older", workspace=small, name="new")
+    assert "runs remove older" in caught.value.hint
+    assert finetune(dataclasses.replace(CONFIG, protect=("mask", "distill")), base="older", workspace=small, name="new")
 
 
 def test_where_there_is_nothing_to_protect_it_is_refused(small: Workspace) -> None:
