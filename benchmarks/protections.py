@@ -69,11 +69,7 @@ def main() -> None:
     bases = [train_base(BaseConfig(seed=seed), workspace=workspace) for seed in seeds]
     print(f"Accuracy in % on the test images, {given.recipe} recipe, rank {given.rank}; mean of {len(seeds)} seeds and")
     print("its 95 % interval. " + hardware() + "\n")
-    print(
-        "| `--protect` | "
-        + " | ".join(SUBSETS)
-        + " | worst seed on 0-9 | s an adapter |\n|---|---:|---:|---:|---:|---:|"
-    )
+    print("| `--protect` | " + " | ".join(SUBSETS) + " | worst seed on 0-9 |\n|---|---:|---:|---:|---:|")
     for what, changes in SETTINGS.items():
         made = []
         for seed, base in zip(seeds, bases, strict=True):
@@ -82,9 +78,8 @@ def main() -> None:
             name = f"{'-'.join(['lora', *config.protect])}{rate}-r{config.rank}-s{seed}".replace("_", "-")
             made.append(finetune(config, base=base.name, workspace=workspace, name=name))
         cells = [spread(accuracies(made, digits)) for digits in SUBSETS]
-        seconds = sum(artifact.wall_seconds for artifact in made) / len(made)
         worst = f"{min(accuracies(made, '0-9')):.2f}"
-        print(f"| {what} | {' | '.join(cells)} | {worst} | {seconds:.1f} |", flush=True)
+        print(f"| {what} | {' | '.join(cells)} | {worst} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ images of both halves; a stage has nothing to choose.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,6 +157,34 @@ class ClassStatistics:
         weights, centres, directions, noise = (torch.cat(parts) for parts in zip(*fitted, strict=True))
         components = torch.tensor([len(parts[0]) for parts in fitted])
         return cls(digits, counts, components, mean, basis, weights, centres.half(), directions.half(), noise)
+
+    def shares_basis(self, other: ClassStatistics) -> bool:
+        """Whether both are in one basis, as those are that were fitted one like the other."""
+        return torch.equal(self.mean, other.mean) and torch.equal(self.basis, other.basis)
+
+    def joined(self, other: ClassStatistics) -> ClassStatistics:
+        """Those of both, in one basis; of a digit that both have, the other's.
+
+        Raises:
+            ValueError: where they are in different bases.
+        """
+        if not self.shares_basis(other):
+            raise ValueError("statistics in different bases can't be joined")
+        from_other = torch.isin(self.digits, other.digits)
+        kept = ~from_other.repeat_interleave(self.components)
+        order = torch.cat([self.digits[~from_other], other.digits]).argsort()
+
+        def of_digits(name: str) -> Tensor:
+            return torch.cat([getattr(self, name)[~from_other], getattr(other, name)])
+
+        def of_components(name: str) -> list[Tensor]:
+            own = torch.split(getattr(self, name)[kept], self.components[~from_other].tolist())
+            parts = [*own, *torch.split(getattr(other, name), other.components.tolist())]
+            return [parts[place] for place in order.tolist()]
+
+        digits = {name: of_digits(name)[order] for name in ("digits", "counts", "components")}
+        components = ("weights", "centres", "directions", "noise")
+        return dataclasses.replace(self, **digits, **{name: torch.cat(of_components(name)) for name in components})
 
     def log_density(self, images: Tensor) -> Tensor:
         """``log p(image | digit)``, n × d, over the 784 normalised pixels, in natural logarithms.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import MNISTDataset
     from lora_mnist_cli.lesson import Lesson
     from lora_mnist_cli.model import MNISTModel
@@ -118,6 +119,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
 
     from lora_mnist_cli.bank_training import fit_bank
     from lora_mnist_cli.checkpoint import adapter_bytes
+    from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import MNISTDataset
     from lora_mnist_cli.evaluation import no_scores, predict, scores
     from lora_mnist_cli.model import MNISTModel
@@ -130,7 +132,8 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
-    lesson = _lesson(job, base, configs[0], train) if configs[0].protect else train
+    old = None if job.statistics is None else ClassStatistics.from_tensors(safetensors.torch.load(job.statistics))
+    lesson = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place, str(m), LOG_FOLDER) for m in range(len(configs))]
         outcomes = fit_bank(
@@ -139,7 +142,8 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         )  # fmt: skip
         logs = [_files(folder.parent) for folder in folders]
     del lesson
-    statistics = _statistics(train, [c for c, outcome in zip(configs, outcomes, strict=True) if not outcome.failed])
+    present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
+    statistics = _statistics(train, present, old)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
@@ -163,16 +167,13 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     return Answer(members, environment(job.runtime))
 
 
-def _lesson(job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset) -> Lesson:
+def _lesson(
+    job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
+) -> Lesson:
     """What the members learn from where they are protected, from what the job has alone."""
-    import safetensors.torch
-
-    from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.lesson import Situation, make_lesson
 
-    tensors = None if job.statistics is None else safetensors.torch.load(job.statistics)
-    statistics = None if tensors is None else ClassStatistics.from_tensors(tensors)
-    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, statistics))
+    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
 
 
 def _split(config: AdapterConfig) -> tuple[float, int]:
@@ -180,8 +181,13 @@ def _split(config: AdapterConfig) -> tuple[float, int]:
     return config.val_split, config.seed_of("split")
 
 
-def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[tuple[float, int], bytes]:
-    """The file of statistics of each training split that there is among adapters; most share one."""
+def _statistics(
+    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None
+) -> dict[tuple[float, int], bytes]:
+    """The file of statistics of each training split that there is among adapters; most share one.
+
+    Those of adapters that are protected by the base's are in its basis, so that a merged base can have both.
+    """
     from lora_mnist_cli.checkpoint import statistics_bytes
     from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import split_rows
@@ -189,7 +195,7 @@ def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[t
     made = {}
     for split in {_split(config): None for config in configs}:
         rows, _ = split_rows(len(train), *split)
-        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows]))
+        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
     return made
 
 

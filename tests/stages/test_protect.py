@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.checkpoint import load_statistics
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.stages import Workspace, bank_job, banking, finetune, plan_sweep, sweep, train_base
+from lora_mnist_cli.stages import Workspace, bank_job, banking, finetune, merge, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.bank_job import Images, Job
 
 BASE = "base-fashion-mnist-0-4"
@@ -180,3 +181,23 @@ def test_the_options_of_the_commands(small: Workspace, run: Callable[..., Any], 
         refused = run("finetune", *odd, *where)
         assert refused.code == 2
         assert said in refused.err
+
+
+def test_a_protected_adapter_that_is_merged_is_a_base_of_all_digits_and_can_be_protected_again(
+    small: Workspace,
+) -> None:
+    config = dataclasses.replace(BOTH, epochs=1, digits=DigitSet.parse("5-6"))
+    finetune(config, base=BASE, workspace=small, name="second")
+    merged = merge("second", workspace=small)
+    assert merged.config["digits"] == "0-6"
+    joined, base, adapter = (
+        load_statistics(each) for each in (merged, small.registry.get(BASE), small.registry.get("second"))
+    )
+    assert joined.digits.tolist() == list(range(7))
+    assert joined.counts.tolist() == [*base.counts.tolist(), *adapter.counts.tolist()]
+    third = finetune(dataclasses.replace(BOTH, epochs=1), base=merged.name, workspace=small, name="third")
+    assert third.config["digits"] == "7-9"
+    plain = merge(
+        finetune(dataclasses.replace(CONFIG, epochs=1), base=BASE, workspace=small, name="plain").name, workspace=small
+    )
+    assert plain.config["digits"] == "5-9"
