@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lora_mnist_cli.architecture import SCORED_AT_ONCE
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_layers import BesideLayer, Call, Flow, Layer, MergedLayer, Run, SharedInputLayer
+from lora_mnist_cli.bank_protection import avoid_calls, loss_calls
 from lora_mnist_cli.captured import Captured
 from lora_mnist_cli.lora import LoRALinear
 from lora_mnist_cli.optimizers import BareStep, joined
@@ -61,13 +62,17 @@ class Program:
                 relu_backward = torch.ops.aten.threshold_backward.grad_input
                 back.append(partial(relu_backward, below, hidden[i - 1], 0, grad_input=below))
             backward = back + backward
-        loss = [
-            partial(torch.softmax, self.logits, 1, out=gradients[-1]),
-            partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
-            partial(gradients[-1].mul_, 1 / n),
-        ]
         self.forward = forward
-        self.step = forward + loss + backward if training else forward
+        self.step = forward
+        if training:
+            if inputs.terms:
+                loss = loss_calls(self.logits, gradients[-1], self.batch.make_terms(inputs.terms), (shapes, seeds))
+            else:
+                loss = [
+                    partial(torch.softmax, self.logits, 1, out=gradients[-1]),
+                    partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
+                ]
+            self.step = [*forward, *loss, partial(gradients[-1].mul_, 1 / n), *backward]
 
 
 class Cohort:
@@ -84,6 +89,8 @@ class Cohort:
         batch_size: images an optimiser step.
         seeds: how many.
         generators: of each member's dropout; needed where there is dropout.
+        avoided: for each layer, orthonormal directions of its inputs (in × d) that its A are kept orthogonal to; none
+            for A that are free.
 
     Raises:
         ValueError: where a shape is not the same for each seed, or several seeds have dropout.
@@ -91,7 +98,7 @@ class Cohort:
 
     def __init__(
         self, models: Sequence[nn.Module], inputs: FrozenInputs, batch_size: int, *, seeds: int = 1,
-        generators: Sequence[torch.Generator] = (),
+        generators: Sequence[torch.Generator] = (), avoided: Sequence[Tensor] = (),
     ) -> None:  # fmt: skip
         self.inputs, self.batch_size, self.members, self.seeds = inputs, batch_size, len(models), seeds
         self._columns: list[list[nn.Linear | LoRALinear]] = [
@@ -109,6 +116,17 @@ class Cohort:
         self._programs: dict[tuple[int, bool], Program] = {}
         self._draws = any(layer and layer[2] for m in range(len(models)) for layer in self._shape(m))
         self._recorded: dict[int, tuple[Callable[[], object], Tensor, Captured]] = {}
+        runs = [layer.runs for layer in self.layers]
+        self._avoid = (
+            [call for own, U in zip(runs, avoided, strict=True) for call in avoid_calls(own, U)] if avoided else []
+        )
+        self.keep_out()
+
+    @torch.no_grad()
+    def keep_out(self) -> None:
+        """Make every A orthogonal to what it is to avoid."""
+        for call in self._avoid:
+            call()
 
     @torch.no_grad()
     def steps(self, rows: Tensor, optimizer: Callable[[], object]) -> Tensor:
@@ -127,8 +145,7 @@ class Cohort:
                 self._recorded_step(batch, optimizer)
         else:
             for batch in batches:
-                self._run(batch, training=True)
-                optimizer()
+                self._step(batch, optimizer)
         return self._losses(self._program(batches[-1].shape[1], training=True).logits, batches[-1]).mean(1)
 
     @torch.no_grad()
@@ -149,6 +166,12 @@ class Cohort:
         count = rows.shape[1]
         return (loss / count).tolist(), (hits / count).tolist()
 
+    def _step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
+        self._run(batch, training=True)
+        optimizer()
+        for call in self._avoid:
+            call()
+
     def _recorded_step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
         """One optimiser step, as a graph where there were enough of them."""
         n = batch.shape[1]
@@ -156,11 +179,7 @@ class Cohort:
             # The optimiser becomes another one when members' rates part or meet, and the old graph then is of no use.
             rows = torch.empty_like(batch, memory_format=torch.contiguous_format)
 
-            def whole() -> None:
-                self._run(rows, training=True)
-                optimizer()
-
-            self._recorded[n] = optimizer, rows, Captured(whole)
+            self._recorded[n] = optimizer, rows, Captured(partial(self._step, rows, optimizer))
         _, rows, step = self._recorded[n]
         rows.copy_(batch)
         step()

@@ -74,6 +74,8 @@ class Flow:
 class Layer(Protocol):
     """A linear layer with the adapters of all members."""
 
+    runs: Sequence[Run]
+
     def calls(self, flow: Flow) -> tuple[list[Call], list[Call]]:
         """The forward and the backward pass, as operations on this memory."""
 

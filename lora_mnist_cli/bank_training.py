@@ -20,8 +20,9 @@ from lora_mnist_cli.bank import Cohort, linear_layers
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig, Runtime
-from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.errors import DivergedError
+from lora_mnist_cli.lesson import Lesson
 from lora_mnist_cli.lora import LoRALinear
 from lora_mnist_cli.method_layers import settle
 from lora_mnist_cli.optimizers import MemberOptimizer
@@ -86,28 +87,30 @@ class BankModule(pl.LightningModule):
     Args:
         models: the base with each member's adapters attached; the base's own layers are the same in all.
         configs: a member each; epochs and precision are the same in all.
-        dataset: the images of the digits to learn; each seed splits them in its own way.
+        lesson: the images of the digits to learn, and what protects others; each seed splits them in its own way.
         reporter: is told of steps and epochs.
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], dataset: MNISTDataset, reporter: Reporter
+        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], lesson: Lesson, reporter: Reporter
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.models = nn.ModuleList(models)
-        self.configs, self.dataset, self.reporter = configs, dataset, reporter
+        self.configs, self.lesson, self.reporter = configs, lesson, reporter
         self.outcomes = [Outcome([]) for _ in configs]
-        self.crews = [_crew(members, seeds, configs, dataset) for members, seeds in cohorts(configs)]
+        self.crews = [_crew(members, seeds, configs, lesson) for members, seeds in cohorts(configs)]
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
         self._done = [0] * len(self.crews)
 
     def configure_optimizers(self) -> Any:
         """Make the cohorts, now that the models are on the trainer's device and in its precision."""
         like = next(self.models.parameters())
-        dataset = self.dataset.to(like.device, like.dtype)
+        lesson = self.lesson.to(like)
+        dataset = lesson.data
         first = linear_layers(self.models[0])[0]
-        inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first)
+        terms = lesson.terms if lesson.protected else ()
+        inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first, terms)
         for crew in self.crews:
             for order in crew.orders:
                 order.dataset = dataset
@@ -116,6 +119,7 @@ class BankModule(pl.LightningModule):
             cohort = Cohort(
                 [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
                 generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
+                avoided=lesson.avoided,
             )  # fmt: skip
             optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs, cohort.parts_b)
             self._cohorts.append((cohort, optimizer))
@@ -185,7 +189,7 @@ class BankModule(pl.LightningModule):
 
 
 def fit_bank(
-    models: Sequence[nn.Module], dataset: MNISTDataset, configs: Sequence[AdapterConfig], *,
+    models: Sequence[nn.Module], lesson: MNISTDataset | Lesson, configs: Sequence[AdapterConfig], *,
     runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
@@ -195,7 +199,7 @@ def fit_bank(
 
     Args:
         models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
-        dataset: the images of the digits to learn.
+        lesson: the images of the digits to learn; or these with what protects others, which a bank alone knows.
         configs: a member each; epochs and precision are the same in all, and whether they are trained alone.
 
     Returns:
@@ -208,13 +212,16 @@ def fit_bank(
     runtime, reporter = runtime or Runtime(), reporter or Silent()
     if len({(config.epochs, config.precision, config.alone) for config in configs}) != 1:
         raise ValueError("the members of a bank have the same epochs and precision, and are all trained alone or none")
+    lesson = Lesson.of(lesson) if isinstance(lesson, MNISTDataset) else lesson
     if configs[0].alone:
+        if lesson.protected:
+            raise ValueError("what is trained alone knows no protection")
         outcomes = []
         for m, (model, config) in enumerate(zip(models, configs, strict=True)):
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
-            outcomes.append(_fit_alone(model, dataset, config, runtime, reporter, which))
+            outcomes.append(_fit_alone(model, lesson.data, config, runtime, reporter, which))
         return outcomes
-    module = BankModule(models, configs, dataset, reporter)
+    module = BankModule(models, configs, lesson, reporter)
     steps = sum(crew.orders[0].steps for crew in module.crews)
     with session(runtime, reporter, title, configs[0].epochs, steps):
         try:
@@ -241,11 +248,11 @@ def _fit_alone(
     return Outcome(history, failed)
 
 
-def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], dataset: MNISTDataset) -> Crew:
+def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], lesson: Lesson) -> Crew:
     firsts = [configs[m] for m in members[:seeds]]
-    splits = [split_rows(len(dataset), config.val_split, config.seed_of("split")) for config in firsts]
+    splits = [lesson.split(config) for config in firsts]
     orders = [
-        ShuffledBlocks(dataset, train, config.batch_size, config.seed_of("order"))
+        ShuffledBlocks(lesson.data, train, config.batch_size, config.seed_of("order"))
         for config, (train, _) in zip(firsts, splits, strict=True)
     ]
     val = [rows for _, rows in splits if rows is not None]

@@ -18,6 +18,7 @@ images of both halves; a stage has nothing to choose.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,7 +121,9 @@ class ClassStatistics:
     noise: Tensor
 
     @classmethod
-    def fit(cls, images: Tensor, labels: Tensor, *, seed: int = 0) -> ClassStatistics:
+    def fit(
+        cls, images: Tensor, labels: Tensor, *, seed: int = 0, like: ClassStatistics | None = None
+    ) -> ClassStatistics:  # fmt: skip
         """The statistics of a training split; the same images in the same order give the same bytes.
 
         It takes one thread, so that the sums are the same whoever makes them. Images are divided among a digit's
@@ -132,6 +135,7 @@ class ClassStatistics:
             images: n × 784, float32, normalised as the model sees them; the training part of the split alone.
             labels: n, int64.
             seed: decides the starts.
+            like: take the mean and the basis of these, so that samples of both lie in one space.
 
         Raises:
             ValueError: where there are no images.
@@ -141,24 +145,49 @@ class ClassStatistics:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cls._fit(images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed))
+            return cls._fit(images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed), like)
         finally:
             torch.set_num_threads(threads)
 
     @classmethod
-    def _fit(cls, images: Tensor, labels: Tensor, generator: torch.Generator) -> ClassStatistics:
-        sample = blur(images[:BASIS_IMAGES])
-        mean = sample.mean(0)
-        sample -= mean
-        basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
-        # A column's sign is the solver's whim; the bytes are not to depend on it.
-        basis *= basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    def _fit(
+        cls, images: Tensor, labels: Tensor, generator: torch.Generator, like: ClassStatistics | None
+    ) -> ClassStatistics:  # fmt: skip
+        mean, basis = _basis(images) if like is None else (like.mean, like.basis)
         places, rest = _coordinates(images, mean, basis)
         digits, counts = torch.unique(labels, return_counts=True)
         fitted = [_mixture(places[rows], rest[rows], generator) for rows in (labels == digit for digit in digits)]
         weights, centres, directions, noise = (torch.cat(parts) for parts in zip(*fitted, strict=True))
         components = torch.tensor([len(parts[0]) for parts in fitted])
         return cls(digits, counts, components, mean, basis, weights, centres.half(), directions.half(), noise)
+
+    def shares_basis(self, other: ClassStatistics) -> bool:
+        """Whether both are in one basis, as those are that were fitted one like the other."""
+        return torch.equal(self.mean, other.mean) and torch.equal(self.basis, other.basis)
+
+    def joined(self, other: ClassStatistics) -> ClassStatistics:
+        """Those of both, in one basis; of a digit that both have, the other's.
+
+        Raises:
+            ValueError: where they are in different bases.
+        """
+        if not self.shares_basis(other):
+            raise ValueError("statistics in different bases can't be joined")
+        from_other = torch.isin(self.digits, other.digits)
+        kept = ~from_other.repeat_interleave(self.components)
+        order = torch.cat([self.digits[~from_other], other.digits]).argsort()
+
+        def of_digits(name: str) -> Tensor:
+            return torch.cat([getattr(self, name)[~from_other], getattr(other, name)])
+
+        def of_components(name: str) -> list[Tensor]:
+            own = torch.split(getattr(self, name)[kept], self.components[~from_other].tolist())
+            parts = [*own, *torch.split(getattr(other, name), other.components.tolist())]
+            return [parts[place] for place in order.tolist()]
+
+        digits = {name: of_digits(name)[order] for name in ("digits", "counts", "components")}
+        components = ("weights", "centres", "directions", "noise")
+        return dataclasses.replace(self, **digits, **{name: torch.cat(of_components(name)) for name in components})
 
     def log_density(self, images: Tensor) -> Tensor:
         """``log p(image | digit)``, n × d, over the 784 normalised pixels, in natural logarithms.
@@ -283,6 +312,17 @@ class Densities:
         inside = known.view(-1, len(self.noise), len(self.offsets) // len(self.noise)).square().sum(2)
         distance = places.square().sum(1, keepdim=True) - 2 * places @ self.centres.T + self.centres.square().sum(1)
         return self.constant - 0.5 * ((distance + rest[:, None]) / self.noise - inside)
+
+
+def _basis(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of the blurred images, and their leading principal components (784 × b)."""
+    sample = blur(images[:BASIS_IMAGES])
+    mean = sample.mean(0)
+    sample -= mean
+    basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
+    # A column's sign is the solver's whim; the bytes are not to depend on it.
+    basis *= basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
+    return mean, basis
 
 
 def _coordinates(images: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from lora_mnist_cli.combining import COMBINERS
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.protections import PROTECTIONS, in_order
 
 TRAINING_CODE = 2
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
@@ -40,6 +41,8 @@ MAX_HIDDEN = 16384
 MAX_HIDDEN_LAYERS = 64
 MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
+
+_PROTECTION_SETTINGS = tuple(name for each in PROTECTIONS.values() for name in each.settings)
 
 _LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -251,19 +254,39 @@ class AdapterConfig(TrainingConfig):
         default=None,
         metadata={"help": "Of an adapter that was trained elsewhere: the SHA-256 of its file of weights."},
     )
+    protect: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Keep what the base knows, by any of "
+            + "; ".join(f"{name}: {each.about}" for name, each in PROTECTIONS.items())
+            + ". As replay,mask."
+        },
+    )
+    replay_old: float = field(
+        default=1.0, metadata={"help": "Replay: samples of an old digit for each image of a digit to learn."}
+    )
+    replay_new: float = field(
+        default=1.0, metadata={"help": "Replay: samples of a digit to learn for each of its images."}
+    )
+    distill_weight: float = field(default=1.0, metadata={"help": "Distill: weight of the base's answers in the loss."})
+    nullspace_energy: float = field(
+        default=0.95, metadata={"help": "Nullspace: share of the old inputs' energy that adapters keep out of."}
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = "adamw"
     schedule: str = "plateau"
 
     _OPTIONAL: ClassVar[tuple[str, ...]] = (
         "vary", "held_seed", "lr_power", "method", "lr_ratio_b", "combined", "combined_weights", "combined_density",
-        "imported",
+        "imported", "protect", *_PROTECTION_SETTINGS,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
         # A rank that was not asked for is none, where the method has none.
         if self.rank == _DEFAULT_RANK and self.method in METHODS and not METHODS[self.method].ranked:
             object.__setattr__(self, "rank", 0)
+        if isinstance(self.protect, tuple) and all(isinstance(name, str) for name in self.protect):
+            object.__setattr__(self, "protect", in_order(self.protect))
         super().__post_init__()
 
     @property
@@ -277,6 +300,11 @@ class AdapterConfig(TrainingConfig):
         precision.
         """
         return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
+
+    @property
+    def lesson(self) -> tuple[object, ...]:
+        """What decides what is learned from, beside the digits: the members of a bank share it."""
+        return self.protect, *(getattr(self, name) for name in _PROTECTION_SETTINGS)
 
     def seed_of(self, stream: str) -> int:
         """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
@@ -310,6 +338,7 @@ class AdapterConfig(TrainingConfig):
         problems.whole("held seed", self.held_seed, 0, MAX_SEED)
         if self.vary == "all" and self.held_seed != 0:
             problems.append(f"a held seed needs something that is held: vary init, order or split, not {self.vary}")
+        self._check_protections(problems)
         problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
         if self.target_layers is not None:
             self._check_layers(problems, self.target_layers)
@@ -354,6 +383,24 @@ class AdapterConfig(TrainingConfig):
             problems.append(f"{self.method} starts from the base's own weights: nothing of it varies with init")
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
             problems.append(f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}")
+
+    def _check_protections(self, problems: _Problems) -> None:
+        if not isinstance(self.protect, tuple):
+            problems.append(f"protections are a list of names, not {self.protect!r}")
+            return
+        for name in self.protect:
+            problems.choice("protect", name, tuple(PROTECTIONS))
+        if len(set(self.protect)) != len(self.protect):
+            problems.append(f"protections are named once each, not {','.join(self.protect)}")
+        if self.protect and self.method in METHODS and self.alone:
+            why = "in mixed precision" if METHODS[self.method].in_banks else f"by {self.method}"
+            problems.append(f"protections are for banks, and what is trained {why} is trained alone")
+        for name, protection in PROTECTIONS.items():
+            for setting, rule in protection.settings.items():
+                value = getattr(self, setting)
+                problems.real(setting.replace("_", " "), value, rule.holds, rule.rule)
+                if name not in self.protect and value != AdapterConfig.__dataclass_fields__[setting].default:
+                    problems.append(f"{setting.replace('_', ' ')} means something with --protect {name} alone")
 
     @staticmethod
     def _check_layers(problems: _Problems, layers: object) -> None:
@@ -467,7 +514,17 @@ def recipe_of(config: AdapterConfig) -> str | None:
 
     What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
     """
-    left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs")
+    left_open = (
+        "digits",
+        "rank",
+        "seed",
+        "target_layers",
+        "vary",
+        "held_seed",
+        "epochs",
+        "protect",
+        *_PROTECTION_SETTINGS,
+    )
     for name, known in RECIPES.items():
         if name != "reference" and follows(config, known.adapter, left_open):
             return name

@@ -69,6 +69,13 @@ def parse_words(text: str, where: str) -> list[str]:
     return words
 
 
+def parse_protections(text: str | None) -> tuple[str, ...] | None:
+    """Names of ``replay,mask``; none for ``none``."""
+    if text is None:
+        return None
+    return () if text.strip().lower() == "none" else tuple(part.strip() for part in text.split(","))
+
+
 def parse_layers(text: str | None) -> tuple[str, ...] | None:
     """Layer names of ``fc1,fc3``; None, which is all layers, for ``all``."""
     if text is None or text.strip().lower() == "all":

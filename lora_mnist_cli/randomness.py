@@ -1,7 +1,7 @@
 """Independent random streams of one seed.
 
-Initialisation, split, data order and dropout each draw from a stream of their own, so one can be varied while the
-others are held, and adding a draw to one never shifts another.
+Initialisation, split, data order, dropout and replayed samples each draw from a stream of their own, so one can be
+varied while the others are held, and adding a draw to one never shifts another.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-Stream = Literal["init", "split", "order", "dropout"]
+Stream = Literal["init", "split", "order", "dropout", "replay"]
 
 
 def stream_seed(seed: int, stream: Stream) -> int:

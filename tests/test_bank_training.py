@@ -18,6 +18,7 @@ from lora_mnist_cli.cohorts import cohorts
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.lesson import Lesson
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Silent
@@ -167,7 +168,7 @@ def test_other_epochs_are_another_bank(mnist: MNISTDataset) -> None:
 
 def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tuple[list[int], list[int]]]:
     """Seed → rows of the training split, sorted, and the rows of the first pass in their order."""
-    module = BankModule(start(configs), configs, mnist, Silent())
+    module = BankModule(start(configs), configs, Lesson.of(mnist), Silent())
     found = {}
     for crew in module.crews:
         for i, member in enumerate(crew.members):

@@ -222,3 +222,24 @@ class TestTensors:
             tensors[key] = value
         with pytest.raises(ValueError, match=said):
             ClassStatistics.from_tensors(tensors)
+
+
+def test_statistics_in_one_basis_are_joined_and_those_of_a_digit_that_both_have_are_the_others() -> None:
+    images, labels = MNISTDataset.load("train")[:1500]
+    first = labels < 4
+    second = (labels == 3) | (labels == 7)
+    one = ClassStatistics.fit(images[first], labels[first])
+    other = ClassStatistics.fit(images[second], labels[second], seed=1, like=one)
+    assert torch.equal(one.basis, other.basis)
+    both = one.joined(other)
+    assert both.digits.tolist() == [0, 1, 2, 3, 7]
+    assert both.counts.tolist() == [*one.counts[:3].tolist(), *other.counts.tolist()]
+    shown = images[:50]
+    expected = torch.cat([one.log_density(shown)[:, :3], other.log_density(shown)], 1)
+    torch.testing.assert_close(both.log_density(shown), expected)
+    ClassStatistics.from_tensors(both.to_tensors())
+    torch.testing.assert_close(other.joined(one).log_density(shown)[:, 3], one.log_density(shown)[:, 3])
+    apart = ClassStatistics.fit(images[second], labels[second])
+    assert not one.shares_basis(apart)
+    with pytest.raises(ValueError, match="different bases"):
+        one.joined(apart)

@@ -16,6 +16,7 @@ from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.cli import basics
 from lora_mnist_cli.errors import LoraMnistError
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.protections import PROTECTIONS
 from lora_mnist_cli.stages import workspace
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
@@ -107,7 +108,7 @@ def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _
         cls.__dataclass_fields__[name].metadata.get("help")
         or (config.TrainingConfig.__dataclass_fields__[name].metadata["help"])
     )
-    if None not in ours:
+    if None not in ours and () not in ours:
         values = f"{ours[0]} for a base, {ours[1]} for an adapter" if len(set(ours)) > 1 else str(ours[0])
         about = f"{about} (reference: {values})"
     return make(flag, about, panel, **more)
@@ -196,6 +197,12 @@ ValSplit = Annotated[float | None, _field(number_option, "--val-split", "val_spl
 Precision = Annotated[str | None, _field(word_option, "--precision", "precision", known=config.PRECISIONS)]
 
 Method = Annotated[str | None, _field(word_option, "--method", "method", None, known=METHODS)]
+_PROTECTING = "Keeping what the base knows"
+Protect = Annotated[str | None, _field(word_option, "--protect", "protect", _PROTECTING, known=PROTECTIONS)]
+ReplayOld = Annotated[float | None, _field(number_option, "--replay-old", "replay_old", _PROTECTING)]
+ReplayNew = Annotated[float | None, _field(number_option, "--replay-new", "replay_new", _PROTECTING)]
+DistillWeight = Annotated[float | None, _field(number_option, "--distill-weight", "distill_weight", _PROTECTING)]
+NullspaceEnergy = Annotated[float | None, _field(number_option, "--nullspace-energy", "nullspace_energy", _PROTECTING)]
 LrRatioB = Annotated[float | None, _field(number_option, "--lr-ratio-b", "lr_ratio_b")]
 Rank = Annotated[int | None, _field(integer_option, "--rank", "rank", None)]
 AdapterDigits = Annotated[str | None, _field(word_option, "--digits", "digits", None)]

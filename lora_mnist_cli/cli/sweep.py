@@ -80,6 +80,11 @@ def command(
     init: o.Init = None,
     dropout: o.Dropout = None,
     target_layers: o.TargetLayers = None,
+    protect: o.Protect = None,
+    replay_old: o.ReplayOld = None,
+    replay_new: o.ReplayNew = None,
+    distill_weight: o.DistillWeight = None,
+    nullspace_energy: o.NullspaceEnergy = None,
     vary: o.Vary = None,
     recipe_name: o.Recipe = "reference",
     seed: o.Seed = None,
@@ -125,9 +130,10 @@ def command(
         "seed": None if alone and (seeds is not None or grid is not None) else seed,
     }  # fmt: skip
     config = adapter_config(
-        recipe_name, digits, target_layers, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
+        recipe_name, digits, target_layers, protect, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
         val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule, vary=vary,
-        held_seed=seed if alone else None, **single,
+        held_seed=seed if alone else None, replay_old=replay_old, replay_new=replay_new,
+        distill_weight=distill_weight, nullspace_energy=nullspace_energy, **single,
     )  # fmt: skip
     runtime = Runtime(
         accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory, backend=backend,

@@ -211,6 +211,7 @@ def _wanted_sweep(
     settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
     adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
     by_recipe = [mark for mark in (recipe_of(first),) if mark and not grid.varying]
+    by_recipe += first.protect
     named_for = "sweep" if METHOD in grid.varying or first.method == "lora" else f"sweep-{first.method}"
     own = name or default_name(named_for, parent.dataset, first.digits, marks=by_recipe) + varied(first)
     return _WantedSweep(own, name is not None, grid, parent, adapters, settings)
@@ -274,6 +275,12 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     digits = config.digits or BaseConfig.from_json(base.config).digits.complement()
     if digits is None:
         raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
+    if config.protect and all(digit in digits for digit in BaseConfig.from_json(base.config).digits):
+        raise UsageError(
+            f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect",
+            hint="leave --protect out, or learn other --digits",
+            value=str(digits),
+        )
     layers = list(base.details["layers"])
     for layer in config.target_layers or ():
         if layer not in layers:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import MNISTDataset
+    from lora_mnist_cli.lesson import Lesson
+    from lora_mnist_cli.model import MNISTModel
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Job:
         pixel_stats: mean and standard deviation that its inputs are normalised with.
         members: a config each, as JSON.
         runtime: device and threads.
+        statistics: the base's class statistics, as safetensors, where members are protected by them.
         training_code: the number of the driver's training code.
     """
 
@@ -54,6 +58,7 @@ class Job:
     pixel_stats: tuple[float, float]
     members: tuple[Mapping[str, Any], ...]
     runtime: Runtime
+    statistics: bytes | None = None
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
@@ -109,6 +114,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
 
     from lora_mnist_cli.bank_training import fit_bank
     from lora_mnist_cli.checkpoint import adapter_bytes
+    from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import MNISTDataset
     from lora_mnist_cli.evaluation import no_scores, predict, scores
     from lora_mnist_cli.model import MNISTModel
@@ -121,10 +127,14 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
+    old = None if job.statistics is None else ClassStatistics.from_tensors(safetensors.torch.load(job.statistics))
+    lesson = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
     outcomes = fit_bank(
-        models, train, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
+        models, lesson, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
     )  # fmt: skip
-    statistics = _statistics(train, [c for c, outcome in zip(configs, outcomes, strict=True) if not outcome.failed])
+    del lesson
+    present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
+    statistics = _statistics(train, present, old)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # What a member cost is its share of the bank's time.
@@ -146,13 +156,27 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     return Answer(members, environment(job.runtime))
 
 
+def _lesson(
+    job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
+) -> Lesson:
+    """What the members learn from where they are protected, from what the job has alone."""
+    from lora_mnist_cli.lesson import Situation, make_lesson
+
+    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
+
+
 def _split(config: AdapterConfig) -> tuple[float, int]:
     """What decides which images an adapter is trained on."""
     return config.val_split, config.seed_of("split")
 
 
-def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[tuple[float, int], bytes]:
-    """The file of statistics of each training split that there is among adapters; most share one."""
+def _statistics(
+    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None
+) -> dict[tuple[float, int], bytes]:
+    """The file of statistics of each training split that there is among adapters; most share one.
+
+    Those of adapters that are protected by the base's are in its basis, so that a merged base can have both.
+    """
     from lora_mnist_cli.checkpoint import statistics_bytes
     from lora_mnist_cli.class_statistics import ClassStatistics
     from lora_mnist_cli.data import split_rows
@@ -160,5 +184,5 @@ def _statistics(train: MNISTDataset, configs: Sequence[AdapterConfig]) -> dict[t
     made = {}
     for split in {_split(config): None for config in configs}:
         rows, _ = split_rows(len(train), *split)
-        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows]))
+        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
     return made

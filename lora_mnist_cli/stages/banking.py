@@ -21,6 +21,7 @@ from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.grid import Axis, marks
 from lora_mnist_cli.methods import trainable_parameters
+from lora_mnist_cli.protections import need_statistics, samples
 from lora_mnist_cli.reporting import Reporter, as_one
 from lora_mnist_cli.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.stages.backends import Ear, Lost, about_backend, alone, check_backend, make_backend
@@ -51,7 +52,7 @@ def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = (
     Args:
         axes: what a sweep varies beside rank and seed.
     """
-    said = [mark for mark in (recipe_of(config),) if mark] or marks(config, axes)
+    said = [*([mark for mark in (recipe_of(config),) if mark] or marks(config, axes)), *config.protect]
     name = default_name(config.method, base.dataset, config.digits, rank=config.rank, marks=said, seed=config.seed)
     return name + varied(config)
 
@@ -100,8 +101,9 @@ def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[
     many there are makes no difference to how it is cut: that would change the results in their last places.
     """
 
-    def alike(each: Wanted) -> tuple[str, int, str, bool]:
-        return str(each.config.digits), each.config.epochs, each.config.precision, each.config.alone
+    def alike(each: Wanted) -> tuple[Any, ...]:
+        config = each.config
+        return str(config.digits), config.epochs, config.precision, config.alone, config.lesson
 
     in_order = sorted(wanted, key=lambda each: (alike(each), each.config.seed))  # stable: else as they were given
     for (_, epochs, *_), group in groupby(in_order, alike):
@@ -242,7 +244,13 @@ class Work:
         """
         assert config.digits is not None
         images = sum(self._digit_counts[digit] for digit in config.digits.members)
-        return math.ceil(training_images(images, config.val_split) / config.batch_size)
+        sampled = samples(config, images, self._base_config.digits)
+        rows = training_images(images, config.val_split) + training_images(sampled, config.val_split)
+        return math.ceil(rows / config.batch_size)
+
+    @cached_property
+    def _base_config(self) -> BaseConfig:
+        return BaseConfig.from_json(self.base.config)
 
     @cached_property
     def _digit_counts(self) -> list[int]:
@@ -323,7 +331,7 @@ class Work:
 
     def _task(self, bank: Sequence[Wanted]) -> tuple[Job, Images]:
         """All that is needed to train a bank, by value. What is damaged is found out here, before the work."""
-        base_config, (mean, std) = BaseConfig.from_json(self.base.config), self.base.details["pixel_stats"]
+        base_config, (mean, std) = self._base_config, self.base.details["pixel_stats"]
         digits = bank[0].config.digits
         assert digits is not None
         job = Job(
@@ -334,6 +342,7 @@ class Work:
             pixel_stats=(mean, std),
             members=tuple(each.config.to_json() for each in bank),
             runtime=alone(self.workspace.runtime),
+            statistics=self._statistics if need_statistics(bank[0].config) else None,
         )
         return job, self._images(digits)
 
@@ -345,6 +354,20 @@ class Work:
         self.base.check_files()
         check_header(self.base, self.base)
         return self.base.read(BASE_FILE)
+
+    @cached_property
+    def _statistics(self) -> bytes:
+        """The base's file of class statistics, checked.
+
+        Raises:
+            ArtifactError: where it has none, or they make no sense.
+        """
+        from lora_mnist_cli.checkpoint import load_statistics
+        from lora_mnist_cli.weights import STATISTICS_FILE
+
+        self.base.check_files()
+        load_statistics(self.base)
+        return self.base.read(STATISTICS_FILE)
 
     def _images(self, digits: DigitSet) -> Images:
         """The training images of the digits to learn, and all test images; the same object for the same digits."""

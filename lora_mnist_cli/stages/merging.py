@@ -34,7 +34,8 @@ def merge(
     Args:
         name: of the adapter; the newest by default.
         alpha: in the trained one's place.
-        digits: what the merged model is to pass for, where it is something else.
+        digits: what the merged model is to pass for, by default what the adapter learned; of an adapter that was
+            protected, what its base learned as well.
         merged: the name of the base that is made; by default ``merged-`` and the adapter's.
         force: replace an artifact of that name with other settings.
 
@@ -54,8 +55,10 @@ def merge(
     if not math.isfinite(chosen):
         raise UsageError(f"alpha is a finite number, not {chosen}", value=chosen)
     merged = check_name(merged or f"merged-{adapter.name}" + ("" if chosen == config.alpha else f"-a{chosen:g}"))
-    learned = digits or DigitSet.parse(adapter.config["digits"])
     of_base = BaseConfig.from_json(base.config)
+    own = DigitSet.parse(adapter.config["digits"])
+    known = DigitSet([*of_base.digits, *own]) if config.protect else own
+    learned = digits or known
     settings = Settings(
         "base",
         dataclasses.replace(of_base, digits=learned, merged_alpha=float(chosen)).to_json(),
@@ -98,8 +101,10 @@ def merge(
         }
         save_base(loaded.model, folder)
         # They are of the images that the adapter learned from, so only a base that passes for those digits has them.
-        if STATISTICS_FILE in adapter.files and str(learned) == adapter.config["digits"]:
+        if STATISTICS_FILE in adapter.files and learned == own:
             write_statistics(adapter.read(STATISTICS_FILE), folder)
+        elif learned == known and (joined := _joined_statistics(base, adapter)) is not None:
+            write_statistics(joined, folder)
         return workspace.registry.publish(
             folder,
             settings,
@@ -110,6 +115,17 @@ def merge(
             wall_seconds=time.perf_counter() - start,
             force=force,
         )
+
+
+def _joined_statistics(base: Artifact, adapter: Artifact) -> bytes | None:
+    """The file of what both remember of their digits; None where one remembers nothing, or in another basis."""
+    from lora_mnist_cli.checkpoint import load_statistics, statistics_bytes
+    from lora_mnist_cli.weights import STATISTICS_FILE
+
+    if STATISTICS_FILE not in base.files or STATISTICS_FILE not in adapter.files:
+        return None
+    old, new = load_statistics(base), load_statistics(adapter)
+    return statistics_bytes(old.joined(new)) if old.shares_basis(new) else None
 
 
 def _sums(model: MNISTModel) -> dict[str, Tensor]:

@@ -1,0 +1,86 @@
+"""What each protection, and each useful combination, keeps of 0-4 while 5-9 are learned, as docs/forgetting.md has it.
+
+Run it from the root of the checkout: ``python benchmarks/protections.py --runs-dir FOLDER``. Each seed has a base of
+its own, and an adapter of each setting on it. What is in the folder already is taken as it is, so a run that was
+stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from machine import hardware
+
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe
+from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.stages import Workspace, finetune, train_base
+from lora_mnist_cli.statistics import mean_interval
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "none (plain LoRA)": {},
+    "mask": {"protect": ("mask",)},
+    "distill": {"protect": ("distill",)},
+    "nullspace": {"protect": ("nullspace",)},
+    "mask, distill": {"protect": ("mask", "distill")},
+    "nullspace, mask": {"protect": ("nullspace", "mask")},
+    "replay of old digits alone (`--replay-new 0`)": {"protect": ("replay",), "replay_new": 0.0},
+    "replay": {"protect": ("replay",)},
+    "replay, mask": {"protect": ("replay", "mask")},
+    "replay, mask, distill": {"protect": ("replay", "mask", "distill")},
+    "replay, nullspace, mask": {"protect": ("replay", "nullspace", "mask")},
+    "replay, mask at rank 8": {"protect": ("replay", "mask"), "rank": 8},
+    "replay, mask, twice the samples (`--replay-old 2 --replay-new 2`)": {
+        "protect": ("replay", "mask"),
+        "replay_old": 2.0,
+        "replay_new": 2.0,
+    },
+}
+SUBSETS = ("0-4", "5-9", "0-9")
+
+
+def accuracies(artifacts: Sequence[Artifact], digits: str) -> list[float]:
+    """Of each artifact on some digits' test images, in %."""
+    rows = [{row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]} for artifact in artifacts]
+    return [100 * row[digits] for row in rows]
+
+
+def spread(figures: Sequence[float]) -> str:
+    """Mean and half the width of its 95 % interval."""
+    found = mean_interval(figures)
+    half = "" if found.interval is None else f" ± {found.interval.high - found.mean:.2f}"
+    return f"{found.mean:.2f}{half}"
+
+
+def main() -> None:
+    """Train, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs-dir", type=Path, required=True)
+    parser.add_argument("--seeds", default="0-9")
+    parser.add_argument("--rank", type=int, default=64)
+    parser.add_argument("--recipe", default="tuned")
+    given = parser.parse_args()
+    seeds, workspace = parse_integers(given.seeds, "--seeds"), Workspace(given.runs_dir)
+    plain: AdapterConfig = dataclasses.replace(recipe(given.recipe).adapter, rank=given.rank)
+    bases = [train_base(BaseConfig(seed=seed), workspace=workspace) for seed in seeds]
+    print(f"Accuracy in % on the test images, {given.recipe} recipe, rank {given.rank}; mean of {len(seeds)} seeds and")
+    print("its 95 % interval. " + hardware() + "\n")
+    print("| `--protect` | " + " | ".join(SUBSETS) + " | worst seed on 0-9 |\n|---|---:|---:|---:|---:|")
+    for what, changes in SETTINGS.items():
+        made = []
+        for seed, base in zip(seeds, bases, strict=True):
+            config = dataclasses.replace(plain, seed=seed, **changes)
+            rate = "".join(f"-{key}-{value:g}" for key, value in changes.items() if isinstance(value, float))
+            name = f"{'-'.join(['lora', *config.protect])}{rate}-r{config.rank}-s{seed}".replace("_", "-")
+            made.append(finetune(config, base=base.name, workspace=workspace, name=name))
+        cells = [spread(accuracies(made, digits)) for digits in SUBSETS]
+        worst = f"{min(accuracies(made, '0-9')):.2f}"
+        print(f"| {what} | {' | '.join(cells)} | {worst} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
