@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 
 from lora_mnist_cli.errors import UsageError
 
@@ -81,3 +83,16 @@ def parse_layers(text: str | None) -> tuple[str, ...] | None:
     if text is None or text.strip().lower() == "all":
         return None
     return tuple(part.strip() for part in text.split(","))
+
+
+def folded(numbers: Sequence[int]) -> str:
+    """Whole numbers as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    text = ",".join("-".join(map(str, part)) for part in runs)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= 60 else f"{len(numbers)}-{digest[:12]}"

@@ -30,6 +30,10 @@ COMMANDS = {
         "forgetting",
         "Say what an adapter lost of its base's digits, and what it only outshouts; the newest adapter by default.",
     ),
+    "chain": (
+        "chain",
+        "Learn tasks one after the other, by each cure for forgetting, and set what is left of them side by side.",
+    ),
     "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
     "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),

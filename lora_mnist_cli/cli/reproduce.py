@@ -11,8 +11,9 @@ from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.config import DATASETS, Runtime
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.stages.reporting import REPORT_FILE
 from lora_mnist_cli.stages.reproduction import (
-    REPORT_FILE,
+    STUDIES,
     heading,
     report_table,
     reproduce,
@@ -21,6 +22,15 @@ from lora_mnist_cli.stages.reproduction import (
 
 
 def command(
+    study: Annotated[
+        str,
+        o.word_option(
+            "--study",
+            "lora: what LoRA learns at each rank; forgetting: two tasks and five in a row, with every cure (3 seeds).",
+            None,
+            STUDIES,
+        ),
+    ] = "lora",
     seed: o.Seed = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="The whole study with each of these, as 0-9: means, ranges, verdicts.")
@@ -53,20 +63,28 @@ def command(
         runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=Runtime(accelerator=accelerator, threads=threads)
     )
     listed = None if seeds is None else parse_integers(seeds, "--seeds")
-    artifact = reproduce(seed=seed or 0, seeds=listed, epochs=epochs, ceiling=ceiling, dataset=dataset, workspace=where)
+    artifact = reproduce(
+        study=study, seed=seed, seeds=listed, epochs=epochs, ceiling=ceiling, dataset=dataset, workspace=where
+    )
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")
+    document = {"artifact": artifact.name, "report": str(report), **artifact.details}
+    if study == "forgetting":
+        from lora_mnist_cli.cli.chain import chain_tables
+
+        shown = [] if json_output else [each for of in document["chains"] for each in chain_tables(of)]
+        print_result("reproduce", document, shown, as_json=json_output)
+        return
     from lora_mnist_cli.cli.tables import table, titled
 
     config, rows = artifact.config, artifact.details["rows"]
     several = "seeds" in config
     which = f"n = {len(config['seeds'])} seeds" if several else f"seed {config['seed']}"
-    columns, shown = report_table(rows)
+    columns, lines = report_table(rows)
     made = table(columns, text_columns=("what", "measure", "study's run is"))
     closing = told(rows, config["epochs"]) if several else []
-    for cells in shown:
+    for cells in lines:
         made.add_row(*cells)
-    document = {"artifact": artifact.name, "report": str(report), **artifact.details}
     print_result(
         "reproduce", document, [titled(f"{heading(artifact.dataset)} ({which})", made), *closing], as_json=json_output
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lora_mnist_cli.stages.adapt import finetune, plan_sweep, sweep
     from lora_mnist_cli.stages.base import train_base
+    from lora_mnist_cli.stages.chaining import chain
     from lora_mnist_cli.stages.combining import combine
     from lora_mnist_cli.stages.comparing import compare
     from lora_mnist_cli.stages.forgetting import forgetting
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.workspace import Workspace
 
 __all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "check_gates", "combine", "compare", "evaluate", "evaluate_routed",
-    "finetune", "forgetting", "gate", "import_adapter", "merge", "parse_gates", "plan_gate", "plan_sweep", "plot",
-    "reproduce", "sweep", "train_base",
+    "Evaluation", "PlotOptions", "Workspace", "chain", "check_gates", "combine", "compare", "evaluate",
+    "evaluate_routed", "finetune", "forgetting", "gate", "import_adapter", "merge", "parse_gates", "plan_gate",
+    "plan_sweep", "plot", "reproduce", "sweep", "train_base",
 ]  # fmt: skip
 
 _HOMES = {
-    "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "check_gates": "scoring",
+    "Evaluation": "scoring", "PlotOptions": "plotting", "Workspace": "workspace", "chain": "chaining",
+    "check_gates": "scoring",
     "combine": "combining", "compare": "comparing", "evaluate": "scoring", "evaluate_routed": "routing",
     "finetune": "adapt", "forgetting": "forgetting", "gate": "gating", "import_adapter": "importing",
     "merge": "merging", "parse_gates": "scoring", "plan_gate": "gating", "plan_sweep": "adapt", "plot": "plotting",

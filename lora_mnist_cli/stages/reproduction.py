@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,34 +14,37 @@ from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.config import recipe, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError
+from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.lists import folded
 from lora_mnist_cli.methods.full import Full
 from lora_mnist_cli.stages.adapt import finetune, result_row, sweep
 from lora_mnist_cli.stages.base import train_base
+from lora_mnist_cli.stages.reporting import publish_report
 from lora_mnist_cli.stages.scoring import evaluate
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, environment
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.statistics import CONFIDENCE, prediction_interval
 from lora_mnist_cli.summary import spread
 
 Details = dict[str, Any]
 
-REPORT_FILE = "report.md"
 RANKS_FILE = "ranks.png"
+STUDIES = ("lora", "forgetting")
 ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
 """The last place of the study's figures."""
 
 
 def reproduce(
-    *, seed: int = 0, seeds: Sequence[int] | None = None, epochs: int | None = None, ceiling: bool = False,
-    dataset: str = "mnist",
-    workspace: Workspace | None = None,
+    *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
+    ceiling: bool = False, dataset: str = "mnist", workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
 
     Whatever is up to date is taken as it is.
 
     Args:
-        seed: of the base and of every adapter.
+        study: ``lora`` for this one, or ``forgetting`` for chains of tasks with every cure, by
+            :func:`~lora_mnist_cli.stages.forgetting_study.study_forgetting`.
+        seed: of the base and of every adapter; 0 by default.
         seeds: the whole study with each of these, a base of its own included. Each row then has the mean, its interval,
             the worst seed and the range that one more run would lie in, and says whether the study's run lies there.
         epochs: the recipe's by default; anything else is no reproduction, but a quick look at one.
@@ -55,9 +56,18 @@ def reproduce(
 
     Raises:
         As the stages that it runs; OtherSettingsError where a name of theirs has other settings. UsageError where
-        ``seeds`` has none, or one twice.
+        ``seeds`` has none, or one twice; or there is no such study, or it has no ceiling.
     """
     workspace = workspace or Workspace()
+    refuse_unknown("study", study, STUDIES, "studies:")
+    if study == "forgetting":
+        if ceiling:
+            raise UsageError("the study of forgetting has its ceiling, joint training, in any case", value=ceiling)
+        from lora_mnist_cli.stages.forgetting_study import SEEDS, study_forgetting
+
+        chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
+        return study_forgetting(chosen, epochs=epochs, dataset=dataset, workspace=workspace)
+    seed = seed or 0
     if seeds is not None:
         if not seeds or len(set(seeds)) != len(seeds):
             raise UsageError(f"seeds are given once each, and at least one: {list(seeds)}", value=seeds)
@@ -75,7 +85,7 @@ def reproduce(
             text = _markdown(rows, same, pictures, seed, run)
             return text, {"rows": rows, "alpha_0_equals_base_bit_for_bit": same}
 
-        return _report(workspace, _name(ceiling, dataset) + _suffix(seed), settings, write)
+        return publish_report(workspace, _name(ceiling, dataset) + _suffix(seed), settings, write)
 
 
 @contextmanager
@@ -85,31 +95,6 @@ def _making_room() -> Iterator[None]:
         yield
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
-
-
-def _report(
-    workspace: Workspace, name: str, settings: Settings, write: Callable[[Path], tuple[str, Details]]
-) -> Artifact:
-    """The report of that name, up to date or made.
-
-    Args:
-        write: puts the pictures into a folder, and returns the Markdown and the details.
-    """
-    if found := workspace.up_to_date(name, settings, force=False):
-        return found
-    with workspace.registry.staging(name, settings.parents) as folder:
-        start = time.perf_counter()
-        text, details = write(folder)
-        with machine_errors(f"can't write {REPORT_FILE}"):
-            (folder / REPORT_FILE).write_text(text, encoding="utf-8")
-        return workspace.registry.publish(
-            folder,
-            settings,
-            scores={},
-            details=details,
-            environment=environment(),
-            wall_seconds=time.perf_counter() - start,
-        )
 
 
 @dataclass(frozen=True)
@@ -184,20 +169,7 @@ def _reproduce_seeds(
             text = _seeds_markdown(rows, all(same), seeds, runs[0])
             return text, {"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)}
 
-        return _report(workspace, f"{_name(ceiling, dataset)}-seeds-{_label(seeds)}", settings, write)
-
-
-def _label(seeds: Sequence[int]) -> str:
-    """Seeds as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
-    folded: list[list[int]] = []
-    for seed in sorted(seeds):
-        if folded and seed == folded[-1][-1] + 1:
-            folded[-1] = [folded[-1][0], seed]
-        else:
-            folded.append([seed])
-    text = ",".join("-".join(map(str, part)) for part in folded)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return text if len(text) <= 60 else f"{len(seeds)}-{digest[:12]}"
+        return publish_report(workspace, f"{_name(ceiling, dataset)}-seeds-{folded(seeds)}", settings, write)
 
 
 def over_seeds(figures: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -427,7 +399,7 @@ def _seeds_markdown(rows: list[dict[str, Any]], same: bool, seeds: Sequence[int]
     lines = [
         f"# {heading(run.dataset)}",
         "",
-        f"{len(seeds)} runs with seeds {_label(seeds)}, each with a base of its own, and {run.epochs} "
+        f"{len(seeds)} runs with seeds {folded(seeds)}, each with a base of its own, and {run.epochs} "
         f"epoch{'' if run.epochs == 1 else 's'}{beside}. ± is half the 95 % interval of our mean; "
         f"“one run of ours” is the range in which one more run would lie{held}.",
         "",

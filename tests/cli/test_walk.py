@@ -47,6 +47,11 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
         ["--require", "5-9=0", "--allow-inconclusive"], ["--require", "5-9=0", "--allow-inconclusive"],
         "taking the newest sweep: sweep-5-9",
     ),
+    "chain": (
+        ["--epochs", "0", "--cures", "plain,routed", "--runs-dir", "chained"],
+        ["--epochs", "0", "--cures", "plain,routed", "--runs-dir", "chained"],
+        "table and picture: chained",
+    ),
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),
     "export": (["base-0-4"], ["base-0-4", "--force"], ""),
     "import-adapter": (

@@ -17,8 +17,9 @@ import scipy.stats
 
 from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.lists import folded
 from lora_mnist_cli.stages import Workspace, reproduce, train_base
-from lora_mnist_cli.stages.reproduction import _label, over_seeds
+from lora_mnist_cli.stages.reproduction import over_seeds
 
 PICTURES = {
     "alpha-lora-5-9-r64.png",
@@ -252,7 +253,7 @@ def test_one_seed_is_a_report_as_ever_and_none_or_one_twice_is_refused(
 
 
 def test_seeds_as_names_have_them() -> None:
-    assert [_label(seeds) for seeds in ([0, 1, 2], [2, 0, 1], [5], [0, 2, 3, 9])] == ["0-2", "0-2", "5", "0,2-3,9"]
-    many = _label(range(0, 400, 2))
+    assert [folded(seeds) for seeds in ([0, 1, 2], [2, 0, 1], [5], [0, 2, 3, 9])] == ["0-2", "0-2", "5", "0,2-3,9"]
+    many = folded(range(0, 400, 2))
     assert many.startswith("200-")
     assert len(many) < 20

@@ -1,0 +1,65 @@
+"""The study of forgetting in one stage: two tasks and five, every cure side by side, in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.disk import machine_errors
+from lora_mnist_cli.lists import folded
+from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS
+from lora_mnist_cli.stages.chain_text import section
+from lora_mnist_cli.stages.chaining import chain
+from lora_mnist_cli.stages.reporting import publish_report
+from lora_mnist_cli.stages.workspace import Workspace
+
+CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
+SEEDS = (0, 1, 2)
+"""By default: the fewest that give an interval which says something."""
+
+
+def study_forgetting(
+    seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
+    workspace: Workspace | None = None,
+) -> Artifact:  # fmt: skip
+    """Run :func:`~lora_mnist_cli.stages.chaining.chain` on 0-4 then 5-9, and on five tasks of two digits.
+
+    Args:
+        seeds: of both chains.
+        epochs: the recipe's by default; anything else is a quick look.
+
+    Returns:
+        A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
+        ``details["chains"]`` has what both report, and ``details["rows"]`` their tables.
+
+    Raises:
+        As :func:`~lora_mnist_cli.stages.chaining.chain`.
+    """
+    workspace = workspace or Workspace()
+    reports = [
+        chain(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
+    ]
+    config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
+    inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
+    documents = [report.details["chain"] | {"config": report.config} for report in reports]
+
+    def write(folder: Path) -> tuple[str, dict[str, Any]]:
+        lines = ["# Learning new digits without losing the old", ""]
+        for (name, tasks), report, document in zip(CHAINS.items(), reports, documents, strict=True):
+            picture = f"cures-{name}.png"
+            with machine_errors(f"can't write {picture}"):
+                (folder / picture).write_bytes(report.read("cures.png"))
+            lines += [f"## {' then '.join(map(str, tasks))}", "", *section(document, report.config), ""]
+            lines += [f"![Old against new digits for every cure]({picture})", ""]
+        rows = [
+            row | {"what": f"{row['what']}, {name} tasks"}
+            for name, report in zip(CHAINS, reports, strict=True)
+            for row in report.details["rows"]
+        ]
+        return "\n".join(lines), {"rows": rows, "chains": documents}
+
+    of = f"-{dataset}" if dataset != "mnist" else ""
+    name = f"study-forgetting{of}-seeds-{folded(seeds)}"
+    return publish_report(workspace, name, Settings("report", config, reports[0].settings.dataset, inputs), write)
