@@ -36,7 +36,8 @@ def execute(path: Path = NOTEBOOK, *, epochs: int | None = None, timeout: int = 
         variables.pop(name, None)
     # Lightning's progress bars would be widgets, and say so where those are not installed. No bar is shown here.
     variables["PYTHONWARNINGS"] = "ignore:IProgress not found"
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
+        variables["IPYTHONDIR"] = home  # where IPython would keep a history
         client = NotebookClient(
             notebook, timeout=timeout, kernel_name="python3", record_timing=False,
             resources={"metadata": {"path": folder}},
