@@ -2,12 +2,15 @@
 
 MNIST's authors fitted each digit into a box of 20 × 20 pixels, its proportions kept, and put that into 28 × 28 with the
 centre of mass in the middle (http://yann.lecun.com/exdb/mnist/). The same is done here, after the digit was told from
-its background. What comes in is a stranger's file: formats, bytes, pixels and frames are limited.
+its background. One thing is added: MNIST's writers had pens of one kind, and a line that would be thinner than most of
+theirs is blurred, to scale, until it is as wide. What comes in is a stranger's file: formats, bytes, pixels and
+frames are limited.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -38,6 +41,13 @@ _EDGE = 0.3
 """Share of full ink from which on a pixel belongs to the digit. Of 1,000 training images that a base had not seen,
 enlarged five times and inverted, 97.8 % were recognised with 0.3, 97.6 with 0.2, 96.9 with 0.1; of the originals 97.5.
 """
+_LINE = 2.2
+"""Pixels of 28 × 28 that a line is wide at least; 36 % of those 1,000 training images have thinner ones. With their
+lines thinned to medians of 1.65 and 1.25 pixels, 96.8 and 91.2 % of them were recognised with 2.2, and 96.4 and 88.3
+without; 1.8 and 2.6 did no better. As they were, it made no difference: 97.8.
+"""
+_FINE = 8
+"""Pixels that a line is blurred at, to each pixel of 28 × 28."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +115,14 @@ def is_dark_on_light(grey: Picture) -> bool:
 
 
 def normalise(ink: Picture) -> Picture:
-    """A digit, light on dark, as MNIST's authors put it into 28 × 28: in a 20 × 20 box, by its centre of mass."""
+    """A digit, light on dark, as MNIST's authors put it into 28 × 28: in a 20 × 20 box, by its centre of mass.
+
+    Lines that would be thinner than :data:`_LINE` are made so wide first.
+    """
     import numpy as np
     from PIL import Image as Pillow
 
-    rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
-    cut = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = _thickened(_cut(ink))
     height, width = (max(1, round(side * _BOX / max(cut.shape))) for side in cut.shape)
     small = np.asarray(Pillow.fromarray(cut).resize((width, height), Pillow.Resampling.BICUBIC)).clip(0)
     small = small / small.max()  # a thin line has become grey, and the digits of the data set have white in them
@@ -121,6 +133,50 @@ def normalise(ink: Picture) -> Picture:
     )
     made[top : top + height, left : left + width] = small
     return made
+
+
+def _cut(ink: Picture) -> Picture:
+    """What is inside the digit's edges."""
+    import numpy as np
+
+    rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def line_width(ink: Picture) -> float:
+    """How many pixels wide the lines of a drawing are, on average: twice its area over the length of its outline.
+
+    A line of width w and length l has the area w·l, and the outline 2·l; in grey, the outline is the total variation.
+    """
+    import numpy as np
+
+    down, right = np.gradient(np.pad(ink, 2))  # differences at the rim itself would be of one pixel, not of two
+    return 2 * float(ink.sum()) / float(np.hypot(down, right).sum())
+
+
+def _thickened(cut: Picture) -> Picture:
+    """A digit whose lines are at least :data:`_LINE` wide once it is in its box.
+
+    A Gaussian makes a line wider by as much as is missing, and all lines of one width equally dark whatever their
+    direction; divided by what it leaves in the middle of a line, they are full ink again.
+    """
+    import numpy as np
+    from PIL import Image as Pillow
+
+    width = line_width(cut) * _BOX / max(cut.shape)
+    if width >= _LINE:
+        return cut
+    # The width at half height of a Gaussian is 2·√(2·ln 2) deviations, and widths add up as squares.
+    sigma = math.sqrt(_LINE**2 - width**2) / (2 * math.sqrt(2 * math.log(2)))
+    middle = math.erf(width / (2 * math.sqrt(2) * sigma))
+    rows, columns = (max(1, round(side * _BOX * _FINE / max(cut.shape))) for side in cut.shape)
+    fine = np.asarray(Pillow.fromarray(cut).resize((columns, rows), Pillow.Resampling.BILINEAR))
+    fine = np.pad(fine, math.ceil(3 * sigma * _FINE))
+    for side in fine.shape:
+        away = np.subtract.outer(np.arange(side), np.arange(side)) / (sigma * _FINE)
+        weights = np.exp(-0.5 * away**2) / (math.sqrt(2 * math.pi) * sigma * _FINE)
+        fine = (weights @ fine).T  # down, and by the turn, across
+    return _cut((fine / middle).clip(0, 1).astype(np.float32))
 
 
 def drawn(pixels: Picture) -> list[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.fitting import fit, fold
 from lora_mnist_cli.cli.tables import runs_table, table
-from lora_mnist_cli.stages.reproduction import SEEDS_COLUMNS, format_seeds_row
+from lora_mnist_cli.stages.reproduction import report_table
 
 Run = Callable[..., Any]
 
@@ -223,10 +223,11 @@ def test_the_studys_table_over_seeds_fits() -> None:
     row = {
         "what": "LoRA 5-9, any rank (highest)", "measure": "accuracy", "digits": "0-4", "study": 0.0, "here": 0.0041,
         "low": 0.0011, "high": 0.0071, "prediction_low": 0.0, "prediction_high": 0.0142, "worst": 0.0, "worst_seed": 3,
-        "agrees": False,
+        "agrees": False, "n": 10,
     }  # fmt: skip
-    made = table(SEEDS_COLUMNS, text_columns=("what", "measure", SEEDS_COLUMNS[-1]))
-    made.add_row(*format_seeds_row(row))
+    columns, (cells,) = report_table([row])
+    made = table(columns, text_columns=("what", "measure", columns[-1]))
+    made.add_row(*cells)
     lines = _printed(made, 80)
     assert max(map(len, lines)) <= 80
     assert _words(lines) == _words(_printed(made, 200))
