@@ -18,6 +18,7 @@ from lora_mnist_cli.class_statistics import ClassStatistics
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, make_again
+from lora_mnist_cli.ewc import Springs
 from lora_mnist_cli.lora import adapted_layers
 from lora_mnist_cli.method_layers import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.weights import (
@@ -31,6 +32,8 @@ from lora_mnist_cli.weights import (
     write_adapter,
 )
 
+_SPRINGS = "springs.safetensors"
+_KINDS = ("stiffness", "pull")
 _CASCADE = {
     "adapter": ", then make it again",
     "base": " --cascade, then make it and its adapters again",
@@ -100,6 +103,24 @@ def load_statistics(artifact: Artifact) -> ClassStatistics:
             f"'{artifact.name}' does not fit: {STATISTICS_FILE}: {error}", hint=make_again(artifact.name),
             value=artifact.name,
         ) from error  # fmt: skip
+
+
+def save_springs(springs: Springs, folder: Path) -> None:
+    """Write what elastic weight consolidation keeps of earlier tasks to ``springs.safetensors``."""
+    named = {f"{kind}.{name}": each for kind in _KINDS for name, each in getattr(springs, kind).items()}
+    _save(named, folder / _SPRINGS)
+
+
+def load_springs(model: nn.Module, artifact: Artifact) -> Springs:
+    """What :func:`save_springs` wrote, for a model of the same layers.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or a key, shape or dtype differs.
+    """
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    found = _load(artifact, _SPRINGS, {f"{kind}.{name}": shape for kind in _KINDS for name, shape in shapes.items()})
+    stiffness, pull = ({name: found[f"{kind}.{name}"] for name in shapes} for kind in _KINDS)
+    return Springs(stiffness, pull)
 
 
 def _bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -21,7 +21,7 @@ class Published:
 
     Args:
         what: the method.
-        setup: what differs from ours, in few words; the net is fully connected where nothing else is said.
+        setup: what differs from ours, in few words: hidden units, and what is kept of earlier tasks.
         source: authors, year and arXiv number where there is one.
     """
 
@@ -32,20 +32,20 @@ class Published:
 
 
 _VAN_DE_VEN = "van de Ven and Tolias 2019, arXiv:1904.07734"
-_FOUR_HUNDRED = "400-400 units"
+_FOUR_HUNDRED = "400-400"
 _ZENG = "Zeng et al. 2019, arXiv:1810.01256"
 _FIGURES: dict[Sequence[DigitSet], tuple[Published, ...]] = {
     TWO_TASKS: (
-        Published("CAB", 0.9484, "conceptors kept", "He and Jaeger 2018, ICLR"),
-        Published("OWM", 0.9635, "800 units, projectors kept", _ZENG),
-        Published("OWM", 0.9668, "800-800 units, projectors kept", _ZENG),
+        Published("CAB", 0.9484, "conceptors", "He and Jaeger 2018, ICLR"),
+        Published("OWM", 0.9635, "800, projectors", _ZENG),
+        Published("OWM", 0.9668, "800-800, projectors", _ZENG),
     ),
     FIVE_TASKS: (
         Published("EWC", 0.200, _FOUR_HUNDRED, _VAN_DE_VEN),
         Published("LwF", 0.239, _FOUR_HUNDRED, _VAN_DE_VEN),
-        Published("DGR", 0.908, f"{_FOUR_HUNDRED}, a generator kept", _VAN_DE_VEN),
-        Published("DGR with distillation", 0.918, f"{_FOUR_HUNDRED}, a generator kept", _VAN_DE_VEN),
-        Published("CN-DPM", 0.932, "growing experts, 500 images kept", "Lee et al. 2020, arXiv:2001.00689"),
+        Published("DGR", 0.908, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
+        Published("DGR, distilled", 0.918, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
+        Published("CN-DPM", 0.932, "experts, 500 images", "Lee et al. 2020, arXiv:2001.00689"),
     ),
 }
 

@@ -95,7 +95,7 @@ def chain(
         ])  # fmt: skip
         return _report(check_name(report), settings, courses, learned)
     except OtherSettingsError as error:
-        raise OtherSettingsError(error.problem, hint=f"--name NEW or {MAKE_ROOM}", value=error.value) from error
+        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
 def _report(

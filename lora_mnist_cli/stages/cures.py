@@ -17,6 +17,7 @@ from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.methods.full import Full as FullMethod
 from lora_mnist_cli.stages.adapt import finetune
 from lora_mnist_cli.stages.base import train_base
+from lora_mnist_cli.stages.elastic import elastic
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -40,6 +41,11 @@ class Course:
     prefix: str
     workspace: Workspace
 
+    @property
+    def suffix(self) -> str:
+        """What the names of this seed's artifacts end in."""
+        return f"-s{self.base.seed}" if self.base.seed else ""
+
     def first(self) -> Artifact:
         """The network after its first task, under its usual name, for all cures alike."""
         return train_base(self.base, workspace=self.workspace)
@@ -47,8 +53,7 @@ class Course:
     def learn(self, label: str, task: DigitSet, base: Artifact, config: AdapterConfig | None = None) -> Artifact:
         """An adapter that learned a task on a base."""
         config = dataclasses.replace(config or self.adapter, digits=task)
-        seed = f"-s{config.seed}" if config.seed else ""
-        name = f"{self.prefix}-{label}-{task}{seed}"
+        name = f"{self.prefix}-{label}-{task}{self.suffix}"
         return finetune(config, base=base.name, workspace=self.workspace, name=name)
 
     def one_after_the_other(self, label: str, config: AdapterConfig | None = None) -> list[State]:
@@ -57,10 +62,8 @@ class Course:
         states: list[State] = [(base,)]
         for task in self.tasks[1:]:
             if len(states) > 1:
-                ((adapter,), number) = states[-1], len(states)
-                merged = f"{self.prefix}-{label}-after-{number}"
-                seed = f"-s{self.base.seed}" if self.base.seed else ""
-                base = merge(adapter.name, merged=merged + seed, workspace=self.workspace)
+                merged = f"{self.prefix}-{label}-after-{len(states)}{self.suffix}"
+                base = merge(states[-1][0].name, merged=merged, workspace=self.workspace)
             states.append((self.learn(label, task, base, config),))
         return states
 
@@ -130,6 +133,20 @@ class Routed(Cure):
         return states
 
 
+class Ewc(Cure):
+    """Elastic weight consolidation: the whole network, each weight held by as much as earlier tasks depend on it
+    (Kirkpatrick et al. 2017, arXiv:1612.00796).
+    """
+
+    name = "ewc"
+    title = "EWC"
+    about = "the whole network, weights that mattered held by springs"
+
+    def states(self, course: Course) -> list[State]:
+        """See :mod:`lora_mnist_cli.ewc`."""
+        return [(each,) for each in elastic(course, self.name)]
+
+
 class Protected(Cure):
     """One network: adapters that learn samples of old digits along (Shin et al. 2017, arXiv:1705.08690), while the loss
     of an image sees the logits of its own task alone (Caccia et al. 2022, arXiv:2104.05025); each is merged before the
@@ -169,6 +186,6 @@ def whole_network(course: Course) -> AdapterConfig:
     )
 
 
-_ALL: Sequence[Cure] = (Plain(), Full(), Protected(), Routed(), Joint())
+_ALL: Sequence[Cure] = (Plain(), Full(), Ewc(), Protected(), Routed(), Joint())
 CURES: dict[str, Cure] = {cure.name: cure for cure in _ALL}
 """Name → cure, in the order of tables."""

@@ -1,0 +1,107 @@
+"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): weights that mattered are held by springs.
+
+After each task k, every weight θ_i is tied to where it is, θ_ki, by as much as the task's log likelihood depends on
+it: the diagonal F_k of the Fisher information. Later losses have ``λ/2 Σ_k Σ_i F_ki (θ_i − θ_ki)²`` more (eq. 3).
+All springs together are one parabola a weight, so two numbers a weight are kept, however many tasks there were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lora_mnist_cli.architecture import CLASSES
+from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks
+from lora_mnist_cli.evaluation import BATCH
+from lora_mnist_cli.model import MNISTModel
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Springs:
+    """What earlier tasks ask of the weights, by the names of a model's parameters.
+
+    Args:
+        stiffness: ``Σ_k F_k``.
+        pull: ``Σ_k F_k θ_k``.
+    """
+
+    stiffness: Weights
+    pull: Weights
+
+    def tied(self, model: MNISTModel, fisher: Weights) -> Springs:
+        """With one more task, whose outcome the model is."""
+        at = {name: weight.detach() for name, weight in model.named_parameters()}
+        return dataclasses.replace(
+            self,
+            stiffness={name: each + fisher[name] for name, each in self.stiffness.items()},
+            pull={name: each + fisher[name] * at[name] for name, each in self.pull.items()},
+        )
+
+    def add_gradient(self, model: MNISTModel, strength: float) -> None:
+        """Add that of ``strength/2 Σ_k F_k (θ − θ_k)²``, which is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``."""
+        for name, weight in model.named_parameters():
+            assert weight.grad is not None
+            weight.grad += strength * (self.stiffness[name] * weight.detach() - self.pull[name])
+
+
+def no_springs(model: MNISTModel) -> Springs:
+    """Before any task."""
+    zeros = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    return Springs(zeros, dict(zeros))
+
+
+@torch.no_grad()
+def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
+    """The mean over images of ``E_y [(∂ log p(y | x) / ∂θ)²]``, with y as the model itself expects it.
+
+    The square of a linear layer's gradient, an outer product for each image, is the product of squares, so one matrix
+    product does for all images.
+
+    Args:
+        images: n × 784, normalised.
+    """
+    layers = dict(model.named_children())
+    found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    for batch in torch.split(images, BATCH):
+        inputs = [batch]
+        for layer in list(layers.values())[:-1]:
+            inputs.append(F.relu(layer(inputs[-1])))
+        probabilities = model(batch).softmax(1)
+        for label in range(CLASSES):
+            # Back through the layers: the gradient of log p(label) by each layer's outputs.
+            slope = -probabilities
+            slope[:, label] += 1
+            for (name, layer), below in zip(reversed(layers.items()), reversed(inputs), strict=True):
+                squares = probabilities[:, label, None] * slope.square()
+                found[f"{name}.weight"] += squares.T @ below.square()
+                found[f"{name}.bias"] += squares.sum(0)
+                slope = (slope @ layer.weight) * (below > 0)
+    return {name: total / len(images) for name, total in found.items()}
+
+
+def learn(
+    model: MNISTModel, data: MNISTDataset, rows: Tensor, springs: Springs, *, strength: float, epochs: int,
+    batch_size: int, lr: float, seed: int,
+) -> None:  # fmt: skip
+    """Train all of a model, in place, on some rows of a data set by Adam, against the springs of earlier tasks.
+
+    Args:
+        strength: λ.
+        seed: of the order of the images.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    blocks = ShuffledBlocks(data, rows, batch_size, seed)
+    for _ in range(epochs):
+        for block in blocks:
+            for batch in torch.split(block, batch_size):
+                images, labels = data[batch]
+                optimizer.zero_grad()
+                F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+                springs.add_gradient(model, strength)
+                optimizer.step()

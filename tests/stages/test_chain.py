@@ -1,0 +1,205 @@
+"""Chains of tasks: what is trained, what a report says of it, and what no later stage can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli import data, sources
+from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.stages import Workspace, banking, chain, evaluate, evaluate_routed, reproduce
+from lora_mnist_cli.stages.cures import CURES, Cure
+from lora_mnist_cli.transfer import transfer
+
+Run = Callable[..., Any]
+TASKS = "0-3,4-6,7-9"
+SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three"}
+
+
+@pytest.fixture(scope="module")
+def chained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Workspace:
+    """A chain of three tasks with every cure and two seeds. Not to be written to."""
+    workspace = Workspace(tmp_path_factory.mktemp("chained") / "runs", small_data)
+    chain(TASKS, seeds=[0, 1], workspace=workspace, **SMALL)
+    return workspace
+
+
+@pytest.fixture(scope="module")
+def report(chained: Workspace) -> Artifact:
+    return chained.registry.get("three")
+
+
+def cures(report: Artifact) -> dict[str, Any]:
+    return {row["cure"]: row for row in report.details["chain"]["cures"]}
+
+
+def test_every_cure_is_in_the_report_with_every_seed(report: Artifact) -> None:
+    assert list(cures(report)) == list(CURES)
+    for cure in cures(report).values():
+        assert [run["seed"] for run in cure["runs"]] == [0, 1]
+        assert cure["summary"]["all"]["n"] == 2
+        assert cure["summary"]["all"]["low"] < cure["summary"]["all"]["mean"] < cure["summary"]["all"]["high"]
+    assert {path.name for path in report.path.iterdir()} == {"artifact.json", "cures.png", "report.md"}
+    assert report.rows()[0]["what"] == "Plain LoRA"
+
+
+@pytest.mark.parametrize("name", [name for name in CURES if name not in ("joint", "ewc")])
+def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
+    chained: Workspace, report: Artifact, name: str
+) -> None:
+    run = cures(report)[name]["runs"][1]
+    digits = [DigitSet.parse(task) for task in TASKS.split(",")]
+    assert [len(names) for names in run["artifacts"]] == ([1, 2, 3] if name == "routed" else [1, 1, 1])
+    for row, names in zip(run["R"], run["artifacts"], strict=True):
+        if len(names) > 1:
+            scores = evaluate_routed(names, digit_sets=digits, workspace=chained).scores
+        else:
+            (evaluation,) = evaluate(names[0], digit_sets=digits, workspace=chained)
+            scores = evaluation.scores
+        assert row == pytest.approx([subset["accuracy"] for subset in scores["subsets"]])
+
+
+def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report: Artifact) -> None:
+    for name, cure in cures(report).items():
+        for run in cure["runs"]:
+            if name == "joint":
+                assert (len(run["R"]), run["backward"], run["so_far"]) == (1, None, None)
+                continue
+            known = transfer(run["R"], run["untrained"])
+            for measure in ("accuracy", "backward", "forward", "forgetting"):
+                assert run[measure] == getattr(known, measure)
+            # 80 images of 0-3, and 60 of each other task.
+            last = run["R"][-1]
+            assert run["all"] == pytest.approx((80 * last[0] + 60 * last[1] + 60 * last[2]) / 200)
+            assert run["old"] == pytest.approx((80 * last[0] + 60 * last[1]) / 140)
+            assert run["new"] == last[2]
+
+
+def test_each_cure_trains_what_it_says(chained: Workspace, report: Artifact) -> None:
+    last = {name: cure["runs"][0]["artifacts"][-1] for name, cure in cures(report).items()}
+    registry = chained.registry
+    assert last["joint"] == ["base-fashion-mnist-0-9"]
+    assert registry.get(last["full"][0]).config["method"] == "full"
+    assert registry.get(last["protected"][0]).config["protect"] == ["replay", "mask"]
+    assert registry.parent(registry.get(last["protected"][0])).config["digits"] == "0-6"
+    base = registry.get("base-fashion-mnist-0-3")
+    assert last["routed"] == [base.name, "three-plain-4-6", "three-routed-7-9"]
+    assert all(registry.parent(registry.get(each)).digest == base.digest for each in last["routed"][1:])
+    assert registry.parent(registry.get(last["plain"][0])).name == "three-plain-after-2"
+
+
+def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
+    chained: Workspace, report: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was there")
+
+    before = {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")}
+    with monkeypatch.context() as inside:
+        inside.setattr("lora_mnist_cli.stages.banking.Work._train", trained, raising=False)
+        inside.setattr("lora_mnist_cli.training.fit", trained)
+        again = chain(TASKS, seeds=[0, 1], workspace=chained, **SMALL)
+    assert again.digest == report.digest
+    assert {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")} == before
+
+
+def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
+    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every way to training images is watched: what is asked for at a turn is the digits of that task."""
+    asked: list[str] = []
+    load_digits, load_split = sources.load_digits, sources.load_split
+
+    def digits_only(dataset: str, split: Any, digits: DigitSet, data_dir: Path) -> Any:
+        if split == "train":
+            asked.append(str(digits))
+        return load_digits(dataset, split, digits, data_dir)
+
+    def test_only(dataset: str, split: Any, data_dir: Path) -> Any:
+        assert split == "test"
+        return load_split(dataset, split, data_dir)
+
+    monkeypatch.setattr(data, "load_digits", digits_only)
+    monkeypatch.setattr(banking, "load_digits", digits_only)
+    monkeypatch.setattr(banking, "load_split", test_only)
+    kept = [cure for cure in CURES if cure != "joint"]
+    workspace = Workspace(tmp_path / "runs", small_data)
+    for cure in kept:
+        asked.clear()
+        made = chain(TASKS, cures=[cure], workspace=workspace, **(SMALL | {"name": cure}))
+        turns = [task for task, before in zip(asked, ["", *asked], strict=False) if task != before]
+        # The base, and the first adapter of plain LoRA, are there from the cure before.
+        assert turns == [task for task in TASKS.split(",") if task in turns]
+        assert turns[-2:] == ["4-6", "7-9"]
+        assert made.config["cures"] == [cure]
+
+
+def test_what_can_not_be_is_refused(small: Workspace) -> None:
+    for more, said in (
+        ({"cures": ["plain", "plain"]}, "cure is named once"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
+        ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seed is named once"), ({"rank": 0}, "rank"),
+        ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            chain(TASKS, workspace=small, **(SMALL | more))
+        assert said in str(caught.value), more
+    assert not [path for path in small.runs_dir.iterdir() if path.name.startswith("three")]
+
+
+def test_a_name_with_other_settings_is_refused_with_what_helps(small: Workspace) -> None:
+    chain(TASKS, cures=["plain"], workspace=small, **SMALL)
+    with pytest.raises(OtherSettingsError) as caught:
+        chain(TASKS, cures=["plain"], workspace=small, **(SMALL | {"rank": 3}))
+    assert "--runs-dir NEW" in caught.value.hint
+
+
+def test_every_cure_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
+    told = run("chain", "--help").out
+    for name, cure in CURES.items():
+        assert name == cure.name
+        assert re.search(r"(19|20)\d\d.*(arXiv:|Neural|Psychology)", cure.__doc__ or "", re.DOTALL), name
+        assert cure.__doc__ != Cure.__doc__
+        assert f"{name}:" in told
+    assert len({cure.title for cure in CURES.values()}) == len(CURES)
+
+
+def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) -> None:
+    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
+    arguments = ["chain", "--tasks", "0-4,5-9", "--epochs", "0", "--rank", "2", "--seeds", "3-4", *where]
+    plain = run(*arguments)
+    assert plain.code == 0, plain.err
+    assert max(map(len, plain.out.splitlines())) <= 80
+    assert all(f"  {name} " in plain.out for name in CURES)
+    told = run(*arguments, "--json").json
+    assert told["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r2-s3-4"
+    assert (told["old"], told["new"], told["published"]) == ("0-4", "5-9", [])
+    text = Path(told["report"]).read_text(encoding="utf-8")
+    assert "2 seeds" in text
+    assert "![Old against new digits for every cure](cures.png)" in text
+    refused = run("chain", "--tasks", "0-4,4-9", *where)
+    assert (refused.code, "digits 4 are in two tasks" in refused.err) == (2, True)
+
+
+def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace, run: Run) -> None:
+    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
+    made = run("reproduce", "--study", "forgetting", "--epochs", "0", "--seed", "5", *where)
+    assert made.code == 0, made.err
+    assert "0-4 then 5-9" in made.out
+    assert "0-1 then 2-3 then 4-5 then 6-7 then 8-9" in made.out
+    assert max(map(len, made.out.splitlines())) <= 80
+    report = small.registry.get("study-forgetting-fashion-mnist-seeds-5")
+    assert {path.name for path in report.path.iterdir()} == {
+        "artifact.json", "cures-five.png", "cures-two.png", "report.md"
+    }  # fmt: skip
+    assert len(report.details["rows"]) == 2 * 3 * len(CURES)
+    assert [each["config"]["seeds"] for each in report.details["chains"]] == [[5], [5]]
+    with pytest.raises(UsageError, match="ceiling"):
+        reproduce(study="forgetting", ceiling=True, workspace=small)
+    with pytest.raises(UsageError, match="study"):
+        reproduce(study="forgetful", workspace=small)
