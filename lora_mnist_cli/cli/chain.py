@@ -63,7 +63,7 @@ def chain_tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import percent, table, titled
     from lora_mnist_cli.stages import chain_text
 
-    made = table(chain_text.COLUMNS, text_columns=("cure",))
+    made = table(chain_text.COLUMNS, text_columns=("cure",), tight=True)
     for cure in document["cures"]:
         made.add_row(*chain_text.cells(cure))
     shown: list[Any] = [titled(chain_text.title(document, document["config"]), made)]

@@ -34,7 +34,7 @@ def draw(chain: Mapping[str, Any]) -> Figure:
     for number, (cure, found) in enumerate(zip(chain["cures"], points, strict=True)):
         role = style.Role(_COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
         for axes in (whole, corner):
-            _draw(axes, found, role, cure["title"])
+            _draw(axes, found, role, cure["title"], hollow=number == 1)
     whole.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20), title="all of it")
     low = _corner([point for found in points for point in found])
     corner.set(xlim=(low, 100), ylim=(low, 100), title=f"above {low:g} % on both")
@@ -56,14 +56,17 @@ def _corner(points: Sequence[tuple[float, float]]) -> float:
     return float(max(100 - _CORNER, int(min(good, default=100 - _CORNER)) - 1))
 
 
-def _draw(axes: Axes, points: Sequence[tuple[float, float]], role: style.Role, label: str) -> None:
+def _draw(axes: Axes, points: Sequence[tuple[float, float]], role: style.Role, label: str, *, size: float) -> None:
     old, new = ([point[side] for point in points] for side in (0, 1))
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "linestyle": "none"}
+    # The second is drawn as an outline, because nothing that forgets differs much from the first.
+    large: dict[str, Any] = {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    if hollow:
+        large = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8}
     if len(points) > 1:
         axes.plot(old, new, **look, markersize=3.5, alpha=0.45, markeredgewidth=0, label="_nolegend_", clip_on=True)
     across, up = mean_interval(old), mean_interval(new)
     axes.errorbar(
-        across.mean, up.mean, xerr=across.half_width, yerr=up.half_width, **look, markersize=8,
-        markeredgecolor="white", markeredgewidth=0.8, elinewidth=1.4, zorder=4,
-    )  # fmt: skip
-    axes.plot([], [], **look, markersize=8, label=label)
+        across.mean, up.mean, xerr=across.half_width, yerr=up.half_width, **look, **large, elinewidth=1.4, zorder=4
+    )
+    axes.plot([], [], **look, **large, label=label)

@@ -17,7 +17,7 @@ def cells(cure: Document) -> tuple[str, ...]:
     known = cure["summary"]
     worst = f"{_percent(known['all']['worst'])} ({known['all']['worst_seed']})"
     means = [_percent(known[key]["mean"]) for key in ("old", "new")]
-    points = [_points(known[key]["mean"] if key in known else None) for key in _POINTS]
+    points = [_points(known[key]["mean"] if key in known else None, 1) for key in _POINTS]
     return cure["cure"], with_interval(known["all"]), worst, *means, *points
 
 
@@ -58,9 +58,10 @@ def section(document: Document, config: Document) -> list[str]:
     rows = []
     for cure in document["cures"]:
         known = cure["summary"]
-        name, mean, worst, *_, backward, forward, forgot = cells(cure)
+        name, mean, worst, *_ = cells(cure)
         spreads = [with_interval(known[key]) if several else _percent(known[key]["mean"]) for key in ("old", "new")]
-        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(known["accuracy"]), backward, forward, forgot))
+        points = [_points(known[key]["mean"] if key in known else None) for key in _POINTS]
+        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(known["accuracy"]), *points))
     lines += _table(head, rows, text=1)
     lines += ["", *(f"- `{cure['cure']}`: {CURES[cure['cure']].about}." for cure in document["cures"])]
     if document["published"]:
@@ -97,5 +98,5 @@ def _percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.2f}"
+def _points(value: float | None, places: int = 2) -> str:
+    return "–" if value is None else f"{100 * value:+.{places}f}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from lora_mnist_cli import data, sources
 from lora_mnist_cli.artifact import Artifact
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS, published
 from lora_mnist_cli.stages import Workspace, banking, chain, evaluate, evaluate_routed, reproduce
+from lora_mnist_cli.stages.chaining import MEASURES
 from lora_mnist_cli.stages.cures import CURES, Cure
 from lora_mnist_cli.transfer import transfer
 
@@ -184,6 +187,24 @@ def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) ->
     assert "![Old against new digits for every cure](cures.png)" in text
     refused = run("chain", "--tasks", "0-4,4-9", *where)
     assert (refused.code, "digits 4 are in two tasks" in refused.err) == (2, True)
+
+
+def test_the_widest_figures_fit_into_80_columns() -> None:
+    from lora_mnist_cli.cli.chain import chain_tables
+    from lora_mnist_cli.cli.console import console
+
+    wide = {"mean": 0.9999, "low": 0.7, "high": 1.2, "worst": 0.9999, "worst_seed": 9}
+    summary = {key: wide | {"mean": 0.9999 if key in ("all", "old", "new") else -0.9999} for key in MEASURES}
+    document = {
+        "tasks": [str(task) for task in FIVE_TASKS], "old": "0-7", "new": "8-9", "config": {"seeds": list(range(10))},
+        "cures": [{"cure": name, "summary": summary} for name in CURES],
+        "published": [*published(TWO_TASKS), *published(FIVE_TASKS)],
+    }  # fmt: skip
+    text = io.StringIO()
+    for table in chain_tables(document):
+        console(text).print(table)
+    assert "-100.0" in text.getvalue()
+    assert max(len(line.rstrip()) for line in text.getvalue().splitlines()) <= 80
 
 
 def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace, run: Run) -> None:
