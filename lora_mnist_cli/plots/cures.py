@@ -56,7 +56,7 @@ def _corner(points: Sequence[tuple[float, float]]) -> float:
     return float(max(100 - _CORNER, int(min(good, default=100 - _CORNER)) - 1))
 
 
-def _draw(axes: Axes, points: Sequence[tuple[float, float]], role: style.Role, label: str, *, size: float) -> None:
+def _draw(axes: Axes, points: Sequence[tuple[float, float]], role: style.Role, label: str, *, hollow: bool) -> None:
     old, new = ([point[side] for point in points] for side in (0, 1))
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "linestyle": "none"}
     # The second is drawn as an outline, because nothing that forgets differs much from the first.
