@@ -32,6 +32,7 @@ def command(
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
+    workers: Annotated[int, o.integer_option("--workers", "Processes that learn beside each other.", "Training")] = 1,
     name: o.Name = None,
     note: o.Note = "",
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
@@ -50,7 +51,8 @@ def command(
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     made = chain(
         tasks, cures=None if cures is None else parse_words(cures, "--cures"), seeds=parse_integers(seeds, "--seeds"),
-        recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset, name=name, workspace=where,
+        recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset, workers=workers,
+        name=name, workspace=where,
     )  # fmt: skip
     report = made.path / REPORT_FILE
     where.reporter.notice(f"table and picture: {report}")

@@ -45,6 +45,9 @@ def command(
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
+    workers: Annotated[
+        int, o.integer_option("--workers", "Of --study forgetting: processes that learn beside each other.", "Training")
+    ] = 1,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
     json_output: o.Json = False,
@@ -64,7 +67,14 @@ def command(
     )
     listed = None if seeds is None else parse_integers(seeds, "--seeds")
     artifact = reproduce(
-        study=study, seed=seed, seeds=listed, epochs=epochs, ceiling=ceiling, dataset=dataset, workspace=where
+        study=study,
+        seed=seed,
+        seeds=listed,
+        epochs=epochs,
+        ceiling=ceiling,
+        dataset=dataset,
+        workers=workers,
+        workspace=where,
     )
     report = artifact.path / REPORT_FILE
     where.reporter.notice(f"table and pictures: {report}")

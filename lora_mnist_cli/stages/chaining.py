@@ -14,6 +14,7 @@ from lora_mnist_cli.errors import DataError, OtherSettingsError, UsageError, ref
 from lora_mnist_cli.lists import folded
 from lora_mnist_cli.published import published
 from lora_mnist_cli.scores import subset_scores
+from lora_mnist_cli.stages.abreast import learn_abreast
 from lora_mnist_cli.stages.cures import CURES, Course, State
 from lora_mnist_cli.stages.reporting import publish_report
 from lora_mnist_cli.stages.routing import evaluate_routed
@@ -37,7 +38,7 @@ MEASURES = {
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, cures: Sequence[str] | None = None, seeds: Sequence[int] = (0,),
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
-    name: str | None = None, workspace: Workspace | None = None,
+    workers: int = 1, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each cure and with each seed, and report what is left of them.
 
@@ -49,6 +50,8 @@ def chain(
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
         epochs: the recipe's by default.
+        workers: processes that learn beside each other; with more than one, a script that calls this needs the usual
+            ``if __name__ == "__main__"``.
         name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
 
     Returns:
@@ -72,6 +75,8 @@ def chain(
     cures = [cure for cure in CURES if cure in cures]
     _distinct("seed", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
+    if workers < 1:
+        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     chosen = recipe(recipe_name)
     base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
     adapter = with_overrides(chosen.adapter, rank=rank, epochs=epochs)
@@ -82,6 +87,8 @@ def chain(
         for seed in seeds
     ]
     try:
+        if workers > 1:
+            learn_abreast(courses, cures, workers)
         learned = {cure: [CURES[cure].states(course) for course in courses] for cure in cures}
         unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
         config = {

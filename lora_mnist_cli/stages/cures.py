@@ -75,6 +75,8 @@ class Cure:
     title: ClassVar[str]
     about: ClassVar[str]
     """A few words for tables and help."""
+    begins_plain: ClassVar[bool] = False
+    """Whether its first adapter is the one that plain LoRA begins with."""
 
     def states(self, course: Course) -> list[State]:
         """What answers after each task, in their order; a single one where they are not learned in turn."""
@@ -89,6 +91,7 @@ class Plain(Cure):
     name = "plain"
     title = "Plain LoRA"
     about = "LoRA on one task after the other"
+    begins_plain = True
 
     def states(self, course: Course) -> list[State]:
         """See :meth:`Course.one_after_the_other`."""
@@ -120,6 +123,7 @@ class Routed(Cure):
     name = "routed"
     title = "Routed"
     about = "an adapter a task on the first task's base, and a router"
+    begins_plain = True
 
     def states(self, course: Course) -> list[State]:
         """After each task there is an expert more."""
@@ -127,7 +131,6 @@ class Routed(Cure):
         experts = [base]
         states: list[State] = [(base,)]
         for number, task in enumerate(course.tasks[1:]):
-            # The first adapter is the one that plain LoRA begins with.
             experts.append(course.learn(self.name if number else Plain.name, task, base))
             states.append(tuple(experts))
         return states

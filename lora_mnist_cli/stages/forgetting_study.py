@@ -22,13 +22,14 @@ SEEDS = (0, 1, 2)
 
 def study_forgetting(
     seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
-    workspace: Workspace | None = None,
+    workers: int = 1, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Run :func:`~lora_mnist_cli.stages.chaining.chain` on 0-4 then 5-9, and on five tasks of two digits.
 
     Args:
         seeds: of both chains.
         epochs: the recipe's by default; anything else is a quick look.
+        workers: as :func:`~lora_mnist_cli.stages.chaining.chain` takes them.
 
     Returns:
         A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
@@ -39,7 +40,8 @@ def study_forgetting(
     """
     workspace = workspace or Workspace()
     reports = [
-        chain(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
+        chain(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)
+        for tasks in CHAINS.values()
     ]
     config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
     inputs = tuple(Parent("input", report.name, report.digest) for report in reports)

@@ -112,6 +112,17 @@ def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
     assert {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")} == before
 
 
+def test_processes_beside_each_other_make_the_same(
+    chained: Workspace, report: Artifact, tmp_path: Path, small_data: Path
+) -> None:
+    workspace = Workspace(tmp_path / "runs", small_data)
+    made = chain(TASKS, seeds=[0, 1], workers=2, workspace=workspace, **SMALL)
+    assert made.digest == report.digest
+    assert sorted(path.name for path in workspace.runs_dir.iterdir()) == sorted(
+        path.name for path in chained.runs_dir.iterdir()
+    )
+
+
 def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
     tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +159,7 @@ def test_what_can_not_be_is_refused(small: Workspace) -> None:
         ({"cures": ["plain", "plain"]}, "cure is named once"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
         ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seed is named once"), ({"rank": 0}, "rank"),
         ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),
+        ({"workers": 0}, "at least one worker"),
     ):  # fmt: skip
         with pytest.raises(UsageError) as caught:
             chain(TASKS, workspace=small, **(SMALL | more))
@@ -224,3 +236,5 @@ def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace,
         reproduce(study="forgetting", ceiling=True, workspace=small)
     with pytest.raises(UsageError, match="study"):
         reproduce(study="forgetful", workspace=small)
+    with pytest.raises(UsageError, match="no workers"):
+        reproduce(workers=2, workspace=small)
