@@ -34,15 +34,13 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
     known: list[int] = []
     for task in tasks:
         if twice := [digit for digit in task if digit in known]:
-            raise UsageError(
-                f"digits {DigitSet(twice)} are in two tasks", hint="each digit is learned once", value=tasks
-            )
+            raise UsageError(f"{_named(twice)} in two tasks", hint="each digit is learned once", value=tasks)
         known += task
     if len(tasks) < 2:
         raise UsageError("one task is no chain", hint=HINT, value=tasks)
     if missing := [digit for digit in ALL_DIGITS if digit not in known]:
         raise UsageError(
-            f"digits {DigitSet(missing)} are in no task", hint="scores are over all ten, so each is in one", value=tasks
+            f"{_named(missing)} in no task", hint="scores are over all ten, so each is in one", value=tasks
         )
     return tuple(tasks)
 
@@ -50,3 +48,7 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
 def written(tasks: Sequence[DigitSet]) -> str:
     """The tasks as :func:`parse_tasks` takes them."""
     return ",".join(str(task).replace(",", "+") for task in tasks)
+
+
+def _named(digits: Sequence[int]) -> str:
+    return f"digit {digits[0]} is" if len(digits) == 1 else f"digits {DigitSet(digits)} are"

@@ -27,8 +27,8 @@ def test_tasks_are_read_in_their_order(text: str, members: list[tuple[int, ...]]
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("0-4,4-9", "digits 4 are in two tasks"),
-        ("0-4,6-9", "digits 5 are in no task"),
+        ("0-4,4-9", "digit 4 is in two tasks"),
+        ("0-4,6-9", "digit 5 is in no task"),
         ("0-1,2-3", "digits 4-9 are in no task"),
         ("0-9", "one task is no chain"),
         ("all", "one task is no chain"),

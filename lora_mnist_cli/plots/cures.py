@@ -18,16 +18,13 @@ _CORNER = 20.0
 
 
 @style.house_style()
-def draw(chain: Mapping[str, Any]) -> Figure:
+def draw(chain: Mapping[str, Any], *, title: str) -> Figure:
     """Each seed is a small point; the mean a large one, with the 95 % intervals of both means (t distribution).
 
     Args:
         chain: with ``tasks``, ``old``, ``new`` and ``cures``, as :func:`lora_mnist_cli.stages.chaining.chain` reports
             them.
     """
-    most = max(len(cure["runs"]) for cure in chain["cures"])
-    seeds = f"{most} seed{'' if most == 1 else 's'}"
-    title = f"{', then '.join(chain['tasks'])}: old digits against new ones ({seeds})"
     figure = style.new_figure(title, height=4.7)
     whole, corner = figure.subplots(1, 2)
     points = [[(100 * run["old"], 100 * run["new"]) for run in cure["runs"]] for cure in chain["cures"]]
@@ -42,9 +39,11 @@ def draw(chain: Mapping[str, Any]) -> Figure:
         style.say_nothing_to_draw(corner, "nothing is")
     for axes in (whole, corner):
         axes.set_box_aspect(1)
-        axes.set(xlabel=f"Test accuracy on {chain['old']}, the old digits (%)")
+        axes.set(
+            xlabel=f"Test accuracy on {chain['old']}, the old digits (%)",
+            ylabel=f"Test accuracy on {chain['new']}, the new ones (%)",
+        )
         style.tidy(axes)
-    whole.set_ylabel(f"Test accuracy on {chain['new']}, the new ones (%)")
     names = whole.get_legend_handles_labels()
     figure.legend(*names, loc="outside lower center", ncols=min(len(points), 6), handletextpad=0.2, columnspacing=1.2)
     return figure

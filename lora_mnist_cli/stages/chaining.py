@@ -128,7 +128,9 @@ def _report(
         from lora_mnist_cli.plots import style
         from lora_mnist_cli.stages.chain_text import markdown
 
-        style.save(picture.draw(document), folder / PICTURE_FILE)
+        n = len(seeds)
+        title = f"{', then '.join(document['tasks'])}: old digits against new ones ({n} seed{'' if n == 1 else 's'})"
+        style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 

@@ -6,7 +6,7 @@ What is published is a report with weights, and no base: nothing goes on from it
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.digits import DigitSet
@@ -76,7 +76,16 @@ def _after(course: Course, name: str, task: DigitSet, before: Artifact) -> Artif
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
         workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {time.perf_counter() - start:.1f} s")
+        details = {"rows": [_row(each) for each in reached["subsets"]]}
         return workspace.registry.publish(
-            folder, settings, scores=reached, details={"rows": []}, environment=environment(workspace.runtime),
+            folder, settings, scores=reached, details=details, environment=environment(workspace.runtime),
             wall_seconds=time.perf_counter() - start,
         )  # fmt: skip
+
+
+def _row(subset: dict[str, Any]) -> dict[str, Any]:
+    """A score in the form that every report has."""
+    return {
+        "what": "EWC", "digits": subset["digits"], "measure": "accuracy", "study": None, "difference": None,
+        "here": subset["accuracy"],
+    }  # fmt: skip

@@ -21,6 +21,7 @@ from lora_mnist_cli.errors import MachineError, UsageError
 from lora_mnist_cli.plots import (
     alpha,
     confusion,
+    cures,
     forgetting,
     history,
     learning_rate,
@@ -132,6 +133,16 @@ PROBES: list[dict[str, Any]] = [
 ]
 
 
+CURES: dict[str, Any] = {
+    "old": "0-4",
+    "new": "5-9",
+    "cures": [
+        {"title": title, "runs": [{"old": old + 0.01 * seed, "new": new - 0.02 * seed} for seed in range(3)]}
+        for title, old, new in (("Plain", 0.0, 0.98), ("Full", 0.01, 0.97), ("Kept", 0.95, 0.93))
+    ],
+}
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
@@ -145,6 +156,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     ),
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
+    "cures": lambda: cures.draw(CURES, title="Cures"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -887,3 +899,30 @@ def test_forgetting_without_new_digits_has_one_column():
     )
     assert len(figure.axes) == 2
     render(figure)
+
+
+def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
+    figure = cures.draw(CURES, title="x")
+    render(figure)
+    whole, corner = figure.axes
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Plain", "Full", "Kept"]
+    for axes in (whole, corner):
+        seeds = [[list(map(float, side)) for side in drawn.get_data()] for drawn in axes.lines]
+        assert [pytest.approx([95, 96, 97]), pytest.approx([93, 91, 89])] in seeds
+        assert [pytest.approx([96]), pytest.approx([91])] in seeds
+        assert [pytest.approx([1]), pytest.approx([96])] in seeds
+    # 89 % is the worst of what is above 80 % on both sides.
+    assert corner.get_xlim() == corner.get_ylim() == (88, 100)
+    assert whole.get_xlim() == (-4, 104)
+    assert corner.get_title("left") == "above 88 % on both"
+
+
+def test_where_nothing_keeps_old_digits_the_corner_says_so_and_one_seed_has_no_interval():
+    forgot = {**CURES, "cures": [{"title": "Plain", "runs": [{"old": 0.0, "new": 0.98}]}]}
+    figure = cures.draw(forgot, title="x")
+    render(figure)
+    whole, corner = figure.axes
+    assert words(corner) == ["nothing is"]
+    assert words(whole) == []
+    assert not whole.collections

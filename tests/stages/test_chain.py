@@ -198,7 +198,7 @@ def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) ->
     assert "2 seeds" in text
     assert "![Old against new digits for every cure](cures.png)" in text
     refused = run("chain", "--tasks", "0-4,4-9", *where)
-    assert (refused.code, "digits 4 are in two tasks" in refused.err) == (2, True)
+    assert (refused.code, "digit 4 is in two tasks" in refused.err) == (2, True)
 
 
 def test_the_widest_figures_fit_into_80_columns() -> None:
