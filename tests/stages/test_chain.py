@@ -11,9 +11,13 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli import data, sources
+from lora_mnist_cli.anatomy import accuracy
 from lora_mnist_cli.artifact import Artifact
+from lora_mnist_cli.checkpoint import load_base, load_springs
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError
+from lora_mnist_cli.evaluation import predict
+from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS, published
 from lora_mnist_cli.stages import Workspace, banking, chain, evaluate, evaluate_routed, reproduce
 from lora_mnist_cli.stages.chaining import MEASURES
@@ -66,6 +70,29 @@ def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
             (evaluation,) = evaluate(names[0], digit_sets=digits, workspace=chained)
             scores = evaluation.scores
         assert row == pytest.approx([subset["accuracy"] for subset in scores["subsets"]])
+
+
+def test_the_networks_of_ewc_are_kept_with_their_springs_and_go_on_from_each_other(
+    chained: Workspace, report: Artifact
+) -> None:
+    run = cures(report)["ewc"]["runs"][0]
+    assert run["artifacts"] == [["three-ewc-after-1"], ["three-ewc-after-2"], ["three-ewc-after-3"]]
+    first, second, last = (chained.registry.get(names[0]) for names in run["artifacts"])
+    base = chained.registry.get("base-fashion-mnist-0-3")
+    assert [parent.digest for each in (first, second, last) for parent in each.parents] == [
+        base.digest, first.digest, second.digest
+    ]  # fmt: skip
+    assert first.read("model.safetensors") == base.read("model.safetensors")
+    model = MNISTModel()
+    load_base(model, last)
+    test = chained.test_images(last, tuple(base.details["pixel_stats"]))
+    logits = predict(model, test.images)
+    tasks = [DigitSet.parse(task) for task in TASKS.split(",")]
+    assert run["R"][-1] == pytest.approx([accuracy(logits, test.labels, task) for task in tasks])
+    before, after = load_springs(model, first), load_springs(model, second)
+    assert all(bool((after.stiffness[name] >= each).all()) for name, each in before.stiffness.items())
+    with pytest.raises(ArtifactError, match="does not fit"):
+        load_springs(MNISTModel((3,)), last)
 
 
 def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report: Artifact) -> None:
