@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from lora_mnist_cli.config import AdapterConfig, BaseConfig, with_overrides
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.lists import parse_layers
+from lora_mnist_cli.lists import parse_layers, parse_protections
 
 
 class TrainingKeywords(TypedDict, total=False):
@@ -35,7 +35,7 @@ class BaseKeywords(TrainingKeywords, total=False):
 class SweepKeywords(TrainingKeywords, total=False):
     """What the adapters of a sweep share: the fields of :class:`~lora_mnist_cli.config.AdapterConfig` but the rank.
 
-    Digits may be a text (``"5-9"``), and layers one as well (``"fc1,fc3"``).
+    Digits may be a text (``"5-9"``), and layers and protections as well (``"fc1,fc3"``, ``"replay,mask"``).
     """
 
     digits: DigitSet | str | None
@@ -49,6 +49,11 @@ class SweepKeywords(TrainingKeywords, total=False):
     held_seed: int
     lr_power: float
     lr_ratio_b: float
+    protect: Sequence[str] | str
+    replay_old: float
+    replay_new: float
+    distill_weight: float
+    nullspace_energy: float
 
 
 class AdapterKeywords(SweepKeywords, total=False):
@@ -84,6 +89,9 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
         changed["digits"] = digit_set(digits)
     if (layers := given.get("target_layers")) is not None:
         changed["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
+    if "protect" in given:
+        protect = given["protect"]
+        changed["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
     return with_overrides(config or AdapterConfig(), **changed)
 
 

@@ -22,7 +22,7 @@ from lora_mnist_cli.cli import app
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ConfigError, LoraMnistError, UsageError
 from lora_mnist_cli.grid import AXES
-from lora_mnist_cli.keywords import AdapterKeywords, BaseKeywords, SweepKeywords
+from lora_mnist_cli.keywords import AdapterKeywords, BaseKeywords, SweepKeywords, adapter_config
 from lora_mnist_cli.stages import plan_sweep
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -31,12 +31,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 COMMANDS = typer.main.get_command(app.program()).commands  # type: ignore[attr-defined]
 # What is printed and how, and what has a function of its own or is a config's name.
 PRINTING = {"json_output", "quiet", "verbose", "version"}
-APART = {"recipe_name": "recipe", "dry_run": "plan_sweep", "min_accuracy": "check_gates"}
+APART = {
+    "recipe_name": "recipe", "dry_run": "plan_sweep", "min_accuracy": "check_gates", "beside": "the table",
+    "route": "evaluate_routed", "route_by": "evaluate_routed",
+}  # fmt: skip
 # Options whose names are others in Python.
 NAMED = {
     "train-base": {"hidden_size": "hidden_sizes"},
     "sweep": {"bank_memory": "bank_megabytes"},
-    "evaluate": {"alpha": "alphas", "digits": "digit_sets"},
+    "evaluate": {"names": "name", "alpha": "alphas", "digits": "digit_sets"},
 }
 
 
@@ -89,12 +92,13 @@ def test_a_function_has_the_defaults_of_its_command(
 
 
 def test_the_keywords_are_the_fields_of_the_configs_with_their_types() -> None:
-    own = {"merged_alpha"}  # of what merging makes
+    # Of what merging, combining and importing make.
+    own = {"merged_alpha", "combined", "combined_weights", "combined_density", "imported"}
     for typed, config in ((BaseKeywords, BaseConfig), (AdapterKeywords, AdapterConfig)):
         hints = typing.get_type_hints(typed)
         fields = typing.get_type_hints(config)
         assert set(hints) == {f.name for f in dataclasses.fields(config)} - own
-        wider = {"digits", "hidden_sizes", "target_layers"}
+        wider = {"digits", "hidden_sizes", "target_layers", "protect"}
         assert {name: hints[name] for name in set(hints) - wider} == {name: fields[name] for name in set(hints) - wider}
     assert set(SweepKeywords.__annotations__) == set(AdapterKeywords.__annotations__) - {"rank"}
 
@@ -134,6 +138,12 @@ def test_without_any_argument_the_names_and_settings_are_those_of_the_commands(
     plan = run("sweep", "--dry-run", "--json").json
     told = plan_sweep().to_json()
     assert {key: plan[key] for key in told if key != "seconds"} == {k: v for k, v in told.items() if k != "seconds"}
+
+
+def test_protections_are_a_text_or_names() -> None:
+    texts = [adapter_config(None, {"protect": protect}) for protect in ("replay,mask", ["mask", "replay"])]
+    assert texts[0] == texts[1] == AdapterConfig(protect=("replay", "mask"))
+    assert adapter_config(None, {"protect": "none"}) == AdapterConfig()
 
 
 def test_a_setting_of_its_own_stands_above_the_config(small: Workspace) -> None:

@@ -95,7 +95,7 @@ def refuse_without_route(route: bool, route_by: str | None, names: Sequence[str]
         raise UsageError("--route-by needs --route", hint="--route --route-by " + route_by, value=route_by)
     if not route and len(names) > 1:
         raise UsageError(
-            f"one artifact at a time, not {len(names)}", hint="--route lets them answer together",
+            f"one artifact at a time, not '{names[1]}' beside '{names[0]}'", hint="--route lets them answer together",
             value=names,
         )  # fmt: skip
 

@@ -460,7 +460,7 @@ def test_a_full_disk(short_by: int, disk: Callable[[str], Path], trained: Path, 
 def test_a_disk_that_fills_up_keeps_what_was_there(
     disk: Callable[[str], Path], run: Run, refused: Callable[..., str]
 ) -> None:
-    folder = disk("size=400k")
+    folder = disk("size=850k")
     options = ["--epochs", "0", "--runs-dir", str(folder), "--quiet"]
     assert run("train-base", *options).code == 0
     before = _state(folder)
