@@ -36,12 +36,13 @@ from lora_mnist_cli.bank import Cohort
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.bank_training import fit_bank
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import MemberOptimizer
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, train_base
 from lora_mnist_cli.stages.models import load_model, twin
 from lora_mnist_cli.training import TRAIN_SAMPLE

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from lora_mnist_cli import captured
 from lora_mnist_cli.bank_training import fit_bank
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.models import twin
 from lora_mnist_cli.training import fit
 

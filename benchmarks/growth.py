@@ -27,8 +27,9 @@ def train(count: int, epochs: int) -> dict[str, float]:
     """Train so many adapters in this process; returns seconds, CPU seconds, and peak memory in bytes."""
     import torch
 
-    from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+    from lora_mnist_cli.config import AdapterConfig, BaseConfig
     from lora_mnist_cli.digits import DigitSet
+    from lora_mnist_cli.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
     from lora_mnist_cli.stages.banking import Wanted, banks, survey
 

@@ -16,8 +16,9 @@ from typing import Any
 from machine import hardware
 
 from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.stages import Workspace, finetune, train_base
 from lora_mnist_cli.statistics import mean_interval
 

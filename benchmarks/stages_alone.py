@@ -34,8 +34,9 @@ import torch
 from machine import hardware, others_seconds
 from torch.utils.data import Subset
 
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.sources import forget_splits
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 from lora_mnist_cli.study import RANKS

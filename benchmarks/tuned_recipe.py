@@ -32,9 +32,11 @@ from machine import hardware
 
 from lora_mnist_cli import study
 from lora_mnist_cli.bank_training import fit_bank
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, recipe
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.recipes import recipe
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 from lora_mnist_cli.stages.models import LoadedModel, load_model, twin
 from lora_mnist_cli.summary import summarise

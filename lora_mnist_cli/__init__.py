@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lora_mnist_cli.artifact import Artifact
-    from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, recipe
+    from lora_mnist_cli.config import AdapterConfig, BaseConfig
     from lora_mnist_cli.digits import DigitSet
+    from lora_mnist_cli.recipes import recipe
+    from lora_mnist_cli.runtime import Runtime
     from lora_mnist_cli.stages.adapt import finetune, sweep
     from lora_mnist_cli.stages.base import train_base
     from lora_mnist_cli.stages.scoring import Evaluation, evaluate
@@ -25,8 +27,8 @@ __all__ = [
 
 _HOMES = {
     "AdapterConfig": "config", "Artifact": "artifact", "BaseConfig": "config", "DigitSet": "digits",
-    "Evaluation": "stages", "Runtime": "config", "Workspace": "stages", "evaluate": "stages", "finetune": "stages",
-    "recipe": "config", "sweep": "stages", "train_base": "stages",
+    "Evaluation": "stages", "Runtime": "runtime", "Workspace": "stages", "evaluate": "stages", "finetune": "stages",
+    "recipe": "recipes", "sweep": "stages", "train_base": "stages",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from lora_mnist_cli.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.bank import Cohort, linear_layers
 from lora_mnist_cli.bank_inputs import FrozenInputs
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.errors import DivergedError
 from lora_mnist_cli.lesson import Lesson
@@ -28,6 +28,7 @@ from lora_mnist_cli.method_layers import settle
 from lora_mnist_cli.optimizers import MemberOptimizer
 from lora_mnist_cli.randomness import stream_seed
 from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.training import (
     EpochRecord,
     fit,

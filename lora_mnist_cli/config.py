@@ -1,23 +1,24 @@
-"""Settings: frozen dataclasses that check themselves, and the recipes that name good sets of them.
+"""Settings: frozen dataclasses that check themselves.
 
 A config holds everything that decides a result and nothing that doesn't: where files lie, which device computes and
-what is logged is in :class:`Runtime` or in the caller's hands. So a config is what a fingerprint is made of.
+what is logged is in :class:`~lora_mnist_cli.runtime.Runtime` or in the caller's hands. So a config is what a
+fingerprint is made of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeVar
 
 from lora_mnist_cli.combining import COMBINERS
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.problems import Problems
 from lora_mnist_cli.protections import PROTECTIONS, in_order
 
 TRAINING_CODE = 2
@@ -30,9 +31,6 @@ SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
 VARIED = ("all", "init", "order", "split")
 """What of an adapter's training its seed decides: all of it, or one random stream alone."""
-ACCELERATORS = ("auto", "cpu", "gpu")
-LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
-BACKENDS = ("local", "processes", "ray")
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
 MAX_EPOCHS = 1_000_000
@@ -42,7 +40,8 @@ MAX_HIDDEN_LAYERS = 64
 MAX_BATCH = 10_000_000
 MAX_SEED = 2**63 - 1
 
-_PROTECTION_SETTINGS = tuple(name for each in PROTECTIONS.values() for name in each.settings)
+PROTECTION_SETTINGS = tuple(name for each in PROTECTIONS.values() for name in each.settings)
+"""Fields of an adapter's config that are the strengths of protections."""
 
 _LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -50,31 +49,6 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 _DEFAULT_RANK = 8
 
 ConfigT = TypeVar("ConfigT", bound="TrainingConfig")
-
-
-class _Problems(list[str]):
-    """Collects what does not hold, so that all of it is reported at once."""
-
-    def choice(self, name: str, value: object, known: tuple[str, ...]) -> None:
-        if value not in known:
-            guess = nearest(str(value), known)
-            self.append(f"{name} is one of {', '.join(known)}, not '{value}'" + (f", {guess}" if guess else ""))
-
-    def whole(self, name: str, value: object, low: int, high: int | None = None) -> None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.append(f"{name} is a whole number, not {value!r}")
-        elif value < low:
-            self.append(f"{name} is at least {low}, not {value}")
-        elif high is not None and value > high:
-            self.append(f"{name} is at most {high}, not {value}")
-
-    def digits(self, value: object) -> None:
-        if not isinstance(value, DigitSet):
-            self.append(f"digits are a digit set, not {value!r}")
-
-    def real(self, name: str, value: object, holds: Callable[[float], bool], rule: str) -> None:
-        if not isinstance(value, float) or not math.isfinite(value) or not holds(value):
-            self.append(f"{name} is {rule}, not {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,12 +87,12 @@ class TrainingConfig:
             if str(f.type).startswith("float") and isinstance(value, int) and not isinstance(value, bool):
                 with contextlib.suppress(OverflowError):
                     object.__setattr__(self, f.name, float(value))
-        problems = _Problems()
+        problems = Problems()
         self._check(problems)
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)), value=self)
 
-    def _check(self, problems: _Problems) -> None:
+    def _check(self, problems: Problems) -> None:
         problems.whole("seed", self.seed, 0, MAX_SEED)
         problems.whole("epochs", self.epochs, 0, MAX_EPOCHS)
         problems.whole("batch size", self.batch_size, 1, MAX_BATCH)
@@ -182,7 +156,7 @@ class BaseConfig(TrainingConfig):
 
     _OPTIONAL: ClassVar[tuple[str, ...]] = ("merged_alpha",)
 
-    def _check(self, problems: _Problems) -> None:
+    def _check(self, problems: Problems) -> None:
         super()._check(problems)
         problems.choice("dataset", self.dataset, DATASETS)
         problems.digits(self.digits)
@@ -278,7 +252,7 @@ class AdapterConfig(TrainingConfig):
 
     _OPTIONAL: ClassVar[tuple[str, ...]] = (
         "vary", "held_seed", "lr_power", "method", "lr_ratio_b", "combined", "combined_weights", "combined_density",
-        "imported", "protect", *_PROTECTION_SETTINGS,
+        "imported", "protect", *PROTECTION_SETTINGS,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -304,7 +278,7 @@ class AdapterConfig(TrainingConfig):
     @property
     def lesson(self) -> tuple[object, ...]:
         """What decides what is learned from, beside the digits: the members of a bank share it."""
-        return self.protect, *(getattr(self, name) for name in _PROTECTION_SETTINGS)
+        return self.protect, *(getattr(self, name) for name in PROTECTION_SETTINGS)
 
     def seed_of(self, stream: str) -> int:
         """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
@@ -314,7 +288,7 @@ class AdapterConfig(TrainingConfig):
         written = ("held_seed",) if self.vary != "all" else ()
         return tuple(name for name in super()._left_out() if name not in written)
 
-    def _check(self, problems: _Problems) -> None:
+    def _check(self, problems: Problems) -> None:
         super()._check(problems)
         if self.digits is not None:
             problems.digits(self.digits)
@@ -344,7 +318,7 @@ class AdapterConfig(TrainingConfig):
             self._check_layers(problems, self.target_layers)
         self._check_combined(problems)
 
-    def _check_combined(self, problems: _Problems) -> None:
+    def _check_combined(self, problems: Problems) -> None:
         """Of an adapter that was combined from others, and not trained."""
         if self.combined is None:
             if self.combined_weights is not None or self.combined_density is not None:
@@ -369,7 +343,7 @@ class AdapterConfig(TrainingConfig):
         else:
             problems.real("density", density, lambda share: 0 < share <= 1, "above 0 and at most 1")
 
-    def _check_method(self, problems: _Problems) -> None:
+    def _check_method(self, problems: Problems) -> None:
         method = METHODS[self.method]
         if method.ranked:
             problems.whole("rank", self.rank, 1, MAX_RANK)
@@ -384,7 +358,7 @@ class AdapterConfig(TrainingConfig):
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
             problems.append(f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}")
 
-    def _check_protections(self, problems: _Problems) -> None:
+    def _check_protections(self, problems: Problems) -> None:
         if not isinstance(self.protect, tuple):
             problems.append(f"protections are a list of names, not {self.protect!r}")
             return
@@ -403,7 +377,7 @@ class AdapterConfig(TrainingConfig):
                     problems.append(f"{setting.replace('_', ' ')} means something with --protect {name} alone")
 
     @staticmethod
-    def _check_layers(problems: _Problems, layers: object) -> None:
+    def _check_layers(problems: Problems, layers: object) -> None:
         if not isinstance(layers, tuple):
             problems.append(f"target layers are a list of names, not {layers!r}")
             return
@@ -434,107 +408,10 @@ def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """Where and how training runs: none of it changes more than the last places of a result, so it is no setting.
-
-    One thread is the default by measurement: on an idle machine of two cores a second one saves a fifth of the time,
-    and beside another busy process it costs ten times as much, because each step ends in threads that wait for each
-    other. It also makes results the same on machines with other numbers of cores.
-    """
-
-    accelerator: str = "auto"
-    logger: str = "csv"
-    threads: int = 1
-    bank_megabytes: int = 512
-    """Memory that adapters trained together may take beside the images: larger grids are cut into several banks. How
-    they are cut changes results by rounding alone."""
-    backend: str = "local"
-    """Where the banks of a sweep are trained; they have the same bytes everywhere."""
-    workers: int | None = None
-    """Processes of the backend ``processes``; by default as many as leave each thread a core."""
-    address: str | None = None
-    """Of the Ray cluster."""
-
-    def __post_init__(self) -> None:
-        problems = _Problems()
-        problems.choice("accelerator", self.accelerator, ACCELERATORS)
-        problems.choice("logger", self.logger, LOGGERS)
-        problems.whole("threads", self.threads, 1, 1024)
-        problems.whole("bank memory in MB", self.bank_megabytes, 1, 2**20)
-        problems.choice("backend", self.backend, BACKENDS)
-        if self.workers is not None:
-            problems.whole("workers", self.workers, 1, 1024)
-            if self.backend != "processes":
-                problems.append(f"workers are those of --backend processes, not of {self.backend}")
-        if self.address is not None and self.backend != "ray":
-            problems.append(f"an address is that of --backend ray, not of {self.backend}")
-        if problems:
-            raise ConfigError(problems, value=self)
-
-
 def training_images(count: int, val_split: float) -> int:
     """How many of so many images are trained on; the rest is for validation."""
     # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
     return int(round(count * (1 - val_split), 6))
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A named set of hyperparameters for both stages of training."""
-
-    about: str
-    base: BaseConfig
-    adapter: AdapterConfig
-
-
-RECIPES = {
-    "reference": Recipe("The original study's settings, to the letter.", BaseConfig(), AdapterConfig()),
-    # Found on validation data alone by benchmarks/tuned_recipe.py; docs/tuned-recipe.md has all trials.
-    "tuned": Recipe(
-        "The best settings found for adapters, on the same base: a higher rate that falls with the rank, and a cosine.",
-        BaseConfig(),
-        AdapterConfig(lr=2.4e-2, lr_power=0.375, schedule="cosine", weight_decay=0.03, val_split=0.05),
-    ),
-}
-
-
-def recipe(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        UsageError: for a name that is none.
-    """
-    refuse_unknown("recipe", name, list(RECIPES), "recipes:")
-    return RECIPES[name]
-
-
-def recipe_of(config: AdapterConfig) -> str | None:
-    """The recipe beside the reference that an adapter is trained by, or None.
-
-    What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
-    """
-    left_open = (
-        "digits",
-        "rank",
-        "seed",
-        "target_layers",
-        "vary",
-        "held_seed",
-        "epochs",
-        "protect",
-        *_PROTECTION_SETTINGS,
-    )
-    for name, known in RECIPES.items():
-        if name != "reference" and follows(config, known.adapter, left_open):
-            return name
-    return None
-
-
-def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:
-    """Whether a config is another but for some fields, by name."""
-    fixed = {f.name for f in fields(known)}.difference(left_open)
-    return all(getattr(config, name) == getattr(known, name) for name in fixed)
 
 
 def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:

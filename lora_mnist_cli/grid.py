@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli import lists
-from lora_mnist_cli.config import RECIPES, AdapterConfig, without_unused
+from lora_mnist_cli.config import AdapterConfig, without_unused
 from lora_mnist_cli.errors import ConfigError, UsageError, refuse_unknown
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.recipes import RECIPES
 
 Value = int | float | str
 

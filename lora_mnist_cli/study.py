@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from lora_mnist_cli.config import RECIPES, AdapterConfig, BaseConfig, follows
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.recipes import RECIPES, follows
 
 BASE_DIGITS = DigitSet.parse("0-4")
 NEW_DIGITS = DigitSet.parse("5-9")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.architecture import TRAIN_SAMPLE
-from lora_mnist_cli.config import Runtime, TrainingConfig
+from lora_mnist_cli.config import TrainingConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
@@ -36,6 +36,7 @@ from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.runtime import Runtime
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 

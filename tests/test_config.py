@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from lora_mnist_cli import config
 from lora_mnist_cli.artifact import Parent, Settings
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, TrainingConfig, recipe, recipe_of, with_overrides
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, TrainingConfig, with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError
+from lora_mnist_cli.recipes import recipe, recipe_of
+from lora_mnist_cli.runtime import Runtime
 
 
 def test_the_reference_recipe_is_the_studys() -> None:

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli import lora
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, Runtime, TrainingConfig
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, TrainingConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import WARM_UP, cosine_share
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.training import EpochRecord, MNISTDataModule, fit, history_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,8 +8,9 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.config import DATASETS, Runtime
+from lora_mnist_cli.config import DATASETS
 from lora_mnist_cli.lists import parse_integers, parse_words
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chaining import RANK, RECIPE
 from lora_mnist_cli.stages.cures import CURES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_mnist_cli.cli.basics import harmless, say
-from lora_mnist_cli.config import Runtime
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.sources import class_names
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import classes, print_result, workspace
-from lora_mnist_cli.config import AdapterConfig, Runtime, recipe, with_overrides
+from lora_mnist_cli.config import AdapterConfig, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_layers, parse_protections
+from lora_mnist_cli.recipes import recipe
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import finetune
 

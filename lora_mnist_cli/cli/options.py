@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lora_mnist_cli import config
+from lora_mnist_cli import config, recipes, runtime
 from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.cli import basics
 from lora_mnist_cli.errors import LoraMnistError
@@ -102,7 +102,7 @@ def _folder(flag: str, variable: str, about: str) -> Any:
 def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _TRAINING, **more: Any) -> Any:
     """An option that sets a config's field; not given, it is None and the recipe's value stands."""
     cls = config.AdapterConfig if name in config.AdapterConfig.__dataclass_fields__ else config.BaseConfig
-    reference = config.RECIPES["reference"]
+    reference = recipes.RECIPES["reference"]
     ours = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
     about = (
         cls.__dataclass_fields__[name].metadata.get("help")
@@ -151,15 +151,15 @@ DatasetOfBase = Annotated[str | None, word_option("--dataset", _BASE_DATASET_HEL
 
 Recipe = Annotated[
     str,
-    word_option("--recipe", f"Named set of hyperparameters: {', '.join(config.RECIPES)}.", _TRAINING, config.RECIPES),
+    word_option("--recipe", f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES),
 ]
 Accelerator = Annotated[
-    str, word_option("--accelerator", f"One of {', '.join(config.ACCELERATORS)}.", _TRAINING, config.ACCELERATORS)
+    str, word_option("--accelerator", f"One of {', '.join(runtime.ACCELERATORS)}.", _TRAINING, runtime.ACCELERATORS)
 ]
 Logger = Annotated[
     str,
     word_option(
-        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, config.LOGGERS
+        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, runtime.LOGGERS
     ),
 ]
 Threads = Annotated[
@@ -176,7 +176,7 @@ Backend = Annotated[
     str,
     word_option(
         "--backend", "Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
-        config.BACKENDS,
+        runtime.BACKENDS,
     ),
 ]  # fmt: skip
 Workers = Annotated[

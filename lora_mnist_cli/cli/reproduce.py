@@ -8,9 +8,10 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.config import DATASETS, Runtime
+from lora_mnist_cli.config import DATASETS
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.reporting import REPORT_FILE
 from lora_mnist_cli.stages.reproduction import (
     STUDIES,

@@ -12,10 +12,11 @@ from lora_mnist_cli import study
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.cli.finetune import adapter_config
-from lora_mnist_cli.config import INITS, SCALINGS, Runtime
+from lora_mnist_cli.config import INITS, SCALINGS
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.grid import AXES, Grid, grid_of, read_grid, spoken
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.planning import Plan
 

@@ -8,9 +8,11 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import classes, print_result, workspace
-from lora_mnist_cli.config import DATASETS, Runtime, recipe, with_overrides
+from lora_mnist_cli.config import DATASETS, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.lists import parse_integers
+from lora_mnist_cli.recipes import recipe
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.stages import train_base
 

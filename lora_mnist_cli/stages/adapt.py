@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, recipe_of, without_unused
+from lora_mnist_cli.config import DATASETS, AdapterConfig, BaseConfig, without_unused
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.grid import AXES, METHOD, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
 from lora_mnist_cli.keywords import AdapterKeywords, SweepKeywords, adapter_config
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.recipes import recipe_of
 from lora_mnist_cli.stages.banking import (
     Wanted,
     Work,

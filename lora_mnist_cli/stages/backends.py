@@ -24,9 +24,9 @@ from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, Protocol
 
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.errors import LoraMnistError, UsageError
 from lora_mnist_cli.reporting import Reporter
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.bank_job import Answer, Images, Job, train_bank
 
 TRIES = 3

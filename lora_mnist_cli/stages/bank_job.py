@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig, Runtime
+from lora_mnist_cli.config import TRAINING_CODE, AdapterConfig
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import MachineError
 from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.workspace import environment
 
 if TYPE_CHECKING:

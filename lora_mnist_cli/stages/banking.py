@@ -15,13 +15,14 @@ from typing import Any
 from lora_mnist_cli.architecture import member_bytes
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, canonical, sha256
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe_of, training_images
+from lora_mnist_cli.config import AdapterConfig, BaseConfig, training_images
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.grid import Axis, marks
 from lora_mnist_cli.methods import trainable_parameters
 from lora_mnist_cli.protections import need_statistics, samples
+from lora_mnist_cli.recipes import recipe_of
 from lora_mnist_cli.reporting import Reporter, as_one
 from lora_mnist_cli.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.stages.backends import Ear, Lost, about_backend, alone, check_backend, make_backend

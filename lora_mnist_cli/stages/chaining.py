@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import DATASETS, recipe, with_overrides
+from lora_mnist_cli.config import DATASETS, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import DataError, OtherSettingsError, UsageError, refuse_unknown
 from lora_mnist_cli.lists import folded
 from lora_mnist_cli.published import published
+from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.scores import subset_scores
 from lora_mnist_cli.stages.abreast import learn_abreast
 from lora_mnist_cli.stages.cures import CURES, Course, State

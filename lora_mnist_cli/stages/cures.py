@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import AdapterConfig, BaseConfig, recipe
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.methods.full import Full as FullMethod
+from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.stages.adapt import finetune
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.elastic import elastic

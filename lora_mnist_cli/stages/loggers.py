@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact
-from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.reporting import Reporter
+from lora_mnist_cli.runtime import Runtime
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger

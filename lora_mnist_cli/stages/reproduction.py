@@ -11,12 +11,13 @@ from typing import Any
 
 from lora_mnist_cli import study
 from lora_mnist_cli.artifact import Artifact, Parent, Settings
-from lora_mnist_cli.config import recipe, with_overrides
+from lora_mnist_cli.config import with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
 from lora_mnist_cli.lists import folded
 from lora_mnist_cli.methods.full import Full
+from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.stages.adapt import finetune, result_row, sweep
 from lora_mnist_cli.stages.base import train_base
 from lora_mnist_cli.stages.reporting import publish_report

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings
-from lora_mnist_cli.config import Runtime
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DataError
 from lora_mnist_cli.registry import Registry
 from lora_mnist_cli.reporting import Reporter, Silent
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.sources import data_digest
 
 if TYPE_CHECKING:

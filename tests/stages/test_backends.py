@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, ConfigError, MachineError
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
 from lora_mnist_cli.stages.adapt import resolve
 from lora_mnist_cli.stages.backends import Ear, Processes, about_backend, workers

@@ -18,13 +18,14 @@ import safetensors.numpy
 import torch
 
 from lora_mnist_cli.artifact import read_artifact
-from lora_mnist_cli.config import BaseConfig, Runtime
+from lora_mnist_cli.config import BaseConfig
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.errors import ConfigError, DataError, DivergedError, OtherSettingsError, UsageError
 from lora_mnist_cli.locks import HOST
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.randomness import seeded
 from lora_mnist_cli.registry import STAGING
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, train_base
 
 CONFIG = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=1, batch_size=16)

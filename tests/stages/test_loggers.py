@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.config import LOGGERS, AdapterConfig, BaseConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.runtime import LOGGERS, Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
 from lora_mnist_cli.stages.loggers import Run, check_logger, log_beside, loggers
 

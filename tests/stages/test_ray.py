@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.config import AdapterConfig, Runtime
+from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
 
 ray = pytest.importorskip("ray")
