@@ -150,6 +150,15 @@ class Artifact:
             for scores in result["subsets"]
         ]
 
+    @property
+    def instead_of_training(self) -> str:
+        """Where it comes from if it was not trained here, for a sentence; empty if it was."""
+        if "imported" in self.config:
+            return "it was trained elsewhere, and imported"
+        if "combined" in self.config:
+            return "it was combined from others, and not trained"
+        return "it was merged, and not trained" if "merged_alpha" in self.config else ""
+
     def read(self, file: str) -> bytes:
         """The bytes of one of its files, checked against the manifest.
 

@@ -88,9 +88,11 @@ def load_statistics(artifact: Artifact) -> ClassStatistics:
         ArtifactError: where it has no such file, which older ones have not, or the file is damaged or makes no sense.
     """
     if STATISTICS_FILE not in artifact.files:
+        instead = artifact.instead_of_training
+        again = f"lora-mnist runs remove {artifact.name}{_CASCADE[artifact.kind]}"
         raise ArtifactError(
-            f"'{artifact.name}' has no statistics of its digits: it was made without them",
-            hint=f"lora-mnist runs remove {artifact.name}{_CASCADE[artifact.kind]}",
+            f"'{artifact.name}' has no statistics of its digits: {instead or 'it was made without them'}",
+            hint="name one that was trained here" if instead else again,
             value=artifact.name,
         )
     check_statistics(artifact)

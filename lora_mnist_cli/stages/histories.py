@@ -24,7 +24,7 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
         ArtifactError: where it is missing, damaged or odd.
     """
     rows: list[dict[str, Any]] = []
-    if HISTORY_FILE not in artifact.files and (instead := _instead_of_training(artifact)):
+    if HISTORY_FILE not in artifact.files and (instead := artifact.instead_of_training):
         raise ArtifactError(
             f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}", hint="name one that was trained here",
             value=artifact.name,
@@ -62,15 +62,6 @@ def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
             raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
         yield row | {"epoch": _epoch(line["epoch"])}
-
-
-def _instead_of_training(artifact: Artifact) -> str:
-    """Where an artifact comes from that was not trained here; empty where it was."""
-    if "imported" in artifact.config:
-        return "it was trained elsewhere, and imported"
-    if "combined" in artifact.config:
-        return "it was combined from others, and not trained"
-    return "it was merged, and not trained" if "merged_alpha" in artifact.config else ""
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:

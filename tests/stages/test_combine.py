@@ -18,7 +18,17 @@ from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError
 from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.stages import Workspace, combine, compare, evaluate, finetune, forgetting, merge, train_base
+from lora_mnist_cli.stages import (
+    Workspace,
+    combine,
+    compare,
+    evaluate,
+    evaluate_routed,
+    finetune,
+    forgetting,
+    merge,
+    train_base,
+)
 from lora_mnist_cli.stages.histories import read_history
 from lora_mnist_cli.verification import verify
 
@@ -134,10 +144,13 @@ def test_trained_adapters_have_the_fingerprints_that_they_had(small: Workspace) 
     assert not {"combined", "combined_weights", "combined_density"} & set(adapter.config)
 
 
-def test_what_was_not_trained_has_no_history(pair: Workspace) -> None:
+def test_what_was_not_trained_has_neither_history_nor_statistics(pair: Workspace) -> None:
     made = combine(["one", "two"], workspace=pair)
     with pytest.raises(ArtifactError, match="it was combined from others, and not trained"):
         read_history(made)
+    with pytest.raises(ArtifactError, match="no statistics of its digits: it was combined from others") as refused:
+        evaluate_routed([made.name], workspace=pair)
+    assert refused.value.hint == "name one that was trained here"
 
 
 @pytest.mark.parametrize("method", ["pissa", "dora"])
