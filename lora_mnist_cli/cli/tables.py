@@ -53,8 +53,8 @@ class FittedTable(Table):
         self._lines: list[tuple[str, ...]] = []
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """A row; text in it is shown escaped where it has to be."""
-        shown = tuple(harmless(cell) for cell in cells)
+        """A row; text in it is shown escaped where it has to be, and cells that it lacks at its end are empty."""
+        shown = tuple(harmless(cell) for cell in cells) + ("",) * (len(self.columns) - len(cells))
         self._lines.append(shown)
         super().add_row(*shown, **options)
 

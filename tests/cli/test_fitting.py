@@ -14,7 +14,7 @@ from rich.console import Console
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.fitting import fit, fold
-from lora_mnist_cli.cli.tables import runs_table, table
+from lora_mnist_cli.cli.tables import runs_table, sweep_table, table
 from lora_mnist_cli.stages.reproduction import report_table
 
 Run = Callable[..., Any]
@@ -231,6 +231,20 @@ def test_the_studys_table_over_seeds_fits() -> None:
     lines = _printed(made, 80)
     assert max(map(len, lines)) <= 80
     assert _words(lines) == _words(_printed(made, 200))
+
+
+def test_a_sweeps_table_over_seeds_has_the_study_beside_it() -> None:
+    """The row of the worst seeds has no figure of the study's."""
+    results = [
+        {"rank": 4, "seed": seed, "trainable_parameters": 4200,
+         "subsets": [{"digits": "5-9", "count": 4861, "accuracy": 0.95 + seed / 1000, "loss": 0.15}]}
+        for seed in range(3)
+    ]  # fmt: skip
+    made = sweep_table("a sweep", results, ["5-9"], {4: 0.9547}, "5-9")
+    wide, narrow = _printed(made, 200), _printed(made, 60)
+    assert [line.split()[-1] for line in wide if "mean ± 95 %" in line] == ["95.47"]
+    assert [line.split()[-2:] for line in wide if "worst (seed)" in line] == [["0.1500", "(0)"]]
+    assert max(map(len, narrow)) <= 60
 
 
 def test_text_of_another_script_takes_the_room_that_it_needs() -> None:
