@@ -115,7 +115,7 @@ class Cohort:
         self.layers = [self._layer(i, base, generators) for i, base in enumerate(bare)]
         self._programs: dict[tuple[int, bool], Program] = {}
         self._draws = any(layer and layer[2] for m in range(len(models)) for layer in self._shape(m))
-        self._recorded: dict[int, tuple[Callable[[], object], Tensor, Captured]] = {}
+        self._recorded: dict[int, tuple[Callable[[], object], Captured]] = {}
         runs = [layer.runs for layer in self.layers]
         self._avoid = (
             [call for own, U in zip(runs, avoided, strict=True) for call in avoid_calls(own, U)] if avoided else []
@@ -145,7 +145,7 @@ class Cohort:
                 self._recorded_step(batch, optimizer)
         else:
             for batch in batches:
-                self._step(batch, optimizer)
+                self._step(optimizer, batch)
         return self._losses(self._program(batches[-1].shape[1], training=True).logits, batches[-1]).mean(1)
 
     @torch.no_grad()
@@ -166,7 +166,7 @@ class Cohort:
         count = rows.shape[1]
         return (loss / count).tolist(), (hits / count).tolist()
 
-    def _step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
+    def _step(self, optimizer: Callable[[], object], batch: Tensor) -> None:
         self._run(batch, training=True)
         optimizer()
         for call in self._avoid:
@@ -177,12 +177,9 @@ class Cohort:
         n = batch.shape[1]
         if n not in self._recorded or self._recorded[n][0] is not optimizer:
             # The optimiser becomes another one when members' rates part or meet, and the old graph then is of no use.
-            rows = torch.empty_like(batch, memory_format=torch.contiguous_format)
-
-            self._recorded[n] = optimizer, rows, Captured(partial(self._step, rows, optimizer))
-        _, rows, step = self._recorded[n]
-        rows.copy_(batch)
-        step()
+            self._recorded[n] = optimizer, Captured(partial(self._step, optimizer), batch)
+        _, step = self._recorded[n]
+        step(batch)
 
     def _run(self, rows: Tensor, *, training: bool) -> Tensor:
         """The logits (members × classes × n) of rows (seeds × n); in training, the gradients are filled as well."""

@@ -7,8 +7,10 @@ are always the same, on memory that stays where it is, they are recorded once as
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+from torch import Tensor
 
 EAGER_CALLS = 20
 """Calls before a recording: it costs as much as a few hundred steps, so what is rare, like an epoch's short last batch,
@@ -21,16 +23,21 @@ class Captured:
     Each call does the work once, recorded or not, with the same numbers.
 
     Args:
-        work: launches operations on one CUDA device; it draws no random numbers, waits for nothing, and neither the
-            operations nor the memory they work on ever change.
+        work: launches operations on one CUDA device, on tensors that it is called with; it draws no random numbers,
+            waits for nothing, and neither the operations nor the other memory they work on ever change.
+        like: what it is called with, in shape, type and device. The contents of each call are copied to where the
+            work always finds them.
     """
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work, self._calls = work, 0
+    def __init__(self, work: Callable[..., object], *like: Tensor) -> None:
+        self._inputs = [torch.empty_like(each, memory_format=torch.contiguous_format) for each in like]
+        self._work, self._calls = partial(work, *self._inputs), 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self) -> None:
-        """Do the work."""
+    def __call__(self, *inputs: Tensor) -> None:
+        """Do the work, on inputs like those that it was made for."""
+        for place, each in zip(self._inputs, inputs, strict=True):
+            place.copy_(each)
         if self._graph is None and self._calls < EAGER_CALLS:
             self._calls += 1
             self._work()

@@ -31,6 +31,8 @@ SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
 VARIED = ("all", "init", "order", "split")
 """What of an adapter's training its seed decides: all of it, or one random stream alone."""
+ROUTES = ("mixture", "choose")
+"""How experts answer: all together, each as likely as it is to be the right one; or the likeliest alone."""
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 
 MAX_EPOCHS = 1_000_000

@@ -48,7 +48,7 @@ class MLPStep:
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._programs: dict[int, _Program] = {}
         self._update: tuple[torch.optim.Optimizer, BareStep] | None = None
-        self._recorded: dict[int, tuple[Tensor, Tensor, Captured]] = {}
+        self._recorded: dict[int, Captured] = {}
 
     @torch.no_grad()
     def __call__(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
@@ -84,17 +84,13 @@ class MLPStep:
         n = len(batch)
         program = self._programs[n]
         if n not in self._recorded:
-            rows, targets = torch.empty_like(batch), torch.empty_like(target)
 
-            def whole() -> None:
+            def whole(rows: Tensor, targets: Tensor) -> None:
                 program(images, rows, targets)
                 update()
 
-            self._recorded[n] = rows, targets, Captured(whole)
-        rows, targets, step = self._recorded[n]
-        rows.copy_(batch)
-        targets.copy_(target)
-        step()
+            self._recorded[n] = Captured(whole, batch, target)
+        self._recorded[n](batch, target)
         return program.logits
 
 

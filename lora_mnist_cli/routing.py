@@ -19,8 +19,7 @@ from lora_mnist_cli.architecture import CLASSES
 from lora_mnist_cli.class_statistics import ClassStatistics, blur
 
 By = Literal["mixture", "choose"]
-WAYS: tuple[By, ...] = ("mixture", "choose")
-"""How experts answer: all together, each as likely as it is to be the right one; or the likeliest alone."""
+"""One of :data:`lora_mnist_cli.config.ROUTES`."""
 
 TEMPERATURE = 64.0
 """What log densities are divided by before they are weighed against each other.
@@ -36,7 +35,7 @@ class RoutedModel(nn.Module):
     Args:
         experts: images → logits (n × 10) each.
         statistics: of the digits that each was trained on, in the same order.
-        by: one of :data:`WAYS`.
+        by: one of :data:`lora_mnist_cli.config.ROUTES`.
     """
 
     def __init__(self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], by: By = "mixture") -> None:

@@ -134,12 +134,11 @@ Experts = Annotated[
 Route = Annotated[
     bool, switch("--route", "A base and adapters on it as experts: each image's digit density decides which answers.")
 ]
-ROUTE_BY = ("mixture", "choose")
 RouteBy = Annotated[
     str | None,
     word_option(
         "--route-by", "mixture (experts weighed by their probability; the default), or choose (the likeliest alone).",
-        None, ROUTE_BY,
+        None, config.ROUTES,
     ),
 ]  # fmt: skip
 OptionalArtifactName = Annotated[

@@ -53,9 +53,8 @@ def train_base(
         from lora_mnist_cli.class_statistics import ClassStatistics
         from lora_mnist_cli.data import MNISTDataset, split_rows
         from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.model import MNISTModel
-        from lora_mnist_cli.randomness import seeded
         from lora_mnist_cli.sources import normalisation
+        from lora_mnist_cli.stages.models import untrained_base
         from lora_mnist_cli.training import fit, history_csv
         from lora_mnist_cli.weights import write_statistics
 
@@ -64,8 +63,7 @@ def train_base(
         where: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
         # Both before the training: what is damaged is found out before the work, not after it.
         train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
-        with seeded(config.seed, "init"):
-            model = MNISTModel(config.hidden_sizes)
+        model = untrained_base(config)
         history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, folder)

@@ -185,15 +185,12 @@ def _accuracy(per_digit: Sequence[Document], digits: DigitSet) -> float:
 def _untrained(course: Course) -> list[float]:
     """The accuracy on each task of the network as its first training finds it."""
     from lora_mnist_cli.evaluation import predict, scores
-    from lora_mnist_cli.model import MNISTModel
-    from lora_mnist_cli.randomness import seeded
+    from lora_mnist_cli.stages.models import untrained_base
 
     base = course.first()
-    with seeded(course.base.seed_of("init"), "init"):
-        model = MNISTModel(course.base.hidden_sizes)
     mean, std = base.details["pixel_stats"]
     test = course.workspace.test_images(base, (mean, std))
-    per_digit = scores(predict(model, test.images), test.labels, [])["per_digit"]
+    per_digit = scores(predict(untrained_base(course.base), test.images), test.labels, [])["per_digit"]
     return [_accuracy(per_digit, task) for task in course.tasks]
 
 

@@ -66,9 +66,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
 
     from lora_mnist_cli.data import MNISTDataset
     from lora_mnist_cli.evaluation import predict
-    from lora_mnist_cli.model import MNISTModel
-    from lora_mnist_cli.randomness import seeded
-    from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.stages.models import load_model, untrained_base
 
     loaded = [load_model(workspace.registry, step.artifact) for step in steps]
     stats = loaded[-1].pixel_stats
@@ -76,9 +74,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     train = MNISTDataset.load("train", dataset=adapter.dataset, data_dir=workspace.data_dir, pixel_stats=stats)
     tasks = [step.task for step in steps]
     _refuse_without_images(test, [*tasks, *halves.values()])
-    of_base = BaseConfig.from_json(steps[0].artifact.config)
-    with seeded(of_base.seed_of("init"), "init"):
-        untrained = MNISTModel(of_base.hidden_sizes)
+    untrained = untrained_base(BaseConfig.from_json(steps[0].artifact.config))
     start = predict(untrained, test.images)
     after = [predict(each.model, test.images) for each in loaded]
     models: dict[str, MNISTModel] = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}

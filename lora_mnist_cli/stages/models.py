@@ -33,6 +33,12 @@ class LoadedModel:
     pixel_stats: tuple[float, float]
 
 
+def untrained_base(config: BaseConfig) -> MNISTModel:
+    """The network as the training of a base finds it."""
+    with seeded(config.seed_of("init"), "init"):
+        return MNISTModel(config.hidden_sizes)
+
+
 def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
     """The model of a base, or of an adapter on the base that it was trained on.
 

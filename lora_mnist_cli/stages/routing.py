@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import BaseConfig
+from lora_mnist_cli.config import ROUTES, BaseConfig
 from lora_mnist_cli.digits import DigitSet, reporting_sets
 from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
 from lora_mnist_cli.stages.scoring import Evaluation
@@ -93,7 +93,7 @@ def load_experts(
         UsageError, ArtifactError: as there; and where one has no statistics, or is damaged.
     """
     workspace = workspace or Workspace()
-    refuse_unknown("way to route", by, ("mixture", "choose"), "ways:")
+    refuse_unknown("way to route", by, list(ROUTES), "ways:")
     artifacts, base = find_experts(names, workspace)
 
     from lora_mnist_cli import lora
