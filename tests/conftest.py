@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from lora_mnist_cli.cli import main
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
+
+sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so their helpers have to be found
 
 
 @pytest.fixture(autouse=True)

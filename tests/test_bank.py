@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from members import BATCH, IMAGES, PIXELS, adapted, assert_equal, base, images, optimizer_of, rows
+from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,12 +22,9 @@ from lora_mnist_cli.bank_layers import BesideLayer, MergedLayer, SharedInputLaye
 from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import MemberOptimizer
 from lora_mnist_cli.randomness import generator
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-IMAGES, PIXELS, BATCH = 96, 30, 16
 
 MIX = [
     AdapterConfig(rank=1),
@@ -43,40 +41,6 @@ MIX = [
 """Every setting in which members can differ, with and without neighbours of their own shape."""
 
 
-def images(dtype: torch.dtype, count: int = IMAGES) -> MNISTDataset:
-    draw = torch.Generator().manual_seed(1)
-    pixels = torch.randn(count, PIXELS, generator=draw, dtype=torch.float64).to(dtype)
-    return MNISTDataset(pixels, torch.randint(10, (count,), generator=draw))
-
-
-def base(hidden: Sequence[int] = (12, 9), dtype: torch.dtype = torch.float64) -> MNISTModel:
-    draw, model = torch.Generator().manual_seed(2), MNISTModel(hidden, in_features=PIXELS)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[-1] ** 0.5)
-    return model.to(dtype)
-
-
-def adapted(plain: MNISTModel, config: AdapterConfig) -> nn.Module:
-    """A copy of the base with its config's adapters, B not zero, so that every gradient is something."""
-    model = copy.deepcopy(plain)
-    draw = torch.Generator().manual_seed(config.rank)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        lora.attach(
-            model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-            target_layers=config.target_layers,
-        )  # fmt: skip
-    with torch.no_grad():
-        for layer in lora.adapted_layers(model).values():
-            layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=draw) * 0.1)
-    return model
-
-
-def optimizer_of(cohort: Cohort, configs: Sequence[AdapterConfig]) -> MemberOptimizer:
-    return MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)
-
-
 def train(
     configs: Sequence[AdapterConfig], plain: MNISTModel, data: MNISTDataset, steps: int, batch: int = BATCH
 ) -> tuple[list[nn.Module], list[float]]:
@@ -85,11 +49,6 @@ def train(
     own = [generator(config.seed, "dropout") for config in configs]
     cohort = Cohort(models, FrozenInputs(data, plain.fc1), batch, generators=own)  # type: ignore[arg-type]
     return models, cohort.steps(rows(data, steps, batch), optimizer_of(cohort, configs).step).tolist()
-
-
-def rows(data: MNISTDataset, steps: int, batch: int = BATCH) -> Tensor:
-    draw = torch.Generator().manual_seed(3)
-    return torch.randint(len(data), (steps * batch - 5,), generator=draw)  # the last batch is short
 
 
 def plain_loop(model: nn.Module, config: AdapterConfig, data: MNISTDataset, steps: int, batch: int = BATCH) -> float:
@@ -103,14 +62,6 @@ def plain_loop(model: nn.Module, config: AdapterConfig, data: MNISTDataset, step
         loss.backward()
         optimizer.step()
     return loss.item()
-
-
-def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = lora.lora_state_dict(other)
-    for name, value in lora.lora_state_dict(one).items():
-        torch.testing.assert_close(
-            value, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
-        )
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Sequence
 
 import pytest
 import torch
+from members import BATCH, PIXELS, adapted, assert_equal, base, images, optimizer_of, rows
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,11 +19,8 @@ from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.lesson import Term
 from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import MemberOptimizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-IMAGES, PIXELS, BATCH = 96, 30, 16
 
 OLD, NEW = [0, 2, 3], [1, 4, 5, 6, 7, 8, 9]
 HIDDEN = torch.full((10,), -math.inf, dtype=torch.float64)
@@ -38,50 +35,6 @@ CHANGING = [
     AdapterConfig(rank=2, target_layers=("fc1", "fc3"), lr=1e-4),
 ]
 """Settings in which members differ, with and without neighbours of their own shape."""
-
-
-def images(dtype: torch.dtype) -> MNISTDataset:
-    draw = torch.Generator().manual_seed(1)
-    pixels = torch.randn(IMAGES, PIXELS, generator=draw, dtype=torch.float64).to(dtype)
-    return MNISTDataset(pixels, torch.randint(10, (IMAGES,), generator=draw))
-
-
-def base(hidden: Sequence[int] = (12, 9), dtype: torch.dtype = torch.float64) -> MNISTModel:
-    draw, model = torch.Generator().manual_seed(2), MNISTModel(hidden, in_features=PIXELS)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[-1] ** 0.5)
-    return model.to(dtype)
-
-
-def adapted(plain: MNISTModel, config: AdapterConfig) -> nn.Module:
-    """A copy of the base with its config's adapters, B not zero, so that every gradient is something."""
-    model, draw = copy.deepcopy(plain), torch.Generator().manual_seed(config.rank)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        lora.attach(
-            model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init,
-            target_layers=config.target_layers,
-        )  # fmt: skip
-    with torch.no_grad():
-        for layer in lora.adapted_layers(model).values():
-            layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=draw) * 0.1)
-    return model
-
-
-def optimizer_of(cohort: Cohort, configs: Sequence[AdapterConfig]) -> MemberOptimizer:
-    return MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)
-
-
-def rows(data: MNISTDataset, steps: int) -> Tensor:
-    draw = torch.Generator().manual_seed(3)
-    return torch.randint(len(data), (steps * BATCH - 5,), generator=draw)  # the last batch is short
-
-
-def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = lora.lora_state_dict(other)
-    for name, value in lora.lora_state_dict(one).items():
-        torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance)
 
 
 def lesson(data: MNISTDataset) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,0 +1,65 @@
+"""Small banks: random images, a small base, adapters on it whose every gradient is something, and how they compare."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli import lora
+from lora_mnist_cli.bank import Cohort
+from lora_mnist_cli.config import AdapterConfig
+from lora_mnist_cli.data import MNISTDataset
+from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.optimizers import MemberOptimizer
+
+IMAGES, PIXELS, BATCH = 96, 30, 16
+
+
+def images(dtype: torch.dtype, count: int = IMAGES) -> MNISTDataset:
+    draw = torch.Generator().manual_seed(1)
+    pixels = torch.randn(count, PIXELS, generator=draw, dtype=torch.float64).to(dtype)
+    return MNISTDataset(pixels, torch.randint(10, (count,), generator=draw))
+
+
+def base(hidden: Sequence[int] = (12, 9), dtype: torch.dtype = torch.float64) -> MNISTModel:
+    draw, model = torch.Generator().manual_seed(2), MNISTModel(hidden, in_features=PIXELS)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw) / parameter.shape[-1] ** 0.5)
+    return model.to(dtype)
+
+
+def adapted(plain: MNISTModel, config: AdapterConfig) -> nn.Module:
+    """A copy of the base with its config's adapters, B not zero, so that every gradient is something."""
+    model = copy.deepcopy(plain)
+    draw = torch.Generator().manual_seed(config.rank)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        lora.attach(
+            model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
+            target_layers=config.target_layers,
+        )  # fmt: skip
+    with torch.no_grad():
+        for layer in lora.adapted_layers(model).values():
+            layer.lora_B.copy_(torch.randn(layer.lora_B.shape, generator=draw) * 0.1)
+    return model
+
+
+def optimizer_of(cohort: Cohort, configs: Sequence[AdapterConfig]) -> MemberOptimizer:
+    return MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs)
+
+
+def rows(data: MNISTDataset, steps: int, batch: int = BATCH) -> Tensor:
+    draw = torch.Generator().manual_seed(3)
+    return torch.randint(len(data), (steps * batch - 5,), generator=draw)  # the last batch is short
+
+
+def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
+    theirs = lora.lora_state_dict(other)
+    for name, value in lora.lora_state_dict(one).items():
+        torch.testing.assert_close(
+            value, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
