@@ -8,6 +8,7 @@ All springs together are one parabola a weight, so two numbers a weight are kept
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from lora_mnist_cli.architecture import CLASSES
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.evaluation import BATCH
+from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
 
 Weights = dict[str, Tensor]
@@ -43,11 +45,19 @@ class Springs:
             pull={name: each + fisher[name] * at[name] for name, each in self.pull.items()},
         )
 
-    def add_gradient(self, model: MNISTModel, strength: float) -> None:
-        """Add that of ``strength/2 Σ_k F_k (θ − θ_k)²``, which is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``."""
-        for name, weight in model.named_parameters():
-            assert weight.grad is not None
-            weight.grad += strength * (self.stiffness[name] * weight.detach() - self.pull[name])
+    def penalty(self, strength: float) -> Callable[[Tensor, Tensor], None]:
+        """What adds the gradient of ``strength/2 Σ_k F_k (θ − θ_k)²`` to that of all parameters, flat and in order.
+
+        It is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``.
+        """
+        stiffness, pull = (
+            strength * torch.cat([each.reshape(-1) for each in some.values()]) for some in (self.stiffness, self.pull)
+        )
+
+        def add(parameters: Tensor, gradient: Tensor) -> None:
+            gradient.addcmul_(stiffness, parameters).sub_(pull)
+
+        return add
 
 
 def no_springs(model: MNISTModel) -> Springs:
@@ -60,28 +70,32 @@ def no_springs(model: MNISTModel) -> Springs:
 def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
     """The mean over images of ``E_y [(∂ log p(y | x) / ∂θ)²]``, with y as the model itself expects it.
 
-    The square of a linear layer's gradient, an outer product for each image, is the product of squares, so one matrix
-    product does for all images.
+    The square of a linear layer's gradient, an outer product for each image, is the product of squares; those of its
+    inputs are the same for each y, so one matrix product does for all images and all y.
 
     Args:
         images: n × 784, normalised.
     """
-    layers = dict(model.named_children())
+    layers = list(model.children())
     found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    totals = list(found.values())
     for batch in torch.split(images, BATCH):
         inputs = [batch]
-        for layer in list(layers.values())[:-1]:
+        for layer in layers[:-1]:
             inputs.append(F.relu(layer(inputs[-1])))
-        probabilities = model(batch).softmax(1)
+        probabilities = layers[-1](inputs[-1]).softmax(1)
+        squares = [torch.zeros_like(each) for each in (*inputs[1:], probabilities)]
         for label in range(CLASSES):
             # Back through the layers: the gradient of log p(label) by each layer's outputs.
             slope = -probabilities
             slope[:, label] += 1
-            for (name, layer), below in zip(reversed(layers.items()), reversed(inputs), strict=True):
-                squares = probabilities[:, label, None] * slope.square()
-                found[f"{name}.weight"] += squares.T @ below.square()
-                found[f"{name}.bias"] += squares.sum(0)
-                slope = (slope @ layer.weight) * (below > 0)
+            for i in reversed(range(len(layers))):
+                squares[i].addcmul_(probabilities[:, label, None], slope.square())
+                if i:
+                    slope = (slope @ layers[i].weight) * (inputs[i] > 0)
+        for below, each, weight, bias in zip(inputs, squares, totals[0::2], totals[1::2], strict=True):
+            weight.addmm_(each.T, below.square())
+            bias.add_(each.sum(0))
     return {name: total / len(images) for name, total in found.items()}
 
 
@@ -95,13 +109,9 @@ def learn(
         strength: λ.
         seed: of the order of the images.
     """
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    step = MLPStep(model, springs.penalty(strength))
+    optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
     for _ in range(epochs):
         for block in blocks:
-            for batch in torch.split(block, batch_size):
-                images, labels = data[batch]
-                optimizer.zero_grad()
-                F.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
-                springs.add_gradient(model, strength)
-                optimizer.step()
+            step(data, block, batch_size, optimizer)

@@ -30,9 +30,11 @@ class MLPStep:
 
     Args:
         model: on the device, and of the dtype, that it is to be trained with.
+        penalty: adds, in place, its own gradient to that of the cross-entropy; it is called with the flat parameters
+            and their gradient, and does the same operations each time.
     """
 
-    def __init__(self, model: MNISTModel) -> None:
+    def __init__(self, model: MNISTModel, penalty: Callable[[Tensor, Tensor], object] | None = None) -> None:
         parameters = list(model.parameters())
         flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         self.parameter = nn.Parameter(flat)
@@ -46,6 +48,7 @@ class MLPStep:
             gradients.append(gradient.view(parameter.shape))
         # Weight and bias alternate, from the input on.
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
+        self._penalty = None if penalty is None else partial(penalty, flat, self.parameter.grad)
         self._programs: dict[int, _Program] = {}
         self._update: tuple[torch.optim.Optimizer, BareStep] | None = None
         self._recorded: dict[int, Captured] = {}
@@ -71,7 +74,7 @@ class MLPStep:
         for batch, target in zip(torch.split(rows, batch_size), torch.split(targets, batch_size), strict=True):
             n = len(batch)
             if n not in self._programs:
-                self._programs[n] = _Program(self._layers, n)
+                self._programs[n] = _Program(self._layers, n, self._penalty)
             if update.recordable:
                 logits = self._recorded_step(dataset.images, batch, target, update)
             else:
@@ -100,9 +103,12 @@ class _Program:
     Args:
         layers: from the input on, weight and bias, and where their gradients go.
         n: images of a batch.
+        penalty: comes last.
     """
 
-    def __init__(self, layers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], n: int) -> None:
+    def __init__(
+        self, layers: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], n: int, penalty: Callable[[], object] | None
+    ) -> None:
         first_weight, first_bias, first_gradient, _ = layers[0]
         hidden = [first_bias.new_empty(n, len(bias)) for _, bias, _, _ in layers]
         deltas = [torch.empty_like(each) for each in hidden]
@@ -128,9 +134,11 @@ class _Program:
         self.backward += [
             partial(torch.sum, delta, 0, out=layer[3]) for delta, layer in zip(deltas, layers, strict=True)
         ]
+        if penalty is not None:
+            self.backward.append(penalty)
 
     def __call__(self, images: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Put the gradients of the mean cross-entropy into their tensors; returns the logits (n × classes).
+        """Put the gradients of the loss into their tensors; returns the logits (n × classes).
 
         Args:
             images: of which ``rows`` (n) are the batch.

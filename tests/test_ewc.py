@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
-from torch.nn import functional as F
 
 from lora_mnist_cli.data import MNISTDataset
 from lora_mnist_cli.ewc import Springs, fisher_diagonal, learn, no_springs
+from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
 
 
@@ -51,12 +53,15 @@ def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, imag
         for name, weight in model.named_parameters()
     )
     expected = torch.autograd.grad(3.0 * penalty, list(model.parameters()))  # type: ignore[arg-type]
-    F.cross_entropy(model(images), torch.zeros(7, dtype=torch.long)).backward()
-    before = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
-    springs.add_gradient(model, 3.0)
-    for weight, was, added in zip(model.parameters(), before, expected, strict=True):
-        assert weight.grad is not None
-        torch.testing.assert_close(weight.grad - was, added, rtol=1e-4, atol=1e-6)
+    data, rows = MNISTDataset(images, torch.zeros(7, dtype=torch.long)), torch.arange(7)
+    gradients = []
+    for strength in (0.0, 3.0):
+        step = MLPStep(copy.deepcopy(model), springs.penalty(strength))
+        step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0))
+        assert step.parameter.grad is not None
+        gradients.append(step.parameter.grad)
+    added = torch.cat([each.reshape(-1) for each in expected])
+    torch.testing.assert_close(gradients[1] - gradients[0], added, rtol=1e-4, atol=1e-6)
 
 
 def test_stiff_springs_hold_and_none_let_go(images: torch.Tensor) -> None:
