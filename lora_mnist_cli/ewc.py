@@ -109,7 +109,7 @@ def learn(
         strength: λ.
         seed: of the order of the images.
     """
-    step = MLPStep(model, springs.penalty(strength))
+    step = MLPStep(model.parameters(), springs.penalty(strength))
     optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
     for _ in range(epochs):

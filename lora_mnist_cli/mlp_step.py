@@ -8,7 +8,7 @@ written here, and tested against autograd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
@@ -18,24 +18,26 @@ from torch.nn import functional as F
 from lora_mnist_cli.architecture import CLASSES
 from lora_mnist_cli.captured import Captured
 from lora_mnist_cli.data import MNISTDataset
-from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import BareStep
 
 
 class MLPStep:
     """Steps of a plain MLP, all of whose parameters are trained.
 
-    The model's parameters become views of one flat tensor, :attr:`parameter`, and so do their gradients: the optimiser
-    then has a single tensor to update. The model is used and saved as before.
+    The parameters become views of one flat tensor, :attr:`parameter`, and so do their gradients: the optimiser then has
+    a single tensor to update. The model that they are of is used and saved as before.
 
     Args:
-        model: on the device, and of the dtype, that it is to be trained with.
+        parameters: weight and bias of each layer, from the input on, on the device, and of the dtype, that they are to
+            be trained with.
         penalty: adds, in place, its own gradient to that of the cross-entropy; it is called with the flat parameters
             and their gradient, and does the same operations each time.
     """
 
-    def __init__(self, model: MNISTModel, penalty: Callable[[Tensor, Tensor], object] | None = None) -> None:
-        parameters = list(model.parameters())
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], penalty: Callable[[Tensor, Tensor], object] | None = None
+    ) -> None:
+        parameters = list(parameters)
         flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         self.parameter = nn.Parameter(flat)
         self.parameter.grad = torch.zeros_like(flat)
@@ -46,7 +48,6 @@ class MLPStep:
             parameter.data = value.view(parameter.shape)
             values.append(parameter.data)
             gradients.append(gradient.view(parameter.shape))
-        # Weight and bias alternate, from the input on.
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._penalty = None if penalty is None else partial(penalty, flat, self.parameter.grad)
         self._programs: dict[int, _Program] = {}

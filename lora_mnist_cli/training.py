@@ -31,6 +31,9 @@ from lora_mnist_cli.config import TrainingConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
+from lora_mnist_cli.lora import AdaptedLinear
+from lora_mnist_cli.method_layers import MethodLinear
+from lora_mnist_cli.methods.full import Full
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
@@ -112,10 +115,9 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser that the config names, with PyTorch's fused kernel, and the study's schedule if it is named."""
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        # Mixed precision is autograd's business, and so are adapters here; a bank trains those by hand.
-        all_trainable = len(trainable) == len(list(self.parameters()))
-        if isinstance(self.model, MNISTModel) and all_trainable and self.config.precision != "bf16-mixed":
-            self._mlp_step = MLPStep(self.model)
+        # Mixed precision is autograd's business.
+        if _is_plain(self.model) and self.config.precision != "bf16-mixed":
+            self._mlp_step = MLPStep(trainable)
             trainable = [self._mlp_step.parameter]
         factors_b = [p for name, p in self.named_parameters() if p.requires_grad and is_factor_b(name)]
         optimizer = make_optimizer(self.config, trainable, factors_b)
@@ -287,6 +289,19 @@ def make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
     except MisconfigurationException as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no accelerator '{runtime.accelerator}' here: {reason}", value=runtime.accelerator) from error
+
+
+def _is_plain(model: nn.Module) -> bool:
+    """Whether what is trained is weight and bias of each layer of the plain network, in its own place or beside it.
+
+    At another alpha the loss sees more, or less, of what full fine-tuning changed than what is trained.
+    """
+    return isinstance(model, MNISTModel) and all(
+        isinstance(layer, MethodLinear) and isinstance(layer.method, Full) and layer.config.alpha == 1
+        if isinstance(layer, AdaptedLinear)
+        else all(parameter.requires_grad for parameter in layer.parameters())
+        for layer in model.children()
+    )
 
 
 def _quiet_lightning() -> None:

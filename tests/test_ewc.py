@@ -56,7 +56,7 @@ def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, imag
     data, rows = MNISTDataset(images, torch.zeros(7, dtype=torch.long)), torch.arange(7)
     gradients = []
     for strength in (0.0, 3.0):
-        step = MLPStep(copy.deepcopy(model), springs.penalty(strength))
+        step = MLPStep(copy.deepcopy(model).parameters(), springs.penalty(strength))
         step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0))
         assert step.parameter.grad is not None
         gradients.append(step.parameter.grad)

@@ -130,6 +130,30 @@ def test_full_and_head_are_plain_fine_tuning(method: str, optimizer: str, images
     assert moved == {f"{name}.{part}" for name in config.target_layers or () for part in ("weight", "bias")}
 
 
+@pytest.mark.parametrize("layers", [("fc1", "fc2", "fc3"), ("fc1", "fc3")])
+@pytest.mark.parametrize("alpha", [1.0, 0.5, 2.0])
+def test_full_fine_tuning_sees_alpha_times_what_it_changed(
+    alpha: float, layers: tuple[str, ...], images: MNISTDataset
+) -> None:
+    config = settings("full", alpha=alpha, target_layers=layers, optimizer="sgd", lr=0.1)
+    ours, theirs, base = train(config, images), plain(), plain()
+
+    def forward(x: Tensor) -> Tensor:
+        for name, layer in theirs.named_children():
+            start = base.get_submodule(name)
+            weight, bias = (
+                before + (alpha if name in layers else 0) * (now - before)
+                for now, before in ((layer.weight, start.weight), (layer.bias, start.bias))
+            )
+            x = F.linear(x if name == "fc1" else F.relu(x), weight, bias)
+        return x
+
+    loop(theirs, config, images, [{"params": list(theirs.parameters())}], forward)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images.images), forward(images.images), rtol=1e-3, atol=1e-4)
+        assert float((ours(images.images) - base(images.images)).abs().max()) > 0.05
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("ratio", [4.0, 1.0, 0.25])
 def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio: float, optimizer: str, images: MNISTDataset) -> None:

@@ -26,7 +26,7 @@ def test_two_hundred_steps_equal_autograds(hidden_sizes: tuple[int, ...], kind: 
     ours = MNISTModel(hidden_sizes).double()
     theirs = copy.deepcopy(ours)
     images, labels = some_images(16 * 200 - 5)
-    step = MLPStep(ours)
+    step = MLPStep(ours.parameters())
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(2))
     last = step(MNISTDataset(images, labels), order, 16, kind([step.parameter], lr=1e-3, fused=fused))
 
@@ -50,7 +50,7 @@ def test_one_batchs_gradient_equals_autograds() -> None:
     expected = torch.cat(
         [parameter.grad.reshape(-1) for parameter in theirs.parameters() if parameter.grad is not None]
     )
-    step = MLPStep(model)
+    step = MLPStep(model.parameters())
     step(MNISTDataset(images, labels), torch.arange(64), 64, torch.optim.SGD([step.parameter], lr=0.0))
     assert step.parameter.grad is not None
     torch.testing.assert_close(step.parameter.grad, expected, rtol=1e-12, atol=1e-14)
@@ -62,7 +62,7 @@ def test_the_model_is_used_and_saved_as_before() -> None:
     images, labels = some_images(8, torch.float32)
     with torch.no_grad():
         logits = model(images)
-    step = MLPStep(model)
+    step = MLPStep(model.parameters())
     assert list(model.state_dict()) == list(before)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
