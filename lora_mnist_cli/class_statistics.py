@@ -228,14 +228,19 @@ class ClassStatistics:
         """
         shares = (self.weights.double() * self.log_prior.exp().repeat_interleave(self.components)).float()
         chosen = torch.multinomial(shares, count, replacement=True, generator=generator)
-        directions = self.directions.float()[chosen]
-        along = torch.randn(count, directions.shape[2], 1, generator=generator)
-        around = torch.randn(count, directions.shape[1], generator=generator)
-        places = self.centres.float()[chosen] + (directions @ along).squeeze(2)
-        places += self.noise[chosen].sqrt()[:, None] * around
-        images = sharpen(self.mean + places @ self.basis.T)
+        directions = self.directions.float()
+        along = torch.randn(count, directions.shape[2], generator=generator)
+        places = torch.randn(count, directions.shape[1], generator=generator)
+        places *= self.noise[chosen].sqrt()[:, None]
+        places += self.centres.float()[chosen]
+        sizes = torch.bincount(chosen, minlength=len(directions)).tolist()
+        for own, rows in zip(directions, torch.split(chosen.argsort(stable=True), sizes), strict=True):
+            places.index_add_(0, rows, along[rows] @ own.T)
+        # Sharpening is linear: to sharpen the basis does for all samples.
+        sharp = sharpen(torch.cat([self.mean[None], self.basis.T]).double()).float()
+        images = torch.addmm(sharp[0], places, sharp[1:])
         if pixel_range is not None:
-            images = images.clamp(*pixel_range)
+            images.clamp_(*pixel_range)
         return images, self.digits.repeat_interleave(self.components)[chosen]
 
     def to_tensors(self) -> dict[str, Tensor]:
