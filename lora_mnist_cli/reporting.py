@@ -55,6 +55,16 @@ class Silent:
     def end(self) -> None: ...
 
 
+class Unnoticed:
+    """Tells all but notices on."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.detail, self.warn, self.begin, self.part = reporter.detail, reporter.warn, reporter.begin, reporter.part
+        self.advance, self.epoch_done, self.end = reporter.advance, reporter.epoch_done, reporter.end
+
+    def notice(self, text: str) -> None: ...
+
+
 class _Parts:
     """Trainings that follow each other, told as the parts of one."""
 

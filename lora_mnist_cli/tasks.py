@@ -50,5 +50,10 @@ def written(tasks: Sequence[DigitSet]) -> str:
     return ",".join(str(task).replace(",", "+") for task in tasks)
 
 
+def old_digits(tasks: Sequence[DigitSet]) -> DigitSet:
+    """Those of all tasks but the last."""
+    return DigitSet(digit for task in tasks[:-1] for digit in task)
+
+
 def _named(digits: Sequence[int]) -> str:
     return f"digit {digits[0]} is" if len(digits) == 1 else f"digits {DigitSet(digits)} are"

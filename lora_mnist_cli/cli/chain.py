@@ -33,7 +33,10 @@ def command(
     epochs: o.Epochs = None,
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
-    workers: Annotated[int, o.integer_option("--workers", "Processes that learn beside each other.", "Training")] = 1,
+    workers: Annotated[
+        int | None,
+        o.integer_option("--workers", "Processes that learn beside each other (a core for each thread).", "Training"),
+    ] = None,
     name: o.Name = None,
     note: o.Note = "",
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,

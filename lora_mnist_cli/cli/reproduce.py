@@ -47,8 +47,13 @@ def command(
     accelerator: o.Accelerator = "auto",
     threads: o.Threads = 1,
     workers: Annotated[
-        int, o.integer_option("--workers", "Of --study forgetting: processes that learn beside each other.", "Training")
-    ] = 1,
+        int | None,
+        o.integer_option(
+            "--workers",
+            "Of --study forgetting: processes that learn beside each other (a core for each thread).",
+            "Training",
+        ),
+    ] = None,
     runs_dir: o.RunsDir = o.DEFAULT_RUNS,
     data_dir: o.DataDir = o.DEFAULT_DATA,
     json_output: o.Json = False,

@@ -1,4 +1,4 @@
-"""Parts of a chain in processes beside each other: each publishes what it has learned, and nothing else comes back.
+"""Parts of chains in processes beside each other: each publishes what it has learned, and tells what it scored.
 
 What is not there afterwards, for whatever reason, is learned by who asked for it; so is an error told by that.
 """
@@ -7,62 +7,153 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
-import signal
 from collections.abc import Sequence
-from multiprocessing.connection import wait
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from multiprocessing.connection import Connection, wait
 
-from lora_mnist_cli.errors import LoraMnistError
 from lora_mnist_cli.reporting import Silent
-from lora_mnist_cli.stages.cures import CURES, Course
+from lora_mnist_cli.stages import backends
+from lora_mnist_cli.stages.chain_figures import Known, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.cures import CURES, Course, State
+from lora_mnist_cli.stages.worker import Worker
 
-Part = tuple[Course, Sequence[str]]
 
-
-def learn_abreast(courses: Sequence[Course], cures: Sequence[str], workers: int) -> None:
-    """Learn some courses by some cures in so many processes; what is up to date is not learned again.
+@dataclass(frozen=True)
+class Part:
+    """What one process learns without waiting for another.
 
     Args:
-        courses: of one chain, a seed each.
+        cures: one after the other; with none, the course's first network alone.
+        after: the numbers of parts that have to be done before.
     """
-    for course in courses:
-        course.first()  # which all cures begin with
-    # What two cures share is to be trained by one process.
-    together = [[cure for cure in cures if CURES[cure].begins_plain]]
-    together += [[cure] for cure in cures if not CURES[cure].begins_plain]
-    parts = [(course, group) for group in together if group for course in courses]
-    reporter = courses[0].workspace.reporter
-    workers = min(workers, len(parts))
-    reporter.notice(f"learning in {workers} processes")
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_learn, args=(_silent(parts[i::workers]),)) for i in range(workers)]
+
+    course: Course
+    cures: tuple[str, ...]
+    after: frozenset[int]
+
+
+def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Known | None:
+    """Learn chains in several processes; what is up to date is not learned again.
+
+    Args:
+        chains: of each, its courses, a seed each, and the cures that they are learned by; all in one workspace.
+        workers: by default as many as leave each thread a core.
+
+    Returns:
+        The scores of all that was learned but for single networks, which are published with theirs. None where one
+        process is enough, and nothing is done here.
+    """
+    parts = _parts(chains)
+    workspace = parts[0].course.workspace
+    workers = min(len(parts), workers) if workers else backends.workers(workspace.runtime, len(parts))
+    if workers == 1:
+        return None
+    workspace.reporter.notice(f"learning in {workers} processes")
+    waiting, known = dict(enumerate(parts)), Known()
+    busy: dict[Connection, tuple[Worker, int]] = {}
+    idle = [Worker(serve) for _ in range(workers)]
     try:
-        for process in processes:
-            process.start()
-        alive = [process.sentinel for process in processes]
-        while alive:
-            for ended in wait(alive):
-                alive.remove(ended)  # type: ignore[arg-type]
+        while True:
+            begun = {number for _, number in busy.values()}
+            ready = [n for n, part in waiting.items() if not part.after & (waiting.keys() | begun)]
+            for number, worker in zip(ready, list(idle), strict=False):
+                idle.remove(worker)
+                busy[worker.line] = worker, number
+                with contextlib.suppress(OSError):  # it is dead, and the line will say so
+                    worker.line.send(_silent(waiting.pop(number)))
+            if not busy:
+                return known
+            for line in wait(list(busy)):
+                assert isinstance(line, Connection)
+                worker, number = busy[line]
+                try:
+                    what, told = line.recv()
+                except (EOFError, OSError):
+                    del busy[line]
+                    workspace.reporter.warn(
+                        f"process {worker.pid} {worker.died()}; what it was learning is learned later"
+                    )
+                    continue
+                if what == "scores":
+                    known.update(told)
+                    idle.append(busy.pop(line)[0])
+                else:
+                    getattr(workspace.reporter, what)(told)
     finally:
-        for process in processes:
-            if process.pid is not None:
-                process.terminate()
-                process.join()
-        courses[0].workspace.registry.tidy()
+        for worker in (*idle, *(worker for worker, _ in busy.values())):
+            worker.kill()
+        workspace.registry.tidy()
 
 
-def _silent(parts: Sequence[Part]) -> list[Part]:
-    """The same for another process, whose words would be lost between those of this one."""
-    return [
-        (dataclasses.replace(course, workspace=dataclasses.replace(course.workspace, reporter=Silent())), cures)
-        for course, cures in parts
-    ]
+def _parts(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
+    """All parts, those first that others wait for."""
+    parts: list[Part] = []
+    firsts: dict[tuple[int, int], int] = {}
+    for c, (courses, _) in enumerate(chains):
+        for s, course in enumerate(courses):
+            firsts[c, s] = len(parts)
+            parts.append(Part(course, (), frozenset()))
+    # What two cures share is to be learned by one process, and so is what two chains share.
+    shared: dict[tuple[str, int], int] = {}
+    for c, (courses, cures) in enumerate(chains):
+        together = [tuple(cure for cure in cures if CURES[cure].begins_plain)]
+        together += [(cure,) for cure in cures if not CURES[cure].begins_plain]
+        for group in filter(None, together):
+            for s, course in enumerate(courses):
+                if CURES[group[0]].after_first:
+                    parts.append(Part(course, group, frozenset([firsts[c, s]])))
+                else:
+                    key = group[0], course.base.seed
+                    after = frozenset([shared[key]]) if key in shared else frozenset()
+                    shared.setdefault(key, len(parts))
+                    parts.append(Part(course, group, after))
+    return parts
 
 
-def _learn(parts: Sequence[Part]) -> None:
-    # An interrupt is for the process that asked, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for course, cures in parts:
-        for cure in cures:
-            with contextlib.suppress(LoraMnistError):
-                CURES[cure].states(course)
+def _silent(part: Part) -> Part:
+    """The same for another process, which has a reporter of its own."""
+    workspace = dataclasses.replace(part.course.workspace, reporter=Silent())
+    return dataclasses.replace(part, course=dataclasses.replace(part.course, workspace=workspace))
+
+
+def serve(line: Connection) -> None:
+    """What a worker process does: learn the parts that come, and tell the scores; until its line is closed."""
+    while True:
+        part: Part = line.recv()
+        workspace = dataclasses.replace(part.course.workspace, reporter=_Teller(line))
+        known: Known = {}
+        # Whatever it is, it happens again to who asked for the part, and can be told there.
+        with contextlib.suppress(Exception):
+            _learn(dataclasses.replace(part.course, workspace=workspace), part.cures, known)
+        line.send(("scores", known))
+
+
+def _learn(course: Course, cures: Sequence[str], known: Known) -> None:
+    start = datetime.now(timezone.utc)
+
+    def is_new(state: State) -> bool:
+        return any(datetime.fromisoformat(each.created) >= start for each in state)
+
+    if not cures:
+        first = course.first()
+        if is_new((first,)):
+            known[key_before(course)] = score_before(course)
+    for cure in cures:
+        for state in CURES[cure].states(course):
+            # What was there already is most likely in a report already.
+            if len(state) > 1 and is_new(state):
+                known[key_of(state)] = score(state, course)
+
+
+class _Teller(Silent):
+    """A reporter in a worker process, which sends notices and warnings over the line."""
+
+    def __init__(self, line: Connection) -> None:
+        self.line = line
+
+    def notice(self, text: str) -> None:
+        self.line.send(("notice", text))
+
+    def warn(self, text: str) -> None:
+        self.line.send(("warn", text))

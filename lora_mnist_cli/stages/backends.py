@@ -15,12 +15,10 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from lora_mnist_cli.cohorts import cohorts
@@ -28,6 +26,7 @@ from lora_mnist_cli.errors import LoraMnistError, UsageError
 from lora_mnist_cli.reporting import Reporter
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.bank_job import Answer, Images, Job, train_bank
+from lora_mnist_cli.stages.worker import Worker
 
 TRIES = 3
 """How often a bank is trained before it counts as lost: what kills one process, as memory does, may kill the next."""
@@ -189,8 +188,6 @@ def _mean(values: Sequence[float]) -> float | None:
 class Processes:
     """Trains banks in processes of this machine, each with an interpreter of its own.
 
-    They are started as programs and not by ``multiprocessing``, which would run the caller's script once more in each.
-
     Args:
         workers: how many at once.
     """
@@ -203,10 +200,10 @@ class Processes:
         self._work, self._ear = work, ear
         self._waiting = deque(range(len(work)))
         self._tries = [0] * len(work)
-        self._busy: dict[Connection, tuple[_Worker, int]] = {}
+        self._busy: dict[Connection, tuple[Worker, int]] = {}
         try:
             for _ in range(min(self.workers, len(work))):
-                self._begin(_Worker())
+                self._begin(Worker(serve))
             while self._busy:
                 for line in wait(list(self._busy)):
                     assert isinstance(line, Connection)
@@ -217,7 +214,7 @@ class Processes:
             for worker, _ in self._busy.values():
                 worker.kill()
 
-    def _begin(self, worker: _Worker) -> None:
+    def _begin(self, worker: Worker) -> None:
         """Give a process the next bank; one that there is none for may go."""
         if not self._waiting:
             worker.kill()
@@ -259,62 +256,27 @@ class Processes:
             self._ear.reporter.warn(f"process {worker.pid} {how}; {which}, which it trained, is trained again")
             self._waiting.append(number)
         if self._waiting:
-            self._begin(_Worker())
+            self._begin(Worker(serve))
         return None if again else (number, Lost(f"its process {how}, as {TRIES - 1} before it ended too"))
 
 
-class _Worker:
-    """A process that trains banks, and the line to it."""
-
-    def __init__(self) -> None:
-        self.line, far = Pipe()
-        with far:
-            # In a session of its own: Ctrl-C at the terminal is for the one that publishes, which ends this one then.
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve({far.fileno()})"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
-                # Until training sets its threads, one: several processes that each take all cores wait for each other.
-                env=os.environ
-                | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), "OMP_NUM_THREADS": "1"},
-            )  # fmt: skip
-        self.pid = self._process.pid
-
-    def kill(self) -> None:
-        """End the process; what it was at is lost."""
-        self.line.close()
-        self._process.kill()
-        self._process.wait()
-
-    def died(self) -> str:
-        """How the process ended, whose line is closed at the other end."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)  # a line is closed a little before its process is gone
-        self.kill()
-        code = self._process.returncode
-        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def serve(handle: int) -> None:
+def serve(line: Connection) -> None:
     """What a worker process does: train the banks that come, tell of it, and answer; until its line is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # An end of the line, from either side, is the end of the work; that the other side died is nothing to tell of.
-    with contextlib.suppress(EOFError, OSError), Connection(handle) as line:
-        while True:
-            job, images = line.recv()
-            try:
-                answer: Any = train_bank(job, images, _Teller(line))
-            except LoraMnistError as error:
-                error.value = None  # it may be anything, and not everything can be sent
-                line.send(("raised", error))
-            except MemoryError:
-                line.send(("raised", MemoryError("a process that trains has no memory left")))
-            except OSError:
-                raise
-            except Exception as error:  # noqa: BLE001 - it is told where it can be shown
-                line.send(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
-            else:
-                line.send(("answer", answer))
-    os._exit(0)
+    while True:
+        job, images = line.recv()
+        try:
+            answer: Any = train_bank(job, images, _Teller(line))
+        except LoraMnistError as error:
+            error.value = None  # it may be anything, and not everything can be sent
+            line.send(("raised", error))
+        except MemoryError:
+            line.send(("raised", MemoryError("a process that trains has no memory left")))
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is told where it can be shown
+            line.send(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
+        else:
+            line.send(("answer", answer))
 
 
 class _Teller:

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, with_overrides
 from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import DataError, OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.errors import OtherSettingsError, UsageError, refuse_unknown
 from lora_mnist_cli.lists import folded
 from lora_mnist_cli.published import published
 from lora_mnist_cli.recipes import recipe
-from lora_mnist_cli.scores import subset_scores
+from lora_mnist_cli.reporting import Unnoticed
 from lora_mnist_cli.stages.abreast import learn_abreast
-from lora_mnist_cli.stages.cures import CURES, Course, State
+from lora_mnist_cli.stages.chain_figures import Document, Known, figures, key_before, score_before
+from lora_mnist_cli.stages.cures import CURES, Course
 from lora_mnist_cli.stages.reporting import publish_report
-from lora_mnist_cli.stages.routing import evaluate_routed
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.statistics import CONFIDENCE
 from lora_mnist_cli.summary import spread
-from lora_mnist_cli.tasks import check_tasks, parse_tasks, written
-from lora_mnist_cli.transfer import transfer
-
-Document = dict[str, Any]
+from lora_mnist_cli.tasks import check_tasks, old_digits, parse_tasks, written
 
 PICTURE_FILE = "cures.png"
 RECIPE, RANK = "tuned", 64
@@ -36,10 +34,37 @@ MEASURES = {
 """Figure of a chain → which of two is the worse."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A chain to be learned and reported.
+
+    Args:
+        courses: a seed each.
+        cures: in the order of :data:`~lora_mnist_cli.stages.cures.CURES`.
+        name: of the report.
+        config: of the report.
+    """
+
+    courses: tuple[Course, ...]
+    cures: tuple[str, ...]
+    name: str
+    config: Document
+
+    @property
+    def tasks(self) -> tuple[DigitSet, ...]:
+        """What is learned, in this order."""
+        return self.courses[0].tasks
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where it is learned."""
+        return self.courses[0].workspace
+
+
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, cures: Sequence[str] | None = None, seeds: Sequence[int] = (0,),
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
-    workers: int = 1, name: str | None = None, workspace: Workspace | None = None,
+    workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each cure and with each seed, and report what is left of them.
 
@@ -51,8 +76,7 @@ def chain(
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
         epochs: the recipe's by default.
-        workers: processes that learn beside each other; with more than one, a script that calls this needs the usual
-            ``if __name__ == "__main__"``.
+        workers: processes that learn beside each other; by default as many as leave each thread a core.
         name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
 
     Returns:
@@ -68,7 +92,24 @@ def chain(
         DataError: where the data set can't be had, or has no test images of a digit.
         DivergedError: where a loss stops being finite.
     """
-    workspace = workspace or Workspace()
+    plan = make_plan(
+        tasks, cures=cures, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs, dataset=dataset, name=name,
+        workspace=workspace or Workspace(),
+    )  # fmt: skip
+    (report,) = learn_and_report([plan], workers)
+    return report
+
+
+def make_plan(
+    tasks: str | Sequence[DigitSet], *, cures: Sequence[str] | None = None, seeds: Sequence[int],
+    recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
+    workspace: Workspace,
+) -> Plan:  # fmt: skip
+    """What :func:`chain` is asked for, checked.
+
+    Raises:
+        UsageError: as there.
+    """
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
     cures = _distinct("cure", list(CURES) if cures is None else cures)
     for cure in cures:
@@ -76,54 +117,68 @@ def chain(
     cures = [cure for cure in CURES if cure in cures]
     _distinct("seed", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
-    if workers < 1:
-        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     chosen = recipe(recipe_name)
     base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
     adapter = with_overrides(chosen.adapter, rank=rank, epochs=epochs)
     of = [dataset] if dataset != "mnist" else []
     prefix = check_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
-    courses = [
+    report = name or "-".join([
+        prefix, *([] if len(cures) == len(CURES) else cures), *([] if list(seeds) == [0] else [f"s{folded(seeds)}"])
+    ])  # fmt: skip
+    courses = tuple(
         Course(tasks, with_overrides(base, seed=seed), with_overrides(adapter, seed=seed), prefix, workspace)
         for seed in seeds
-    ]
+    )
+    config = {
+        "tasks": written(tasks), "cures": cures, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
+        "epochs": base.epochs,
+    }  # fmt: skip
+    return Plan(courses, tuple(cures), check_name(report), config)
+
+
+def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
+    """Learn chains, together where there are several processes, and report each.
+
+    Args:
+        plans: in one workspace.
+        workers: as :func:`chain` has them.
+
+    Raises:
+        As :func:`chain`.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
+    parts = [(plan.courses, plan.cures) for plan in plans]
     try:
-        if workers > 1:
-            learn_abreast(courses, cures, workers)
-        learned = {cure: [CURES[cure].states(course) for course in courses] for cure in cures}
-        unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
-        config = {
-            "tasks": written(tasks), "cures": cures, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
-            "epochs": base.epochs,
-        }  # fmt: skip
-        parents = tuple(Parent("input", each.name, digest) for digest, each in unique.items())
-        settings = Settings("report", config, workspace.dataset_settings(dataset), parents)
-        report = name or "-".join([
-            prefix, *([] if len(cures) == len(CURES) else cures), *([] if list(seeds) == [0] else [f"s{folded(seeds)}"])
-        ])  # fmt: skip
-        return _report(check_name(report), settings, courses, learned)
+        known = learn_abreast(parts, workers)
+        return [_report(plan, known) for plan in plans]
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
-def _report(
-    name: str, settings: Settings, courses: Sequence[Course], learned: Mapping[str, Sequence[Sequence[State]]]
-) -> Artifact:
-    workspace, tasks = courses[0].workspace, courses[0].tasks
+def _report(plan: Plan, learned_abreast: Known | None) -> Artifact:
+    workspace, tasks, courses = plan.workspace, plan.tasks, plan.courses
+    known = learned_abreast or {}
+    if learned_abreast is not None:
+        # That all is there by now has been told, by those who learned it.
+        told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter))
+        courses = tuple(dataclasses.replace(course, workspace=told) for course in courses)
+    learned = {cure: [CURES[cure].states(course) for course in courses] for cure in plan.cures}
+    unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
+    parents = tuple(Parent("input", each.name, digest) for digest, each in unique.items())
+    dataset = courses[0].base.dataset
+    settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
-        before = [_untrained(course) for course in courses]
-        seeds = [course.base.seed for course in courses]
+        before = [known.get(key_before(course)) or score_before(course) for course in courses]
+        seeds = plan.config["seeds"]
         rows = []
         for cure, by_seed in learned.items():
-            runs = [
-                {"seed": course.base.seed, **figures(states, tasks, untrained, workspace)}
-                for course, states, untrained in zip(courses, by_seed, before, strict=True)
-            ]
+            runs = [figures(*each, known) for each in zip(courses, by_seed, before, strict=True)]
             rows.append({"cure": cure, "title": CURES[cure].title, "runs": runs, "summary": _summary(runs, seeds)})
         document: Document = {
-            "tasks": [str(task) for task in tasks], "old": str(_old(tasks)), "new": str(tasks[-1]),
-            "confidence": CONFIDENCE, "cures": rows, "published": published(tasks, settings.dataset["name"]),
+            "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
+            "confidence": CONFIDENCE, "cures": rows, "published": published(tasks, dataset),
         }  # fmt: skip
         from lora_mnist_cli.plots import cures as picture
         from lora_mnist_cli.plots import style
@@ -135,63 +190,7 @@ def _report(
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 
-    return publish_report(workspace, name, settings, write)
-
-
-def figures(
-    states: Sequence[State], tasks: Sequence[DigitSet], untrained: Sequence[float], workspace: Workspace
-) -> Document:
-    """What :func:`chain` says of one run.
-
-    Args:
-        states: what answers after each task; or a single one, which has no transfer.
-        untrained: the accuracy on each task before the first.
-    """
-    scored = [_per_digit(state, workspace) for state in states]
-    R = [[_accuracy(each, task) for task in tasks] for each in scored]
-    told: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))
-    told["so_far"] = None
-    if len(R) == len(tasks):
-        told = asdict(transfer(R, untrained))
-        told["so_far"] = list(told["so_far"])
-    every = DigitSet(digit for task in tasks for digit in task)
-    return {
-        "R": R, "untrained": list(untrained), **told,
-        **{key: _accuracy(scored[-1], digits) for key, digits in (
-            ("all", every), ("old", _old(tasks)), ("new", tasks[-1])
-        )},
-        "artifacts": [[each.name for each in state] for state in states],
-    }  # fmt: skip
-
-
-def _old(tasks: Sequence[DigitSet]) -> DigitSet:
-    return DigitSet(digit for task in tasks[:-1] for digit in task)
-
-
-def _per_digit(state: State, workspace: Workspace) -> list[Document]:
-    """The scores on each digit's test images; a single network's are those it was published with."""
-    if len(state) == 1:
-        return list(state[0].scores["per_digit"])
-    return list(evaluate_routed([each.name for each in state], workspace=workspace).scores["per_digit"])
-
-
-def _accuracy(per_digit: Sequence[Document], digits: DigitSet) -> float:
-    accuracy = subset_scores(per_digit, [digits])[0]["accuracy"]
-    if accuracy is None:
-        raise DataError(f"there are no test images of digits {digits}", value=str(digits))
-    return float(accuracy)
-
-
-def _untrained(course: Course) -> list[float]:
-    """The accuracy on each task of the network as its first training finds it."""
-    from lora_mnist_cli.evaluation import predict, scores
-    from lora_mnist_cli.stages.models import untrained_base
-
-    base = course.first()
-    mean, std = base.details["pixel_stats"]
-    test = course.workspace.test_images(base, (mean, std))
-    per_digit = scores(predict(untrained_base(course.base), test.images), test.labels, [])["per_digit"]
-    return [_accuracy(per_digit, task) for task in course.tasks]
+    return publish_report(workspace, plan.name, settings, write)
 
 
 def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:

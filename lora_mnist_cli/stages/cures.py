@@ -78,6 +78,8 @@ class Cure:
     """A few words for tables and help."""
     begins_plain: ClassVar[bool] = False
     """Whether its first adapter is the one that plain LoRA begins with."""
+    after_first: ClassVar[bool] = True
+    """Whether it begins with the network after the first task; otherwise all chains of a seed have it in common."""
 
     def states(self, course: Course) -> list[State]:
         """What answers after each task, in their order; a single one where they are not learned in turn."""
@@ -175,6 +177,7 @@ class Joint(Cure):
     name = "joint"
     title = "Joint training"
     about = "a network on all digits at once, the ceiling"
+    after_first = False
 
     def states(self, course: Course) -> list[State]:
         """One."""

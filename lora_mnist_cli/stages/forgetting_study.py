@@ -11,7 +11,7 @@ from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.lists import folded
 from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS
 from lora_mnist_cli.stages.chain_text import section
-from lora_mnist_cli.stages.chaining import chain
+from lora_mnist_cli.stages.chaining import learn_and_report, make_plan
 from lora_mnist_cli.stages.reporting import publish_report
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -22,7 +22,7 @@ SEEDS = (0, 1, 2)
 
 def study_forgetting(
     seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
-    workers: int = 1, workspace: Workspace | None = None,
+    workers: int | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Run :func:`~lora_mnist_cli.stages.chaining.chain` on 0-4 then 5-9, and on five tasks of two digits.
 
@@ -39,10 +39,10 @@ def study_forgetting(
         As :func:`~lora_mnist_cli.stages.chaining.chain`.
     """
     workspace = workspace or Workspace()
-    reports = [
-        chain(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)
-        for tasks in CHAINS.values()
+    plans = [
+        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
     ]
+    reports = learn_and_report(plans, workers)
     config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
     inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
     documents = [report.details["chain"] | {"config": report.config} for report in reports]

@@ -36,7 +36,7 @@ ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
 
 def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
-    ceiling: bool = False, dataset: str = "mnist", workers: int = 1, workspace: Workspace | None = None,
+    ceiling: bool = False, dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
 
@@ -51,7 +51,7 @@ def reproduce(
         epochs: the recipe's by default; anything else is no reproduction, but a quick look at one.
         ceiling: full fine-tuning on 5-9 too, by the same recipe, which the study has not: a row more.
         dataset: on another one than MNIST the study has no figures to set beside ours.
-        workers: of the study of forgetting: processes that learn beside each other.
+        workers: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chaining.chain` has them.
 
     Returns:
         A report: a Markdown file with the table and the pictures; the table is in ``details["rows"]`` too.
@@ -69,7 +69,7 @@ def reproduce(
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
         return study_forgetting(chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)
-    if workers != 1:
+    if workers is not None:
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seed = seed or 0
     if seeds is not None:

@@ -26,7 +26,7 @@ from lora_mnist_cli.transfer import transfer
 
 Run = Callable[..., Any]
 TASKS = "0-3,4-6,7-9"
-SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three"}
+SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three", "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_processes_beside_each_other_make_the_same(
     chained: Workspace, report: Artifact, tmp_path: Path, small_data: Path
 ) -> None:
     workspace = Workspace(tmp_path / "runs", small_data)
-    made = chain(TASKS, seeds=[0, 1], workers=2, workspace=workspace, **SMALL)
+    made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
     assert made.digest == report.digest
     assert sorted(path.name for path in workspace.runs_dir.iterdir()) == sorted(
         path.name for path in chained.runs_dir.iterdir()
@@ -213,7 +213,20 @@ def test_every_cure_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
 
 def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) -> None:
     where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    arguments = ["chain", "--tasks", "0-4,5-9", "--epochs", "0", "--rank", "2", "--seeds", "3-4", *where]
+    arguments = [
+        "chain",
+        "--tasks",
+        "0-4,5-9",
+        "--epochs",
+        "0",
+        "--rank",
+        "2",
+        "--seeds",
+        "3-4",
+        "--workers",
+        "1",
+        *where,
+    ]
     plain = run(*arguments)
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
@@ -248,7 +261,7 @@ def test_the_widest_figures_fit_into_80_columns() -> None:
 
 def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace, run: Run) -> None:
     where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    made = run("reproduce", "--study", "forgetting", "--epochs", "0", "--seed", "5", *where)
+    made = run("reproduce", "--study", "forgetting", "--epochs", "0", "--seed", "5", "--workers", "1", *where)
     assert made.code == 0, made.err
     assert "0-4 then 5-9" in made.out
     assert "0-1 then 2-3 then 4-5 then 6-7 then 8-9" in made.out
