@@ -96,11 +96,17 @@ class Lesson:
         data = self.data.to(like.device, like.dtype)
         return dataclasses.replace(self, data=data, main=main, more=tuple(more), avoided=avoided)
 
-    def with_samples(self, images: Tensor, labels: Tensor, targets: Tensor) -> Lesson:
-        """The lesson with samples below its rows; for those that add rows, before anything else is decided a row."""
-        data = MNISTDataset(torch.cat([self.data.images, images]), torch.cat([self.labels, labels]))
-        main = dataclasses.replace(self.main, targets=torch.cat([self.main.targets, targets]))
-        return dataclasses.replace(self, data=data, main=main)
+    def with_samples(self, *samples: tuple[Tensor, Tensor, Tensor]) -> Lesson:
+        """The lesson with samples below its rows; for those that add rows, before anything else is decided a row.
+
+        Args:
+            samples: groups of images, their labels and their targets.
+        """
+        images, labels, targets = (
+            torch.cat(parts) for parts in zip((self.data.images, self.labels, self.main.targets), *samples, strict=True)
+        )
+        main = dataclasses.replace(self.main, targets=targets)
+        return dataclasses.replace(self, data=MNISTDataset(images, labels), main=main)
 
     def split(self, config: AdapterConfig) -> tuple[Tensor, Tensor | None]:
         """Rows for training and for validation. Images are split as without a protection, and samples at random in the

@@ -46,11 +46,11 @@ class Replay(Protection):
         stream = generator(0, "replay")
         old_images, _ = situation.old_samples(old, stream)
         targets = torch.softmax(situation.base_logits(old_images) + situation.hidden(situation.base_digits), 1)
-        lesson = lesson.with_samples(old_images, targets.argmax(1), targets)
+        samples = [(old_images, targets.argmax(1), targets)]
         if new:
             new_images, labels = situation.new_samples(new, stream)
-            lesson = lesson.with_samples(new_images, labels, F.one_hot(labels, CLASSES).to(targets))
-        return lesson
+            samples.append((new_images, labels, F.one_hot(labels, CLASSES).to(targets)))
+        return lesson.with_samples(*samples)
 
 
 def sample_counts(config: AdapterConfig, images: int, base_digits: DigitSet) -> tuple[int, int]:

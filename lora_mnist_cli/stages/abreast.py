@@ -87,28 +87,33 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
 
 
 def _parts(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
-    """All parts, those first that others wait for."""
+    """All parts: those first that others wait for, and then the longest, so that none is left alone at the end."""
     parts: list[Part] = []
-    firsts: dict[tuple[int, int], int] = {}
-    for c, (courses, _) in enumerate(chains):
-        for s, course in enumerate(courses):
-            firsts[c, s] = len(parts)
+    later: list[tuple[Course, tuple[str, ...], frozenset[int]]] = []
+    shared: set[tuple[str, int]] = set()
+    for courses, cures in chains:
+        # What two cures have in common is to be learned by one process.
+        groups = [tuple(cure for cure in cures if CURES[cure].begins_plain)]
+        groups += [(cure,) for cure in cures if not CURES[cure].begins_plain]
+        for course in courses:
+            first = frozenset([len(parts)])
             parts.append(Part(course, (), frozenset()))
-    # What two cures share is to be learned by one process, and so is what two chains share.
-    shared: dict[tuple[str, int], int] = {}
-    for c, (courses, cures) in enumerate(chains):
-        together = [tuple(cure for cure in cures if CURES[cure].begins_plain)]
-        together += [(cure,) for cure in cures if not CURES[cure].begins_plain]
-        for group in filter(None, together):
-            for s, course in enumerate(courses):
+            for group in filter(None, groups):
                 if CURES[group[0]].after_first:
-                    parts.append(Part(course, group, frozenset([firsts[c, s]])))
-                else:
-                    key = group[0], course.base.seed
-                    after = frozenset([shared[key]]) if key in shared else frozenset()
-                    shared.setdefault(key, len(parts))
-                    parts.append(Part(course, group, after))
-    return parts
+                    later.append((course, group, first))
+                elif (group[0], course.base.seed) not in shared:
+                    # All chains have it in common.
+                    shared.add((group[0], course.base.seed))
+                    later.append((course, group, frozenset()))
+    later.sort(key=lambda part: _length(part[0], part[1]), reverse=True)
+    return parts + [Part(*part) for part in later]
+
+
+def _length(course: Course, cures: Sequence[str]) -> int:
+    """How long a part takes, in rows of one digit."""
+    _, *others = course.tasks
+    after_first = sum(map(len, others))
+    return sum(CURES[cure].rows * (after_first if CURES[cure].after_first else 10) for cure in cures)
 
 
 def _silent(part: Part) -> Part:
