@@ -17,6 +17,7 @@ from lora_mnist_cli.stages import backends
 from lora_mnist_cli.stages.chain_figures import Known, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.cures import CURES, Course, State
 from lora_mnist_cli.stages.worker import Worker
+from lora_mnist_cli.tasks import written
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Part:
     cures: tuple[str, ...]
     after: frozenset[int]
 
+    def __str__(self) -> str:
+        what = " and ".join(self.cures) or "the first task"
+        return f"{what} of {written(self.course.tasks)}, seed {self.course.base.seed}"
+
 
 def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Known | None:
     """Learn chains in several processes; what is up to date is not learned again.
@@ -44,7 +49,7 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
         The scores of all that was learned but for single networks, which are published with theirs. None where one
         process is enough, and nothing is done here.
     """
-    parts = _parts(chains)
+    parts = parts_of(chains)
     workspace = parts[0].course.workspace
     workers = min(len(parts), workers) if workers else backends.workers(workspace.runtime, len(parts))
     if workers == 1:
@@ -60,6 +65,7 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
             for number, worker in zip(ready, list(idle), strict=False):
                 idle.remove(worker)
                 busy[worker.line] = worker, number
+                workspace.reporter.detail(f"process {worker.pid} learns {parts[number]}")
                 with contextlib.suppress(OSError):  # it is dead, and the line will say so
                     worker.line.send(_silent(waiting.pop(number)))
             if not busy:
@@ -71,9 +77,8 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
                     what, told = line.recv()
                 except (EOFError, OSError):
                     del busy[line]
-                    workspace.reporter.warn(
-                        f"process {worker.pid} {worker.died()}; what it was learning is learned later"
-                    )
+                    how = f"process {worker.pid} {worker.died()}"
+                    workspace.reporter.warn(f"{how}; {parts[number]}, is learned at the end")
                     continue
                 if what == "scores":
                     known.update(told)
@@ -86,7 +91,7 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
         workspace.registry.tidy()
 
 
-def _parts(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
+def parts_of(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
     """All parts: those first that others wait for, and then the longest, so that none is left alone at the end."""
     parts: list[Part] = []
     later: list[tuple[Course, tuple[str, ...], frozenset[int]]] = []

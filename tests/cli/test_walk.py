@@ -48,8 +48,8 @@ CALLS: dict[str, tuple[list[str], list[str], str]] = {
         "taking the newest sweep: sweep-5-9",
     ),
     "chain": (
-        ["--epochs", "0", "--cures", "plain,routed", "--runs-dir", "chained"],
-        ["--epochs", "0", "--cures", "plain,routed", "--runs-dir", "chained"],
+        ["--epochs", "0", "--cures", "plain,routed", "--workers", "1", "--runs-dir", "chained"],
+        ["--epochs", "0", "--cures", "plain,routed", "--workers", "1", "--runs-dir", "chained"],
         "table and picture: chained",
     ),
     "predict": (["digit.png"], ["digit.png"], "taking the newest adapter: lora-5-9-r2"),

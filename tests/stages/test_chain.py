@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,8 @@ from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError
 from lora_mnist_cli.evaluation import predict
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS, published
-from lora_mnist_cli.stages import Workspace, banking, chain, evaluate, evaluate_routed, reproduce
-from lora_mnist_cli.stages.chaining import MEASURES
+from lora_mnist_cli.stages import Workspace, abreast, banking, chain, evaluate, evaluate_routed, reproduce
+from lora_mnist_cli.stages.chaining import MEASURES, make_plan
 from lora_mnist_cli.stages.cures import CURES, Cure
 from lora_mnist_cli.transfer import transfer
 
@@ -139,15 +141,83 @@ def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
     assert {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")} == before
 
 
-def test_processes_beside_each_other_make_the_same(
-    chained: Workspace, report: Artifact, tmp_path: Path, small_data: Path
+class Killer:
+    """A reporter that kills the process that begins to learn a certain part.
+
+    Args:
+        recorder: hears all.
+        part: what it is called.
+    """
+
+    def __init__(self, recorder: Any, part: str) -> None:
+        self._recorder, self._part = recorder, part
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return getattr(self._recorder, name)
+
+    def detail(self, text: str) -> None:
+        self._recorder.detail(text)
+        if self._part in text:
+            os.kill(int(text.split()[1]), signal.SIGKILL)
+
+
+def test_processes_beside_each_other_make_the_same_though_one_is_killed(
+    chained: Workspace, report: Artifact, tmp_path: Path, small_data: Path, recorder: Any
 ) -> None:
-    workspace = Workspace(tmp_path / "runs", small_data)
+    killer = Killer(recorder, "ewc of 0-3,4-6,7-9, seed 1")
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=killer)
     made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
     assert made.digest == report.digest
     assert sorted(path.name for path in workspace.runs_dir.iterdir()) == sorted(
         path.name for path in chained.runs_dir.iterdir()
     )
+    (warned,) = recorder.all("warn")
+    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned at the end" in warned
+
+
+def test_what_processes_did_is_told_once_and_scored_once(
+    tmp_path: Path, small_data: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(*_: Any, **__: Any) -> None:
+        raise AssertionError("that is for the processes")
+
+    monkeypatch.setattr("lora_mnist_cli.stages.chain_figures.evaluate_routed", here)
+    monkeypatch.setattr("lora_mnist_cli.stages.chaining.score_before", here)
+    monkeypatch.setattr("lora_mnist_cli.training.fit", here)
+    monkeypatch.setattr("lora_mnist_cli.stages.bank_job.train_bank", here)
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
+    few = SMALL | {"cures": ["plain", "routed", "ewc"], "workers": 2}
+    made = chain(TASKS, workspace=workspace, **few)
+    told = [text for text in recorder.all("notice") if "three-ewc-after-2" in text]
+    assert len(told) == 1
+    assert told[0].startswith("trained three-ewc-after-2")
+    assert not [text for text in recorder.all("notice") if "three-routed" in text and "up to date" in text]
+    assert chain(TASKS, workspace=workspace, **few).digest == made.digest
+    assert f"{made.name} is up to date" in recorder.all("notice")
+
+
+def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: Workspace) -> None:
+    plans = [
+        make_plan(tasks, seeds=[0, 1], epochs=1, dataset="fashion-mnist", workspace=small)
+        for tasks in (TWO_TASKS, FIVE_TASKS)
+    ]
+    parts = abreast.parts_of([(plan.courses, plan.cures) for plan in plans])
+    assert [len(part.course.tasks) for part in parts[:4]] == [2, 2, 5, 5]
+    for part in parts[:4]:
+        assert (part.cures, part.after) == ((), frozenset())
+    for part in parts[4:]:
+        if part.cures == ("joint",):
+            assert not part.after
+            continue
+        (first,) = part.after
+        assert parts[first].course == part.course
+    # A network on all digits is the same for both chains.
+    assert sorted(part.course.base.seed for part in parts if part.cures == ("joint",)) == [0, 1]
+    longest = [("+".join(part.cures), len(part.course.tasks)) for part in parts[4:10]]
+    assert longest == 2 * [("protected", 5)] + 2 * [("plain+routed", 5)] + 2 * [("protected", 2)]
+    assert len(parts[4:]) == 2 * (4 + 4 + 1)
+    names = {part.cures for part in parts[4:]}
+    assert names == {("plain", "routed"), ("full",), ("ewc",), ("protected",), ("joint",)}
 
 
 def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
