@@ -23,6 +23,7 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Whole processes": (("processes.py", "--rounds", "3"), ("processes.py", "--base-only", "--epochs", "2")),
     "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
+    "Chains of tasks": (("chains.py",), ("chains.py", "--rounds", "1", "--study-rounds", "0", "--epochs", "1")),
     "A GPU": (("gpu.py",), ("gpu.py", "--rounds", "1", "--epochs", "1")),
     "From one adapter to a thousand": (("growth.py", "--rounds", "3"), ("growth.py",)),
     "The registry": (("registry_scale.py", "--rounds", "7"), ("registry_scale.py", "--rounds", "3")),

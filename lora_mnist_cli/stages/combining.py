@@ -12,11 +12,12 @@ from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.combining import COMBINERS, Combiner
 from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.digits import DigitSet, reporting_sets
+from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
-from lora_mnist_cli.methods import METHODS, trainable_parameters
+from lora_mnist_cli.methods import METHODS
 from lora_mnist_cli.methods.lora import A, B
-from lora_mnist_cli.stages.workspace import Workspace, default_name, environment
+from lora_mnist_cli.stages.untrained import publish_untrained
+from lora_mnist_cli.stages.workspace import Workspace, default_name
 
 if TYPE_CHECKING:
     from lora_mnist_cli.combining.products import Product
@@ -91,34 +92,17 @@ def combine(
         start = time.perf_counter()
         import torch
 
-        from lora_mnist_cli.checkpoint import save_adapter
-        from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.lora import load_lora_state_dict
-        from lora_mnist_cli.stages.models import attach_adapters, load_model
-
         shapes = {layer: base.details["layers"][layer] for layer in layers}
         made, record = _combined(workspace, adapters, config, chosen, shapes)
-        loaded = load_model(workspace.registry, base)
-        test = workspace.test_images(base, loaded.pixel_stats)
-        attach_adapters(loaded.model, config, start=False)
-        factors = {f"{layer}.lora_{key}": getattr(each, key) for layer, each in made.items() for key in "AB"}
-        load_lora_state_dict(loaded.model, {key: torch.from_numpy(each).float() for key, each in factors.items()})
-        save_adapter(loaded.model, config, folder)
-        reported = reporting_sets(loaded.base_config.digits, config.digits)
-        reported += [each for each in dict.fromkeys(digits) if each not in reported]
-        return workspace.registry.publish(
-            folder,
-            settings,
-            scores=scores(predict(loaded.model, test.images), test.labels, reported),
-            details={
-                "base_digits": base.config["digits"],
-                "trainable_parameters": trainable_parameters(config, shapes),
-                "combined": record,
-            },
-            environment=environment(workspace.runtime),
-            wall_seconds=time.perf_counter() - start,
-            force=force,
-        )
+        tensors = {
+            f"{METHODS['lora'].prefix}{layer}.{own}": torch.from_numpy(factor).float()
+            for layer, each in made.items()
+            for own, factor in ((A, each.A), (B, each.B))
+        }
+        return publish_untrained(
+            workspace, base, config, settings, tensors, folder, source=f"what was made by {method}", start=start,
+            also=digits, details={"combined": record}, force=force,
+        )  # fmt: skip
 
 
 def _refuse_unused(method: Combiner, **given: float | None) -> None:

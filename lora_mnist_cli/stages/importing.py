@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 from lora_mnist_cli.artifact import Artifact, check_name
-from lora_mnist_cli.digits import DigitSet, reporting_sets
-from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.methods import trainable_parameters
+from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.stages.adapt import resolve
 from lora_mnist_cli.stages.banking import adapter_name, adapter_settings
-from lora_mnist_cli.stages.workspace import Workspace, environment
+from lora_mnist_cli.stages.untrained import publish_untrained
+from lora_mnist_cli.stages.workspace import Workspace
 
 
 def import_adapter(
@@ -49,7 +48,6 @@ def import_adapter(
 
     found = read_peft_folder(Path(folder), parent)
     config = resolve(dataclasses.replace(found.config, digits=digits), parent)
-    assert config.digits is not None
     name = name or f"imported-{adapter_name(parent, config)}"
     settings = adapter_settings(parent, config)
     if there := workspace.up_to_date(name, settings, force):
@@ -58,29 +56,7 @@ def import_adapter(
         start = time.perf_counter()
         import safetensors.torch
 
-        from lora_mnist_cli.checkpoint import save_adapter
-        from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.method_layers import load_adapter_tensors
-        from lora_mnist_cli.stages.models import attach_adapters, load_model
-
-        loaded = load_model(workspace.registry, parent)
-        attach_adapters(loaded.model, config, start=False)
-        load_adapter_tensors(loaded.model, safetensors.torch.load(found.weights))
-        test = workspace.test_images(parent, loaded.pixel_stats)
-        logits = predict(loaded.model, test.images)
-        if not bool(logits.isfinite().all()):
-            raise ArtifactError(f"{folder} has logits on '{parent.name}' that are not finite", value=str(folder))
-        save_adapter(loaded.model, config, staged)
-        layers = {layer: parent.details["layers"][layer] for layer in config.target_layers or ()}
-        return workspace.registry.publish(
-            staged,
-            settings,
-            scores=scores(logits, test.labels, reporting_sets(loaded.base_config.digits, config.digits)),
-            details={
-                "trainable_parameters": trainable_parameters(config, layers),
-                "base_digits": parent.config["digits"],
-            },
-            environment=environment(workspace.runtime),
-            wall_seconds=time.perf_counter() - start,
-            force=force,
+        tensors = safetensors.torch.load(found.weights)
+        return publish_untrained(
+            workspace, parent, config, settings, tensors, staged, source=str(folder), start=start, force=force
         )
