@@ -271,9 +271,7 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
             value=listed,
         )
     values = tuple(axis.value(each, where) for each in listed)
-    if not values or len(set(values)) != len(values):
-        shown = f"{list(values)!r:.200}"
-        raise UsageError(f"{spoken(where)} are given once each, and at least one: {shown}", value=values)
+    lists.distinct(spoken(where), values)
     return values
 
 

@@ -85,6 +85,20 @@ def parse_layers(text: str | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in text.split(","))
 
 
+def distinct(what: str, values: Sequence[object]) -> None:
+    """Refuse a list that is empty or has something twice.
+
+    Args:
+        what: it lists, in the plural.
+
+    Raises:
+        UsageError: then.
+    """
+    if not values or len(set(values)) != len(values):
+        shown = f"{list(values)!r:.200}"
+        raise UsageError(f"{what} are given once each, and at least one: {shown}", value=list(values))
+
+
 def folded(numbers: Sequence[int]) -> str:
     """Whole numbers as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
     runs: list[list[int]] = []

@@ -17,7 +17,7 @@ from lora_mnist_cli.cli.fitting import Layout, fit, fold
 from lora_mnist_cli.grid import OTHERS, spoken, written
 from lora_mnist_cli.scores import with_intervals
 from lora_mnist_cli.sources import class_names
-from lora_mnist_cli.summary import Row, by_setting, summarise
+from lora_mnist_cli.summary import Row, by_setting, plus_minus, summarise
 
 
 def percent(accuracy: float | None) -> str:
@@ -241,9 +241,7 @@ def sweep_table(
 
 def spread_cells(spread: dict[str, Any], show: Callable[[float | None], str]) -> tuple[str, str]:
     """A mean with half the width of its interval; and the worst seed's figure, with the seed."""
-    mean = show(spread["mean"])
-    if spread["low"] is not None:
-        mean += f" ± {show((spread['high'] - spread['low']) / 2)}"
+    mean = plus_minus(spread["mean"], spread["low"], spread["high"], show)
     return mean, f"{show(spread['worst'])} ({spread['worst_seed']})"
 
 

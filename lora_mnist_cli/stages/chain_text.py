@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.stages.cures import CURES
+from lora_mnist_cli.summary import plus_minus
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")
@@ -29,9 +30,7 @@ def title(document: Document, config: Document) -> str:
 
 def with_interval(spread: Document) -> str:
     """A mean in percent, with half the width of its interval where there is one."""
-    if spread["low"] is None:
-        return _percent(spread["mean"])
-    return f"{_percent(spread['mean'])} ± {_percent((spread['high'] - spread['low']) / 2)}"
+    return plus_minus(spread["mean"], spread["low"], spread["high"], _percent)
 
 
 def markdown(document: Document, config: Document, picture: str) -> str:

@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.config import DATASETS, with_overrides
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.errors import OtherSettingsError, UsageError, refuse_unknown
-from lora_mnist_cli.lists import folded
+from lora_mnist_cli.lists import distinct, folded
 from lora_mnist_cli.published import published
 from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.reporting import Unnoticed
@@ -112,11 +111,12 @@ def make_plan(
         UsageError: as there.
     """
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
-    cures = _distinct("cure", list(CURES) if cures is None else cures)
+    cures = list(CURES) if cures is None else cures
+    distinct("cures", cures)
     for cure in cures:
         refuse_unknown("cure", cure, list(CURES), "cures:")
     cures = [cure for cure in CURES if cure in cures]
-    _distinct("seed", seeds)
+    distinct("seeds", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
     chosen = recipe(recipe_name)
     base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
@@ -212,9 +212,3 @@ def _plain_rows(document: Document) -> list[Document]:
         for key, known in cure["summary"].items()
         if key in digits
     ]  # fmt: skip
-
-
-def _distinct(what: str, values: Sequence[Any]) -> list[Any]:
-    if not values or len(set(values)) != len(values):
-        raise UsageError(f"each {what} is named once, and at least one: {list(values)}", value=list(values))
-    return list(values)

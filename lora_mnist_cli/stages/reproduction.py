@@ -15,7 +15,7 @@ from lora_mnist_cli.config import with_overrides
 from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.disk import machine_errors
 from lora_mnist_cli.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
-from lora_mnist_cli.lists import folded
+from lora_mnist_cli.lists import distinct, folded
 from lora_mnist_cli.methods.full import Full
 from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.stages.adapt import finetune, result_row, sweep
@@ -24,7 +24,7 @@ from lora_mnist_cli.stages.reporting import publish_report
 from lora_mnist_cli.stages.scoring import evaluate
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.statistics import CONFIDENCE, prediction_interval
-from lora_mnist_cli.summary import spread
+from lora_mnist_cli.summary import plus_minus, spread
 
 Details = dict[str, Any]
 
@@ -73,8 +73,7 @@ def reproduce(
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seed = seed or 0
     if seeds is not None:
-        if not seeds or len(set(seeds)) != len(seeds):
-            raise UsageError(f"seeds are given once each, and at least one: {list(seeds)}", value=seeds)
+        distinct("seeds", seeds)
         if len(seeds) > 1:
             return _reproduce_seeds(seeds, epochs, ceiling, dataset, workspace)
         (seed,) = seeds
@@ -350,9 +349,7 @@ def _seeds_cells(row: dict[str, Any]) -> tuple[str, ...]:
     def bare(value: float | None) -> str:
         return figure(row, value).removesuffix(" %")
 
-    mean = bare(row["here"])
-    if row["low"] is not None:
-        mean += f" ± {bare((row['high'] - row['low']) / 2)}"
+    mean = plus_minus(row["here"], row["low"], row["high"], bare)
     verdict = {True: "in range", False: "OUT OF RANGE", None: "–"}[row["agrees"]]
     return (
         row["what"], f"{row['measure']} on {row['digits']}", figure(row, row["study"]), mean,

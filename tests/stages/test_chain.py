@@ -253,8 +253,8 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
 
 def test_what_can_not_be_is_refused(small: Workspace) -> None:
     for more, said in (
-        ({"cures": ["plain", "plain"]}, "cure is named once"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
-        ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seed is named once"), ({"rank": 0}, "rank"),
+        ({"cures": ["plain", "plain"]}, "cures are given once each"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
+        ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seeds are given once each"), ({"rank": 0}, "rank"),
         ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),
         ({"workers": 0}, "at least one worker"),
     ):  # fmt: skip
