@@ -1,6 +1,6 @@
 """Parts of chains in processes beside each other: each publishes what it has learned, and tells what it scored.
 
-What is not there afterwards, for whatever reason, is learned by who asked for it; so is an error told by that.
+What a process that dies was learning is learned by who asked for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lora_mnist_cli.reporting import Silent
 from lora_mnist_cli.stages import backends
 from lora_mnist_cli.stages.chain_figures import Known, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.cures import CURES, Course, State
-from lora_mnist_cli.stages.worker import Worker
+from lora_mnist_cli.stages.worker import Worker, sendable
 from lora_mnist_cli.tasks import written
 
 
@@ -48,6 +48,9 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
     Returns:
         The scores of all that was learned but for single networks, which are published with theirs. None where one
         process is enough, and nothing is done here.
+
+    Raises:
+        LoraMnistError: what a part raises; the others are ended then, and what they had published stays.
     """
     parts = parts_of(chains)
     workspace = parts[0].course.workspace
@@ -83,6 +86,8 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
                 if what == "scores":
                     known.update(told)
                     idle.append(busy.pop(line)[0])
+                elif what == "raised":
+                    raise told
                 else:
                     getattr(workspace.reporter, what)(told)
     finally:
@@ -133,10 +138,12 @@ def serve(line: Connection) -> None:
         part: Part = line.recv()
         workspace = dataclasses.replace(part.course.workspace, reporter=_Teller(line))
         known: Known = {}
-        # Whatever it is, it happens again to who asked for the part, and can be told there.
-        with contextlib.suppress(Exception):
+        try:
             _learn(dataclasses.replace(part.course, workspace=workspace), part.cures, known)
-        line.send(("scores", known))
+        except Exception as error:  # noqa: BLE001 - it is told where it can be shown
+            line.send(("raised", sendable(error)))
+        else:
+            line.send(("scores", known))
 
 
 def _learn(course: Course, cures: Sequence[str], known: Known) -> None:

@@ -22,11 +22,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.errors import LoraMnistError, UsageError
+from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.reporting import Reporter
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.bank_job import Answer, Images, Job, train_bank
-from lora_mnist_cli.stages.worker import Worker
+from lora_mnist_cli.stages.worker import Worker, sendable
 
 TRIES = 3
 """How often a bank is trained before it counts as lost: what kills one process, as memory does, may kill the next."""
@@ -266,15 +266,8 @@ def serve(line: Connection) -> None:
         job, images = line.recv()
         try:
             answer: Any = train_bank(job, images, _Teller(line))
-        except LoraMnistError as error:
-            error.value = None  # it may be anything, and not everything can be sent
-            line.send(("raised", error))
-        except MemoryError:
-            line.send(("raised", MemoryError("a process that trains has no memory left")))
-        except OSError:
-            raise
         except Exception as error:  # noqa: BLE001 - it is told where it can be shown
-            line.send(("raised", RuntimeError(f"{type(error).__name__}: {error}")))
+            line.send(("raised", sendable(error)))
         else:
             line.send(("answer", answer))
 

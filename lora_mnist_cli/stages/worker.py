@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 
+from lora_mnist_cli.errors import LoraMnistError
+
 
 class Worker:
     """A process with an interpreter of its own, and the line to it.
@@ -58,3 +60,19 @@ def run(module: str, serve: str, handle: int) -> None:
     with contextlib.suppress(EOFError, OSError), Connection(handle) as line:
         getattr(importlib.import_module(module), serve)(line)
     os._exit(0)
+
+
+def sendable(error: Exception) -> Exception:
+    """An error as a line can carry it, to be shown at the other end.
+
+    Raises:
+        OSError: where it is that, which may be the line's own.
+    """
+    if isinstance(error, OSError):
+        raise error
+    if isinstance(error, LoraMnistError):
+        error.value = None  # it may be anything, and not everything can be sent
+        return error
+    if isinstance(error, MemoryError):
+        return MemoryError("a process that trains has no memory left")
+    return RuntimeError(f"{type(error).__name__}: {error}")

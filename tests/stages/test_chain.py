@@ -196,6 +196,18 @@ def test_what_processes_did_is_told_once_and_scored_once(
     assert f"{made.name} is up to date" in recorder.all("notice")
 
 
+def test_an_error_in_a_process_is_told_here_and_ends_the_others(
+    tmp_path: Path, small_data: Path, recorder: Any
+) -> None:
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
+    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc"]}))
+    with pytest.raises(OtherSettingsError, match="base-fashion-mnist-0-3") as caught:
+        chain(TASKS, seeds=[1, 0], workspace=workspace, **(SMALL | {"cures": ["ewc"], "epochs": 2, "workers": 2}))
+    assert "--runs-dir NEW" in caught.value.hint
+    assert not recorder.all("warn")
+    assert not (workspace.runs_dir / ".staging").exists()
+
+
 def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: Workspace) -> None:
     plans = [
         make_plan(tasks, seeds=[0, 1], epochs=1, dataset="fashion-mnist", workspace=small)
