@@ -75,7 +75,7 @@ def chain(
         cures: names of :data:`~lora_mnist_cli.stages.cures.CURES`; all by default.
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
-        epochs: the recipe's by default.
+        epochs: of each training, the recipe's by default; what is protected has half of them.
         workers: processes that learn beside each other; by default as many as leave each thread a core.
         name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
 
