@@ -35,7 +35,9 @@ def command(
     threads: o.Threads = 1,
     workers: Annotated[
         int | None,
-        o.integer_option("--workers", "Processes that learn beside each other (a core for each thread).", "Training"),
+        o.integer_option(
+            "--workers", "Processes that learn beside each other (a core for each thread, 2 GB each).", "Training"
+        ),
     ] = None,
     name: o.Name = None,
     note: o.Note = "",

@@ -50,7 +50,7 @@ def command(
         int | None,
         o.integer_option(
             "--workers",
-            "Of --study forgetting: processes that learn beside each other (a core for each thread).",
+            "Of --study forgetting: processes that learn beside each other (a core for each thread, 2 GB each).",
             "Training",
         ),
     ] = None,

@@ -76,7 +76,8 @@ def chain(
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
         epochs: of each training, the recipe's by default; what is protected has half of them.
-        workers: processes that learn beside each other; by default as many as leave each thread a core.
+        workers: processes that learn beside each other; by default as many as leave each thread a core and
+            each process 2 GB of memory; one where there is a GPU.
         name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
 
     Returns:

@@ -21,6 +21,7 @@ from lora_mnist_cli.errors import ArtifactError, OtherSettingsError, UsageError
 from lora_mnist_cli.evaluation import predict
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.published import FIVE_TASKS, TWO_TASKS, published
+from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, abreast, banking, chain, evaluate, evaluate_routed, reproduce
 from lora_mnist_cli.stages.chaining import MEASURES, make_plan
 from lora_mnist_cli.stages.cures import CURES, Cure, protected_config
@@ -208,6 +209,18 @@ def test_an_error_in_a_process_is_told_here_and_ends_the_others(
     assert "--runs-dir NEW" in caught.value.hint
     assert not recorder.all("warn")
     assert not (workspace.runs_dir / ".staging").exists()
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "threads", "workers"),
+    [(1, 64, 1, 1), (2, 24, 1, 2), (16, 8, 1, 4), (16, 64, 4, 4), (2, 1, 1, 1), (4, None, 1, 4), (2, 24, 8, 1)],
+)
+def test_processes_are_as_many_as_cores_and_memory_allow(
+    monkeypatch: pytest.MonkeyPatch, cores: int, memory: int | None, threads: int, workers: int
+) -> None:
+    monkeypatch.setattr("lora_mnist_cli.stages.backends.cores", lambda: cores)
+    monkeypatch.setattr("lora_mnist_cli.stages.backends.memory", lambda: memory and memory * 10**9)
+    assert abreast.default_workers(Runtime(accelerator="cpu", threads=threads)) == workers
 
 
 def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: Workspace) -> None:
