@@ -87,13 +87,17 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
                     how = f"process {worker.pid} {worker.died()}"
                     workspace.reporter.warn(f"{how}; {parts[number]}, is learned at the end")
                     continue
-                if what == "scores":
-                    known.update(told)
-                    idle.append(busy.pop(line)[0])
-                elif what == "raised":
+                if what == "raised":
                     raise told
-                else:
-                    getattr(workspace.reporter, what)(told)
+                if what == "warn":
+                    workspace.reporter.warn(told)
+                    continue
+                scores, is_new = told
+                known.update(scores)
+                idle.append(busy.pop(line)[0])
+                done = len(parts) - len(waiting) - len(busy)
+                state = "is learned" if is_new else "is up to date"
+                workspace.reporter.notice(f"{parts[number]}, {state} ({done} of {len(parts)})")
     finally:
         for worker in (*idle, *(worker for worker, _ in busy.values())):
             worker.kill()
@@ -148,40 +152,37 @@ def serve(line: Connection) -> None:
     while True:
         part: Part = line.recv()
         workspace = dataclasses.replace(part.course.workspace, reporter=_Teller(line))
-        known: Known = {}
         try:
-            _learn(dataclasses.replace(part.course, workspace=workspace), part.cures, known)
+            learned = _learn(dataclasses.replace(part.course, workspace=workspace), part.cures)
         except Exception as error:  # noqa: BLE001 - it is told where it can be shown
             line.send(("raised", sendable(error)))
         else:
-            line.send(("scores", known))
+            line.send(("learned", learned))
 
 
-def _learn(course: Course, cures: Sequence[str], known: Known) -> None:
-    start = datetime.now(timezone.utc)
+def _learn(course: Course, cures: Sequence[str]) -> tuple[Known, bool]:
+    """Learn a part; its scores, and whether anything in it is new."""
+    start, known = datetime.now(timezone.utc), Known()
 
     def is_new(state: State) -> bool:
         return any(datetime.fromisoformat(each.created) >= start for each in state)
 
     if not cures:
         first = course.first()
-        if is_new((first,)):
+        if new := is_new((first,)):
             known[key_before(course)] = score_before(course)
-    for cure in cures:
-        for state in CURES[cure].states(course):
-            # What was there already is most likely in a report already.
-            if len(state) > 1 and is_new(state):
-                known[key_of(state)] = score(state, course)
+        return known, new
+    states = [state for cure in cures for state in CURES[cure].states(course) if is_new(state)]
+    # What was there already is most likely in a report already.
+    known.update({key_of(state): score(state, course) for state in states if len(state) > 1})
+    return known, bool(states)
 
 
 class _Teller(Silent):
-    """A reporter in a worker process, which sends notices and warnings over the line."""
+    """A reporter in a worker process, which sends warnings over the line."""
 
     def __init__(self, line: Connection) -> None:
         self.line = line
-
-    def notice(self, text: str) -> None:
-        self.line.send(("notice", text))
 
     def warn(self, text: str) -> None:
         self.line.send(("warn", text))

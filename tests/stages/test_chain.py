@@ -191,10 +191,12 @@ def test_what_processes_did_is_told_once_and_scored_once(
     workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
     few = SMALL | {"cures": ["plain", "routed", "ewc"], "workers": 2}
     made = chain(TASKS, workspace=workspace, **few)
-    told = [text for text in recorder.all("notice") if "three-ewc-after-2" in text]
-    assert len(told) == 1
-    assert told[0].startswith("trained three-ewc-after-2")
-    assert not [text for text in recorder.all("notice") if "three-routed" in text and "up to date" in text]
+    learning, *told = recorder.all("notice")
+    assert learning == "learning in 2 processes"
+    what = f"of {TASKS}, seed 0, is learned"
+    assert told[0] == f"the first task {what} (1 of 3)"
+    assert {text.partition(f" {what}")[0] for text in told[1:]} == {"plain and routed", "ewc"}
+    assert [text.rpartition(" (")[2] for text in told] == ["1 of 3)", "2 of 3)", "3 of 3)"]
     assert chain(TASKS, workspace=workspace, **few).digest == made.digest
     assert f"{made.name} is up to date" in recorder.all("notice")
 
