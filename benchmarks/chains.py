@@ -8,7 +8,6 @@ ratio is that of a round; medians are told with the lowest and the highest.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from lora_mnist_cli import training
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, train_base
+from lora_mnist_cli.stages.backends import cores
 
 Times = tuple[float, float]
 """Seconds by the clock, and of the processor."""
@@ -64,8 +64,9 @@ def full(rounds: int, epochs: int) -> dict[str, list[Times]]:
 
 def study(rounds: int, epochs: int | None) -> dict[str, list[Times]]:
     """The whole study of forgetting, both chains and three seeds, from an empty folder."""
-    cores = os.cpu_count() or 1
-    counts = {"one process": 1, f"{cores} processes": cores}
+    counts = {"one process": 1}
+    if cores() > 1:
+        counts[f"{cores()} processes"] = cores()
     times: dict[str, list[Times]] = {name: [] for name in counts}
     for _ in range(rounds):
         for name, workers in counts.items():

@@ -196,7 +196,7 @@ def fit_bank(
     """Train the adapters of many models that share one frozen base, in place.
 
     Members that diverge are told in the result, and disturb nobody. In mixed precision, and by methods that a bank does
-    not know, which are autograd's business, the members are trained one after the other.
+    not know, the members are trained one after the other.
 
     Args:
         models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.

@@ -272,7 +272,7 @@ class AdapterConfig(TrainingConfig):
 
     @property
     def alone(self) -> bool:
-        """Whether it is trained by autograd, one adapter after the other: a bank knows neither its gradients nor mixed
+        """Whether it is trained by itself, one adapter after the other: a bank knows neither its gradients nor mixed
         precision.
         """
         return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"

@@ -21,6 +21,7 @@ from lora_mnist_cli.class_statistics import ClassStatistics
 from lora_mnist_cli.config import AdapterConfig, training_images
 from lora_mnist_cli.data import MNISTDataset, split_rows
 from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.evaluation import one_thread
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.protections import PROTECTIONS
 from lora_mnist_cli.randomness import generator
@@ -213,8 +214,12 @@ class Situation:
 
 
 def make_lesson(situation: Situation) -> Lesson:
-    """The lesson of a config's protections."""
+    """The lesson of a config's protections.
+
+    It takes one thread, so that samples, which are sums, have the same bytes whoever makes them.
+    """
     lesson = Lesson.of(situation.images)
-    for name in situation.config.protect:
-        lesson = PROTECTIONS[name].apply(lesson, situation)
+    with one_thread():
+        for name in situation.config.protect:
+            lesson = PROTECTIONS[name].apply(lesson, situation)
     return lesson

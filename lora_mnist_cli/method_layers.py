@@ -1,6 +1,4 @@
-"""Layers that learn by any method of :mod:`lora_mnist_cli.methods`, trained by autograd. LoRA's own are in
-:mod:`lora_mnist_cli.lora`.
-"""
+"""Layers that learn by any method of :mod:`lora_mnist_cli.methods`. LoRA's own are in :mod:`lora_mnist_cli.lora`."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.errors import ArtifactError
 from lora_mnist_cli.lora import AdaptedLinear, LoRALinear, adapted_layers
 from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.methods.full import Full
 
 
 class MethodLinear(AdaptedLinear):
@@ -49,6 +48,18 @@ class MethodLinear(AdaptedLinear):
     def settled(self) -> bool:
         """Whether it is what is kept, and no longer what is trained."""
         return bool(self._kept)
+
+    @property
+    def trained_like_plain(self) -> bool:
+        """Whether what is trained is the layer's weight and bias, and all that its outputs depend on.
+
+        At an alpha other than 1 they depend on more, or less, of how far these have moved.
+        """
+        return (
+            isinstance(self.method, Full) and self.config.alpha == self.alpha == 1
+            and self.enabled and not self.merged and not self.settled
+            and all(parameter.requires_grad for parameter in self.trained.values())
+        )  # fmt: skip
 
     @torch.no_grad()
     def settle(self) -> None:

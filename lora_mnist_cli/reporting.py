@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -56,13 +56,22 @@ class Silent:
 
 
 class Unnoticed:
-    """Tells all but notices on."""
+    """Tells all on but notices, and warnings that were told before.
 
-    def __init__(self, reporter: Reporter) -> None:
-        self.detail, self.warn, self.begin, self.part = reporter.detail, reporter.warn, reporter.begin, reporter.part
+    Args:
+        warned: these.
+    """
+
+    def __init__(self, reporter: Reporter, warned: Collection[str] = ()) -> None:
+        self.detail, self.begin, self.part = reporter.detail, reporter.begin, reporter.part
         self.advance, self.epoch_done, self.end = reporter.advance, reporter.epoch_done, reporter.end
+        self._warn, self._warned = reporter.warn, warned
 
     def notice(self, text: str) -> None: ...
+
+    def warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warn(text)
 
 
 class _Parts:

@@ -33,7 +33,6 @@ from lora_mnist_cli.errors import DivergedError, UsageError
 from lora_mnist_cli.evaluation import mean_scores, predict
 from lora_mnist_cli.lora import AdaptedLinear
 from lora_mnist_cli.method_layers import MethodLinear
-from lora_mnist_cli.methods.full import Full
 from lora_mnist_cli.mlp_step import MLPStep
 from lora_mnist_cli.model import MNISTModel
 from lora_mnist_cli.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
@@ -292,12 +291,9 @@ def make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
 
 
 def _is_plain(model: nn.Module) -> bool:
-    """Whether what is trained is weight and bias of each layer of the plain network, in its own place or beside it.
-
-    At another alpha the loss sees more, or less, of what full fine-tuning changed than what is trained.
-    """
+    """Whether what is trained is weight and bias of each layer of the plain network, in its own place or beside it."""
     return isinstance(model, MNISTModel) and all(
-        isinstance(layer, MethodLinear) and isinstance(layer.method, Full) and layer.config.alpha == 1
+        isinstance(layer, MethodLinear) and layer.trained_like_plain
         if isinstance(layer, AdaptedLinear)
         else all(parameter.requires_grad for parameter in layer.parameters())
         for layer in model.children()

@@ -102,6 +102,16 @@ def test_the_same_samples_come_each_time_and_no_seed_changes_them(situation: Sit
     assert torch.equal(one.data.images, other.data.images)
 
 
+def test_the_threads_of_who_asks_change_no_sample(situation: Situation) -> None:
+    many = dataclasses.replace(situation, images=load("5-9", 3000))
+    one = protected(many, "replay", "distill")
+    torch.set_num_threads(2)  # the fixture sets it back
+    two = protected(many, "replay", "distill")
+    assert torch.get_num_threads() == 2
+    assert torch.equal(one.data.images, two.data.images)
+    assert all(torch.equal(a.targets, b.targets) for a, b in zip(one.terms, two.terms, strict=True))
+
+
 def test_a_seed_splits_images_as_ever_and_samples_in_the_same_ratio(situation: Situation) -> None:
     lesson = protected(situation, "replay")
     seen = []

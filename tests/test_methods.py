@@ -20,6 +20,8 @@ from lora_mnist_cli.config import AdapterConfig
 from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.methods import METHODS, tensor_shapes, trainable_parameters
 from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.reporting import Silent
+from lora_mnist_cli.training import Classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -152,6 +154,32 @@ def test_full_fine_tuning_sees_alpha_times_what_it_changed(
     with torch.no_grad():
         torch.testing.assert_close(ours(images.images), forward(images.images), rtol=1e-3, atol=1e-4)
         assert float((ours(images.images) - base(images.images)).abs().max()) > 0.05
+
+
+def test_only_what_is_plain_is_trained_by_the_plain_networks_step(images: MNISTDataset) -> None:
+    def is_plain(model: nn.Module, **more: Any) -> bool:
+        config = settings("full", **more)
+        classifier = Classifier(model, config, Silent())
+        classifier.configure_optimizers()
+        return classifier._mlp_step is not None
+
+    def but(change: Callable[[Any], object]) -> nn.Module:
+        model = adapted(settings("full"))
+        change(model.fc2)
+        return model
+
+    assert is_plain(plain())
+    assert is_plain(adapted(settings("full")))
+    assert not is_plain(plain(), precision="bf16-mixed")
+    assert not is_plain(adapted(settings("full", alpha=0.5)))
+    assert not is_plain(adapted(settings("full", target_layers=("fc1", "fc2"))))
+    assert not is_plain(adapted(settings("dora")))
+    assert not is_plain(adapted(settings("lora")))
+    assert not is_plain(but(lambda layer: setattr(layer, "alpha", 2.0)))
+    assert not is_plain(but(lambda layer: setattr(layer, "enabled", False)))
+    assert not is_plain(but(lambda layer: layer.trained["weight"].requires_grad_(False)))
+    assert not is_plain(but(lambda layer: layer.merge()))
+    assert not is_plain(but(lambda layer: layer.settle()))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

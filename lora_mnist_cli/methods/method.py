@@ -31,7 +31,7 @@ class Method:
     unused: ClassVar[tuple[str, ...]] = ()
     """Fields of the config that mean nothing to it; ``rank`` is 0 where it is one of them."""
     in_banks: ClassVar[bool] = False
-    """Whether a bank knows its gradients. The others are trained one after the other, by autograd."""
+    """Whether a bank knows its gradients. The others are trained one after the other."""
     random_start: ClassVar[bool] = False
     """Whether its start draws random numbers."""
     needs_weight: ClassVar[bool] = False

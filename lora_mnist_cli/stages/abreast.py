@@ -1,6 +1,6 @@
 """Parts of chains in processes beside each other: each publishes what it has learned, and tells what it scored.
 
-What a process that dies was learning is learned by who asked for it.
+What a process was learning that died of it is learned by another one; then by who asked for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 
-from lora_mnist_cli.reporting import Silent
+from lora_mnist_cli.reporting import Reporter, Silent
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import backends
 from lora_mnist_cli.stages.chain_figures import Known, key_before, key_of, score, score_before
@@ -42,7 +42,22 @@ class Part:
         return f"{what} of {written(self.course.tasks)}, seed {self.course.base.seed}"
 
 
-def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Known | None:
+@dataclass(frozen=True)
+class Learned:
+    """What became of parts.
+
+    Args:
+        scores: of all that was learned but for single networks, which are published with theirs.
+        whole: whether all parts were learned.
+        warned: what was warned of.
+    """
+
+    scores: Known
+    whole: bool
+    warned: frozenset[str]
+
+
+def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Learned | None:
     """Learn chains in several processes; what is up to date is not learned again.
 
     Args:
@@ -50,8 +65,7 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
         workers: see :func:`default_workers`.
 
     Returns:
-        The scores of all that was learned but for single networks, which are published with theirs. None where one
-        process is enough, and nothing is done here.
+        What became of them; None where one process is enough, and nothing is done here.
 
     Raises:
         LoraMnistError: what a part raises; the others are ended then, and what they had published stays.
@@ -62,46 +76,86 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
     if workers == 1:
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
-    waiting, known = dict(enumerate(parts)), Known()
-    busy: dict[Connection, tuple[Worker, int]] = {}
-    idle = [Worker(serve) for _ in range(workers)]
     try:
-        while True:
-            begun = {number for _, number in busy.values()}
-            ready = [n for n, part in waiting.items() if not part.after & (waiting.keys() | begun)]
-            for number, worker in zip(ready, list(idle), strict=False):
-                idle.remove(worker)
-                busy[worker.line] = worker, number
-                workspace.reporter.detail(f"process {worker.pid} learns {parts[number]}")
-                with contextlib.suppress(OSError):  # it is dead, and the line will say so
-                    worker.line.send(_silent(waiting.pop(number)))
-            if not busy:
-                return known
-            for line in wait(list(busy)):
-                assert isinstance(line, Connection)
-                worker, number = busy[line]
-                try:
-                    what, told = line.recv()
-                except (EOFError, OSError):
-                    del busy[line]
-                    how = f"process {worker.pid} {worker.died()}"
-                    workspace.reporter.warn(f"{how}; {parts[number]}, is learned at the end")
-                    continue
-                if what == "raised":
-                    raise told
-                if what == "warn":
-                    workspace.reporter.warn(told)
-                    continue
-                scores, is_new = told
-                known.update(scores)
-                idle.append(busy.pop(line)[0])
-                done = len(parts) - len(waiting) - len(busy)
-                state = "is learned" if is_new else "is up to date"
-                workspace.reporter.notice(f"{parts[number]}, {state} ({done} of {len(parts)})")
+        return _Pool(parts, workspace.reporter).run(workers)
     finally:
-        for worker in (*idle, *(worker for worker, _ in busy.values())):
-            worker.kill()
         workspace.registry.tidy()
+
+
+class _Pool:
+    """Processes, the parts that they learn, and what was heard of them."""
+
+    def __init__(self, parts: Sequence[Part], reporter: Reporter) -> None:
+        self.parts, self.reporter = parts, reporter
+        self.waiting = dict(enumerate(parts))
+        self.busy: dict[Connection, tuple[Worker, int]] = {}
+        self.idle: list[Worker] = []
+        self.lost: set[int] = set()
+        self.scores = Known()
+        self.warned: set[str] = set()
+        self.done = 0
+
+    def run(self, workers: int) -> Learned:
+        """Learn all parts in so many processes, of which none is left afterwards."""
+        try:
+            while len(self.idle) < workers:
+                self.idle.append(Worker(serve))
+            self._begin()
+            while self.busy:
+                for line in wait(list(self.busy)):
+                    assert isinstance(line, Connection)
+                    self._hear(line)
+                self._begin()
+        finally:
+            for worker in (*self.idle, *(worker for worker, _ in self.busy.values())):
+                worker.kill()
+        if missing := len(self.parts) - self.done:
+            self.reporter.warn(f"{missing} of {len(self.parts)} parts are learned without processes")
+        return Learned(self.scores, not missing, frozenset(self.warned))
+
+    def _begin(self) -> None:
+        """Give idle processes what can begin."""
+        begun = {number for _, number in self.busy.values()}
+        ready = [n for n, part in self.waiting.items() if not part.after & (self.waiting.keys() | begun)]
+        for number, worker in zip(ready, list(self.idle), strict=False):
+            self.idle.remove(worker)
+            self.busy[worker.line] = worker, number
+            self.reporter.detail(f"process {worker.pid} learns {self.parts[number]}")
+            with contextlib.suppress(OSError):  # it is dead, and the line will say so
+                worker.line.send(_silent(self.waiting.pop(number)))
+
+    def _hear(self, line: Connection) -> None:
+        """Take what a process has to say."""
+        _, number = self.busy[line]
+        try:
+            what, told = line.recv()
+        except (EOFError, OSError):
+            self._died(line)
+            return
+        if what == "raised":
+            raise told
+        if what == "warn":
+            if told not in self.warned:
+                self.reporter.warn(told)
+                self.warned.add(told)
+            return
+        scores, is_new = told
+        self.scores.update(scores)
+        self.idle.append(self.busy.pop(line)[0])
+        self.done += 1
+        state = "is learned" if is_new else "is up to date"
+        self.reporter.notice(f"{self.parts[number]}, {state} ({self.done} of {len(self.parts)})")
+
+    def _died(self, line: Connection) -> None:
+        """Another process takes the place of one that died of a part for the first time."""
+        worker, number = self.busy.pop(line)
+        again = number not in self.lost
+        how, when = f"process {worker.pid} {worker.died()}", "once more" if again else "at the end"
+        self.reporter.warn(f"{how}; {self.parts[number]}, is learned {when}")
+        if again:
+            self.lost.add(number)
+            self.waiting[number] = self.parts[number]
+            self.idle.append(Worker(serve))
 
 
 def default_workers(runtime: Runtime) -> int:
@@ -135,10 +189,10 @@ def parts_of(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[P
 
 
 def _length(course: Course, cures: Sequence[str]) -> int:
-    """How long a part takes, in rows of one digit."""
+    """About how long a part takes, in the images of one digit."""
     _, *others = course.tasks
     after_first = sum(map(len, others))
-    return sum(CURES[cure].rows * (after_first if CURES[cure].after_first else 10) for cure in cures)
+    return sum(CURES[cure].cost * (after_first if CURES[cure].after_first else 10) for cure in cures)
 
 
 def _silent(part: Part) -> Part:

@@ -15,7 +15,7 @@ from lora_mnist_cli.lists import distinct, folded
 from lora_mnist_cli.published import published
 from lora_mnist_cli.recipes import recipe
 from lora_mnist_cli.reporting import Unnoticed
-from lora_mnist_cli.stages.abreast import learn_abreast
+from lora_mnist_cli.stages.abreast import Learned, learn_abreast
 from lora_mnist_cli.stages.chain_figures import Document, Known, figures, key_before, score_before
 from lora_mnist_cli.stages.cures import CURES, Course
 from lora_mnist_cli.stages.reporting import publish_report
@@ -152,18 +152,18 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     parts = [(plan.courses, plan.cures) for plan in plans]
     try:
-        known = learn_abreast(parts, workers)
-        return [_report(plan, known) for plan in plans]
+        learned = learn_abreast(parts, workers)
+        return [_report(plan, learned) for plan in plans]
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
-def _report(plan: Plan, learned_abreast: Known | None) -> Artifact:
+def _report(plan: Plan, abreast: Learned | None) -> Artifact:
     workspace, tasks, courses = plan.workspace, plan.tasks, plan.courses
-    known = learned_abreast or {}
-    if learned_abreast is not None:
-        # That all is there by now has been told, by those who learned it.
-        told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter))
+    known = abreast.scores if abreast else Known()
+    if abreast and abreast.whole:
+        # That all is there by now has been told, part by part.
+        told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter, abreast.warned))
         courses = tuple(dataclasses.replace(course, workspace=told) for course in courses)
     learned = {cure: [CURES[cure].states(course) for course in courses] for cure in plan.cures}
     unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}

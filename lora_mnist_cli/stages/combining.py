@@ -54,8 +54,8 @@ def combine(
 
     Raises:
         UsageError: for an unknown method, an option that it has no use for, or a name that is given twice.
-        ArtifactError: where one is missing, damaged, has no weights or changes biases; they are on different bases; or
-            the name has other settings.
+        ArtifactError: where one is missing, damaged, has no weights or changes biases; they are on different bases;
+            what they make has logits that are not finite; or the name has other settings.
         DataError: where the test images can't be had.
     """
     workspace = workspace or Workspace()

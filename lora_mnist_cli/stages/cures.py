@@ -79,8 +79,8 @@ class Cure:
     """A few words for tables and help."""
     begins_plain: ClassVar[bool] = False
     """Whether its first adapter is the one that plain LoRA begins with."""
-    rows: ClassVar[int] = 1
-    """How many rows it learns for each image of a task, about."""
+    cost: ClassVar[int] = 1
+    """About how many times as long it takes as learning each task's images once does."""
     after_first: ClassVar[bool] = True
     """Whether it begins with the network after the first task; otherwise all chains of a seed have it in common."""
 
@@ -165,7 +165,7 @@ class Protected(Cure):
     name = "protected"
     title = "Protected"
     about = "one network, by --protect replay,mask in half the epochs"
-    rows = 2
+    cost = 2
 
     def states(self, course: Course) -> list[State]:
         """See :meth:`Course.one_after_the_other`."""

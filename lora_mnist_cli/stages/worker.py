@@ -63,13 +63,7 @@ def run(module: str, serve: str, handle: int) -> None:
 
 
 def sendable(error: Exception) -> Exception:
-    """An error as a line can carry it, to be shown at the other end.
-
-    Raises:
-        OSError: where it is that, which may be the line's own.
-    """
-    if isinstance(error, OSError):
-        raise error
+    """An error as a line can carry it, to be shown at the other end."""
     if isinstance(error, LoraMnistError):
         error.value = None  # it may be anything, and not everything can be sent
         return error

@@ -137,7 +137,8 @@ def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
 
     before = {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")}
     with monkeypatch.context() as inside:
-        inside.setattr("lora_mnist_cli.stages.banking.Work._train", trained, raising=False)
+        inside.setattr("lora_mnist_cli.stages.bank_job.train_bank", trained)
+        inside.setattr("lora_mnist_cli.ewc.learn", trained)
         inside.setattr("lora_mnist_cli.training.fit", trained)
         again = chain(TASKS, seeds=[0, 1], workspace=chained, **SMALL)
     assert again.digest == report.digest
@@ -150,18 +151,30 @@ class Killer:
     Args:
         recorder: hears all.
         part: what it is called.
+        times: how often, at most.
     """
 
-    def __init__(self, recorder: Any, part: str) -> None:
-        self._recorder, self._part = recorder, part
+    def __init__(self, recorder: Any, part: str, times: int = 9) -> None:
+        self._recorder, self._part, self._times = recorder, part, times
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return getattr(self._recorder, name)
 
     def detail(self, text: str) -> None:
         self._recorder.detail(text)
-        if self._part in text:
+        if self._part in text and self._times:
+            self._times -= 1
             os.kill(int(text.split()[1]), signal.SIGKILL)
+
+
+def test_a_warning_of_the_processes_is_told_once(tmp_path: Path, small_data: Path, recorder: Any) -> None:
+    few = SMALL | {"cures": ["plain", "full"], "epochs": 0}
+    chain(TASKS, workspace=Workspace(tmp_path / "runs", small_data), **few)
+    again = Workspace(tmp_path / "runs", small_data, Runtime(threads=2), recorder)
+    chain(TASKS, workspace=again, **(few | {"workers": 2}))
+    warned = recorder.all("warn")
+    assert "base-fashion-mnist-0-3 was trained with --threads 1; --force trains it again" in warned
+    assert len(set(warned)) == len(warned)
 
 
 def test_processes_beside_each_other_make_the_same_though_one_is_killed(
@@ -174,8 +187,24 @@ def test_processes_beside_each_other_make_the_same_though_one_is_killed(
     assert sorted(path.name for path in workspace.runs_dir.iterdir()) == sorted(
         path.name for path in chained.runs_dir.iterdir()
     )
+    first, second, third = recorder.all("warn")
+    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned once more" in first
+    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned at the end" in second
+    assert third == "1 of 12 parts are learned without processes"
+
+
+def test_a_first_task_whose_process_died_is_learned_by_another_and_waited_for(
+    report: Artifact, tmp_path: Path, small_data: Path, recorder: Any
+) -> None:
+    killer = Killer(recorder, "the first task", times=1)
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=killer)
+    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc", "full"], "workers": 2}))
     (warned,) = recorder.all("warn")
-    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned at the end" in warned
+    assert "was ended by SIGKILL; the first task of 0-3,4-6,7-9, seed 0, is learned once more" in warned
+    begun = [text.partition(" learns ")[2].partition(" of ")[0] for text in recorder.all("detail")]
+    assert (begun[:2], sorted(begun[2:])) == (["the first task"] * 2, ["ewc", "full"])
+    run = cures(workspace.registry.get("three"))["ewc"]["runs"][0]
+    assert run == cures(report)["ewc"]["runs"][0]
 
 
 def test_what_processes_did_is_told_once_and_scored_once(
@@ -211,6 +240,11 @@ def test_an_error_in_a_process_is_told_here_and_ends_the_others(
     assert "--runs-dir NEW" in caught.value.hint
     assert not recorder.all("warn")
     assert not (workspace.runs_dir / ".staging").exists()
+    pids = [int(text.split()[1]) for text in recorder.all("detail")]
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(

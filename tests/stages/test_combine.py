@@ -195,6 +195,7 @@ def test_what_can_not_be_combined_is_refused(pair: Workspace) -> None:
     refused(UsageError, "no use for --seed", ["one", "two"], method="ties", seed=1)
     refused(UsageError, "above 0 and at most 1", ["one", "two"], method="ties", density=0.0)
     refused(UsageError, "finite number", ["one", "two"], weights=[1.0, float("inf")])
+    refused(ArtifactError, "made by linear has logits .* that are not finite", ["one", "two"], weights=[1e38, 1e38])
     refused(UsageError, "rank is at least 1", ["one", "two"], method="svd", rank=0)
     refused(UsageError, "no way to combine 'tie'", ["one", "two"], method="tie")
 
