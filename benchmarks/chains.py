@@ -8,7 +8,6 @@ ratio is that of a round; medians are told with the lowest and the highest.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from unittest import mock
 
-from machine import hardware
+from machine import hardware, worked_seconds
 
 from lora_mnist_cli import training
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
@@ -33,14 +32,9 @@ Times = tuple[float, float]
 
 def timed(work: Callable[[], object]) -> Times:
     """How long something takes, with the processes that it waits for."""
-    start, before = time.perf_counter(), _worked()
+    start, before = time.perf_counter(), worked_seconds()
     work()
-    return time.perf_counter() - start, _worked() - before
-
-
-def _worked() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return time.perf_counter() - start, worked_seconds() - before
 
 
 def full(rounds: int, epochs: int) -> dict[str, list[Times]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+
+from machine import worked_seconds
 
 from lora_mnist_cli.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.stages import Workspace, sweep, train_base
@@ -50,20 +51,14 @@ def main() -> None:
         for _ in range(rounds):
             for kind, calls in (("whole", whole), ("inner", inner)):
                 for name, call in calls.items():
-                    start, worked = time.perf_counter(), _worked()
+                    start, worked = time.perf_counter(), worked_seconds()
                     call()
-                    spent = time.perf_counter() - start, _worked() - worked
+                    spent = time.perf_counter() - start, worked_seconds() - worked
                     times.setdefault((kind, name), []).append(spent)
         for kind, told in (("whole", "whole process"), ("inner", "calculation")):
             for name in CALLS:
                 cells = [cell for clock in (0, 1) for cell in _cells(times, kind, name, clock)]
                 print(f"| {name} | {told} | {' | '.join(cells)} |")
-
-
-def _worked() -> float:
-    """Seconds of the processor that this process and those that it waited for have taken."""
-    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in each)
 
 
 def _process(runs: str, call: list[str]) -> Callable[[], object]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 
 from lora_mnist_cli.reporting import Reporter, Silent
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import backends
 from lora_mnist_cli.stages.chain_figures import Known, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.cures import CURES, Course, State
-from lora_mnist_cli.stages.worker import Worker, sendable
+from lora_mnist_cli.stages.worker import Pool, sendable
 from lora_mnist_cli.tasks import written
+
+TRIES = 2
+"""How often a part is begun in processes: what kills two of them is learned by who asked for it."""
 
 MEMORY = 2 * 10**9
 """Bytes that a process may need: up to 1.8 GB were measured, by a protected adapter after five tasks."""
@@ -42,19 +45,25 @@ class Part:
         return f"{what} of {written(self.course.tasks)}, seed {self.course.base.seed}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Learned:
     """What became of parts.
 
     Args:
+        lost: those that were not learned.
         scores: of all that was learned but for single networks, which are published with theirs.
-        whole: whether all parts were learned.
         warned: what was warned of.
     """
 
-    scores: Known
-    whole: bool
-    warned: frozenset[str]
+    lost: list[Part] = field(default_factory=list)
+    scores: Known = field(default_factory=Known)
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, reporter: Reporter, text: str) -> None:
+        """Tell a warning, once."""
+        if text not in self.warned:
+            reporter.warn(text)
+            self.warned.add(text)
 
 
 def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Learned | None:
@@ -76,86 +85,32 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
     if workers == 1:
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
+    reporter, learned, done = workspace.reporter, Learned(), 0
+    pool = Pool(serve, [_silent(part) for part in parts], tries=TRIES, after=[part.after for part in parts])
     try:
-        return _Pool(parts, workspace.reporter).run(workers)
+        with contextlib.closing(pool.run(workers)) as all_that_is_heard:
+            for heard in all_that_is_heard:
+                part, process = parts[heard.task], f"process {heard.pid}"
+                if heard.what == "begun":
+                    reporter.detail(f"{process} learns {part}")
+                elif heard.what == "again":
+                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned once more")
+                elif heard.what == "lost":
+                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned at the end")
+                    learned.lost.append(part)
+                elif heard.what == "warn":
+                    learned.warn(reporter, *heard.told)
+                else:
+                    scores, is_new = heard.told
+                    learned.scores.update(scores)
+                    done += 1
+                    state = "is learned" if is_new else "is up to date"
+                    reporter.notice(f"{part}, {state} ({done} of {len(parts)})")
     finally:
         workspace.registry.tidy()
-
-
-class _Pool:
-    """Processes, the parts that they learn, and what was heard of them."""
-
-    def __init__(self, parts: Sequence[Part], reporter: Reporter) -> None:
-        self.parts, self.reporter = parts, reporter
-        self.waiting = dict(enumerate(parts))
-        self.busy: dict[Connection, tuple[Worker, int]] = {}
-        self.idle: list[Worker] = []
-        self.lost: set[int] = set()
-        self.scores = Known()
-        self.warned: set[str] = set()
-        self.done = 0
-
-    def run(self, workers: int) -> Learned:
-        """Learn all parts in so many processes, of which none is left afterwards."""
-        try:
-            while len(self.idle) < workers:
-                self.idle.append(Worker(serve))
-            self._begin()
-            while self.busy:
-                for line in wait(list(self.busy)):
-                    assert isinstance(line, Connection)
-                    self._hear(line)
-                self._begin()
-        finally:
-            for worker in (*self.idle, *(worker for worker, _ in self.busy.values())):
-                worker.kill()
-        if missing := len(self.parts) - self.done:
-            self.reporter.warn(f"{missing} of {len(self.parts)} parts are learned without processes")
-        return Learned(self.scores, not missing, frozenset(self.warned))
-
-    def _begin(self) -> None:
-        """Give idle processes what can begin."""
-        begun = {number for _, number in self.busy.values()}
-        ready = [n for n, part in self.waiting.items() if not part.after & (self.waiting.keys() | begun)]
-        for number, worker in zip(ready, list(self.idle), strict=False):
-            self.idle.remove(worker)
-            self.busy[worker.line] = worker, number
-            self.reporter.detail(f"process {worker.pid} learns {self.parts[number]}")
-            with contextlib.suppress(OSError):  # it is dead, and the line will say so
-                worker.line.send(_silent(self.waiting.pop(number)))
-
-    def _hear(self, line: Connection) -> None:
-        """Take what a process has to say."""
-        _, number = self.busy[line]
-        try:
-            what, told = line.recv()
-        except (EOFError, OSError):
-            self._died(line)
-            return
-        if what == "raised":
-            raise told
-        if what == "warn":
-            if told not in self.warned:
-                self.reporter.warn(told)
-                self.warned.add(told)
-            return
-        scores, is_new = told
-        self.scores.update(scores)
-        self.idle.append(self.busy.pop(line)[0])
-        self.done += 1
-        state = "is learned" if is_new else "is up to date"
-        self.reporter.notice(f"{self.parts[number]}, {state} ({self.done} of {len(self.parts)})")
-
-    def _died(self, line: Connection) -> None:
-        """Another process takes the place of one that died of a part for the first time."""
-        worker, number = self.busy.pop(line)
-        again = number not in self.lost
-        how, when = f"process {worker.pid} {worker.died()}", "once more" if again else "at the end"
-        self.reporter.warn(f"{how}; {self.parts[number]}, is learned {when}")
-        if again:
-            self.lost.add(number)
-            self.waiting[number] = self.parts[number]
-            self.idle.append(Worker(serve))
+    if learned.lost:
+        reporter.warn(f"{len(learned.lost)} of {len(parts)} parts are learned without processes")
+    return learned
 
 
 def default_workers(runtime: Runtime) -> int:
@@ -211,7 +166,7 @@ def serve(line: Connection) -> None:
         except Exception as error:  # noqa: BLE001 - it is told where it can be shown
             line.send(("raised", sendable(error)))
         else:
-            line.send(("learned", learned))
+            line.send(("answer", *learned))
 
 
 def _learn(course: Course, cures: Sequence[str]) -> tuple[Known, bool]:

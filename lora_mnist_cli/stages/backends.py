@@ -15,10 +15,9 @@ import os
 import shutil
 import signal
 import socket
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +26,7 @@ from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.reporting import Reporter
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages.bank_job import Answer, Images, Job, train_bank
-from lora_mnist_cli.stages.worker import Worker, sendable
+from lora_mnist_cli.stages.worker import Pool, sendable
 
 TRIES = 3
 """How often a bank is trained before it counts as lost: what kills one process, as memory does, may kill the next."""
@@ -208,67 +207,24 @@ class Processes:
 
     def run(self, work: Sequence[Task], ear: Ear) -> Answers:
         """See :meth:`Backend.run`."""
-        self._work, self._ear = work, ear
-        self._waiting = deque(range(len(work)))
-        self._tries = [0] * len(work)
-        self._busy: dict[Connection, tuple[Worker, int]] = {}
-        try:
-            for _ in range(min(self.workers, len(work))):
-                self._begin(Worker(serve))
-            while self._busy:
-                for line in wait(list(self._busy)):
-                    assert isinstance(line, Connection)
-                    done = self._hear(line)
-                    if done is not None:
-                        yield done
-        finally:
-            for worker, _ in self._busy.values():
-                worker.kill()
-
-    def _begin(self, worker: Worker) -> None:
-        """Give a process the next bank; one that there is none for may go."""
-        if not self._waiting:
-            worker.kill()
-            return
-        number = self._waiting.popleft()
-        self._tries[number] += 1
-        self._busy[worker.line] = worker, number
-        self._ear.reporter.detail(f"process {worker.pid} trains bank {number + 1} of {len(self._work)}")
-        with contextlib.suppress(OSError):  # it is dead, and the line will say so
-            worker.line.send(self._work[number])
-
-    def _hear(self, line: Connection) -> tuple[int, Answer | Lost] | None:
-        """Take what a process has to say; what became of its bank, if it is that."""
-        worker, number = self._busy[line]
-        try:
-            what, *told = line.recv()
-        except (EOFError, OSError):
-            return self._died(line)
-        if what == "advance":
-            self._ear.advance(number, *told)
-        elif what == "epoch_done":
-            self._ear.epoch_done(number, *told)
-        elif what == "raised":
-            raise told[0]
-        else:
-            del self._busy[line]
-            self._begin(worker)  # before the answer is published, so that it does not wait for that
-            self._ear.done(number)
-            return number, told[0]
-        return None
-
-    def _died(self, line: Connection) -> tuple[int, Answer | Lost] | None:
-        """Another process takes the place of one that died; the bank is lost, if it was not its first one."""
-        worker, number = self._busy.pop(line)
-        how, again = worker.died(), self._tries[number] < TRIES
-        self._ear.again(number)
-        if again:
-            which = f"bank {number + 1} of {len(self._work)}"
-            self._ear.reporter.warn(f"process {worker.pid} {how}; {which}, which it trained, is trained again")
-            self._waiting.append(number)
-        if self._waiting:
-            self._begin(Worker(serve))
-        return None if again else (number, Lost(f"its process {how}, as {TRIES - 1} before it ended too"))
+        with contextlib.closing(Pool(serve, work, tries=TRIES).run(self.workers)) as all_that_is_heard:
+            for heard in all_that_is_heard:
+                bank, process = f"bank {heard.task + 1} of {len(work)}", f"process {heard.pid}"
+                if heard.what == "begun":
+                    ear.reporter.detail(f"{process} trains {bank}")
+                elif heard.what == "advance":
+                    ear.advance(heard.task, *heard.told)
+                elif heard.what == "epoch_done":
+                    ear.epoch_done(heard.task, *heard.told)
+                elif heard.what == "again":
+                    ear.again(heard.task)
+                    ear.reporter.warn(f"{process} {heard.told[0]}; {bank}, which it trained, is trained again")
+                elif heard.what == "lost":
+                    ear.again(heard.task)
+                    yield heard.task, Lost(f"its process {heard.told[0]}, as {TRIES - 1} before it ended too")
+                else:
+                    ear.done(heard.task)
+                    yield heard.task, heard.told[0]
 
 
 def serve(line: Connection) -> None:

@@ -161,7 +161,7 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
 def _report(plan: Plan, abreast: Learned | None) -> Artifact:
     workspace, tasks, courses = plan.workspace, plan.tasks, plan.courses
     known = abreast.scores if abreast else Known()
-    if abreast and abreast.whole:
+    if abreast and not abreast.lost:
         # That all is there by now has been told, part by part.
         told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter, abreast.warned))
         courses = tuple(dataclasses.replace(course, workspace=told) for course in courses)
