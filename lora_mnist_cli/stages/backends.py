@@ -31,6 +31,8 @@ from lora_mnist_cli.stages.worker import Pool, sendable
 TRIES = 3
 """How often a bank is trained before it counts as lost: what kills one process, as memory does, may kill the next."""
 
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
 Task = tuple[Job, Images]
 
 
@@ -67,7 +69,7 @@ def memory() -> int | None:
     with contextlib.suppress(AttributeError, OSError, ValueError):
         known.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError, ValueError):  # elsewhere than on Linux there is no such file; "max" is no number
-        known.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+        known.append(int(_CONTAINER_MEMORY.read_text(encoding="ascii")))
     return min(known, default=None)
 
 

@@ -19,7 +19,7 @@ from lora_mnist_cli.errors import ArtifactError, ConfigError, MachineError
 from lora_mnist_cli.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
 from lora_mnist_cli.stages.adapt import resolve
-from lora_mnist_cli.stages.backends import Ear, Processes, about_backend, workers
+from lora_mnist_cli.stages.backends import Ear, Processes, about_backend, memory, workers
 from lora_mnist_cli.stages.bank_job import Images, Job, train_bank
 from lora_mnist_cli.stages.banking import Wanted, banks
 
@@ -77,6 +77,20 @@ class Killer:
             os.kill(self._pid, signal.SIGKILL)
             self._times -= 1
             self._pid = None
+
+
+@pytest.mark.parametrize("limit", ["max\n", "1000000\n", None])
+def test_a_container_has_no_more_memory_than_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None
+) -> None:
+    file = tmp_path / "memory.max"
+    monkeypatch.setattr("lora_mnist_cli.stages.backends._CONTAINER_MEMORY", file)
+    machine = memory()
+    assert machine is not None
+    assert machine > 1_000_000
+    if limit is not None:
+        file.write_text(limit, encoding="ascii")
+    assert memory() == (1_000_000 if limit == "1000000\n" else machine)
 
 
 def test_processes_make_the_same_bytes_though_one_of_them_is_killed(

@@ -230,6 +230,26 @@ def test_what_processes_did_is_told_once_and_scored_once(
     assert f"{made.name} is up to date" in recorder.all("notice")
 
 
+def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
+    tmp_path: Path, small_data: Path, recorder: Any
+) -> None:
+    class Interrupted(Killer):
+        def detail(self, text: str) -> None:
+            recorder.detail(text)
+            if len(recorder.all("detail")) == 3:
+                raise KeyboardInterrupt
+
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=Interrupted(recorder, ""))
+    with pytest.raises(KeyboardInterrupt):
+        chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["plain", "ewc"], "workers": 2}))
+    pids = {int(text.split()[1]) for text in recorder.all("detail")}
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not (workspace.runs_dir / ".staging").exists()
+
+
 def test_an_error_in_a_process_is_told_here_and_ends_the_others(
     tmp_path: Path, small_data: Path, recorder: Any
 ) -> None:
