@@ -31,21 +31,21 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from lora_mnist_cli import lora
-from lora_mnist_cli.bank import Cohort
-from lora_mnist_cli.bank_inputs import FrozenInputs
-from lora_mnist_cli.bank_training import fit_bank
-from lora_mnist_cli.cohorts import cohorts
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.data import MNISTDataset, ShuffledBlocks, split_rows
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.evaluation import mean_scores, predict
-from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import MemberOptimizer
-from lora_mnist_cli.runtime import Runtime
+from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.evaluation.logits import mean_scores, predict
+from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, train_base
-from lora_mnist_cli.stages.models import load_model, twin
-from lora_mnist_cli.training import TRAIN_SAMPLE
+from lora_mnist_cli.stages.records.loading import load_model, twin
+from lora_mnist_cli.training.bank.cohort import Cohort
+from lora_mnist_cli.training.bank.grouping import cohorts
+from lora_mnist_cli.training.bank.inputs import FrozenInputs
+from lora_mnist_cli.training.bank.trainer import fit_bank
+from lora_mnist_cli.training.optimizers import MemberOptimizer
+from lora_mnist_cli.training.trainer import TRAIN_SAMPLE
 
 try:
     import loralib

@@ -20,11 +20,11 @@ from unittest import mock
 
 from machine import hardware, worked_seconds
 
-from lora_mnist_cli import training
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, train_base
-from lora_mnist_cli.stages.backends import cores
+from lora_mnist_cli.stages.banks.backends import cores
+from lora_mnist_cli.training import trainer
 
 Times = tuple[float, float]
 """Seconds by the clock, and of the processor."""
@@ -50,7 +50,7 @@ def full(rounds: int, epochs: int) -> dict[str, list[Times]]:
 
         train()  # what is loaded late is loaded now
         for _ in range(rounds):
-            with mock.patch.object(training, "_is_plain", return_value=False):
+            with mock.patch.object(trainer, "_is_plain", return_value=False):
                 times["by autograd"].append(timed(train))
             times["gradient written out"].append(timed(train))
     return times

@@ -18,15 +18,15 @@ import torch
 from machine import hardware
 from torch import Tensor
 
-from lora_mnist_cli import captured
-from lora_mnist_cli.bank_training import fit_bank
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.data import MNISTDataset
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.runtime import Runtime
-from lora_mnist_cli.stages.models import twin
-from lora_mnist_cli.training import fit
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.stages.records.loading import twin
+from lora_mnist_cli.training import cuda_graph
+from lora_mnist_cli.training.bank.trainer import fit_bank
+from lora_mnist_cli.training.trainer import fit
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 LINES = {"base": 0, "one adapter of rank 8": 1, "seven ranks": 7, "seven ranks × ten seeds": 70}
@@ -37,7 +37,7 @@ NEVER = 10**9
 def train(line: str, way: str, epochs: int, data: dict[str, MNISTDataset]) -> tuple[float, list[Tensor]]:
     """Seconds of the training, and the weights that it ended with."""
     runtime = Runtime(accelerator="cpu" if way == "CPU" else "gpu")
-    captured.EAGER_CALLS = NEVER if way == "GPU, eager" else 20
+    cuda_graph.EAGER_CALLS = NEVER if way == "GPU, eager" else 20
     torch.manual_seed(0)
     base = MNISTModel((64, 64))
     count = LINES[line]

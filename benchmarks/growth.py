@@ -27,11 +27,11 @@ def train(count: int, epochs: int) -> dict[str, float]:
     """Train so many adapters in this process; returns seconds, CPU seconds, and peak memory in bytes."""
     import torch
 
-    from lora_mnist_cli.config import AdapterConfig, BaseConfig
-    from lora_mnist_cli.digits import DigitSet
-    from lora_mnist_cli.runtime import Runtime
+    from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+    from lora_mnist_cli.settings.digits import DigitSet
+    from lora_mnist_cli.settings.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
-    from lora_mnist_cli.stages.banking import Wanted, banks, survey
+    from lora_mnist_cli.stages.banks.work import Wanted, banks, survey
 
     torch.set_num_threads(1)
     digits = DigitSet(range(5, 10))

@@ -24,7 +24,7 @@ from typing import Any
 
 from machine import hardware, others_seconds
 
-from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.registry.registry import Registry
 
 HERE = Path(__file__).resolve().parent
 TOOL = (sys.executable, "-m", "lora_mnist_cli")

@@ -15,12 +15,12 @@ from typing import Any
 
 from machine import hardware
 
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.lists import parse_integers
-from lora_mnist_cli.recipes import recipe
+from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.lists import parse_integers
+from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import Workspace, finetune, train_base
-from lora_mnist_cli.statistics import mean_interval
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "none (plain LoRA)": {},

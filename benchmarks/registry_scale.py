@@ -22,12 +22,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from lora_mnist_cli.artifact import Parent, Settings, content_digest, seal_of, sha256
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.index import INDEX
-from lora_mnist_cli.manifest import MANIFEST
-from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
+from lora_mnist_cli.registry.index import INDEX
+from lora_mnist_cli.registry.manifest import MANIFEST
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
 
 EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
 DATA = {"name": "mnist", "digest": "sha256:" + 64 * "0"}

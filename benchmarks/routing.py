@@ -21,7 +21,7 @@ from pathlib import Path
 
 from machine import worked_seconds
 
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 BASE, ADAPTERS = "base-0-4", ("lora-5-9-r8", "lora-5-9-r64")
@@ -67,9 +67,9 @@ def _process(runs: str, call: list[str]) -> Callable[[], object]:
 
 
 def _calculations(workspace: Workspace) -> dict[str, Callable[[], object]]:
-    from lora_mnist_cli.evaluation import predict, predict_with
-    from lora_mnist_cli.stages.models import load_model
-    from lora_mnist_cli.stages.routing import load_experts
+    from lora_mnist_cli.evaluation.logits import predict, predict_with
+    from lora_mnist_cli.stages.evaluating_routed import load_experts
+    from lora_mnist_cli.stages.records.loading import load_model
 
     adapter = workspace.registry.get(ADAPTERS[0])
     loaded = load_model(workspace.registry, adapter)

@@ -34,12 +34,12 @@ import torch
 from machine import hardware, others_seconds
 from torch.utils.data import Subset
 
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.runtime import Runtime
-from lora_mnist_cli.sources import forget_splits
+from lora_mnist_cli.data.sources import forget_splits
+from lora_mnist_cli.evaluation.original_study import RANKS
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
-from lora_mnist_cli.study import RANKS
 
 DATA = Path("data")
 DIGITS, OTHERS = DigitSet(range(5)), DigitSet(range(5, 10))

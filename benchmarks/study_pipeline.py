@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, random_split
 from torchmetrics import Accuracy, Metric
 from torchvision import transforms  # type: ignore[import-untyped]
 
-from lora_mnist_cli.sources import Split, load_split
+from lora_mnist_cli.data.sources import Split, load_split
 
 BATCH_SIZE = 64
 TRAIN_SHARE = 0.8

@@ -30,16 +30,16 @@ from tempfile import TemporaryDirectory
 import torch
 from machine import hardware
 
-from lora_mnist_cli import study
-from lora_mnist_cli.bank_training import fit_bank
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.data import MNISTDataset
-from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.recipes import recipe
-from lora_mnist_cli.runtime import Runtime
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.evaluation.seeds import summarise
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.recipes import recipe
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
-from lora_mnist_cli.stages.models import LoadedModel, load_model, twin
-from lora_mnist_cli.summary import summarise
+from lora_mnist_cli.stages.records.loading import LoadedModel, load_model, twin
+from lora_mnist_cli.training.bank.trainer import fit_bank
 
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 DIGITS = DigitSet(range(5, 10))
@@ -192,7 +192,7 @@ def on_test_images(workspace: Workspace, seeds: int) -> str:
     """Ten adapters a rank by the recipe as the package has it, scored on the test images: after all is chosen."""
     config = recipe("tuned").adapter
     rows = []
-    for digits, ranks in ((DIGITS, RANKS), (ALL_DIGITS, (study.ALL_DIGITS_RANK,))):
+    for digits, ranks in ((DIGITS, RANKS), (ALL_DIGITS, (original_study.ALL_DIGITS_RANK,))):
         made = sweep(
             ranks, seeds=range(seeds), config=dataclasses.replace(config, digits=digits), workspace=workspace
         )  # fmt: skip
@@ -200,7 +200,7 @@ def on_test_images(workspace: Workspace, seeds: int) -> str:
             (figure,) = [subset["accuracy"] for subset in row["subsets"] if subset["digits"] == str(digits)]
             mean, low, high, worst = (f"{100 * figure[key]:.2f}" for key in ("mean", "low", "high", "worst"))
             rank = row["rank"]
-            known = study.adapter_accuracy(digits, rank) or math.nan
+            known = original_study.adapter_accuracy(digits, rank) or math.nan
             rows.append(f"| {rank} on {digits} | {100 * known:.2f} | {mean} | {low} to {high} | {worst} | {row['n']} |")
     return "\n".join(
         [

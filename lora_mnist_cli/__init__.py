@@ -8,14 +8,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.artifact import Artifact
-    from lora_mnist_cli.config import AdapterConfig, BaseConfig
-    from lora_mnist_cli.digits import DigitSet
-    from lora_mnist_cli.recipes import recipe
-    from lora_mnist_cli.runtime import Runtime
-    from lora_mnist_cli.stages.adapt import finetune, sweep
-    from lora_mnist_cli.stages.base import train_base
-    from lora_mnist_cli.stages.scoring import Evaluation, evaluate
+    from lora_mnist_cli.registry.artifact import Artifact
+    from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+    from lora_mnist_cli.settings.digits import DigitSet
+    from lora_mnist_cli.settings.recipes import recipe
+    from lora_mnist_cli.settings.runtime import Runtime
+    from lora_mnist_cli.stages.adapting import finetune, sweep
+    from lora_mnist_cli.stages.evaluating import Evaluation, evaluate
+    from lora_mnist_cli.stages.training_base import train_base
     from lora_mnist_cli.stages.workspace import Workspace
 
     __version__: str
@@ -26,10 +26,19 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "AdapterConfig": "config", "Artifact": "artifact", "BaseConfig": "config", "DigitSet": "digits",
-    "Evaluation": "stages", "Runtime": "runtime", "Workspace": "stages", "evaluate": "stages", "finetune": "stages",
-    "recipe": "recipes", "sweep": "stages", "train_base": "stages",
-}  # fmt: skip
+    "AdapterConfig": "settings.config",
+    "Artifact": "registry.artifact",
+    "BaseConfig": "settings.config",
+    "DigitSet": "settings.digits",
+    "Evaluation": "stages",
+    "Runtime": "settings.runtime",
+    "Workspace": "stages",
+    "evaluate": "stages",
+    "finetune": "stages",
+    "recipe": "settings.recipes",
+    "sweep": "stages",
+    "train_base": "stages",
+}
 
 
 def __getattr__(name: str) -> Any:

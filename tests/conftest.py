@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.runtime import Runtime
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so their helpers have to be found
@@ -168,7 +168,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
-    from lora_mnist_cli.artifact import Settings
+    from lora_mnist_cli.registry.artifact import Settings
 
     row = {"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}
     details = {
@@ -213,8 +213,8 @@ def sweeper(tmp_path: Path, publish: Callable[..., Any]) -> Callable[..., Any]:
     """Publishes a sweep of given accuracies in ``tmp_path / "runs"``: ``sweeper("a", {8: {0: 0.9, 1: None}})``, by rank
     and seed; None is a run that failed. It is on a base of its data set where its parents have none.
     """
-    from lora_mnist_cli.artifact import Parent
-    from lora_mnist_cli.registry import Registry
+    from lora_mnist_cli.registry.artifact import Parent
+    from lora_mnist_cli.registry.registry import Registry
 
     def make(
         name: str, ranks: Any, *, digits: str = "5-9", images: int = 1000, dataset: str = "mnist", parents: Any = ()
@@ -250,7 +250,7 @@ def forge() -> Callable[..., None]:
     """
     import contextlib
 
-    from lora_mnist_cli.artifact import Parent, Settings, content_digest, seal_of, sha256
+    from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
 
     def make(folder: Path, change: Callable[[Any], Any] = lambda _: None, files: Any = None) -> None:
         manifest = json.loads((folder / "artifact.json").read_text())

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli import lora
-from lora_mnist_cli.bank import Cohort
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.data import MNISTDataset
-from lora_mnist_cli.model import MNISTModel
-from lora_mnist_cli.optimizers import MemberOptimizer
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.training.bank.cohort import Cohort
+from lora_mnist_cli.training.optimizers import MemberOptimizer
 
 IMAGES, PIXELS, BATCH = 96, 30, 16
 

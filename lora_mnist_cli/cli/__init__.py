@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from lora_mnist_cli.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from lora_mnist_cli.system.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 
 def main(arguments: list[str] | None = None) -> int:

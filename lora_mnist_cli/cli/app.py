@@ -10,7 +10,7 @@ import traceback
 import typer
 
 from lora_mnist_cli.cli.basics import Version, say
-from lora_mnist_cli.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
+from lora_mnist_cli.system.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
 
 EXIT_BROKEN_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended."""
@@ -74,7 +74,7 @@ def program(wanted: str | None = None) -> typer.Typer:
         if wanted not in (None, name):
             app.command(name, help=sentence)(_not_loaded)
             continue
-        loaded = importlib.import_module(f"lora_mnist_cli.cli.{module}")
+        loaded = importlib.import_module(f"lora_mnist_cli.cli.commands.{module}")
         if hasattr(loaded, "app"):
             app.add_typer(loaded.app, name=name)
         else:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_mnist_cli.cli.basics import harmless, say
-from lora_mnist_cli.runtime import Runtime
-from lora_mnist_cli.sources import class_names
+from lora_mnist_cli.data.sources import class_names
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from lora_mnist_cli import config, recipes, runtime
-from lora_mnist_cli.catalog import Catalog
 from lora_mnist_cli.cli import basics
-from lora_mnist_cli.errors import LoraMnistError
-from lora_mnist_cli.methods import METHODS
-from lora_mnist_cli.protections import PROTECTIONS
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.registry.catalog import Catalog
+from lora_mnist_cli.settings import config, recipes, runtime
 from lora_mnist_cli.stages import workspace
+from lora_mnist_cli.system.errors import LoraMnistError
+from lora_mnist_cli.training.protections import PROTECTIONS
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
 DEFAULT_DATA = workspace.DEFAULT_DATA

@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from lora_mnist_cli.cli.basics import harmless
-from lora_mnist_cli.cli.fitting import Layout, fit, fold
-from lora_mnist_cli.grid import OTHERS, spoken, written
-from lora_mnist_cli.scores import with_intervals
-from lora_mnist_cli.sources import class_names
-from lora_mnist_cli.summary import Row, by_setting, plus_minus, summarise
+from lora_mnist_cli.cli.table_width import Layout, fit, fold
+from lora_mnist_cli.data.sources import class_names
+from lora_mnist_cli.evaluation.scores import with_intervals
+from lora_mnist_cli.evaluation.seeds import Row, by_setting, plus_minus, summarise
+from lora_mnist_cli.settings.grid import OTHERS, spoken, written
 
 
 def percent(accuracy: float | None) -> str:
@@ -97,7 +97,7 @@ class PlainLines:
 
     Args:
         left: places of the columns that are aligned to the left.
-        optional: as in :func:`lora_mnist_cli.cli.fitting.fit`.
+        optional: as in :func:`lora_mnist_cli.cli.table_width.fit`.
     """
 
     def __init__(

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.architecture import scale
 from lora_mnist_cli.conformance.protocol import Factory, Implementation
-from lora_mnist_cli.model import MNISTModel
+from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.mlp import MNISTModel
 
 IN, HIDDEN, OUT = 6, (5, 4), 3
 LAYERS = {"fc1": (6, 5), "fc2": (5, 4), "fc3": (4, 3)}

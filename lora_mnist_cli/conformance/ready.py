@@ -13,12 +13,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora_mnist_cli import lora
-from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.models import lora
+from lora_mnist_cli.system.errors import UsageError
 
 
 class Ours:
-    """:mod:`lora_mnist_cli.lora`."""
+    """:mod:`lora_mnist_cli.models.lora`."""
 
     scaling = "constant"
 

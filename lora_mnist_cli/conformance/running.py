@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.conformance.protocol import METHODS, SCALINGS, Factory
-from lora_mnist_cli.errors import LoraMnistError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.system.errors import LoraMnistError, UsageError, nearest, refuse_unknown
 
 HOLDS, BROKEN, SKIPPED = "holds", "BROKEN", "skipped"
 READY = {

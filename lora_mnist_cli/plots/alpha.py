@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import accuracy_of
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 
 
 @style.house_style()

@@ -12,9 +12,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from lora_mnist_cli.evaluation.seeds import best_rate
+from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.statistics import mean_interval
-from lora_mnist_cli.summary import best_rate
 
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
 _AXES_WIDTH, _BESIDE = 390.0, 6.0

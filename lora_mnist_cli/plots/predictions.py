@@ -11,8 +11,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from lora_mnist_cli.errors import UsageError
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.system.errors import UsageError
 
 COLUMNS = 10
 # Inches. A grid of images has a known geometry, so it is laid out directly; a layout engine takes seconds over it.

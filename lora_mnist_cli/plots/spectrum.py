@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.statistics import mean_interval
 
 Matrix = npt.NDArray[np.floating[Any]]
 _COLUMNS = 3

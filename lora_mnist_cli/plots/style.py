@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.digits import ALL_DIGITS
-from lora_mnist_cli.disk import machine_errors, whole_file
-from lora_mnist_cli.errors import MachineError, UsageError
+from lora_mnist_cli.settings.digits import ALL_DIGITS
+from lora_mnist_cli.system.errors import MachineError, UsageError
+from lora_mnist_cli.system.files import machine_errors, whole_file
 
 WIDTH = 8.0
 """Inches; every figure has this width."""

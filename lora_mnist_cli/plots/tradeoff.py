@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.statistics import mean_interval
 
 _TRAINED = "*"
 Point = tuple[float, float]

@@ -8,19 +8,19 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.architecture import scale
-from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.combining import COMBINERS, Combiner
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
-from lora_mnist_cli.methods import METHODS
-from lora_mnist_cli.methods.lora import A, B
-from lora_mnist_cli.stages.untrained import publish_untrained
+from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.combining import COMBINERS, Combiner
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods.lora import A, B
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages.records.untrained import publish_untrained
 from lora_mnist_cli.stages.workspace import Workspace, default_name
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.combining.products import Product
+    from lora_mnist_cli.models.combining.products import Product
 
 Shapes = dict[str, list[int]]
 """Layer → (in, out)."""
@@ -41,7 +41,7 @@ def combine(
 
     Args:
         names: of adapters by a low-rank method (lora, dora, pissa).
-        method: one of :data:`lora_mnist_cli.combining.COMBINERS`.
+        method: one of :data:`lora_mnist_cli.models.combining.COMBINERS`.
         weights: a multiplier for each; 1 by default.
         rank: of the product; by default the largest rank among them. A method that keeps all has the sum of theirs.
         density: the share of each one's entries that is kept; the method's own by default.
@@ -173,8 +173,8 @@ def _rank(config: AdapterConfig, base: Artifact) -> int:
 
 def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
     """Layer → what an adapter adds to its weight, as ``(alpha · scale · B)`` times ``A``."""
-    from lora_mnist_cli.changes import adapter_changes, adapter_tensors
-    from lora_mnist_cli.combining.products import Product, truncated
+    from lora_mnist_cli.models.combining.products import Product, truncated
+    from lora_mnist_cli.registry.deltas import adapter_changes, adapter_tensors
 
     config = AdapterConfig.from_json(adapter.config)
     if METHODS[config.method].needs_weight:
@@ -191,7 +191,7 @@ def _combined(
     """Layer → the product that the combined adapter holds, and the record of how near it is to what was wanted."""
     import numpy as np
 
-    from lora_mnist_cli.combining.products import Product, relative_residual, side_by_side, truncated
+    from lora_mnist_cli.models.combining.products import Product, relative_residual, side_by_side, truncated
 
     found = [_products(workspace, adapter) for adapter in adapters]
     weights = config.combined_weights or ()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli import statistics
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError
-from lora_mnist_cli.grid import spoken, varying_axes
-from lora_mnist_cli.stages.samples import Sample, described, named_without_rank, samples, tuned
+from lora_mnist_cli.evaluation import statistics
+from lora_mnist_cli.evaluation.seeds import spread
+from lora_mnist_cli.evaluation.statistics import CONFIDENCE
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.grid import spoken, varying_axes
+from lora_mnist_cli.stages.records.samples import Sample, described, named_without_rank, samples, tuned
 from lora_mnist_cli.stages.workspace import Workspace
-from lora_mnist_cli.statistics import CONFIDENCE
-from lora_mnist_cli.summary import spread
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +61,7 @@ def compare(
         ``neither``, ``accuracy_a`` and ``accuracy_b`` with their Wilson intervals, ``difference``, ``p_value`` and
         ``images_needed``. Each has ``a`` and ``b``, ``better``, one of them or None, and a ``verdict`` in words.
         Tuned, ``tuned`` has a row a setting: its ``sweep``, ``setting``, ``lr``, ``validation`` accuracy there and
-        ``edge`` (see :func:`lora_mnist_cli.summary.best_rate`), and the spread of its ``accuracy`` on the test images.
+        ``edge`` (see ``evaluation.seeds.best_rate``), and the spread of its ``accuracy`` on the test images.
 
     Raises:
         UsageError: where one is a sweep and the other a model, they have no digits or ranks in common, one sweep alone
@@ -311,8 +311,8 @@ def _correct(workspace: Workspace, artifact: Artifact) -> tuple[Tensor, Tensor]:
     """Whether a model has each test image right, and their labels; with a loss that is not finite it has not."""
     from torch.nn.functional import cross_entropy
 
-    from lora_mnist_cli.evaluation import predict
-    from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.evaluation.logits import predict
+    from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(workspace.registry, artifact)
     test = workspace.test_images(artifact, loaded.pixel_stats)

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.errors import ArtifactError, UsageError, refuse_unknown
-from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.config import AdapterConfig
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.model import MNISTModel
+    from lora_mnist_cli.models.mlp import MNISTModel
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt", "peft": "-peft"}
 """Name → what is put behind an artifact's name for its file, or its folder."""
@@ -52,9 +52,9 @@ def export_model(
     chosen = _alpha(artifact, alpha)
     described_for_peft = _peft(artifact, chosen) if form == "peft" else None
 
-    from lora_mnist_cli.exporting import encoded, write_export
-    from lora_mnist_cli.stages.models import load_model
-    from lora_mnist_cli.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+    from lora_mnist_cli.models.onnx import encoded, write_export
+    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+    from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(workspace.registry, artifact)
     mean, std = loaded.pixel_stats
@@ -91,7 +91,7 @@ def export_routed(
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
 
     Args:
-        names, by: as :func:`lora_mnist_cli.stages.routing.load_experts` has them.
+        names, by: as :func:`lora_mnist_cli.stages.evaluating_routed.load_experts` has them.
         form: ``onnx``; a router is no plain network, so its tensors alone would be of no use.
 
     Returns:
@@ -104,10 +104,10 @@ def export_routed(
     if form != "onnx":
         raise UsageError(f"a router has no form '{form}'", hint="--format onnx", value=form)
     workspace = workspace or Workspace()
-    from lora_mnist_cli.stages.routing import load_experts
+    from lora_mnist_cli.stages.evaluating_routed import load_experts
 
     experts = load_experts(names, by=by, workspace=workspace)
-    from lora_mnist_cli.exporting import onnx_of, write_export
+    from lora_mnist_cli.models.onnx import onnx_of, write_export
 
     path = output or Path(f"routed-{experts.artifacts[-1].name}.onnx")
     mean, std = experts.pixel_stats
@@ -157,7 +157,7 @@ def _peft(adapter: Artifact, alpha: float | None) -> bytes:
             "whole change here, and in PEFT the product inside the norm alone",
             hint=hint, value=alpha,
         )  # fmt: skip
-    from lora_mnist_cli.weights import peft_json
+    from lora_mnist_cli.registry.weights import peft_json
 
     at = dataclasses.replace(config, alpha=alpha, epochs=0)  # a config that is to be trained can't have alpha 0
     described = peft_json(at, sorted(config.target_layers or ()))
@@ -166,7 +166,7 @@ def _peft(adapter: Artifact, alpha: float | None) -> bytes:
 
 
 def _merge(model: MNISTModel, alpha: float | None, name: str) -> None:
-    from lora_mnist_cli import lora
+    from lora_mnist_cli.models import lora
 
     if alpha is not None:
         lora.set_alpha(model, alpha)

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli import statistics
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.evaluation import statistics
+from lora_mnist_cli.evaluation.statistics import CONFIDENCE, POWER
+from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.comparing import check_confidence, points
-from lora_mnist_cli.stages.samples import Sample, described, samples, single
-from lora_mnist_cli.stages.scoring import Gate
+from lora_mnist_cli.stages.evaluating import Gate
+from lora_mnist_cli.stages.records.samples import Sample, described, samples, single
 from lora_mnist_cli.stages.workspace import Workspace
-from lora_mnist_cli.statistics import CONFIDENCE, POWER
+from lora_mnist_cli.system.errors import UsageError
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 MARGINS = (0.001, 0.002, 0.005, 0.01, 0.02)

@@ -6,11 +6,11 @@ import dataclasses
 import time
 from pathlib import Path
 
-from lora_mnist_cli.artifact import Artifact, check_name
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.stages.adapt import resolve
-from lora_mnist_cli.stages.banking import adapter_name, adapter_settings
-from lora_mnist_cli.stages.untrained import publish_untrained
+from lora_mnist_cli.registry.artifact import Artifact, check_name
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages.adapting import resolve
+from lora_mnist_cli.stages.banks.work import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.untrained import publish_untrained
 from lora_mnist_cli.stages.workspace import Workspace
 
 
@@ -35,7 +35,7 @@ def import_adapter(
 
     Raises:
         UsageError: where the base knows all digits and none are given.
-        ArtifactError: where the folder is refused (:func:`~lora_mnist_cli.peft_folder.read_peft_folder`), its logits
+        ArtifactError: where the folder is refused (``registry.peft_folder.read_peft_folder``), its logits
             are not finite, the base is missing or damaged, or the name has other settings.
         DataError: where the test images can't be had.
         MachineError: where the artifact can't be written.
@@ -44,7 +44,7 @@ def import_adapter(
     if name is not None:
         check_name(name)
     parent = workspace.registry.get(base, "base")
-    from lora_mnist_cli.peft_folder import read_peft_folder
+    from lora_mnist_cli.registry.peft_folder import read_peft_folder
 
     found = read_peft_folder(Path(folder), parent)
     config = resolve(dataclasses.replace(found.config, digits=digits), parent)

@@ -7,16 +7,16 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import DigitSet, reporting_sets
-from lora_mnist_cli.errors import ArtifactError, UsageError
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, environment
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lora_mnist_cli.model import MNISTModel
+    from lora_mnist_cli.models.mlp import MNISTModel
 
 
 def merge(
@@ -69,11 +69,11 @@ def merge(
         return found
     with workspace.registry.staging(merged, settings.parents) as folder:
         start = time.perf_counter()
-        from lora_mnist_cli import lora
-        from lora_mnist_cli.checkpoint import save_base
-        from lora_mnist_cli.evaluation import predict, scores
-        from lora_mnist_cli.stages.models import load_model
-        from lora_mnist_cli.weights import STATISTICS_FILE, write_statistics
+        from lora_mnist_cli.evaluation.logits import predict, scores
+        from lora_mnist_cli.models import lora
+        from lora_mnist_cli.registry.checkpoint import save_base
+        from lora_mnist_cli.registry.weights import STATISTICS_FILE, write_statistics
+        from lora_mnist_cli.stages.records.loading import load_model
 
         loaded = load_model(workspace.registry, adapter)
         lora.set_alpha(loaded.model, chosen)
@@ -119,8 +119,8 @@ def merge(
 
 def _joined_statistics(base: Artifact, adapter: Artifact) -> bytes | None:
     """The file of what both remember of their digits; None where one remembers nothing, or in another basis."""
-    from lora_mnist_cli.checkpoint import load_statistics, statistics_bytes
-    from lora_mnist_cli.weights import STATISTICS_FILE
+    from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
+    from lora_mnist_cli.registry.weights import STATISTICS_FILE
 
     if STATISTICS_FILE not in base.files or STATISTICS_FILE not in adapter.files:
         return None
@@ -132,7 +132,7 @@ def _sums(model: MNISTModel) -> dict[str, Tensor]:
     """Key → what each adapted layer's weight and bias are with what was learned, added up in float64."""
     import copy
 
-    from lora_mnist_cli import lora
+    from lora_mnist_cli.models import lora
 
     exact = {}
     for name, layer in lora.adapted_layers(copy.deepcopy(model).double()).items():

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.architecture import TRAIN_SAMPLE
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.errors import ArtifactError, UsageError, make_again, refuse_unknown
-from lora_mnist_cli.grid import METHOD, Value, spoken, varying_axes, written
-from lora_mnist_cli.methods import METHODS
-from lora_mnist_cli.stages.adapt import study_accuracies
-from lora_mnist_cli.stages.ceilings import ceilings, method_of, titles
-from lora_mnist_cli.stages.histories import members, read_history, validation_runs
-from lora_mnist_cli.stages.scoring import evaluate
+from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.grid import METHOD, Value, spoken, varying_axes, written
+from lora_mnist_cli.stages.adapting import study_accuracies
+from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.records.ceilings import ceilings, method_of, titles
+from lora_mnist_cli.stages.records.histories import members, read_history, validation_runs
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again, refuse_unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,8 +126,8 @@ def plot(
 def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     import numpy as np
 
+    from lora_mnist_cli.data.sources import class_names, load_split
     from lora_mnist_cli.plots import predictions
-    from lora_mnist_cli.sources import class_names, load_split
 
     digits = options.digits or DigitSet.parse(artifact.config["digits"])
     predicted, labels = _predict(workspace, artifact, options.alpha)
@@ -144,8 +144,8 @@ def _predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions)
 def _confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     import numpy as np
 
+    from lora_mnist_cli.data.sources import class_names
     from lora_mnist_cli.plots import confusion
-    from lora_mnist_cli.sources import class_names
 
     digits = options.digits or ALL_DIGITS
     predicted, labels = _predict(workspace, artifact, options.alpha)
@@ -177,7 +177,7 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     """Title → results of methods without a rank: those of the sweep itself, and of adapters or sweeps beside it.
 
     Raises:
-        As :func:`lora_mnist_cli.stages.ceilings.ceilings`.
+        As :func:`lora_mnist_cli.stages.records.ceilings.ceilings`.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     # What has no rank is the same at any other value but that of the rate, which it has as well.
@@ -287,9 +287,9 @@ def _label(method: str, rank: int) -> str:
 
 
 def _spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
-    from lora_mnist_cli.lora import LoRALinear, adapted_layers
+    from lora_mnist_cli.models.lora import LoRALinear, adapted_layers
     from lora_mnist_cli.plots import spectrum
-    from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.stages.records.loading import load_model
 
     changes = []
     adapters, note = _adapters(workspace, artifact, options)
@@ -363,7 +363,7 @@ def _alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Fi
 
 def _forgetting(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:
     from lora_mnist_cli.plots import forgetting as picture
-    from lora_mnist_cli.stages.forgetting import forgetting
+    from lora_mnist_cli.stages.measuring_forgetting import forgetting
 
     document = forgetting(artifact.name, workspace=workspace)
     title = f"{artifact.name} on {document['base']}: what was lost, and what is only outshouted"
@@ -379,9 +379,9 @@ def _history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> 
 
 def _predict(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
     """Predicted and true labels (each n, int64) of all test images."""
-    from lora_mnist_cli.evaluation import predict
-    from lora_mnist_cli.lora import set_alpha
-    from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.evaluation.logits import predict
+    from lora_mnist_cli.models.lora import set_alpha
+    from lora_mnist_cli.stages.records.loading import load_model
 
     if alpha is not None and artifact.kind == "base":
         raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=alpha)

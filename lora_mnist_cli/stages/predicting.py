@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lora_mnist_cli.images import Image
-    from lora_mnist_cli.stages.routing import RoutedExperts
+    from lora_mnist_cli.data.pictures import Image
+    from lora_mnist_cli.stages.evaluating_routed import RoutedExperts
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def predict_images(
     images: Sequence[str], name: str | None = None, *, alpha: float | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[Artifact, float | None, list[Prediction]]:  # fmt: skip
-    """Classify pictures of digits; see :mod:`lora_mnist_cli.images` for what is made of them first.
+    """Classify pictures of digits; see :mod:`lora_mnist_cli.data.pictures` for what is made of them first.
 
     Args:
         images: files, folders, or ``-`` for stdin.
@@ -56,7 +56,7 @@ def predict_images(
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
         DataError: where a picture can't be read; it is the first such one.
     """
-    from lora_mnist_cli.images import find_images, read_image
+    from lora_mnist_cli.data.pictures import find_images, read_image
 
     workspace = workspace or Workspace()
     if alpha is not None and not math.isfinite(alpha):
@@ -70,9 +70,9 @@ def predict_images(
         raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
     read = [read_image(source, invert=invert) for source in find_images(images)]
 
-    from lora_mnist_cli.evaluation import predict
-    from lora_mnist_cli.lora import set_alpha, switched_off
-    from lora_mnist_cli.stages.models import load_model
+    from lora_mnist_cli.evaluation.logits import predict
+    from lora_mnist_cli.models.lora import set_alpha, switched_off
+    from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(registry, artifact)
     normalised = _normalised(read, loaded.pixel_stats)
@@ -95,7 +95,7 @@ def predict_routed(
 
     Args:
         images, invert: as :func:`predict_images` has them.
-        names, by: as :func:`lora_mnist_cli.stages.routing.load_experts` has them.
+        names, by: as :func:`lora_mnist_cli.stages.evaluating_routed.load_experts` has them.
 
     Returns:
         The experts, and a prediction an image.
@@ -103,12 +103,12 @@ def predict_routed(
     Raises:
         UsageError, ArtifactError, DataError: as both of them.
     """
-    from lora_mnist_cli.images import find_images, read_image
-    from lora_mnist_cli.stages.routing import load_experts
+    from lora_mnist_cli.data.pictures import find_images, read_image
+    from lora_mnist_cli.stages.evaluating_routed import load_experts
 
     read = [read_image(source, invert=invert) for source in find_images(images)]
     experts = load_experts(names, by=by, workspace=workspace)
-    from lora_mnist_cli.evaluation import predict_with
+    from lora_mnist_cli.evaluation.logits import predict_with
 
     normalised = _normalised(read, experts.pixel_stats)
     logits, posterior = predict_with(experts.model.answers, experts.model, normalised)

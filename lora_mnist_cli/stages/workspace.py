@@ -10,16 +10,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.artifact import LOG_FOLDER, Artifact, Settings
-from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.errors import DataError
-from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.reporting import Reporter, Silent
-from lora_mnist_cli.runtime import Runtime
-from lora_mnist_cli.sources import data_digest
+from lora_mnist_cli.data.sources import data_digest
+from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact, Settings
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.system.progress import Reporter, Silent
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.data import MNISTDataset
+    from lora_mnist_cli.data.dataset import MNISTDataset
 
 DEFAULT_RUNS = Path("runs")
 DEFAULT_DATA = Path("data")
@@ -67,7 +67,7 @@ class Workspace:
         Raises:
             DataError: where they can't be had, or are not those of the artifact's data set.
         """
-        from lora_mnist_cli.data import MNISTDataset
+        from lora_mnist_cli.data.dataset import MNISTDataset
 
         if data_digest(artifact.dataset, self.data_dir) != artifact.settings.dataset["digest"]:
             raise DataError(

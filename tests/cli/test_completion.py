@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages.plotting import KINDS
 
 RUNS = {

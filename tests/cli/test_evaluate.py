@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import scipy.stats
 
-from lora_mnist_cli.artifact import read_artifact
-from lora_mnist_cli.digits import DigitSet
+from lora_mnist_cli.registry.artifact import read_artifact
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Evaluation, check_gates, parse_gates
 
 Run = Callable[..., Any]

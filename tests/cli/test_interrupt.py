@@ -60,7 +60,7 @@ def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Call
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", interrupted)
+    monkeypatch.setattr("lora_mnist_cli.registry.registry.Registry.scan", interrupted)
     outcome = run("runs", "list")
     assert (outcome.code, outcome.out) == (130, "")
     assert "interrupted" in outcome.err
@@ -70,7 +70,7 @@ def test_an_interrupt_anywhere_is_130(monkeypatch: pytest.MonkeyPatch, run: Call
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", interrupted)
+    monkeypatch.setattr("lora_mnist_cli.registry.registry.Registry.scan", interrupted)
     outcome = run("runs", "list")
     assert (outcome.code, outcome.out) == (130, "")
     assert "Traceback" not in outcome.err

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lora_mnist_cli import sources, study
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.tables import sweep_table
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.summary import summarise
+from lora_mnist_cli.data import sources
+from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.evaluation.seeds import summarise
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
 
 Run = Callable[..., Any]
 
@@ -267,14 +268,14 @@ def test_only_the_studys_own_recipe_data_and_digits_are_comparable(
     base: dict[str, Any], adapter: dict[str, Any] | None, is_comparable: bool
 ) -> None:
     adapter_config = None if adapter is None else AdapterConfig(**{"digits": DigitSet.parse("5-9"), **adapter})
-    assert study.comparable(BaseConfig(**base), adapter_config) is is_comparable
+    assert original_study.comparable(BaseConfig(**base), adapter_config) is is_comparable
 
 
 def test_the_study_has_figures_for_its_own_digits_and_ranks_alone() -> None:
-    assert study.adapter_accuracy(DigitSet.parse("5-9"), 8) == 0.9696
-    assert study.adapter_accuracy(DigitSet.parse("5-9"), 3) is None
-    assert study.adapter_accuracy(DigitSet.parse("5-8"), 8) is None
-    assert study.adapter_accuracy(DigitSet.parse("all"), 64) == 0.9714
+    assert original_study.adapter_accuracy(DigitSet.parse("5-9"), 8) == 0.9696
+    assert original_study.adapter_accuracy(DigitSet.parse("5-9"), 3) is None
+    assert original_study.adapter_accuracy(DigitSet.parse("5-8"), 8) is None
+    assert original_study.adapter_accuracy(DigitSet.parse("all"), 64) == 0.9714
 
 
 def test_the_studys_figure_stands_beside_ours_where_it_has_one() -> None:
@@ -362,7 +363,7 @@ def test_a_defect_is_one_line_too(runs: Path, run: Run, monkeypatch: pytest.Monk
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a slip")
 
-    monkeypatch.setattr("lora_mnist_cli.registry.Registry.scan", broken)
+    monkeypatch.setattr("lora_mnist_cli.registry.registry.Registry.scan", broken)
     outcome = run("runs", "list")
     assert (outcome.code, outcome.out) == (5, "")
     assert re.fullmatch(r"error: .*ZeroDivisionError: a slip.*--verbose.*\n", outcome.err)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from lora_mnist_cli.data import MNISTDataset
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.evaluation import predict
-from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.stages.models import load_model
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.evaluation.logits import predict
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages.records.loading import load_model
 
 Run = Callable[..., Any]
 

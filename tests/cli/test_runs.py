@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.artifact import read_artifact
+from lora_mnist_cli.registry.artifact import read_artifact
 
 Run = Callable[..., Any]
 

@@ -13,9 +13,9 @@ import pytest
 import typer.main
 from PIL import Image
 
-from lora_mnist_cli.archive import export_artifact
 from lora_mnist_cli.cli import app
-from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.registry.archive import export_artifact
+from lora_mnist_cli.registry.registry import Registry
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 ROOT = typer.main.get_command(app.program())

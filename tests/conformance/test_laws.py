@@ -10,7 +10,7 @@ from implementations import WRONG, Right
 from lora_mnist_cli.conformance import ready
 from lora_mnist_cli.conformance.laws import LAWS
 from lora_mnist_cli.conformance.running import check
-from lora_mnist_cli.errors import UsageError
+from lora_mnist_cli.system.errors import UsageError
 
 
 def broken(factory: object, skip: object = ()) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from handwriting import CASES, draw
 
 from lora_mnist_cli import Workspace, finetune, train_base
-from lora_mnist_cli.images import line_width, normalise, read_image
+from lora_mnist_cli.data.pictures import line_width, normalise, read_image
 
 
 @pytest.fixture(scope="module")

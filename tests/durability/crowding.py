@@ -15,10 +15,10 @@ from typing import Any
 import small
 from stories import take_out
 
-from lora_mnist_cli import registry as registry_module
-from lora_mnist_cli.errors import ArtifactError, OtherSettingsError
-from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.verification import verify
+from lora_mnist_cli.registry import registry as registry_module
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError
 
 ROUNDS = "rounds"
 """The file in which the reader tells how often it has been round."""

@@ -13,7 +13,7 @@ import small
 from faults import MAKING, TAKING, Counter, failing, watched
 from stories import STORIES, Seen, State, Story, between, look, runs, tree
 
-from lora_mnist_cli.errors import MachineError
+from lora_mnist_cli.system.errors import MachineError
 
 
 def every_operation(folder: str, story: str, error: str) -> dict[str, Any]:

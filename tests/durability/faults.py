@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora_mnist_cli import disk
+from lora_mnist_cli.system import files
 
 MAKING = ("create", "mkdir", "rename", "exchange", "write", "fsync", "link", "symlink")
 """What a full disk may refuse; removing always works there."""
@@ -139,7 +139,7 @@ def _install() -> None:
         _about_to("write", [_of_handle(handle)], content)
         return real_pwrite(handle, content, offset)
 
-    real_exchange = disk._exchange_call()
+    real_exchange = files._exchange_call()
 
     def exchange(first: bytes, second: bytes) -> Any:
         _about_to("exchange", [os.fsdecode(first), os.fsdecode(second)])
@@ -148,7 +148,7 @@ def _install() -> None:
     os.open, os.fsync, os.write, os.pwrite = open_, fsync, write, pwrite  # type: ignore[assignment]
     io.open = builtins.open = io_open  # type: ignore[assignment]
     if real_exchange is not None:
-        disk._exchange_call = lambda: exchange  # type: ignore[assignment]
+        files._exchange_call = lambda: exchange  # type: ignore[assignment]
     sys.addaudithook(_hook)
 
 

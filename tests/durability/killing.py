@@ -83,13 +83,13 @@ def _load_everything(place: Path, template: str, data: Path) -> None:
     """Import whatever a sweep imports, without having run one here: threads don't survive a fork."""
     import torch
 
-    import lora_mnist_cli.cli.sweep
-    import lora_mnist_cli.stages.models
-    import lora_mnist_cli.training  # noqa: F401 - most of the rest comes with these
-    from lora_mnist_cli.stages import banking
+    import lora_mnist_cli.cli.commands.sweep
+    import lora_mnist_cli.stages.records.loading
+    import lora_mnist_cli.training.trainer  # noqa: F401 - most of the rest comes with these
+    from lora_mnist_cli.stages.banks import work
 
     # A bank each: then the adapters are published one after the other, and not all in the last moment.
-    banking.MAX_MEMBERS = 1
+    work.MAX_MEMBERS = 1
     torch.set_num_threads(1)
     shutil.copytree(template, place / "warm" / "runs")
     listing = place / "modules"

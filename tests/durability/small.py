@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.artifact import Artifact, Parent, Settings
-from lora_mnist_cli.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.disk import machine_errors
-from lora_mnist_cli.methods import PEFT_PREFIX
-from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.weights import ADAPTER_FILE, BASE_FILE
+from lora_mnist_cli.models.methods import PEFT_PREFIX
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.system.files import machine_errors
 
 DATASET = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
 LAYERS = {"fc1": [784, 1], "fc2": [1, 10]}

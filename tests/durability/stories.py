@@ -13,10 +13,11 @@ from typing import Any
 
 import small
 
-from lora_mnist_cli import archive, disk, registry, staging
-from lora_mnist_cli.artifact import MANIFEST
-from lora_mnist_cli.registry import Registry
-from lora_mnist_cli.verification import verify
+from lora_mnist_cli.registry import archive, registry, staging
+from lora_mnist_cli.registry.artifact import MANIFEST
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.system import files
 
 Step = Callable[[Path], None]
 
@@ -181,9 +182,9 @@ def take_out(mechanism: str) -> None:
         return None
 
     if mechanism == "flush":
-        disk.flush = registry.flush = staging.flush = nothing
+        files.flush = registry.flush = staging.flush = nothing
     elif mechanism == "exchange":
-        disk._exchange_call = nothing  # type: ignore[assignment]
+        files._exchange_call = nothing  # type: ignore[assignment]
     elif mechanism == "lock":
         staging.exclusive = lambda *_: contextlib.nullcontext()  # type: ignore[assignment]
     elif mechanism == "rename":

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.artifact import MANIFEST, Artifact
-from lora_mnist_cli.errors import ArtifactError
-from lora_mnist_cli.registry import Registry
+from lora_mnist_cli.registry.artifact import MANIFEST, Artifact
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.stages import Workspace
-from lora_mnist_cli.stages.models import load_model
-from lora_mnist_cli.verification import verify
+from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.system.errors import ArtifactError
 
 PLACES = 300
 ADAPTER = "lora-fashion-mnist-5-9-r2"

@@ -17,13 +17,13 @@ import small
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lora_mnist_cli.archive import export_artifact, import_artifacts
-from lora_mnist_cli.artifact import MANIFEST, Artifact, Settings, content_digest, sha256
-from lora_mnist_cli.errors import ArtifactError, OtherSettingsError
-from lora_mnist_cli.locks import HOST, LOCK
-from lora_mnist_cli.registry import STAGING, Registry
-from lora_mnist_cli.verification import verify
-from lora_mnist_cli.weights import BASE_FILE
+from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
+from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Settings, content_digest, sha256
+from lora_mnist_cli.registry.registry import STAGING, Registry
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.registry.weights import BASE_FILE
+from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError
+from lora_mnist_cli.system.locks import HOST, LOCK
 
 NAMES = ("a", "b", "c", "d")
 ALIASES = ("best", "old")

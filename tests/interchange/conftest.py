@@ -11,11 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.artifact import Artifact
-from lora_mnist_cli.evaluation import predict
+from lora_mnist_cli.evaluation.logits import predict
+from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.stages.exporting import export_model
-from lora_mnist_cli.stages.models import load_model
+from lora_mnist_cli.stages.records.loading import load_model
 
 
 class Stranger(nn.Module):

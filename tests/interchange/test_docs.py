@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.evaluation import predict
-from lora_mnist_cli.sources import load_split
+from lora_mnist_cli.data.sources import load_split
+from lora_mnist_cli.evaluation.logits import predict
+from lora_mnist_cli.settings.config import AdapterConfig
 from lora_mnist_cli.stages import Workspace, finetune
-from lora_mnist_cli.stages.models import load_model
+from lora_mnist_cli.stages.records.loading import load_model
 
 peft = pytest.importorskip("peft")
 pytest.importorskip("onnxruntime")
@@ -80,7 +80,7 @@ def test_the_bound_of_the_page_holds_on_the_study_s_network(method: str, runs: P
 
 
 def test_the_page_names_every_option_that_has_a_reason_of_its_own() -> None:
-    from lora_mnist_cli.peft_folder import _READ, _WHY
+    from lora_mnist_cli.registry.peft_folder import _READ, _WHY
 
     table = PAGE.partition("### What is refused")[2].partition("## How equal")[0]
     told = set(re.findall(r"`([a-z_]+)`", table))

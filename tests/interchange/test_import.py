@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lora_mnist_cli.config import AdapterConfig
-from lora_mnist_cli.digits import DigitSet
-from lora_mnist_cli.errors import ArtifactError, ConfigError, UsageError
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, import_adapter, merge, plot, sweep
-from lora_mnist_cli.verification import verify
+from lora_mnist_cli.system.errors import ArtifactError, ConfigError, UsageError
 
 BASE = "base-fashion-mnist-0-4"
 KEY = "base_model.model.fc2.lora_A.weight"

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lora_mnist_cli.architecture import scale
-from lora_mnist_cli.config import SCALINGS, AdapterConfig
-from lora_mnist_cli.errors import UsageError
-from lora_mnist_cli.methods import METHODS
+from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.settings.config import SCALINGS, AdapterConfig
 from lora_mnist_cli.stages import Workspace, finetune, import_adapter, sweep
 from lora_mnist_cli.stages.exporting import export_model
+from lora_mnist_cli.system.errors import UsageError
 
 peft = pytest.importorskip("peft")
 pytestmark = pytest.mark.usefixtures("one_thread")

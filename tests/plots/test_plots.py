@@ -17,11 +17,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.errors import MachineError, UsageError
 from lora_mnist_cli.plots import (
     alpha,
     confusion,
-    cures,
     forgetting,
     history,
     learning_rate,
@@ -29,9 +27,11 @@ from lora_mnist_cli.plots import (
     ranks,
     scores,
     spectrum,
+    strategies,
     style,
     tradeoff,
 )
+from lora_mnist_cli.system.errors import MachineError, UsageError
 
 MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
@@ -156,7 +156,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     ),
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
-    "cures": lambda: cures.draw(CURES, title="Cures"),
+    "cures": lambda: strategies.draw(CURES, title="Cures"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -902,7 +902,7 @@ def test_forgetting_without_new_digits_has_one_column():
 
 
 def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
-    figure = cures.draw(CURES, title="x")
+    figure = strategies.draw(CURES, title="x")
     render(figure)
     whole, corner = figure.axes
     (legend,) = figure.legends
@@ -920,7 +920,7 @@ def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
 
 def test_where_nothing_keeps_old_digits_the_corner_says_so_and_one_seed_has_no_interval():
     forgot = {**CURES, "cures": [{"title": "Plain", "runs": [{"old": 0.0, "new": 0.98}]}]}
-    figure = cures.draw(forgot, title="x")
+    figure = strategies.draw(forgot, title="x")
     render(figure)
     whole, corner = figure.axes
     assert words(corner) == ["nothing is"]

@@ -1,0 +1,195 @@
+"""Layers that learn by any method of ``models.methods``. LoRA's own are in ``models.lora``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.lora import AdaptedLinear, LoRALinear, adapted_layers
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods.full import Full
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.system.errors import ArtifactError
+
+
+class MethodLinear(AdaptedLinear):
+    """A frozen linear layer and what a method learns of its change.
+
+    It is first what is trained, and then (:meth:`settle`) what is kept of that, which is what a file of weights holds.
+
+    Args:
+        base: the layer to adapt; its weights are frozen.
+        config: whose method it is.
+        start: make the method's start, drawn from PyTorch's global generator. Otherwise the layer is settled, and all
+            that is kept is zero, until :meth:`load`.
+    """
+
+    def __init__(self, base: nn.Linear, config: AdapterConfig, *, start: bool = True) -> None:
+        super().__init__(base, config.alpha)
+        self.method, self.config, self.dropout = METHODS[config.method], config, config.dropout
+        self.trained = nn.ParameterDict()
+        self._fixed: list[str] = []
+        self._kept: list[str] = []
+        if start:
+            trained, fixed = self.method.start(base.weight, base.bias, config)
+            for name, tensor in trained.items():
+                self.trained[name.replace(".", "_")] = nn.Parameter(tensor)
+            self._trained = list(trained)
+            self._hold(fixed, self._fixed)
+        else:
+            shapes = self.method.shapes(config.rank, base.in_features, base.out_features)
+            self._hold({name: base.weight.new_zeros(shape) for name, shape in shapes.items()}, self._kept)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is what is kept, and no longer what is trained."""
+        return bool(self._kept)
+
+    @property
+    def trained_like_plain(self) -> bool:
+        """Whether what is trained is the layer's weight and bias, and all that its outputs depend on.
+
+        At an alpha other than 1 they depend on more, or less, of how far these have moved.
+        """
+        return (
+            isinstance(self.method, Full) and self.config.alpha == self.alpha == 1
+            and self.enabled and not self.merged and not self.settled
+            and all(parameter.requires_grad for parameter in self.trained.values())
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """From what was trained to what is kept of it: from here on the layer is what its file will hold."""
+        if not self.settled:
+            kept = self.method.kept(self._own(), self.base.weight, self.base.bias, self.config)
+            self.trained = nn.ParameterDict()
+            for name in self._fixed:
+                delattr(self, _buffer(name))
+            self._hold({name: tensor.detach().clone() for name, tensor in kept.items()}, self._kept)
+
+    def kept(self) -> dict[str, Tensor]:
+        """Name → tensor of all that is kept."""
+        if self.settled:
+            return {name: getattr(self, _buffer(name)) for name in self._kept}
+        with torch.no_grad():
+            made = self.method.kept(self._own(), self.base.weight, self.base.bias, self.config)
+        return {name: tensor.detach() for name, tensor in made.items()}
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put tensors into a settled layer."""
+        for name, tensor in self.kept().items():
+            tensor.copy_(tensors[name])
+
+    def trained_change(self) -> tuple[Tensor, Tensor | None]:
+        """What is added to weight and bias at the alpha that it was trained with."""
+        # A small difference of large products has no digits left in half precision.
+        with torch.autocast(self.base.weight.device.type, enabled=False):
+            if self.settled:
+                return self.method.change(self.kept(), self.base.weight, self.config)
+            return self.method.learned(self._own(), self.base.weight, self.base.bias, self.config)
+
+    def change(self) -> tuple[Tensor, Tensor | None]:
+        """What is added to weight and bias at the present alpha."""
+        if self.alpha == 0 or self.config.alpha == 0:
+            return torch.zeros_like(self.base.weight), None
+        weight, bias = self.trained_change()
+        if self.alpha == self.config.alpha:
+            return weight, bias
+        ratio = self.alpha / self.config.alpha
+        return ratio * weight, None if bias is None else ratio * bias
+
+    @torch.no_grad()
+    def has_effect(self) -> bool:
+        """Whether anything changes at any alpha."""
+        if self.config.alpha == 0:
+            return False
+        return any(bool(part.any()) for part in self.trained_change() if part is not None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs (n × out) of inputs (n × in).
+
+        Dropout acts on the inputs of all that was learned, which is zero at the start. PEFT's, where a method starts
+        from a part of the weight itself (PiSSA) or rescales it (DoRA), drops inputs of that part as well.
+        """
+        hidden: Tensor = self.base(x)
+        if self.merged or not self.enabled or self.alpha == 0:
+            return hidden
+        x = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        weight, bias = self.change()
+        return hidden + F.linear(x, weight, bias)
+
+    def _own(self) -> dict[str, Tensor]:
+        own: dict[str, Tensor] = {name: self.trained[name.replace(".", "_")] for name in self._trained}
+        return own | {name: getattr(self, _buffer(name)) for name in self._fixed}
+
+    def _hold(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
+        for name, tensor in tensors.items():
+            self.register_buffer(_buffer(name), tensor, persistent=False)
+            names.append(name)
+
+
+def _buffer(name: str) -> str:
+    return f"held_{name.replace('.', '_')}"
+
+
+def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn.Module:
+    """Freeze a model and put a config's adapters on it, in place; their starts draw from PyTorch's global generator.
+
+    Args:
+        start: see :class:`MethodLinear`; LoRA's layers always have one.
+
+    Returns:
+        The model.
+
+    Raises:
+        UsageError: where a target layer is none of the model's, or it has adapters already.
+    """
+
+    def make(base: nn.Linear) -> AdaptedLinear:
+        if config.method == "lora":
+            return LoRALinear(
+                base, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout
+            )
+        return MethodLinear(base, config, start=start)
+
+    return lora.attach_made(model, make, config.target_layers)
+
+
+def settle(model: nn.Module) -> None:
+    """See :meth:`MethodLinear.settle`, for all layers."""
+    for layer in adapted_layers(model).values():
+        if isinstance(layer, MethodLinear):
+            layer.settle()
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Key → tensor of all that the file of an adapted model holds."""
+    tensors: dict[str, Tensor] = {}
+    for name, layer in adapted_layers(model).items():
+        if isinstance(layer, MethodLinear):
+            tensors |= {f"{layer.method.prefix}{name}.{own}": tensor for own, tensor in layer.kept().items()}
+        elif isinstance(layer, LoRALinear):
+            prefix = METHODS["lora"].prefix
+            tensors |= {f"{prefix}{name}.{own}.weight": getattr(layer, own).detach() for own in ("lora_A", "lora_B")}
+    return tensors
+
+
+@torch.no_grad()
+def load_adapter_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors of a file into a model with settled adapters of their shapes.
+
+    Raises:
+        ArtifactError: where a key or a shape differs. Nothing has been changed then.
+    """
+    own = adapter_tensors(model)
+    found, needed = ({key: tuple(t.shape) for key, t in some.items()} for some in (tensors, own))
+    if found != needed:
+        odd = sorted(key for key in found.keys() | needed.keys() if found.get(key) != needed.get(key))
+        raise ArtifactError(f"the adapter does not fit: {', '.join(odd)}", value=odd)
+    for key, tensor in own.items():
+        tensor.copy_(tensors[key])

@@ -1,0 +1,34 @@
+"""DARE (Yu et al. 2023, arXiv:2311.03099): drop entries at random, and rescale what is left.
+
+Each entry of an adapter's change is kept with the density d (the paper's 1 − p) and divided by d, so that its
+expectation stays what it was; then the changes are added up. Few entries of one adapter meet those of another so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.models.combining.combiner import Combiner, weighted_sum
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.models.combining.combiner import Changes, Matrix
+
+
+class Dare(Combiner):
+    """See the module."""
+
+    name = "dare"
+    about = "entries dropped at random, the rest rescaled, then the sum"
+    density = 0.5
+    random = True
+
+    def wanted(
+        self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]
+    ) -> dict[str, Matrix]:
+        """``Σ w (mask · ΔW) / d``."""
+        kept = [
+            {layer: matrix * (draw.random(matrix.shape) < density) / density for layer, matrix in change.items()}
+            for change, draw in zip(changes, draws, strict=True)
+        ]
+        return weighted_sum(kept, weights)

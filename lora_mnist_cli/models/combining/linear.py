@@ -1,0 +1,17 @@
+"""The weighted sum itself: task arithmetic (Ilharco et al. 2023, arXiv:2212.04089) on low-rank changes.
+
+``Σ w B A`` is the product of ``[w₁B₁, w₂B₂, …]`` and ``[A₁; A₂; …]``, so nothing is lost, and the rank is the sum of
+the ranks.
+"""
+
+from __future__ import annotations
+
+from lora_mnist_cli.models.combining.combiner import Combiner
+
+
+class Linear(Combiner):
+    """See the module."""
+
+    name = "linear"
+    about = "the weighted sum, exactly; the ranks add up"
+    exact = True

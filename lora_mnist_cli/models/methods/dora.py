@@ -1,0 +1,63 @@
+"""DoRA (Liu et al. 2024, arXiv:2402.09353): a weight's magnitude and direction are learned apart.
+
+``W' = m · (W + s B A) / ‖W + s B A‖``, a row (an output) at a time, with ``s = alpha · scale(rank)``, and the magnitude
+``m`` (out) at ‖W‖ in the start, so that nothing changes then. The norm is a constant to the gradient, as the paper has
+it (§4.3). The change ``W' − W`` is what an alpha given later multiplies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.methods.lora import A, B, LoRA
+from lora_mnist_cli.models.methods.method import Change, Tensors
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.settings.config import AdapterConfig
+
+MAGNITUDE = "lora_magnitude_vector"
+
+
+class DoRA(LoRA):
+    """See the module."""
+
+    name = "dora"
+    title = "DoRA"
+    about = "magnitude and direction apart"
+    in_banks = False
+    needs_weight = True
+    alpha_in_peft = False  # there it multiplies the product inside the norm, and not the change
+
+    def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
+        """LoRA's factors, and a magnitude an output."""
+        return super().shapes(rank, fan_in, fan_out) | {MAGNITUDE: (fan_out,)}
+
+    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+        """LoRA's, and one an output."""
+        return super().trainable(rank, fan_in, fan_out) + fan_out
+
+    def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``A`` as LoRA's, ``B`` zero, ``m`` the norms of W's rows."""
+        from lora_mnist_cli.models.lora import init_A
+
+        fan_out, fan_in = weight.shape
+        factors = {A: init_A(config.rank, fan_in, config.init).to(weight), B: weight.new_zeros(fan_out, config.rank)}
+        return factors | {MAGNITUDE: _norms(weight)}, {}
+
+    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
+        """``W' − W``."""
+        direction = weight + config.alpha * scale(config.scaling, config.rank) * (kept[B] @ kept[A])
+        norms = _norms(direction)
+        if hasattr(norms, "detach"):
+            norms = norms.detach()
+        return (kept[MAGNITUDE] / norms)[:, None] * direction - weight, None
+
+    def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
+        """LoRA's, with ``use_dora``."""
+        return {**(super().peft(config, layers) or {}), "use_dora": True}
+
+
+def _norms(weight: Any) -> Any:
+    return (weight * weight).sum(1) ** 0.5

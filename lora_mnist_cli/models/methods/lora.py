@@ -1,0 +1,67 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685): the change of a weight is a product of two thin matrices.
+
+``W' = W + alpha · scale(rank) · B A``. The layer itself is on one page, ``models.lora``, because banks train
+it by hand-written gradients.
+
+LoRA+ (Hayou et al. 2024, arXiv:2402.12354) is LoRA with a learning rate for B that is a multiple of A's
+(``lr_ratio_b``): with one rate for both, a wide layer's features are learned less efficiently than they could be,
+because B, which starts at zero, ought to move faster (their §4). Any method here that has a B can have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.methods.method import Change, Method, Tensors
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.settings.config import AdapterConfig
+
+A, B = "lora_A.weight", "lora_B.weight"
+
+
+class LoRA(Method):
+    """See the module."""
+
+    name = "lora"
+    title = "LoRA"
+    about = "low-rank product beside the weight"
+    in_banks = True
+    random_start = True
+
+    def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
+        """``A`` (rank × in) and ``B`` (out × rank)."""
+        return {A: (rank, fan_in), B: (fan_out, rank)}
+
+    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+        """rank · (in + out)."""
+        return rank * (fan_in + fan_out)
+
+    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
+        """``alpha · scale(rank) · B A``."""
+        return config.alpha * scale(config.scaling, config.rank) * (kept[B] @ kept[A]), None
+
+    def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
+        """PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
+        ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
+        """
+        rslora = config.scaling == "rslora"
+        # Where the scalings are PEFT's own, so is alpha: alpha · (1/r) · r would round.
+        constant = config.scaling == "constant"
+        return {
+            "peft_type": "LORA",
+            "task_type": None,
+            "base_model_name_or_path": None,
+            "r": config.rank,
+            "lora_alpha": config.alpha * config.rank if constant else config.alpha,
+            "use_rslora": rslora,
+            "lora_dropout": config.dropout,
+            "target_modules": list(layers),
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_lora_weights": True,
+            "modules_to_save": None,
+        }

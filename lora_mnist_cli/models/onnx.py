@@ -1,0 +1,123 @@
+"""Models out of the laboratory: plain files that other programs load, with the normalisation beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.files import machine_errors, whole_file
+
+OPSET = 18
+
+
+class WithNormalisation(nn.Module):
+    """Logits (n × 10) of images (n × 28 × 28) whose pixels go from 0 to 1.
+
+    Args:
+        model: takes them normalised.
+        mean, std: what they are normalised with.
+    """
+
+    def __init__(self, model: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.model, self.mean, self.std = model, mean, std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits."""
+        logits: Tensor = self.model((images - self.mean) / self.std)
+        return logits
+
+
+def encoded(model: MNISTModel, stats: tuple[float, float], form: str, metadata: Mapping[str, str]) -> bytes:
+    """A plain model as the content of a file.
+
+    Args:
+        stats: mean and standard deviation that its inputs are normalised with.
+        form: ``safetensors``, ``state-dict`` (what ``torch.load(…, weights_only=True)`` takes) or ``onnx``.
+        metadata: words that go into the file where its format has a place for them.
+
+    Raises:
+        UsageError: where ONNX is wanted and its packages are not installed.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if form == "safetensors":
+        return safetensors.torch.save(tensors, metadata=dict(metadata))
+    if form == "state-dict":
+        buffer = io.BytesIO()
+        torch.save({name: tensor.clone() for name, tensor in tensors.items()}, buffer)
+        return buffer.getvalue()
+    return onnx_of(model, stats, metadata)
+
+
+def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str, str]) -> bytes:
+    """A model of normalised images as an ONNX file that takes pixels from 0 to 1, in any number.
+
+    Raises:
+        UsageError: where ONNX's packages are not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{error.name} is not installed", hint="pip install 'lora-mnist[onnx]'", value="onnx"
+        ) from error
+    example = torch.zeros(2, 28, 28)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        program: Any = torch.onnx.export(
+            WithNormalisation(model, *stats).eval(), (example,), input_names=["images"], output_names=["logits"],
+            opset_version=OPSET, dynamo=True, dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
+            verbose=False,
+        )  # fmt: skip
+    made = program.model_proto
+    for key, value in metadata.items():
+        made.metadata_props.add(key=key, value=value)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def write_export(
+    path: Path, content: bytes | Mapping[str, bytes], described: Mapping[str, Any], *, force: bool
+) -> Path:
+    """Write a file, or a folder of files, and beside it a JSON file that says what is in it; returns where that is.
+
+    Args:
+        content: of the file; or of each file of a folder, by name.
+
+    Raises:
+        UsageError: where one of the two is there and ``force`` is not given.
+        MachineError: where they can't be written.
+    """
+    beside = path.with_name(f"{path.name}.json")
+    for each in (path, beside):
+        if each.exists() and not force:
+            raise UsageError(f"{each} exists", hint="--force replaces it", value=str(each))
+    text = json.dumps(described, indent=2, allow_nan=False) + "\n"
+    with machine_errors(f"can't write {path}", "--output"):
+        if isinstance(content, bytes):
+            _write(path, content)
+        else:
+            path.mkdir(exist_ok=True)
+            for name, part in content.items():
+                _write(path / name, part)
+        _write(beside, text.encode())
+    return beside
+
+
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as file:
+        file.write(content)

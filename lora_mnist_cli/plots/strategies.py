@@ -1,0 +1,71 @@
+"""Old digits against new ones after a chain of tasks: a point a seed for every cure, all of it and its corner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.plots import style
+
+_COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#009E73", "#0072B2", "#222222")
+_MARKERS = "osP^Dv"
+_CORNER = 20.0
+"""Points of accuracy that the second panel shows at most."""
+
+
+@style.house_style()
+def draw(chain: Mapping[str, Any], *, title: str) -> Figure:
+    """Each seed is a small point; the mean a large one, with the 95 % intervals of both means (t distribution).
+
+    Args:
+        chain: with ``tasks``, ``old``, ``new`` and ``cures``, as :func:`lora_mnist_cli.stages.chains.run.chain` reports
+            them.
+    """
+    figure = style.new_figure(title, height=4.7)
+    whole, corner = figure.subplots(1, 2)
+    points = [[(100 * run["old"], 100 * run["new"]) for run in cure["runs"]] for cure in chain["cures"]]
+    for number, (cure, found) in enumerate(zip(chain["cures"], points, strict=True)):
+        role = style.Role(_COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
+        for axes in (whole, corner):
+            _draw(axes, found, role, cure["title"], hollow=number == 1)
+    whole.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20), title="all of it")
+    low = _corner([point for found in points for point in found])
+    corner.set(xlim=(low, 100), ylim=(low, 100), title=f"above {low:g} % on both")
+    if not any(min(point) > low for found in points for point in found):
+        style.say_nothing_to_draw(corner, "nothing is")
+    for axes in (whole, corner):
+        axes.set_box_aspect(1)
+        axes.set(
+            xlabel=f"Test accuracy on {chain['old']}, the old digits (%)",
+            ylabel=f"Test accuracy on {chain['new']}, the new ones (%)",
+        )
+        style.tidy(axes)
+    names = whole.get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=min(len(points), 6), handletextpad=0.2, columnspacing=1.2)
+    return figure
+
+
+def _corner(points: Sequence[tuple[float, float]]) -> float:
+    """Where the second panel begins: a little below the worst of what keeps old digits and learns new ones."""
+    good = [min(point) for point in points if min(point) > 100 - _CORNER]
+    return float(max(100 - _CORNER, int(min(good, default=100 - _CORNER)) - 1))
+
+
+def _draw(axes: Axes, points: Sequence[tuple[float, float]], role: style.Role, label: str, *, hollow: bool) -> None:
+    old, new = ([point[side] for point in points] for side in (0, 1))
+    look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "linestyle": "none"}
+    # The second is drawn as an outline, because nothing that forgets differs much from the first.
+    large: dict[str, Any] = {"markersize": 8, "markeredgecolor": "white", "markeredgewidth": 0.8}
+    if hollow:
+        large = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 1.8}
+    if len(points) > 1:
+        axes.plot(old, new, **look, markersize=3.5, alpha=0.45, markeredgewidth=0, label="_nolegend_", clip_on=True)
+    across, up = mean_interval(old), mean_interval(new)
+    axes.errorbar(
+        across.mean, up.mean, xerr=across.half_width, yerr=up.half_width, **look, **large, elinewidth=1.4, zorder=4
+    )
+    axes.plot([], [], **look, **large, label=label)

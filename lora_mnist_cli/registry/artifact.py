@@ -1,0 +1,292 @@
+"""What an artifact is: its manifest, its digests, and what its name may be. No torch.
+
+Two digests, for two questions. ``digest`` is over what the artifact holds (settings, parents, data and files), and
+not over when, where or under which name it was made: the same work gives the same digest, and lineage is by it.
+``seal`` is over the whole manifest, so that a changed score is found as surely as a changed weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.registry.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name, read_manifest
+from lora_mnist_cli.settings.config import TRAINING_CODE
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
+from lora_mnist_cli.system.files import open_regular
+
+LOG_FOLDER = "tensorboard"
+"""Event files carry times and host names, so they are no part of the content digest."""
+
+_LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
+"""Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
+
+_PART = 2**20
+
+# Roles whose digests decide what a stage computes. A sweep's members are what it made, not what it was made from.
+_INPUT_ROLES = ("base", "adapter", "input")
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be an artifact's: a letter or digit, then letters, digits and ``._,-``, 100 at most.
+
+    Raises:
+        UsageError: otherwise; such a name could leave the folder, hide in it or pass for an option.
+    """
+    shown = repr(name if len(name) <= 40 else name[:40] + "…")
+    if len(name) > MAX_NAME:
+        raise UsageError(f"the name {shown} has {len(name)} characters", hint=f"{MAX_NAME} at most", value=name)
+    if not is_name(name):
+        hint = "a letter or digit first, then letters, digits, '.', '_', ',' and '-'"
+        raise UsageError(f"{shown} can't be an artifact's name", hint=hint, value=name)
+    return name
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no spaces: equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def sha256(content: bytes) -> str:
+    """The digest as it is written everywhere: ``sha256:`` and 64 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What an artifact was made from, by name and content digest, never by path.
+
+    ``role`` is ``base``, ``adapter`` or ``input`` for what decided the result, ``member`` for an adapter that a sweep
+    lists.
+    """
+
+    role: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides what a stage makes: the same settings on the same machine give the same artifact."""
+
+    kind: str
+    config: dict[str, Any]
+    dataset: dict[str, str]
+    parents: tuple[Parent, ...] = ()
+    code: int = TRAINING_CODE
+
+    def flat(self) -> dict[str, Any]:
+        """A flat table of the settings, to compare two of them line by line."""
+        inputs = {f"{p.role} {i}": p.digest for i, p in enumerate(self.parents) if p.role in _INPUT_ROLES}
+        dataset = {f"dataset {key}": value for key, value in self.dataset.items()}
+        return {"kind": self.kind, **self.config, **dataset, **inputs, "training code": self.code}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the settings."""
+        return sha256(canonical(self.flat()))
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact, as its manifest tells it.
+
+    Args:
+        path: its folder.
+        scores: subset scores on the test images, in the form of the command line's JSON.
+        details: what else its kind records (layer shapes, parameter counts, a sweep's results).
+        note: whatever the user wrote about it.
+        files: name → size in bytes and SHA-256 of each file beside the manifest.
+    """
+
+    path: Path
+    name: str
+    kind: str
+    created: str
+    digest: str
+    fingerprint: str
+    seal: str
+    settings: Settings
+    scores: dict[str, Any]
+    details: dict[str, Any]
+    environment: dict[str, Any]
+    wall_seconds: float
+    note: str = ""
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings that the stage was given."""
+        return self.settings.config
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set."""
+        return self.settings.dataset["name"]
+
+    @property
+    def parents(self) -> tuple[Parent, ...]:
+        """The artifacts that it was made from."""
+        return self.settings.parents
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Its scores as plain rows, a digit set each, for ``pandas.DataFrame(artifact.rows())`` and the like.
+
+        A sweep has those of all its adapters, and a report its table. The scores of single digits are in
+        ``scores["per_digit"]``.
+        """
+        if self.kind == "report":
+            return [dict(row) for row in self.details["rows"]]
+        own = {"artifact": self.name}
+        own |= {key: self.config[key] for key in ("rank", "seed") if key in self.config}
+        results = self.details.get("results", [{**own, "subsets": self.scores.get("subsets", [])}])
+        return [
+            {key: value for key, value in result.items() if key != "subsets"} | dict(scores)
+            for result in results
+            for scores in result["subsets"]
+        ]
+
+    @property
+    def instead_of_training(self) -> str:
+        """Where it comes from if it was not trained here, for a sentence; empty if it was."""
+        if "imported" in self.config:
+            return "it was trained elsewhere, and imported"
+        if "combined" in self.config:
+            return "it was combined from others, and not trained"
+        return "it was merged, and not trained" if "merged_alpha" in self.config else ""
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of its files, checked against the manifest.
+
+        Raises:
+            ArtifactError: where it is missing, a symbolic link, or not what was published.
+        """
+        return b"".join(self._parts(file))
+
+    def check(self, file: str) -> None:
+        """Read one of its files and compare it with the manifest, without holding all of it in memory.
+
+        Raises:
+            ArtifactError: as :meth:`read`.
+        """
+        for _ in self._parts(file):
+            pass
+
+    def _parts(self, file: str) -> Iterator[bytes]:
+        entry = self.files.get(file)
+        if entry is None:
+            raise ArtifactError(f"'{self.name}' has no file {file}", value=file)
+        found = hashlib.sha256()
+        try:
+            if (self.path / file).parent.is_symlink():
+                raise self._damaged(file, "it lies behind a symbolic link")
+            with open_regular(self.path / file, entry["bytes"]) as stream:
+                while part := stream.read(_PART):
+                    found.update(part)
+                    yield part
+        except OSError as error:
+            raise self._damaged(file, error.strerror or str(error)) from error
+        if f"sha256:{found.hexdigest()}" != entry["sha256"]:
+            raise self._damaged(file, "its digest is not the one it was published with")
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """File and reason of each that is missing, damaged, or there without being part of the artifact."""
+        for file in self.files:
+            try:
+                self.check(file)
+            except ArtifactError as error:
+                yield file, error.problem.partition(f": {file}: ")[2] or error.problem
+        for path in sorted(self.path.rglob("*")):
+            file = path.relative_to(self.path).as_posix()
+            if path.is_symlink():
+                if file not in self.files:
+                    yield file, "a symbolic link is no part of an artifact"
+            elif not path.is_dir() and file not in (MANIFEST, *self.files) and not _LITTER.fullmatch(path.name):
+                yield file, "it is no part of what was published"
+
+    def check_files(self) -> None:
+        """Read all files, and compare them with what was published.
+
+        Raises:
+            ArtifactError: for the first that is missing or damaged.
+        """
+        for file in self.files:
+            self.check(file)
+
+    def _damaged(self, file: str, why: str) -> ArtifactError:
+        try:
+            there = read_artifact(self.path).seal
+        except ArtifactError:
+            there = self.seal if (self.path / MANIFEST).exists() else ""
+        if there != self.seal:
+            done = "replaced" if there else "removed"
+            return ArtifactError(f"'{self.name}' was {done} while it was read", hint="run it again", value=self.name)
+        return ArtifactError(
+            f"'{self.name}' is damaged: {file}: {why}",
+            hint=make_again(self.name),
+            value=file,
+        )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The manifest, ready to be written as JSON."""
+        manifest = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        del manifest["path"]
+        settings = manifest.pop("settings")
+        return manifest | {
+            "config": settings["config"],
+            "dataset": settings["dataset"],
+            "parents": list(settings["parents"]),
+            "training_code": settings["code"],
+        }
+
+
+def seal_of(manifest: Mapping[str, Any]) -> str:
+    """The seal that belongs to a manifest: over all of it but the seal itself."""
+    return sha256(canonical({key: value for key, value in manifest.items() if key != "seal"}))
+
+
+def content_digest(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The digest of what an artifact holds: its fingerprint, and name and digest of each file but the logs."""
+    kept = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{LOG_FOLDER}/")}
+    return sha256(canonical({"fingerprint": fingerprint, "files": kept}))
+
+
+def read_artifact(path: Path) -> Artifact:
+    """The artifact in a folder, its manifest checked: schema version, fields, seal and digest.
+
+    Raises:
+        ArtifactError: where there is none, or it is damaged or newer than this version.
+    """
+    if path.is_symlink():
+        problem = f"'{path.name}' is a symbolic link, which is no artifact"
+        raise ArtifactError(problem, hint=make_again(path.name), value=path.name)
+    return to_artifact(path, read_manifest(path, seal_of))
+
+
+def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
+    """The artifact that a checked manifest tells of.
+
+    Raises:
+        ArtifactError: where its fingerprint or digest is not that of what it holds.
+    """
+    settings = Settings(
+        kind=manifest["kind"],
+        config=manifest["config"],
+        dataset=manifest["dataset"],
+        parents=tuple(Parent(**parent) for parent in manifest["parents"]),
+        code=manifest["training_code"],
+    )
+    digest = content_digest(settings.fingerprint(), manifest["files"])
+    if (manifest["fingerprint"], manifest["digest"]) != (settings.fingerprint(), digest):
+        raise ArtifactError(
+            f"'{path.name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
+            hint=make_again(path.name),
+            value=path.name,
+        )
+    own = {f.name: manifest[f.name] for f in fields(Artifact) if f.name not in ("path", "settings")}
+    # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
+    return Artifact(path=path, settings=settings, **(own | {"name": path.name}))

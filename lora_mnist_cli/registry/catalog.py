@@ -1,0 +1,349 @@
+"""Reading ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from lora_mnist_cli.registry import index
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
+from lora_mnist_cli.registry.index import Entry
+from lora_mnist_cli.registry.manifest import MANIFEST, ROLES, is_digest, is_name
+from lora_mnist_cli.system.errors import (
+    ArtifactError,
+    MachineError,
+    OtherSettingsError,
+    UsageError,
+    make_again,
+    nearest,
+)
+from lora_mnist_cli.system.files import machine_errors, read_regular
+
+TAGS = ".tags"
+_MAX_TAG = 10_000
+
+# What makes an artifact of each kind, for "which command comes first".
+MAKERS = {
+    "base": "lora-mnist train-base",
+    "adapter": "lora-mnist finetune",
+    "sweep": "lora-mnist sweep",
+    "report": "lora-mnist reproduce",
+}
+
+
+def unheard(_text: str) -> None:
+    """Where nobody asked to be told."""
+
+
+class Catalog:
+    """The artifacts under one folder, which need not exist.
+
+    Args:
+        root: the folder, ``runs/`` by default.
+        say: hears what a user may want to know while it happens: what is waited for.
+
+    Raises:
+        UsageError: where ``root`` is something else than a folder.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None] = unheard) -> None:
+        self.root = root
+        self.say = say
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"the runs directory '{root}' is a file", hint="choose another --runs-dir", value=root)
+
+    def names(self) -> list[str]:
+        """Names of all artifacts, sorted; what lies around without a manifest is none."""
+        with machine_errors(f"can't read {self.root}"):
+            return sorted(name for name in index.folders(self.root) if self.has(name))
+
+    def has(self, name: str) -> bool:
+        """Whether there is an artifact of that name, sound or not."""
+        return (self.root / name / MANIFEST).is_file()
+
+    def scan(self) -> tuple[list[Entry], list[ArtifactError]]:
+        """All artifacts, oldest first, and what is wrong with those that can't be read."""
+        with machine_errors(f"can't read {self.root}"):
+            found, errors = index.entries(self.root)
+        return sorted(found.values(), key=_age), errors
+
+    def get(self, name: str, *kinds: str) -> Artifact:
+        """The artifact of that name, or of the alias after an ``@``.
+
+        Args:
+            kinds: the kinds that will do; any by default.
+
+        Raises:
+            ArtifactError: where there is none of the name (the nearest is offered), it is damaged, or another kind.
+        """
+        name = self.resolve(name)
+        if not self.has(name):
+            names = self.names()
+            hint = nearest(name, names) or ("lora-mnist runs list shows what is there" if names else "")
+            if not names:
+                hint = f"nothing was made yet; begin with: {MAKERS['base']}"
+            raise ArtifactError(f"there is no artifact '{name}' in {self.root}", hint=hint, value=name)
+        artifact = read_artifact(self.root / name)
+        if kinds and artifact.kind not in kinds:
+            members = [parent.name for parent in artifact.parents if parent.role == "member"]
+            hint = f"it has {', '.join(members)}" if members else ""
+            wanted = " or ".join(kinds)
+            raise ArtifactError(f"'{name}' is of kind {artifact.kind}, and {wanted} is needed", hint=hint, value=name)
+        return artifact
+
+    def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
+        """The newest artifact of the first kind of which there is one; what diverged is none, nor what was made of
+        adapters, a merged base or a combined adapter.
+
+        Raises:
+            ArtifactError: where there is none; it says which command comes first.
+        """
+        with machine_errors(f"can't read {self.root}"):
+            if (entry := index.newest(self.root, kinds[0], dataset)) is not None:
+                return read_artifact(self.root / entry.name)
+        found, errors = self.scan()
+        for kind in kinds:
+            for entry in reversed(found):
+                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.by_name_alone:
+                    try:
+                        return read_artifact(self.root / entry.name)
+                    except ArtifactError:
+                        if self.has(entry.name):  # otherwise it was removed meanwhile
+                            raise
+        if errors:
+            raise errors[0]
+        of = f" of {dataset}" if dataset else ""
+        first = MAKERS["base"] + (f" --dataset {dataset}" if dataset else "")
+        steps = [MAKERS[kinds[0]]] if kinds[0] != "base" else []
+        bases = (entry for entry in found if entry.kind == "base" and dataset in (None, entry.dataset))
+        if all(base.by_name_alone for base in bases):
+            steps.insert(0, first)
+        raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {', then '.join(steps)}")
+
+    def parent(self, artifact: Artifact, role: str = "base") -> Artifact:
+        """The parent of that role: by name, or wherever its content is now if that folder was renamed.
+
+        Raises:
+            ArtifactError: where there is none, or no artifact has the digest that the lineage names.
+        """
+        for parent in artifact.parents:
+            if parent.role != role:
+                continue
+            found = self.locate(parent.name, parent.digest)
+            if found is not None:
+                there = read_artifact(self.root / found)
+                refuse_role(artifact.name, role, there.name, there.kind)
+                return there
+            if self.has(parent.name):
+                read_artifact(self.root / parent.name)  # one that is damaged says so itself
+            raise ArtifactError(
+                f"'{artifact.name}' was made from {role} '{parent.name}' ({parent.digest[:19]}…), which is not in "
+                f"{self.root}",
+                hint="bring that artifact back, or make this one again on the present base with another --name",
+                value=parent.name,
+            )
+        raise ArtifactError(f"'{artifact.name}' has no {role}", value=artifact.name)
+
+    def locate(self, name: str, digest: str, among: Iterable[Entry] | None = None) -> str | None:
+        """The name of the artifact of that digest: this one, or else whichever has the content now.
+
+        Args:
+            among: where to look for the content; all artifacts by default.
+        """
+        candidate = self.readable(name) if is_name(name) and self.has(name) else None
+        if candidate is not None and candidate.digest == digest:
+            return name
+        # The index is only a hint of where to look: what counts is the manifest.
+        for entry in self.scan()[0] if among is None else among:
+            if entry.digest == digest and (there := self.readable(entry.name)) is not None and there.digest == digest:
+                return entry.name
+        return None
+
+    def member(self, sweep: Artifact, name: str) -> Artifact | None:
+        """The adapter that a sweep lists by that name, wherever its content is now; None where that is gone."""
+        digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
+        here = self.locate(name, digests[name]) if name in digests else None
+        return None if here is None else self.get(here)
+
+    def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
+        """The artifacts that were made from this one or list it, unless another artifact has the same content.
+
+        One whose manifest can't be read has no digest that could be told: what names it descends from it then.
+
+        Args:
+            all_generations: those that were made from them as well, and so on.
+            besides: the digest of what will take its place; whoever needs that loses nothing.
+        """
+        found, _ = self.scan()
+        others = [entry for entry in found if entry.name != name]
+        elsewhere = {entry.digest for entry in others} | {besides}
+        artifact = self.readable(name)
+
+        def is_this(parent: Parent) -> bool:
+            same = parent.name == name if artifact is None else parent.digest == artifact.digest
+            return same and parent.digest not in elsewhere
+
+        children = [entry for entry in others if any(map(is_this, entry.parents))]
+        return generations(others, children) if all_generations else children
+
+    def readable(self, name: str) -> Artifact | None:
+        """The artifact of that name, or None where there is none or it is damaged."""
+        try:
+            return read_artifact(self.root / name)
+        except ArtifactError:
+            return None
+
+    def taken(self, name: str) -> bool:
+        """Whether there is an artifact of that name, sound or not.
+
+        Raises:
+            ArtifactError: where there is something else of that name; it is nothing of ours to replace.
+        """
+        path = self.root / name
+        if not path.is_symlink() and self.has(name):
+            return True
+        if path.is_symlink() or path.exists():
+            raise ArtifactError(f"{path} is there and is no artifact", hint="move it, or give a --name", value=name)
+        return False
+
+    def up_to_date(self, name: str, settings: Settings, *, force: bool = False) -> Artifact | None:
+        """The artifact of that name if it has these settings, or None if the work has to be done.
+
+        Args:
+            force: do the work in any case, in place of what is there.
+
+        Raises:
+            OtherSettingsError: where the name has other settings and ``force`` is not given.
+            ArtifactError: where what is there is damaged, files included, or others need what ``force`` would replace.
+        """
+        check_name(name)
+        if not self.taken(name):
+            return None
+        found = read_artifact(self.root / name) if not force else self.readable(name)
+        same = found is not None and found.fingerprint == settings.fingerprint()
+        if force:
+            if found is not None and not same:
+                self.refuse_if_needed(name, "replaced")
+            return None
+        assert found is not None
+        if same:
+            found.check_files()
+            return found
+        old, new = found.settings.flat(), settings.flat()
+        differing = [
+            f"{key} {_show(old.get(key))} there, {_show(new.get(key))} asked for"
+            for key in [*old, *(key for key in new if key not in old)]
+            if old.get(key) != new.get(key)
+        ]
+        raise OtherSettingsError(
+            f"'{name}' exists with other settings: {'; '.join(differing)}",
+            hint="--name NEW keeps both, --force replaces it",
+            value=name,
+        )
+
+    def refuse_if_needed(self, name: str, done: str, *, besides: str = "") -> None:
+        """Refuse to take away what others were made from.
+
+        Args:
+            besides: the digest of what will take its place.
+
+        Raises:
+            ArtifactError: where there are others; it names them.
+        """
+        needed_by = [entry.name for entry in self.descendants(name, besides=besides)]
+        if needed_by:
+            verb = "needs" if len(needed_by) == 1 else "need"
+            shown = ", ".join(needed_by[:20]) + (f" and {len(needed_by) - 20} more" if len(needed_by) > 20 else "")
+            help_ = f"lora-mnist runs remove {name} --cascade takes them along"
+            raise ArtifactError(
+                f"'{name}' can't be {done}: {shown} {verb} it",
+                hint=help_ + ("; --name NEW keeps both" if done == "replaced" else ""),
+                value=name,
+            )
+
+    def tags(self) -> dict[str, tuple[str, str]]:
+        """Alias → name and digest of what it stands for, by alias.
+
+        Raises:
+            MachineError: where they can't be read.
+        """
+        folder, found = self.root / TAGS, {}
+        try:
+            aliases = sorted(path.name for path in folder.iterdir() if is_name(path.name))
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise MachineError(f"can't read {folder}: {error.strerror}", value=folder) from error
+        for alias in aliases if not folder.is_symlink() else ():
+            if (tag := self._tag(alias)) is not None:
+                found[alias] = tag
+        return found
+
+    def resolve(self, name: str) -> str:
+        """The name itself, checked; or what an alias (``@best``) stands for now.
+
+        Raises:
+            UsageError: where it can't be a name.
+            ArtifactError: where there is no such alias, or what it stood for is gone.
+        """
+        if not name.startswith("@"):
+            return check_name(name)
+        alias = check_name(name[1:])
+        tag = self._tag(alias) if not (self.root / TAGS).is_symlink() else None
+        if tag is None:
+            hint = nearest(alias, list(self.tags())) or "lora-mnist runs tag NAME ALIAS makes one"
+            raise ArtifactError(f"there is no alias '@{alias}' in {self.root}", hint=hint, value=name)
+        found = self.locate(*tag)
+        if found is None:
+            raise ArtifactError(
+                f"the alias '@{alias}' stands for '{tag[0]}' ({tag[1][:19]}…), which is not in {self.root} any more",
+                hint=f"lora-mnist runs tag NAME {alias} lets it stand for another",
+                value=name,
+            )
+        return found
+
+    def _tag(self, alias: str) -> tuple[str, str] | None:
+        try:
+            tag = json.loads(read_regular(self.root / TAGS / alias, _MAX_TAG))
+            name, digest = tag["name"], tag["digest"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return (name, digest) if is_name(name) and is_digest(digest) else None
+
+
+def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
+    """Refuse a lineage in which an artifact is what none of its kind can be: only forgers write such a thing.
+
+    Raises:
+        ArtifactError: then.
+    """
+    if kind not in ROLES[role]:
+        raise ArtifactError(
+            f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
+        )
+
+
+def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
+    """Some artifacts and all that was made from them, and so on, oldest first."""
+    made_from: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for digest in {parent.digest for parent in entry.parents}:
+            made_from.setdefault(digest, []).append(entry)
+    reached, pending = {entry.name: entry for entry in first}, list(first)
+    while pending:
+        for entry in made_from.get(pending.pop().digest, []):
+            if entry.name not in reached:
+                reached[entry.name] = entry
+                pending.append(entry)
+    return sorted(reached.values(), key=_age)
+
+
+def _age(entry: Entry) -> tuple[str, str]:
+    return entry.created, entry.name
+
+
+def _show(value: object) -> str:
+    if isinstance(value, str) and value.startswith("sha256:"):
+        return value[:19] + "…"
+    return json.dumps(value)

@@ -1,0 +1,146 @@
+"""Weights to and from safetensors, with exact checks of keys, shapes and dtypes. Nothing is ever unpickled.
+
+Adapters lie on disk in the format of Hugging Face's PEFT, so that ``PeftModel.from_pretrained`` takes the folder; what
+PEFT has not (full fine-tuning, and that of the last layer) as differences from the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
+from lora_mnist_cli.models.densities import ClassStatistics
+from lora_mnist_cli.models.lora import adapted_layers
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.weights import (
+    ADAPTER_FILE,
+    BASE_FILE,
+    STATISTICS_FILE,
+    check_statistics,
+    parsing,
+    read_weights,
+    refuse_differences,
+    write_adapter,
+)
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.system.errors import ArtifactError, make_again
+from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.training.ewc import Springs
+
+_SPRINGS = "springs.safetensors"
+_KINDS = ("stiffness", "pull")
+_CASCADE = {
+    "adapter": ", then make it again",
+    "base": " --cascade, then make it and its adapters again",
+}
+
+
+def save_base(model: nn.Module, folder: Path) -> None:
+    """Write a plain model's weights as float32 to ``model.safetensors``."""
+    _save(model.state_dict(), folder / BASE_FILE)
+
+
+def load_base(model: nn.Module, artifact: Artifact) -> None:
+    """Put a base's weights into a plain model of its sizes.
+
+    Raises:
+        ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(_load(artifact, BASE_FILE, shapes))
+
+
+def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
+    """Write what an adapted model has learned, and PEFT's description of it, where PEFT has the method."""
+    write_adapter(adapter_bytes(model), config, sorted(adapted_layers(model)), folder)
+
+
+def adapter_bytes(model: nn.Module) -> bytes:
+    """What an adapted model's file of weights holds."""
+    return _bytes(adapter_tensors(model))
+
+
+def load_adapter(model: nn.Module, artifact: Artifact) -> None:
+    """Put what an adapter learned into a model with adapters of its method and rank attached, as yet without a start.
+
+    Raises:
+        ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
+    """
+    shapes = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(model).items()}
+    load_adapter_tensors(model, _load(artifact, ADAPTER_FILE, shapes))
+
+
+def statistics_bytes(statistics: ClassStatistics) -> bytes:
+    """What a file of statistics holds."""
+    tensors = {name: tensor.contiguous() for name, tensor in statistics.to_tensors().items()}
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
+
+def load_statistics(artifact: Artifact) -> ClassStatistics:
+    """What an artifact remembers of the digits that it was trained on.
+
+    Raises:
+        ArtifactError: where it has no such file, which older ones have not, or the file is damaged or makes no sense.
+    """
+    if STATISTICS_FILE not in artifact.files:
+        instead = artifact.instead_of_training
+        again = f"lora-mnist runs remove {artifact.name}{_CASCADE[artifact.kind]}"
+        raise ArtifactError(
+            f"'{artifact.name}' has no statistics of its digits: {instead or 'it was made without them'}",
+            hint="name one that was trained here" if instead else again,
+            value=artifact.name,
+        )
+    check_statistics(artifact)
+    with parsing(artifact, STATISTICS_FILE):
+        tensors = safetensors.torch.load(artifact.read(STATISTICS_FILE))
+    try:
+        return ClassStatistics.from_tensors(tensors)
+    except ValueError as error:
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {STATISTICS_FILE}: {error}", hint=make_again(artifact.name),
+            value=artifact.name,
+        ) from error  # fmt: skip
+
+
+def save_springs(springs: Springs, folder: Path) -> None:
+    """Write what elastic weight consolidation keeps of earlier tasks to ``springs.safetensors``."""
+    named = {f"{kind}.{name}": each for kind in _KINDS for name, each in getattr(springs, kind).items()}
+    _save(named, folder / _SPRINGS)
+
+
+def load_springs(model: nn.Module, artifact: Artifact) -> Springs:
+    """What :func:`save_springs` wrote, for a model of the same layers.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or a key, shape or dtype differs.
+    """
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    found = _load(artifact, _SPRINGS, {f"{kind}.{name}": shape for kind in _KINDS for name, shape in shapes.items()})
+    stiffness, pull = ({name: found[f"{kind}.{name}"] for name in shapes} for kind in _KINDS)
+    return Springs(stiffness, pull)
+
+
+def _bytes(state: Mapping[str, Tensor]) -> bytes:
+    # Without metadata of several keys the bytes depend on the tensors alone.
+    tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
+    return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
+
+def _save(state: Mapping[str, Tensor], path: Path) -> None:
+    content = _bytes(state)
+    with machine_errors(f"can't write {path.name}"):
+        path.write_bytes(content)
+
+
+def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    with parsing(artifact, file):
+        state = safetensors.torch.load(read_weights(artifact, file, shapes))
+    types = {torch.float32: "F32"}
+    found = {key: (tuple(t.shape), types.get(t.dtype, str(t.dtype))) for key, t in state.items()}
+    refuse_differences(artifact, found, shapes)
+    return state

@@ -1,0 +1,304 @@
+"""Changing ``runs/``: publish whole or not at all, replace, remove, tag. No torch.
+
+An artifact is written into a staging folder on the same file system, flushed, and renamed into place, so a reader
+sees a whole artifact or none. What has to be true at that moment (the parents are there, the name is free) is checked
+and done under one lock, so that two processes can't both find it true.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.registry.artifact import (
+    Artifact,
+    Settings,
+    check_name,
+    content_digest,
+    read_artifact,
+    seal_of,
+    sha256,
+)
+from lora_mnist_cli.registry.catalog import TAGS, refuse_role, unheard
+from lora_mnist_cli.registry.index import INDEX, Entry
+from lora_mnist_cli.registry.manifest import MANIFEST, MAX_NOTE, MAX_YEAR
+from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, Shelf
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
+from lora_mnist_cli.system.files import exchange, flush, machine_errors, remove_empty, whole_file
+
+__all__ = ["STAGING", "Registry"]
+
+
+class Registry(Shelf):
+    """The artifacts under one folder, to read and to change. It is made when something is published.
+
+    Args:
+        root: the folder, ``runs/`` by default.
+        say: hears what is waited for.
+        note: what the user has to say of all that is published; kept with it, but no part of its settings.
+
+    Raises:
+        UsageError: where ``root`` is something else than a folder, or the note is too long.
+    """
+
+    def __init__(self, root: Path, say: Callable[[str], None] = unheard, *, note: str = "") -> None:
+        super().__init__(root, say)
+        self.note = check_note(note)
+
+    def publish(
+        self, staged: Path, settings: Settings, *, scores: dict[str, Any], details: dict[str, Any],
+        environment: dict[str, Any], wall_seconds: float, force: bool = False,
+    ) -> Artifact:  # fmt: skip
+        """Make a staged folder an artifact: write its manifest, flush everything, rename it into place.
+
+        Returns:
+            The artifact; another process's where that one was first with the same settings.
+
+        Raises:
+            ArtifactError: where the name was taken meanwhile, with other settings, or a parent is gone.
+            MachineError: where the disk is full or the folder may not be written; nothing is left then.
+        """
+        name, final = staged.name, self.root / staged.name
+        with machine_errors(f"can't publish {final}"):
+            files = {}
+            for path in sorted(p for p in staged.rglob("*") if p.is_file()):
+                content = path.read_bytes()
+                files[path.relative_to(staged).as_posix()] = {"bytes": len(content), "sha256": sha256(content)}
+                flush(path)
+            fingerprint = settings.fingerprint()
+            with self._lock(f"publishing {name}"):
+                artifact = Artifact(
+                    path=final,
+                    name=name,
+                    kind=settings.kind,
+                    created=self._now(),
+                    digest=content_digest(fingerprint, files),
+                    fingerprint=fingerprint,
+                    seal="",
+                    settings=settings,
+                    scores=scores,
+                    details=details,
+                    environment=environment,
+                    wall_seconds=round(wall_seconds, 3),
+                    note=self.note,
+                    files=files,
+                )
+                manifest = artifact.to_manifest()
+                manifest["seal"] = seal_of(manifest)
+                text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
+                (staged / MANIFEST).write_text(text, encoding="utf-8")
+                read_artifact(staged)  # what no reader would take is not published
+                self._refuse_orphan(name, artifact.parents)
+                return self._install(staged, artifact, force)
+
+    def admit(self, staged: Sequence[tuple[Path, Artifact]]) -> list[Artifact]:
+        """Publish artifacts that bring their manifests along, parents before children: all of them or none.
+
+        Args:
+            staged: folders that lie in a staging folder, and what was read from them.
+
+        Returns:
+            Those that were not there already.
+
+        Raises:
+            ArtifactError: where a name is taken by something else, or a parent is missing.
+            MachineError: where they can't be written.
+        """
+        with machine_errors(f"can't write to {self.root}"), self._lock("importing"):
+            found, _ = self.scan()
+            have = {entry.digest: entry for entry in (*found, *(Entry.of(artifact) for _, artifact in staged))}
+            fresh = []
+            for folder, artifact in staged:
+                missing = [parent.name for parent in artifact.parents if parent.digest not in have]
+                if missing:
+                    raise ArtifactError(
+                        f"'{artifact.name}' was made from {', '.join(missing)}, which is neither here nor in the file",
+                        hint="export it with its lineage, or import that first",
+                        value=missing,
+                    )
+                for parent in artifact.parents:
+                    refuse_role(artifact.name, parent.role, parent.name, have[parent.digest].kind)
+                if not self.taken(artifact.name):
+                    fresh.append((folder, artifact))
+                elif (there := self.readable(artifact.name)) is None or there.digest != artifact.digest:
+                    raise ArtifactError(
+                        f"'{artifact.name}' is in {self.root} already, with other content",
+                        hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
+                        value=artifact.name,
+                    )
+            try:
+                return [self._install(folder, artifact) for folder, artifact in fresh]
+            except BaseException:
+                # Parents came first, so they go last: whoever looks meanwhile sees nothing that lacks its own.
+                for folder, artifact in reversed(fresh):
+                    if not folder.exists():
+                        with contextlib.suppress(OSError):
+                            os.rename(self.root / artifact.name, folder)
+                raise
+
+    def _install(self, staged: Path, artifact: Artifact, force: bool = False) -> Artifact:
+        """Flush a complete folder and rename it into place; the lock is held."""
+        name, final = staged.name, self.root / staged.name
+        flush(staged / MANIFEST)
+        for folder in (*(p for p in staged.rglob("*") if p.is_dir()), staged):
+            flush(folder)
+        if self.taken(name):
+            if not force:
+                first = self.up_to_date(name, artifact.settings)
+                assert first is not None
+                return first
+            found = self.readable(name)
+            self.refuse_if_needed(name, "replaced", besides=artifact.digest)
+            if found is not None and found.digest != artifact.digest:
+                self._refuse_if_in_use([found], "replaced")
+            # In one step where the system can: then the name is never without an artifact.
+            if exchange(staged, final):
+                self._settle(lambda: exchange(staged, final))
+            else:
+                os.rename(final, staged.parent / REPLACED)
+                os.rename(staged, final)
+                self._settle(lambda: os.rename(final, staged))
+        else:
+            os.rename(staged, final)
+            self._settle(lambda: os.rename(final, staged))
+        return read_artifact(final)
+
+    def _settle(self, undo: Callable[[], object]) -> None:
+        """Flush the folder after a change that is seen already, or take it back: what fails has changed nothing."""
+        try:
+            flush(self.root)
+        except OSError:
+            undo()
+            raise
+
+    def _now(self) -> str:
+        """The time, and in any case later than the newest artifact: "the newest" survives a clock that jumps back."""
+        now = datetime.now(timezone.utc)
+        found, _ = self.scan()
+        if found and now.isoformat(timespec="microseconds") <= found[-1].created:
+            later = datetime.fromisoformat(found[-1].created) + timedelta(microseconds=1)
+            now = later if later.year <= MAX_YEAR else now
+        return now.isoformat(timespec="microseconds")
+
+    def remove(self, name: str, *, cascade: bool = False) -> list[str]:
+        """Remove an artifact that no other needs; a damaged one too.
+
+        Args:
+            cascade: with all that was made from it.
+
+        Returns:
+            The names that were removed; what was made from others goes first, so that whatever stays is whole.
+
+        Raises:
+            ArtifactError: where there is none, or others were made from it; it names them.
+            MachineError: where the folder can't be written to.
+        """
+        name = self.resolve(name)
+        self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
+        with machine_errors(f"can't remove {self.root / name}"), self._lock(f"removing {name}"):
+            self._refuse_missing(name)
+            doomed = [name]
+            if cascade:
+                doomed = [*children_first(self.descendants(name, all_generations=True)), name]
+            else:
+                self.refuse_if_needed(name, "removed")
+            self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
+            self._remove_dead()
+            with contextlib.ExitStack() as stack:
+                stack.callback(remove_empty, [self._shelf()])
+                for each in filter(self.has, doomed):
+                    self._put_away(each, stack)
+                try:
+                    self._forget(doomed)
+                except OSError:
+                    stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
+            if not self.scan()[0]:
+                with contextlib.suppress(OSError):
+                    (self.root / INDEX).unlink()
+        remove_empty([self.root])
+        return doomed
+
+    def _refuse_missing(self, name: str) -> None:
+        """Refuse a name that there is nothing of, not even the rest that a killed removal left to be cleaned."""
+        if not self.has(name) and not self._was_removing(name):
+            self.get(name)
+
+    def _put_away(self, name: str, stack: contextlib.ExitStack) -> None:
+        """Take an artifact out of sight in one step: a reader never sees one that is half gone. The rest goes later."""
+        outer = self._room(name)
+        stack.callback(shutil.rmtree, outer, ignore_errors=True)
+        os.rename(self.root / name, outer / REMOVED)
+        self._settle(lambda: os.rename(outer / REMOVED, self.root / name))
+
+    def tag(self, name: str, alias: str) -> Artifact:
+        """Let ``@alias`` stand for an artifact, in place of what it stood for.
+
+        Raises:
+            UsageError: where the alias can't be one.
+            ArtifactError: where there is no such artifact.
+            MachineError: where it can't be written.
+        """
+        check_name(alias.removeprefix("@"))
+        artifact = self.get(name)
+        with machine_errors(f"can't tag '{artifact.name}'"), self._lock(f"tagging {artifact.name}"):
+            folder = self.root / TAGS
+            if folder.is_symlink():
+                raise ArtifactError(f"{folder} is a symbolic link: nothing is written through it", value=folder)
+            folder.mkdir(exist_ok=True)
+            text = json.dumps({"name": artifact.name, "digest": artifact.digest}) + "\n"
+            with whole_file(folder / alias.removeprefix("@")) as file:
+                file.write(text.encode())
+            flush(folder)
+        return artifact
+
+    def untag(self, alias: str) -> None:
+        """Take an alias away; the artifact stays.
+
+        Raises:
+            ArtifactError: where there is no such alias.
+            MachineError: where it can't be removed.
+        """
+        alias = check_name(alias.removeprefix("@"))
+        if alias not in self.tags():
+            self.resolve(f"@{alias}")
+        with machine_errors(f"can't remove the alias '@{alias}'"), self._lock(f"untagging {alias}"):
+            (self.root / TAGS / alias).unlink(missing_ok=True)
+            flush(self.root / TAGS)
+            remove_empty([self.root / TAGS])
+
+
+def check_note(note: str) -> str:
+    """The note, if it is short enough.
+
+    Raises:
+        UsageError: otherwise.
+    """
+    if len(note) > MAX_NOTE:
+        raise UsageError(f"a note has {MAX_NOTE:,} characters at most, not {len(note):,}", value=len(note))
+    return note
+
+
+def children_first(entries: Sequence[Entry]) -> list[str]:
+    """Names in an order in which each comes before what it was made from."""
+    by_digest = {entry.digest: entry for entry in entries}
+    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
+    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
+    ordered: list[str] = []
+    pending = [digest for digest in by_digest if not waiting[digest]]
+    while pending:
+        digest = pending.pop()
+        ordered.append(digest)
+        for parent in parents[digest]:
+            waiting[parent] -= 1
+            if not waiting[parent]:
+                pending.append(parent)
+    # Whoever is left stands in a circle, which only a forged lineage has: any order will do.
+    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
+    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]

@@ -1,0 +1,274 @@
+"""Staging folders of ``runs/``: where work becomes an artifact, and what is left of work that was killed. No torch.
+
+A staging folder is locked for as long as its process lives: one whose lock is free is dead. It says what its work
+needs, so that nobody removes a parent while a child is being made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.registry.artifact import Artifact, Parent, check_name
+from lora_mnist_cli.registry.catalog import TAGS, Catalog
+from lora_mnist_cli.registry.manifest import MANIFEST
+from lora_mnist_cli.system.errors import ArtifactError, MachineError
+from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
+from lora_mnist_cli.system.locks import HOST, exclusive, owner, read_owner, try_lock
+
+STAGING = ".staging"
+REPLACED = "replaced"
+REMOVED = "removed"
+_OWNER = "owner.json"
+
+
+class Shelf(Catalog):
+    """The artifacts under one folder, with the staging folders beside them."""
+
+    def _lock(self, doing: str) -> AbstractContextManager[None]:
+        return exclusive(self.root, doing, self.say)
+
+    @contextlib.contextmanager
+    def staging(self, name: str, parents: Sequence[Parent] = ()) -> Iterator[Path]:
+        """A new folder to write an artifact into; whatever is left of it afterwards is removed.
+
+        It is made before any work is done, so that a folder that can't be written to is found out at once. Dead
+        folders of this machine are cleared on the way.
+
+        Args:
+            parents: what the work needs; nobody may remove them while it goes on.
+
+        Raises:
+            MachineError: where it can't be made.
+            ArtifactError: where a parent is gone.
+        """
+        check_name(name)
+        # An empty staging folder is always taken away; the runs folder and those around it, if they were made here.
+        made = list(dict.fromkeys([self.root / STAGING, *missing_folders(self.root)]))
+        with contextlib.ExitStack() as stack:
+            stack.callback(remove_empty, made)
+            with machine_errors(f"can't write to {self.root}"):
+                outer, handle = self._begin(name, parents)
+                stack.callback(os.close, handle)
+                stack.callback(self._discard, outer)
+                for folder in made[1:]:
+                    flush(folder.parent)
+                inner = outer / name
+                inner.mkdir()
+            yield inner
+
+    def _begin(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
+        """A locked staging folder, and the open file that its lock is on."""
+        for _ in range(100):
+            with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty folder away
+                self.root.mkdir(parents=True, exist_ok=True)
+                with self._lock(f"making room for {name}"):
+                    return self._begin_locked(name, parents)
+        raise OSError(f"{self.root} is taken away again and again")
+
+    def _begin_locked(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
+        self._refuse_orphan(name, parents)
+        self._remove_dead()
+        outer = self._room(name)
+        try:
+            handle = os.open(outer / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                for _ in range(1000):
+                    if try_lock(handle):
+                        break
+                    time.sleep(0.001)  # one that only looks has it for a moment
+                else:
+                    raise OSError("this file system's locks don't work")
+                os.write(handle, owner(name=name, needs=[parent.digest for parent in parents]))
+            except BaseException:
+                os.close(handle)
+                raise
+        except BaseException:
+            shutil.rmtree(outer, ignore_errors=True)
+            raise
+        return outer, handle
+
+    def _room(self, name: str) -> Path:
+        """A new folder on the shelf. The name is in front, so that whoever looks knows what it was to become."""
+        for _ in range(100):
+            self._shelf().mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty shelf away
+                return Path(tempfile.mkdtemp(prefix=f"{name}@{HOST}@", dir=self._shelf()))
+        raise OSError(f"{self._shelf()} is taken away again and again")
+
+    def _shelf(self) -> Path:
+        shelf = self.root / STAGING
+        if shelf.is_symlink():
+            raise ArtifactError(f"{shelf} is a symbolic link: nothing is written through it", value=shelf)
+        return shelf
+
+    def _discard(self, outer: Path) -> None:
+        """Remove a staging folder; an artifact that was about to be replaced goes back to its place first.
+
+        Where an artifact was being removed, its aliases may be left: they go first, or none would know of them.
+        """
+        old, final = outer / REPLACED, self.root / outer.name.partition("@")[0]
+        if (old / MANIFEST).is_file() and not final.exists():
+            with contextlib.suppress(OSError):
+                os.rename(old, final)
+        if (outer / REMOVED).is_dir():
+            with contextlib.suppress(OSError):
+                self._forget([final.name])
+        shutil.rmtree(outer, ignore_errors=True)
+
+    def clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
+        """Remove the staging folders that killed processes left.
+
+        Args:
+            dry_run: only look.
+            all_hosts: those of other machines too. A lock that another machine holds may not be seen here, so this is
+                for when no other machine works in this folder.
+
+        Returns:
+            For each staging folder its ``folder``, the ``name`` that it was to become, ``host``, ``pid`` and start of
+            its process, ``state`` (``live``, ``dead`` or ``another host``), ``bytes`` and ``files``, and whether it
+            was ``removed``.
+
+        Raises:
+            MachineError: where the folder can't be written to.
+        """
+        if not (self.root / STAGING).is_dir() and not self._leftovers():
+            return []
+        if dry_run:
+            return self._clean(dry_run=True, all_hosts=all_hosts)
+        with machine_errors(f"can't clean {self.root}"), self._lock("cleaning up"):
+            for path in self._leftovers():
+                path.unlink(missing_ok=True)
+            found = self._clean(all_hosts=all_hosts)
+            remove_empty([self.root / STAGING, self.root / TAGS])
+        return found
+
+    def tidy(self) -> None:
+        """Remove what killed processes left, where that is possible: for a stage that has nothing else to do.
+
+        A process may be killed when its work is published and its staging folder is not yet gone.
+        """
+        if (self.root / STAGING).is_dir():
+            with contextlib.suppress(MachineError, ArtifactError):
+                self.clean()
+
+    def _was_removing(self, name: str) -> bool:
+        """Whether a process was killed while it removed that artifact: it is out of sight, and not yet gone."""
+        return any(
+            row["state"] == "dead" and row["name"] == name and not (self._shelf() / row["folder"] / _OWNER).exists()
+            for row in self._clean(dry_run=True)
+        )
+
+    def _leftovers(self) -> list[Path]:
+        """Files that a process was about to rename when it was killed."""
+        folder = self.root / TAGS
+        return [] if folder.is_symlink() else list(folder.glob(".*.new"))
+
+    def _remove_dead(self) -> None:
+        """Remove the staging folders of this machine that no process has locked; those of live ones are not read.
+
+        A bank of many adapters comes here once for each, with all the others' folders beside.
+        """
+        for folder in self._shelved():
+            if folder.name.split("@")[1] == HOST and not _is_locked(folder / _OWNER):
+                self._discard(folder)
+
+    def _shelved(self) -> list[Path]:
+        """What lies on the shelf, sorted; symbolic links are nothing of ours."""
+        shelf = self._shelf()
+        with contextlib.suppress(FileNotFoundError), os.scandir(shelf) as found:
+            return sorted(shelf / e.name for e in found if e.name.count("@") >= 2 and not e.is_symlink())
+        return []
+
+    def _clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
+        found = []
+        for folder in self._shelved():
+            who, files = read_owner(folder / _OWNER), _files(folder)
+            name, host = folder.name.split("@")[:2]
+            state = "live" if _is_locked(folder / _OWNER) else "dead" if host == HOST else "another host"
+            remove = not dry_run and (state == "dead" or (state == "another host" and all_hosts))
+            found.append(
+                {
+                    "folder": folder.name,
+                    "name": name,
+                    "host": host,
+                    "pid": who.get("pid"),
+                    "started": who.get("started"),
+                    "needs": who.get("needs", []),
+                    "state": state,
+                    "bytes": sum(files.values()),
+                    "files": list(files),
+                    "removed": remove,
+                }
+            )
+            if remove:
+                self._discard(folder)
+        return found
+
+    def _refuse_orphan(self, name: str, parents: Sequence[Parent]) -> None:
+        """Refuse an artifact one of whose parents is not, or no longer, here."""
+        # By name first; the folders are gone through only where a parent was renamed, and then once.
+        elsewhere = [parent for parent in parents if self.locate(parent.name, parent.digest, ()) is None]
+        have = {entry.digest for entry in self.scan()[0]} if elsewhere else set()
+        for parent in elsewhere:
+            if parent.digest not in have:
+                raise ArtifactError(
+                    f"'{name}' needs '{parent.name}' ({parent.digest[:19]}…), which was removed meanwhile",
+                    hint="make that again, then this",
+                    value=parent.name,
+                )
+
+    def _refuse_if_in_use(self, artifacts: Sequence[Artifact], done: str) -> None:
+        digests = {artifact.digest: artifact.name for artifact in artifacts}
+        for staged in self._clean(dry_run=True):
+            for digest in staged["needs"] if staged["state"] == "live" else ():
+                if digest in digests:
+                    raise ArtifactError(
+                        f"'{digests[digest]}' can't be {done}: process {staged['pid']} on {staged['host']} is making "
+                        f"'{staged['name']}' from it",
+                        hint="wait until it is done, or stop it",
+                        value=digests[digest],
+                    )
+
+    def _forget(self, names: Sequence[str]) -> None:
+        """Take away the aliases of artifacts that are gone, and say so."""
+        for alias, (name, digest) in self.tags().items():
+            if name in names and self.locate(name, digest) is None:
+                (self.root / TAGS / alias).unlink(missing_ok=True)
+                flush(self.root / TAGS)
+                self.say(f"the alias '@{alias}' stood for '{name}' and is gone with it")
+        remove_empty([self.root / TAGS])
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """The files in a staging folder, and their sizes; another process may be taking them away meanwhile."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            with contextlib.suppress(OSError):
+                if name != _OWNER and stat.S_ISREG((status := path.lstat()).st_mode):
+                    found[path.relative_to(folder).as_posix()] = status.st_size
+    return dict(sorted(found.items()))
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file; a file that is not there has none."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except PermissionError:
+        return True  # another user's; not ours to judge
+    except OSError:
+        return False
+    try:
+        return not try_lock(handle)
+    finally:
+        os.close(handle)

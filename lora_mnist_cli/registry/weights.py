@@ -1,0 +1,253 @@
+"""Which tensors a weight file has to hold, by the settings alone; and whether it does, by its header. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, deserialize
+
+from lora_mnist_cli.models.architecture import layer_shapes
+from lora_mnist_cli.models.methods import METHODS, tensor_shapes
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.catalog import refuse_role
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.system.errors import ArtifactError, make_again
+from lora_mnist_cli.system.files import machine_errors
+
+BASE_FILE = "model.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+"""PEFT's description; not there for a method that PEFT has not."""
+
+STATISTICS_FILE = "statistics.safetensors"
+"""What a stage remembers of its digits (:mod:`lora_mnist_cli.models.densities`); artifacts of old have none."""
+
+STATISTICS_TYPES = {
+    "digits": "I64", "counts": "I64", "components": "I64", "mean": "F32", "basis": "F32", "weights": "F32",
+    "centres": "F16", "directions": "F16", "noise": "F32",
+}  # fmt: skip
+"""Key → type of each of its tensors."""
+
+MAX_STATISTICS = 10**6
+"""Bytes; of ten digits they take three quarters of that."""
+
+MAX_WEIGHTS = 2**31
+"""Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
+_MAX_HEADER = 2**20
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def base_shapes(base: Artifact) -> dict[str, tuple[int, ...]]:
+    """Key → shape of each tensor of a base's file: weight (out × in) and bias (out) of each layer.
+
+    Raises:
+        ArtifactError: where its settings make no sense.
+    """
+    layers = layer_shapes(BaseConfig.from_json(base.config).hidden_sizes)
+    if {name: list(shape) for name, shape in layers.items()} != base.details["layers"]:
+        raise ArtifactError(f"'{base.name}' is damaged: its layers are not those of its settings", value=base.name)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (fan_in, fan_out) in layers.items():
+        shapes |= {f"{name}.weight": (fan_out, fan_in), f"{name}.bias": (fan_out,)}
+    return shapes
+
+
+def adapter_shapes(adapter: Artifact, base: Artifact) -> dict[str, tuple[int, ...]]:
+    """Key → shape of each tensor of an adapter's file, as its method has them.
+
+    Raises:
+        ArtifactError: where its settings make no sense, or the base has no such layer.
+    """
+    config = AdapterConfig.from_json(adapter.config)
+    refuse_role(adapter.name, "base", base.name, base.kind)
+    layers: dict[str, list[int]] = {}
+    for name in config.target_layers or ():
+        if name not in base.details["layers"]:
+            raise ArtifactError(f"'{adapter.name}' adapts {name}, which '{base.name}' has not", value=name)
+        layers[name] = base.details["layers"][name]
+    return tensor_shapes(config, layers)
+
+
+def check_size(artifact: Artifact, file: str, shapes: Shapes) -> None:
+    """Compare the size of a weight file with what its tensors need. A file that is too large is not read.
+
+    Raises:
+        ArtifactError: where there is no such file, or it can't hold such tensors; it names those that lack.
+    """
+    if file not in artifact.files:
+        artifact.read(file)  # says that there is none
+    size = artifact.files[file]["bytes"]
+    need = 4 * sum(math.prod(shape) for shape in shapes.values())
+    if need <= size <= need + _MAX_HEADER and need <= MAX_WEIGHTS:
+        return
+    if size < need <= MAX_WEIGHTS:
+        refuse_differences(artifact, _header(artifact, file), shapes)
+    raise ArtifactError(
+        f"'{artifact.name}' does not fit: {file} has {size:,} bytes, and its tensors need {need:,}",
+        hint=make_again(artifact.name),
+        value=file,
+    )
+
+
+def read_weights(artifact: Artifact, file: str, shapes: Shapes) -> bytes:
+    """A weight file whose size fits its tensors.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or its size does not fit.
+    """
+    check_size(artifact, file, shapes)
+    return artifact.read(file)
+
+
+@contextlib.contextmanager
+def parsing(artifact: Artifact, file: str) -> Iterator[None]:
+    """What the parser of a weight file complains of inside is the artifact's damage.
+
+    Raises:
+        ArtifactError: then.
+    """
+    try:
+        yield
+    except SafetensorError as error:
+        raise ArtifactError(f"'{artifact.name}' is damaged: {file}: {error}", value=file) from error
+    except KeyError as error:  # the format knows more types than the parser can make tensors of
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {file} has a tensor as {error}, not F32", value=file
+        ) from error
+
+
+def differences(found: Mapping[str, tuple[tuple[int, ...], str]], shapes: Shapes) -> list[str]:
+    """What keys, shapes and types (``F32``) differ in from what has to be there, a sentence each.
+
+    Args:
+        found: key → shape and type.
+    """
+    problems = [f"lacks {key}" for key in shapes if key not in found]
+    problems += [f"has the unknown {key}" for key in found if key not in shapes]
+    for key, shape in shapes.items():
+        if key in found and found[key][0] != shape:
+            problems.append(f"has {key} of shape {found[key][0]}, not {shape}")
+        if key in found and found[key][1] != "F32":
+            problems.append(f"has {key} as {found[key][1]}, not F32")
+    return problems
+
+
+def refuse_differences(artifact: Artifact, found: Mapping[str, tuple[tuple[int, ...], str]], shapes: Shapes) -> None:
+    """Refuse tensors that are not those that have to be there, whether of a base or of an adapter.
+
+    Raises:
+        ArtifactError: with all of :func:`differences`.
+    """
+    if problems := differences(found, shapes):
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' does not fit: it {'; it '.join(problems)}", value=problems
+        )
+
+
+def check_header(artifact: Artifact, base: Artifact) -> None:
+    """Compare the header of an artifact's weights with its settings; a sweep, a report or what diverged has none.
+
+    Args:
+        base: the base of an adapter, or the artifact itself.
+
+    Raises:
+        ArtifactError: where the file is damaged, or a key, shape or type differs.
+    """
+    if artifact.kind not in ("base", "adapter") or artifact.details.get("failed"):
+        return
+    file = BASE_FILE if artifact.kind == "base" else ADAPTER_FILE
+    shapes = base_shapes(artifact) if artifact.kind == "base" else adapter_shapes(artifact, base)
+    check_size(artifact, file, shapes)
+    refuse_differences(artifact, _header(artifact, file), shapes)
+    check_statistics(artifact)
+
+
+def check_statistics(artifact: Artifact) -> None:
+    """Compare size, keys and types of a file of statistics with what it has to hold; where there is none, all is well.
+
+    Raises:
+        ArtifactError: where it is too large or damaged, or a key or type differs.
+    """
+    size = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"]
+    if size > MAX_STATISTICS:
+        raise ArtifactError(
+            f"'{artifact.name}' does not fit: {STATISTICS_FILE} has {size:,} bytes, {MAX_STATISTICS:,} at most make "
+            "sense",
+            hint=make_again(artifact.name),
+            value=STATISTICS_FILE,
+        )
+    if STATISTICS_FILE not in artifact.files:
+        return
+    found = {key: kind for key, (_, kind) in _header(artifact, STATISTICS_FILE).items()}
+    if found != STATISTICS_TYPES:
+        odd = sorted(key for key in found.keys() | STATISTICS_TYPES if found.get(key) != STATISTICS_TYPES.get(key))
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' does not fit: {STATISTICS_FILE} lacks, or has in another type or "
+            f"without need, {', '.join(odd)}",
+            hint=make_again(artifact.name),
+            value=odd,
+        )
+
+
+def check_finite(artifact: Artifact) -> None:
+    """Look for values that are no numbers in an artifact's weights: what diverged has no weights, and says so.
+
+    Raises:
+        ArtifactError: where there are some; it names the tensors.
+    """
+    file = {"base": BASE_FILE, "adapter": ADAPTER_FILE}.get(artifact.kind)
+    if file is None or artifact.details.get("failed"):
+        return
+    import numpy as np
+
+    with parsing(artifact, file):
+        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+    odd = [key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all()]
+    if odd:
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' has values that are no finite numbers in {', '.join(odd)}",
+            hint=make_again(artifact.name),
+            value=odd,
+        )
+
+
+def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], folder: Path) -> None:
+    """Write an adapter's file of weights, and PEFT's description of it.
+
+    Raises:
+        MachineError: where they can't be written.
+    """
+    with machine_errors(f"can't write {ADAPTER_FILE}"):
+        (folder / ADAPTER_FILE).write_bytes(weights)
+    described = peft_json(config, layers)
+    if described is None:
+        return
+    with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
+        (folder / ADAPTER_CONFIG_FILE).write_bytes(described)
+
+
+def write_statistics(content: bytes, folder: Path) -> None:
+    """Write a file of statistics.
+
+    Raises:
+        MachineError: where it can't be written.
+    """
+    with machine_errors(f"can't write {STATISTICS_FILE}"):
+        (folder / STATISTICS_FILE).write_bytes(content)
+
+
+def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
+    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    described = METHODS[config.method].peft(config, layers)
+    return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
+
+
+def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:
+    with parsing(artifact, file):
+        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+    return {key: (tuple(tensor["shape"]), str(tensor["dtype"])) for key, tensor in tensors}

@@ -1,0 +1,91 @@
+"""Digit sets: which of the ten digits a model learns, or is scored on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lora_mnist_cli.system.errors import UsageError
+
+_PART = re.compile(r"([0-9])(?:-([0-9]))?", re.ASCII)
+_HINT = "write digits as 0-4, 5,7-9 or all"
+
+
+@dataclass(frozen=True)
+class DigitSet:
+    """A non-empty set of digits, kept sorted and without repeats.
+
+    ``str()`` gives the canonical form: sorted, with runs of two and more folded (``0-4``, ``5,7-9``, ``0-9``).
+
+    Raises:
+        UsageError: for an empty set or anything that is no digit.
+    """
+
+    members: tuple[int, ...]
+
+    def __init__(self, members: Iterable[int]) -> None:
+        digits = tuple(sorted(set(members)))
+        if not digits:
+            raise UsageError("a digit set can't be empty", hint=_HINT, value="")
+        if digits[0] < 0 or digits[-1] > 9:
+            raise UsageError(f"digits go from 0 to 9, not {list(digits)}", hint=_HINT, value=digits)
+        object.__setattr__(self, "members", digits)
+
+    @classmethod
+    def parse(cls, text: str) -> DigitSet:
+        """The digit set that a user wrote: ``0-4``, ``5,7-9`` or ``all``.
+
+        Raises:
+            UsageError: for anything else, naming the part that is wrong.
+        """
+        if text.strip().lower() == "all":
+            return ALL_DIGITS
+        digits: list[int] = []
+        for part in text.split(","):
+            match = _PART.fullmatch(part.strip())
+            if match is None:
+                what = f"'{part.strip()}' in '{text}'" if part.strip() != text else f"'{text}'"
+                raise UsageError(f"{what} is not a digit set", hint=_HINT, value=text)
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                hint = f"did you mean {last}-{first}?"
+                raise UsageError(f"the range '{part.strip()}' runs backwards", hint=hint, value=text)
+            digits.extend(range(first, last + 1))
+        return cls(digits)
+
+    def complement(self) -> DigitSet | None:
+        """The digits that are not in this set, or None where it has all ten."""
+        rest = [digit for digit in range(10) if digit not in self.members]
+        return DigitSet(rest) if rest else None
+
+    def __contains__(self, digit: object) -> bool:
+        return digit in self.members
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __str__(self) -> str:
+        runs: list[list[int]] = []
+        for digit in self.members:
+            if runs and digit == runs[-1][-1] + 1:
+                runs[-1].append(digit)
+            else:
+                runs.append([digit])
+        return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+
+
+ALL_DIGITS = DigitSet(range(10))
+
+
+def reporting_sets(base: DigitSet, learned: DigitSet | None = None) -> list[DigitSet]:
+    """The subsets of a score table: the base's digits, the remaining ones where there are any, and all ten.
+
+    What an adapter ``learned`` comes after them where it is none of these.
+    """
+    rest = base.complement()
+    sets = [base, rest, ALL_DIGITS] if rest else [ALL_DIGITS]
+    return sets if learned is None or learned in sets else [*sets, learned]

@@ -1,0 +1,106 @@
+"""Settings given one by one, as the options of the commands are: the keywords of the stages, with their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig, with_overrides
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.lists import parse_layers, parse_protections
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """What both stages of training take: the fields of :class:`~lora_mnist_cli.settings.config.TrainingConfig`."""
+
+    seed: int
+    epochs: int
+    batch_size: int
+    lr: float
+    optimizer: str
+    weight_decay: float | None
+    schedule: str
+    val_split: float
+    precision: str
+
+
+class BaseKeywords(TrainingKeywords, total=False):
+    """What a base takes: the fields of ``BaseConfig``, digits as a text too (``"0-4"``)."""
+
+    dataset: str
+    digits: DigitSet | str
+    hidden_sizes: Sequence[int]
+
+
+class SweepKeywords(TrainingKeywords, total=False):
+    """What the adapters of a sweep share: the fields of ``AdapterConfig`` but the rank.
+
+    Digits may be a text (``"5-9"``), and layers and protections as well (``"fc1,fc3"``, ``"replay,mask"``).
+    """
+
+    digits: DigitSet | str | None
+    method: str
+    alpha: float
+    scaling: str
+    init: str
+    dropout: float
+    target_layers: Sequence[str] | str | None
+    vary: str
+    held_seed: int
+    lr_power: float
+    lr_ratio_b: float
+    protect: Sequence[str] | str
+    replay_old: float
+    replay_new: float
+    distill_weight: float
+    nullspace_energy: float
+
+
+class AdapterKeywords(SweepKeywords, total=False):
+    """What one adapter takes."""
+
+    rank: int
+
+
+def base_config(config: BaseConfig | None, given: BaseKeywords) -> BaseConfig:
+    """A config, the reference recipe's by default, with what was given in its place.
+
+    Raises:
+        TypeError: for what is no setting.
+        UsageError: for digits that are none, and with every value that doesn't hold.
+    """
+    changed: dict[str, object] = dict(given)
+    if "digits" in changed:
+        changed["digits"] = digit_set(given["digits"])
+    if "hidden_sizes" in changed:
+        changed["hidden_sizes"] = tuple(given["hidden_sizes"])
+    return with_overrides(config or BaseConfig(), **changed)
+
+
+def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterKeywords) -> AdapterConfig:
+    """A config, the reference recipe's by default, with what was given in its place.
+
+    Raises:
+        TypeError: for what is no setting.
+        UsageError: for digits or layers that are none, and with every value that doesn't hold.
+    """
+    changed: dict[str, object] = dict(given)
+    if (digits := given.get("digits")) is not None:
+        changed["digits"] = digit_set(digits)
+    if (layers := given.get("target_layers")) is not None:
+        changed["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
+    if "protect" in given:
+        protect = given["protect"]
+        changed["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
+    return with_overrides(config or AdapterConfig(), **changed)
+
+
+def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:
+    """Digits as a set, as a text (``"0-4"``) or one by one.
+
+    Raises:
+        UsageError: where they are none.
+    """
+    if isinstance(digits, DigitSet):
+        return digits
+    return DigitSet.parse(digits) if isinstance(digits, str) else DigitSet(digits)

@@ -1,0 +1,112 @@
+"""Lists as a user writes them, on the command line or in a file: ``1,2,4``, ``0-9``, ``0,0.5,1``, ``fc1,fc3``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from lora_mnist_cli.system.errors import UsageError
+
+MAX_LIST = 10_000
+_RANGE = re.compile(r"(-?[0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
+
+
+def parse_integers(text: str, where: str, *, ranges: bool = True) -> list[int]:
+    """The whole numbers of a list such as ``1,2,4`` or, with ranges, ``0-4,7``.
+
+    Args:
+        where: what the list was given to, as ``--ranks``.
+
+    Raises:
+        UsageError: for anything else, naming the part that is wrong, or a list of more than :data:`MAX_LIST`.
+    """
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = _RANGE.fullmatch(part.strip())
+        if match is None or (match[2] and not ranges):
+            hint = "write 1,2,4 or 0-4" if ranges else "write 64 or 128,32"
+            raise UsageError(f"'{part}' in {where} '{text}' is not a whole number", hint=hint, value=text)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UsageError(f"the range '{part}' in {where} runs backwards", hint=f"{last}-{first}", value=text)
+        if len(numbers) + last - first >= MAX_LIST:
+            raise UsageError(f"{where} '{text}' has more than {MAX_LIST:,} values", value=text)
+        numbers.extend(range(first, last + 1))
+    return numbers
+
+
+def parse_floats(text: str, where: str) -> list[float]:
+    """The numbers of a list such as ``0,0.5,1``.
+
+    Args:
+        where: what the list was given to, as ``--alpha``.
+
+    Raises:
+        UsageError: for anything else, naming the part that is wrong.
+    """
+    numbers = []
+    for part in text.split(","):
+        try:
+            numbers.append(float(part))
+        except ValueError:
+            raise UsageError(
+                f"'{part}' in {where} '{text}' is not a number", hint="write 0,0.5,1", value=text
+            ) from None
+    return numbers
+
+
+def parse_words(text: str, where: str) -> list[str]:
+    """The words of a list such as ``constant,rslora``.
+
+    Args:
+        where: what the list was given to, as ``--scalings``.
+
+    Raises:
+        UsageError: where one of them is empty.
+    """
+    words = [part.strip() for part in text.split(",")]
+    if not all(words):
+        raise UsageError(f"{where} '{text}' has an empty part", hint="write constant,rslora", value=text)
+    return words
+
+
+def parse_protections(text: str | None) -> tuple[str, ...] | None:
+    """Names of ``replay,mask``; none for ``none``."""
+    if text is None:
+        return None
+    return () if text.strip().lower() == "none" else tuple(part.strip() for part in text.split(","))
+
+
+def parse_layers(text: str | None) -> tuple[str, ...] | None:
+    """Layer names of ``fc1,fc3``; None, which is all layers, for ``all``."""
+    if text is None or text.strip().lower() == "all":
+        return None
+    return tuple(part.strip() for part in text.split(","))
+
+
+def distinct(what: str, values: Sequence[object]) -> None:
+    """Refuse a list that is empty or has something twice.
+
+    Args:
+        what: it lists, in the plural.
+
+    Raises:
+        UsageError: then.
+    """
+    if not values or len(set(values)) != len(values):
+        shown = f"{list(values)!r:.200}"
+        raise UsageError(f"{what} are given once each, and at least one: {shown}", value=list(values))
+
+
+def folded(numbers: Sequence[int]) -> str:
+    """Whole numbers as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    text = ",".join("-".join(map(str, part)) for part in runs)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text if len(text) <= 60 else f"{len(numbers)}-{digest[:12]}"

@@ -1,0 +1,59 @@
+"""The recipes: named sets of good settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from lora_mnist_cli.settings.config import PROTECTION_SETTINGS, AdapterConfig, BaseConfig
+from lora_mnist_cli.system.errors import refuse_unknown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named set of hyperparameters for both stages of training."""
+
+    about: str
+    base: BaseConfig
+    adapter: AdapterConfig
+
+
+RECIPES = {
+    "reference": Recipe("The original study's settings, to the letter.", BaseConfig(), AdapterConfig()),
+    # Found on validation data alone by benchmarks/tuned_recipe.py; docs/tuned-recipe.md has all trials.
+    "tuned": Recipe(
+        "The best settings found for adapters, on the same base: a higher rate that falls with the rank, and a cosine.",
+        BaseConfig(),
+        AdapterConfig(lr=2.4e-2, lr_power=0.375, schedule="cosine", weight_decay=0.03, val_split=0.05),
+    ),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        UsageError: for a name that is none.
+    """
+    refuse_unknown("recipe", name, list(RECIPES), "recipes:")
+    return RECIPES[name]
+
+
+def recipe_of(config: AdapterConfig) -> str | None:
+    """The recipe beside the reference that an adapter is trained by, or None.
+
+    What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
+    """
+    left_open = (
+        "digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs", "protect", *PROTECTION_SETTINGS,
+    )  # fmt: skip
+    for name, known in RECIPES.items():
+        if name != "reference" and follows(config, known.adapter, left_open):
+            return name
+    return None
+
+
+def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:
+    """Whether a config is another but for some fields, by name."""
+    fixed = {f.name for f in fields(known)}.difference(left_open)
+    return all(getattr(config, name) == getattr(known, name) for name in fixed)

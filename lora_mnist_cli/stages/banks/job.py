@@ -1,0 +1,189 @@
+"""Training one bank as a pure function: everything it needs comes by value, and everything it makes goes back so.
+
+So it does not matter which process does it, or on which machine: no folder is shared, nothing is published here, and
+what comes out has the same bytes. No torch is imported before the work begins.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.settings.config import TRAINING_CODE, AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.stages.workspace import environment
+from lora_mnist_cli.system.errors import MachineError
+from lora_mnist_cli.system.progress import Reporter, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from lora_mnist_cli.data.dataset import MNISTDataset
+    from lora_mnist_cli.models.densities import ClassStatistics
+    from lora_mnist_cli.models.mlp import MNISTModel
+    from lora_mnist_cli.training.objective import Lesson
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images as bytes (n × 28 × 28) and their labels: of the digits to learn, and all test images."""
+
+    train: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+    test: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A bank to train.
+
+    Args:
+        title: what it is called where its progress is shown.
+        base: the base's weights, as safetensors.
+        hidden_sizes: its hidden layers.
+        base_digits: what it learned.
+        pixel_stats: mean and standard deviation that its inputs are normalised with.
+        members: a config each, as JSON.
+        runtime: device and threads.
+        statistics: the base's class statistics, as safetensors, where members are protected by them.
+        training_code: the number of the driver's training code.
+    """
+
+    title: str
+    base: bytes
+    hidden_sizes: tuple[int, ...]
+    base_digits: str
+    pixel_stats: tuple[float, float]
+    members: tuple[Mapping[str, Any], ...]
+    runtime: Runtime
+    statistics: bytes | None = None
+    training_code: int = TRAINING_CODE
+
+    def configs(self) -> list[AdapterConfig]:
+        """Each member's config."""
+        return [AdapterConfig.from_json(member) for member in self.members]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What became of one member.
+
+    Args:
+        weights: its file of weights; None where it diverged.
+        statistics: its file of statistics of the digits that it was trained on; None where it diverged.
+        history: its ``history.csv``.
+        failed: why its training ended, where it diverged.
+        scores: on the test images, as manifests have them.
+        seconds: its share of the bank's time, and what its own scores took.
+    """
+
+    weights: bytes | None
+    statistics: bytes | None
+    history: str
+    failed: str | None
+    scores: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A trained bank: its members in their order, and where they were trained."""
+
+    members: list[Trained]
+    environment: dict[str, Any]
+
+
+def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> Answer:
+    """Train a bank and score its members.
+
+    Raises:
+        UsageError: where the accelerator is not to be had.
+        MachineError: where this machine has another version of the training code than the one that asks.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    if job.training_code != TRAINING_CODE:
+        raise MachineError(
+            f"training code {TRAINING_CODE} is installed where the bank is trained, and {job.training_code} where it "
+            "is asked for",
+            hint="install the same version of lora-mnist on all machines",
+            value=TRAINING_CODE,
+        )
+    import safetensors.torch
+
+    from lora_mnist_cli.data.dataset import MNISTDataset
+    from lora_mnist_cli.evaluation.logits import no_scores, predict, scores
+    from lora_mnist_cli.models.densities import ClassStatistics
+    from lora_mnist_cli.models.mlp import MNISTModel
+    from lora_mnist_cli.registry.checkpoint import adapter_bytes
+    from lora_mnist_cli.stages.records.loading import twin
+    from lora_mnist_cli.training.bank.trainer import fit_bank
+    from lora_mnist_cli.training.trainer import history_csv
+
+    start = time.perf_counter()
+    base = MNISTModel(job.hidden_sizes)
+    base.load_state_dict(safetensors.torch.load(job.base))
+    configs = job.configs()
+    models = [twin(base, config) for config in configs]
+    train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
+    old = None if job.statistics is None else ClassStatistics.from_tensors(safetensors.torch.load(job.statistics))
+    lesson = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
+    outcomes = fit_bank(
+        models, lesson, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
+    )  # fmt: skip
+    del lesson
+    present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
+    statistics = _statistics(train, present, old)
+    del train
+    test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
+    # What a member cost is its share of the bank's time.
+    share = (time.perf_counter() - start) / len(configs)
+    members = []
+    for model, config, outcome in zip(models, configs, outcomes, strict=True):
+        tick = time.perf_counter()
+        assert config.digits is not None
+        subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
+        weights = None if outcome.failed else adapter_bytes(model)
+        remembered = None if outcome.failed else statistics[_split(config)]
+        reached = (
+            no_scores(test.labels, subsets)
+            if outcome.failed
+            else scores(predict(model, test.images), test.labels, subsets)
+        )
+        seconds = share + time.perf_counter() - tick
+        members.append(Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds))
+    return Answer(members, environment(job.runtime))
+
+
+def _lesson(
+    job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
+) -> Lesson:
+    """What the members learn from where they are protected, from what the job has alone."""
+    from lora_mnist_cli.training.objective import Situation, make_lesson
+
+    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
+
+
+def _split(config: AdapterConfig) -> tuple[float, int]:
+    """What decides which images an adapter is trained on."""
+    return config.val_split, config.seed_of("split")
+
+
+def _statistics(
+    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None
+) -> dict[tuple[float, int], bytes]:
+    """The file of statistics of each training split that there is among adapters; most share one.
+
+    Those of adapters that are protected by the base's are in its basis, so that a merged base can have both.
+    """
+    from lora_mnist_cli.data.dataset import split_rows
+    from lora_mnist_cli.models.densities import ClassStatistics
+    from lora_mnist_cli.registry.checkpoint import statistics_bytes
+
+    made = {}
+    for split in {_split(config): None for config in configs}:
+        rows, _ = split_rows(len(train), *split)
+        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+    return made

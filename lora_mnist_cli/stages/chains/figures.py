@@ -1,0 +1,87 @@
+"""What is said of one run of a chain: its accuracies, and the measures of transfer that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lora_mnist_cli.evaluation.scores import subset_scores
+from lora_mnist_cli.evaluation.transfer import transfer
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.tasks import old_digits
+from lora_mnist_cli.stages.chains.strategies import Course, State
+from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
+from lora_mnist_cli.system.errors import DataError
+
+Document = dict[str, Any]
+PerDigit = list[Document]
+"""The scores on each digit's test images, as :func:`~lora_mnist_cli.evaluation.logits.scores` gives them."""
+
+Known = dict[tuple[str, ...], PerDigit]
+"""What was scored elsewhere already, by :func:`key_of` or :func:`key_before`."""
+
+
+def key_of(state: State) -> tuple[str, ...]:
+    """What names a state among scores."""
+    return tuple(each.digest for each in state)
+
+
+def key_before(course: Course) -> tuple[str, ...]:
+    """What names the network before its first training among scores."""
+    return "untrained", course.first().digest
+
+
+def figures(course: Course, states: Sequence[State], before: PerDigit, known: Known) -> Document:
+    """What :func:`~lora_mnist_cli.stages.chains.run.chain` says of one run.
+
+    Args:
+        states: what answers after each task; or a single one, which has no transfer.
+        before: what :func:`score_before` gives.
+        known: scores that need not be calculated.
+
+    Raises:
+        DataError: where there are no test images of a task.
+    """
+    tasks = course.tasks
+    scored = [known.get(key_of(state)) or score(state, course) for state in states]
+    untrained = [_accuracy(before, task) for task in tasks]
+    R = [[_accuracy(each, task) for task in tasks] for each in scored]
+    told: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))
+    told["so_far"] = None
+    if len(R) == len(tasks):
+        told = asdict(transfer(R, untrained))
+        told["so_far"] = list(told["so_far"])
+    every = DigitSet(digit for task in tasks for digit in task)
+    return {
+        "seed": course.base.seed, "R": R, "untrained": untrained, **told,
+        **{key: _accuracy(scored[-1], digits) for key, digits in (
+            ("all", every), ("old", old_digits(tasks)), ("new", tasks[-1])
+        )},
+        "artifacts": [[each.name for each in state] for state in states],
+    }  # fmt: skip
+
+
+def score(state: State, course: Course) -> PerDigit:
+    """The scores of a state; a single network's are those it was published with."""
+    if len(state) == 1:
+        return list(state[0].scores["per_digit"])
+    return list(evaluate_routed([each.name for each in state], workspace=course.workspace).scores["per_digit"])
+
+
+def score_before(course: Course) -> PerDigit:
+    """The scores of the network as its first training finds it."""
+    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.stages.records.loading import untrained_base
+
+    base = course.first()
+    mean, std = base.details["pixel_stats"]
+    test = course.workspace.test_images(base, (mean, std))
+    return list(scores(predict(untrained_base(course.base), test.images), test.labels, [])["per_digit"])
+
+
+def _accuracy(per_digit: PerDigit, digits: DigitSet) -> float:
+    accuracy = subset_scores(per_digit, [digits])[0]["accuracy"]
+    if accuracy is None:
+        raise DataError(f"there are no test images of digits {digits}", value=str(digits))
+    return float(accuracy)

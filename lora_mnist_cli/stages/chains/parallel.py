@@ -1,0 +1,197 @@
+"""Parts of chains in processes beside each other: each publishes what it has learned, and tells what it scored.
+
+What a process was learning that died of it is learned by another one; then by who asked for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from multiprocessing.connection import Connection
+
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.settings.tasks import written
+from lora_mnist_cli.stages.banks import backends
+from lora_mnist_cli.stages.chains.figures import Known, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.strategies import CURES, Course, State
+from lora_mnist_cli.system.processes import Pool, sendable
+from lora_mnist_cli.system.progress import Reporter, Silent
+
+TRIES = 2
+"""How often a part is begun in processes: what kills two of them is learned by who asked for it."""
+
+MEMORY = 2 * 10**9
+"""Bytes that a process may need: up to 1.8 GB were measured, by a protected adapter after five tasks."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process learns without waiting for another.
+
+    Args:
+        cures: one after the other; with none, the course's first network alone.
+        after: the numbers of parts that have to be done before.
+    """
+
+    course: Course
+    cures: tuple[str, ...]
+    after: frozenset[int]
+
+    def __str__(self) -> str:
+        what = " and ".join(self.cures) or "the first task"
+        return f"{what} of {written(self.course.tasks)}, seed {self.course.base.seed}"
+
+
+@dataclass
+class Learned:
+    """What became of parts.
+
+    Args:
+        lost: those that were not learned.
+        scores: of all that was learned but for single networks, which are published with theirs.
+        warned: what was warned of.
+    """
+
+    lost: list[Part] = field(default_factory=list)
+    scores: Known = field(default_factory=Known)
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, reporter: Reporter, text: str) -> None:
+        """Tell a warning, once."""
+        if text not in self.warned:
+            reporter.warn(text)
+            self.warned.add(text)
+
+
+def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Learned | None:
+    """Learn chains in several processes; what is up to date is not learned again.
+
+    Args:
+        chains: of each, its courses, a seed each, and the cures that they are learned by; all in one workspace.
+        workers: see :func:`default_workers`.
+
+    Returns:
+        What became of them; None where one process is enough, and nothing is done here.
+
+    Raises:
+        LoraMnistError: what a part raises; the others are ended then, and what they had published stays.
+    """
+    parts = parts_of(chains)
+    workspace = parts[0].course.workspace
+    workers = min(len(parts), workers or default_workers(workspace.runtime))
+    if workers == 1:
+        return None
+    workspace.reporter.notice(f"learning in {workers} processes")
+    reporter, learned, done = workspace.reporter, Learned(), 0
+    pool = Pool(serve, [_silent(part) for part in parts], tries=TRIES, after=[part.after for part in parts])
+    try:
+        with contextlib.closing(pool.run(workers)) as all_that_is_heard:
+            for heard in all_that_is_heard:
+                part, process = parts[heard.task], f"process {heard.pid}"
+                if heard.what == "begun":
+                    reporter.detail(f"{process} learns {part}")
+                elif heard.what == "again":
+                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned once more")
+                elif heard.what == "lost":
+                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned at the end")
+                    learned.lost.append(part)
+                elif heard.what == "warn":
+                    learned.warn(reporter, *heard.told)
+                else:
+                    scores, is_new = heard.told
+                    learned.scores.update(scores)
+                    done += 1
+                    state = "is learned" if is_new else "is up to date"
+                    reporter.notice(f"{part}, {state} ({done} of {len(parts)})")
+    finally:
+        workspace.registry.tidy()
+    if learned.lost:
+        reporter.warn(f"{len(learned.lost)} of {len(parts)} parts are learned without processes")
+    return learned
+
+
+def default_workers(runtime: Runtime) -> int:
+    """As many processes as leave each thread a core, and as the machine's memory holds; one where there is a GPU."""
+    by_cores = backends.workers(runtime, backends.cores())
+    held = backends.memory()
+    return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
+
+
+def parts_of(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
+    """All parts: those first that others wait for, and then the longest, so that none is left alone at the end."""
+    parts: list[Part] = []
+    later: list[tuple[Course, tuple[str, ...], frozenset[int]]] = []
+    shared: set[tuple[str, int]] = set()
+    for courses, cures in chains:
+        # What two cures have in common is to be learned by one process.
+        groups = [tuple(cure for cure in cures if CURES[cure].begins_plain)]
+        groups += [(cure,) for cure in cures if not CURES[cure].begins_plain]
+        for course in courses:
+            first = frozenset([len(parts)])
+            parts.append(Part(course, (), frozenset()))
+            for group in filter(None, groups):
+                if CURES[group[0]].after_first:
+                    later.append((course, group, first))
+                elif (group[0], course.base.seed) not in shared:
+                    # All chains have it in common.
+                    shared.add((group[0], course.base.seed))
+                    later.append((course, group, frozenset()))
+    later.sort(key=lambda part: _length(part[0], part[1]), reverse=True)
+    return parts + [Part(*part) for part in later]
+
+
+def _length(course: Course, cures: Sequence[str]) -> int:
+    """About how long a part takes, in the images of one digit."""
+    _, *others = course.tasks
+    after_first = sum(map(len, others))
+    return sum(CURES[cure].cost * (after_first if CURES[cure].after_first else 10) for cure in cures)
+
+
+def _silent(part: Part) -> Part:
+    """The same for another process, which has a reporter of its own."""
+    workspace = dataclasses.replace(part.course.workspace, reporter=Silent())
+    return dataclasses.replace(part, course=dataclasses.replace(part.course, workspace=workspace))
+
+
+def serve(line: Connection) -> None:
+    """What a worker process does: learn the parts that come, and tell the scores; until its line is closed."""
+    while True:
+        part: Part = line.recv()
+        workspace = dataclasses.replace(part.course.workspace, reporter=_Teller(line))
+        try:
+            learned = _learn(dataclasses.replace(part.course, workspace=workspace), part.cures)
+        except Exception as error:  # noqa: BLE001 - it is told where it can be shown
+            line.send(("raised", sendable(error)))
+        else:
+            line.send(("answer", *learned))
+
+
+def _learn(course: Course, cures: Sequence[str]) -> tuple[Known, bool]:
+    """Learn a part; its scores, and whether anything in it is new."""
+    start, known = datetime.now(timezone.utc), Known()
+
+    def is_new(state: State) -> bool:
+        return any(datetime.fromisoformat(each.created) >= start for each in state)
+
+    if not cures:
+        first = course.first()
+        if new := is_new((first,)):
+            known[key_before(course)] = score_before(course)
+        return known, new
+    states = [state for cure in cures for state in CURES[cure].states(course) if is_new(state)]
+    # What was there already is most likely in a report already.
+    known.update({key_of(state): score(state, course) for state in states if len(state) > 1})
+    return known, bool(states)
+
+
+class _Teller(Silent):
+    """A reporter in a worker process, which sends warnings over the line."""
+
+    def __init__(self, line: Connection) -> None:
+        self.line = line
+
+    def warn(self, text: str) -> None:
+        self.line.send(("warn", text))

@@ -1,0 +1,215 @@
+"""Chains of tasks, class-incremental: each cure side by side, over several seeds, in a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_mnist_cli.evaluation.literature import published
+from lora_mnist_cli.evaluation.seeds import spread
+from lora_mnist_cli.evaluation.statistics import CONFIDENCE
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.settings.config import DATASETS, with_overrides
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.lists import distinct, folded
+from lora_mnist_cli.settings.recipes import recipe
+from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, written
+from lora_mnist_cli.stages.chains.figures import Document, Known, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.parallel import Learned, learn_abreast
+from lora_mnist_cli.stages.chains.strategies import CURES, Course
+from lora_mnist_cli.stages.records.reports import publish_report
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
+from lora_mnist_cli.system.errors import OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.system.progress import Unnoticed
+
+PICTURE_FILE = "cures.png"
+RECIPE, RANK = "tuned", 16
+"""By default. Both were chosen on validation images, of single tasks (docs/tuned-recipe.md): the rank is the smallest
+that is less than 0.2 points below rank 64, which takes a third longer."""
+MEASURES = {
+    "all": min, "old": min, "new": min, "accuracy": min, "backward": min, "forward": min, "forgetting": max
+}  # fmt: skip
+"""Figure of a chain → which of two is the worse."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chain to be learned and reported.
+
+    Args:
+        courses: a seed each.
+        cures: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.CURES`.
+        name: of the report.
+        config: of the report.
+    """
+
+    courses: tuple[Course, ...]
+    cures: tuple[str, ...]
+    name: str
+    config: Document
+
+    @property
+    def tasks(self) -> tuple[DigitSet, ...]:
+        """What is learned, in this order."""
+        return self.courses[0].tasks
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where it is learned."""
+        return self.courses[0].workspace
+
+
+def chain(
+    tasks: str | Sequence[DigitSet] = "0-4,5-9", *, cures: Sequence[str] | None = None, seeds: Sequence[int] = (0,),
+    recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
+    workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
+) -> Artifact:  # fmt: skip
+    """Learn tasks one after the other, by each cure and with each seed, and report what is left of them.
+
+    Whatever is up to date is taken as it is. Each seed has networks of its own, from the first task on.
+
+    Args:
+        tasks: each digit is in exactly one; as a text, ``0-4,5-9``.
+        cures: names of :data:`~lora_mnist_cli.stages.chains.strategies.CURES`; all by default.
+        recipe_name: of bases and adapters; the whole network is always trained by the reference.
+        rank: of the adapters.
+        epochs: of each training, the recipe's by default; what is protected has half of them.
+        workers: processes that learn beside each other; by default as many as leave each thread a core and
+            each process 2 GB of memory; one where there is a GPU.
+        name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
+
+    Returns:
+        A report, with a Markdown file and a picture. Its ``details["chain"]`` has the ``tasks``, the ``published``
+        figures, and ``cures``: for each its ``runs``, a seed each, with ``R``, ``untrained``, the measures of
+        ``Transfer``, the accuracies on ``all`` digits, the ``old`` and the ``new`` ones
+        (those of the last task) and the ``artifacts`` that answer after each task; and ``summary``, with the
+        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each.
+
+    Raises:
+        UsageError: where tasks are no chain, or a cure, seed or data set is none or is given twice.
+        OtherSettingsError: where a name has other settings.
+        DataError: where the data set can't be had, or has no test images of a digit.
+        DivergedError: where a loss stops being finite.
+    """
+    plan = make_plan(
+        tasks, cures=cures, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs, dataset=dataset, name=name,
+        workspace=workspace or Workspace(),
+    )  # fmt: skip
+    (report,) = learn_and_report([plan], workers)
+    return report
+
+
+def make_plan(
+    tasks: str | Sequence[DigitSet], *, cures: Sequence[str] | None = None, seeds: Sequence[int],
+    recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
+    workspace: Workspace,
+) -> Plan:  # fmt: skip
+    """What :func:`chain` is asked for, checked.
+
+    Raises:
+        UsageError: as there.
+    """
+    tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
+    cures = list(CURES) if cures is None else cures
+    distinct("cures", cures)
+    for cure in cures:
+        refuse_unknown("cure", cure, list(CURES), "cures:")
+    cures = [cure for cure in CURES if cure in cures]
+    distinct("seeds", seeds)
+    refuse_unknown("data set", dataset, DATASETS, "data sets:")
+    chosen = recipe(recipe_name)
+    base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
+    adapter = with_overrides(chosen.adapter, rank=rank, epochs=epochs)
+    of = [dataset] if dataset != "mnist" else []
+    prefix = check_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
+    report = name or "-".join([
+        prefix, *([] if len(cures) == len(CURES) else cures), *([] if list(seeds) == [0] else [f"s{folded(seeds)}"])
+    ])  # fmt: skip
+    courses = tuple(
+        Course(tasks, with_overrides(base, seed=seed), with_overrides(adapter, seed=seed), prefix, workspace)
+        for seed in seeds
+    )
+    config = {
+        "tasks": written(tasks), "cures": cures, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
+        "epochs": base.epochs,
+    }  # fmt: skip
+    return Plan(courses, tuple(cures), check_name(report), config)
+
+
+def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
+    """Learn chains, together where there are several processes, and report each.
+
+    Args:
+        plans: in one workspace.
+        workers: as :func:`chain` has them.
+
+    Raises:
+        As :func:`chain`.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
+    parts = [(plan.courses, plan.cures) for plan in plans]
+    try:
+        learned = learn_abreast(parts, workers)
+        return [_report(plan, learned) for plan in plans]
+    except OtherSettingsError as error:
+        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
+
+
+def _report(plan: Plan, abreast: Learned | None) -> Artifact:
+    workspace, tasks, courses = plan.workspace, plan.tasks, plan.courses
+    known = abreast.scores if abreast else Known()
+    if abreast and not abreast.lost:
+        # That all is there by now has been told, part by part.
+        told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter, abreast.warned))
+        courses = tuple(dataclasses.replace(course, workspace=told) for course in courses)
+    learned = {cure: [CURES[cure].states(course) for course in courses] for cure in plan.cures}
+    unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
+    parents = tuple(Parent("input", each.name, digest) for digest, each in unique.items())
+    dataset = courses[0].base.dataset
+    settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
+
+    def write(folder: Path) -> tuple[str, Document]:
+        before = [known.get(key_before(course)) or score_before(course) for course in courses]
+        seeds = plan.config["seeds"]
+        rows = []
+        for cure, by_seed in learned.items():
+            runs = [figures(*each, known) for each in zip(courses, by_seed, before, strict=True)]
+            rows.append({"cure": cure, "title": CURES[cure].title, "runs": runs, "summary": _summary(runs, seeds)})
+        document: Document = {
+            "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
+            "confidence": CONFIDENCE, "cures": rows, "published": published(tasks, dataset),
+        }  # fmt: skip
+        from lora_mnist_cli.plots import strategies as picture
+        from lora_mnist_cli.plots import style
+        from lora_mnist_cli.stages.chains.report import markdown
+
+        n = len(seeds)
+        title = f"{', then '.join(document['tasks'])}: old digits against new ones ({n} seed{'' if n == 1 else 's'})"
+        style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
+        text = markdown(document, settings.config, PICTURE_FILE)
+        return text, {"rows": _plain_rows(document), "chain": document}
+
+    return publish_report(workspace, plan.name, settings, write)
+
+
+def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:
+    return {
+        measure: spread([run[measure] for run in runs], seeds, worst=worst)
+        for measure, worst in MEASURES.items()
+        if all(run[measure] is not None for run in runs)
+    }
+
+
+def _plain_rows(document: Document) -> list[Document]:
+    """A row a cure and accuracy, in the form that every report has."""
+    digits = {"all": "0-9", "old": document["old"], "new": document["new"]}
+    return [
+        {"what": cure["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
+         "here": known["mean"]} | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
+        for cure in document["cures"]
+        for key, known in cure["summary"].items()
+        if key in digits
+    ]  # fmt: skip

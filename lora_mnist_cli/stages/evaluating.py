@@ -1,0 +1,134 @@
+"""Scoring a base, or an adapter at any alpha, on the test images; and gates on the scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lora_mnist_cli.evaluation.scores import subset_scores
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
+from lora_mnist_cli.settings.keywords import digit_set
+from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of one model at one alpha.
+
+    Args:
+        alpha: the multiplier in force; None for a base.
+        scores: ``subsets`` and ``per_digit``, each row with count, accuracy and loss.
+    """
+
+    artifact: Artifact
+    base: Artifact
+    alpha: float | None
+    scores: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The scores as plain rows, a digit set each, for a data frame."""
+        return [{"artifact": self.artifact.name, "alpha": self.alpha, **row} for row in self.scores["subsets"]]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A digit set and the accuracy (0 to 1) that it must reach."""
+
+    digits: DigitSet
+    minimum: float
+
+
+def evaluate(
+    name: str | None = None, *, alphas: Sequence[float] | None = None,
+    digit_sets: Sequence[DigitSet | str] | None = None, workspace: Workspace | None = None,
+) -> list[Evaluation]:  # fmt: skip
+    """Score an artifact's model on the test images of its data set.
+
+    Args:
+        name: an adapter or a base; the newest adapter by default, or the newest base where there is no adapter.
+        alphas: put in the trained alpha's place one after the other; the trained one by default.
+        digit_sets: the subsets to score, also as texts (``"0-4"``); by default the base's digits, the remaining ones
+            and all ten.
+
+    Returns:
+        An evaluation for each alpha, in their order.
+
+    Raises:
+        UsageError: where alphas are given for a base, or are no finite numbers.
+        ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
+        DataError: where the test images can't be had.
+    """
+    workspace = workspace or Workspace()
+    given = [digit_set(digits) for digits in digit_sets or ()]
+    for alpha in alphas or ():
+        if not math.isfinite(alpha):
+            raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
+    if name is not None:
+        artifact = workspace.registry.get(name, "adapter", "base")
+    else:
+        # Only an adapter has an alpha to change.
+        artifact = workspace.latest("adapter") if alphas else workspace.latest("adapter", "base")
+    if alphas and artifact.kind == "base":
+        raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
+
+    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.models.lora import has_no_effect, set_alpha
+    from lora_mnist_cli.stages.records.loading import load_model
+
+    loaded = load_model(workspace.registry, artifact)
+    test = workspace.test_images(artifact, loaded.pixel_stats)
+    subsets = given or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
+    if artifact.kind == "adapter" and has_no_effect(loaded.model):
+        workspace.reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
+    trained = None if artifact.kind == "base" else float(artifact.config["alpha"])
+    evaluations = []
+    wanted: Sequence[float | None] = alphas or [trained]
+    for value in wanted:
+        if value is not None:
+            set_alpha(loaded.model, value)
+        logits = predict(loaded.model, test.images)
+        evaluations.append(Evaluation(artifact, loaded.base, value, scores(logits, test.labels, subsets)))
+    return evaluations
+
+
+def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
+    """Gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
+
+    Raises:
+        UsageError: for anything else, or a minimum outside 0 to 1.
+    """
+    gates, digits = [], ""
+    hint = f"write {option} 0-4=0.98,5-9=0.95"
+    for part in text.split(","):
+        left, equals, right = part.partition("=")
+        if not left.strip():
+            raise UsageError(f"'{text}' has an empty part", hint=hint, value=text)
+        digits = f"{digits},{left}" if digits else left
+        if not equals:
+            continue
+        try:
+            minimum = float(right)
+        except ValueError:
+            raise UsageError(f"'{right}' in '{text}' is no accuracy", hint=hint, value=text) from None
+        if not 0 <= minimum <= 1:
+            raise UsageError(f"an accuracy is from 0 to 1, not {right}", hint=hint, value=text)
+        gates.append(Gate(DigitSet.parse(digits), minimum))
+        digits = ""
+    if digits or not gates:
+        raise UsageError(f"'{digits or text}' has no minimum", hint=hint, value=text)
+    return gates
+
+
+def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Each gate with the accuracy reached and whether it passed; without images or a finite loss it never does."""
+    rows = []
+    for gate in gates:
+        (score,) = subset_scores(evaluation.scores["per_digit"], [gate.digits])
+        known = score["accuracy"] is not None and score["loss"] is not None
+        passed = known and score["accuracy"] >= gate.minimum
+        rows.append({**score, "minimum": gate.minimum, "alpha": evaluation.alpha, "passed": passed})
+    return rows

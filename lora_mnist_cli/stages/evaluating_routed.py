@@ -1,0 +1,155 @@
+"""A base and adapters on it as experts behind a router: which belong together, and how well they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.config import ROUTES, BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
+from lora_mnist_cli.stages.evaluating import Evaluation
+from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.models.router import RoutedModel
+
+
+@dataclass(frozen=True)
+class RoutedEvaluation(Evaluation):
+    """The scores of experts behind a router; ``artifact`` is the last of them, ``base`` that of all, ``alpha`` None.
+
+    Args:
+        by: ``mixture`` or ``choose``.
+        experts: for each ``artifact``, the ``digits`` it was trained on, how many images it is the likeliest expert
+            for (``answered``) and their ``share`` of all; and ``right_expert``, the share of the images of its digits
+            for which the likeliest expert is one that was trained on them.
+    """
+
+    by: str
+    experts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class RoutedExperts:
+    """Experts that belong together, loaded.
+
+    Args:
+        artifacts: the experts.
+        base: the base of all of them.
+        model: normalised images (n × 784) → log probabilities (n × 10).
+        pixel_stats: mean and standard deviation that images are normalised with.
+    """
+
+    artifacts: list[Artifact]
+    base: Artifact
+    model: RoutedModel
+    pixel_stats: tuple[float, float]
+
+
+def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artifact], Artifact]:
+    """The experts of these names, and the base of all of them; a single adapter gets its base beside it.
+
+    Args:
+        names: of a base and adapters, in any order; with none, the newest adapter and its base.
+
+    Raises:
+        UsageError: where one is named twice, or a base alone.
+        ArtifactError: where one is missing, or they are not all on the same base.
+    """
+    registry = workspace.registry
+    experts = [registry.get(name, "adapter", "base") for name in names] or [workspace.latest("adapter")]
+    for number, each in enumerate(experts):
+        if each.name in [other.name for other in experts[:number]]:
+            raise UsageError(f"'{each.name}' is named twice", value=each.name)
+    bases = [each if each.kind == "base" else registry.parent(each) for each in experts]
+    for expert, base in zip(experts, bases, strict=True):
+        if base.digest != bases[0].digest:
+            raise ArtifactError(
+                f"'{expert.name}' is not on the base of '{experts[0].name}': experts are a base and adapters on it, "
+                f"and '{base.name}' is not '{bases[0].name}'",
+                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
+                value=expert.name,
+            )
+    if len(experts) == 1:
+        if experts[0].kind == "base":
+            raise UsageError(
+                f"there is nothing to choose between for a router with '{experts[0].name}' alone",
+                hint="name adapters on it as well", value=experts[0].name,
+            )  # fmt: skip
+        workspace.reporter.notice(f"the experts are {bases[0].name} and {experts[0].name}")
+        experts = [bases[0], *experts]
+    return experts, bases[0]
+
+
+def load_experts(
+    names: Sequence[str] = (), *, by: str = "mixture", workspace: Workspace | None = None
+) -> RoutedExperts:
+    """The experts of these names behind a router; see :func:`find_experts`.
+
+    Raises:
+        UsageError, ArtifactError: as there; and where one has no statistics, or is damaged.
+    """
+    workspace = workspace or Workspace()
+    refuse_unknown("way to route", by, list(ROUTES), "ways:")
+    artifacts, base = find_experts(names, workspace)
+
+    from lora_mnist_cli.models import lora
+    from lora_mnist_cli.models.router import By, RoutedModel
+    from lora_mnist_cli.registry.checkpoint import load_statistics
+    from lora_mnist_cli.stages.records.loading import load_model
+
+    models, statistics = [], []
+    for each in artifacts:
+        loaded = load_model(workspace.registry, each)
+        lora.merge(loaded.model)
+        lora.detach(loaded.model)
+        models.append(loaded.model.eval())
+        statistics.append(load_statistics(each))
+    mean, std = base.details["pixel_stats"]
+    return RoutedExperts(artifacts, base, RoutedModel(models, statistics, cast(By, by)), (mean, std))
+
+
+def evaluate_routed(
+    names: Sequence[str] = (), *, by: str = "mixture", digit_sets: Sequence[DigitSet] | None = None,
+    workspace: Workspace | None = None,
+) -> RoutedEvaluation:  # fmt: skip
+    """Score experts behind a router on the test images of their data set.
+
+    Args:
+        names: as :func:`find_experts` takes them.
+        digit_sets: the subsets to score; by default the base's digits, the remaining ones and all ten.
+
+    Raises:
+        UsageError, ArtifactError: as :func:`load_experts`.
+        DataError: where the test images can't be had.
+    """
+    workspace = workspace or Workspace()
+    experts = load_experts(names, by=by, workspace=workspace)
+
+    from lora_mnist_cli.evaluation.logits import predict_with, scores
+
+    test = workspace.test_images(experts.base, experts.pixel_stats)
+    logits, posterior = predict_with(experts.model.answers, experts.model, test.images)
+    likeliest = experts.model.likeliest(posterior)
+    known = [DigitSet.parse(each.config["digits"]) for each in experts.artifacts]
+    rows = []
+    for number, (artifact, digits) in enumerate(zip(experts.artifacts, known, strict=True)):
+        answered = int((likeliest == number).sum())
+        own = [label in digits for label in test.labels.tolist()]
+        right = [
+            label in known[expert]
+            for label, expert, mine in zip(test.labels.tolist(), likeliest.tolist(), own, strict=True)
+            if mine
+        ]
+        rows.append({
+            "artifact": artifact.name, "digits": str(digits), "answered": answered,
+            "share": answered / len(test.labels), "right_expert": sum(right) / len(right) if right else None,
+        })  # fmt: skip
+    of_base = BaseConfig.from_json(experts.base.config).digits
+    subsets = digit_sets or reporting_sets(of_base)
+    return RoutedEvaluation(
+        experts.artifacts[-1], experts.base, None, scores(logits, test.labels, subsets), by, rows
+    )  # fmt: skip

@@ -1,0 +1,116 @@
+"""What trainings wrote down of themselves, epoch by epoch. No torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.config import MAX_EPOCHS
+from lora_mnist_cli.stages.workspace import HISTORY_FILE
+from lora_mnist_cli.system.errors import ArtifactError, make_again
+
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
+
+
+def read_history(artifact: Artifact) -> list[dict[str, Any]]:
+    """The rows of an artifact's history, in its order.
+
+    Raises:
+        ArtifactError: where it is missing, damaged or odd.
+    """
+    rows: list[dict[str, Any]] = []
+    if HISTORY_FILE not in artifact.files and (instead := artifact.instead_of_training):
+        raise ArtifactError(
+            f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}", hint="name one that was trained here",
+            value=artifact.name,
+        )  # fmt: skip
+    try:
+        table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
+        rows += _rows(table)
+    except (TypeError, ValueError, csv.Error) as error:
+        place = f"line {table.line_num}: " if rows else ""
+        raise ArtifactError(
+            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
+            hint=make_again(artifact.name),
+            value=HISTORY_FILE,
+        ) from error
+    return rows
+
+
+def parse_history(text: str) -> list[dict[str, Any]]:
+    """The rows of a history that was just made.
+
+    Raises:
+        ValueError: where it is odd.
+    """
+    return list(_rows(csv.DictReader(io.StringIO(text), strict=True)))
+
+
+def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
+    if lacking := [column for column in COLUMNS if column not in (table.fieldnames or ())]:
+        raise ValueError(f"it lacks {', '.join(lacking)}")
+    for line in table:
+        if None in line or None in line.values():
+            raise ValueError("a line has not as many fields as there are columns")
+        row: dict[str, Any] = {key: float(line[key]) if line[key] else None for key in COLUMNS}
+        accuracies = (row["train_accuracy"], row["val_accuracy"])
+        if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
+            raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
+        yield row | {"epoch": _epoch(line["epoch"])}
+
+
+def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
+    """The adapters of some of a sweep's results, in their order.
+
+    Raises:
+        ArtifactError: where one is gone.
+    """
+    found = []
+    for name in (row["artifact"] for row in results):
+        member = registry.member(sweep, name)
+        if member is None:
+            raise ArtifactError(
+                f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then",
+                hint="the same lora-mnist sweep again trains what is missing",
+                value=name,
+            )
+        found.append(member)
+    return found
+
+
+def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs of a sweep that varies the learning rate, with what they reached on their validation images.
+
+    Returns:
+        For each its ``rank``, ``lr`` and ``seed``, whether it ``failed``, and the ``accuracy`` after its last epoch:
+        None where it failed or had no validation images.
+
+    Raises:
+        ArtifactError: where an adapter is gone, its history is odd, or none had validation images.
+    """
+    rows = []
+    for row, member in zip(results, members(registry, sweep, results), strict=True):
+        failed = row["failed"] is not None
+        # What diverged has the figures of its last sound epoch, which are none of its own.
+        last = None if failed else max(read_history(member), key=lambda epoch: int(epoch["epoch"]))
+        accuracy = last and last["val_accuracy"]
+        rows.append({key: row[key] for key in ("rank", "lr", "seed")} | {"failed": failed, "accuracy": accuracy})
+    if not any(row["failed"] or row["accuracy"] is not None for row in rows):
+        raise ArtifactError(
+            f"'{sweep.name}' was trained without validation images, and rates are compared on those",
+            hint="make it with a --val-split above 0",
+            value=sweep.name,
+        )
+    return rows
+
+
+def _epoch(text: str) -> int:
+    epoch = int(text)
+    if not 0 <= epoch <= MAX_EPOCHS:
+        raise ValueError(f"epoch {epoch}")
+    return epoch

@@ -1,0 +1,95 @@
+"""From an artifact back to the model it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from lora_mnist_cli.data.streams import seeded
+from lora_mnist_cli.models import adapted_linear
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.checkpoint import load_adapter, load_base
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, check_size
+from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.system.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with what is needed to use it.
+
+    Args:
+        model: the plain base, or the base with the adapter attached and its trained alpha set.
+        base: the base's artifact, which is the artifact itself where that is a base.
+        pixel_stats: mean and standard deviation that its inputs are normalised with.
+    """
+
+    model: MNISTModel
+    base: Artifact
+    base_config: BaseConfig
+    pixel_stats: tuple[float, float]
+
+
+def untrained_base(config: BaseConfig) -> MNISTModel:
+    """The network as the training of a base finds it."""
+    with seeded(config.seed_of("init"), "init"):
+        return MNISTModel(config.hidden_sizes)
+
+
+def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
+    """The model of a base, or of an adapter on the base that it was trained on.
+
+    Raises:
+        ArtifactError: where the base is missing or another one, weights are damaged or don't fit, or training failed.
+    """
+    if reason := artifact.details.get("failed"):
+        raise ArtifactError(
+            f"'{artifact.name}' has no weights: its training diverged, {reason}",
+            hint="name another, or train it with a lower --lr",
+            value=artifact.name,
+        )
+    base = artifact if artifact.kind == "base" else registry.parent(artifact)
+    for each in {base.name: base, artifact.name: artifact}.values():
+        each.check_files()
+    base_config = BaseConfig.from_json(base.config)
+    # The sizes of files first: a model of absurd settings would fill the memory before its weights are looked at.
+    check_size(base, BASE_FILE, base_shapes(base))
+    model = MNISTModel(base_config.hidden_sizes)
+    load_base(model, base)
+    if artifact.kind == "adapter":
+        check_size(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
+        attach_adapters(model, AdapterConfig.from_json(artifact.config), start=False)
+        load_adapter(model, artifact)
+    mean, std = base.details["pixel_stats"]
+    return LoadedModel(model, base, base_config, (mean, std))
+
+
+def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
+    """Another model of the same layers, with a config's adapters on them: the layers' own weights are shared.
+
+    Raises:
+        UsageError: where a target layer is none of the model's.
+    """
+    _, *hidden_sizes, _ = model.sizes
+    with torch.device("meta"):  # its own layers are not needed
+        other = MNISTModel(hidden_sizes)
+    for name, layer in model.named_children():
+        other.set_submodule(name, layer)
+    with seeded(config.seed_of("init"), "init"):
+        attach_adapters(other, config)
+    return other
+
+
+def attach_adapters(model: MNISTModel, config: AdapterConfig, *, start: bool = True) -> None:
+    """Put a config's adapters on a model, their starts drawn from PyTorch's global generator.
+
+    Args:
+        start: False where they are about to be loaded.
+
+    Raises:
+        UsageError: where a target layer is none of the model's.
+    """
+    adapted_linear.attach(model, config, start=start)

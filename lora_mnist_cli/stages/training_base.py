@@ -1,0 +1,92 @@
+"""The first stage: a base learns a digit set."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from lora_mnist_cli.models.architecture import layer_shapes
+from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.digits import reporting_sets
+from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
+from lora_mnist_cli.stages.records.loggers import Run, check_logger, log_beside, log_into
+from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+from lora_mnist_cli.system.files import machine_errors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def train_base(
+    config: BaseConfig | None = None, *, workspace: Workspace | None = None, name: str | None = None,
+    force: bool = False, **settings: Unpack[BaseKeywords],
+) -> Artifact:  # fmt: skip
+    """Train a base, score it on the test images and publish it.
+
+    Args:
+        config: the reference recipe by default.
+        name: by default it says what is inside, as ``base-0-4``.
+        force: train even where the artifact is up to date, and replace one with other settings.
+        settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``.
+
+    Returns:
+        The artifact; the present one where it is up to date.
+
+    Raises:
+        ArtifactError: where the name has other settings, or ``force`` would take a parent from its descendants.
+        DataError: where the data set can't be had.
+        DivergedError: where the loss stops being finite.
+        MachineError: where the artifact can't be written.
+    """
+    config, workspace = base_config(config, settings), workspace or Workspace()
+    if name is None:
+        name = default_name("base", config.dataset, config.digits, seed=config.seed)
+    check_name(name)
+    fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
+    if found := workspace.up_to_date(name, fixed, force):
+        return found
+    check_logger(workspace.runtime)
+    with workspace.registry.staging(name, fixed.parents) as folder:
+        from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
+        from lora_mnist_cli.data.sources import normalisation
+        from lora_mnist_cli.evaluation.logits import predict, scores
+        from lora_mnist_cli.models.densities import ClassStatistics
+        from lora_mnist_cli.registry.checkpoint import save_base, statistics_bytes
+        from lora_mnist_cli.registry.weights import write_statistics
+        from lora_mnist_cli.stages.records.loading import untrained_base
+        from lora_mnist_cli.training.trainer import fit, history_csv
+
+        start = time.perf_counter()
+        stats = normalisation(config.dataset, workspace.data_dir)
+        where: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
+        # Both before the training: what is damaged is found out before the work, not after it.
+        train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
+        model = untrained_base(config)
+        history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
+        reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
+        save_base(model, folder)
+        rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
+        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), folder)
+        write_history(history_csv(history), folder)
+        run = Run(
+            name, {"kind": "base", **fixed.config}, [asdict(row) for row in history], reached, note=workspace.note
+        )
+        with machine_errors(f"can't write to {folder}"):
+            log_into(folder, workspace.runtime, run)
+        artifact = workspace.registry.publish(
+            folder,
+            fixed,
+            scores=reached,
+            details={
+                "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "pixel_stats": list(stats),
+            },
+            environment=environment(workspace.runtime),
+            wall_seconds=time.perf_counter() - start,
+            force=force,
+        )
+        log_beside(artifact, workspace.runtime, workspace.reporter, run)
+        return artifact

@@ -1,0 +1,217 @@
+"""What the registry asks of the file system: flushed writes, atomic exchange, folders that may come to nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from lora_mnist_cli.system.errors import MachineError
+
+_NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
+"""What :func:`whole_file` calls a file until it is whole."""
+
+
+@contextlib.contextmanager
+def machine_errors(what: str, place: str = "--runs-dir") -> Iterator[None]:
+    """Turns the operating system's refusals inside into one line with an exit code.
+
+    Args:
+        place: the option, or argument, that says where what is written goes.
+
+    Raises:
+        MachineError: for a full disk, a missing permission, a read-only file system and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        full, forbidden = (
+            f"free some space, or choose another {place}",
+            f"choose another {place}, one that you may write to",
+        )
+        hints = {
+            errno.ENOSPC: full, errno.EDQUOT: full,
+            errno.EACCES: forbidden, errno.EPERM: forbidden, errno.EROFS: forbidden,
+        }  # fmt: skip
+        if place != "--runs-dir":  # a folder of artifacts is made where there is none
+            hints[errno.ENOENT] = f"make the folder, or choose another {place}"
+        reason = error.strerror or str(error)
+        raise MachineError(f"{what}: {reason}", hint=hints.get(error.errno or 0, ""), value=error) from error
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """The folders that would have to be made for ``path`` to be there, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_empty(folders: Sequence[Path]) -> None:
+    """Remove those of the folders that are there and empty, in their order."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def flush(path: Path) -> None:
+    """Bring a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems have no such thing for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, that takes the path's place in one step at the end of the block, flushed.
+
+    A reader sees the old content or the new, and never a part of either; where the block fails, the old stays. What
+    a process that was killed left here of a file of its own is taken away first.
+    """
+    _remove_dead(path.parent)
+    new, file = _begin(path.parent)
+    try:
+        with file:
+            yield file
+            file.flush()
+            flush(new)
+            os.replace(new, path)  # while it is open, and so locked: until then nobody takes it for a dead one
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()
+
+
+def _begin(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new hidden file in a folder, locked for as long as it is open."""
+    for _ in range(100):
+        # A name of its own length: beside the longest that a file can have there is no room for more.
+        new = folder / f".{os.urandom(16).hex()}.new"
+        file = new.open("xb")
+        try:
+            # One that looks for dead files may have it for a moment, before it is locked, and take it away.
+            if not _lock(file.fileno()) or is_still(file.fileno(), new):
+                return new, file
+        except BaseException:
+            file.close()
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+        file.close()
+    raise OSError(f"files in {folder} are taken away again and again")
+
+
+def _lock(handle: int) -> bool:
+    """Wait for the lock of an open file; False where the file system has none."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
+            return False
+        raise
+    return True
+
+
+def _remove_dead(folder: Path) -> None:
+    """Remove the files that :func:`whole_file` was writing in a folder when its process was killed."""
+    try:
+        with os.scandir(folder) as found:
+            names = [e.name for e in found if _NEW.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+    except OSError:
+        return  # whoever writes there is told what is wrong with it
+    for name in names:
+        path = folder / name
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_still(handle, path):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def is_still(handle: int, path: Path) -> bool:
+    """Whether an open file is the one of that path: another process may have taken it away meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        here, there = os.fstat(handle), os.stat(path, follow_symlinks=False)
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+    return False
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most ``limit`` bytes, which is not a symbolic link.
+
+    Raises:
+        OSError: as :func:`open_regular`.
+    """
+    with open_regular(path, limit) as file:
+        # Asked for more than there is, Python would take the memory for all of it first.
+        return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """A regular file of at most ``limit`` bytes, which is not a symbolic link, to read.
+
+    Raises:
+        OSError: where it is missing, something else than a regular file, or larger. Nothing was read then: neither a
+            device without an end nor a file that fills the memory can do harm.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():  # the system speaks of too many levels of them
+            raise OSError(errno.ELOOP, "it is a symbolic link") from error
+        raise
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if found.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and {limit:,} at most make sense")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Let two folders of one file system change places in one step; False where the system can't.
+
+    Raises:
+        OSError: where it can, and failed.
+    """
+    call = _exchange_call()
+    if call is None:
+        return False
+    if call(os.fsencode(first), os.fsencode(second)) == 0:
+        return True
+    number = ctypes.get_errno()
+    # The kernel knows the call, but not every file system does.
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number))
+
+
+@lru_cache(maxsize=1)
+def _exchange_call() -> Any:
+    """The system's exchange of two paths, as a function of both; None where there is none."""
+    here, swap = -100 if sys.platform == "linux" else -2, 2
+    libc = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        return lambda first, second: libc.renameat2(here, first, here, second, swap)
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        return lambda first, second: libc.renamex_np(first, second, swap)
+    return None

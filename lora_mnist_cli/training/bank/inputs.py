@@ -1,0 +1,107 @@
+"""What all adapters on one base have in common: the images, and the frozen first layer's product with them.
+
+That product never changes, so it is computed once a run, and a step gathers rows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.models.architecture import CLASSES
+from lora_mnist_cli.training.objective import Term
+
+
+class Batch:
+    """What the members of a cohort have of a step: n images a seed. It is the same memory in each step.
+
+    Args:
+        like: of the device and dtype.
+        sizes: features of the input, units of the first layer, classes.
+    """
+
+    def __init__(self, like: Tensor, sizes: tuple[int, int, int], seeds: int, n: int) -> None:
+        # Rows as they are gathered, and the same memory as seeds × n × features.
+        self.image_rows, self.product_rows, self.target_rows = (like.new_empty(seeds * n, size) for size in sizes)
+        self.images, self.product, self.targets = (
+            rows.view(seeds, n, -1) for rows in (self.image_rows, self.product_rows, self.target_rows)
+        )
+        # The frozen product as activations are laid out: seeds × features × n.
+        self.columns = like.new_empty(seeds, sizes[1], n)
+        self._like, self._seeds, self._n, self._classes = like, seeds, n, sizes[2]
+        self.terms: list[TermBatch] = []
+
+    def make_terms(self, terms: Sequence[Term]) -> list[TermBatch]:
+        """The memory of a loss's terms, once; a batch that is only scored needs none."""
+        if not self.terms:
+            shape = self._seeds * self._n, self._classes
+            for term in terms:
+                hidden = None if term.hidden is None else self._like.new_empty(shape)
+                self.terms.append(TermBatch(term, self._like.new_empty(shape), hidden, self._seeds))
+        return self.terms
+
+
+class TermBatch:
+    """What a term of the loss has of a step.
+
+    Args:
+        term: on all rows.
+        target_rows: as they are gathered (seeds · n × classes).
+        hidden_rows: likewise; None where nothing is hidden.
+    """
+
+    def __init__(self, term: Term, target_rows: Tensor, hidden_rows: Tensor | None, seeds: int) -> None:
+        self.term, self.target_rows, self.hidden_rows = term, target_rows, hidden_rows
+        # The same memory as logits are laid out: seeds × classes × n.
+        self.targets = target_rows.view(seeds, -1, target_rows.shape[1]).mT
+        self.hidden = None if hidden_rows is None else hidden_rows.view(seeds, -1, hidden_rows.shape[1]).mT
+
+    def load(self, rows: Tensor) -> None:
+        """Gather chosen rows (seeds · n)."""
+        torch.index_select(self.term.targets, 0, rows, out=self.target_rows)
+        if self.term.hidden is not None:
+            torch.index_select(self.term.hidden, 0, rows, out=self.hidden_rows)
+
+
+class FrozenInputs:
+    """What a bank's members share of a data set: images, labels, and the frozen first layer's product with the images.
+
+    Args:
+        dataset: on the device, and of the dtype, that is trained with.
+        first: the base's first layer.
+        terms: of the loss; none for the cross-entropy of the labels over all logits.
+    """
+
+    def __init__(self, dataset: MNISTDataset, first: nn.Linear, terms: Sequence[Term] = ()) -> None:
+        self.images, self.labels = dataset.images, dataset.labels
+        self.weight, self.bias = first.weight.detach(), first.bias.detach()
+        self.targets = F.one_hot(self.labels, CLASSES).to(self.images.dtype)
+        # A product wider than the images would take more memory than they do, and is formed anew in each step.
+        self.product = F.linear(self.images, self.weight, self.bias) if len(self.bias) <= len(self.images[0]) else None
+        self.terms = terms
+        self._batches: dict[tuple[int, int], Batch] = {}
+
+    def batch(self, seeds: int, n: int) -> Batch:
+        """The memory for n images of so many seeds; the same each time, because the cohorts of a bank take turns."""
+        if (seeds, n) not in self._batches:
+            sizes = (self.images.shape[1], len(self.bias), CLASSES)
+            self._batches[seeds, n] = Batch(self.images, sizes, seeds, n)
+        return self._batches[seeds, n]
+
+    def load(self, rows: Tensor, batch: Batch) -> None:
+        """Put chosen rows (seeds × n) into a batch."""
+        rows = rows.reshape(-1)
+        torch.index_select(self.images, 0, rows, out=batch.image_rows)
+        if not self.terms:
+            torch.index_select(self.targets, 0, rows, out=batch.target_rows)
+        for term in batch.terms:
+            term.load(rows)
+        if self.product is None:
+            torch.addmm(self.bias, batch.image_rows, self.weight.t(), out=batch.product_rows)
+        else:
+            torch.index_select(self.product, 0, rows, out=batch.product_rows)
+        batch.columns.copy_(batch.product.mT)

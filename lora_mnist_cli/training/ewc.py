@@ -1,0 +1,117 @@
+"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): weights that mattered are held by springs.
+
+After each task k, every weight θ_i is tied to where it is, θ_ki, by as much as the task's log likelihood depends on
+it: the diagonal F_k of the Fisher information. Later losses have ``λ/2 Σ_k Σ_i F_ki (θ_i − θ_ki)²`` more (eq. 3).
+All springs together are one parabola a weight, so two numbers a weight are kept, however many tasks there were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks
+from lora_mnist_cli.evaluation.logits import BATCH
+from lora_mnist_cli.models.architecture import CLASSES
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.training.mlp_step import MLPStep
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Springs:
+    """What earlier tasks ask of the weights, by the names of a model's parameters.
+
+    Args:
+        stiffness: ``Σ_k F_k``.
+        pull: ``Σ_k F_k θ_k``.
+    """
+
+    stiffness: Weights
+    pull: Weights
+
+    def tied(self, model: MNISTModel, fisher: Weights) -> Springs:
+        """With one more task, whose outcome the model is."""
+        at = {name: weight.detach() for name, weight in model.named_parameters()}
+        return dataclasses.replace(
+            self,
+            stiffness={name: each + fisher[name] for name, each in self.stiffness.items()},
+            pull={name: each + fisher[name] * at[name] for name, each in self.pull.items()},
+        )
+
+    def penalty(self, strength: float) -> Callable[[Tensor, Tensor], None]:
+        """What adds the gradient of ``strength/2 Σ_k F_k (θ − θ_k)²`` to that of all parameters, flat and in order.
+
+        It is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``.
+        """
+        stiffness, pull = (
+            strength * torch.cat([each.reshape(-1) for each in some.values()]) for some in (self.stiffness, self.pull)
+        )
+
+        def add(parameters: Tensor, gradient: Tensor) -> None:
+            gradient.addcmul_(stiffness, parameters).sub_(pull)
+
+        return add
+
+
+def no_springs(model: MNISTModel) -> Springs:
+    """Before any task."""
+    zeros = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    return Springs(zeros, dict(zeros))
+
+
+@torch.no_grad()
+def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
+    """The mean over images of ``E_y [(∂ log p(y | x) / ∂θ)²]``, with y as the model itself expects it.
+
+    The square of a linear layer's gradient, an outer product for each image, is the product of squares; those of its
+    inputs are the same for each y, so one matrix product does for all images and all y.
+
+    Args:
+        images: n × 784, normalised.
+    """
+    layers = list(model.children())
+    found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    totals = list(found.values())
+    for batch in torch.split(images, BATCH):
+        inputs = [batch]
+        for layer in layers[:-1]:
+            inputs.append(F.relu(layer(inputs[-1])))
+        probabilities = layers[-1](inputs[-1]).softmax(1)
+        squares = [torch.zeros_like(each) for each in (*inputs[1:], probabilities)]
+        for label in range(CLASSES):
+            # Back through the layers: the gradient of log p(label) by each layer's outputs.
+            slope = -probabilities
+            slope[:, label] += 1
+            for i in reversed(range(len(layers))):
+                squares[i].addcmul_(probabilities[:, label, None], slope.square())
+                if i:
+                    slope = (slope @ layers[i].weight) * (inputs[i] > 0)
+        for below, each, weight, bias in zip(inputs, squares, totals[0::2], totals[1::2], strict=True):
+            weight.addmm_(each.T, below.square())
+            bias.add_(each.sum(0))
+    return {name: total / len(images) for name, total in found.items()}
+
+
+def learn(
+    model: MNISTModel, data: MNISTDataset, rows: Tensor, springs: Springs, *, strength: float, epochs: int,
+    batch_size: int, lr: float, seed: int,
+) -> None:  # fmt: skip
+    """Train all of a model, in place, on some rows of a data set by Adam, against the springs of earlier tasks.
+
+    Args:
+        strength: λ.
+        seed: of the order of the images.
+    """
+    step = MLPStep(model.parameters(), springs.penalty(strength))
+    optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)
+    blocks = ShuffledBlocks(data, rows, batch_size, seed)
+    for _ in range(epochs):
+        for block in blocks:
+            step(data, block, batch_size, optimizer)

@@ -1,0 +1,60 @@
+"""Adapters that old inputs hardly reach: the rows of every A are kept orthogonal to what a layer's old inputs span.
+
+With ``A U = 0``, where the columns of U span the dominant directions of a layer's old inputs, ``B A x`` is next to
+zero for these, whatever B learns. Zeng et al. 2019 (OWM, arXiv:1810.01256) project gradients so by the inverse of the
+inputs' correlation, Wang et al. 2021 (Adam-NSCL, arXiv:2103.07113) by the null space of their covariance, Saha et al.
+2021 (GPM, arXiv:2103.09762, §4) by the singular vectors that make up a share of the inputs' energy, which is the rule
+here. Liang and Li 2024 (InfLoRA, arXiv:2404.00228) choose a LoRA's A in such a space and leave it as it is; here A is
+trained in it.
+
+Old inputs are samples of the base's class statistics, and what the base's layers make of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from lora_mnist_cli.training.protections.protection import Protection, Setting
+
+if TYPE_CHECKING:
+    from lora_mnist_cli.training.objective import Lesson, Situation
+
+SAMPLES = 4096
+"""Of old digits, from which the directions are found."""
+
+
+class NullSpace(Protection):
+    """See the module."""
+
+    name = "nullspace"
+    about = "adapters are kept orthogonal to the old inputs' dominant directions"
+    settings: ClassVar = {"nullspace_energy": Setting(lambda share: 0 < share < 1, "above 0 and below 1")}
+    needs_statistics = True
+
+    def apply(self, lesson: Lesson, situation: Situation) -> Lesson:
+        """The directions that each layer's A is kept orthogonal to."""
+        from lora_mnist_cli.data.streams import generator
+
+        images, _ = situation.old_samples(SAMPLES, generator(1, "replay"))
+        inputs = situation.layer_inputs(images)
+        return dataclasses.replace(
+            lesson, avoided=tuple(dominant(each, situation.config.nullspace_energy) for each in inputs)
+        )
+
+
+def dominant(inputs: Any, energy: float) -> Any:
+    """Orthonormal columns (in × d) that span a share of the inputs' energy, the sum of their squares.
+
+    Args:
+        inputs: n × in.
+    """
+    import torch
+
+    moments = inputs.double().mT @ inputs.double()
+    values, vectors = torch.linalg.eigh(moments)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    shares = values.cumsum(0) / values.sum()
+    # One that reaches the share is the last; never all, because nothing could be learned then.
+    count = min(int((shares < energy).sum()) + 1, len(values) - 1)
+    return vectors[:, :count].to(inputs)

@@ -1,0 +1,204 @@
+"""Pictures of digits: found, read with limits, and put into 28 × 28 as MNIST's authors did it."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from lora_mnist_cli.data import pictures
+from lora_mnist_cli.data.pictures import drawn, find_images, read_image
+from lora_mnist_cli.system.errors import DataError, UsageError
+
+
+def bar(height: int = 300, width: int = 200, ink: int = 255, ground: int = 0) -> np.ndarray:
+    """A bar with a foot on its right: neither symmetric nor in the middle."""
+    picture = np.full((height, width), ground, np.uint8)
+    picture[height // 10 : height // 2, width // 10 : width // 5] = ink
+    picture[height // 2 - height // 20 : height // 2, width // 10 : width // 2] = ink
+    return picture
+
+
+def save(path: Path, picture: np.ndarray, mode: str = "L", **options: Any) -> str:
+    Pillow.fromarray(picture).convert(mode).save(path, **options)
+    return str(path)
+
+
+def test_a_digit_fills_a_box_of_20_with_its_centre_of_mass_in_the_middle(tmp_path: Path) -> None:
+    seen = read_image(save(tmp_path / "a.png", bar()))
+    assert seen.pixels.shape == (28, 28)
+    assert seen.pixels.dtype == np.float32
+    assert (seen.pixels.min(), seen.pixels.max()) == (0, 1)
+    rows, columns = (np.flatnonzero((seen.pixels > 0.5).any(axis)) for axis in (1, 0))
+    # The figure has 120 × 80 pixels.
+    assert (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1) == (20, 13)
+    for axis in (0, 1):
+        mass = seen.pixels.sum(axis)
+        assert abs(float((mass * np.arange(28)).sum() / mass.sum()) - 14) <= 0.5
+
+
+@pytest.mark.parametrize("size", [(60, 40), (90, 60), (3000, 2000)])
+def test_the_size_of_a_picture_makes_little_difference(size: tuple[int, int], tmp_path: Path) -> None:
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    found = read_image(save(tmp_path / "b.png", bar(*size))).pixels
+    assert np.abs(found - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(0, 255), (40, 180), (200, 90), (90, 0)])
+def test_dark_on_light_is_found_out_and_contrast_does_not_matter(ink: int, ground: int, tmp_path: Path) -> None:
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    seen = read_image(save(tmp_path / "b.png", bar(ink=ink, ground=ground)))
+    assert seen.inverted == (ink < ground)
+    np.testing.assert_allclose(seen.pixels, expected, atol=0.02)
+
+
+def test_what_is_found_out_can_be_overridden(tmp_path: Path) -> None:
+    dark = save(tmp_path / "a.png", bar(ink=0, ground=255))
+    assert read_image(dark, invert=True).pixels.sum() == read_image(dark).pixels.sum()
+    with pytest.raises(DataError, match="nothing is drawn"):
+        read_image(dark, invert=False)
+
+
+def test_a_noisy_ground_is_no_ink(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 6, (300, 200))
+    picture = (bar(ink=30, ground=190) + noise).clip(0, 255).astype(np.uint8)
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    assert np.abs(read_image(save(tmp_path / "b.png", picture)).pixels - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["RGB", "P", "1", "LA", "RGBA"])
+def test_modes_of_png_make_no_difference(mode: str, tmp_path: Path) -> None:
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    np.testing.assert_allclose(read_image(save(tmp_path / "b.png", bar(), mode)).pixels, expected, atol=0.01)
+
+
+def test_jpeg_and_its_orientation(tmp_path: Path) -> None:
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # to be turned by 90° clockwise to be seen upright
+    turned = save(tmp_path / "b.jpg", np.rot90(bar()), exif=exif, quality=95)
+    assert np.abs(read_image(turned).pixels - expected).mean() < 0.02
+
+
+def test_sixteen_bits_are_not_cut_off(tmp_path: Path) -> None:
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    Pillow.fromarray(bar().astype(np.uint16) * 200).save(tmp_path / "b.png")
+    assert np.abs(read_image(str(tmp_path / "b.png")).pixels - expected).mean() < 0.02
+
+
+@pytest.mark.parametrize(("grey", "inverted"), [(0, True), (255, False)])
+def test_a_digit_on_nothing_is_put_on_what_lets_it_be_seen(grey: int, inverted: bool, tmp_path: Path) -> None:
+    alpha = bar()
+    Pillow.fromarray(np.dstack([np.full_like(alpha, grey), alpha])).save(tmp_path / "b.png")
+    seen = read_image(str(tmp_path / "b.png"))
+    assert seen.inverted == inverted
+    np.testing.assert_allclose(seen.pixels, read_image(save(tmp_path / "a.png", bar())).pixels, atol=0.01)
+
+
+def huge_png(side: int) -> bytes:
+    """A PNG of a few hundred kilobytes that unpacks to ``side`` × ``side`` pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    packer = zlib.compressobj(9)
+    body = b"".join([*(packer.compress(bytes(side + 1)) for _ in range(side)), packer.flush()])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [9_000, 20_000])
+def test_a_huge_picture_is_refused_before_it_is_unpacked(side: int, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(huge_png(side))
+    code = (
+        "import sys; from lora_mnist_cli.data.pictures import read_image; import PIL.Image, numpy, resource\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: read_image(sys.argv[1])\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.png")]
+    refused, grown = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert refused.startswith(f"DataError {tmp_path / 'a.png'} has ")
+    assert "million" in refused
+    scale = 1024 if sys.platform != "darwin" else 1
+    assert int(grown) * scale < 50 * 2**20
+
+
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(whole, "PNG")
+    jpeg = io.BytesIO()
+    Pillow.fromarray(bar()).save(jpeg, "JPEG")
+    png = whole.getvalue()
+    for content, shown in (
+        (b"", "is empty"),
+        (b"a text\n", "is not an image"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image"),
+        (png[: len(png) // 2], "is damaged: "),
+        (jpeg.getvalue()[:-200], "is damaged: "),
+        (png[:200] + bytes(100) + png[300:], "is damaged: "),
+    ):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(DataError, match=shown) as caught:
+            read_image(str(tmp_path / "a.png"))
+        assert "\n" not in str(caught.value)
+
+
+def test_animated_pictures_are_refused_and_still_ones_taken(tmp_path: Path) -> None:
+    frames = [Pillow.fromarray(bar()), Pillow.fromarray(bar()[::-1])]
+    for name in ("a.gif", "a.png"):
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.raises(DataError, match=r"is animated \(save the frame"):
+            read_image(str(tmp_path / name))
+    frames[0].save(tmp_path / "still.gif")
+    assert read_image(str(tmp_path / "still.gif")).pixels.max() == 1
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_picture_of_nothing_is_refused(level: int, tmp_path: Path) -> None:
+    for side in (1, 50):
+        with pytest.raises(DataError, match="nothing is drawn"):
+            read_image(save(tmp_path / "a.png", np.full((side, side), level, np.uint8)))
+
+
+def test_files_folders_and_what_is_not_there(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+    inside = [str(tmp_path / "a.JPG"), str(tmp_path / "b.png")]
+    assert find_images([str(tmp_path), "-", inside[1]]) == [*inside, "-", inside[1]]
+    with pytest.raises(DataError, match="there is no image"):
+        find_images([str(tmp_path / "none.png")])
+    with pytest.raises(DataError, match=r"the folder .* has no"):
+        find_images([str(tmp_path / "empty")])
+    with pytest.raises(UsageError, match="once only"):
+        find_images(["-", "-"])
+
+
+def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match="not a regular file"):
+        read_image("/dev/zero")
+    monkeypatch.setattr(pictures, "MAX_BYTES", 10)
+    with pytest.raises(DataError, match="can't read"):
+        read_image(save(tmp_path / "a.png", bar()))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(11))))
+    with pytest.raises(DataError, match="stdin has more than"):
+        read_image("-")
+
+
+def test_a_picture_in_characters() -> None:
+    pixels = np.zeros((28, 28), np.float32)
+    pixels[2, 3:6] = (0.05, 0.55, 1)
+    lines = drawn(pixels)
+    assert len(lines) == 28
+    assert lines[2] == 8 * " " + "++@@"
+    assert set(lines[:2] + lines[3:]) == {""}

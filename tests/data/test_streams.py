@@ -1,0 +1,66 @@
+"""The streams of a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+
+import pytest
+import torch
+
+from lora_mnist_cli.data.streams import generator, seeded, stream_seed
+from lora_mnist_cli.models.mlp import MNISTModel
+
+STREAMS = ("init", "split", "order", "dropout")
+
+
+def test_a_streams_seed_is_a_hash_of_seed_and_name() -> None:
+    digest = hashlib.sha256(b"7/order").digest()
+    assert stream_seed(7, "order") == int.from_bytes(digest[:8], "big") // 2
+
+
+def test_all_streams_of_all_seeds_differ() -> None:
+    seeds = {stream_seed(seed, stream) for seed in range(100) for stream in STREAMS}  # type: ignore[arg-type]
+    assert len(seeds) == 400
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_stream_repeats_and_no_other_is_like_it(stream: str) -> None:
+    first = torch.rand(50, generator=generator(0, stream))  # type: ignore[arg-type]
+    assert torch.equal(torch.rand(50, generator=generator(0, stream)), first)  # type: ignore[arg-type]
+    for seed, other in itertools.product((0, 1), STREAMS):
+        if (seed, other) != (0, stream):
+            drawn = torch.rand(50, generator=generator(seed, other))  # type: ignore[arg-type]
+            assert not torch.equal(drawn, first)
+            assert abs(float(torch.corrcoef(torch.stack([drawn, first]))[0, 1])) < 0.6
+
+
+def test_seeded_fixes_what_is_drawn_inside_and_leaves_the_outside_alone() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(4)
+    torch.manual_seed(1)
+    with seeded(3, "init"):
+        first = MNISTModel((4,)).state_dict()
+    assert torch.equal(torch.rand(4), expected)
+    with seeded(3, "init"):
+        second = MNISTModel((4,)).state_dict()
+    with seeded(4, "init"):
+        other = MNISTModel((4,)).state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert not any(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_seeded_restores_after_an_error_too() -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(4)
+    torch.manual_seed(1)
+
+    def fail() -> None:
+        with seeded(0, "dropout"):
+            torch.rand(9)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.equal(torch.rand(4), expected)

@@ -1,0 +1,370 @@
+"""The laws of LoRA, with golden values from NumPy."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.evaluation.logits import predict
+from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.methods import trainable_parameters
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
+
+SCALES = {"constant": 1.0, "standard": 1 / 3, "rslora": 1 / math.sqrt(3)}
+
+
+def ramp(*shape: int, low: float = -1.0, high: float = 1.0) -> Tensor:
+    return torch.linspace(low, high, math.prod(shape)).reshape(shape)
+
+
+@torch.no_grad()
+def fill(model: nn.Module) -> None:
+    """Deterministic values that differ from tensor to tensor, large enough for each to matter."""
+    for i, parameter in enumerate(model.parameters()):
+        parameter.copy_((torch.arange(parameter.numel()) * 1.7 + i).sin().reshape(parameter.shape) * 0.7)
+
+
+def small_model(**options: object) -> nn.Module:
+    """6 → 5 → 4 → 3 with adapters of rank 3 unless told otherwise, everything filled."""
+    model = MNISTModel((5, 4), in_features=6, num_classes=3)
+    lora.attach(model, **({"rank": 3} | options))  # type: ignore[arg-type]
+    fill(model)
+    return model
+
+
+def numpy_forward(model: nn.Module, x: np.ndarray, alpha: float, scale: float) -> np.ndarray:
+    """The formula, in float64, with nothing but NumPy."""
+    state = {name: value.double().numpy() for name, value in model.state_dict().items()}
+    for i in (1, 2, 3):
+        plain = x @ state[f"fc{i}.base.weight"].T + state[f"fc{i}.base.bias"]
+        x = plain + alpha * scale * (x @ state[f"fc{i}.lora_A"].T) @ state[f"fc{i}.lora_B"].T
+        x = np.maximum(x, 0) if i < 3 else x
+    return x
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
+@pytest.mark.parametrize("scaling", SCALES)
+def test_forward_is_the_formula(scaling: str, alpha: float) -> None:
+    model, x = small_model(scaling=scaling, alpha=alpha), ramp(7, 6, low=-2, high=3)
+    expected = numpy_forward(model, x.double().numpy(), alpha, SCALES[scaling])
+    without = numpy_forward(model, x.double().numpy(), 0.0, 1.0)
+    np.testing.assert_allclose(model(x).detach().numpy(), expected, atol=1e-5)
+    assert np.abs(expected - without).max() > 0.01
+
+
+@pytest.mark.parametrize(("scaling", "expected"), [("constant", 1.0), ("standard", 0.0625), ("rslora", 0.25)])
+def test_scale_of_rank_16(scaling: str, expected: float) -> None:
+    assert lora.scale(scaling, 16) == expected
+
+
+def test_delta_is_the_scaled_product() -> None:
+    layer = lora.LoRALinear(nn.Linear(4, 2), 3, alpha=0.5, scaling="standard")
+    fill(layer)
+    expected = 0.5 / 3 * layer.lora_B.detach().numpy() @ layer.lora_A.detach().numpy()
+    np.testing.assert_allclose(layer.delta().detach().numpy(), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("init", ["reference", "kaiming", "gaussian"])
+def test_a_new_adapter_changes_nothing(init: str) -> None:
+    plain = MNISTModel((16, 8))
+    x = ramp(5, 784)
+    adapted = lora.attach(copy.deepcopy(plain), 4, init=init)
+    assert torch.equal(adapted(x), plain(x))
+    assert all(bool(value.any()) for name, value in lora.lora_state_dict(adapted).items() if name.endswith("A"))
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan, 3e38])
+def test_alpha_0_is_the_base_bit_for_bit_whatever_the_factors_hold(bad: float) -> None:
+    plain = MNISTModel((16, 8))
+    adapted = lora.attach(copy.deepcopy(plain), 4)
+    for value in lora.lora_state_dict(adapted).values():
+        value.fill_(bad)
+    lora.set_alpha(adapted, 0.0)
+    assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
+    lora.set_alpha(adapted, 1.0)
+    assert not torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_merging_at_alpha_0_is_the_base_bit_for_bit_as_well(bad: float) -> None:
+    plain = MNISTModel((16, 8))
+    adapted = lora.attach(copy.deepcopy(plain), 4, alpha=0.0)
+    for value in lora.lora_state_dict(adapted).values():
+        value.fill_(bad)
+    lora.merge(adapted)
+    assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
+
+
+@pytest.mark.parametrize("scaling", SCALES)
+def test_merged_and_unmerged_logits_agree(scaling: str) -> None:
+    model, x = small_model(scaling=scaling, alpha=1.5), ramp(7, 6)
+    unmerged = model(x)
+    lora.merge(model)
+    assert all(layer.merged for layer in lora.adapted_layers(model).values())
+    torch.testing.assert_close(model(x), unmerged, atol=1e-5, rtol=0)
+    fc1 = model.get_submodule("fc1")
+    assert float((fc1.base.weight - fc1._plain_weight).abs().max()) > 0.001
+
+
+def test_merged_and_unmerged_logits_agree_where_the_weights_are_trained_ones(trained: Path) -> None:
+    """Logits of trained adapters reach 50, where a 32-bit float has steps of 4e-6: the bound is relative to them."""
+    registry = Registry(trained)
+    model = load_model(registry, registry.get("lora-5-9-r2")).model
+    images = MNISTDataset.load("test").images
+    unmerged = predict(model, images)
+    lora.merge(model)
+    merged = predict(model, images)
+    assert float((merged - unmerged).abs().max()) <= 1e-5 * float(unmerged.abs().max())
+    assert torch.equal(merged.argmax(1), unmerged.argmax(1))
+    lora.unmerge(model)
+    assert torch.equal(predict(model, images), unmerged)
+
+
+def test_merging_twice_adds_the_product_once() -> None:
+    model = small_model()
+    lora.merge(model)
+    once = copy.deepcopy(model.state_dict())
+    lora.merge(model)
+    assert all(torch.equal(value, once[name]) for name, value in model.state_dict().items())
+
+
+def test_unmerge_gives_the_weights_back_bit_for_bit() -> None:
+    model = small_model(alpha=1 / 3)
+    before, x = copy.deepcopy(model.state_dict()), ramp(7, 6)
+    logits = model(x)
+    for _ in range(3):
+        lora.merge(model)
+        lora.unmerge(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(x), logits)
+    lora.unmerge(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_merged_and_detached_model_loads_strictly_into_the_plain_one() -> None:
+    model, x = small_model(scaling="rslora"), ramp(7, 6)
+    logits = model(x)
+    lora.merge(model)
+    state = lora.detach(model).state_dict()
+    plain = MNISTModel((5, 4), in_features=6, num_classes=3)
+    plain.load_state_dict(state, strict=True)
+    torch.testing.assert_close(plain(x), logits, atol=1e-5, rtol=0)
+    assert not lora.adapted_layers(model)
+
+
+def test_detaching_unmerged_adapters_gives_the_base_back() -> None:
+    plain = MNISTModel((5, 4), in_features=6, num_classes=3)
+    before = copy.deepcopy(plain.state_dict())
+    model = lora.attach(plain, 3)
+    for value in lora.lora_state_dict(model).values():
+        value.fill_(0.5)
+    state = lora.detach(model).state_dict()
+    assert list(state) == list(before)
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
+
+
+def test_an_optimiser_step_moves_the_factors_and_nothing_else() -> None:
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(ramp(9, 6)), torch.arange(9) % 3).backward()
+        optimizer.step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {f"fc{i}.lora_{factor}" for i in (1, 2, 3) for factor in "AB"}
+    assert all(p.grad is None for name, p in model.named_parameters() if ".base." in name)
+
+
+def test_attach_freezes_all_but_the_factors() -> None:
+    model = lora.attach(MNISTModel((5, 4)), 2, target_layers=["fc2"])
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["fc2.lora_A", "fc2.lora_B"]
+
+
+def test_attaching_twice_is_refused() -> None:
+    model = small_model(target_layers=["fc1"])
+    before = list(model.state_dict())
+    with pytest.raises(UsageError, match="has adapters already"):
+        lora.attach(model, 2, target_layers=["fc2"])
+    assert list(model.state_dict()) == before
+
+
+@pytest.mark.parametrize(("name", "hint"), [("fc4", "did you mean 'fc"), ("zzzz", "layers: fc1, fc2, fc3"), ("", "")])
+def test_an_unknown_layer_is_refused_with_the_nearest(name: str, hint: str) -> None:
+    model = MNISTModel((5, 4))
+    with pytest.raises(UsageError) as caught:
+        lora.attach(model, 2, target_layers=["fc1", name])
+    assert hint in caught.value.hint
+    assert caught.value.value == name
+    assert not lora.adapted_layers(model)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_only_the_target_layers_are_adapted() -> None:
+    model = lora.attach(MNISTModel((5, 4)), 2, target_layers=["fc3", "fc1"])
+    assert list(lora.adapted_layers(model)) == ["fc1", "fc3"]
+    assert list(lora.lora_state_dict(model)) == ["fc1.lora_A", "fc1.lora_B", "fc3.lora_A", "fc3.lora_B"]
+    assert type(model.get_submodule("fc2")) is nn.Linear
+
+
+def test_a_rank_above_the_smaller_side_works() -> None:
+    model, x = small_model(rank=11), ramp(7, 6)
+    assert {name: tuple(value.shape) for name, value in lora.lora_state_dict(model).items()} == {
+        "fc1.lora_A": (11, 6), "fc1.lora_B": (5, 11), "fc2.lora_A": (11, 5), "fc2.lora_B": (4, 11),
+        "fc3.lora_A": (11, 4), "fc3.lora_B": (3, 11),
+    }  # fmt: skip
+    np.testing.assert_allclose(model(x).detach().numpy(), numpy_forward(model, x.double().numpy(), 1, 1), atol=1e-5)
+
+
+def test_dropout_acts_in_training_only_and_on_the_adapters_branch_only() -> None:
+    layer = lora.LoRALinear(nn.Linear(400, 3), 2, dropout=0.5)
+    fill(layer)
+    x = torch.ones(1, 400)
+    plain = layer.base(x)
+    layer.eval()
+    assert torch.equal(layer(x), layer(x))
+    torch.testing.assert_close(layer(x), plain + x @ layer.delta().T)
+    layer.train()
+    torch.manual_seed(0)
+    dropped = layer(x) - plain
+    assert not torch.allclose(dropped, layer.eval()(x) - plain)
+    layer.train()
+    torch.manual_seed(0)
+    kept = nn.functional.dropout(torch.ones(1, 400), 0.5)
+    torch.testing.assert_close(dropped, kept @ layer.lora_A.T @ layer.lora_B.T, atol=1e-5, rtol=1e-5)
+    # With B at zero the branch adds nothing, so nothing is random any more: the base's own input is never dropped.
+    torch.nn.init.zeros_(layer.lora_B)
+    assert torch.equal(layer(x), plain)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_switched_off_is_the_bare_base_inside_and_as_before_afterwards(merged: bool) -> None:
+    model, x = small_model(), ramp(7, 6)
+    base = MNISTModel((5, 4), in_features=6, num_classes=3)
+    base.load_state_dict({name.replace(".base", ""): v for name, v in model.state_dict().items() if "lora" not in name})
+    if merged:
+        lora.merge(model)
+    before = model(x)
+    inside = None
+
+    def use() -> None:
+        nonlocal inside
+        with lora.switched_off(model) as bare:
+            inside = bare(x)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        use()
+    assert torch.equal(inside, base(x))
+    assert torch.equal(model(x), before)
+    assert not torch.equal(before, base(x))
+    assert all(layer.merged is merged and layer.enabled for layer in lora.adapted_layers(model).values())
+
+
+def test_alpha_cannot_change_while_merged() -> None:
+    model = small_model()
+    lora.merge(model)
+    with pytest.raises(UsageError, match="merged") as caught:
+        lora.set_alpha(model, 0.0)
+    assert caught.value.hint == "unmerge first"
+    assert {layer.alpha for layer in lora.adapted_layers(model).values()} == {1.0}
+
+
+@pytest.mark.parametrize(("init", "bound"), [("reference", 1 / math.sqrt(16)), ("kaiming", 1 / math.sqrt(2000))])
+def test_uniform_initialisations(init: str, bound: float) -> None:
+    torch.manual_seed(0)
+    A = lora.init_A(16, 2000, init)
+    assert A.shape == (16, 2000)
+    assert 0.999 * bound < float(A.abs().max()) <= bound
+    # 32,000 draws: the mean's deviation is bound / √96,000, the standard deviation's about 0.25 %.
+    assert abs(float(A.mean())) < 5 * bound / math.sqrt(96_000)
+    assert float(A.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+def test_gaussian_initialisation() -> None:
+    torch.manual_seed(0)
+    A = lora.init_A(16, 2000, "gaussian")
+    assert float(A.std()) == pytest.approx(1 / 16, rel=0.02)
+    assert abs(float(A.mean())) < 5 / 16 / math.sqrt(32_000)
+    assert float((A.abs() > 1 / 16).float().mean()) == pytest.approx(0.3173, abs=0.02)
+
+
+def test_initialisation_draws_from_the_global_generator() -> None:
+    torch.manual_seed(3)
+    first = lora.init_A(4, 9, "reference")
+    torch.manual_seed(3)
+    assert torch.equal(lora.init_A(4, 9, "reference"), first)
+    assert not torch.equal(lora.init_A(4, 9, "reference"), first)
+
+
+@pytest.mark.parametrize("scaling", SCALES)
+def test_gradients_equal_finite_differences(scaling: str) -> None:
+    model = small_model(scaling=scaling, alpha=0.7).double()
+    x, labels = ramp(4, 6).double(), torch.tensor([0, 1, 2, 1])
+
+    def loss() -> Tensor:
+        return nn.functional.cross_entropy(model(x), labels)
+
+    loss().backward()
+    step = 1e-6
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        numeric = torch.zeros_like(parameter)
+        with torch.no_grad():
+            for i in range(parameter.numel()):
+                entry = parameter.view(-1)[i : i + 1]
+                entry += step
+                above = loss()
+                entry -= 2 * step
+                numeric.view(-1)[i] = (above - loss()) / (2 * step)
+                entry += step
+        assert float(numeric.abs().max()) > 1e-4, name
+        torch.testing.assert_close(parameter.grad, numeric, atol=1e-8, rtol=1e-5, msg=name)
+
+
+def test_the_factors_round_trip() -> None:
+    model, x = small_model(), ramp(7, 6)
+    other = small_model()
+    state = {name: value + 0.1 for name, value in lora.lora_state_dict(model).items()}
+    lora.load_lora_state_dict(other, state)
+    assert all(torch.equal(value, state[name]) for name, value in lora.lora_state_dict(other).items())
+    assert not torch.equal(other(x), model(x))
+    lora.load_lora_state_dict(other, lora.lora_state_dict(model))
+    assert torch.equal(other(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda state: state.pop("fc2.lora_A"), "lacks fc2.lora_A"),
+        (lambda state: state.update({"fc4.lora_A": torch.ones(1)}), "has the unknown fc4.lora_A"),
+        (lambda state: state.update({"fc3.lora_B": torch.ones(3, 4)}), r"fc3.lora_B is \(3, 4\).*\(3, 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint: str) -> None:  # type: ignore[no-untyped-def]
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    state = {name: value + 1 for name, value in lora.lora_state_dict(model).items()}
+    change(state)
+    with pytest.raises(ArtifactError, match=complaint):
+        lora.load_lora_state_dict(model, state)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_trainable_parameters_counts_what_is_there() -> None:
+    model = lora.attach(MNISTModel(), 8)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    layers = {"fc1": (784, 64), "fc2": (64, 64), "fc3": (64, 10)}
+    assert trainable_parameters(AdapterConfig(rank=8), layers) == trainable == 8 * (848 + 128 + 74)

@@ -1,0 +1,420 @@
+"""Handing artifacts on: a file with the whole lineage, and nothing published of one that is not sound."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
+from lora_mnist_cli.registry.artifact import MANIFEST
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.system.errors import ArtifactError, MachineError
+from lora_mnist_cli.system.files import whole_file
+
+Run = Callable[..., Any]
+Forge = Callable[..., None]
+Entries = list[tuple[zipfile.ZipInfo, bytes]]
+BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
+
+
+@pytest.fixture
+def archive(example: Path, tmp_path: Path) -> Path:
+    """The sweep with all that it was made from, in a file."""
+    export_artifact(Registry(example), SWEEP, tmp_path / "sweep.zip")
+    return tmp_path / "sweep.zip"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Registry:
+    """A folder that is not there yet."""
+    return Registry(tmp_path / "other" / "runs")
+
+
+def digests(registry: Registry) -> dict[str, str]:
+    return {entry.name: entry.digest for entry in registry.scan()[0]}
+
+
+def read(file: Path) -> Entries:
+    with zipfile.ZipFile(file) as opened:
+        return [(info, opened.read(info)) for info in opened.infolist()]
+
+
+def write(file: Path, entries: Entries) -> None:
+    with zipfile.ZipFile(file, "w") as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name that comes twice is what some of these are about
+        for info, content in entries:
+            opened.writestr(info, content)
+
+
+def entry(name: str, kind: int = stat.S_IFREG) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (kind | 0o644) << 16
+    return info
+
+
+def test_what_was_exported_can_be_imported_elsewhere(example: Path, archive: Path, other: Registry, run: Run) -> None:
+    outcome = run("runs", "import", archive, "--runs-dir", other.root, "--json")
+    assert outcome.code == 0
+    assert outcome.json["artifacts"] == outcome.json["new"] == [BASE, ADAPTER, SWEEP]
+    assert digests(other) == digests(Registry(example))
+    assert not any(verdict.problems for verdict in verify(other))
+    assert sorted(path.name for path in other.root.iterdir()) == [BASE, ADAPTER, SWEEP]
+    for path in example.rglob("*"):
+        if path.is_file():
+            assert (other.root / path.relative_to(example)).read_bytes() == path.read_bytes()
+    assert run("evaluate", ADAPTER, "--runs-dir", other.root).code == 0
+
+
+def test_the_lineage_goes_along_and_nothing_else(example: Path, other: Registry, run: Run) -> None:
+    outcome = run("runs", "export", ADAPTER, "a.zip", "--json")
+    assert outcome.json["artifacts"] == [BASE, ADAPTER]
+    assert (outcome.json["artifact"], outcome.json["file"]) == (ADAPTER, "a.zip")
+    import_artifacts(other, Path("a.zip"))
+    assert other.names() == [BASE, ADAPTER]
+
+
+def test_a_renamed_parent_goes_along_under_its_new_name(example: Path, other: Registry) -> None:
+    (example / BASE).rename(example / "renamed")
+    export_artifact(Registry(example), ADAPTER, Path("a.zip"))
+    import_artifacts(other, Path("a.zip"))
+    assert other.names() == [ADAPTER, "renamed"]
+    assert other.parent(other.get(ADAPTER)).name == "renamed"
+
+
+def test_the_same_artifacts_make_the_same_file(example: Path, archive: Path, run: Run) -> None:
+    (example / BASE / MANIFEST).touch()
+    assert run("runs", "export", SWEEP, "again.zip").code == 0
+    assert Path("again.zip").read_bytes() == archive.read_bytes()
+    elsewhere = Path(shutil.copytree(example, "elsewhere"))
+    export_artifact(Registry(elsewhere), SWEEP, Path("third.zip"))
+    assert Path("third.zip").read_bytes() == archive.read_bytes()
+
+
+def test_a_file_that_is_there_is_kept(example: Path, run: Run) -> None:
+    Path("mine.zip").write_text("mine")
+    outcome = run("runs", "export", BASE, "mine.zip")
+    assert (outcome.code, Path("mine.zip").read_text()) == (2, "mine")
+    assert "--force" in outcome.err
+    assert run("runs", "export", BASE, "mine.zip", "--force").code == 0
+    assert zipfile.is_zipfile("mine.zip")
+    Path("folder").mkdir()
+    assert run("runs", "export", BASE, "folder", "--force").code == 2
+    outcome = run("runs", "export", BASE, "missing/a.zip")
+    assert (outcome.code, len(outcome.err.splitlines())) == (5, 1)
+
+
+def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(example: Path, run: Run) -> None:
+    dead = Path(f".{'0123456789abcdef' * 2}.new")
+    mine = [Path(name) for name in (".mine.new", "mine.new", f".{'g' * 32}.new", f".{'a' * 32}.new.txt")]
+    for path in (dead, *mine):
+        path.write_text("x")
+    Path("there").mkdir()
+    Path(f".{'b' * 32}.new").symlink_to("there")
+    assert run("runs", "export", BASE, "a.zip").code == 0
+    assert not dead.exists()
+    assert all(path.read_text() == "x" for path in mine)
+    assert Path(f".{'b' * 32}.new").is_symlink()
+
+
+def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example: Path, run: Run) -> None:
+    with whole_file(Path("slow.zip")) as file:
+        assert run("runs", "export", BASE, "quick.zip").code == 0
+        assert run("runs", "export", BASE, "slow.zip").code == 0
+        file.write(b"slow")
+    assert Path("slow.zip").read_bytes() == b"slow"
+    assert zipfile.is_zipfile("quick.zip")
+    assert not list(Path().glob(".*.new"))
+
+
+@pytest.mark.parametrize(
+    "damaged", [f"{BASE}/model.safetensors", f"{ADAPTER}/history.csv", f"{SWEEP}/{MANIFEST}", BASE]
+)
+def test_what_is_not_sound_is_not_handed_on(example: Path, run: Run, damaged: str) -> None:
+    if (example / damaged).is_dir():
+        shutil.rmtree(example / damaged)
+    else:
+        (example / damaged).write_bytes(b"x")
+    outcome = run("runs", "export", SWEEP, "a.zip")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert not list(Path.cwd().glob("*.zip"))
+    assert not list(Path.cwd().glob(".*.new"))
+
+
+def test_importing_twice_is_nothing_new(archive: Path, other: Registry, run: Run) -> None:
+    import_artifacts(other, archive)
+    stamps = {path: path.stat().st_mtime_ns for path in other.root.rglob("*")}
+    outcome = run("runs", "import", archive, "--runs-dir", other.root)
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == [f"{name}: was here already" for name in (BASE, ADAPTER, SWEEP)]
+    assert {path: path.stat().st_mtime_ns for path in other.root.rglob("*")} == stamps
+
+
+def test_what_is_lacking_is_added(archive: Path, other: Registry) -> None:
+    import_artifacts(other, archive)
+    other.remove(SWEEP)
+    every, fresh = import_artifacts(other, archive)
+    assert [artifact.name for artifact in every] == [BASE, ADAPTER, SWEEP]
+    assert [artifact.name for artifact in fresh] == [SWEEP]
+
+
+def test_a_parent_may_be_here_under_another_name(archive: Path, other: Registry) -> None:
+    import_artifacts(other, archive)
+    other.remove(ADAPTER, cascade=True)
+    (other.root / BASE).rename(other.root / "renamed")
+    write(archive, [(info, content) for info, content in read(archive) if not info.filename.startswith(BASE)])
+    _, fresh = import_artifacts(other, archive)
+    assert [artifact.name for artifact in fresh] == [ADAPTER, SWEEP]
+    assert not any(verdict.problems for verdict in verify(other))
+
+
+def test_a_name_that_is_taken_by_other_content_is_refused(
+    archive: Path, other: Registry, publish: Callable[..., Any], run: Run
+) -> None:
+    publish(other, SWEEP)
+    outcome = run("runs", "import", archive, "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert f"'{SWEEP}' is in {other.root} already, with other content" in outcome.err
+    assert other.names() == [SWEEP]
+
+
+def test_a_name_that_is_taken_by_something_else_is_refused(archive: Path, other: Registry) -> None:
+    (other.root / ADAPTER).mkdir(parents=True)
+    (other.root / ADAPTER / "mine").write_text("x")
+    with pytest.raises(ArtifactError, match="is no artifact"):
+        import_artifacts(other, archive)
+    assert (other.root / ADAPTER / "mine").read_text() == "x"
+    assert other.names() == []
+
+
+def without(*starts: str) -> Callable[[Entries], Entries]:
+    return lambda entries: [(info, content) for info, content in entries if not info.filename.startswith(starts)]
+
+
+def with_more(*names: str, kind: int = stat.S_IFREG) -> Callable[[Entries], Entries]:
+    return lambda entries: [*entries, *((entry(name, kind), b"/etc/passwd") for name in names)]
+
+
+def changed(name: str, change: Callable[[bytes], bytes]) -> Callable[[Entries], Entries]:
+    return lambda entries: [(info, change(content) if info.filename == name else content) for info, content in entries]
+
+
+def twice(name: str) -> Callable[[Entries], Entries]:
+    return lambda entries: [*entries, *((entry(name), content) for info, content in entries if info.filename == name)]
+
+
+def linked(entries: Entries) -> Entries:
+    return [
+        (entry(info.filename, stat.S_IFLNK) if info.filename.endswith("history.csv") else info, content)
+        for info, content in entries
+    ]
+
+
+def resealed(content: bytes) -> bytes:
+    from lora_mnist_cli.registry.artifact import seal_of
+
+    manifest = json.loads(content)
+    manifest["files"]["../../victim"] = manifest["files"]["history.csv"]
+    return json.dumps(manifest | {"seal": seal_of(manifest)}).encode()
+
+
+EVIL: dict[str, Callable[[Entries], Entries]] = {
+    "a way out": with_more("../victim"),
+    "a way out of an artifact": with_more(f"{BASE}/../victim"),
+    "an absolute path": with_more("/victim"),
+    "a drive": with_more("C:\\victim"),
+    "a backslash": with_more(f"{BASE}\\..\\victim"),
+    "a hidden file": with_more(f"{BASE}/.hidden"),
+    "a hidden folder": with_more(".staging/x"),
+    "a registry's own": with_more(".tags/best"),
+    "a file of no artifact": with_more("victim"),
+    "too deep": with_more(f"{BASE}/a/b/c"),
+    "a terminal's language": with_more(f"{BASE}/\x1b[2J"),
+    "a symbolic link": with_more(f"{BASE}/link", kind=stat.S_IFLNK),
+    "a device": with_more(f"{BASE}/device", kind=stat.S_IFCHR),
+    "a file that became a link": linked,
+    "a file that is not listed": with_more(f"{BASE}/more.txt"),
+    "a listed file lacking": without(f"{BASE}/history.csv"),
+    "two of one name": twice(f"{BASE}/history.csv"),
+    "two manifests": twice(f"{BASE}/{MANIFEST}"),
+    "no manifest": without(f"{ADAPTER}/{MANIFEST}"),
+    "nothing at all": lambda _entries: [],
+    "a parent lacking": without(BASE),
+    "a flipped byte": changed(f"{ADAPTER}/history.csv", lambda content: bytes([content[0] ^ 1]) + content[1:]),
+    "flipped weights": changed(f"{BASE}/model.safetensors", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+    "a byte more": changed(f"{SWEEP}/results.csv", lambda content: content + b"x"),
+    "a byte less": changed(f"{SWEEP}/results.csv", lambda content: content[:-1]),
+    "an edited manifest": changed(f"{BASE}/{MANIFEST}", lambda content: content.replace(b'"seed": 0', b'"seed": 1')),
+    "no JSON": changed(f"{SWEEP}/{MANIFEST}", lambda _content: b"{"),
+    "nesting without end": changed(f"{SWEEP}/{MANIFEST}", lambda _content: b"[" * 100_000),
+    "a sealed manifest with a way out": changed(f"{BASE}/{MANIFEST}", resealed),
+}
+
+
+@pytest.mark.parametrize("what", EVIL)
+def test_nothing_is_published_of_a_file_that_is_not_sound(
+    archive: Path, other: Registry, run: Run, tmp_path: Path, what: str
+) -> None:
+    write(Path("evil.zip"), EVIL[what](read(archive)))
+    before = sorted(tmp_path.rglob("*"))
+    outcome = run("runs", "import", "evil.zip", "--runs-dir", other.root)
+    assert (outcome.code, outcome.out) == (3, "")
+    (line,) = outcome.err.splitlines()
+    assert line.isprintable()
+    assert "defect" not in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_unforged_copy_of_the_file_is_taken(archive: Path, other: Registry) -> None:
+    """What the tests above refuse is refused for what they changed."""
+    write(Path("copy.zip"), read(archive))
+    assert len(import_artifacts(other, Path("copy.zip"))[1]) == 3
+
+
+def test_weights_that_do_not_fit_are_refused_though_all_digests_do(
+    example: Path, other: Registry, forge: Forge
+) -> None:
+    weights = (example / ADAPTER / "adapter_model.safetensors").read_bytes()
+    forge(example / ADAPTER, files={"adapter_model.safetensors": weights.replace(b"fc1.lora_A", b"fc1.lora_X")})
+    export_artifact(Registry(example), ADAPTER, Path("a.zip"))
+    with pytest.raises(ArtifactError, match=r"adapter .* lacks base_model.model.fc1.lora_A.weight"):
+        import_artifacts(other, Path("a.zip"))
+    assert not other.root.exists()
+
+
+def test_a_bomb_is_refused_before_it_goes_off(archive: Path, other: Registry, run: Run) -> None:
+    """A file of kilobytes may unpack to terabytes; what it says of itself is believed where it is bad enough."""
+    entries = read(archive)
+    with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as opened:
+        for info, content in entries:
+            opened.writestr(info, content)
+    raw = bytearray(Path("bomb.zip").read_bytes())
+    at = raw.index(b"PK\x01\x02")
+    raw[at + 24 : at + 28] = (2**32 - 2).to_bytes(4, "little")
+    Path("bomb.zip").write_bytes(raw)
+    assert run("runs", "import", "bomb.zip", "--runs-dir", other.root).code in (3, 5)
+    # And where it lies: what unpacks to more than it says is not unpacked.
+    big = io.BytesIO()
+    with zipfile.ZipFile(big, "w", zipfile.ZIP_DEFLATED) as opened:
+        for info, content in entries:
+            is_one = info.filename == f"{BASE}/history.csv"
+            opened.writestr(info.filename, bytes(50_000_000) if is_one else content, zipfile.ZIP_DEFLATED)
+    raw = bytearray(big.getvalue())
+    true = next(content for info, content in entries if info.filename == f"{BASE}/history.csv")
+    position = 0
+    while (position := raw.find((50_000_000).to_bytes(4, "little"), position)) >= 0:
+        raw[position : position + 4] = len(true).to_bytes(4, "little")
+    Path("liar.zip").write_bytes(raw)
+    assert len(raw) < 200_000
+    outcome = run("runs", "import", "liar.zip", "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert not other.root.exists()
+
+
+def test_more_than_there_is_room_for_is_the_machines_fault(
+    archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000, 0, 1000))
+    outcome = run("runs", "import", archive, "--runs-dir", other.root)
+    assert outcome.code == 5
+    assert "1,000 are free" in outcome.err
+    assert not other.root.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\0" * 1000])
+def test_what_is_no_zip_file_is_refused(other: Registry, run: Run, content: bytes) -> None:
+    Path("a.zip").write_bytes(content)
+    outcome = run("runs", "import", "a.zip", "--runs-dir", other.root)
+    assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+    assert not other.root.exists()
+    assert run("runs", "import", "missing.zip").code == 3
+    assert run("runs", "import", ".").code == 3
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_file_packed_in_another_way_is_refused(archive: Path, other: Registry, run: Run, method: int) -> None:
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile("packed.zip", "w", method) as target:
+        for info in source.infolist():
+            target.writestr(info.filename, source.read(info), method)
+    outcome = run("runs", "import", "packed.zip", "--runs-dir", other.root)
+    assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+    assert not other.root.exists()
+
+
+def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path, other: Registry) -> None:
+    """A flip in a time or a comment of the zip format is harmless; any other is refused, and nothing is published."""
+    whole, expected = archive.read_bytes(), None
+    generator = random.Random(0)
+    refused = 0
+    for _ in range(120):
+        content = bytearray(whole)
+        at = generator.randrange(len(content))
+        if generator.random() < 0.2:
+            del content[at:]
+        else:
+            content[at] ^= 1 << generator.randrange(8)
+        archive.write_bytes(content)
+        try:
+            import_artifacts(other, archive)
+        except (ArtifactError, MachineError):
+            assert not other.root.exists()
+            refused += 1
+            continue
+        expected = digests(other) if expected is None else expected
+        assert digests(other) == expected
+        assert not any(verdict.problems for verdict in verify(other))
+        shutil.rmtree(other.root)
+    assert refused > 60
+
+
+def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Registry, forge: Forge, run: Run) -> None:
+    """An adapter whose base is a sweep: every digest fits, and yet nothing can be made of it."""
+    sweep = json.loads((example / SWEEP / MANIFEST).read_text())
+
+    def change(manifest: Any) -> None:
+        manifest["parents"] = [{"role": "base", "name": SWEEP, "digest": sweep["digest"]}]
+
+    shutil.copytree(example / ADAPTER, example / "forged")
+    forge(example / "forged", change)
+    entries = [
+        (entry(f"{folder.name}/{path.name}"), path.read_bytes())
+        for folder in (example / each for each in (BASE, ADAPTER, SWEEP, "forged"))
+        for path in sorted(folder.iterdir())
+    ]
+    write(tmp_path / "forged.zip", entries)
+    outcome = run("runs", "import", tmp_path / "forged.zip", "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert f"'forged' names '{SWEEP}' as its base, which is of kind sweep" in outcome.err
+    assert not other.root.exists()
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_an_import_that_fails_in_the_middle_publishes_nothing(
+    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int
+) -> None:
+    install, calls = Registry._install, iter(range(3))
+
+    def failing(self: Registry, staged: Path, artifact: Any, force: bool = False) -> Any:
+        if next(calls) == fails:
+            raise OSError(28, "No space left on device")
+        return install(self, staged, artifact, force)
+
+    monkeypatch.setattr(Registry, "_install", failing)
+    with pytest.raises(MachineError, match="No space left"):
+        import_artifacts(other, archive)
+    assert not other.root.exists()
+    monkeypatch.undo()
+    assert len(import_artifacts(other, archive)[1]) == 3

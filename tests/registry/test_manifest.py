@@ -1,0 +1,651 @@
+"""Manifests from strangers: whatever makes no sense is refused in one line, and older schemas are read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.cli.console import print_result
+from lora_mnist_cli.cli.tables import LONG, runs_table
+from lora_mnist_cli.registry.artifact import read_artifact, seal_of
+from lora_mnist_cli.registry.manifest import (
+    MANIFEST,
+    MAX_MANIFEST,
+    SCHEMA_VERSION,
+    _check_extent,
+    decode_manifest,
+    is_digest,
+    is_file,
+)
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.system.errors import ArtifactError
+
+Run = Callable[..., Any]
+Forge = Callable[..., None]
+
+SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
+BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
+DIGEST = "sha256:" + 64 * "a"
+ENTRY = {"bytes": 1, "sha256": DIGEST}
+ROW = {"digits": "0-4", "count": 1, "accuracy": 0.5, "loss": 1.0}
+ESCAPES = "\x1b]0;owned\x07\x1b[2J\nerror: forged\r\u202e"
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def put(*path: Any, to: Any) -> Callable[[Any], None]:
+    """An edit of the value at a path of keys."""
+
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        manifest[path[-1]] = to
+
+    return change
+
+
+def drop(*path: Any) -> Callable[[Any], None]:
+    """An edit that takes the value at a path of keys away."""
+
+    def change(manifest: Any) -> None:
+        for key in path[:-1]:
+            manifest = manifest[key]
+        del manifest[path[-1]]
+
+    return change
+
+
+NAMES = [
+    "../../victim", "..", ".", "a/../../b", "/etc/passwd", "a\\b", "..\\b", "a\0b", ".hidden", "a/.hidden", ".hidden/a",
+    "a/b/c", "", "a/", "/", "a\nb", "\x1b[2J", "x" * 300, MANIFEST,
+]  # fmt: skip
+WRONG = [None, True, 1, 1.5, "x", [], {}, [1], {"x": 1}]
+
+OF_A_BASE: dict[str, Callable[[Any], Any]] = {
+    **{f"file {name[:20]!r}": put("files", name, to=ENTRY) for name in NAMES},
+    **{f"size {size!r}": put("files", "history.csv", "bytes", to=size) for size in (-1, 2**50, 1.5, "1", None, True)},
+    **{
+        f"sha256 {str(value)[:20]!r}": put("files", "history.csv", "sha256", to=value)
+        for value in ("sha256:0", "md5:" + 64 * "0", DIGEST.upper(), DIGEST + "\n", None, 1)
+    },
+    "file with more": put("files", "history.csv", to={**ENTRY, "path": "/etc/passwd"}),
+    "file with less": put("files", "history.csv", to={"bytes": 1}),
+    "a thousand and one files": lambda manifest: manifest["files"].update({f"f{i}": ENTRY for i in range(1001)}),
+    **{
+        f"{key} is {value!r}": put(key, to=value)
+        for key in ("name", "kind", "created", "note", "wall_seconds", "training_code", "details", "parents", "files")
+        for value in WRONG
+        if not (key == "name" and value == "x")
+        and not (key == "note" and isinstance(value, str))
+        and not (key == "wall_seconds" and type(value) in (int, float))
+        and not (key == "training_code" and type(value) is int)
+        and not (key == "parents" and value == [])
+        and not (key == "files" and value == {})
+    },
+    **{f"{key} is a list": put(key, to=[]) for key in ("scores", "environment", "config", "dataset")},
+    "name with a path": put("name", to="../x"),
+    "kind of another world": put("kind", to="weights"),
+    "kind of a list": put("kind", to=["base"]),
+    "a day that is none": put("created", to="2026-99-99T99:99:99.999999+00:00"),
+    "the end of time": put("created", to="9999-12-31T23:59:59.999999+00:00"),
+    "local time": put("created", to="2026-01-01T00:00:00.000000+02:00"),
+    "a long note": put("note", to="x" * 2001),
+    "an endless text": put("environment", "device", to="x" * 10_001),
+    "wall seconds below 0": put("wall_seconds", to=-1.0),
+    "wall seconds without measure": put("wall_seconds", to=10**4000),
+    "an accuracy without measure": put("scores", "subsets", 0, "accuracy", to=10**4000),
+    "a seed without measure": put("config", "seed", to=10**4000),
+    "a count that is a text": put("scores", "subsets", 0, "count", to="many"),
+    "a count without measure": put("scores", "subsets", 0, "count", to=10**4000),
+    "a loss that is a list": put("scores", "per_digit", 0, "loss", to=[1]),
+    "an accuracy that is a text": put("scores", "subsets", 0, "accuracy", to=ESCAPES),
+    "scored digits that are none": put("scores", "subsets", 0, "digits", to=ESCAPES),
+    "scores with more": put("scores", "more", to=[]),
+    "scores without digits": drop("scores", "per_digit"),
+    "scores without subsets": drop("scores", "subsets"),
+    "a score with more": put("scores", "subsets", 0, to={**ROW, "more": 1}),
+    "a score that is none": put("scores", "subsets", 0, to=1),
+    "the digit of a score": put("scores", "per_digit", 0, "digit", to="0"),
+    "an unknown field": put("more", to=1),
+    "no note": drop("note"),
+    "no files": drop("files"),
+    "a parent's path": put("parents", to=[{"role": "base", "name": "../x", "digest": DIGEST}]),
+    "a parent's digest": put("parents", to=[{"role": "base", "name": "x", "digest": "sha256:1"}]),
+    "a parent's role": put("parents", to=[{"role": "owner", "name": "x", "digest": DIGEST}]),
+    "a parent with more": put("parents", to=[{"role": "base", "name": "x", "digest": DIGEST, "path": "/"}]),
+    "a parent that is a text": put("parents", to=["x"]),
+    "a base with a base": put("parents", to=[{"role": "base", "name": "x", "digest": DIGEST}]),
+    "a base with an input": put("parents", to=[{"role": "input", "name": "x", "digest": DIGEST}]),
+    "a data set's path": put("dataset", "name", to="../x"),
+    "a data set's digest": put("dataset", "digest", to="x"),
+    "a data set with more": put("dataset", "path", to="/"),
+    **{f"digits {value!r}": put("config", "digits", to=value) for value in (None, 1, [0], "4-0", "1,0", "all", "")},
+    **{f"seed {value!r}": put("config", "seed", to=value) for value in (None, "0", 1.5, True)},
+    "the rank of a base": put("config", "rank", to="x"),
+    "no layers": put("details", "layers", to={}),
+    "a thousand layers": lambda m: m["details"].update(layers={f"fc{i}": [1, 1] for i in range(1, 1001)}),
+    **{
+        f"layer {value!r}": put("details", "layers", "fc1", to=value)
+        for value in (None, 1, [], [9], [9, 2, 2], [9, 0], [9, -1], [9, 2**21], [9, 2.5], [9, True], ["a", 2])
+    },
+    "a layer's name": put("details", "layers", "fc1.weight", to=[1, 1]),
+    **{
+        f"pixel stats {value!r}": put("details", "pixel_stats", to=value)
+        for value in (None, [0.1], [0.1, 0.0], [0.1, -1], ["a", "b"], [0.1, 0.3, 0.3], [True, True])
+    },
+    **{f"versions {value!r}": put("environment", "versions", to=value) for value in (None, [], "1")},
+    "a list in a list in a list …": put("details", "more", to=nested(25)),
+    "nesting that stops programs": put("details", "more", to=nested(400)),
+}  # fmt: skip
+PARENT = {"role": "base", "name": "x", "digest": DIGEST}
+OF_AN_ADAPTER = {
+    "no base": put("parents", to=[]),
+    "two bases": put("parents", to=[PARENT, {**PARENT, "digest": DIGEST.replace("0", "1")}]),
+    "a base that is no base": put("parents", to=[{**PARENT, "role": "input"}]),
+    "a member": lambda manifest: manifest["parents"].append({**PARENT, "role": "member"}),
+    **{f"rank {value!r}": put("config", "rank", to=value) for value in (None, "1", 1.0, True)},
+    **{f"imported {value!r}"[:40]: put("config", "imported", to=value) for value in (None, 1, "x", DIGEST.upper())},
+    "no seed": drop("config", "seed"),
+    "no digits": drop("config", "digits"),
+    "base digits": put("details", "base_digits", to="9-0"),
+    "trainable parameters": put("details", "trainable_parameters", to="many"),
+}
+
+
+def vary(manifest: Any, values: Any, *row: Any, axis: str = "lr", plain: Any = None) -> None:
+    """An edit that makes a sweep one over another axis, its rows at one of the values."""
+    del manifest["config"][axis]
+    if plain is not None:
+        manifest["config"][axis] = plain
+    manifest["config"][f"{axis}s"] = values
+    for value in row:
+        manifest["details"]["results"][0][axis] = value
+
+
+OF_A_SWEEP = {
+    "no parents": put("parents", to=[]),
+    "a parent twice": lambda manifest: manifest["parents"].append(manifest["parents"][-1]),
+    "members alone": lambda manifest: manifest["parents"].pop(0),
+    **{f"results {value!r}": put("details", "results", to=value) for value in (None, [], {}, [1], [{}])},
+    "a member's path": put("details", "results", 0, "artifact", to="../x"),
+    "a row's rank": put("details", "results", 0, "rank", to="1"),
+    "a row without scores": drop("details", "results", 0, "subsets"),
+    "a row's scores": put("details", "results", 0, "subsets", to=[{}]),
+    "rows on other digits": lambda m: m["details"]["results"].append({**m["details"]["results"][0], "subsets": [ROW]}),
+    "ranks": put("config", "ranks", to="1"),
+    "no ranks": put("config", "ranks", to=[]),
+    "seeds": put("config", "seeds", to=[None]),
+    "a row's own axis": put("details", "results", 0, "lr", to=0.001),
+    **{
+        f"an axis of {values!r}": lambda m, values=values: vary(m, values, 0.001)
+        for values in (
+            None,
+            [],
+            [0.001],
+            [0.001, 0.001],
+            [0.001, "x"],
+            [0.001, True],
+            [0.001, 1],
+            {"0.001": 1},
+            [[1], 2],
+        )
+    },
+    "an axis that is a plain setting too": lambda m: vary(m, [0.001, 0.01], 0.001, plain=0.001),
+    **{f"a row at {value!r}": lambda m, value=value: vary(m, [1.0, 0.01], value) for value in (0.5, None, True, 1, [])},
+    "a row without its axis": lambda m: vary(m, [0.001, 0.01]),
+    "a word with an escape": lambda m: vary(m, ["constant", "\x1b[2J"], "constant", axis="scaling"),
+}
+HOSTILE = [
+    pytest.param(name, change, id=f"{name}: {what}")
+    for name, table in ((BASE, OF_A_BASE), (ADAPTER, OF_AN_ADAPTER), (SWEEP, OF_A_SWEEP))
+    for what, change in table.items()
+]
+
+
+@pytest.mark.parametrize(("axis", "values"), [("lr", [0.001, 0.01]), ("scaling", ["constant", "rslora"])])
+def test_a_sweep_over_another_axis_is_read(axis: str, values: Any, example: Path, forge: Forge, run: Run) -> None:
+    forge(example / SWEEP, lambda manifest: vary(manifest, values, values[0], axis=axis))
+    shown = run("runs", "show", SWEEP, "--runs-dir", example, "--json")
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.json["manifest"]["config"][f"{axis}s"] == values
+    assert f"{axis}s" in run("runs", "show", SWEEP, "--runs-dir", example).out
+    assert len(run("runs", "list", "--runs-dir", example, "--json").json["artifacts"]) == 3
+
+
+def refused(run: Run, runs: Path, name: str) -> None:
+    """Each command says in one line that an artifact is damaged, and the list tells of the others."""
+    for arguments in (("runs", "show", name), ("evaluate", name)):
+        outcome = run(*arguments, "--runs-dir", runs)
+        assert (outcome.code, outcome.out) == (3, "")
+        (line,) = outcome.err.splitlines()
+        assert line.startswith(f"error: '{name}'")
+        assert line.isprintable()
+        assert len(line) < 3000
+    outcome = run("runs", "list", "--json", "--runs-dir", runs)
+    assert outcome.code == 0
+    assert [row["name"] for row in outcome.json["artifacts"]] == sorted({BASE, ADAPTER, SWEEP} - {name})
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"warning: '{name}'")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("name", [BASE, ADAPTER, SWEEP])
+def test_a_forger_can_make_all_digests_fit(example: Path, forge: Forge, name: str) -> None:
+    """What the tests below forge is refused for nothing but what it says."""
+    forge(example / name, lambda manifest: manifest.update(note="forged", wall_seconds=1))
+    assert read_artifact(example / name).note == "forged"
+
+
+@pytest.mark.parametrize(("name", "change"), HOSTILE)
+def test_a_manifest_that_makes_no_sense_is_refused(
+    example: Path, forge: Forge, run: Run, name: str, change: Callable[[Any], Any]
+) -> None:
+    forge(example / name, change)
+    with pytest.raises(ArtifactError) as caught:
+        read_artifact(example / name)
+    assert "lora-mnist runs remove" in caught.value.hint
+    refused(run, example, name)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
+def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant: str) -> None:
+    text = (example / BASE / MANIFEST).read_text()
+    (example / BASE / MANIFEST).write_text(text.replace('"wall_seconds": ', f'"wall_seconds": {constant}, "x": ', 1))
+    refused(run, example, BASE)
+    if constant.endswith(("NaN", "Infinity")):
+        with pytest.raises(ArtifactError, match="is not JSON"):
+            read_artifact(example / BASE)
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "a": ' + "[" * 5000])
+def test_nesting_without_end_is_refused(example: Path, run: Run, deep: str) -> None:
+    (example / BASE / MANIFEST).write_text(deep)
+    refused(run, example, BASE)
+    closed = '{"schema_version": 2, "seal": "x", "a": ' + "[" * 900 + "]" * 900 + "}"
+    (example / BASE / MANIFEST).write_text(closed)
+    refused(run, example, BASE)
+
+
+def test_a_manifest_too_large_to_be_one_is_not_read(example: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of a terabyte costs its sender nothing where it is sparse."""
+    os.truncate(example / BASE / MANIFEST, 2**40)
+    began = time.perf_counter()
+    refused(run, example, BASE)
+    assert time.perf_counter() - began < 5
+    with pytest.raises(ArtifactError, match=f"{MAX_MANIFEST:,} at most"):
+        read_artifact(example / BASE)
+
+
+def test_a_pipe_in_place_of_a_manifest_does_not_hang(example: Path, run: Run) -> None:
+    (example / BASE / MANIFEST).unlink()
+    os.mkfifo(example / BASE / MANIFEST)
+    code = (
+        "from pathlib import Path; from lora_mnist_cli.registry.artifact import read_artifact;"
+        f"read_artifact(Path({str(example / BASE)!r}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert "it is not a regular file" in ended.stderr
+    assert run("runs", "show", BASE).code == 3
+    assert run("runs", "list").code == 0
+
+
+def test_a_pipe_in_place_of_a_weight_file_does_not_hang(example: Path, run: Run) -> None:
+    (example / BASE / "model.safetensors").unlink()
+    os.mkfifo(example / BASE / "model.safetensors")
+    outcome = run("evaluate", BASE)
+    assert outcome.code == 3
+    assert "model.safetensors: it is not a regular file" in outcome.err
+    assert run("runs", "verify").code == 3
+
+
+@pytest.mark.parametrize("what", [BASE, f"{BASE}/{MANIFEST}", f"{BASE}/model.safetensors"])
+def test_symbolic_links_are_refused(example: Path, run: Run, tmp_path: Path, what: str) -> None:
+    """Even one to the very same content: what it shows can be changed from elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    (example / what).rename(elsewhere)
+    (example / what).symlink_to(elsewhere)
+    outcome = run("evaluate", BASE)
+    assert outcome.code == 3
+    assert len(outcome.err.splitlines()) == 1
+    assert "symbolic link" in outcome.err
+    assert "levels" not in outcome.err
+    assert run("evaluate", ADAPTER, "--alpha", "0").code == 3
+    if not what.endswith("safetensors"):
+        assert run("runs", "show", BASE).code == 3
+    assert elsewhere.exists()
+
+
+def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example: Path, forge: Forge, tmp_path: Path) -> None:
+    (example / BASE / "tensorboard").mkdir()
+    forge(example / BASE, files={"tensorboard/events": b"log"})
+    artifact = read_artifact(example / BASE)
+    assert artifact.read("tensorboard/events") == b"log"
+    (example / BASE / "tensorboard").rename(tmp_path / "elsewhere")
+    (example / BASE / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ArtifactError, match="behind a symbolic link"):
+        artifact.read("tensorboard/events")
+
+
+@pytest.mark.parametrize("name", [*NAMES, None, 1, ["a"]])
+def test_names_of_files_stay_in_the_folder(name: object) -> None:
+    assert not is_file(name)
+
+
+def test_names_and_digests_that_are_fine() -> None:
+    assert all(map(is_file, ["a", "model.safetensors", "tensorboard/events.out.1", "ä ö", "a..b"]))
+    assert is_digest(DIGEST)
+    assert not is_digest(DIGEST + "\n")
+
+
+def test_nothing_is_published_that_no_reader_would_take(example: Path) -> None:
+    registry = Registry(example)
+    base = registry.get(BASE)
+    before = sorted(path.name for path in example.iterdir())
+
+    def publish() -> None:
+        with registry.staging("new") as folder:
+            (folder / "weights").write_bytes(b"1")
+            details = base.details | {"pixel_stats": [0.0, 0.0]}
+            registry.publish(folder, base.settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+
+    with pytest.raises(ArtifactError, match="pixel_stats"):
+        publish()
+    assert sorted(path.name for path in example.iterdir()) == before
+
+
+SHOUTING = {
+    "note": put("note", to=ESCAPES),
+    "details": put("details", ESCAPES, to=ESCAPES),
+    "settings": put("config", ESCAPES, to=ESCAPES),
+    "device": put("environment", "device", to=ESCAPES),
+    "versions": put("environment", "versions", to={ESCAPES: ESCAPES}),
+}
+
+
+@pytest.mark.parametrize("where", SHOUTING)
+def test_escape_sequences_do_not_reach_the_terminal(example: Path, forge: Forge, run: Run, where: str) -> None:
+    forge(example / SWEEP, SHOUTING[where])
+    forge(example / BASE, lambda manifest: manifest["environment"].update(versions={}))
+    calls = (["runs", "show", SWEEP], ["runs", "list"], ["runs", "diff", SWEEP, BASE], ["runs", "verify"],
+             ["runs", "lineage", SWEEP], ["runs", "path", SWEEP])  # fmt: skip
+    for call in calls:
+        outcome = run(*call)
+        assert outcome.code == (3 if where == "settings" and "verify" in call else 0)
+        for line in (outcome.out + outcome.err).split("\n"):
+            assert line.isprintable()
+            assert not line.startswith("error: forged")
+    assert "\\x1b]0;owned" in run("runs", "show", SWEEP).out
+    assert json.loads(run("runs", "show", SWEEP, "--json").out)["manifest"]
+
+
+@pytest.mark.parametrize("count", [1, LONG + 1])
+def test_neither_a_short_list_nor_a_long_one_steers_the_terminal(
+    count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long lists are printed by another way than short ones."""
+    words = dict.fromkeys(("name", "kind", "dataset", "digits", "created"), ESCAPES)
+    row: dict[str, Any] = {**words, "rank": 1, "seed": 0, "subsets": []}
+    row["parents"] = [{"role": "base", "name": ESCAPES}]
+    print_result("runs list", {}, [runs_table([row] * count)], as_json=False)
+    lines = capsys.readouterr().out.split("\n")
+    assert sum("\\x1b]0;owned" in line for line in lines) == count
+    assert all(line.isprintable() for line in lines)
+
+
+def test_an_error_shows_escape_sequences_escaped(example: Path, forge: Forge, run: Run) -> None:
+    forge(example / BASE, put(ESCAPES, to=1))
+    outcome = run("runs", "show", BASE)
+    assert outcome.code == 3
+    (line,) = outcome.err.split("\n")[:-1]
+    assert line.isprintable()
+    assert "\\x1b" in line
+
+
+def test_a_note_is_kept_whatever_is_in_it(example: Path, run: Run) -> None:
+    note = f"first try, {ESCAPES} ü 🙂"
+    made = run("finetune", "--epochs", "0", "--rank", "3", "--note", note, "--quiet")
+    assert made.code == 0
+    shown = run("runs", "show", "lora-5-9-r3", "--json").json
+    assert shown["manifest"]["note"] == note
+    (row,) = (row for row in run("runs", "list", "--json").json["artifacts"] if row["name"] == "lora-5-9-r3")
+    assert row["note"] == note
+    outcome = run("finetune", "--rank", "4", "--note", "x" * 2001)
+    assert outcome.code == 2
+    assert "2,000 characters at most, not 2,001" in outcome.err
+    # A note is no setting: with another one, the same work is still done.
+    assert "up to date" in run("finetune", "--epochs", "0", "--rank", "3", "--note", "other").err
+
+
+ABSURD = """
+    import resource, sys
+    import lora_mnist_cli.evaluation.logits, lora_mnist_cli.stages.records.loading as models
+    from lora_mnist_cli.cli import main
+
+    def construct(sizes):
+        print("CONSTRUCTED", sizes)
+        raise SystemExit(9)
+
+    models.MNISTModel = construct
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+    print(*[main(["evaluate", "base-0-4", "--runs-dir", runs]) for runs in sys.argv[1:]])
+"""
+SIZES: list[Any] = [[16384] * 60, [16384], [1_000_000, 1_000_000], [2], [0], [-5], "64,64", None, [1] * 65]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use comes from /proc")
+def test_settings_of_an_absurd_model_are_refused_before_memory_is_taken(
+    example: Path, forge: Forge, tmp_path: Path
+) -> None:
+    """All digests fit, the layers are those of the settings, and the file has 6 kB."""
+    folders = []
+    for i, sizes in enumerate(SIZES):
+
+        def change(manifest: Any, sizes: Any = sizes) -> None:
+            manifest["config"]["hidden_sizes"] = sizes
+            if sizes == [2]:
+                manifest["details"]["layers"]["fc1"] = [784, 2**20]
+            elif isinstance(sizes, list):
+                widths = [784, *sizes, 10]
+                layers = {f"fc{i + 1}": [widths[i], widths[i + 1]] for i in range(len(widths) - 1)}
+                manifest["details"]["layers"] = layers
+
+        folders.append(shutil.copytree(example, tmp_path / f"runs{i}"))
+        forge(folders[-1] / BASE, change)
+    command = [sys.executable, "-c", textwrap.dedent(ABSURD), *map(str, folders)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.stdout.split() == ["3"] * len(SIZES), ended.stdout + ended.stderr
+    lines = ended.stderr.splitlines()
+    assert len(lines) == len(SIZES)
+    assert not any("memory" in line for line in lines)
+
+
+BRACKETS = {
+    "empty lists": lambda size: b'{"schema_version": 2, "a": [' + b"[]," * (size // 3) + b"[]]}",
+    "empty lists in a sweep": lambda size: b'{"kind": "sweep", "a": [' + b"[]," * (size // 3) + b"[]]}",
+    "open brackets": lambda size: b'{"kind": "sweep", "a": ' + b"[" * size,
+    "numbers": lambda size: b'{"kind": "sweep", "a": [' + b"1.5," * (size // 4) + b"1]}",
+    "objects": lambda size: b'{"kind": "sweep", "a": [' + b'{"":0},' * (size // 7) + b"0]}",
+    "wide characters": lambda size: '{"kind": "sweep", "a": "🙂'.encode() + b"x" * size + b'"}',
+}  # fmt: skip
+LITTLE_MEMORY = """
+    import resource, sys
+    import lora_mnist_cli.registry.archive
+    from lora_mnist_cli.cli import main
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 200 * 2**20,) * 2)
+    print(main(["runs", "show", "base-0-4", "--runs-dir", sys.argv[1]]))
+    print(main(["runs", "import", sys.argv[2], "--runs-dir", sys.argv[3]]))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use comes from /proc")
+@pytest.mark.parametrize("what", BRACKETS)
+def test_brackets_without_end_do_not_fill_the_memory(example: Path, tmp_path: Path, what: str) -> None:
+    """Decoded, 64 MiB of them would take three gigabytes; here there are 200 MiB, for the file as well."""
+    content = BRACKETS[what](MAX_MANIFEST - 1000)
+    assert 0.9 * MAX_MANIFEST < len(content) <= MAX_MANIFEST
+    (example / BASE / MANIFEST).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(f"{BASE}/{MANIFEST}", content)
+    command = [sys.executable, "-c", textwrap.dedent(LITTLE_MEMORY), str(example), "a.zip", str(tmp_path / "other")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.stdout.split() == ["3", "3"], ended.stdout + ended.stderr
+    assert len(ended.stderr.splitlines()) == 2
+    assert ended.stderr.count("at most make sense") + ended.stderr.count("not all ASCII") == 2
+
+
+def test_looking_at_the_extent_takes_no_memory_of_its_own() -> None:
+    manifest = {"rows": [[i, [str(i)]] for i in range(100_000)]}
+    tracemalloc.start()
+    try:
+        _check_extent(manifest)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_sweep_there_can_be_has_a_manifest_that_is_read(example: Path) -> None:
+    """Ten thousand members with the longest names and four digit sets each."""
+    manifest = json.loads((example / SWEEP / MANIFEST).read_text())
+    row = {"accuracy": 0.12345678901234567, "count": 10_000, "loss": 12.345678901234567}
+    subsets = [{"digits": digits, **row} for digits in ("0-4", "5-9", "0-9", "0,2,4,6,8")]
+    result = {"rank": 1024, "seed": 2**62, "trainable_parameters": 10**6, "failed": None, "subsets": subsets}
+    manifest["details"]["results"] = [{"artifact": "x" * 100, **result}] * 10_000
+    manifest["parents"] = [{"role": "member", "name": "x" * 100, "digest": DIGEST}] * 10_000
+    assert decode_manifest((json.dumps(manifest, indent=2) + "\n").encode()) == manifest
+
+
+FORGED_SCORES = {
+    "accuracy 1e308": ("accuracy", 1e308),
+    "accuracy of 100": ("accuracy", 99.5),
+    "accuracy below 0": ("accuracy", -1),
+    "count below 0": ("count", -1),
+    "loss below 0": ("loss", -1.0),
+}
+
+
+@pytest.mark.parametrize("what", FORGED_SCORES)
+def test_scores_that_nothing_can_have_are_refused(example: Path, forge: Forge, run: Run, what: str) -> None:
+    key, value = FORGED_SCORES[what]
+    forge(example / BASE, put("scores", "per_digit", 3, key, to=value))
+    forge(example / ADAPTER, put("scores", "subsets", 0, key, to=value))
+    forge(example / SWEEP, put("details", "results", 0, "subsets", 1, key, to=value))
+    assert run("plot", "ranks", SWEEP).code == 3
+    outcome = run("runs", "verify", "--json")
+    assert outcome.code == 3
+    for each in outcome.json["artifacts"]:
+        assert [f"scores: {key}" in p["problem"] or key in p["problem"] for p in each["problems"][:1]] == [True]
+
+
+OUT_OF_RANGE = [
+    (ADAPTER, put("config", "rank", to=0)),
+    (ADAPTER, put("config", "seed", to=-1)),
+    (ADAPTER, put("details", "trainable_parameters", to=-1)),
+    (SWEEP, put("details", "results", 0, "rank", to=0)),
+    (SWEEP, put("details", "results", 0, "rank", to=-3)),
+    (SWEEP, put("details", "results", 0, "seed", to=-1)),
+    (SWEEP, put("details", "results", 0, "trainable_parameters", to=-1)),
+    (SWEEP, put("config", "ranks", to=[0])),
+    (SWEEP, put("config", "seeds", to=[-1])),
+    (BASE, put("config", "seed", to=-1)),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), OUT_OF_RANGE)
+def test_numbers_out_of_range_are_refused(
+    example: Path, forge: Forge, run: Run, name: str, change: Callable[[Any], Any]
+) -> None:
+    forge(example / name, change)
+    refused(run, example, name)
+    assert run("plot", "ranks" if name == SWEEP else "history", name).code == 3
+
+
+@pytest.mark.parametrize("value", [None, 5, [], "9-0", "$\\frac{1$", "a\0b", ESCAPES])
+def test_what_a_picture_would_show_is_checked_first(example: Path, forge: Forge, run: Run, value: Any) -> None:
+    forge(example / SWEEP, put("details", "base_digits", to=value))
+    forge(example / ADAPTER, put("config", "alpha", to=value if value != 5 else "5"))
+    for call in (["plot", "ranks", SWEEP], ["plot", "alpha", ADAPTER]):
+        outcome = run(*call)
+        assert (outcome.code, len(outcome.err.split("\n"))) == (3, 2)
+        assert outcome.err.strip().isprintable()
+    forge(example / SWEEP, drop("details", "base_digits"))
+    assert run("plot", "ranks", SWEEP).code == 3
+
+
+def test_figures_that_are_not_there_are_read_as_before(example: Path, forge: Forge) -> None:
+    """As what diverged is published, and digits without images are scored."""
+    forge(example / SWEEP, put("details", "results", 0, "subsets", 1, to={**ROW, "accuracy": None, "loss": None}))
+    forge(example / ADAPTER, put("scores", "per_digit", 3, to={"digit": 3, "count": 0, "accuracy": None, "loss": None}))
+    assert read_artifact(example / SWEEP).details["results"][0]["subsets"][1]["accuracy"] is None
+    assert read_artifact(example / ADAPTER).scores["per_digit"][3]["count"] == 0
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_every_schema_that_was_ever_written_is_read(version: str, run: Run, tmp_path: Path) -> None:
+    runs = Path(shutil.copytree(SCHEMAS / version, tmp_path / "runs"))
+    written = json.loads((runs / BASE / MANIFEST).read_text())
+    assert written["schema_version"] == int(version[1:])
+    registry = Registry(runs)
+    assert registry.names() == [BASE, ADAPTER, SWEEP]
+    base, adapter = registry.get(BASE), registry.get(ADAPTER)
+    assert base.config["hidden_sizes"] == [2]
+    assert base.note == {"v1": "", "v2": "made for the tests"}[version]
+    assert registry.parent(adapter) == base
+    assert [verdict.problems for verdict in verify(registry)] == [[], [], []]
+    loaded = load_model(registry, adapter)
+    assert loaded.base == base
+    assert registry.up_to_date(BASE, base.settings) == base
+    outcome = run("evaluate", ADAPTER, "--json")
+    assert outcome.code == 0
+    for here, recorded in zip(outcome.json["subsets"], adapter.scores["subsets"], strict=True):
+        assert here["digits"] == recorded["digits"]
+        assert here["accuracy"] == pytest.approx(recorded["accuracy"], abs=1e-3)
+        assert here["loss"] == pytest.approx(recorded["loss"], abs=1e-4)
+    assert run("runs", "show", BASE).code == 0
+
+
+def test_there_is_an_example_of_each_schema() -> None:
+    assert {path.name for path in SCHEMAS.iterdir()} == {f"v{i}" for i in range(1, SCHEMA_VERSION + 1)}
+
+
+def test_the_same_work_has_one_digest_in_all_schemas() -> None:
+    for name in (BASE, ADAPTER, SWEEP):
+        assert len({read_artifact(SCHEMAS / f"v{i}" / name).digest for i in range(1, SCHEMA_VERSION + 1)}) == 1
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 10**30])
+def test_a_newer_schema_is_refused_with_the_cure_wherever_it_is_met(example: Path, run: Run, version: int) -> None:
+    manifest = json.loads((example / BASE / MANIFEST).read_text()) | {"schema_version": version, "new": 1}
+    (example / BASE / MANIFEST).write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
+    for call in (["evaluate", ADAPTER], ["runs", "show", BASE], ["finetune", "--base", BASE], ["runs", "verify"]):
+        outcome = run(*call)
+        assert outcome.code == 3
+        assert "newer lora-mnist" in outcome.err
+    assert "upgrade lora-mnist" in run("runs", "show", BASE).err
+
+
+@pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
+def test_what_is_no_schema_version_is_refused(example: Path, forge: Forge, version: object) -> None:
+    forge(example / BASE, put("schema_version", to=version))
+    with pytest.raises(ArtifactError, match="it has no schema version"):
+        read_artifact(example / BASE)

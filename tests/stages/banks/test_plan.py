@@ -1,0 +1,283 @@
+"""What a sweep says before it trains, and sweeps over more than ranks and seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.registry.artifact import Settings
+from lora_mnist_cli.registry.verification import verify
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
+from lora_mnist_cli.stages.adapting import resolve, study_accuracies
+from lora_mnist_cli.stages.banks.work import adapter_name, adapter_settings
+from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
+
+CONFIG = AdapterConfig(epochs=1, batch_size=16)
+GRID = {"lrs": [1e-3, 1e-2], "scalings": ["constant", "rslora"]}
+PREFIX = "lora-fashion-mnist-5-9"
+
+
+def everything(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def test_a_plain_sweep_has_the_fingerprint_and_names_that_it_always_had(example: Path) -> None:
+    """Golden values, made when a sweep had ranks and seeds alone; the code's number is held, as it may go up."""
+    workspace = Workspace(example)
+    workspace.registry.remove("sweep-5-9")
+    workspace.registry.remove("lora-5-9-r1")
+    heard: list[tuple[str, str]] = []
+
+    def settings_of(**asked: Any) -> None:
+        def remember(self: Any, name: str, settings: Settings, force: bool = False) -> None:
+            heard.append((name, dataclasses.replace(settings, code=2).fingerprint()))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("lora_mnist_cli.registry.registry.Registry.up_to_date", remember)
+            plan_sweep(workspace=workspace, **asked)
+
+    settings_of(ranks=[1, 2, 4], seeds=[0, 1])
+    other = AdapterConfig(lr=0.003, alpha=2, scaling="rslora", weight_decay=0.1, dropout=0.1, init="kaiming")
+    settings_of(ranks=[8], seeds=[0], config=other)
+    lists = {"lrs": [0.003], "alphas": [2], "scalings": ["rslora"], "weight_decays": [0.1], "dropouts": "0.1"}
+    settings_of(ranks=[8], grid={**lists, "inits": "kaiming"})
+    sweeps = [each for each in heard if each[0] == "sweep-5-9"]
+    one = "sha256:98091662ab1362afd51da3f41be6d1e25d0eea04a044bb63f266b4a44741a0a7"
+    two = "sha256:733b571d4574b83a63bf2c91fa5c7f504958a9b39d41c1db0f264c58ba851fcf"
+    assert [digest for _, digest in sweeps] == [one, two, two]
+    assert [name for name, _ in heard if name != "sweep-5-9"] == [
+        "lora-5-9-r1", "lora-5-9-r1-s1", "lora-5-9-r2", "lora-5-9-r2-s1", "lora-5-9-r4", "lora-5-9-r4-s1",
+        "lora-5-9-r8", "lora-5-9-r8",
+    ]  # fmt: skip
+    base = workspace.registry.get("base-0-4")
+    config = resolve(AdapterConfig(rank=4, seed=3), base)
+    assert adapter_name(base, config) == "lora-5-9-r4-s3"
+    assert dataclasses.replace(adapter_settings(base, config), code=2).fingerprint() == (
+        "sha256:004e9893de844eee4b6867c6bad369dafb7eba452a0dbe83f22a268bac8ff3e3"
+    )
+
+
+def test_a_sweep_over_more_axes(small: Workspace, recorder: Any, tmp_path: Path) -> None:
+    heard = dataclasses.replace(small, reporter=recorder)
+    made = sweep([1, 3], seeds=[0, 2], grid=GRID, config=CONFIG, workspace=heard, name="wide")
+    ends = [
+        f"r{r}{lr}{s}{seed}" for r in (1, 3) for lr in ("", "-lr0.01") for s in ("", "-rslora") for seed in ("", "-s2")
+    ]
+    assert [row["artifact"] for row in made.details["results"]] == [f"{PREFIX}-{end}" for end in ends]
+    assert made.config["lrs"] == [0.001, 0.01]
+    assert made.config["scalings"] == ["constant", "rslora"]
+    assert not {"lr", "scaling", "rank", "seed"} & set(made.config)
+    assert made.config["alpha"] == 1.0
+    for row in made.details["results"]:
+        config = small.registry.get(row["artifact"]).config
+        assert {key: config[key] for key in ("rank", "lr", "scaling", "seed")} == {
+            key: row[key] for key in ("rank", "lr", "scaling", "seed")
+        }
+        assert "alpha" not in row
+    rows = list(csv.DictReader(io.StringIO((made.path / "results.csv").read_text())))
+    assert list(rows[0])[:5] == ["artifact", "rank", "lr", "scaling", "seed"]
+    assert [(row["lr"], row["scaling"]) for row in rows[:8:2]] == [
+        ("0.001", "constant"), ("0.001", "rslora"), ("0.01", "constant"), ("0.01", "rslora"),
+    ]  # fmt: skip
+    assert recorder.all("begin")[0][0] == "16 adapters on 5-9"
+    assert not any(verdict.problems for verdict in verify(small.registry))
+    # What one sweep has made, another takes: its adapters have the same names where they are the same.
+    recorder.events.clear()
+    sweep([1], seeds=[0], grid={"lrs": [1e-2, 1e-3], "alphas": [1, 2]}, config=CONFIG, workspace=heard, name="other")
+    assert [name for name in recorder.all("notice") if name.endswith("is up to date")] == [
+        f"{PREFIX}-r1-lr0.01 is up to date", f"{PREFIX}-r1 is up to date",
+    ]  # fmt: skip
+    assert small.registry.get(f"{PREFIX}-r1-lr0.01-a2").config["alpha"] == 2.0
+
+
+def test_where_names_have_other_settings_a_named_sweep_names_its_adapters_with_their_marks(small: Workspace) -> None:
+    sweep([3], grid={"lrs": [1e-3, 1e-2]}, config=CONFIG, workspace=small, name="first")
+    other = dataclasses.replace(CONFIG, init="kaiming")
+    made = sweep([3], seeds=[0, 1], grid={"lrs": [1e-3, 1e-2]}, config=other, workspace=small, name="km")
+    assert [row["artifact"] for row in made.details["results"]] == [
+        "km-r3", f"{PREFIX}-r3-s1", "km-r3-lr0.01", f"{PREFIX}-r3-lr0.01-s1",
+    ]  # fmt: skip
+
+
+def test_ranks_and_seeds_may_be_in_the_grid_and_not_twice(small: Workspace) -> None:
+    plan = plan_sweep(grid={"ranks": [5], "seeds": "1-2"}, config=CONFIG, workspace=small, name="new")
+    assert plan.missing == [f"{PREFIX}-r5-s1", f"{PREFIX}-r5-s2"]
+    with pytest.raises(UsageError, match="ranks are given twice"):
+        plan_sweep([1], grid={"ranks": [5]}, config=CONFIG, workspace=small)
+    assert plan_sweep(config=CONFIG, workspace=small, name="new").axes == {
+        "ranks": [1, 2, 4, 8, 16, 32, 64],
+        "seeds": [0],
+    }
+
+
+def test_a_plan_tells_what_is_there_and_changes_nothing(small: Workspace, recorder: Any) -> None:
+    finetune(dataclasses.replace(CONFIG, rank=3), workspace=small)
+    before = everything(small.runs_dir)
+    asked: dict[str, Any] = {"seeds": [0, 1], "grid": GRID, "config": CONFIG, "name": "wide"}
+    plan = plan_sweep([1, 3], workspace=dataclasses.replace(small, reporter=recorder), **asked)
+    assert everything(small.runs_dir) == before
+    assert plan.there == [f"{PREFIX}-r3"]
+    assert len(plan.missing) == 15
+    assert [len(bank) for bank in plan.banks] == [15]
+    assert not plan.up_to_date
+    tight = dataclasses.replace(small, runtime=dataclasses.replace(small.runtime, bank_megabytes=1))
+    cut = plan_sweep([1, 3], workspace=tight, **asked)
+    assert {each.name for bank in cut.banks for each in bank} == {each.name for each in plan.banks[0]}
+    assert len(cut.banks) > 1
+    assert all(cut.megabytes(bank) <= 1 for bank in cut.banks)
+    document = cut.to_json()
+    assert document["grid"] == {"ranks": [1, 3], "seeds": [0, 1], **GRID}
+    assert [bank["adapters"] for bank in document["banks"]] == [[each.name for each in bank] for bank in cut.banks]
+    # And then it is done as it was planned.
+    sweep([1, 3], workspace=small, **asked)
+    after = plan_sweep([1, 3], workspace=small, **asked)
+    assert (after.missing, after.banks, after.up_to_date, after.estimate) == ([], [], True, None)
+    assert str(after) == "plan for wide: 16 adapters, 16 there already; time: nothing to train"
+    forced = plan_sweep([1, 3], workspace=small, force=True, **asked)
+    assert (forced.there, len(forced.missing), forced.up_to_date) == ([], 16, False)
+
+
+def test_banks_that_are_whole_are_not_cut_again(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand adapters that were trained alone would else be a thousand looks at the whole grid."""
+    for rank in (1, 3):
+        finetune(dataclasses.replace(CONFIG, rank=rank), workspace=small)
+    sweep([4, 5], config=CONFIG, workspace=small, name="two")
+    from lora_mnist_cli.stages.banks import work
+
+    cut: list[int] = []
+    banks = work.banks
+    monkeypatch.setattr(work, "banks", lambda wanted, *rest: cut.append(len(wanted)) or banks(wanted, *rest))
+    plan = plan_sweep([1, 3, 4, 5, 6, 7, 8], config=CONFIG, workspace=small, name="all")
+    assert [len(bank) for bank in plan.banks] == [3]
+    assert sorted(cut) == [1, 1, 2, 3, 7]  # the whole grid once
+
+
+def test_a_plan_is_refused_for_what_the_sweep_would_be(small: Workspace) -> None:
+    with pytest.raises(OtherSettingsError, match="lrs null there"):
+        plan_sweep([2], grid=GRID, config=AdapterConfig(epochs=2, alpha=0.5), workspace=small)
+    small.registry.remove("sweep-fashion-mnist-5-9")
+    with pytest.raises(OtherSettingsError, match=f"'{PREFIX}-r2' exists with other settings") as caught:
+        plan_sweep([2], config=CONFIG, workspace=small)
+    assert caught.value.hint == "--name NEW keeps both: its adapters are then named for it"
+    assert plan_sweep([2], config=CONFIG, workspace=small, name="other").missing == ["other-r2"]
+    with pytest.raises(ArtifactError, match="no artifact"):
+        plan_sweep([2], base="nothing", workspace=small)
+
+
+def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = None) -> None:
+    def change(manifest: Any) -> None:
+        manifest["wall_seconds"] = seconds
+        manifest["details"].update(more or {})
+
+    forge(small.runs_dir / name, change)
+
+
+def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small: Workspace, forge: Any) -> None:
+    """Of 250 images of 5-9, 200 are trained on: 13 steps an epoch of 16 each."""
+    small.registry.remove("sweep-fashion-mnist-5-9")
+    small.registry.remove(f"{PREFIX}-r2")
+    asked: dict[str, Any] = {"config": dataclasses.replace(CONFIG, epochs=10), "name": "new"}
+    nothing = plan_sweep([5], workspace=small, **asked)
+    assert nothing.estimate is None
+    assert "unknown until one is trained on this base" in str(nothing)
+    for seed, seconds in ((7, 1.0), (8, 2.0), (9, 6.0)):
+        made = finetune(dataclasses.replace(CONFIG, seed=seed), workspace=small)
+        forged(small, forge, made.name, seconds)
+    steps = 13
+    estimate = plan_sweep([5, 6], seeds=[0], workspace=small, **asked).estimate
+    assert estimate is not None
+    assert estimate.samples == 3
+    assert estimate.seconds == pytest.approx(2 * 10 * steps * 2.0 / steps)
+    assert (estimate.low, estimate.high) == (pytest.approx(20.0), pytest.approx(120.0))
+    assert estimate.alike  # banks of one each are near to a bank of two
+    large = plan_sweep(range(1, 9), workspace=small, **asked).estimate
+    assert large is not None
+    assert not large.alike
+    assert "very roughly" in str(large)
+    # A bank of like size tells more than others.
+    small.registry.remove(f"{PREFIX}-r8-s9")
+    sweep(range(1, 7), config=CONFIG, workspace=small, name="six")
+    for rank in range(1, 7):
+        forged(small, forge, f"{PREFIX}-r{rank}", 0.5)
+    large = plan_sweep(range(1, 9), workspace=small, name="new", config=dataclasses.replace(CONFIG, val_split=0.1))
+    steps = 15  # of 225 images
+    assert large.estimate is not None
+    assert large.estimate.alike
+    assert large.estimate.seconds == pytest.approx(8 * steps * 0.5 / 13)
+    # Other threads and precisions cost something else.
+    two = dataclasses.replace(small, runtime=dataclasses.replace(small.runtime, threads=2))
+    assert plan_sweep([5], seeds=[3], workspace=two, **asked).estimate is None
+    wide = dataclasses.replace(CONFIG, precision="64-true")
+    assert plan_sweep([5], seeds=[3], workspace=small, config=wide, name="new").estimate is None
+
+
+def test_the_plan_is_told_before_the_training(small: Workspace, recorder: Any) -> None:
+    heard = dataclasses.replace(small, reporter=recorder)
+    sweep([1, 3], config=CONFIG, workspace=heard, name="wide")
+    told = [event for event in recorder.events if event[0] == "begin" or "plan for" in str(event[1:])]
+    assert [event[0] for event in told] == ["notice", "begin"]
+    assert told[0][1].startswith("plan for wide: 2 adapters, 2 to train in 1 bank; time: ")
+    recorder.events.clear()
+    sweep([1, 3], config=CONFIG, workspace=heard, name="wide")
+    assert not any("plan for" in text for text in recorder.all("notice"))
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_all_banks_have_one_bar(small: Workspace, recorder: Any, precision: str) -> None:
+    runtime = dataclasses.replace(small.runtime, bank_megabytes=1)
+    heard = dataclasses.replace(small, reporter=recorder, runtime=runtime)
+    config = dataclasses.replace(CONFIG, precision=precision)
+    made = sweep([1, 3], seeds=[0, 1, 2], config=config, workspace=heard, name="wide")
+    assert len(made.details["results"]) == 6
+    ((title, epochs, steps),) = recorder.all("begin")
+    assert (title, epochs) == ("6 adapters on 5-9", 1)
+    assert steps == sum(count for count, _, _ in recorder.all("advance"))
+    assert len(recorder.all("end")) == 1
+    assert recorder.events[-1][0] != "advance"
+    numbers = recorder.all("part")
+    assert len(numbers) > 1
+    assert numbers == [(number, len(numbers)) for number in range(1, len(numbers) + 1)]
+
+
+def test_a_sweep_of_several_recipes_has_none_of_the_studys_figures(small: Workspace) -> None:
+    made = sweep([3], grid={"lrs": [1e-3, 1e-2]}, config=CONFIG, workspace=small, name="wide")
+    assert study_accuracies(small, made) == {}
+    assert study_accuracies(small, made, {"lr": 1e-3}) == {}  # another data set, and one epoch
+
+
+def test_ranks_are_drawn_of_one_combination(small: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = sweep([1, 3], seeds=[0, 1], grid=GRID, config=CONFIG, workspace=small, name="wide")
+    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01; scalings") as caught:
+        plot("ranks", "wide", workspace=small)
+    assert caught.value.hint == "draw one combination: --where lr=0.001 --where scaling=constant"
+    for where, shown in (
+        ({"lr": 0.01}, "several adapters a rank and seed: scalings constant, rslora"),
+        ({"lr": 0.5}, "no lr 0.5"),
+        ({"alpha": 1.0}, "does not vary alpha"),
+    ):
+        with pytest.raises(UsageError, match=shown):
+            plot("ranks", "wide", options=PlotOptions(where=where), workspace=small)
+    with pytest.raises(UsageError, match="does not vary lr"):
+        plot("ranks", "sweep-fashion-mnist-5-9", options=PlotOptions(where={"lr": 0.1}), workspace=small)
+    with pytest.raises(UsageError, match="no use for --where"):
+        plot("history", options=PlotOptions(where={"lr": 0.1}), workspace=small)
+    seen: list[Any] = []
+    from lora_mnist_cli.plots import ranks
+
+    draw = ranks.draw
+    monkeypatch.setattr(ranks, "draw", lambda rows, **more: seen.append((rows, more)) or draw(rows, **more))
+    _, path = plot("ranks", "wide", options=PlotOptions(where={"lr": 0.01, "scaling": "rslora"}), workspace=small)
+    assert path.name == "ranks-wide-lr-0.01-scaling-rslora.png"
+    ((rows, more),) = seen
+    assert [(row["rank"], row["seed"]) for row in rows] == [(1, 0), (1, 1), (3, 0), (3, 1)]
+    assert all((row["lr"], row["scaling"]) == (0.01, "rslora") for row in rows)
+    assert "lr 0.01, scaling rslora" in more["title"]
+    assert [row for row in made.details["results"] if row in rows] == rows
+    (evaluation,) = evaluate(rows[0]["artifact"], workspace=small)
+    assert evaluation.alpha == 1.0

@@ -1,0 +1,366 @@
+"""The records that the plots draw, gathered from artifacts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from lora_mnist_cli.data.sources import load_split
+from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
+from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
+from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the plots were given, instead of a drawing."""
+    seen: dict[str, Any] = {}
+
+    def record(module: Any) -> Callable[..., Any]:
+        original = module.draw
+
+        def draw(*arguments: Any, **named: Any) -> Any:
+            seen["arguments"], seen["named"] = arguments, named
+            return original(*arguments, **named)
+
+        return draw
+
+    for module in (alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff):
+        monkeypatch.setattr(module, "draw", record(module))
+    return seen
+
+
+def test_predictions_shows_the_first_images_of_the_digits(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=DigitSet([7]), count=12), workspace=Workspace(runs))
+    images, labels, predicted = drawn["arguments"]
+    pixels, truth = load_split("mnist", "test", Path("data"))
+    assert np.array_equal(images, pixels[truth == 7][:12])
+    assert labels.tolist() == [7] * 12
+    assert len(predicted) == 12
+
+
+def test_alpha_0_shows_the_bases_predictions(runs: Path, drawn: dict[str, Any]) -> None:
+    old = DigitSet.parse("0-4")
+    workspace = Workspace(runs)
+    plot("predictions", "base-0-4", options=PlotOptions(digits=old), workspace=workspace)
+    base = drawn["arguments"][2]
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old, alpha=0.0), workspace=workspace)
+    assert np.array_equal(drawn["arguments"][2], base)
+    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old), workspace=workspace)
+    assert not np.array_equal(drawn["arguments"][2], base)
+
+
+def test_confusion_counts_every_image_once_and_agrees_with_the_scores(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    plot("confusion", "lora-5-9-r2", workspace=workspace)
+    (counts,) = drawn["arguments"]
+    (evaluation,) = evaluate("lora-5-9-r2", workspace=workspace)
+    for row in evaluation.scores["per_digit"]:
+        assert counts[row["digit"]].sum() == row["count"]
+        assert counts[row["digit"], row["digit"]] == round(row["accuracy"] * row["count"])
+
+
+def test_confusion_of_some_digits_has_no_others(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("confusion", "base-0-4", options=PlotOptions(digits=DigitSet([3])), workspace=Workspace(runs))
+    (counts,) = drawn["arguments"]
+    assert counts[3].sum() == counts.sum() == 1010
+
+
+def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    finetune(AdapterConfig(epochs=0, rank=1, alpha=0.3), workspace=workspace, name="third")
+    plot("alpha", "third", workspace=workspace)
+    (rows,) = drawn["arguments"]
+    alphas = [row["alpha"] for row in rows]
+    assert alphas == sorted(alphas)
+    assert alphas[0] == 0
+    assert alphas[-1] > 1
+    assert 0.3 in alphas
+    assert drawn["named"]["trained_alpha"] == 0.3
+    base = {row["digits"]: row["accuracy"] for row in workspace.registry.get("base-0-4").scores["subsets"]}
+    assert {row["digits"]: row["accuracy"] for row in rows[0]["subsets"]} == base
+
+
+def test_history_has_a_row_an_epoch_from_0_on(runs: Path, drawn: dict[str, Any]) -> None:
+    plot("history", "base-0-4", workspace=Workspace(runs))
+    (rows,) = drawn["arguments"]
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(runs: Path, drawn: dict[str, Any]) -> None:
+    workspace = Workspace(runs)
+    artifact, path = plot("ranks", workspace=workspace)
+    assert (artifact.name, path.name) == ("sweep-5-9", "ranks-sweep-5-9.png")
+    assert drawn["arguments"][0] == artifact.details["results"]
+    assert drawn["named"]["study"] == {}
+
+
+def _last_val_accuracy(workspace: Workspace, name: str) -> float:
+    *_, last = csv.DictReader(io.StringIO((workspace.runs_dir / name / "history.csv").read_text()))
+    return float(last["val_accuracy"])
+
+
+def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"lrs": [1e-3, 1e-2], "alphas": [0.5, 1.0]}
+    made = sweep([1, 2], seeds=[0, 3], grid=grid, config=AdapterConfig(epochs=2), workspace=small, name="rates")
+    artifact, path = plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    assert (artifact.name, path.name) == ("rates", "learning-rate-rates-alpha-0.5.png")
+    (rows,) = drawn["arguments"]
+    chosen = [row for row in made.details["results"] if row["alpha"] == 0.5]
+    assert [(r["rank"], r["lr"], r["seed"]) for r in rows] == [(r["rank"], r["lr"], r["seed"]) for r in chosen]
+    assert len(rows) == 8
+    assert [row["accuracy"] for row in rows] == [_last_val_accuracy(small, row["artifact"]) for row in chosen]
+    assert not any(row["failed"] for row in rows)
+    with pytest.raises(UsageError, match="several adapters") as caught:
+        plot("learning-rate", workspace=small)
+    assert caught.value.hint == "draw one combination: --where alpha=0.5"
+    with pytest.raises(UsageError, match="every lr"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5, "lr": 1e-3}), workspace=small)
+    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])
+    with pytest.raises(ArtifactError, match=f"lists '{chosen[0]['artifact']}'"):
+        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+
+
+def test_learning_rate_shows_what_diverged_without_a_figure(small: Workspace, drawn: dict[str, Any]) -> None:
+    sweep([1], grid={"lrs": [1e-3, 1e30]}, config=AdapterConfig(epochs=1), workspace=small, name="rates")
+    plot("learning-rate", workspace=small)
+    sound, diverged = drawn["arguments"][0]
+    assert (sound["failed"], diverged["failed"], diverged["accuracy"]) == (False, True, None)
+
+
+def test_spectrum_is_that_of_alpha_times_scale_times_the_factors_on_disk(
+    small: Workspace, drawn: dict[str, Any]
+) -> None:
+    config = AdapterConfig(epochs=1, rank=2, alpha=-0.5, scaling="standard", target_layers=("fc1", "fc3"))
+    finetune(config, workspace=small, name="one")
+    plot("spectrum", "one", workspace=replace(small, data_dir=Path("nowhere")))
+    (change,) = drawn["arguments"][0]
+    state = load_file(small.runs_dir / "one" / "adapter_model.safetensors")
+    assert (change.label, list(change.layers)) == ("rank 2", ["fc1", "fc3"])
+    for layer, (left, right) in change.layers.items():
+        B, A = (state[f"base_model.model.{layer}.lora_{factor}.weight"] for factor in "BA")
+        assert np.allclose(left @ right, -0.25 * (B.astype(float) @ A), rtol=1e-6, atol=0)
+    with pytest.raises(UsageError, match="for sweeps"):
+        plot("spectrum", "one", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
+
+
+def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
+    small: Workspace, drawn: dict[str, Any]
+) -> None:
+    grid = {"lrs": [1e-3, 1e30]}
+    sweep([3, 1], seeds=[7, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="rates")
+    plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3", "rank 3"]
+    assert "(n = 2 seeds)" in drawn["named"]["title"]
+    results = [
+        row | {"failed": "the loss became nan in epoch 1" if (row["rank"], row["seed"]) == (3, 2) else row["failed"]}
+        for row in small.registry.get("rates").details["results"]
+    ]
+    some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
+    KINDS["spectrum"].make(small, some, PlotOptions(where={"lr": 1e-3}))
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
+    assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
+    with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):
+        plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e30}), workspace=small)
+
+
+def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small: Workspace, drawn: dict[str, Any]) -> None:
+    adapter = finetune(AdapterConfig(epochs=1, rank=2, alpha=-0.5), workspace=small, name="one")
+    plot("tradeoff", "one", workspace=small)
+    (path,) = drawn["arguments"][0]
+    points = {point["alpha"]: (point["old"], point["new"]) for point in path["points"]}
+    assert len(points) <= 8
+    assert max(points) == 0
+    assert min(points) < path["trained_alpha"] == -0.5
+    for name, at in ((adapter.parents[0].name, 0.0), ("one", -0.5)):
+        known = {row["digits"]: row["accuracy"] for row in small.registry.get(name).scores["subsets"]}
+        assert points[at] == (known["0-4"], known["5-9"])
+
+
+def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(
+    small: Workspace, drawn: dict[str, Any], recorder: Any
+) -> None:
+    made = sweep([2, 1], seeds=[3, 5], config=AdapterConfig(epochs=1), workspace=small, name="seeds")
+    plot("tradeoff", "seeds", workspace=replace(small, reporter=recorder))
+    assert recorder.all("notice") == ["scoring 4 adapters at 8 alphas each"]
+    paths = drawn["arguments"][0]
+    assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
+    assert drawn["named"]["subtitle"].startswith("n = 2 seeds; points: 0, 0.2")
+    rows = sorted(made.details["results"], key=lambda row: (row["rank"], row["seed"]))
+    for path, row in zip(paths, rows, strict=True):
+        known = {score["digits"]: score["accuracy"] for score in row["subsets"]}
+        (trained,) = (point for point in path["points"] if point["alpha"] == 1)
+        assert (trained["old"], trained["new"]) == (known["0-4"], known["5-9"])
+
+
+def test_what_pissa_adds_has_no_more_than_twice_its_rank(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=1, rank=2, method="pissa"), workspace=small, name="principal")
+    plot("spectrum", "principal", workspace=small)
+    (change,) = drawn["arguments"][0]
+    # The difference of two products, in 32 bits: what is beyond their ranks is rounding.
+    assert {len(spectrum.singular_values(*factors)) for factors in change.layers.values()} == {4}
+
+
+def test_tradeoff_of_all_digits_is_on_those_that_are_new(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=0, digits=DigitSet.parse("3-6"), alpha=0.0), workspace=small, name="some")
+    plot("tradeoff", "some", workspace=small)
+    assert (drawn["named"]["old_digits"], drawn["named"]["new_digits"]) == ("0-4", "5-6")
+    finetune(AdapterConfig(epochs=0, digits=DigitSet.parse("1-4")), workspace=small, name="none")
+    with pytest.raises(ArtifactError, match="no digit that its base"):
+        plot("tradeoff", "none", workspace=small)
+
+
+def test_learning_rate_needs_several_rates_and_validation_images(small: Workspace) -> None:
+    with pytest.raises(ArtifactError, match="one learning rate alone") as caught:
+        plot("learning-rate", workspace=small)
+    assert "lora-mnist sweep --ranks 2 --lrs " in caught.value.hint
+    config = AdapterConfig(epochs=1, val_split=0.0)
+    sweep([1], grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    with pytest.raises(ArtifactError, match="without validation images"):
+        plot("learning-rate", workspace=small)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "learning-rate"])
+def test_each_kind_draws_the_newest_artifact_that_fits(trained: Path, tmp_path: Path, kind: str) -> None:
+    artifact, path = plot(kind, workspace=Workspace(trained))
+    assert artifact.name == ("sweep-5-9" if kind == "ranks" else "lora-5-9-r2")
+    assert path.name == f"{kind}-{artifact.name}.png"
+    assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
+    workspace = Workspace(trained)
+    with pytest.raises(UsageError, match="no plot 'rank'") as caught:
+        plot("rank", workspace=workspace)
+    assert "ranks" in caught.value.hint
+    with pytest.raises(UsageError, match="no use for --alpha"):
+        plot("history", options=PlotOptions(alpha=0.5), workspace=workspace)
+    with pytest.raises(UsageError, match="base and has no alpha"):
+        plot("confusion", "base-0-4", options=PlotOptions(alpha=0.5), workspace=workspace)
+    with pytest.raises(ArtifactError, match="sweep is needed"):
+        plot("ranks", "lora-5-9-r1", workspace=workspace)
+    with pytest.raises(UsageError, match="1 to 500"):
+        PlotOptions(count=0)
+    with pytest.raises(UsageError, match="finite"):
+        PlotOptions(alpha=float("nan"))
+    with pytest.raises(UsageError, match=r"\.gif"):
+        plot("history", output=tmp_path / "picture.gif", workspace=workspace)
+    assert list(tmp_path.iterdir()) == []
+
+
+HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr\n"
+ODD = {
+    "not UTF-8": b"\xff\xfe" + HEADER.encode(),
+    "a huge field": HEADER.encode() + b"0," + b"1" * 200_000 + b",0.5,1,0.5,0.001\n",
+    "a column less": b"epoch,train_loss,train_accuracy,val_loss,lr\n0,1,0.5,1,0.001\n",
+    "a short line": HEADER.encode() + b"0,1\n",
+    "nothing": b"",
+    "a word": HEADER.encode() + b"0,much,0.5,1,0.5,0.001\n",
+    "an epoch that is none": HEADER.encode() + b"0.5,1,0.5,1,0.5,0.001\n",
+    "an epoch below 0": HEADER.encode() + b"-1,1,0.5,1,0.5,0.001\n",
+    "an epoch without measure": HEADER.encode() + b"9" * 400 + b",1,0.5,1,0.5,0.001\n",
+    "an accuracy without measure": HEADER.encode() + b"0,1,1e308,1,0.5,0.001\n",
+    "open quotes": HEADER.encode() + b'0,"1,0.5,1,0.5,0.001\n',
+    "a null": HEADER.encode() + b"0,1\0,0.5,1,0.5,0.001\n",
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_history_is_refused_in_one_line(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any], what: str
+) -> None:
+    forge(example / "base-0-4", files={"history.csv": ODD[what]})
+    outcome = run("plot", "history", "base-0-4")
+    assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
+    assert "'base-0-4' has an odd history.csv: " in outcome.err
+    assert not list(Path().glob("*.png"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_losses_beyond_all_reason_are_left_out(
+    example: Path, forge: Callable[..., None], run: Callable[..., Any]
+) -> None:
+    lines = ("0,1e308,0.5,1e-320,0.5,nan", "1,nan,nan,inf,,1e308", "2,1,0.5,-1,0.5,0.001", "1000000,5,1,-inf,0,inf")
+    forge(example / "base-0-4", files={"history.csv": (HEADER + "\n".join(lines)).encode()})
+    assert run("plot", "history", "base-0-4").code == 0
+
+
+def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, drawn: dict[str, Any]) -> None:
+    brief = AdapterConfig(epochs=1)
+    mixed = sweep([2, 3], grid={"methods": "lora,full"}, config=brief, workspace=small, name="mixed")
+    plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}), workspace=small)
+    assert drawn["named"]["ceilings"] == {
+        "Full fine-tuning": [row for row in mixed.details["results"] if row["method"] == "full"]
+    }
+    sweep([2, 3], config=brief, workspace=small, name="plain")
+    plot("ranks", "plain", workspace=small)
+    assert drawn["named"]["ceilings"] == {}
+    full = small.registry.get("full-fashion-mnist-5-9")
+    beside = PlotOptions(beside=("full-fashion-mnist-5-9",))
+    _, picture = plot("ranks", "plain", options=beside, workspace=small)
+    assert picture.name == "ranks-plain-and-full-fashion-mnist-5-9.png"
+    ((row,),) = drawn["named"]["ceilings"].values()
+    assert row["subsets"] == full.scores["subsets"]
+    # Another one of the same method has a line of its own: nothing says that they are runs of one recipe.
+    plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}, beside=(full.name,)), workspace=small)
+    assert list(drawn["named"]["ceilings"]) == ["Full fine-tuning", f"Full fine-tuning ({full.name})"]
+    plot("spectrum", "plain", options=beside, workspace=small)
+    changes = drawn["arguments"][0]
+    assert [change.label for change in changes] == ["rank 2", "rank 3", "full-fashion-mnist-5-9"]
+    base = load_file(small.runs_dir / small.registry.parent(full).name / "model.safetensors")
+    kept = load_file(small.runs_dir / full.name / "adapter_model.safetensors")
+    for layer, (delta,) in changes[-1].layers.items():
+        (key,) = (key for key in kept if layer in key and kept[key].shape == base[f"{layer}.weight"].shape)
+        np.testing.assert_allclose(delta, kept[key], atol=1e-7)
+    with pytest.raises(UsageError, match="'plain' is no adapter without a rank"):
+        plot("ranks", "mixed", options=PlotOptions(where={"method": "lora"}, beside=("plain",)), workspace=small)
+    finetune(AdapterConfig(epochs=0, method="full", digits=DigitSet.parse("0-9")), workspace=small, name="other")
+    with pytest.raises(UsageError, match="'other' and 'plain' are not adapters of one base on the same digits"):
+        plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
+
+
+def test_methods_are_drawn_side_by_side_unless_one_is_chosen(small: Workspace, drawn: dict[str, Any]) -> None:
+    grid = {"methods": "full,pissa,lora", "lrs": "1e-3,1e-2"}
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="methods")
+    names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
+    rate = {"lr": 1e-2}
+    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=small)
+    changes = drawn["arguments"][0]
+    assert [change.label for change in changes] == names
+    assert all(change.layers for change in changes)
+    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=small)
+    assert [path["label"] for path in drawn["arguments"][0]] == names
+    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
+    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01"):
+        plot("spectrum", "methods", workspace=small)
+
+
+def test_what_has_no_rank_is_called_by_its_method(small: Workspace, drawn: dict[str, Any]) -> None:
+    config = AdapterConfig(epochs=1, method="full")
+    full = finetune(config, workspace=small)
+    for kind in ("spectrum", "tradeoff"):
+        plot(kind, full.name, workspace=small)
+        (what,) = drawn["arguments"][0]
+        assert (what["label"] if kind == "tradeoff" else what.label) == "Full fine-tuning"
+    sweep(grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+    plot("learning-rate", "rates", workspace=small)
+    assert drawn["named"]["unranked"] == "Full fine-tuning"
+    sweep([2], grid={"lrs": [1e-3, 1e-2], "methods": "lora,head"}, config=AdapterConfig(epochs=1), workspace=small,
+          name="two")  # fmt: skip
+    plot("learning-rate", "two", options=PlotOptions(where={"method": "head"}), workspace=small)
+    assert drawn["named"]["unranked"] == METHODS["head"].title
