@@ -35,7 +35,8 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.evaluation.logits import mean_scores, predict
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, train_base

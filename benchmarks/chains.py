@@ -20,7 +20,8 @@ from unittest import mock
 
 from machine import hardware, worked_seconds
 
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, train_base
 from lora_mnist_cli.stages.banks.backends import cores

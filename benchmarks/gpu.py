@@ -20,7 +20,8 @@ from torch import Tensor
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.records.loading import twin

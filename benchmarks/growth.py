@@ -27,11 +27,12 @@ def train(count: int, epochs: int) -> dict[str, float]:
     """Train so many adapters in this process; returns seconds, CPU seconds, and peak memory in bytes."""
     import torch
 
-    from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+    from lora_mnist_cli.settings.adapter_config import AdapterConfig
+    from lora_mnist_cli.settings.config import BaseConfig
     from lora_mnist_cli.settings.digits import DigitSet
     from lora_mnist_cli.settings.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
-    from lora_mnist_cli.stages.banks.work import Wanted, banks, survey
+    from lora_mnist_cli.stages.banks.work import AdapterRequest, banks, plan_jobs
 
     torch.set_num_threads(1)
     digits = DigitSet(range(5, 10))
@@ -42,9 +43,9 @@ def train(count: int, epochs: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         workspace = Workspace(runs_dir=Path(folder), runtime=Runtime(accelerator="cpu"))
         base = train_base(BaseConfig(epochs=1), workspace=workspace)
-        wanted = [Wanted(f"a{i}", config) for i, config in enumerate(configs)]
+        wanted = [AdapterRequest(f"a{i}", config) for i, config in enumerate(configs)]
         start, cpu = time.perf_counter(), time.process_time()
-        survey(workspace, base, wanted).run()
+        plan_jobs(workspace, base, wanted).run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         cut = len(list(banks(wanted, base, workspace.runtime.bank_megabytes)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -17,7 +17,8 @@ from machine import hardware
 
 from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import Workspace, finetune, train_base

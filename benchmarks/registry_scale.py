@@ -26,7 +26,7 @@ from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, s
 from lora_mnist_cli.registry.index import INDEX
 from lora_mnist_cli.registry.manifest import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 
 EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"

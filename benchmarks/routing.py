@@ -21,7 +21,8 @@ from pathlib import Path
 
 from machine import worked_seconds
 
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 BASE, ADAPTERS = "base-0-4", ("lora-5-9-r8", "lora-5-9-r64")

@@ -36,7 +36,8 @@ from torch.utils.data import Subset
 
 from lora_mnist_cli.data.sources import forget_splits
 from lora_mnist_cli.evaluation.original_study import RANKS
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base

@@ -33,7 +33,8 @@ from machine import hardware
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lora_mnist_cli.registry.artifact import Artifact
-    from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+    from lora_mnist_cli.settings.adapter_config import AdapterConfig
+    from lora_mnist_cli.settings.config import BaseConfig
     from lora_mnist_cli.settings.digits import DigitSet
     from lora_mnist_cli.settings.recipes import recipe
     from lora_mnist_cli.settings.runtime import Runtime
@@ -26,7 +27,7 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "AdapterConfig": "settings.config",
+    "AdapterConfig": "settings.adapter_config",
     "Artifact": "registry.artifact",
     "BaseConfig": "settings.config",
     "DigitSet": "settings.digits",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.optimizers import MemberOptimizer
 

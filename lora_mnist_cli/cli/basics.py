@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 
-def harmless(text: str) -> str:
+def escaped(text: str) -> str:
     """The text with whatever could steer a terminal, or begin another line, shown escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -17,7 +17,7 @@ def harmless(text: str) -> str:
 def say(line: str) -> None:
     """Print one line to stderr, harmless whatever is in it; a stderr that takes nothing stops no work."""
     with contextlib.suppress(OSError):
-        print(harmless(line), file=sys.stderr, flush=True)
+        print(escaped(line), file=sys.stderr, flush=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lora_mnist_cli.cli.basics import harmless, say
+from lora_mnist_cli.cli.basics import escaped, say
 from lora_mnist_cli.data.sources import class_names
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import DEFAULT_DATA, Workspace
@@ -41,11 +41,11 @@ def print_result(command: str, document: dict[str, Any], tables: Sequence[Render
         return
     if all(isinstance(table, str) for table in tables):
         for line in tables:
-            print(harmless(str(line)))
+            print(escaped(str(line)))
         return
     out = console(sys.stdout)
     for table in tables:
-        shown = harmless(table) if isinstance(table, str) else table
+        shown = escaped(table) if isinstance(table, str) else table
         if out.is_terminal:
             # A figure that is cut is no figure: what can't be made to fit is wrapped by the terminal.
             out.print(shown, crop=False)

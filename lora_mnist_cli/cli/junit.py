@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
 
@@ -32,7 +32,7 @@ def junit_xml(suite: str, cases: Sequence[Case], *, seconds: float = 0.0, now: d
         suite: its name, which each case has for a class.
         seconds: how long all took; each case gets its share.
     """
-    when = (now or datetime.now(timezone.utc)).strftime("%Y-%m-%dT%H:%M:%S")
+    when = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S")
     outcomes = [case.outcome for case in cases]
     attributes = {
         "name": suite, "package": "lora-mnist", "id": "0", "timestamp": when, "hostname": "localhost",

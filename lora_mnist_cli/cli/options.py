@@ -12,12 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from lora_mnist_cli.cli import basics
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.registry.catalog import Catalog
-from lora_mnist_cli.settings import config, recipes, runtime
+from lora_mnist_cli.settings import choices, config, recipes
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS, PROTECTIONS
 from lora_mnist_cli.stages import workspace
 from lora_mnist_cli.system.errors import LoraMnistError
-from lora_mnist_cli.training.protections import PROTECTIONS
 
 DEFAULT_RUNS = workspace.DEFAULT_RUNS
 DEFAULT_DATA = workspace.DEFAULT_DATA
@@ -33,7 +33,7 @@ def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
-def choices(known: Iterable[str]) -> Callable[[str], list[str]]:
+def completions(known: Iterable[str]) -> Callable[[str], list[str]]:
     """The known words that begin as typed, for the shell's completion."""
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
@@ -65,7 +65,7 @@ def number_option(flag: str, about: str, panel: str | None = None) -> Any:
 
 def word_option(flag: str, about: str, panel: str | None = None, known: Iterable[str] = ()) -> Any:
     """An option that takes a word; the known ones are completed."""
-    return typer.Option(flag, help=about, metavar="TEXT", autocompletion=choices(known), rich_help_panel=panel)
+    return typer.Option(flag, help=about, metavar="TEXT", autocompletion=completions(known), rich_help_panel=panel)
 
 
 def artifact_option(flag: str, about: str) -> Any:
@@ -101,7 +101,7 @@ def _folder(flag: str, variable: str, about: str) -> Any:
 
 def _field(make: Callable[..., Any], flag: str, name: str, panel: str | None = _TRAINING, **more: Any) -> Any:
     """An option that sets a config's field; not given, it is None and the recipe's value stands."""
-    cls = config.AdapterConfig if name in config.AdapterConfig.__dataclass_fields__ else config.BaseConfig
+    cls = AdapterConfig if name in AdapterConfig.__dataclass_fields__ else config.BaseConfig
     reference = recipes.RECIPES["reference"]
     ours = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
     about = (
@@ -138,7 +138,7 @@ RouteBy = Annotated[
     str | None,
     word_option(
         "--route-by", "mixture (experts weighed by their probability; the default), or choose (the likeliest alone).",
-        None, config.ROUTES,
+        None, choices.ROUTES,
     ),
 ]  # fmt: skip
 OptionalArtifactName = Annotated[
@@ -146,19 +146,19 @@ OptionalArtifactName = Annotated[
 ]
 ArtifactName = Annotated[str, typer.Argument(help="Name of an artifact.", autocompletion=complete_artifact)]
 Base = Annotated[str | None, artifact_option("--base", "Base to adapt; the newest by default.")]
-DatasetOfBase = Annotated[str | None, word_option("--dataset", _BASE_DATASET_HELP, None, config.DATASETS)]
+DatasetOfBase = Annotated[str | None, word_option("--dataset", _BASE_DATASET_HELP, None, choices.DATASETS)]
 
 Recipe = Annotated[
     str,
     word_option("--recipe", f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES),
 ]
 Accelerator = Annotated[
-    str, word_option("--accelerator", f"One of {', '.join(runtime.ACCELERATORS)}.", _TRAINING, runtime.ACCELERATORS)
+    str, word_option("--accelerator", f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS)
 ]
 Logger = Annotated[
     str,
     word_option(
-        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, runtime.LOGGERS
+        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, choices.LOGGERS
     ),
 ]
 Threads = Annotated[
@@ -175,7 +175,7 @@ Backend = Annotated[
     str,
     word_option(
         "--backend", "Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
-        runtime.BACKENDS,
+        choices.BACKENDS,
     ),
 ]  # fmt: skip
 Workers = Annotated[
@@ -189,11 +189,11 @@ Epochs = Annotated[int | None, _field(integer_option, "--epochs", "epochs")]
 BatchSize = Annotated[int | None, _field(integer_option, "--batch-size", "batch_size")]
 Lr = Annotated[float | None, _field(number_option, "--lr", "lr")]
 LrPower = Annotated[float | None, _field(number_option, "--lr-power", "lr_power")]
-Schedule = Annotated[str | None, _field(word_option, "--schedule", "schedule", known=config.SCHEDULES)]
-Optimizer = Annotated[str | None, _field(word_option, "--optimizer", "optimizer", known=config.OPTIMIZERS)]
+Schedule = Annotated[str | None, _field(word_option, "--schedule", "schedule", known=choices.SCHEDULES)]
+Optimizer = Annotated[str | None, _field(word_option, "--optimizer", "optimizer", known=choices.OPTIMIZERS)]
 WeightDecay = Annotated[float | None, _field(number_option, "--weight-decay", "weight_decay")]
 ValSplit = Annotated[float | None, _field(number_option, "--val-split", "val_split")]
-Precision = Annotated[str | None, _field(word_option, "--precision", "precision", known=config.PRECISIONS)]
+Precision = Annotated[str | None, _field(word_option, "--precision", "precision", known=choices.PRECISIONS)]
 
 Method = Annotated[str | None, _field(word_option, "--method", "method", None, known=METHODS)]
 _PROTECTING = "Keeping what the base knows"
@@ -206,8 +206,8 @@ LrRatioB = Annotated[float | None, _field(number_option, "--lr-ratio-b", "lr_rat
 Rank = Annotated[int | None, _field(integer_option, "--rank", "rank", None)]
 AdapterDigits = Annotated[str | None, _field(word_option, "--digits", "digits", None)]
 Alpha = Annotated[float | None, _field(number_option, "--alpha", "alpha", None)]
-Scaling = Annotated[str | None, _field(word_option, "--scaling", "scaling", None, known=config.SCALINGS)]
-Init = Annotated[str | None, _field(word_option, "--init", "init", None, known=config.INITS)]
+Scaling = Annotated[str | None, _field(word_option, "--scaling", "scaling", None, known=choices.SCALINGS)]
+Init = Annotated[str | None, _field(word_option, "--init", "init", None, known=choices.INITS)]
 Dropout = Annotated[float | None, _field(number_option, "--dropout", "dropout", None)]
-Vary = Annotated[str | None, _field(word_option, "--vary", "vary", None, known=config.VARIED)]
+Vary = Annotated[str | None, _field(word_option, "--vary", "vary", None, known=choices.VARIED)]
 TargetLayers = Annotated[str | None, _field(word_option, "--target-layers", "target_layers", None)]

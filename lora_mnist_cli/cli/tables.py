@@ -12,12 +12,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from lora_mnist_cli.cli.basics import harmless
+from lora_mnist_cli.cli.basics import escaped
 from lora_mnist_cli.cli.table_width import Layout, fit, fold
 from lora_mnist_cli.data.sources import class_names
 from lora_mnist_cli.evaluation.scores import with_intervals
 from lora_mnist_cli.evaluation.seeds import Row, by_setting, plus_minus, summarise
-from lora_mnist_cli.settings.grid import OTHERS, spoken, written
+from lora_mnist_cli.settings.grid import OTHERS, in_words, short
 
 
 def percent(accuracy: float | None) -> str:
@@ -54,7 +54,7 @@ class FittedTable(Table):
 
     def add_row(self, *cells: Any, **options: Any) -> None:
         """A row; text in it is shown escaped where it has to be, and cells that it lacks at its end are empty."""
-        shown = tuple(harmless(cell) for cell in cells) + ("",) * (len(self.columns) - len(cells))
+        shown = tuple(escaped(cell) for cell in cells) + ("",) * (len(self.columns) - len(cells))
         self._lines.append(shown)
         super().add_row(*shown, **options)
 
@@ -103,7 +103,7 @@ class PlainLines:
     def __init__(
         self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[int], optional: Sequence[int]
     ) -> None:
-        self._lines, self._left, self._optional = [tuple(map(harmless, row)) for row in (heads, *rows)], left, optional
+        self._lines, self._left, self._optional = [tuple(map(escaped, row)) for row in (heads, *rows)], left, optional
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns = list(zip(*self._lines, strict=True))
@@ -148,7 +148,7 @@ def facts_table(facts: Sequence[tuple[str, str]]) -> Table:
 
 def titled(title: str, made: Table) -> Group:
     """A table under a line of its own, which may be wider than it: Rich would wrap a table's title at its width."""
-    return Group(Text(harmless(title), style="bold"), made)
+    return Group(Text(escaped(title), style="bold"), made)
 
 
 def interval(low: float | None, high: float | None, show: Callable[[float | None], str] = percent) -> str:
@@ -201,16 +201,16 @@ def sweep_table(
     beside = beside or {}
     several = len({row["seed"] for rows in (results, *beside.values()) for row in rows}) > 1
     axes = [axis for axis in OTHERS if axis.field in results[0]]
-    columns = ["rank", *(spoken(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
+    columns = ["rank", *(in_words(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
     figures = [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
     columns += [*figures, *([f"study {study_digits} %"] if study else [])]
-    text_columns = [spoken(axis.field) for axis in axes if axis.kind is str]
+    text_columns = [in_words(axis.field) for axis in axes if axis.kind is str]
     # With several seeds, the parameters' column says what the closing rows are.
     made = table(
         columns, text_columns=text_columns, optional=[*reversed(figures[1:]), *([] if several else ["parameters"])]
     )
     groups: list[tuple[list[str], int, Sequence[Row]]] = [
-        ([str(setting["rank"] or "–"), *(written(setting[axis.field]) for axis in axes)], setting["rank"], rows)
+        ([str(setting["rank"] or "–"), *(short(setting[axis.field]) for axis in axes)], setting["rank"], rows)
         for setting, rows in by_setting(results)
     ]
     groups += [([method, *("–" for _ in axes)], 0, rows) for method, rows in beside.items()]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from lora_mnist_cli.settings.config import SCALINGS
+from lora_mnist_cli.settings.choices import SCALINGS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -16,7 +16,7 @@ FIVE_TASKS = tuple(DigitSet((digit, digit + 1)) for digit in range(0, 10, 2))
 
 
 @dataclass(frozen=True)
-class Published:
+class LiteratureResult:
     """A figure of others.
 
     Args:
@@ -34,22 +34,22 @@ class Published:
 _VAN_DE_VEN = "van de Ven and Tolias 2019, arXiv:1904.07734"
 _FOUR_HUNDRED = "400-400"
 _ZENG = "Zeng et al. 2019, arXiv:1810.01256"
-_FIGURES: dict[Sequence[DigitSet], tuple[Published, ...]] = {
+_FIGURES: dict[Sequence[DigitSet], tuple[LiteratureResult, ...]] = {
     TWO_TASKS: (
-        Published("CAB", 0.9484, "conceptors", "He and Jaeger 2018, ICLR"),
-        Published("OWM", 0.9635, "800, projectors", _ZENG),
-        Published("OWM", 0.9668, "800-800, projectors", _ZENG),
+        LiteratureResult("CAB", 0.9484, "conceptors", "He and Jaeger 2018, ICLR"),
+        LiteratureResult("OWM", 0.9635, "800, projectors", _ZENG),
+        LiteratureResult("OWM", 0.9668, "800-800, projectors", _ZENG),
     ),
     FIVE_TASKS: (
-        Published("EWC", 0.200, _FOUR_HUNDRED, _VAN_DE_VEN),
-        Published("LwF", 0.239, _FOUR_HUNDRED, _VAN_DE_VEN),
-        Published("DGR", 0.908, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
-        Published("DGR, distilled", 0.918, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
-        Published("CN-DPM", 0.932, "experts, 500 images", "Lee et al. 2020, arXiv:2001.00689"),
+        LiteratureResult("EWC", 0.200, _FOUR_HUNDRED, _VAN_DE_VEN),
+        LiteratureResult("LwF", 0.239, _FOUR_HUNDRED, _VAN_DE_VEN),
+        LiteratureResult("DGR", 0.908, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
+        LiteratureResult("DGR, distilled", 0.918, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
+        LiteratureResult("CN-DPM", 0.932, "experts, 500 images", "Lee et al. 2020, arXiv:2001.00689"),
     ),
 }
 
 
-def published(tasks: Sequence[DigitSet], dataset: str = "mnist") -> list[dict[str, object]]:
+def literature_results(tasks: Sequence[DigitSet], dataset: str = "mnist") -> list[dict[str, object]]:
     """The figures for a chain of tasks, as plain rows; none where nobody here is known to have run it."""
     return [asdict(each) for each in _FIGURES.get(tuple(tasks), ())] if dataset == "mnist" else []

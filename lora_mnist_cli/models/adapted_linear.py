@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.lora import AdaptedLinear, LoRALinear, adapted_layers
-from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.models.methods.full import Full
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.system.errors import ArtifactError
 
 
@@ -30,7 +30,7 @@ class MethodLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: AdapterConfig, *, start: bool = True) -> None:
         super().__init__(base, config.alpha)
-        self.method, self.config, self.dropout = METHODS[config.method], config, config.dropout
+        self.method, self.config, self.dropout = method_named(config.method), config, config.dropout
         self.trained = nn.ParameterDict()
         self._fixed: list[str] = []
         self._kept: list[str] = []
@@ -174,7 +174,7 @@ def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
         if isinstance(layer, MethodLinear):
             tensors |= {f"{layer.method.prefix}{name}.{own}": tensor for own, tensor in layer.kept().items()}
         elif isinstance(layer, LoRALinear):
-            prefix = METHODS["lora"].prefix
+            prefix = method_named("lora").prefix
             tensors |= {f"{prefix}{name}.{own}.weight": getattr(layer, own).detach() for own in ("lora_A", "lora_B")}
     return tensors
 

@@ -19,7 +19,7 @@ from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.densities import ClassStatistics, blur
 
 By = Literal["mixture", "choose"]
-"""One of :data:`lora_mnist_cli.settings.config.ROUTES`."""
+"""One of :data:`lora_mnist_cli.settings.choices.ROUTES`."""
 
 TEMPERATURE = 64.0
 """What log densities are divided by before they are weighed against each other.
@@ -35,7 +35,7 @@ class RoutedModel(nn.Module):
     Args:
         experts: images → logits (n × 10) each.
         statistics: of the digits that each was trained on, in the same order.
-        by: one of :data:`lora_mnist_cli.settings.config.ROUTES`.
+        by: one of :data:`lora_mnist_cli.settings.choices.ROUTES`.
     """
 
     def __init__(self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], by: By = "mixture") -> None:

@@ -1,4 +1,5 @@
 """Figures: a record in, a figure out. The only importer of matplotlib, and never of its global state.
 
-One file a kind, each with a ``draw`` that takes plain numbers and returns a figure; ``style.save`` writes it.
+One file per kind, each with a ``draw`` that takes plain numbers and returns a figure; ``style.save`` writes it. It may
+import ``evaluation`` and the rooms below. Read :mod:`~lora_mnist_cli.plots.style` first, then any kind.
 """

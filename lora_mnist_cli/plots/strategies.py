@@ -22,16 +22,15 @@ def draw(chain: Mapping[str, Any], *, title: str) -> Figure:
     """Each seed is a small point; the mean a large one, with the 95 % intervals of both means (t distribution).
 
     Args:
-        chain: with ``tasks``, ``old``, ``new`` and ``cures``, as :func:`lora_mnist_cli.stages.chains.run.chain` reports
-            them.
+        chain: with ``tasks``, ``old``, ``new`` and ``cures``, as the stage ``chain`` reports them.
     """
     figure = style.new_figure(title, height=4.7)
     whole, corner = figure.subplots(1, 2)
-    points = [[(100 * run["old"], 100 * run["new"]) for run in cure["runs"]] for cure in chain["cures"]]
-    for number, (cure, found) in enumerate(zip(chain["cures"], points, strict=True)):
+    points = [[(100 * run["old"], 100 * run["new"]) for run in strategy["runs"]] for strategy in chain["cures"]]
+    for number, (strategy, found) in enumerate(zip(chain["cures"], points, strict=True)):
         role = style.Role(_COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
         for axes in (whole, corner):
-            _draw(axes, found, role, cure["title"], hollow=number == 1)
+            _draw(axes, found, role, strategy["title"], hollow=number == 1)
     whole.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20), title="all of it")
     low = _corner([point for found in points for point in found])
     corner.set(xlim=(low, 100), ylim=(low, 100), title=f"above {low:g} % on both")

@@ -32,7 +32,7 @@ MAKERS = {
 }
 
 
-def unheard(_text: str) -> None:
+def ignore(_text: str) -> None:
     """Where nobody asked to be told."""
 
 
@@ -47,7 +47,7 @@ class Catalog:
         UsageError: where ``root`` is something else than a folder.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = unheard) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = ignore) -> None:
         self.root = root
         self.say = say
         if root.exists() and not root.is_dir():

@@ -27,13 +27,10 @@ from lora_mnist_cli.registry.weights import (
     refuse_differences,
     write_adapter,
 )
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.files import machine_errors
-from lora_mnist_cli.training.ewc import Springs
 
-_SPRINGS = "springs.safetensors"
-_KINDS = ("stiffness", "pull")
 _CASCADE = {
     "adapter": ", then make it again",
     "base": " --cascade, then make it and its adapters again",
@@ -42,7 +39,7 @@ _CASCADE = {
 
 def save_base(model: nn.Module, folder: Path) -> None:
     """Write a plain model's weights as float32 to ``model.safetensors``."""
-    _save(model.state_dict(), folder / BASE_FILE)
+    save_tensors(model.state_dict(), folder / BASE_FILE)
 
 
 def load_base(model: nn.Module, artifact: Artifact) -> None:
@@ -52,7 +49,7 @@ def load_base(model: nn.Module, artifact: Artifact) -> None:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    model.load_state_dict(_load(artifact, BASE_FILE, shapes))
+    model.load_state_dict(load_tensors(artifact, BASE_FILE, shapes))
 
 
 def save_adapter(model: nn.Module, config: AdapterConfig, folder: Path) -> None:
@@ -72,7 +69,7 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
         ArtifactError: where the file is damaged, or a key, shape or dtype differs; nothing has been changed then.
     """
     shapes = {key: tuple(tensor.shape) for key, tensor in adapter_tensors(model).items()}
-    load_adapter_tensors(model, _load(artifact, ADAPTER_FILE, shapes))
+    load_adapter_tensors(model, load_tensors(artifact, ADAPTER_FILE, shapes))
 
 
 def statistics_bytes(statistics: ClassStatistics) -> bytes:
@@ -107,37 +104,25 @@ def load_statistics(artifact: Artifact) -> ClassStatistics:
         ) from error  # fmt: skip
 
 
-def save_springs(springs: Springs, folder: Path) -> None:
-    """Write what elastic weight consolidation keeps of earlier tasks to ``springs.safetensors``."""
-    named = {f"{kind}.{name}": each for kind in _KINDS for name, each in getattr(springs, kind).items()}
-    _save(named, folder / _SPRINGS)
-
-
-def load_springs(model: nn.Module, artifact: Artifact) -> Springs:
-    """What :func:`save_springs` wrote, for a model of the same layers.
-
-    Raises:
-        ArtifactError: where the file is missing or damaged, or a key, shape or dtype differs.
-    """
-    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-    found = _load(artifact, _SPRINGS, {f"{kind}.{name}": shape for kind in _KINDS for name, shape in shapes.items()})
-    stiffness, pull = ({name: found[f"{kind}.{name}"] for name in shapes} for kind in _KINDS)
-    return Springs(stiffness, pull)
-
-
 def _bytes(state: Mapping[str, Tensor]) -> bytes:
     # Without metadata of several keys the bytes depend on the tensors alone.
     tensors = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
     return safetensors.torch.save(tensors, metadata={"format": "pt"})
 
 
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
+def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as float32 to a safetensors file."""
     content = _bytes(state)
     with machine_errors(f"can't write {path.name}"):
         path.write_bytes(content)
 
 
-def _load(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def load_tensors(artifact: Artifact, file: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Read a safetensors file of an artifact, whose keys and shapes are known.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or a key, shape or dtype differs.
+    """
     with parsing(artifact, file):
         state = safetensors.torch.load(read_weights(artifact, file, shapes))
     types = {torch.float32: "F32"}

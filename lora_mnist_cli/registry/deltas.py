@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, check_header, parsing
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +43,7 @@ def adapter_changes(catalog: Catalog, adapter: Artifact) -> Matrices:
     import numpy as np
 
     config = AdapterConfig.from_json(adapter.config)
-    method, base, plain = METHODS[config.method], catalog.parent(adapter), None
+    method, base, plain = method_named(config.method), catalog.parent(adapter), None
     changes = {}
     for layer, own in adapter_tensors(catalog, adapter).items():
         if plain is None and method.needs_weight:
@@ -66,6 +66,6 @@ def adapter_tensors(catalog: Catalog, adapter: Artifact) -> dict[str, Matrices]:
     tensors = load_matrices(adapter, catalog.parent(adapter), ADAPTER_FILE)
     found = {}
     for layer in config.target_layers or ():
-        prefix = f"{METHODS[config.method].prefix}{layer}."
+        prefix = f"{method_named(config.method).prefix}{layer}."
         found[layer] = {key.removeprefix(prefix): each for key, each in tensors.items() if key.startswith(prefix)}
     return found

@@ -17,8 +17,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.models.methods import METHODS
-from lora_mnist_cli.settings.config import unused_value
+from lora_mnist_cli.settings.adapter_config import unused_value
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import OTHERS, Axis, varying_axes
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again

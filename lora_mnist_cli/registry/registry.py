@@ -13,7 +13,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from lora_mnist_cli.registry.artifact import (
     seal_of,
     sha256,
 )
-from lora_mnist_cli.registry.catalog import TAGS, refuse_role, unheard
+from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
 from lora_mnist_cli.registry.index import INDEX, Entry
 from lora_mnist_cli.registry.manifest import MANIFEST, MAX_NOTE, MAX_YEAR
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, Shelf
@@ -48,7 +48,7 @@ class Registry(Shelf):
         UsageError: where ``root`` is something else than a folder, or the note is too long.
     """
 
-    def __init__(self, root: Path, say: Callable[[str], None] = unheard, *, note: str = "") -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = ignore, *, note: str = "") -> None:
         super().__init__(root, say)
         self.note = check_note(note)
 
@@ -180,7 +180,7 @@ class Registry(Shelf):
 
     def _now(self) -> str:
         """The time, and in any case later than the newest artifact: "the newest" survives a clock that jumps back."""
-        now = datetime.now(timezone.utc)
+        now = datetime.now(UTC)
         found, _ = self.scan()
         if found and now.isoformat(timespec="microseconds") <= found[-1].created:
             later = datetime.fromisoformat(found[-1].created) + timedelta(microseconds=1)

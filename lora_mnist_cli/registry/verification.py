@@ -13,7 +13,9 @@ from lora_mnist_cli.registry.catalog import Catalog, refuse_role
 from lora_mnist_cli.registry.index import Entry, stamp_of
 from lora_mnist_cli.registry.manifest import MANIFEST, UPGRADE
 from lora_mnist_cli.registry.weights import check_finite, check_header
-from lora_mnist_cli.settings.config import DATASETS, AdapterConfig, BaseConfig, without_unused
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.choices import DATASETS
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import AXES
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 

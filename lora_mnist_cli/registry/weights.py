@@ -11,10 +11,11 @@ from pathlib import Path
 from safetensors import SafetensorError, deserialize
 
 from lora_mnist_cli.models.architecture import layer_shapes
-from lora_mnist_cli.models.methods import METHODS, tensor_shapes
+from lora_mnist_cli.models.methods import method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import refuse_role
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.files import machine_errors
 
@@ -243,7 +244,7 @@ def write_statistics(content: bytes, folder: Path) -> None:
 
 def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
     """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
-    described = METHODS[config.method].peft(config, layers)
+    described = method_named(config.method).peft(config, layers)
     return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.settings import lists
-from lora_mnist_cli.settings.config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.system.errors import ConfigError, UsageError, refuse_unknown
 
@@ -34,7 +33,7 @@ class Axis:
     """A setting that a sweep may vary.
 
     Args:
-        field: of :class:`~lora_mnist_cli.settings.config.AdapterConfig`.
+        field: of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
         plural: what the list of its values is called in options, grid files and a sweep's own settings.
         kind: of its values.
         mark: what stands before a value in an adapter's name.
@@ -136,7 +135,7 @@ class Grid:
         count = math.prod(len(values) for values in self.values.values())
         if count > MAX_ADAPTERS:
             axes = [a for a in AXES if len(self.values.get(a.field, ())) > 1]
-            factors = " × ".join(f"{len(self.values[a.field]):,} {spoken(a.plural)}" for a in axes)
+            factors = " × ".join(f"{len(self.values[a.field]):,} {in_words(a.plural)}" for a in axes)
             raise UsageError(
                 f"{factors} are {count:,} adapters, and a sweep has at most {MAX_ADAPTERS:,}",
                 hint="several sweeps with a --name each can share a base",
@@ -148,7 +147,7 @@ class Grid:
             # By a method that has a use for it.
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
             if method is None and field != RANK.field:
-                problems.append(f"{' and '.join(map(str, methods))} have no {spoken(field)}: leave it out")
+                problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
             if method is None:
                 continue
             for value in values:
@@ -178,7 +177,7 @@ def grid_of(given: Mapping[str, object]) -> Grid:
         plural = str(name).replace("-", "_")
         if plural in AdapterConfig.__dataclass_fields__ and plural not in {axis.field for axis in AXES}:
             hint = f"--{plural.replace('_', '-')} gives it to all adapters"
-            raise UsageError(f"{spoken(plural)} is no axis of a grid", hint=hint, value=name)
+            raise UsageError(f"{in_words(plural)} is no axis of a grid", hint=hint, value=name)
         refuse_unknown("axis", plural, list(by_plural), "axes:")
         axis = by_plural[plural]
         if axis.field in values:
@@ -227,15 +226,15 @@ def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
     """
     reference = RECIPES["reference"].adapter
     own = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
-    return [f"{axis.mark}{written(value)}" for axis, value in own if value != getattr(reference, axis.field)]
+    return [f"{axis.mark}{short(value)}" for axis, value in own if value != getattr(reference, axis.field)]
 
 
-def written(value: Value) -> str:
+def short(value: Value) -> str:
     """A value as briefly as it can be without being another: 0.003, 2, 1e-05, 1e16."""
     return repr(value).removesuffix(".0").replace("e+", "e") if isinstance(value, float) else str(value)
 
 
-def spoken(name: str) -> str:
+def in_words(name: str) -> str:
     """A field or plural in a sentence."""
     return name.replace("_", " ")
 
@@ -254,9 +253,9 @@ def parse_where(texts: Sequence[str]) -> dict[str, Value]:
         if not equals:
             raise UsageError(f"--where '{text}' has no value", hint="write --where lr=0.003", value=text)
         refuse_unknown("axis", field, list(fields), "axes:")
-        found = fields[field].parse(value, f"--where {spoken(field)}")
+        found = fields[field].parse(value, f"--where {in_words(field)}")
         if len(found) != 1 or field in chosen:
-            raise UsageError(f"--where takes one value of {spoken(field)}, not '{text}'", value=text)
+            raise UsageError(f"--where takes one value of {in_words(field)}, not '{text}'", value=text)
         chosen[field] = found[0]
     return chosen
 
@@ -271,7 +270,7 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
             value=listed,
         )
     values = tuple(axis.value(each, where) for each in listed)
-    lists.distinct(spoken(where), values)
+    lists.distinct(in_words(where), values)
     return values
 
 
@@ -282,8 +281,6 @@ def _replace(template: AdapterConfig, values: Mapping[str, Value]) -> AdapterCon
 
 
 def _loads(text: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    import tomllib
+
     return tomllib.loads(text)

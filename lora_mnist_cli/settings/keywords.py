@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig, with_overrides
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import parse_layers, parse_protections
 

@@ -99,7 +99,7 @@ def distinct(what: str, values: Sequence[object]) -> None:
         raise UsageError(f"{what} are given once each, and at least one: {shown}", value=list(values))
 
 
-def folded(numbers: Sequence[int]) -> str:
+def as_ranges(numbers: Sequence[int]) -> str:
     """Whole numbers as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
     runs: list[list[int]] = []
     for number in sorted(numbers):

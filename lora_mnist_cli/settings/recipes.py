@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from lora_mnist_cli.settings.config import PROTECTION_SETTINGS, AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import PROTECTION_SETTINGS
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import refuse_unknown
 
 

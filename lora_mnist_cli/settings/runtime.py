@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lora_mnist_cli.settings.checks import Problems
+from lora_mnist_cli.settings.choices import ACCELERATORS, BACKENDS, LOGGERS
 from lora_mnist_cli.system.errors import ConfigError
-
-ACCELERATORS = ("auto", "cpu", "gpu")
-LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
-BACKENDS = ("local", "processes", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)

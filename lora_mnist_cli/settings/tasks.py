@@ -45,7 +45,7 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
     return tuple(tasks)
 
 
-def written(tasks: Sequence[DigitSet]) -> str:
+def tasks_text(tasks: Sequence[DigitSet]) -> str:
     """The tasks as :func:`parse_tasks` takes them."""
     return ",".join(str(task).replace(",", "+") for task in tasks)
 

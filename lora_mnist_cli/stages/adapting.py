@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.settings.config import DATASETS, AdapterConfig, BaseConfig, without_unused
-from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, Value, grid_of, marks, varying_axes
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import DATASETS, METHODS
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, grid_of, marks
 from lora_mnist_cli.settings.keywords import AdapterKeywords, SweepKeywords, adapter_config
 from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.banks.plan import Plan
-from lora_mnist_cli.stages.banks.work import Wanted, Work, adapter_name, adapter_settings, diverged, survey, varied
+from lora_mnist_cli.stages.banks.work import (
+    AdapterJobs,
+    AdapterRequest,
+    adapter_name,
+    adapter_settings,
+    diverged,
+    plan_jobs,
+    varied,
+)
+from lora_mnist_cli.stages.records.results import result_row, results_csv
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, default_name, environment
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError, nearest, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
@@ -60,8 +68,8 @@ def finetune(
         check_name(name)
     parent = find_base(workspace, base, dataset)
     config = resolve(adapter_config(config, settings), parent)
-    wanted = Wanted(name or adapter_name(parent, config), config)
-    work = survey(workspace, parent, [wanted], force=force, publish_failed=False)
+    wanted = AdapterRequest(name or adapter_name(parent, config), config)
+    work = plan_jobs(workspace, parent, [wanted], force=force, publish_failed=False)
     _note_high_rank(work)
     (adapter,) = work.run()
     if reason := adapter.details.get("failed"):
@@ -106,14 +114,14 @@ def sweep(
     with workspace.registry.staging(name, wanted.settings.parents) as folder:
         start = time.perf_counter()
         with wanted.helpful():
-            work = survey(workspace, parent, wanted.adapters, force=force)
+            work = plan_jobs(workspace, parent, wanted.adapters, force=force)
             _note_high_rank(work)
             if work.banks:
                 workspace.reporter.notice(str(Plan(name, wanted.grid.lists(), work)))
             adapters = work.run()
         results = [result_row(adapter, wanted.grid.varying) for adapter in adapters]
         with machine_errors(f"can't write {RESULTS_FILE}"):
-            (folder / RESULTS_FILE).write_text(_results_csv(results), encoding="utf-8")
+            (folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8")
         listed = tuple(Parent("member", adapter.name, adapter.digest) for adapter in adapters)
         return workspace.registry.publish(
             folder,
@@ -141,7 +149,7 @@ def plan_sweep(
     wanted = _wanted_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     found = workspace.registry.up_to_date(wanted.name, wanted.settings, force=force)
     with wanted.helpful():
-        work = survey(workspace, wanted.base, wanted.adapters, force=force)
+        work = plan_jobs(workspace, wanted.base, wanted.adapters, force=force)
     _note_high_rank(work)
     return Plan(wanted.name, wanted.grid.lists(), work, up_to_date=found is not None and not work.banks)
 
@@ -158,7 +166,7 @@ class _WantedSweep:
     named: bool
     grid: Grid
     base: Artifact
-    adapters: list[Wanted]
+    adapters: list[AdapterRequest]
     settings: Settings
 
     @contextmanager
@@ -202,7 +210,9 @@ def _wanted_sweep(
         shared["target_layers"] = None if config.target_layers is None else list(config.target_layers)
     lineage = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", shared | grid.lists(), parent.settings.dataset, lineage)
-    adapters = [Wanted(_member_name(workspace, parent, member, grid.varying, name), member) for member in members]
+    adapters = [
+        AdapterRequest(_member_name(workspace, parent, member, grid.varying, name), member) for member in members
+    ]
     by_recipe = [mark for mark in (recipe_of(first),) if mark and not grid.varying]
     by_recipe += first.protect
     named_for = "sweep" if METHOD in grid.varying or first.method == "lora" else f"sweep-{first.method}"
@@ -295,24 +305,6 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     return dataclasses.replace(config, digits=digits, target_layers=chosen)
 
 
-def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
-    """An adapter's row in a sweep's results.
-
-    Args:
-        axes: what the sweep varies beside rank and seed.
-    """
-    config = AdapterConfig.from_json(adapter.config)
-    return {
-        "artifact": adapter.name,
-        "rank": config.rank,
-        **{axis.field: getattr(config, axis.field) for axis in axes},
-        "seed": adapter.config["seed"],
-        "trainable_parameters": adapter.details["trainable_parameters"],
-        "failed": adapter.details.get("failed"),
-        "subsets": adapter.scores["subsets"],
-    }
-
-
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
     """Whether a sweep's adapters are all there; one that is damaged is an error of its own.
 
@@ -350,7 +342,7 @@ def _member_name(
     return "-".join([*parts, f"s{config.seed}"] if config.seed else parts)
 
 
-def _note_high_rank(work: Work) -> None:
+def _note_high_rank(work: AdapterJobs) -> None:
     """Say once, of what is to be trained, that ranks above a layer's smaller side are allowed and add parameters, but
     no more than full rank.
     """
@@ -366,42 +358,3 @@ def _note_high_rank(work: Work) -> None:
                 "study, but the product there can't exceed it"
             )
             return
-
-
-def _results_csv(results: Sequence[dict[str, Any]]) -> str:
-    """A row an adapter: what it is, then accuracy and loss for each subset."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    columns = [key for key in results[0] if key != "subsets"]
-    measures = [f"{what}_{row['digits']}" for row in results[0]["subsets"] for what in ("accuracy", "loss")]
-    writer.writerow(columns + measures)
-    for result in results:
-        figures = [row[what] for row in result["subsets"] for what in ("accuracy", "loss")]
-        writer.writerow([result[key] for key in columns] + figures)
-    return text.getvalue()
-
-
-def study_accuracies(
-    workspace: Workspace, sweep: Artifact, chosen: Mapping[str, Value] | None = None
-) -> dict[int, float]:
-    """Rank → the study's accuracy on the digits that a sweep learned; empty unless data, base and recipe are its own.
-
-    Args:
-        chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them, its results are
-            not of one recipe, and so not of the study's.
-
-    Raises:
-        ArtifactError: where the sweep's base is gone.
-    """
-    chosen, varying = dict(chosen or {}), varying_axes(sweep.config)
-    if any(axis.field not in chosen for axis in varying):
-        return {}
-    base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
-    listed = {axis.plural for axis in (RANK, SEED, *varying)}
-    shared = {key: value for key, value in sweep.config.items() if key not in listed} | chosen
-    first = {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]}
-    config = AdapterConfig.from_json(without_unused(shared | first))
-    if config.digits is None or not original_study.comparable(base, config):
-        return {}
-    known = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
-    return {rank: accuracy for rank, accuracy in known.items() if accuracy is not None}

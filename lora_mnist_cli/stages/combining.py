@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.combining import COMBINERS, Combiner
-from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.combining import combiner_named
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.models.methods.lora import A, B
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.untrained import publish_untrained
 from lora_mnist_cli.stages.workspace import Workspace, default_name
@@ -41,7 +42,7 @@ def combine(
 
     Args:
         names: of adapters by a low-rank method (lora, dora, pissa).
-        method: one of :data:`lora_mnist_cli.models.combining.COMBINERS`.
+        method: one of :data:`lora_mnist_cli.settings.choices.COMBINERS`.
         weights: a multiplier for each; 1 by default.
         rank: of the product; by default the largest rank among them. A method that keeps all has the sum of theirs.
         density: the share of each one's entries that is kept; the method's own by default.
@@ -61,7 +62,7 @@ def combine(
     workspace = workspace or Workspace()
     refuse_unknown("way to combine", method, list(COMBINERS), "methods:")
     chosen = COMBINERS[method]
-    _refuse_unused(chosen, rank=rank, density=density, seed=seed)
+    _refuse_unused(method, chosen, rank=rank, density=density, seed=seed)
     adapters = [workspace.registry.get(each, "adapter") for each in names]
     base = _one_base(workspace, adapters)
     if weights is not None and len(weights) != len(adapters):
@@ -93,9 +94,9 @@ def combine(
         import torch
 
         shapes = {layer: base.details["layers"][layer] for layer in layers}
-        made, record = _combined(workspace, adapters, config, chosen, shapes)
+        made, record = _combined(workspace, adapters, config, shapes)
         tensors = {
-            f"{METHODS['lora'].prefix}{layer}.{own}": torch.from_numpy(factor).float()
+            f"{method_named('lora').prefix}{layer}.{own}": torch.from_numpy(factor).float()
             for layer, each in made.items()
             for own, factor in ((A, each.A), (B, each.B))
         }
@@ -105,16 +106,16 @@ def combine(
         )  # fmt: skip
 
 
-def _refuse_unused(method: Combiner, **given: float | None) -> None:
+def _refuse_unused(name: str, method: CombinerChoice, **given: float | None) -> None:
     """Refuse what the method has no use for, rather than take it and do nothing.
 
     Raises:
         UsageError: then.
     """
     why = {
-        "rank": f"{method.name} keeps the sum exactly, in the sum of the ranks" if method.exact else "",
-        "density": f"{method.name} keeps every entry" if method.density is None else "",
-        "seed": "" if method.random else f"{method.name} draws no random numbers",
+        "rank": f"{name} keeps the sum exactly, in the sum of the ranks" if method.exact else "",
+        "density": f"{name} keeps every entry" if method.density is None else "",
+        "seed": "" if method.random else f"{name} draws no random numbers",
     }
     for option, value in given.items():
         if value is not None and why[option]:
@@ -167,8 +168,11 @@ def _rank(config: AdapterConfig, base: Artifact) -> int:
             hint="combine adapters by lora, dora or pissa",
             value=config.method,
         )
+    mathematics = method_named(config.method)
     shapes = [base.details["layers"][layer] for layer in config.target_layers or ()]
-    return max(min(shape) if method.needs_weight else method.shapes(config.rank, *shape)[A][0] for shape in shapes)
+    return max(
+        min(shape) if mathematics.needs_weight else mathematics.shapes(config.rank, *shape)[A][0] for shape in shapes
+    )
 
 
 def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
@@ -177,7 +181,7 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
     from lora_mnist_cli.registry.deltas import adapter_changes, adapter_tensors
 
     config = AdapterConfig.from_json(adapter.config)
-    if METHODS[config.method].needs_weight:
+    if method_named(config.method).needs_weight:
         changes = adapter_changes(workspace.registry, adapter)
         return {layer: truncated(change, min(change.shape)) for layer, change in changes.items()}
     strength = config.alpha * scale(config.scaling, config.rank)
@@ -186,7 +190,7 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
 
 
 def _combined(
-    workspace: Workspace, adapters: Sequence[Artifact], config: AdapterConfig, method: Combiner, shapes: Shapes
+    workspace: Workspace, adapters: Sequence[Artifact], config: AdapterConfig, shapes: Shapes
 ) -> tuple[dict[str, Product], dict[str, Any]]:
     """Layer → the product that the combined adapter holds, and the record of how near it is to what was wanted."""
     import numpy as np
@@ -202,12 +206,15 @@ def _combined(
     changes = [{layer: product.matrix() for layer, product in each.items()} for each in products]
     # A generator for each adapter by its content, so that what is dropped of it does not depend on its place.
     draws = [np.random.default_rng(_stream(config.seed, adapter)) for adapter in adapters]
-    wanted = method.wanted(changes, weights, density=config.combined_density or 1.0, draws=draws)
+    assert config.combined is not None
+    wanted = combiner_named(config.combined).wanted(
+        changes, weights, density=config.combined_density or 1.0, draws=draws
+    )
     held = {}
     for layer, change in wanted.items():
         if not bool(np.isfinite(change).all()):
             raise ArtifactError(f"what the adapters add to {layer} has values that are no finite numbers", value=layer)
-        if method.exact:
+        if COMBINERS[config.combined].exact:
             held[layer] = side_by_side([each[layer] for each in products], weights).padded(config.rank).stored()
         else:
             held[layer] = truncated(change, config.rank).stored()

@@ -9,7 +9,7 @@ from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import spoken, varying_axes
+from lora_mnist_cli.settings.grid import in_words, varying_axes
 from lora_mnist_cli.stages.records.samples import Sample, described, named_without_rank, samples, tuned
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -164,7 +164,7 @@ def _between(a: Artifact, b: Artifact, ours: list[Sample], theirs: list[Sample])
         ]  # fmt: skip
     if not pairs:
         for one, other in ((a, b), (b, a)):
-            if more := [spoken(axis.field) for axis in varying_axes(one.config) if axis.plural not in other.config]:
+            if more := [in_words(axis.field) for axis in varying_axes(one.config) if axis.plural not in other.config]:
                 raise UsageError(
                     f"'{one.name}' varies {' and '.join(more)} too, and '{other.name}' does not",
                     hint=f"lora-mnist compare {one.name} compares its own with each other",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import ROUTES, BaseConfig
+from lora_mnist_cli.settings.choices import ROUTES
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.evaluating import Evaluation
 from lora_mnist_cli.stages.workspace import Workspace

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -143,7 +143,7 @@ def _alpha(artifact: Artifact, wanted: float | None) -> float | None:
 def _peft(adapter: Artifact, alpha: float | None) -> bytes:
     """PEFT's description of an adapter at an alpha, or a refusal that says why there is none."""
     config = AdapterConfig.from_json(adapter.config)
-    method = METHODS[config.method]
+    method = method_named(config.method)
     hint = "--format safetensors writes the merged model"
     if method.not_in_peft:
         raise UsageError(

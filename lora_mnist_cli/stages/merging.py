@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, environment
 from lora_mnist_cli.system.errors import ArtifactError, UsageError

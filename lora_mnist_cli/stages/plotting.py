@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.settings.grid import METHOD, Value, spoken, varying_axes, written
-from lora_mnist_cli.stages.adapting import study_accuracies
+from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.records.ceilings import ceilings, method_of, titles
 from lora_mnist_cli.stages.records.histories import members, read_history, validation_runs
+from lora_mnist_cli.stages.records.results import study_accuracies
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again, refuse_unknown
 
@@ -116,7 +116,7 @@ def plot(
     if output is None:
         digits = f"-on-{options.digits}" if options.digits else ""
         alpha = f"-alpha-{options.alpha:g}" if options.alpha is not None else ""
-        where = "".join(f"-{name}-{written(value)}" for name, value in options.where.items())
+        where = "".join(f"-{name}-{short(value)}" for name, value in options.where.items())
         beside = "".join(f"-and-{name}" for name in options.beside)
         output = Path(f"{kind}-{artifact.name}{digits}{alpha}{where}{beside}.png")
     save(figure, output)
@@ -200,17 +200,19 @@ def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> lis
     varying = {axis.field: axis for axis in varying_axes(sweep.config) if axis.field != drawn}
     for name, value in where.items():
         if name == drawn:
-            raise UsageError(f"this picture shows every {spoken(name)}", hint="leave that --where out", value=name)
+            raise UsageError(f"this picture shows every {in_words(name)}", hint="leave that --where out", value=name)
         if name not in varying:
-            hint = f"it varies {', '.join(map(spoken, varying))}" if varying else "--where is for sweeps that vary more"
-            raise UsageError(f"'{sweep.name}' does not vary {spoken(name)}", hint=hint, value=name)
+            hint = (
+                f"it varies {', '.join(map(in_words, varying))}" if varying else "--where is for sweeps that vary more"
+            )
+            raise UsageError(f"'{sweep.name}' does not vary {in_words(name)}", hint=hint, value=name)
         if value not in (values := sweep.config[varying[name].plural]):
-            hint = f"it has {', '.join(map(written, values))}"
-            raise UsageError(f"'{sweep.name}' has no {spoken(name)} {written(value)}", hint=hint, value=value)
+            hint = f"it has {', '.join(map(short, values))}"
+            raise UsageError(f"'{sweep.name}' has no {in_words(name)} {short(value)}", hint=hint, value=value)
     left = [axis for name, axis in varying.items() if name not in where]
     if left:
-        lists = "; ".join(f"{spoken(a.plural)} {', '.join(map(written, sweep.config[a.plural]))}" for a in left)
-        first = [f"--where {a.option[2:]}={written(sweep.config[a.plural][0])}" for a in left]
+        lists = "; ".join(f"{in_words(a.plural)} {', '.join(map(short, sweep.config[a.plural]))}" for a in left)
+        first = [f"--where {a.option[2:]}={short(sweep.config[a.plural][0])}" for a in left]
         raise UsageError(
             f"'{sweep.name}' has several adapters a rank and seed: {lists}",
             hint=f"draw one combination: {' '.join(first)}",
@@ -221,7 +223,7 @@ def _chosen(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> lis
 
 def _which(where: Mapping[str, Value]) -> str:
     """What was chosen of a sweep, for a title."""
-    return "".join(f", {spoken(name)} {written(value)}" for name, value in where.items())
+    return "".join(f", {in_words(name)} {short(value)}" for name, value in where.items())
 
 
 def _learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> Figure:

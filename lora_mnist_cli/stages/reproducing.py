@@ -12,15 +12,16 @@ from typing import Any
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
 from lora_mnist_cli.evaluation.statistics import CONFIDENCE, prediction_interval
-from lora_mnist_cli.models.methods.full import Full
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
-from lora_mnist_cli.settings.config import with_overrides
+from lora_mnist_cli.settings.adapter_config import with_overrides
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.settings.lists import distinct, folded
+from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.stages.adapting import finetune, result_row, sweep
+from lora_mnist_cli.stages.adapting import finetune, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.records.reports import publish_report
+from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.system.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
@@ -32,6 +33,8 @@ RANKS_FILE = "ranks.png"
 STUDIES = ("lora", "forgetting")
 ROUNDED = {"accuracy": 1e-4, "loss": 1e-3}
 """The last place of the study's figures."""
+
+FULL_TITLE = METHODS["full"].title
 
 
 def reproduce(
@@ -150,7 +153,7 @@ def _train(seed: int, epochs: int | None, ceiling: bool, dataset: str, workspace
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
     all_digits = finetune(all_config, base=base.name, workspace=workspace)
-    full_config = with_overrides(adapter_config, method=Full.name)
+    full_config = with_overrides(adapter_config, method="full")
     full = finetune(full_config, base=base.name, workspace=workspace) if ceiling else None
     return _Run(base, ranks, all_digits, full)
 
@@ -172,7 +175,7 @@ def _reproduce_seeds(
             text = _seeds_markdown(rows, all(same), seeds, runs[0])
             return text, {"rows": rows, "confidence": CONFIDENCE, "alpha_0_equals_base_bit_for_bit": all(same)}
 
-        return publish_report(workspace, f"{_name(ceiling, dataset)}-seeds-{folded(seeds)}", settings, write)
+        return publish_report(workspace, f"{_name(ceiling, dataset)}-seeds-{as_ranges(seeds)}", settings, write)
 
 
 def over_seeds(figures: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
@@ -235,7 +238,7 @@ def _rows(workspace: Workspace, run: _Run) -> tuple[list[dict[str, Any]], bool]:
             accuracy,
         )
     if run.full is not None:
-        add(f"{Full.title} {new}", new, "accuracy", None, _subset(run.full.scores, new)["accuracy"])
+        add(f"{METHODS['full'].title} {new}", new, "accuracy", None, _subset(run.full.scores, new)["accuracy"])
     kept = max(_subset(result, old)["accuracy"] for result in results)
     add("LoRA 5-9, any rank (highest)", old, "accuracy", original_study.OLD_DIGITS_AFTER, kept)
     last = results[-1]["artifact"]
@@ -312,7 +315,7 @@ def _ranks_picture(runs: Sequence[_Run], path: Path) -> None:
     figure = ranks.draw(
         results, base_digits=str(original_study.BASE_DIGITS), new_digits=str(original_study.NEW_DIGITS),
         study=original_study.ADAPTER_ACCURACY if dataset == "mnist" else {},
-        ceilings={Full.title: full} if full else {},
+        ceilings={FULL_TITLE: full} if full else {},
         title=f"The study{_on(dataset)} with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
     style.save(figure, path)
@@ -413,7 +416,7 @@ def _seeds_markdown(rows: list[dict[str, Any]], same: bool, seeds: Sequence[int]
     lines = [
         f"# {heading(run.dataset)}",
         "",
-        f"{len(seeds)} runs with seeds {folded(seeds)}, each with a base of its own, and {run.epochs} "
+        f"{len(seeds)} runs with seeds {as_ranges(seeds)}, each with a base of its own, and {run.epochs} "
         f"epoch{'' if run.epochs == 1 else 's'}{beside}. ± is half the 95 % interval of our mean; "
         f"“one run of ours” is the range in which one more run would lie{held}.",
         "",

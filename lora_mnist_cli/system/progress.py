@@ -55,7 +55,7 @@ class Silent:
     def end(self) -> None: ...
 
 
-class Unnoticed:
+class WithoutNotices:
     """Tells all on but notices, and warnings that were told before.
 
     Args:

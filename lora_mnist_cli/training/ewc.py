@@ -1,8 +1,8 @@
-"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): weights that mattered are held by springs.
+"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): weights that mattered are held in place.
 
 After each task k, every weight θ_i is tied to where it is, θ_ki, by as much as the task's log likelihood depends on
 it: the diagonal F_k of the Fisher information. Later losses have ``λ/2 Σ_k Σ_i F_ki (θ_i − θ_ki)²`` more (eq. 3).
-All springs together are one parabola a weight, so two numbers a weight are kept, however many tasks there were.
+All penalties together are one parabola per weight, so two numbers per weight are kept, for any number of tasks.
 """
 
 from __future__ import annotations
@@ -25,45 +25,48 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Springs:
+class EwcPenalty:
     """What earlier tasks ask of the weights, by the names of a model's parameters.
 
     Args:
-        stiffness: ``Σ_k F_k``.
-        pull: ``Σ_k F_k θ_k``.
+        fisher: ``Σ_k F_k``.
+        fisher_times_weight: ``Σ_k F_k θ_k``.
     """
 
-    stiffness: Weights
-    pull: Weights
+    fisher: Weights
+    fisher_times_weight: Weights
 
-    def tied(self, model: MNISTModel, fisher: Weights) -> Springs:
-        """With one more task, whose outcome the model is."""
+    @classmethod
+    def zero(cls, model: MNISTModel) -> EwcPenalty:
+        """Return the penalty before any task: none."""
+        zeros = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+        return cls(zeros, dict(zeros))
+
+    def with_task(self, model: MNISTModel, fisher: Weights) -> EwcPenalty:
+        """Return the penalty with one more task, which the model has just learned."""
         at = {name: weight.detach() for name, weight in model.named_parameters()}
         return dataclasses.replace(
             self,
-            stiffness={name: each + fisher[name] for name, each in self.stiffness.items()},
-            pull={name: each + fisher[name] * at[name] for name, each in self.pull.items()},
+            fisher={name: each + fisher[name] for name, each in self.fisher.items()},
+            fisher_times_weight={
+                name: each + fisher[name] * at[name] for name, each in self.fisher_times_weight.items()
+            },
         )
 
-    def penalty(self, strength: float) -> Callable[[Tensor, Tensor], None]:
+    def gradient(self, strength: float) -> Callable[[Tensor, Tensor], None]:
         """What adds the gradient of ``strength/2 Σ_k F_k (θ − θ_k)²`` to that of all parameters, flat and in order.
 
         It is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``.
         """
-        stiffness, pull = (
-            strength * torch.cat([each.reshape(-1) for each in some.values()]) for some in (self.stiffness, self.pull)
+        fisher, fisher_times_weight = (
+            strength * torch.cat([each.reshape(-1) for each in weights.values()])
+            for weights in (self.fisher, self.fisher_times_weight)
         )
 
         def add(parameters: Tensor, gradient: Tensor) -> None:
-            gradient.addcmul_(stiffness, parameters).sub_(pull)
+            gradient.addcmul_(fisher, parameters).sub_(fisher_times_weight)
 
         return add
-
-
-def no_springs(model: MNISTModel) -> Springs:
-    """Before any task."""
-    zeros = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
-    return Springs(zeros, dict(zeros))
 
 
 @torch.no_grad()
@@ -100,16 +103,16 @@ def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
 
 
 def learn(
-    model: MNISTModel, data: MNISTDataset, rows: Tensor, springs: Springs, *, strength: float, epochs: int,
+    model: MNISTModel, data: MNISTDataset, rows: Tensor, penalty: EwcPenalty, *, strength: float, epochs: int,
     batch_size: int, lr: float, seed: int,
 ) -> None:  # fmt: skip
-    """Train all of a model, in place, on some rows of a data set by Adam, against the springs of earlier tasks.
+    """Train all of a model, in place, on some rows of a data set by Adam, against the penalty of earlier tasks.
 
     Args:
         strength: λ.
         seed: of the order of the images.
     """
-    step = MLPStep(model.parameters(), springs.penalty(strength))
+    step = MLPStep(model.parameters(), penalty.gradient(strength))
     optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
     for _ in range(epochs):

@@ -18,17 +18,16 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
 from lora_mnist_cli.data.streams import generator
-from lora_mnist_cli.evaluation.logits import one_thread
 from lora_mnist_cli.models.architecture import CLASSES, SCORED_AT_ONCE
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig, training_images
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import training_images
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.training.protections import PROTECTIONS
 
 
 @dataclass(frozen=True)
-class Term:
+class LossTerm:
     """A part of the loss: a cross-entropy between targets and a softmax, whose gradient by the logits z is
     ``weight · softmax((z + hidden) / temperature) − targets``.
 
@@ -44,14 +43,14 @@ class Term:
     weight: float = 1.0
     temperature: float = 1.0
 
-    def to(self, like: Tensor) -> Term:
+    def to(self, like: Tensor) -> LossTerm:
         """The same of the device and dtype of a tensor."""
         hidden = None if self.hidden is None else self.hidden.to(like)
         return dataclasses.replace(self, targets=self.targets.to(like), hidden=hidden)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Objective:
     """See the module.
 
     Args:
@@ -65,14 +64,14 @@ class Lesson:
 
     data: MNISTDataset
     images: int
-    main: Term
-    more: tuple[Term, ...] = ()
+    main: LossTerm
+    more: tuple[LossTerm, ...] = ()
     avoided: tuple[Tensor, ...] = ()
 
     @classmethod
-    def of(cls, images: MNISTDataset) -> Lesson:
+    def of(cls, images: MNISTDataset) -> Objective:
         """Images and their digits, and nothing else."""
-        return cls(images, len(images), Term(F.one_hot(images.labels, CLASSES).to(images.images.dtype)))
+        return cls(images, len(images), LossTerm(F.one_hot(images.labels, CLASSES).to(images.images.dtype)))
 
     @property
     def labels(self) -> Tensor:
@@ -80,7 +79,7 @@ class Lesson:
         return self.data.labels
 
     @property
-    def terms(self) -> tuple[Term, ...]:
+    def terms(self) -> tuple[LossTerm, ...]:
         """All terms, the main one first."""
         return (self.main, *self.more)
 
@@ -90,14 +89,14 @@ class Lesson:
         plain = self.images == len(self.data) and self.main.hidden is None and not self.more and not self.avoided
         return not plain
 
-    def to(self, like: Tensor) -> Lesson:
+    def to(self, like: Tensor) -> Objective:
         """The same on the device and in the dtype of a tensor."""
         main, *more = (term.to(like) for term in self.terms)
         avoided = tuple(directions.to(like) for directions in self.avoided)
         data = self.data.to(like.device, like.dtype)
         return dataclasses.replace(self, data=data, main=main, more=tuple(more), avoided=avoided)
 
-    def with_samples(self, *samples: tuple[Tensor, Tensor, Tensor]) -> Lesson:
+    def with_samples(self, *samples: tuple[Tensor, Tensor, Tensor]) -> Objective:
         """The lesson with samples below its rows; for those that add rows, before anything else is decided a row.
 
         Args:
@@ -127,7 +126,7 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Situation:
+class ProtectionContext:
     """What is known when new digits are to be learned: the base, what it keeps of its own digits, and new images.
 
     Args:
@@ -211,15 +210,3 @@ class Situation:
             inputs.append(images)
             images = torch.relu(layer(images))
         return inputs
-
-
-def make_lesson(situation: Situation) -> Lesson:
-    """The lesson of a config's protections.
-
-    It takes one thread, so that samples, which are sums, have the same bytes whoever makes them.
-    """
-    lesson = Lesson.of(situation.images)
-    with one_thread():
-        for name in situation.config.protect:
-            lesson = PROTECTIONS[name].apply(lesson, situation)
-    return lesson

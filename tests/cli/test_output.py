@@ -22,7 +22,8 @@ from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.data import sources
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 
 Run = Callable[..., Any]

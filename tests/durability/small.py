@@ -10,7 +10,8 @@ from lora_mnist_cli.models.methods import PEFT_PREFIX
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.files import machine_errors
 

@@ -155,7 +155,7 @@ def test_the_newest_is_the_last_that_was_published_whatever_the_clock_says(
     quick: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry(quick / "runs")
-    now = clocks.datetime(2030, 6, 1, tzinfo=clocks.timezone.utc)
+    now = clocks.datetime(2030, 6, 1, tzinfo=clocks.UTC)
 
     class Clock(clocks.datetime):
         @classmethod

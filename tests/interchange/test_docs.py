@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.evaluation.logits import predict
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import Workspace, finetune
 from lora_mnist_cli.stages.records.loading import load_model
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, import_adapter, merge, plot, sweep
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, UsageError

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods import METHODS
-from lora_mnist_cli.settings.config import SCALINGS, AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import SCALINGS
 from lora_mnist_cli.stages import Workspace, finetune, import_adapter, sweep
 from lora_mnist_cli.stages.exporting import export_model
 from lora_mnist_cli.system.errors import UsageError

@@ -17,7 +17,7 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 

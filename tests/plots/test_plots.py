@@ -133,7 +133,7 @@ PROBES: list[dict[str, Any]] = [
 ]
 
 
-CURES: dict[str, Any] = {
+STRATEGIES: dict[str, Any] = {
     "old": "0-4",
     "new": "5-9",
     "cures": [
@@ -156,7 +156,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     ),
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
-    "cures": lambda: strategies.draw(CURES, title="Cures"),
+    "cures": lambda: strategies.draw(STRATEGIES, title="Cures"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }
@@ -902,7 +902,7 @@ def test_forgetting_without_new_digits_has_one_column():
 
 
 def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
-    figure = strategies.draw(CURES, title="x")
+    figure = strategies.draw(STRATEGIES, title="x")
     render(figure)
     whole, corner = figure.axes
     (legend,) = figure.legends
@@ -919,7 +919,7 @@ def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
 
 
 def test_where_nothing_keeps_old_digits_the_corner_says_so_and_one_seed_has_no_interval():
-    forgot = {**CURES, "cures": [{"title": "Plain", "runs": [{"old": 0.0, "new": 0.98}]}]}
+    forgot = {**STRATEGIES, "cures": [{"title": "Plain", "runs": [{"old": 0.0, "new": 0.98}]}]}
     figure = strategies.draw(forgot, title="x")
     render(figure)
     whole, corner = figure.axes

@@ -21,7 +21,8 @@ from lora_mnist_cli.registry.artifact import (
     read_artifact,
 )
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.config import TRAINING_CODE, AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 Publish = Callable[..., Artifact]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -360,7 +360,7 @@ def test_owners_that_make_no_sense_are_cleaned_as_well(example: Path, run: Run) 
 class Clock(datetime):
     """A clock that can be set."""
 
-    at = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    at = datetime(2026, 1, 1, tzinfo=UTC)
 
     @classmethod
     def now(cls, tz: Any = None) -> Any:
@@ -373,7 +373,7 @@ def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
     monkeypatch.setattr(registry_module, "datetime", Clock)
     published = []
     for days in (0, 400, -400, -400, 10):
-        monkeypatch.setattr(Clock, "at", datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=days))
+        monkeypatch.setattr(Clock, "at", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
         name = f"base-{len(published)}"
         published.append(publish(registry, name, config={"seed": len(published)}))
         assert registry.latest("base").name == name

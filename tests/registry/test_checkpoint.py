@@ -21,7 +21,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.registry.checkpoint import load_adapter, load_base, save_adapter, save_base
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 

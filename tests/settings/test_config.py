@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_mnist_cli.registry.artifact import Parent, Settings
-from lora_mnist_cli.settings import config
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig, TrainingConfig, with_overrides
+from lora_mnist_cli.settings import choices
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
+from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.recipes import recipe, recipe_of
 from lora_mnist_cli.settings.runtime import Runtime
@@ -50,7 +51,7 @@ def test_fingerprints_are_those_of_before_one_stream_could_be_varied() -> None:
     )
 
 
-@pytest.mark.parametrize("vary", config.VARIED)
+@pytest.mark.parametrize("vary", choices.VARIED)
 def test_a_config_records_which_stream_is_varied_and_what_is_held(vary: str) -> None:
     held = 0 if vary == "all" else 7
     made = AdapterConfig(seed=3, vary=vary, held_seed=held)
@@ -144,16 +145,16 @@ COMMON: dict[str, Any] = {
     "epochs": st.integers(0, 1000),
     "batch_size": st.integers(1, 10_000),
     "lr": st.floats(1e-12, 1e6),
-    "optimizer": st.sampled_from(config.OPTIMIZERS),
+    "optimizer": st.sampled_from(choices.OPTIMIZERS),
     "weight_decay": st.none() | st.floats(0, 10),
-    "schedule": st.sampled_from(config.SCHEDULES),
+    "schedule": st.sampled_from(choices.SCHEDULES),
     "val_split": st.floats(0, 0.99),
-    "precision": st.sampled_from(config.PRECISIONS),
+    "precision": st.sampled_from(choices.PRECISIONS),
 }
 BASES = st.builds(
     BaseConfig,
     **COMMON,
-    dataset=st.sampled_from(config.DATASETS),
+    dataset=st.sampled_from(choices.DATASETS),
     digits=DIGITS,
     hidden_sizes=st.lists(st.integers(1, 512), min_size=1, max_size=4).map(tuple),
 )
@@ -166,8 +167,8 @@ ADAPTERS = st.builds(
     digits=st.none() | DIGITS,
     rank=st.integers(1, 4096),
     alpha=st.floats(allow_nan=False, allow_infinity=False).filter(bool),
-    scaling=st.sampled_from(config.SCALINGS),
-    init=st.sampled_from(config.INITS),
+    scaling=st.sampled_from(choices.SCALINGS),
+    init=st.sampled_from(choices.INITS),
     dropout=st.floats(0, 0.99),
     target_layers=LAYERS,
 )

@@ -11,8 +11,8 @@ import pytest
 
 from lora_mnist_cli.registry.artifact import check_name
 from lora_mnist_cli.settings import grid as module
-from lora_mnist_cli.settings.config import AdapterConfig
-from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, read_grid, written
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, read_grid, short
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 
@@ -112,7 +112,7 @@ def test_names_say_what_differs_from_the_reference_recipe() -> None:
      ("rslora", "rslora"), (64, "64")],
 )  # fmt: skip
 def test_a_value_in_a_name_is_brief_and_no_other(value: Any, text: str) -> None:
-    assert written(value) == text
+    assert short(value) == text
     assert check_name(f"x-{text}") == f"x-{text}"
     assert type(value)(text) == value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, published
-from lora_mnist_cli.settings.tasks import check_tasks, parse_tasks, written
+from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
+from lora_mnist_cli.settings.tasks import check_tasks, parse_tasks, tasks_text
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -21,7 +21,7 @@ from lora_mnist_cli.system.errors import UsageError
 def test_tasks_are_read_in_their_order(text: str, members: list[tuple[int, ...]]) -> None:
     tasks = parse_tasks(text)
     assert [task.members for task in tasks] == members
-    assert parse_tasks(written(tasks)) == tasks
+    assert parse_tasks(tasks_text(tasks)) == tasks
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_no_tasks_at_all_are_refused() -> None:
 
 
 def test_published_figures_are_those_of_their_tasks_on_mnist_alone() -> None:
-    assert [row["what"] for row in published(TWO_TASKS)] == ["CAB", "OWM", "OWM"]
-    assert {row["what"]: row["accuracy"] for row in published(FIVE_TASKS)}["DGR"] == 0.908
-    assert published(FIVE_TASKS, "fashion-mnist") == published(FIVE_TASKS[::-1]) == []
-    assert all(row["setup"] and row["source"] for tasks in (TWO_TASKS, FIVE_TASKS) for row in published(tasks))
+    assert [row["what"] for row in literature_results(TWO_TASKS)] == ["CAB", "OWM", "OWM"]
+    assert {row["what"]: row["accuracy"] for row in literature_results(FIVE_TASKS)}["DGR"] == 0.908
+    assert literature_results(FIVE_TASKS, "fashion-mnist") == literature_results(FIVE_TASKS[::-1]) == []
+    assert all(row["setup"] and row["source"] for tasks in (TWO_TASKS, FIVE_TASKS) for row in literature_results(tasks))

@@ -19,12 +19,14 @@ import torch
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.models.lora import set_alpha
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, plan_sweep, sweep, train_base
-from lora_mnist_cli.stages.adapting import resolve, result_row
-from lora_mnist_cli.stages.banks.work import Wanted, banks, survey
+from lora_mnist_cli.stages.adapting import resolve
+from lora_mnist_cli.stages.banks.work import AdapterRequest, banks, plan_jobs
 from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, DivergedError, OtherSettingsError, UsageError
 
 BASE = "base-fashion-mnist-0-4"
@@ -342,11 +344,13 @@ def test_what_is_missing_is_one_bank(small: Workspace, recorder: Any) -> None:
 
 def test_memory_cuts_a_grid_into_banks(small: Workspace) -> None:
     base = small.registry.get(BASE)
-    wanted = [Wanted(f"r{r}-s{s}", dataclasses.replace(CONFIG, rank=r, seed=s)) for r in (8, 1) for s in (0, 1, 2)]
+    wanted = [
+        AdapterRequest(f"r{r}-s{s}", dataclasses.replace(CONFIG, rank=r, seed=s)) for r in (8, 1) for s in (0, 1, 2)
+    ]
     cut = [[each.name for each in bank] for bank in banks(wanted, base, 10_000)]
     assert cut == [["r8-s0", "r1-s0", "r8-s1", "r1-s1", "r8-s2", "r1-s2"]]
     assert [len(bank) for bank in banks(wanted, base, 1)] == [2, 2, 2]
-    other = Wanted("more", dataclasses.replace(CONFIG, epochs=2))
+    other = AdapterRequest("more", dataclasses.replace(CONFIG, epochs=2))
     assert [len(bank) for bank in banks([*wanted, other], base, 10_000)] == [6, 1]
 
 
@@ -354,8 +358,8 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
     base, heard = small.registry.get(BASE), dataclasses.replace(small, reporter=recorder)
     good = resolve(dataclasses.replace(CONFIG, optimizer="sgd", lr=0.01), base)
     bad = dataclasses.replace(good, rank=4, lr=1e20)
-    wanted = [Wanted("good", good), Wanted("bad", bad)]
-    made = survey(heard, base, wanted).run()
+    wanted = [AdapterRequest("good", good), AdapterRequest("bad", bad)]
+    made = plan_jobs(heard, base, wanted).run()
     assert files(made[0].path) == LEFT
     assert "failed" not in made[0].details
     assert files(made[1].path) == ["artifact.json", "history.csv"]
@@ -369,7 +373,7 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
         evaluate("bad", workspace=small)
     # It is not tried again, and who asks for it hears what came of it.
     recorder.events.clear()
-    assert survey(heard, base, wanted).run() == made
+    assert plan_jobs(heard, base, wanted).run() == made
     assert recorder.all("begin") == []
     assert recorder.all("warn") == [f"bad diverged when it was trained: {made[1].details['failed']}"]
     with pytest.raises(DivergedError, match="training diverged: the loss became"):

@@ -16,7 +16,8 @@ from lora_mnist_cli.registry.deltas import adapter_changes
 from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import (
     Workspace,

@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from lora_mnist_cli.registry.artifact import Parent
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune, sweep
 from lora_mnist_cli.system.errors import ArtifactError, UsageError

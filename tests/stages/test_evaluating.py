@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Evaluation, Workspace, check_gates, evaluate, finetune, parse_gates
 from lora_mnist_cli.system.errors import ArtifactError, DataError, UsageError

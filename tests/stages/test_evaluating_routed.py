@@ -19,7 +19,8 @@ from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, evaluate_routed, finetune, merge, sweep, train_base
 from lora_mnist_cli.stages.evaluating_routed import load_experts

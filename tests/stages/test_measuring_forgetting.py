@@ -10,7 +10,7 @@ import pytest
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation.logits import predict
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, forgetting, merge
 from lora_mnist_cli.stages.records.loading import load_model

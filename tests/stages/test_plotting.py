@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot

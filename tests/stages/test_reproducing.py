@@ -16,7 +16,7 @@ import pytest
 import scipy.stats
 
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.lists import folded
+from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages import Workspace, reproduce, train_base
 from lora_mnist_cli.stages.reproducing import over_seeds
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
@@ -253,7 +253,7 @@ def test_one_seed_is_a_report_as_ever_and_none_or_one_twice_is_refused(
 
 
 def test_seeds_as_names_have_them() -> None:
-    assert [folded(seeds) for seeds in ([0, 1, 2], [2, 0, 1], [5], [0, 2, 3, 9])] == ["0-2", "0-2", "5", "0,2-3,9"]
-    many = folded(range(0, 400, 2))
+    assert [as_ranges(seeds) for seeds in ([0, 1, 2], [2, 0, 1], [5], [0, 2, 3, 9])] == ["0-2", "0-2", "5", "0,2-3,9"]
+    many = as_ranges(range(0, 400, 2))
     assert many.startswith("200-")
     assert len(many) < 20

@@ -9,7 +9,7 @@ import torch
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.training.ewc import Springs, fisher_diagonal, learn, no_springs
+from lora_mnist_cli.training.ewc import EwcPenalty, fisher_diagonal, learn
 from lora_mnist_cli.training.mlp_step import MLPStep
 
 
@@ -39,10 +39,10 @@ def test_the_fisher_diagonal_is_the_expected_square_of_the_gradient(model: MNIST
 
 
 def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, images: torch.Tensor) -> None:
-    springs, ties = no_springs(model), []
+    springs, ties = EwcPenalty.zero(model), []
     for task in range(2):
         fisher = fisher_diagonal(model, images[3 * task : 3 * task + 3])
-        springs = springs.tied(model, fisher)
+        springs = springs.with_task(model, fisher)
         ties.append((fisher, {name: weight.detach().clone() for name, weight in model.named_parameters()}))
         with torch.no_grad():
             for weight in model.parameters():
@@ -56,7 +56,7 @@ def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, imag
     data, rows = MNISTDataset(images, torch.zeros(7, dtype=torch.long)), torch.arange(7)
     gradients = []
     for strength in (0.0, 3.0):
-        step = MLPStep(copy.deepcopy(model).parameters(), springs.penalty(strength))
+        step = MLPStep(copy.deepcopy(model).parameters(), springs.gradient(strength))
         step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0))
         assert step.parameter.grad is not None
         gradients.append(step.parameter.grad)
@@ -71,7 +71,7 @@ def test_stiff_springs_hold_and_none_let_go(images: torch.Tensor) -> None:
         start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         everywhere = {name: torch.ones_like(each) for name, each in start.items()}
         data = MNISTDataset(images, torch.arange(7))
-        learn(model, data, torch.arange(7), Springs(everywhere, start), strength=strength, epochs=60, batch_size=4,
+        learn(model, data, torch.arange(7), EwcPenalty(everywhere, start), strength=strength, epochs=60, batch_size=4,
               lr=1e-3, seed=0)  # fmt: skip
         return max(float((weight.detach() - start[name]).abs().max()) for name, weight in model.named_parameters())
 

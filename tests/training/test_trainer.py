@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig, TrainingConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError, UsageError

@@ -8,23 +8,23 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.settings.config import DATASETS
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers, parse_words
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chains.run import RANK, RECIPE
-from lora_mnist_cli.stages.chains.strategies import CURES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.reports import REPORT_FILE
 
-_CURES = "; ".join(f"{name}: {cure.about}" for name, cure in CURES.items())
+_CURES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATEGIES.items())
 
 
 def command(
     tasks: Annotated[
         str, typer.Option("--tasks", metavar="TEXT", help="A comma between tasks, each a range or digits joined by +.")
     ] = "0-4,5-9",
-    cures: Annotated[
-        str | None, o.word_option("--cures", f"Any of {_CURES}. As plain,routed; all by default.", None, CURES)
+    strategies: Annotated[
+        str | None, o.word_option("--cures", f"Any of {_CURES}. As plain,routed; all by default.", None, STRATEGIES)
     ] = None,
     seeds: Annotated[str, typer.Option("--seeds", metavar="LIST", help="The chain with each of these, as 0-9.")] = "0",
     rank: Annotated[int, o.integer_option("--rank", "Rank of the adapters.")] = RANK,
@@ -56,7 +56,8 @@ def command(
     runtime = Runtime(accelerator=accelerator, threads=threads)
     where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
     made = chain(
-        tasks, cures=None if cures is None else parse_words(cures, "--cures"), seeds=parse_integers(seeds, "--seeds"),
+        tasks, strategies=None if strategies is None else parse_words(strategies, "--cures"),
+        seeds=parse_integers(seeds, "--seeds"),
         recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset, workers=workers,
         name=name, workspace=where,
     )  # fmt: skip
@@ -72,8 +73,8 @@ def chain_tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.stages.chains import report
 
     made = table(report.COLUMNS, text_columns=("cure",), tight=True)
-    for cure in document["cures"]:
-        made.add_row(*report.cells(cure))
+    for strategy in document["cures"]:
+        made.add_row(*report.cells(strategy))
     shown: list[Any] = [titled(report.title(document, document["config"]), made)]
     if document["published"]:
         others = table(("published", "on 0-9 %", "set-up", "source"), text_columns=("published", "set-up", "source"))

@@ -9,8 +9,8 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.evaluation.scores import with_intervals
-from lora_mnist_cli.models.combining import COMBINERS
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.choices import COMBINERS
 from lora_mnist_cli.settings.lists import parse_floats
 from lora_mnist_cli.stages import combine
 

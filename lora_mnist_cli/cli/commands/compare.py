@@ -134,7 +134,7 @@ def _tables(document: dict[str, Any]) -> list[Any]:
 def _tuned(document: dict[str, Any], confidence: str) -> Any:
     """The learning rate that each setting got, and what it reached there."""
     from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
-    from lora_mnist_cli.settings.grid import written
+    from lora_mnist_cli.settings.grid import short
     from lora_mnist_cli.stages.records.samples import named_without_rank
 
     rows = document["tuned"]
@@ -147,7 +147,7 @@ def _tuned(document: dict[str, Any], confidence: str) -> Any:
         others = named_without_rank(row["setting"])
         name = others if which == "setting" else ", ".join(filter(None, (row["sweep"], others)))
         shown.add_row(
-            name, str(row["setting"]["rank"] or "–"), beyond.get(row["edge"], "") + written(row["lr"]),
+            name, str(row["setting"]["rank"] or "–"), beyond.get(row["edge"], "") + short(row["lr"]),
             percent(row["validation"]), percent(accuracy["mean"]), interval(accuracy["low"], accuracy["high"]),
             spread_cells(accuracy, percent)[1], str(accuracy["n"]),
         )  # fmt: skip

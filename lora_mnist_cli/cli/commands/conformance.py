@@ -21,7 +21,7 @@ def command(
         typer.Argument(
             metavar="IMPLEMENTATION",
             help=f"pkg.module:factory, which is imported and called; or {', '.join(READY)}.",
-            autocompletion=o.choices(READY),
+            autocompletion=o.completions(READY),
         ),
     ],
     skip: Annotated[

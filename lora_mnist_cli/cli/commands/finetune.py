@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.evaluation.scores import with_intervals
-from lora_mnist_cli.settings.config import AdapterConfig, with_overrides
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import parse_layers, parse_protections
 from lora_mnist_cli.settings.recipes import recipe

@@ -20,7 +20,7 @@ def command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.", autocompletion=o.choices(KINDS)
+            help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.", autocompletion=o.completions(KINDS)
         ),
     ] = None,
     name: o.Artifact = None,

@@ -8,7 +8,7 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.settings.config import DATASETS
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.records.reports import REPORT_FILE

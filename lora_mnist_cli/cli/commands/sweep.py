@@ -12,9 +12,8 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.commands.finetune import adapter_config
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.models.methods import METHODS
-from lora_mnist_cli.settings.config import INITS, SCALINGS
-from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, read_grid, spoken
+from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
+from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan
@@ -183,8 +182,8 @@ def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | Non
 def _print(where: Workspace, artifact: Any, names: list[str], *, as_json: bool) -> None:
     from lora_mnist_cli.cli.tables import sweep_table
     from lora_mnist_cli.evaluation.seeds import summarise
-    from lora_mnist_cli.stages.adapting import study_accuracies
     from lora_mnist_cli.stages.records.ceilings import ceilings, method_of
+    from lora_mnist_cli.stages.records.results import study_accuracies
 
     results, learned = artifact.details["results"], artifact.config["digits"]
     # The digits that were learned come first: they are what the ranks differ in.
@@ -208,11 +207,11 @@ def _print(where: Workspace, artifact: Any, names: list[str], *, as_json: bool) 
 
 def _plan_tables(plan: Plan) -> list[Any]:
     from lora_mnist_cli.cli.tables import facts_table, table, titled
-    from lora_mnist_cli.settings.grid import written
+    from lora_mnist_cli.settings.grid import short
 
     facts = [
         ("base", plan.work.base.name),
-        *((spoken(plural), _some([written(value) for value in values])) for plural, values in plan.axes.items()),
+        *((in_words(plural), _some([short(value) for value in values])) for plural, values in plan.axes.items()),
         ("adapters", f"{len(plan.work.wanted):,}"),
         ("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else "")),
         ("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else "")),

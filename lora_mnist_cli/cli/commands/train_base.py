@@ -9,7 +9,8 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import classes, print_result, workspace
 from lora_mnist_cli.evaluation.scores import with_intervals
-from lora_mnist_cli.settings.config import DATASETS, with_overrides
+from lora_mnist_cli.settings.adapter_config import with_overrides
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.settings.recipes import recipe
@@ -20,7 +21,7 @@ from lora_mnist_cli.stages import train_base
 def command(
     digits: Annotated[str, typer.Option("--digits", help="Digits that the base learns: 0-4, 5,7-9 or all.")] = "0-4",
     dataset: Annotated[
-        str, typer.Option("--dataset", help=f"One of {', '.join(DATASETS)}.", autocompletion=o.choices(DATASETS))
+        str, typer.Option("--dataset", help=f"One of {', '.join(DATASETS)}.", autocompletion=o.completions(DATASETS))
     ] = "mnist",
     hidden_size: Annotated[
         str | None, typer.Option("--hidden-size", help="Units of both hidden layers as 64, or of each as 128,32.")

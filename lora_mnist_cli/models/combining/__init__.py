@@ -1,18 +1,19 @@
-"""Ways to make one adapter of several on the same base: a file each, and an entry each in :data:`COMBINERS`.
+"""Ways to make one adapter of several on the same base: a file each, with the name of its row in
+:data:`lora_mnist_cli.settings.choices.COMBINERS`.
 
 They work on what adapters add to the weights, ΔW, and never on the factors: ``B₁A₁ + B₂A₂`` is not
-``(B₁ + B₂)(A₁ + A₂)``, and the factors of one and the same ΔW can differ in everything. No torch, and NumPy only where
-something is computed.
+``(B₁ + B₂)(A₁ + A₂)``, and different factors can have the same ΔW. No torch, and NumPy only inside functions.
 """
 
 from __future__ import annotations
 
 from lora_mnist_cli.models.combining.combiner import Combiner
-from lora_mnist_cli.models.combining.dare import Dare
-from lora_mnist_cli.models.combining.linear import Linear
-from lora_mnist_cli.models.combining.svd import TruncatedSVD
-from lora_mnist_cli.models.combining.ties import Ties
+from lora_mnist_cli.settings.choices import implementation
 
-__all__ = ["COMBINERS", "Combiner"]
+__all__ = ["Combiner", "combiner_named"]
 
-COMBINERS: dict[str, Combiner] = {each.name: each for each in (Linear(), TruncatedSVD(), Ties(), Dare())}
+
+def combiner_named(name: str) -> Combiner:
+    """Return the arithmetic of a way to combine."""
+    combiner: Combiner = implementation(__name__, name)
+    return combiner

@@ -1,9 +1,9 @@
-"""What a way of combining adapters has to say of itself."""
+"""The arithmetic of a way to combine adapters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,17 +14,7 @@ if TYPE_CHECKING:
 
 
 class Combiner:
-    """A way to make one change of weights of several; each is one instance in :data:`COMBINERS`."""
-
-    name: ClassVar[str]
-    about: ClassVar[str]
-    """A few words for tables and help."""
-    exact: ClassVar[bool] = False
-    """Whether all that is wanted is kept, in factors put side by side, rather than what a rank can hold of it."""
-    density: ClassVar[float | None] = None
-    """The share of entries that is kept, where none is given; None for a way that keeps all."""
-    random: ClassVar[bool] = False
-    """Whether it draws random numbers."""
+    """A way to make one change of weights of several; its words are a row of ``settings.choices.COMBINERS``."""
 
     def wanted(
         self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]

@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 class Dare(Combiner):
     """See the module."""
 
-    name = "dare"
-    about = "entries dropped at random, the rest rescaled, then the sum"
-    density = 0.5
-    random = True
-
     def wanted(
         self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]
     ) -> dict[str, Matrix]:
@@ -32,3 +27,6 @@ class Dare(Combiner):
             for change, draw in zip(changes, draws, strict=True)
         ]
         return weighted_sum(kept, weights)
+
+
+IMPLEMENTATION = Dare()

@@ -12,6 +12,5 @@ from lora_mnist_cli.models.combining.combiner import Combiner
 class Linear(Combiner):
     """See the module."""
 
-    name = "linear"
-    about = "the weighted sum, exactly; the ranks add up"
-    exact = True
+
+IMPLEMENTATION = Linear()

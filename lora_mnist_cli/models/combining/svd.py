@@ -12,5 +12,5 @@ from lora_mnist_cli.models.combining.combiner import Combiner
 class TruncatedSVD(Combiner):
     """See the module."""
 
-    name = "svd"
-    about = "the best approximation of the weighted sum"
+
+IMPLEMENTATION = TruncatedSVD()

@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 class Ties(Combiner):
     """See the module. The density is the paper's where it has no validation data (its §4)."""
 
-    name = "ties"
-    about = "largest entries, a sign by vote, the mean of those that agree"
-    density = 0.2
-
     def wanted(
         self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]
     ) -> dict[str, Matrix]:
@@ -47,3 +43,6 @@ def _trim(change: Changes, density: float) -> dict[str, Matrix]:
     count = max(1, round(density * len(sizes)))
     least = np.partition(sizes, len(sizes) - count)[len(sizes) - count]
     return {layer: np.where(np.abs(matrix) >= least, matrix, 0.0) for layer, matrix in change.items()}
+
+
+IMPLEMENTATION = Ties()

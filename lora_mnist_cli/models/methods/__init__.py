@@ -1,26 +1,24 @@
-"""Ways to adapt a frozen base, side by side: a file each, and an entry each in :data:`METHODS`. No torch.
+"""Ways to adapt a frozen base: a file each, with the name of its row in
+:data:`lora_mnist_cli.settings.choices.METHODS`.
 
-The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, the same for all but LoRA.
+The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, the same for all but LoRA. No torch here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-from lora_mnist_cli.models.methods.dora import DoRA
-from lora_mnist_cli.models.methods.full import Full
-from lora_mnist_cli.models.methods.head import Head
-from lora_mnist_cli.models.methods.lora import LoRA
 from lora_mnist_cli.models.methods.method import PEFT_PREFIX, Method
-from lora_mnist_cli.models.methods.pissa import PiSSA
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import implementation
 
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+__all__ = ["PEFT_PREFIX", "Method", "method_named", "tensor_shapes", "trainable_parameters"]
 
-__all__ = ["METHODS", "PEFT_PREFIX", "Method", "tensor_shapes", "trainable_parameters"]
 
-METHODS: dict[str, Method] = {method.name: method for method in (LoRA(), DoRA(), PiSSA(), Full(), Head())}
+def method_named(name: str) -> Method:
+    """Return the mathematics of a method."""
+    method: Method = implementation(__name__, name)
+    return method
 
 
 def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
@@ -29,7 +27,7 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
     Args:
         layers: name → (in, out) of each layer that is adapted.
     """
-    method = METHODS[config.method]
+    method = method_named(config.method)
     return {
         f"{method.prefix}{layer}.{name}": shape
         for layer, (fan_in, fan_out) in layers.items()
@@ -39,5 +37,5 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """How many numbers an adapter trains on layers of (in, out) features."""
-    method = METHODS[config.method]
+    method = method_named(config.method)
     return sum(method.trainable(config.rank, fan_in, fan_out) for fan_in, fan_out in layers.values())

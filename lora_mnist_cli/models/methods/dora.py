@@ -8,14 +8,12 @@ it (§4.3). The change ``W' − W`` is what an alpha given later multiplies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
 from lora_mnist_cli.models.methods.method import Change, Tensors
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 MAGNITUDE = "lora_magnitude_vector"
 
@@ -23,10 +21,6 @@ MAGNITUDE = "lora_magnitude_vector"
 class DoRA(LoRA):
     """See the module."""
 
-    name = "dora"
-    title = "DoRA"
-    about = "magnitude and direction apart"
-    in_banks = False
     needs_weight = True
     alpha_in_peft = False  # there it multiplies the product inside the norm, and not the change
 
@@ -61,3 +55,6 @@ class DoRA(LoRA):
 
 def _norms(weight: Any) -> Any:
     return (weight * weight).sum(1) ** 0.5
+
+
+IMPLEMENTATION = DoRA()

@@ -7,12 +7,10 @@ is kept is how far they moved, so that alpha can take them there by degrees: ``W
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_mnist_cli.models.methods.method import Change, Method, Tensors
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 WEIGHT, BIAS = "weight_delta", "bias_delta"
 
@@ -20,10 +18,6 @@ WEIGHT, BIAS = "weight_delta", "bias_delta"
 class Full(Method):
     """See the module."""
 
-    name = "full"
-    title = "Full fine-tuning"
-    about = "full fine-tuning, the ceiling"
-    unused = ("rank", "scaling", "init", "dropout", "lr_ratio_b")
     prefix = ""
     not_in_peft = (
         "it keeps how far whole weights and biases moved, and PEFT's adapters of a layer are factors beside it"
@@ -52,3 +46,6 @@ class Full(Method):
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``alpha`` times the differences."""
         return config.alpha * kept[WEIGHT], config.alpha * kept[BIAS]
+
+
+IMPLEMENTATION = Full()

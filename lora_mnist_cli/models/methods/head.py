@@ -10,7 +10,5 @@ from lora_mnist_cli.models.methods.full import Full
 class Head(Full):
     """Full fine-tuning of one layer, the last."""
 
-    name = "head"
-    title = "Last layer"
-    about = "the last layer alone"
-    last_layer_only = True
+
+IMPLEMENTATION = Head()

@@ -11,25 +11,17 @@ because B, which starts at zero, ought to move faster (their §4). Any method he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods.method import Change, Method, Tensors
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B = "lora_A.weight", "lora_B.weight"
 
 
 class LoRA(Method):
     """See the module."""
-
-    name = "lora"
-    title = "LoRA"
-    about = "low-rank product beside the weight"
-    in_banks = True
-    random_start = True
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """``A`` (rank × in) and ``B`` (out × rank)."""
@@ -65,3 +57,6 @@ class LoRA(Method):
             "init_lora_weights": True,
             "modules_to_save": None,
         }
+
+
+IMPLEMENTATION = LoRA()

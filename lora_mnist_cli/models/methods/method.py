@@ -1,4 +1,4 @@
-"""What a method of adapting a layer has to say of itself. No torch: what needs it is handed tensors, or imports it.
+"""The mathematics of a method that adapts a layer. No torch: methods work on the tensors they are given.
 
 A method trains tensors of its own beside a frozen layer, and what it has learned is a change of that layer's weight
 (and bias, if it likes). What is kept of it is in tensors as well, which may be others than those that were trained.
@@ -7,10 +7,9 @@ A method trains tensors of its own beside a frozen layer, and what it has learne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 Tensors = Mapping[str, Any]
 """Name → tensor: PyTorch's, or an array of NumPy where nothing is trained."""
@@ -21,33 +20,16 @@ PEFT_PREFIX = "base_model.model."
 
 
 class Method:
-    """A way to adapt linear layers; each is one instance in :data:`lora_mnist_cli.models.methods.METHODS`."""
+    """The mathematics of one way to adapt linear layers; its words are a row of ``settings.choices.METHODS``."""
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    """In pictures."""
-    about: ClassVar[str]
-    """A few words for tables and help."""
-    unused: ClassVar[tuple[str, ...]] = ()
-    """Fields of the config that mean nothing to it; ``rank`` is 0 where it is one of them."""
-    in_banks: ClassVar[bool] = False
-    """Whether a bank knows its gradients. The others are trained one after the other."""
-    random_start: ClassVar[bool] = False
-    """Whether its start draws random numbers."""
     needs_weight: ClassVar[bool] = False
     """Whether the change, from what is kept, depends on the layer's own weight."""
-    last_layer_only: ClassVar[bool] = False
     prefix: ClassVar[str] = PEFT_PREFIX
     """What stands before a layer's name in a file of weights."""
     not_in_peft: ClassVar[str] = ""
     """Why PEFT can't say what is kept; empty where it can."""
     alpha_in_peft: ClassVar[bool] = True
     """Whether an alpha given after the training does in PEFT what it does here."""
-
-    @property
-    def ranked(self) -> bool:
-        """Whether it has a rank."""
-        return "rank" not in self.unused
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """Name → shape of each tensor that is kept of a layer."""

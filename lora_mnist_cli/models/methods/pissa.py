@@ -11,27 +11,18 @@ A layer has no more singular values than its smaller side: of a rank above that,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
 from lora_mnist_cli.models.methods.method import Change, Tensors
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 START_A, START_B = "start_A", "start_B"
 
 
 class PiSSA(LoRA):
     """See the module."""
-
-    name = "pissa"
-    title = "PiSSA"
-    about = "LoRA from the principal singular values"
-    unused = ("init",)
-    in_banks = False
-    random_start = False
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """LoRA's factors, of twice the rank."""
@@ -78,3 +69,6 @@ class PiSSA(LoRA):
         lora_alpha = config.alpha * scale(config.scaling, config.rank) * doubled
         made = super().peft(config, layers) or {}
         return {**made, "r": doubled, "lora_alpha": lora_alpha, "use_rslora": False}
+
+
+IMPLEMENTATION = PiSSA()

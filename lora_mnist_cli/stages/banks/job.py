@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.settings.config import TRAINING_CODE, AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import environment
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.models.mlp import MNISTModel
-    from lora_mnist_cli.training.objective import Lesson
+    from lora_mnist_cli.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,11 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
     old = None if job.statistics is None else ClassStatistics.from_tensors(safetensors.torch.load(job.statistics))
-    lesson = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
+    objective = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
     outcomes = fit_bank(
-        models, lesson, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
+        models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
     )  # fmt: skip
-    del lesson
+    del objective
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
     statistics = _statistics(train, present, old)
     del train
@@ -159,11 +160,12 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
 
 def _lesson(
     job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
-) -> Lesson:
+) -> Objective:
     """What the members learn from where they are protected, from what the job has alone."""
-    from lora_mnist_cli.training.objective import Situation, make_lesson
+    from lora_mnist_cli.training.objective import ProtectionContext
+    from lora_mnist_cli.training.protections import make_objective
 
-    return make_lesson(Situation(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
+    return make_objective(ProtectionContext(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
 
 
 def _split(config: AdapterConfig) -> tuple[float, int]:

@@ -9,9 +9,9 @@ from statistics import median
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import Value
-from lora_mnist_cli.stages.banks.work import Wanted, Work, memory
+from lora_mnist_cli.stages.banks.work import AdapterJobs, AdapterRequest, memory
 from lora_mnist_cli.system.errors import ArtifactError
 
 MAX_SAMPLES = 200
@@ -64,7 +64,7 @@ class Plan:
 
     name: str
     axes: dict[str, list[Value]]
-    work: Work
+    work: AdapterJobs
     up_to_date: bool = False
 
     @property
@@ -78,11 +78,11 @@ class Plan:
         return [each.name for each in self.work.wanted if each.name not in self.work.done]
 
     @property
-    def banks(self) -> list[list[Wanted]]:
+    def banks(self) -> list[list[AdapterRequest]]:
         """In which they are trained. A bank that was published in part is put together again, with what is there."""
         return self.work.banks
 
-    def megabytes(self, bank: list[Wanted]) -> float:
+    def megabytes(self, bank: list[AdapterRequest]) -> float:
         """About how much memory a bank takes."""
         return sum(memory(each.config, self.work.base) for each in bank) / 2**20
 
@@ -143,7 +143,7 @@ class Plan:
         }
 
 
-def _samples(work: Work) -> list[tuple[float, int]]:
+def _samples(work: AdapterJobs) -> list[tuple[float, int]]:
     """Seconds an optimiser step, and the size of its bank, of each adapter that was trained in like circumstances."""
     config, registry = work.wanted[0].config, work.workspace.registry
     found = {artifact.digest: artifact for artifact in work.done.values()}
@@ -159,7 +159,7 @@ def _samples(work: Work) -> list[tuple[float, int]]:
     return [(cost, together[artifact.details.get("bank", artifact.digest)]) for artifact, cost in costs]
 
 
-def _cost(work: Work, artifact: Artifact, like: AdapterConfig) -> float | None:
+def _cost(work: AdapterJobs, artifact: Artifact, like: AdapterConfig) -> float | None:
     """Seconds an optimiser step; None where it was trained in another precision or on other threads, or failed."""
     threads = work.workspace.runtime.threads
     try:

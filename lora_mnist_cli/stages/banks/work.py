@@ -16,7 +16,8 @@ from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.models.architecture import member_bytes
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, canonical, sha256
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig, training_images
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import Axis, marks
 from lora_mnist_cli.settings.recipes import recipe_of
@@ -29,7 +30,6 @@ from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineEr
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, as_one
 from lora_mnist_cli.training.bank.grouping import cohorts
-from lora_mnist_cli.training.protections import need_statistics, samples
 
 MAX_MEMBERS = 256
 """Adapters of one bank: each has a staging folder with an open lock, and a process may have a thousand files open."""
@@ -40,7 +40,7 @@ adapters into five banks costs no more than their times differ from run to run."
 
 
 @dataclass(frozen=True)
-class Wanted:
+class AdapterRequest:
     """An adapter that is asked for: the name that it is to have, and its config, with digits and layers filled in."""
 
     name: str
@@ -71,9 +71,14 @@ def diverged(reason: str, config: AdapterConfig) -> DivergedError:
     )
 
 
-def survey(
-    workspace: Workspace, base: Artifact, wanted: Sequence[Wanted], *, force: bool = False, publish_failed: bool = True
-) -> Work:
+def plan_jobs(
+    workspace: Workspace,
+    base: Artifact,
+    wanted: Sequence[AdapterRequest],
+    *,
+    force: bool = False,
+    publish_failed: bool = True,
+) -> AdapterJobs:
     """What there is to do for adapters that are wanted, and what is there already; nothing is trained or written.
 
     Args:
@@ -92,24 +97,24 @@ def survey(
     for each in wanted:
         if found := workspace.registry.up_to_date(each.name, settings[each.name], force=force):
             done[each.name] = found
-    return Work(workspace, base, wanted, settings, done, force, publish_failed)
+    return AdapterJobs(workspace, base, wanted, settings, done, force, publish_failed)
 
 
-def banks(wanted: Sequence[Wanted], base: Artifact, megabytes: int) -> Iterator[list[Wanted]]:
+def banks(wanted: Sequence[AdapterRequest], base: Artifact, megabytes: int) -> Iterator[list[AdapterRequest]]:
     """Adapters in groups that can be trained together within a memory budget; those of one seed beside each other.
 
     A bank ends with a cohort, as soon as it has work for some seconds, so that several processes can share a grid. How
     many there are makes no difference to how it is cut: that would change the results in their last places.
     """
 
-    def alike(each: Wanted) -> tuple[Any, ...]:
+    def alike(each: AdapterRequest) -> tuple[Any, ...]:
         config = each.config
-        return str(config.digits), config.epochs, config.precision, config.alone, config.lesson
+        return str(config.digits), config.epochs, config.precision, config.alone, config.objective
 
     in_order = sorted(wanted, key=lambda each: (alike(each), each.config.seed))  # stable: else as they were given
     for (_, epochs, *_), group in groupby(in_order, alike):
         members = list(group)
-        bank: list[Wanted] = []
+        bank: list[AdapterRequest] = []
         used = 0
         for places, _ in cohorts([each.config for each in members]):
             for each in (members[place] for place in sorted(places)):
@@ -150,8 +155,8 @@ def _check_data(workspace: Workspace, base: Artifact) -> None:
 
 
 @dataclass
-class Work:
-    """What there is to do for some adapters on one base. Made by :func:`survey`.
+class AdapterJobs:
+    """What there is to do for some adapters on one base. Made by :func:`plan_jobs`.
 
     Args:
         done: name → artifact of those that are there already.
@@ -159,7 +164,7 @@ class Work:
 
     workspace: Workspace
     base: Artifact
-    wanted: Sequence[Wanted]
+    wanted: Sequence[AdapterRequest]
     settings: dict[str, Settings]
     done: dict[str, Artifact]
     force: bool
@@ -167,7 +172,7 @@ class Work:
     _known_images: dict[DigitSet, Images] = field(default_factory=dict)
 
     @cached_property
-    def banks(self) -> list[list[Wanted]]:
+    def banks(self) -> list[list[AdapterRequest]]:
         """Those that are not done, in banks.
 
         Banks of the whole grid stay as they are, whichever of them are done, because sums in another bank are added up
@@ -178,8 +183,8 @@ class Work:
         if len(self.done) == len(self.wanted):
             return []
         bank_of = {name: artifact.details.get("bank") for name, artifact in self.done.items()}
-        cut: list[list[Wanted]] = []
-        rest: list[Wanted] = []
+        cut: list[list[AdapterRequest]] = []
+        rest: list[AdapterRequest] = []
         for bank in banks(self.wanted, self.base, self.workspace.runtime.bank_megabytes):
             missing = [each for each in bank if each.name not in bank_of]
             if missing and {bank_of[each.name] for each in bank if each.name in bank_of} <= {self.mark(bank)}:
@@ -188,7 +193,7 @@ class Work:
                 rest += missing
         return [*cut, *self._again({each.name for each in rest}, bank_of)] if rest else cut
 
-    def _again(self, missing: set[str], bank_of: Mapping[str, str | None]) -> list[list[Wanted]]:
+    def _again(self, missing: set[str], bank_of: Mapping[str, str | None]) -> list[list[AdapterRequest]]:
         """Those that are missing in banks: one that was published in part is put together again."""
         megabytes = self.workspace.runtime.bank_megabytes
         for mark in sorted({mark for mark in bank_of.values() if mark}):
@@ -201,7 +206,7 @@ class Work:
                 return cut
         return list(banks([each for each in self.wanted if each.name in missing], self.base, megabytes))
 
-    def mark(self, bank: Sequence[Wanted]) -> str:
+    def mark(self, bank: Sequence[AdapterRequest]) -> str:
         """What tells a bank from any other: who was trained in it, in which order."""
         return sha256(canonical([self._fingerprints[each.name] for each in bank]))
 
@@ -245,7 +250,7 @@ class Work:
         """
         assert config.digits is not None
         images = sum(self._digit_counts[digit] for digit in config.digits.members)
-        sampled = samples(config, images, self._base_config.digits)
+        sampled = sum(config.sample_counts(images, self._base_config.digits))
         rows = training_images(images, config.val_split) + training_images(sampled, config.val_split)
         return math.ceil(rows / config.batch_size)
 
@@ -273,13 +278,13 @@ class Work:
             steps += own if alone else [sum(own)]
         return steps
 
-    def _about(self, cut: Sequence[Sequence[Wanted]]) -> str:
+    def _about(self, cut: Sequence[Sequence[AdapterRequest]]) -> str:
         """What is trained, and by what."""
         runtime, adapters = self.workspace.runtime, sum(map(len, cut))
         what = f"{adapters} adapter{'s' if adapters != 1 else ''} in {len(cut)} bank{'s' if len(cut) != 1 else ''}"
         return f"training {what}: {about_backend(runtime, len(cut))}"
 
-    def _train_here(self, bank: Sequence[Wanted], reporter: Reporter) -> dict[str, Artifact]:
+    def _train_here(self, bank: Sequence[AdapterRequest], reporter: Reporter) -> dict[str, Artifact]:
         """Train one bank in this process; its staging folders are made before."""
         with ExitStack() as stack:
             folders = self._stage(bank, stack)
@@ -288,7 +293,7 @@ class Work:
             answer = train_bank(*self._task(bank), reporter)
             return self._publish(bank, answer, folders)
 
-    def _train_apart(self, cut: Sequence[Sequence[Wanted]]) -> dict[str, Artifact]:
+    def _train_apart(self, cut: Sequence[Sequence[AdapterRequest]]) -> dict[str, Artifact]:
         """Train banks elsewhere, and publish each when its answer is there.
 
         Raises:
@@ -321,16 +326,16 @@ class Work:
             )
         return done
 
-    def _stage(self, bank: Sequence[Wanted], stack: ExitStack) -> list[Path]:
+    def _stage(self, bank: Sequence[AdapterRequest], stack: ExitStack) -> list[Path]:
         """A staging folder for each member, as long as the stack is open."""
         staging = self.workspace.registry.staging
         return [stack.enter_context(staging(each.name, self.settings[each.name].parents)) for each in bank]
 
     @staticmethod
-    def _title(wanted: Sequence[Wanted]) -> str:
+    def _title(wanted: Sequence[AdapterRequest]) -> str:
         return wanted[0].name if len(wanted) == 1 else f"{len(wanted)} adapters on {wanted[0].config.digits}"
 
-    def _task(self, bank: Sequence[Wanted]) -> tuple[Job, Images]:
+    def _task(self, bank: Sequence[AdapterRequest]) -> tuple[Job, Images]:
         """All that is needed to train a bank, by value. What is damaged is found out here, before the work."""
         base_config, (mean, std) = self._base_config, self.base.details["pixel_stats"]
         digits = bank[0].config.digits
@@ -343,7 +348,7 @@ class Work:
             pixel_stats=(mean, std),
             members=tuple(each.config.to_json() for each in bank),
             runtime=alone(self.workspace.runtime),
-            statistics=self._statistics if need_statistics(bank[0].config) else None,
+            statistics=self._statistics if bank[0].config.needs_statistics else None,
         )
         return job, self._images(digits)
 
@@ -379,7 +384,7 @@ class Work:
             )
         return self._known_images[digits]
 
-    def _publish(self, bank: Sequence[Wanted], answer: Answer, folders: Sequence[Path]) -> dict[str, Artifact]:
+    def _publish(self, bank: Sequence[AdapterRequest], answer: Answer, folders: Sequence[Path]) -> dict[str, Artifact]:
         """Publish what became of a bank's members, but for those that are there."""
         for each, trained in zip(bank, answer.members, strict=True):
             if trained.failed and not self.publish_failed:
@@ -390,7 +395,7 @@ class Work:
         }
 
     def _publish_one(
-        self, each: Wanted, trained: Trained, environment: dict[str, Any], folder: Path, mark: str
+        self, each: AdapterRequest, trained: Trained, environment: dict[str, Any], folder: Path, mark: str
     ) -> Artifact:
         from lora_mnist_cli.registry.weights import write_adapter, write_statistics
 

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation along a chain: after each task, a network and the springs that hold it, published.
+"""Elastic weight consolidation along a chain: after each task, the network and the penalty that holds it, published.
 
 What is published is a report with weights, and no base: nothing goes on from it but the next task of the same chain.
 """
@@ -6,6 +6,7 @@ What is published is a report with weights, and no base: nothing goes on from it
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
@@ -13,30 +14,36 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.workspace import environment
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.stages.chains.strategies import Course
+    from lora_mnist_cli.models.mlp import MNISTModel
+    from lora_mnist_cli.stages.chains.chain_run import ChainRun
+    from lora_mnist_cli.training.ewc import EwcPenalty
+
+PENALTY_FILE = "springs.safetensors"
+_FIELDS = {"stiffness": "fisher", "pull": "fisher_times_weight"}
+"""Prefix of a tensor's key in the file → field of the penalty."""
 
 STRENGTH = 1e4
 """λ: the largest power of ten that leaves the *new* digits a validation accuracy of 95 % (0-4 then 5-9, seed 0: 97.9 at
 10, then 97.5, 95.6, 95.2 and 94.9 at 1e5). Old digits had no say in it."""
 
 
-def elastic(course: Course, label: str) -> list[Artifact]:
+def ewc_states(chain_run: ChainRun, label: str) -> list[Artifact]:
     """The artifacts after each task, in their order; those that are up to date are taken as they are."""
-    before = course.first()
+    before = chain_run.first()
     made: list[Artifact] = []
-    for task in course.tasks:
-        before = _after(course, f"{course.prefix}-{label}-after-{len(made) + 1}{course.suffix}", task, before)
+    for task in chain_run.tasks:
+        before = _after(chain_run, f"{chain_run.prefix}-{label}-after-{len(made) + 1}{chain_run.suffix}", task, before)
         made.append(before)
     return made
 
 
-def _after(course: Course, name: str, task: DigitSet, before: Artifact) -> Artifact:
+def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> Artifact:
     """The network after one more task.
 
     Args:
         before: the base, which learned this first task; or what came after the task before.
     """
-    workspace, recipe = course.workspace, course.base
+    workspace, recipe = chain_run.workspace, chain_run.base
     first = before.kind == "base"
     config = {
         "cure": "ewc", "digits": str(task), "seed": recipe.seed, "strength": STRENGTH, "epochs": recipe.epochs,
@@ -52,7 +59,7 @@ def _after(course: Course, name: str, task: DigitSet, before: Artifact) -> Artif
         from lora_mnist_cli.data.sources import normalisation
         from lora_mnist_cli.evaluation.logits import one_thread, predict, scores
         from lora_mnist_cli.models.mlp import MNISTModel
-        from lora_mnist_cli.registry.checkpoint import load_base, load_springs, save_base, save_springs
+        from lora_mnist_cli.registry.checkpoint import load_base, save_base
         from lora_mnist_cli.settings.digits import reporting_sets
         from lora_mnist_cli.training import ewc
 
@@ -63,16 +70,16 @@ def _after(course: Course, name: str, task: DigitSet, before: Artifact) -> Artif
         rows, _ = split_rows(len(data), recipe.val_split, recipe.seed_of("split"))
         model = MNISTModel(recipe.hidden_sizes)
         load_base(model, before)
-        springs = ewc.no_springs(model) if first else load_springs(model, before)
+        penalty = ewc.EwcPenalty.zero(model) if first else load_penalty(model, before)
         with one_thread():
             if not first:
                 ewc.learn(
-                    model, data, rows, springs, strength=STRENGTH, epochs=recipe.epochs,
+                    model, data, rows, penalty, strength=STRENGTH, epochs=recipe.epochs,
                     batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"),
                 )  # fmt: skip
-            springs = springs.tied(model, ewc.fisher_diagonal(model, data[rows][0]))
+            penalty = penalty.with_task(model, ewc.fisher_diagonal(model, data[rows][0]))
         save_base(model, folder)
-        save_springs(springs, folder)
+        save_penalty(penalty, folder)
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
         workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {time.perf_counter() - start:.1f} s")
@@ -89,3 +96,26 @@ def _row(subset: dict[str, Any]) -> dict[str, Any]:
         "what": "EWC", "digits": subset["digits"], "measure": "accuracy", "study": None, "difference": None,
         "here": subset["accuracy"],
     }  # fmt: skip
+
+
+def save_penalty(penalty: EwcPenalty, folder: Path) -> None:
+    """Write what elastic weight consolidation keeps of earlier tasks to :data:`PENALTY_FILE`."""
+    from lora_mnist_cli.registry.checkpoint import save_tensors
+
+    tensors = {f"{key}.{name}": each for key, kept in _FIELDS.items() for name, each in getattr(penalty, kept).items()}
+    save_tensors(tensors, folder / PENALTY_FILE)
+
+
+def load_penalty(model: MNISTModel, artifact: Artifact) -> EwcPenalty:
+    """Read what :func:`save_penalty` wrote, for a model of the same layers.
+
+    Raises:
+        ArtifactError: where the file is missing or damaged, or a key, shape or dtype differs.
+    """
+    from lora_mnist_cli.registry.checkpoint import load_tensors
+    from lora_mnist_cli.training.ewc import EwcPenalty
+
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    keys = {f"{key}.{name}": shape for key in _FIELDS for name, shape in shapes.items()}
+    tensors = load_tensors(artifact, PENALTY_FILE, keys)
+    return EwcPenalty(**{kept: {name: tensors[f"{key}.{name}"] for name in shapes} for key, kept in _FIELDS.items()})

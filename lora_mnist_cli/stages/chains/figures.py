@@ -10,7 +10,7 @@ from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.evaluation.transfer import transfer
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.tasks import old_digits
-from lora_mnist_cli.stages.chains.strategies import Course, State
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
 from lora_mnist_cli.system.errors import DataError
 
@@ -27,12 +27,12 @@ def key_of(state: State) -> tuple[str, ...]:
     return tuple(each.digest for each in state)
 
 
-def key_before(course: Course) -> tuple[str, ...]:
+def key_before(chain_run: ChainRun) -> tuple[str, ...]:
     """What names the network before its first training among scores."""
-    return "untrained", course.first().digest
+    return "untrained", chain_run.first().digest
 
 
-def figures(course: Course, states: Sequence[State], before: PerDigit, known: Known) -> Document:
+def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known: Known) -> Document:
     """What :func:`~lora_mnist_cli.stages.chains.run.chain` says of one run.
 
     Args:
@@ -43,8 +43,8 @@ def figures(course: Course, states: Sequence[State], before: PerDigit, known: Kn
     Raises:
         DataError: where there are no test images of a task.
     """
-    tasks = course.tasks
-    scored = [known.get(key_of(state)) or score(state, course) for state in states]
+    tasks = chain_run.tasks
+    scored = [known.get(key_of(state)) or score(state, chain_run) for state in states]
     untrained = [_accuracy(before, task) for task in tasks]
     R = [[_accuracy(each, task) for task in tasks] for each in scored]
     told: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))
@@ -54,7 +54,7 @@ def figures(course: Course, states: Sequence[State], before: PerDigit, known: Kn
         told["so_far"] = list(told["so_far"])
     every = DigitSet(digit for task in tasks for digit in task)
     return {
-        "seed": course.base.seed, "R": R, "untrained": untrained, **told,
+        "seed": chain_run.base.seed, "R": R, "untrained": untrained, **told,
         **{key: _accuracy(scored[-1], digits) for key, digits in (
             ("all", every), ("old", old_digits(tasks)), ("new", tasks[-1])
         )},
@@ -62,22 +62,22 @@ def figures(course: Course, states: Sequence[State], before: PerDigit, known: Kn
     }  # fmt: skip
 
 
-def score(state: State, course: Course) -> PerDigit:
+def score(state: State, chain_run: ChainRun) -> PerDigit:
     """The scores of a state; a single network's are those it was published with."""
     if len(state) == 1:
         return list(state[0].scores["per_digit"])
-    return list(evaluate_routed([each.name for each in state], workspace=course.workspace).scores["per_digit"])
+    return list(evaluate_routed([each.name for each in state], workspace=chain_run.workspace).scores["per_digit"])
 
 
-def score_before(course: Course) -> PerDigit:
+def score_before(chain_run: ChainRun) -> PerDigit:
     """The scores of the network as its first training finds it."""
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.stages.records.loading import untrained_base
 
-    base = course.first()
+    base = chain_run.first()
     mean, std = base.details["pixel_stats"]
-    test = course.workspace.test_images(base, (mean, std))
-    return list(scores(predict(untrained_base(course.base), test.images), test.labels, [])["per_digit"])
+    test = chain_run.workspace.test_images(base, (mean, std))
+    return list(scores(predict(untrained_base(chain_run.base), test.images), test.labels, [])["per_digit"])
 
 
 def _accuracy(per_digit: PerDigit, digits: DigitSet) -> float:

@@ -9,14 +9,15 @@ import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.settings.tasks import written
+from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages.banks import backends
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.chains.figures import Known, key_before, key_of, score, score_before
-from lora_mnist_cli.stages.chains.strategies import CURES, Course, State
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.system.processes import Pool, sendable
 from lora_mnist_cli.system.progress import Reporter, Silent
 
@@ -28,7 +29,7 @@ MEMORY = 2 * 10**9
 
 
 @dataclass(frozen=True)
-class Part:
+class ChainPart:
     """What one process learns without waiting for another.
 
     Args:
@@ -36,17 +37,17 @@ class Part:
         after: the numbers of parts that have to be done before.
     """
 
-    course: Course
-    cures: tuple[str, ...]
+    chain_run: ChainRun
+    strategies: tuple[str, ...]
     after: frozenset[int]
 
     def __str__(self) -> str:
-        what = " and ".join(self.cures) or "the first task"
-        return f"{what} of {written(self.course.tasks)}, seed {self.course.base.seed}"
+        what = " and ".join(self.strategies) or "the first task"
+        return f"{what} of {tasks_text(self.chain_run.tasks)}, seed {self.chain_run.base.seed}"
 
 
 @dataclass
-class Learned:
+class PartResults:
     """What became of parts.
 
     Args:
@@ -55,7 +56,7 @@ class Learned:
         warned: what was warned of.
     """
 
-    lost: list[Part] = field(default_factory=list)
+    lost: list[ChainPart] = field(default_factory=list)
     scores: Known = field(default_factory=Known)
     warned: set[str] = field(default_factory=set)
 
@@ -66,7 +67,9 @@ class Learned:
             self.warned.add(text)
 
 
-def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], workers: int | None) -> Learned | None:
+def train_in_processes(
+    chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]], workers: int | None
+) -> PartResults | None:
     """Learn chains in several processes; what is up to date is not learned again.
 
     Args:
@@ -80,12 +83,12 @@ def learn_abreast(chains: Sequence[tuple[Sequence[Course], Sequence[str]]], work
         LoraMnistError: what a part raises; the others are ended then, and what they had published stays.
     """
     parts = parts_of(chains)
-    workspace = parts[0].course.workspace
+    workspace = parts[0].chain_run.workspace
     workers = min(len(parts), workers or default_workers(workspace.runtime))
     if workers == 1:
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
-    reporter, learned, done = workspace.reporter, Learned(), 0
+    reporter, learned, done = workspace.reporter, PartResults(), 0
     pool = Pool(serve, [_silent(part) for part in parts], tries=TRIES, after=[part.after for part in parts])
     try:
         with contextlib.closing(pool.run(workers)) as all_that_is_heard:
@@ -120,70 +123,72 @@ def default_workers(runtime: Runtime) -> int:
     return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
-def parts_of(chains: Sequence[tuple[Sequence[Course], Sequence[str]]]) -> list[Part]:
+def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list[ChainPart]:
     """All parts: those first that others wait for, and then the longest, so that none is left alone at the end."""
-    parts: list[Part] = []
-    later: list[tuple[Course, tuple[str, ...], frozenset[int]]] = []
+    parts: list[ChainPart] = []
+    later: list[tuple[ChainRun, tuple[str, ...], frozenset[int]]] = []
     shared: set[tuple[str, int]] = set()
-    for courses, cures in chains:
+    for chain_runs, strategies in chains:
         # What two cures have in common is to be learned by one process.
-        groups = [tuple(cure for cure in cures if CURES[cure].begins_plain)]
-        groups += [(cure,) for cure in cures if not CURES[cure].begins_plain]
-        for course in courses:
+        groups = [tuple(strategy for strategy in strategies if STRATEGIES[strategy].begins_plain)]
+        groups += [(strategy,) for strategy in strategies if not STRATEGIES[strategy].begins_plain]
+        for chain_run in chain_runs:
             first = frozenset([len(parts)])
-            parts.append(Part(course, (), frozenset()))
+            parts.append(ChainPart(chain_run, (), frozenset()))
             for group in filter(None, groups):
-                if CURES[group[0]].after_first:
-                    later.append((course, group, first))
-                elif (group[0], course.base.seed) not in shared:
+                if STRATEGIES[group[0]].after_first:
+                    later.append((chain_run, group, first))
+                elif (group[0], chain_run.base.seed) not in shared:
                     # All chains have it in common.
-                    shared.add((group[0], course.base.seed))
-                    later.append((course, group, frozenset()))
+                    shared.add((group[0], chain_run.base.seed))
+                    later.append((chain_run, group, frozenset()))
     later.sort(key=lambda part: _length(part[0], part[1]), reverse=True)
-    return parts + [Part(*part) for part in later]
+    return parts + [ChainPart(*part) for part in later]
 
 
-def _length(course: Course, cures: Sequence[str]) -> int:
+def _length(chain_run: ChainRun, strategies: Sequence[str]) -> int:
     """About how long a part takes, in the images of one digit."""
-    _, *others = course.tasks
+    _, *others = chain_run.tasks
     after_first = sum(map(len, others))
-    return sum(CURES[cure].cost * (after_first if CURES[cure].after_first else 10) for cure in cures)
+    return sum(
+        STRATEGIES[strategy].cost * (after_first if STRATEGIES[strategy].after_first else 10) for strategy in strategies
+    )
 
 
-def _silent(part: Part) -> Part:
+def _silent(part: ChainPart) -> ChainPart:
     """The same for another process, which has a reporter of its own."""
-    workspace = dataclasses.replace(part.course.workspace, reporter=Silent())
-    return dataclasses.replace(part, course=dataclasses.replace(part.course, workspace=workspace))
+    workspace = dataclasses.replace(part.chain_run.workspace, reporter=Silent())
+    return dataclasses.replace(part, chain_run=dataclasses.replace(part.chain_run, workspace=workspace))
 
 
 def serve(line: Connection) -> None:
     """What a worker process does: learn the parts that come, and tell the scores; until its line is closed."""
     while True:
-        part: Part = line.recv()
-        workspace = dataclasses.replace(part.course.workspace, reporter=_Teller(line))
+        part: ChainPart = line.recv()
+        workspace = dataclasses.replace(part.chain_run.workspace, reporter=_Teller(line))
         try:
-            learned = _learn(dataclasses.replace(part.course, workspace=workspace), part.cures)
+            learned = _learn(dataclasses.replace(part.chain_run, workspace=workspace), part.strategies)
         except Exception as error:  # noqa: BLE001 - it is told where it can be shown
             line.send(("raised", sendable(error)))
         else:
             line.send(("answer", *learned))
 
 
-def _learn(course: Course, cures: Sequence[str]) -> tuple[Known, bool]:
+def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[Known, bool]:
     """Learn a part; its scores, and whether anything in it is new."""
-    start, known = datetime.now(timezone.utc), Known()
+    start, known = datetime.now(UTC), Known()
 
     def is_new(state: State) -> bool:
         return any(datetime.fromisoformat(each.created) >= start for each in state)
 
-    if not cures:
-        first = course.first()
+    if not strategies:
+        first = chain_run.first()
         if new := is_new((first,)):
-            known[key_before(course)] = score_before(course)
+            known[key_before(chain_run)] = score_before(chain_run)
         return known, new
-    states = [state for cure in cures for state in CURES[cure].states(course) if is_new(state)]
+    states = [state for strategy in strategies for state in STRATEGIES[strategy].states(chain_run) if is_new(state)]
     # What was there already is most likely in a report already.
-    known.update({key_of(state): score(state, course) for state in states if len(state) > 1})
+    known.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
     return known, bool(states)
 
 

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus
-from lora_mnist_cli.stages.chains.strategies import CURES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")
 COLUMNS = ("cure", "on 0-9 %", "worst seed", "old %", "new %", "BWT", "FWT", "forgot")
 
 
-def cells(cure: Document) -> tuple[str, ...]:
+def cells(strategy: Document) -> tuple[str, ...]:
     """A cure's row under :data:`COLUMNS`: means over the seeds, the first with half the width of its 95 % interval."""
-    known = cure["summary"]
+    known = strategy["summary"]
     worst = f"{_percent(known['all']['worst'])} ({known['all']['worst_seed']})"
     means = [_percent(known[key]["mean"]) for key in ("old", "new")]
     points = [_points(known[key]["mean"] if key in known else None, 1) for key in _POINTS]
-    return cure["cure"], with_interval(known["all"]), worst, *means, *points
+    return strategy["cure"], with_interval(known["all"]), worst, *means, *points
 
 
 def title(document: Document, config: Document) -> str:
@@ -55,14 +55,14 @@ def section(document: Document, config: Document) -> list[str]:
     several = n > 1
     head = ("cure", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting")
     rows = []
-    for cure in document["cures"]:
-        known = cure["summary"]
-        name, mean, worst, *_ = cells(cure)
+    for strategy in document["cures"]:
+        known = strategy["summary"]
+        name, mean, worst, *_ = cells(strategy)
         spreads = [with_interval(known[key]) if several else _percent(known[key]["mean"]) for key in ("old", "new")]
         points = [_points(known[key]["mean"] if key in known else None) for key in _POINTS]
         rows.append((f"`{name}`", mean, worst, *spreads, with_interval(known["accuracy"]), *points))
     lines += _table(head, rows, text=1)
-    lines += ["", *(f"- `{cure['cure']}`: {CURES[cure['cure']].about}." for cure in document["cures"])]
+    lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:
         lines += ["", "Published, and what differs from the 64-64 network here, which keeps no image:", ""]
         figures = [
@@ -75,11 +75,11 @@ def section(document: Document, config: Document) -> list[str]:
 
 def _runs(document: Document) -> list[str]:
     lines = []
-    for cure in document["cures"]:
-        lines += [f"### {cure['title']}", ""]
+    for strategy in document["cures"]:
+        lines += [f"### {strategy['title']}", ""]
         head = ("seed", "after", *(f"on {task}" for task in document["tasks"]), "answers")
         rows = []
-        for run in cure["runs"]:
+        for run in strategy["runs"]:
             after = document["tasks"] if len(run["R"]) == len(document["tasks"]) else ["all"]
             for task, row, names in zip(after, run["R"], run["artifacts"], strict=True):
                 rows.append((str(run["seed"]), task, *map(_percent, row), ", ".join(f"`{each}`" for each in names)))

@@ -7,22 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_mnist_cli.evaluation.literature import published
+from lora_mnist_cli.evaluation.literature import literature_results
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
-from lora_mnist_cli.settings.config import DATASETS, with_overrides
+from lora_mnist_cli.settings.adapter_config import with_overrides
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.lists import distinct, folded
+from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, written
+from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
+from lora_mnist_cli.stages.chains.chain_run import ChainRun
 from lora_mnist_cli.stages.chains.figures import Document, Known, figures, key_before, score_before
-from lora_mnist_cli.stages.chains.parallel import Learned, learn_abreast
-from lora_mnist_cli.stages.chains.strategies import CURES, Course
+from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.reports import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError, refuse_unknown
-from lora_mnist_cli.system.progress import Unnoticed
+from lora_mnist_cli.system.progress import WithoutNotices
 
 PICTURE_FILE = "cures.png"
 RECIPE, RANK = "tuned", 16
@@ -40,29 +42,30 @@ class Plan:
 
     Args:
         courses: a seed each.
-        cures: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.CURES`.
+        cures: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`.
         name: of the report.
         config: of the report.
     """
 
-    courses: tuple[Course, ...]
-    cures: tuple[str, ...]
+    chain_runs: tuple[ChainRun, ...]
+    strategies: tuple[str, ...]
     name: str
     config: Document
 
     @property
     def tasks(self) -> tuple[DigitSet, ...]:
         """What is learned, in this order."""
-        return self.courses[0].tasks
+        return self.chain_runs[0].tasks
 
     @property
     def workspace(self) -> Workspace:
         """Where it is learned."""
-        return self.courses[0].workspace
+        return self.chain_runs[0].workspace
 
 
 def chain(
-    tasks: str | Sequence[DigitSet] = "0-4,5-9", *, cures: Sequence[str] | None = None, seeds: Sequence[int] = (0,),
+    tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
     workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
@@ -72,7 +75,7 @@ def chain(
 
     Args:
         tasks: each digit is in exactly one; as a text, ``0-4,5-9``.
-        cures: names of :data:`~lora_mnist_cli.stages.chains.strategies.CURES`; all by default.
+        strategies: names of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`; all by default.
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
         epochs: of each training, the recipe's by default; what is protected has half of them.
@@ -94,7 +97,8 @@ def chain(
         DivergedError: where a loss stops being finite.
     """
     plan = make_plan(
-        tasks, cures=cures, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs, dataset=dataset, name=name,
+        tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
+        dataset=dataset, name=name,
         workspace=workspace or Workspace(),
     )  # fmt: skip
     (report,) = learn_and_report([plan], workers)
@@ -102,7 +106,7 @@ def chain(
 
 
 def make_plan(
-    tasks: str | Sequence[DigitSet], *, cures: Sequence[str] | None = None, seeds: Sequence[int],
+    tasks: str | Sequence[DigitSet], *, strategies: Sequence[str] | None = None, seeds: Sequence[int],
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
     workspace: Workspace,
 ) -> Plan:  # fmt: skip
@@ -112,11 +116,11 @@ def make_plan(
         UsageError: as there.
     """
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
-    cures = list(CURES) if cures is None else cures
-    distinct("cures", cures)
-    for cure in cures:
-        refuse_unknown("cure", cure, list(CURES), "cures:")
-    cures = [cure for cure in CURES if cure in cures]
+    strategies = list(STRATEGIES) if strategies is None else strategies
+    distinct("cures", strategies)
+    for strategy in strategies:
+        refuse_unknown("cure", strategy, list(STRATEGIES), "cures:")
+    strategies = [strategy for strategy in STRATEGIES if strategy in strategies]
     distinct("seeds", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
     chosen = recipe(recipe_name)
@@ -125,17 +129,18 @@ def make_plan(
     of = [dataset] if dataset != "mnist" else []
     prefix = check_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
     report = name or "-".join([
-        prefix, *([] if len(cures) == len(CURES) else cures), *([] if list(seeds) == [0] else [f"s{folded(seeds)}"])
+        prefix, *([] if len(strategies) == len(STRATEGIES) else strategies),
+        *([] if list(seeds) == [0] else [f"s{as_ranges(seeds)}"]),
     ])  # fmt: skip
-    courses = tuple(
-        Course(tasks, with_overrides(base, seed=seed), with_overrides(adapter, seed=seed), prefix, workspace)
+    chain_runs = tuple(
+        ChainRun(tasks, with_overrides(base, seed=seed), with_overrides(adapter, seed=seed), prefix, workspace)
         for seed in seeds
     )
     config = {
-        "tasks": written(tasks), "cures": cures, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
+        "tasks": tasks_text(tasks), "cures": strategies, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
         "epochs": base.epochs,
     }  # fmt: skip
-    return Plan(courses, tuple(cures), check_name(report), config)
+    return Plan(chain_runs, tuple(strategies), check_name(report), config)
 
 
 def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
@@ -150,37 +155,41 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
     """
     if workers is not None and workers < 1:
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
-    parts = [(plan.courses, plan.cures) for plan in plans]
+    parts = [(plan.chain_runs, plan.strategies) for plan in plans]
     try:
-        learned = learn_abreast(parts, workers)
+        learned = train_in_processes(parts, workers)
         return [_report(plan, learned) for plan in plans]
     except OtherSettingsError as error:
         raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
-def _report(plan: Plan, abreast: Learned | None) -> Artifact:
-    workspace, tasks, courses = plan.workspace, plan.tasks, plan.courses
-    known = abreast.scores if abreast else Known()
-    if abreast and not abreast.lost:
+def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
+    workspace, tasks, chain_runs = plan.workspace, plan.tasks, plan.chain_runs
+    known = outcome.scores if outcome else Known()
+    if outcome and not outcome.lost:
         # That all is there by now has been told, part by part.
-        told = dataclasses.replace(workspace, reporter=Unnoticed(workspace.reporter, abreast.warned))
-        courses = tuple(dataclasses.replace(course, workspace=told) for course in courses)
-    learned = {cure: [CURES[cure].states(course) for course in courses] for cure in plan.cures}
+        told = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
+        chain_runs = tuple(dataclasses.replace(chain_run, workspace=told) for chain_run in chain_runs)
+    learned = {
+        strategy: [STRATEGIES[strategy].states(chain_run) for chain_run in chain_runs] for strategy in plan.strategies
+    }
     unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
     parents = tuple(Parent("input", each.name, digest) for digest, each in unique.items())
-    dataset = courses[0].base.dataset
+    dataset = chain_runs[0].base.dataset
     settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
-        before = [known.get(key_before(course)) or score_before(course) for course in courses]
+        before = [known.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds = plan.config["seeds"]
         rows = []
-        for cure, by_seed in learned.items():
-            runs = [figures(*each, known) for each in zip(courses, by_seed, before, strict=True)]
-            rows.append({"cure": cure, "title": CURES[cure].title, "runs": runs, "summary": _summary(runs, seeds)})
+        for strategy, by_seed in learned.items():
+            runs = [figures(*each, known) for each in zip(chain_runs, by_seed, before, strict=True)]
+            rows.append(
+                {"cure": strategy, "title": STRATEGIES[strategy].title, "runs": runs, "summary": _summary(runs, seeds)}
+            )
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
-            "confidence": CONFIDENCE, "cures": rows, "published": published(tasks, dataset),
+            "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
         }  # fmt: skip
         from lora_mnist_cli.plots import strategies as picture
         from lora_mnist_cli.plots import style
@@ -207,9 +216,9 @@ def _plain_rows(document: Document) -> list[Document]:
     """A row a cure and accuracy, in the form that every report has."""
     digits = {"all": "0-9", "old": document["old"], "new": document["new"]}
     return [
-        {"what": cure["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
+        {"what": strategy["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
          "here": known["mean"]} | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
-        for cure in document["cures"]
-        for key, known in cure["summary"].items()
+        for strategy in document["cures"]
+        for key, known in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Ways to learn tasks one after the other: what is trained for each, out of the stages that there are.
 
 At a task's turn its own training images are there, and what earlier turns have published; no earlier image is. A new
-way is one class, and one entry in :data:`CURES`.
+way is one class, and one entry in :data:`STRATEGIES`.
 """
 
 from __future__ import annotations
@@ -9,69 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
-from lora_mnist_cli.models.methods.full import Full as FullMethod
-from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.stages.adapting import finetune
-from lora_mnist_cli.stages.chains.ewc import elastic
-from lora_mnist_cli.stages.merging import merge
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
+from lora_mnist_cli.stages.chains.ewc import ewc_states
 from lora_mnist_cli.stages.training_base import train_base
-from lora_mnist_cli.stages.workspace import Workspace
-
-State = tuple[Artifact, ...]
-"""What answers after a task: one network, or several experts behind a router."""
 
 
-@dataclass(frozen=True)
-class Course:
-    """A chain of tasks that is learned with one seed.
-
-    Args:
-        base: how the network learns its first task; its digits are those.
-        adapter: how adapters learn the later ones, but for their digits.
-        prefix: of the names of what is made here.
-    """
-
-    tasks: tuple[DigitSet, ...]
-    base: BaseConfig
-    adapter: AdapterConfig
-    prefix: str
-    workspace: Workspace
-
-    @property
-    def suffix(self) -> str:
-        """What the names of this seed's artifacts end in."""
-        return f"-s{self.base.seed}" if self.base.seed else ""
-
-    def first(self) -> Artifact:
-        """The network after its first task, under its usual name, for all cures alike."""
-        return train_base(self.base, workspace=self.workspace)
-
-    def learn(self, label: str, task: DigitSet, base: Artifact, config: AdapterConfig | None = None) -> Artifact:
-        """An adapter that learned a task on a base."""
-        config = dataclasses.replace(config or self.adapter, digits=task)
-        name = f"{self.prefix}-{label}-{task}{self.suffix}"
-        return finetune(config, base=base.name, workspace=self.workspace, name=name)
-
-    def one_after_the_other(self, label: str, config: AdapterConfig | None = None) -> list[State]:
-        """One network throughout: each task's adapter is merged before the next task."""
-        base = self.first()
-        states: list[State] = [(base,)]
-        for task in self.tasks[1:]:
-            if len(states) > 1:
-                merged = f"{self.prefix}-{label}-after-{len(states)}{self.suffix}"
-                base = merge(states[-1][0].name, merged=merged, workspace=self.workspace)
-            states.append((self.learn(label, task, base, config),))
-        return states
-
-
-class Cure:
-    """A way to learn a chain of tasks; each is one instance in :data:`CURES`."""
+class Strategy:
+    """A way to learn a chain of tasks; each is one instance in :data:`STRATEGIES`."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -84,12 +33,12 @@ class Cure:
     after_first: ClassVar[bool] = True
     """Whether it begins with the network after the first task; otherwise all chains of a seed have it in common."""
 
-    def states(self, course: Course) -> list[State]:
+    def states(self, chain_run: ChainRun) -> list[State]:
         """What answers after each task, in their order; a single one where they are not learned in turn."""
         raise NotImplementedError
 
 
-class Plain(Cure):
+class Plain(Strategy):
     """LoRA adapters one after the other, each merged before the next: the disease (McCloskey and Cohen 1989, Psychology
     of Learning and Motivation 24, for networks; Hu et al. 2021, arXiv:2106.09685, for the adapters).
     """
@@ -99,12 +48,12 @@ class Plain(Cure):
     about = "LoRA on one task after the other"
     begins_plain = True
 
-    def states(self, course: Course) -> list[State]:
-        """See :meth:`Course.one_after_the_other`."""
-        return course.one_after_the_other(self.name)
+    def states(self, chain_run: ChainRun) -> list[State]:
+        """See :meth:`ChainRun.one_after_the_other`."""
+        return chain_run.one_after_the_other(self.name)
 
 
-class Full(Cure):
+class Full(Strategy):
     """The whole network is trained on one task after the other: what continual learning calls "fine-tuning" or "none",
     as in van de Ven and Tolias 2019 (arXiv:1904.07734).
 
@@ -115,12 +64,12 @@ class Full(Cure):
     title = "Full fine-tuning"
     about = "the whole network on one task after the other"
 
-    def states(self, course: Course) -> list[State]:
-        """See :meth:`Course.one_after_the_other`."""
-        return course.one_after_the_other(self.name, whole_network(course))
+    def states(self, chain_run: ChainRun) -> list[State]:
+        """See :meth:`ChainRun.one_after_the_other`."""
+        return chain_run.one_after_the_other(self.name, whole_network(chain_run))
 
 
-class Routed(Cure):
+class Routed(Strategy):
     """An adapter a task, all on the first task's base, and a router by the digits' densities: experts with a gate that
     is never trained (Jacobs, Jordan, Nowlan and Hinton 1991, Neural Computation 3(1); a generative gate between experts
     of tasks as in Lee et al. 2020, CN-DPM, arXiv:2001.00689).
@@ -131,32 +80,32 @@ class Routed(Cure):
     about = "an adapter a task on the first task's base, and a router"
     begins_plain = True
 
-    def states(self, course: Course) -> list[State]:
+    def states(self, chain_run: ChainRun) -> list[State]:
         """After each task there is an expert more."""
-        base = course.first()
+        base = chain_run.first()
         experts = [base]
         states: list[State] = [(base,)]
-        for number, task in enumerate(course.tasks[1:]):
-            experts.append(course.learn(self.name if number else Plain.name, task, base))
+        for number, task in enumerate(chain_run.tasks[1:]):
+            experts.append(chain_run.learn(self.name if number else Plain.name, task, base))
             states.append(tuple(experts))
         return states
 
 
-class Ewc(Cure):
+class Ewc(Strategy):
     """Elastic weight consolidation: the whole network, each weight held by as much as earlier tasks depend on it
     (Kirkpatrick et al. 2017, arXiv:1612.00796).
     """
 
     name = "ewc"
     title = "EWC"
-    about = "the whole network, weights that mattered held by springs"
+    about = "the whole network, weights that mattered held in place"
 
-    def states(self, course: Course) -> list[State]:
+    def states(self, chain_run: ChainRun) -> list[State]:
         """See :mod:`lora_mnist_cli.training.ewc`."""
-        return [(each,) for each in elastic(course, self.name)]
+        return [(each,) for each in ewc_states(chain_run, self.name)]
 
 
-class Protected(Cure):
+class Protected(Strategy):
     """One network: adapters that learn samples of old digits along (Shin et al. 2017, arXiv:1705.08690), while the loss
     of an image sees the logits of its own task alone (Caccia et al. 2022, arXiv:2104.05025); each is merged before the
     next, and so are the statistics that old digits are sampled from.
@@ -167,12 +116,12 @@ class Protected(Cure):
     about = "one network, by --protect replay,mask in half the epochs"
     cost = 2
 
-    def states(self, course: Course) -> list[State]:
-        """See :meth:`Course.one_after_the_other`."""
-        return course.one_after_the_other(self.name, protected_config(course))
+    def states(self, chain_run: ChainRun) -> list[State]:
+        """See :meth:`ChainRun.one_after_the_other`."""
+        return chain_run.one_after_the_other(self.name, protected_config(chain_run))
 
 
-class Joint(Cure):
+class Joint(Strategy):
     """All digits at once, by the base's recipe: what no chain is expected to surpass with a single network (the "joint"
     or "offline" of van de Ven and Tolias 2019, arXiv:1904.07734).
     """
@@ -182,29 +131,31 @@ class Joint(Cure):
     about = "a network on all digits at once, the ceiling"
     after_first = False
 
-    def states(self, course: Course) -> list[State]:
+    def states(self, chain_run: ChainRun) -> list[State]:
         """One."""
-        config = dataclasses.replace(course.base, digits=ALL_DIGITS)
-        return [(train_base(config, workspace=course.workspace),)]
+        config = dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
+        return [(train_base(config, workspace=chain_run.workspace),)]
 
 
-def whole_network(course: Course) -> AdapterConfig:
+def whole_network(chain_run: ChainRun) -> AdapterConfig:
     """How the whole network is trained on a later task."""
     reference = recipe("reference").adapter
     return dataclasses.replace(
-        reference, method=FullMethod.name, rank=0, seed=course.adapter.seed, epochs=course.adapter.epochs
+        reference, method="full", rank=0, seed=chain_run.adapter.seed, epochs=chain_run.adapter.epochs
     )
 
 
-def protected_config(course: Course) -> AdapterConfig:
+def protected_config(chain_run: ChainRun) -> AdapterConfig:
     """How an adapter learns a later task and the samples of earlier ones.
 
     In half the epochs, as one has at least three times the rows: on validation images and samples that costs 0.04
     points with two tasks, and 0.14 with five (docs/forgetting.md).
     """
-    return dataclasses.replace(course.adapter, protect=("replay", "mask"), epochs=math.ceil(course.adapter.epochs / 2))
+    return dataclasses.replace(
+        chain_run.adapter, protect=("replay", "mask"), epochs=math.ceil(chain_run.adapter.epochs / 2)
+    )
 
 
-_ALL: Sequence[Cure] = (Plain(), Full(), Ewc(), Protected(), Routed(), Joint())
-CURES: dict[str, Cure] = {cure.name: cure for cure in _ALL}
+_ALL: Sequence[Strategy] = (Plain(), Full(), Ewc(), Protected(), Routed(), Joint())
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """Name → cure, in the order of tables."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
-from lora_mnist_cli.settings.lists import folded
+from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages.chains.report import section
 from lora_mnist_cli.stages.chains.run import learn_and_report, make_plan
 from lora_mnist_cli.stages.records.reports import publish_report
@@ -63,5 +63,5 @@ def study_forgetting(
         return "\n".join(lines), {"rows": rows, "chains": documents}
 
     of = f"-{dataset}" if dataset != "mnist" else ""
-    name = f"study-forgetting{of}-seeds-{folded(seeds)}"
+    name = f"study-forgetting{of}-seeds-{as_ranges(seeds)}"
     return publish_report(workspace, name, Settings("report", config, reports[0].settings.dataset, inputs), write)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import varying_axes
-from lora_mnist_cli.stages.adapting import result_row
+from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
 

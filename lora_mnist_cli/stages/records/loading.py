@@ -13,7 +13,8 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_adapter, load_base
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, check_size
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError
 
 

@@ -12,7 +12,7 @@ from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import spoken, written
+from lora_mnist_cli.settings.grid import in_words, short
 from lora_mnist_cli.stages.records.histories import validation_runs
 from lora_mnist_cli.system.errors import ArtifactError
 
@@ -127,7 +127,7 @@ def single(artifact: Artifact, digits: DigitSet) -> Sample:
 
 def described(setting: Mapping[str, Any]) -> str:
     """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``; nothing of a rank where the method has none."""
-    return ", ".join(f"{spoken(key)} {written(value)}" for key, value in setting.items() if value or key != "rank")
+    return ", ".join(f"{in_words(key)} {short(value)}" for key, value in setting.items() if value or key != "rank")
 
 
 def named_without_rank(setting: Mapping[str, Any]) -> str:

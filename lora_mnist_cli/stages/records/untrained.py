@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Settings
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.workspace import Workspace, environment
 from lora_mnist_cli.system.errors import ArtifactError

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.architecture import CLASSES
-from lora_mnist_cli.training.objective import Term
+from lora_mnist_cli.training.objective import LossTerm
 
 
 class Batch:
@@ -35,7 +35,7 @@ class Batch:
         self._like, self._seeds, self._n, self._classes = like, seeds, n, sizes[2]
         self.terms: list[TermBatch] = []
 
-    def make_terms(self, terms: Sequence[Term]) -> list[TermBatch]:
+    def make_terms(self, terms: Sequence[LossTerm]) -> list[TermBatch]:
         """The memory of a loss's terms, once; a batch that is only scored needs none."""
         if not self.terms:
             shape = self._seeds * self._n, self._classes
@@ -54,7 +54,7 @@ class TermBatch:
         hidden_rows: likewise; None where nothing is hidden.
     """
 
-    def __init__(self, term: Term, target_rows: Tensor, hidden_rows: Tensor | None, seeds: int) -> None:
+    def __init__(self, term: LossTerm, target_rows: Tensor, hidden_rows: Tensor | None, seeds: int) -> None:
         self.term, self.target_rows, self.hidden_rows = term, target_rows, hidden_rows
         # The same memory as logits are laid out: seeds × classes × n.
         self.targets = target_rows.view(seeds, -1, target_rows.shape[1]).mT
@@ -76,7 +76,7 @@ class FrozenInputs:
         terms: of the loss; none for the cross-entropy of the labels over all logits.
     """
 
-    def __init__(self, dataset: MNISTDataset, first: nn.Linear, terms: Sequence[Term] = ()) -> None:
+    def __init__(self, dataset: MNISTDataset, first: nn.Linear, terms: Sequence[LossTerm] = ()) -> None:
         self.images, self.labels = dataset.images, dataset.labels
         self.weight, self.bias = first.weight.detach(), first.bias.detach()
         self.targets = F.one_hot(self.labels, CLASSES).to(self.images.dtype)

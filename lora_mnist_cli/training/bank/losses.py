@@ -17,7 +17,7 @@ from lora_mnist_cli.training.bank.layers import Call, Run, product
 
 
 def loss_calls(logits: Tensor, gradient: Tensor, terms: Sequence[TermBatch], grouped: tuple[int, int]) -> list[Call]:
-    """Fill the gradient of a loss by logits, summed over its terms; see ``Term``.
+    """Fill the gradient of a loss by logits, summed over its terms; see ``LossTerm``.
 
     Args:
         logits: members × classes × n.

@@ -20,14 +20,14 @@ from lora_mnist_cli.data.streams import stream_seed
 from lora_mnist_cli.models.adapted_linear import settle
 from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.models.lora import LoRALinear
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.training.bank.cohort import Cohort, linear_layers
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
-from lora_mnist_cli.training.objective import Lesson
+from lora_mnist_cli.training.objective import Objective
 from lora_mnist_cli.training.optimizers import MemberOptimizer
 from lora_mnist_cli.training.trainer import EpochRecord, fit, make_trainer, session
 
@@ -88,24 +88,24 @@ class BankModule(pl.LightningModule):
     """
 
     def __init__(
-        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], lesson: Lesson, reporter: Reporter
+        self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], objective: Objective, reporter: Reporter
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.models = nn.ModuleList(models)
-        self.configs, self.lesson, self.reporter = configs, lesson, reporter
+        self.configs, self.objective, self.reporter = configs, objective, reporter
         self.outcomes = [Outcome([]) for _ in configs]
-        self.crews = [_crew(members, seeds, configs, lesson) for members, seeds in cohorts(configs)]
+        self.crews = [_crew(members, seeds, configs, objective) for members, seeds in cohorts(configs)]
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
         self._done = [0] * len(self.crews)
 
     def configure_optimizers(self) -> Any:
         """Make the cohorts, now that the models are on the trainer's device and in its precision."""
         like = next(self.models.parameters())
-        lesson = self.lesson.to(like)
-        dataset = lesson.data
+        objective = self.objective.to(like)
+        dataset = objective.data
         first = linear_layers(self.models[0])[0]
-        terms = lesson.terms if lesson.protected else ()
+        terms = objective.terms if objective.protected else ()
         inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first, terms)
         for crew in self.crews:
             for order in crew.orders:
@@ -115,7 +115,7 @@ class BankModule(pl.LightningModule):
             cohort = Cohort(
                 [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
                 generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
-                avoided=lesson.avoided,
+                avoided=objective.avoided,
             )  # fmt: skip
             optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs, cohort.parts_b)
             self._cohorts.append((cohort, optimizer))
@@ -185,7 +185,7 @@ class BankModule(pl.LightningModule):
 
 
 def fit_bank(
-    models: Sequence[nn.Module], lesson: MNISTDataset | Lesson, configs: Sequence[AdapterConfig], *,
+    models: Sequence[nn.Module], objective: MNISTDataset | Objective, configs: Sequence[AdapterConfig], *,
     runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
@@ -208,16 +208,16 @@ def fit_bank(
     runtime, reporter = runtime or Runtime(), reporter or Silent()
     if len({(config.epochs, config.precision, config.alone) for config in configs}) != 1:
         raise ValueError("the members of a bank have the same epochs and precision, and are all trained alone or none")
-    lesson = Lesson.of(lesson) if isinstance(lesson, MNISTDataset) else lesson
+    objective = Objective.of(objective) if isinstance(objective, MNISTDataset) else objective
     if configs[0].alone:
-        if lesson.protected:
+        if objective.protected:
             raise ValueError("what is trained alone knows no protection")
         outcomes = []
         for m, (model, config) in enumerate(zip(models, configs, strict=True)):
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
-            outcomes.append(_fit_alone(model, lesson.data, config, runtime, reporter, which))
+            outcomes.append(_fit_alone(model, objective.data, config, runtime, reporter, which))
         return outcomes
-    module = BankModule(models, configs, lesson, reporter)
+    module = BankModule(models, configs, objective, reporter)
     steps = sum(crew.orders[0].steps for crew in module.crews)
     with session(runtime, reporter, title, configs[0].epochs, steps):
         try:
@@ -244,11 +244,11 @@ def _fit_alone(
     return Outcome(history, failed)
 
 
-def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], lesson: Lesson) -> Crew:
+def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], objective: Objective) -> Crew:
     firsts = [configs[m] for m in members[:seeds]]
-    splits = [lesson.split(config) for config in firsts]
+    splits = [objective.split(config) for config in firsts]
     orders = [
-        ShuffledBlocks(lesson.data, train, config.batch_size, config.seed_of("order"))
+        ShuffledBlocks(objective.data, train, config.batch_size, config.seed_of("order"))
         for config, (train, _) in zip(firsts, splits, strict=True)
     ]
     val = [rows for _, rows in splits if rows is not None]

@@ -9,12 +9,12 @@ strength does not depend on that. Where samples are replayed, they are answered 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from lora_mnist_cli.training.protections.protection import Protection, Setting
+from lora_mnist_cli.training.protections.protection import Protection
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Lesson, Situation
+    from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 TEMPERATURE = 2.0
 
@@ -22,18 +22,17 @@ TEMPERATURE = 2.0
 class Distill(Protection):
     """See the module."""
 
-    name = "distill"
-    about = "among the old digits the base's answers are kept (learning without forgetting)"
-    settings: ClassVar = {"distill_weight": Setting(lambda weight: weight > 0, "a finite number above 0")}
-
-    def apply(self, lesson: Lesson, situation: Situation) -> Lesson:
+    def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """One more term: the old logits of every row against the base's."""
         import torch
 
-        from lora_mnist_cli.training.objective import Term
+        from lora_mnist_cli.training.objective import LossTerm
 
-        hidden = situation.hidden(situation.old_digits)
-        targets = torch.softmax((situation.base_logits(lesson.data.images) + hidden) / TEMPERATURE, 1)
-        strength = situation.config.distill_weight * TEMPERATURE
-        term = Term(strength * targets, hidden.expand_as(targets), strength, TEMPERATURE)
-        return dataclasses.replace(lesson, more=(*lesson.more, term))
+        hidden = context.hidden(context.old_digits)
+        targets = torch.softmax((context.base_logits(objective.data.images) + hidden) / TEMPERATURE, 1)
+        strength = context.config.distill_weight * TEMPERATURE
+        term = LossTerm(strength * targets, hidden.expand_as(targets), strength, TEMPERATURE)
+        return dataclasses.replace(objective, more=(*objective.more, term))
+
+
+IMPLEMENTATION = Distill()

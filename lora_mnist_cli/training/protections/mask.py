@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 from lora_mnist_cli.training.protections.protection import Protection
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Lesson, Situation
+    from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 
 class Mask(Protection):
     """See the module."""
 
-    name = "mask"
-    about = "the loss of an image sees the logits of the digits to learn alone"
-
-    def apply(self, lesson: Lesson, situation: Situation) -> Lesson:
+    def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Every other logit is hidden from the images; samples see all."""
-        hidden = lesson.labels.new_zeros(lesson.main.targets.shape, dtype=lesson.main.targets.dtype)
-        hidden[: lesson.images] = situation.hidden(situation.new_digits)
-        return dataclasses.replace(lesson, main=dataclasses.replace(lesson.main, hidden=hidden))
+        hidden = objective.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
+        hidden[: objective.images] = context.hidden(context.new_digits)
+        return dataclasses.replace(objective, main=dataclasses.replace(objective.main, hidden=hidden))
+
+
+IMPLEMENTATION = Mask()

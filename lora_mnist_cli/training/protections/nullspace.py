@@ -13,12 +13,12 @@ Old inputs are samples of the base's class statistics, and what the base's layer
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.training.protections.protection import Protection, Setting
+from lora_mnist_cli.training.protections.protection import Protection
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Lesson, Situation
+    from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 SAMPLES = 4096
 """Of old digits, from which the directions are found."""
@@ -27,19 +27,14 @@ SAMPLES = 4096
 class NullSpace(Protection):
     """See the module."""
 
-    name = "nullspace"
-    about = "adapters are kept orthogonal to the old inputs' dominant directions"
-    settings: ClassVar = {"nullspace_energy": Setting(lambda share: 0 < share < 1, "above 0 and below 1")}
-    needs_statistics = True
-
-    def apply(self, lesson: Lesson, situation: Situation) -> Lesson:
+    def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """The directions that each layer's A is kept orthogonal to."""
         from lora_mnist_cli.data.streams import generator
 
-        images, _ = situation.old_samples(SAMPLES, generator(1, "replay"))
-        inputs = situation.layer_inputs(images)
+        images, _ = context.old_samples(SAMPLES, generator(1, "replay"))
+        inputs = context.layer_inputs(images)
         return dataclasses.replace(
-            lesson, avoided=tuple(dominant(each, situation.config.nullspace_energy) for each in inputs)
+            objective, avoided=tuple(dominant(each, context.config.nullspace_energy) for each in inputs)
         )
 
 
@@ -58,3 +53,6 @@ def dominant(inputs: Any, energy: float) -> Any:
     # One that reaches the share is the last; never all, because nothing could be learned then.
     count = min(int((shares < energy).sum()) + 1, len(values) - 1)
     return vectors[:, :count].to(inputs)
+
+
+IMPLEMENTATION = NullSpace()

@@ -11,29 +11,18 @@ old digits samples, a network would tell them by how samples look, and call ever
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from lora_mnist_cli.training.protections.protection import Protection, Setting
+from lora_mnist_cli.training.protections.protection import Protection
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.settings.config import AdapterConfig
-    from lora_mnist_cli.settings.digits import DigitSet
-    from lora_mnist_cli.training.objective import Lesson, Situation
+    from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 
 class Replay(Protection):
     """See the module."""
 
-    name = "replay"
-    about = "samples of the base's class statistics are learned along"
-    settings: ClassVar = {
-        "replay_old": Setting(lambda ratio: 0 < ratio <= 16, "above 0 and at most 16"),
-        "replay_new": Setting(lambda ratio: 0 <= ratio <= 16, "of 0 to 16"),
-    }
-    needs_statistics = True
-
-    def apply(self, lesson: Lesson, situation: Situation) -> Lesson:
+    def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Samples of old digits with the base's soft labels, and samples of the digits to learn with their digit."""
         import torch
         from torch.nn import functional as F
@@ -41,24 +30,16 @@ class Replay(Protection):
         from lora_mnist_cli.data.streams import generator
         from lora_mnist_cli.models.architecture import CLASSES
 
-        config, images = situation.config, situation.images
-        old, new = sample_counts(config, len(images), situation.base_digits)
+        config, images = context.config, context.images
+        old, new = config.sample_counts(len(images), context.base_digits)
         stream = generator(0, "replay")
-        old_images, _ = situation.old_samples(old, stream)
-        targets = torch.softmax(situation.base_logits(old_images) + situation.hidden(situation.base_digits), 1)
+        old_images, _ = context.old_samples(old, stream)
+        targets = torch.softmax(context.base_logits(old_images) + context.hidden(context.base_digits), 1)
         samples = [(old_images, targets.argmax(1), targets)]
         if new:
-            new_images, labels = situation.new_samples(new, stream)
+            new_images, labels = context.new_samples(new, stream)
             samples.append((new_images, labels, F.one_hot(labels, CLASSES).to(targets)))
-        return lesson.with_samples(*samples)
+        return objective.with_samples(*samples)
 
 
-def sample_counts(config: AdapterConfig, images: int, base_digits: DigitSet) -> tuple[int, int]:
-    """How many samples of old digits, and of the digits to learn, go with so many images of these.
-
-    The ratios are those of a digit's samples to a digit's images, so that many old digits have many samples.
-    """
-    assert config.digits is not None
-    old = [digit for digit in base_digits.members if digit not in config.digits.members]
-    share = len(old) / len(config.digits.members)
-    return math.ceil(config.replay_old * images * share), math.ceil(config.replay_new * images)
+IMPLEMENTATION = Replay()

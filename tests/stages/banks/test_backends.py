@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
 from lora_mnist_cli.stages.adapting import resolve
 from lora_mnist_cli.stages.banks.backends import Ear, Processes, about_backend, memory, workers
 from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
-from lora_mnist_cli.stages.banks.work import Wanted, banks
+from lora_mnist_cli.stages.banks.work import AdapterRequest, banks
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
 
 BASE = "base-fashion-mnist-0-4"
@@ -186,7 +186,7 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
     def cut(ranks: list[int], seeds: int, **changes: Any) -> list[list[str]]:
         config = dataclasses.replace(AdapterConfig(), **changes)
         wanted = [
-            Wanted(f"r{rank}-s{seed}", dataclasses.replace(config, rank=rank, seed=seed))
+            AdapterRequest(f"r{rank}-s{seed}", dataclasses.replace(config, rank=rank, seed=seed))
             for rank in ranks for seed in range(seeds)
         ]  # fmt: skip
         found = list(banks(wanted, base, 10_000))

@@ -10,7 +10,7 @@ import pytest
 
 from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.settings.config import AdapterConfig, with_overrides
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.comparing import compare
 from lora_mnist_cli.system.errors import ConfigError, UsageError

@@ -13,7 +13,8 @@ import pytest
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, merge, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.banks import job, work
@@ -91,10 +92,10 @@ def test_no_bank_has_members_of_several_protections(small: Workspace) -> None:
     base = small.registry.get(BASE)
     others = [CONFIG, BOTH, dataclasses.replace(CONFIG, protect=("mask",)), dataclasses.replace(BOTH, replay_old=2.0)]
     configs = [dataclasses.replace(each, digits=DigitSet.parse("5-9"), seed=s) for each in others for s in (0, 1)]
-    wanted = [work.Wanted(f"a{i}", config) for i, config in enumerate(configs)]
+    wanted = [work.AdapterRequest(f"a{i}", config) for i, config in enumerate(configs)]
     cut = list(work.banks(wanted, base, 512))
     assert sorted(len(bank) for bank in cut) == [2, 2, 2, 2]
-    assert all(len({each.config.lesson for each in bank}) == 1 for bank in cut)
+    assert all(len({each.config.objective for each in bank}) == 1 for bank in cut)
 
 
 def test_samples_count_among_the_steps_that_are_planned(small: Workspace) -> None:

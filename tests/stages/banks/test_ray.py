@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
 from lora_mnist_cli.system.errors import UsageError

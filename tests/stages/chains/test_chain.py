@@ -14,19 +14,20 @@ import pytest
 
 from lora_mnist_cli.data import dataset, sources
 from lora_mnist_cli.evaluation.forgetting import accuracy
-from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, published
+from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.evaluation.transfer import transfer
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.registry.checkpoint import load_base, load_springs
+from lora_mnist_cli.registry.checkpoint import load_base
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, chain, evaluate, evaluate_routed, reproduce
 from lora_mnist_cli.stages.banks import work
 from lora_mnist_cli.stages.chains import parallel
+from lora_mnist_cli.stages.chains.ewc import load_penalty
 from lora_mnist_cli.stages.chains.run import MEASURES, make_plan
-from lora_mnist_cli.stages.chains.strategies import CURES, Cure, protected_config
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, Strategy, protected_config
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
 
 Run = Callable[..., Any]
@@ -47,25 +48,27 @@ def report(chained: Workspace) -> Artifact:
     return chained.registry.get("three")
 
 
-def cures(report: Artifact) -> dict[str, Any]:
+def strategies(report: Artifact) -> dict[str, Any]:
     return {row["cure"]: row for row in report.details["chain"]["cures"]}
 
 
 def test_every_cure_is_in_the_report_with_every_seed(report: Artifact) -> None:
-    assert list(cures(report)) == list(CURES)
-    for cure in cures(report).values():
-        assert [run["seed"] for run in cure["runs"]] == [0, 1]
-        assert cure["summary"]["all"]["n"] == 2
-        assert cure["summary"]["all"]["low"] < cure["summary"]["all"]["mean"] < cure["summary"]["all"]["high"]
+    assert list(strategies(report)) == list(STRATEGIES)
+    for strategy in strategies(report).values():
+        assert [run["seed"] for run in strategy["runs"]] == [0, 1]
+        assert strategy["summary"]["all"]["n"] == 2
+        assert (
+            strategy["summary"]["all"]["low"] < strategy["summary"]["all"]["mean"] < strategy["summary"]["all"]["high"]
+        )
     assert {path.name for path in report.path.iterdir()} == {"artifact.json", "cures.png", "report.md"}
     assert report.rows()[0]["what"] == "Plain LoRA"
 
 
-@pytest.mark.parametrize("name", [name for name in CURES if name not in ("joint", "ewc")])
+@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("joint", "ewc")])
 def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
     chained: Workspace, report: Artifact, name: str
 ) -> None:
-    run = cures(report)[name]["runs"][1]
+    run = strategies(report)[name]["runs"][1]
     digits = [DigitSet.parse(task) for task in TASKS.split(",")]
     assert [len(names) for names in run["artifacts"]] == ([1, 2, 3] if name == "routed" else [1, 1, 1])
     for row, names in zip(run["R"], run["artifacts"], strict=True):
@@ -80,7 +83,7 @@ def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
 def test_the_networks_of_ewc_are_kept_with_their_springs_and_go_on_from_each_other(
     chained: Workspace, report: Artifact
 ) -> None:
-    run = cures(report)["ewc"]["runs"][0]
+    run = strategies(report)["ewc"]["runs"][0]
     assert run["artifacts"] == [["three-ewc-after-1"], ["three-ewc-after-2"], ["three-ewc-after-3"]]
     first, second, last = (chained.registry.get(names[0]) for names in run["artifacts"])
     base = chained.registry.get("base-fashion-mnist-0-3")
@@ -94,15 +97,15 @@ def test_the_networks_of_ewc_are_kept_with_their_springs_and_go_on_from_each_oth
     logits = predict(model, test.images)
     tasks = [DigitSet.parse(task) for task in TASKS.split(",")]
     assert run["R"][-1] == pytest.approx([accuracy(logits, test.labels, task) for task in tasks])
-    before, after = load_springs(model, first), load_springs(model, second)
-    assert all(bool((after.stiffness[name] >= each).all()) for name, each in before.stiffness.items())
+    before, after = load_penalty(model, first), load_penalty(model, second)
+    assert all(bool((after.fisher[name] >= each).all()) for name, each in before.fisher.items())
     with pytest.raises(ArtifactError, match="does not fit"):
-        load_springs(MNISTModel((3,)), last)
+        load_penalty(MNISTModel((3,)), last)
 
 
 def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report: Artifact) -> None:
-    for name, cure in cures(report).items():
-        for run in cure["runs"]:
+    for name, strategy in strategies(report).items():
+        for run in strategy["runs"]:
             if name == "joint":
                 assert (len(run["R"]), run["backward"], run["so_far"]) == (1, None, None)
                 continue
@@ -117,13 +120,13 @@ def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report
 
 
 def test_each_cure_trains_what_it_says(chained: Workspace, report: Artifact) -> None:
-    last = {name: cure["runs"][0]["artifacts"][-1] for name, cure in cures(report).items()}
+    last = {name: strategy["runs"][0]["artifacts"][-1] for name, strategy in strategies(report).items()}
     registry = chained.registry
     assert last["joint"] == ["base-fashion-mnist-0-9"]
     assert registry.get(last["full"][0]).config["method"] == "full"
     assert registry.get(last["protected"][0]).config["protect"] == ["replay", "mask"]
-    (course,) = make_plan(TASKS, seeds=[0], epochs=9, dataset="fashion-mnist", workspace=chained).courses
-    assert (course.adapter.epochs, protected_config(course).epochs) == (9, 5)
+    (chain_run,) = make_plan(TASKS, seeds=[0], epochs=9, dataset="fashion-mnist", workspace=chained).chain_runs
+    assert (chain_run.adapter.epochs, protected_config(chain_run).epochs) == (9, 5)
     assert registry.parent(registry.get(last["protected"][0])).config["digits"] == "0-6"
     base = registry.get("base-fashion-mnist-0-3")
     assert last["routed"] == [base.name, "three-plain-4-6", "three-routed-7-9"]
@@ -205,8 +208,8 @@ def test_a_first_task_whose_process_died_is_learned_by_another_and_waited_for(
     assert "was ended by SIGKILL; the first task of 0-3,4-6,7-9, seed 0, is learned once more" in warned
     begun = [text.partition(" learns ")[2].partition(" of ")[0] for text in recorder.all("detail")]
     assert (begun[:2], sorted(begun[2:])) == (["the first task"] * 2, ["ewc", "full"])
-    run = cures(workspace.registry.get("three"))["ewc"]["runs"][0]
-    assert run == cures(report)["ewc"]["runs"][0]
+    run = strategies(workspace.registry.get("three"))["ewc"]["runs"][0]
+    assert run == strategies(report)["ewc"]["runs"][0]
 
 
 def test_what_processes_did_is_told_once_and_scored_once(
@@ -286,24 +289,24 @@ def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: 
         make_plan(tasks, seeds=[0, 1], epochs=1, dataset="fashion-mnist", workspace=small)
         for tasks in (TWO_TASKS, FIVE_TASKS)
     ]
-    parts = parallel.parts_of([(plan.courses, plan.cures) for plan in plans])
-    assert [len(part.course.tasks) for part in parts[:4]] == [2, 2, 5, 5]
+    parts = parallel.parts_of([(plan.chain_runs, plan.strategies) for plan in plans])
+    assert [len(part.chain_run.tasks) for part in parts[:4]] == [2, 2, 5, 5]
     for part in parts[:4]:
-        assert (part.cures, part.after) == ((), frozenset())
+        assert (part.strategies, part.after) == ((), frozenset())
     for part in parts[4:]:
-        if part.cures == ("joint",):
+        if part.strategies == ("joint",):
             assert not part.after
             continue
         (first,) = part.after
-        assert parts[first].course == part.course
+        assert parts[first].chain_run == part.chain_run
     # A network on all digits is the same for both chains.
-    assert sorted(part.course.base.seed for part in parts if part.cures == ("joint",)) == [0, 1]
-    longest = [("+".join(part.cures), len(part.course.tasks)) for part in parts[4:8]]
+    assert sorted(part.chain_run.base.seed for part in parts if part.strategies == ("joint",)) == [0, 1]
+    longest = [("+".join(part.strategies), len(part.chain_run.tasks)) for part in parts[4:8]]
     assert sorted(longest) == 2 * [("plain+routed", 5)] + 2 * [("protected", 5)]
-    assert {part.cures for part in parts[-4:]} == {("full",), ("ewc",)}
-    assert {len(part.course.tasks) for part in parts[-4:]} == {2}
+    assert {part.strategies for part in parts[-4:]} == {("full",), ("ewc",)}
+    assert {len(part.chain_run.tasks) for part in parts[-4:]} == {2}
     assert len(parts[4:]) == 2 * (4 + 4 + 1)
-    names = {part.cures for part in parts[4:]}
+    names = {part.strategies for part in parts[4:]}
     assert names == {("plain", "routed"), ("full",), ("ewc",), ("protected",), ("joint",)}
 
 
@@ -326,16 +329,16 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
     monkeypatch.setattr(dataset, "load_digits", digits_only)
     monkeypatch.setattr(work, "load_digits", digits_only)
     monkeypatch.setattr(work, "load_split", test_only)
-    kept = [cure for cure in CURES if cure != "joint"]
+    kept = [strategy for strategy in STRATEGIES if strategy != "joint"]
     workspace = Workspace(tmp_path / "runs", small_data)
-    for cure in kept:
+    for strategy in kept:
         asked.clear()
-        made = chain(TASKS, cures=[cure], workspace=workspace, **(SMALL | {"name": cure}))
+        made = chain(TASKS, strategies=[strategy], workspace=workspace, **(SMALL | {"name": strategy}))
         turns = [task for task, before in zip(asked, ["", *asked], strict=False) if task != before]
         # The base, and the first adapter of plain LoRA, are there from the cure before.
         assert turns == [task for task in TASKS.split(",") if task in turns]
         assert turns[-2:] == ["4-6", "7-9"]
-        assert made.config["cures"] == [cure]
+        assert made.config["cures"] == [strategy]
 
 
 def test_what_can_not_be_is_refused(small: Workspace) -> None:
@@ -352,20 +355,20 @@ def test_what_can_not_be_is_refused(small: Workspace) -> None:
 
 
 def test_a_name_with_other_settings_is_refused_with_what_helps(small: Workspace) -> None:
-    chain(TASKS, cures=["plain"], workspace=small, **SMALL)
+    chain(TASKS, strategies=["plain"], workspace=small, **SMALL)
     with pytest.raises(OtherSettingsError) as caught:
-        chain(TASKS, cures=["plain"], workspace=small, **(SMALL | {"rank": 3}))
+        chain(TASKS, strategies=["plain"], workspace=small, **(SMALL | {"rank": 3}))
     assert "--runs-dir NEW" in caught.value.hint
 
 
 def test_every_cure_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
     told = run("chain", "--help").out
-    for name, cure in CURES.items():
-        assert name == cure.name
-        assert re.search(r"(19|20)\d\d.*(arXiv:|Neural|Psychology)", cure.__doc__ or "", re.DOTALL), name
-        assert cure.__doc__ != Cure.__doc__
+    for name, strategy in STRATEGIES.items():
+        assert name == strategy.name
+        assert re.search(r"(19|20)\d\d.*(arXiv:|Neural|Psychology)", strategy.__doc__ or "", re.DOTALL), name
+        assert strategy.__doc__ != Strategy.__doc__
         assert f"{name}:" in told
-    assert len({cure.title for cure in CURES.values()}) == len(CURES)
+    assert len({strategy.title for strategy in STRATEGIES.values()}) == len(STRATEGIES)
 
 
 def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) -> None:
@@ -387,7 +390,7 @@ def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) ->
     plain = run(*arguments)
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
-    assert all(f"  {name} " in plain.out for name in CURES)
+    assert all(f"  {name} " in plain.out for name in STRATEGIES)
     told = run(*arguments, "--json").json
     assert told["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r2-s3-4"
     assert (told["old"], told["new"], told["published"]) == ("0-4", "5-9", [])
@@ -406,8 +409,8 @@ def test_the_widest_figures_fit_into_80_columns() -> None:
     summary = {key: wide | {"mean": 0.9999 if key in ("all", "old", "new") else -0.9999} for key in MEASURES}
     document = {
         "tasks": [str(task) for task in FIVE_TASKS], "old": "0-7", "new": "8-9", "config": {"seeds": list(range(10))},
-        "cures": [{"cure": name, "summary": summary} for name in CURES],
-        "published": [*published(TWO_TASKS), *published(FIVE_TASKS)],
+        "cures": [{"cure": name, "summary": summary} for name in STRATEGIES],
+        "published": [*literature_results(TWO_TASKS), *literature_results(FIVE_TASKS)],
     }  # fmt: skip
     text = io.StringIO()
     for table in chain_tables(document):
@@ -427,7 +430,7 @@ def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace,
     assert {path.name for path in report.path.iterdir()} == {
         "artifact.json", "cures-five.png", "cures-two.png", "report.md"
     }  # fmt: skip
-    assert len(report.details["rows"]) == 2 * 3 * len(CURES)
+    assert len(report.details["rows"]) == 2 * 3 * len(STRATEGIES)
     assert [each["config"]["seeds"] for each in report.details["chains"]] == [[5], [5]]
     with pytest.raises(UsageError, match="ceiling"):
         reproduce(study="forgetting", ceiling=True, workspace=small)

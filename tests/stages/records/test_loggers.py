@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
-from lora_mnist_cli.settings.runtime import LOGGERS, Runtime
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import LOGGERS
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
 from lora_mnist_cli.stages.records.loggers import Run, check_logger, log_beside, loggers
 from lora_mnist_cli.system.errors import UsageError

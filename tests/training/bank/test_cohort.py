@@ -19,7 +19,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import generator
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.layers import BesideLayer, MergedLayer, SharedInputLayer

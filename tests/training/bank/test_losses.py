@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
-from lora_mnist_cli.training.objective import Term
+from lora_mnist_cli.training.objective import LossTerm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +37,7 @@ CHANGING = [
 """Settings in which members differ, with and without neighbours of their own shape."""
 
 
-def lesson(data: MNISTDataset) -> tuple[Tensor, Tensor, Tensor]:
+def objective(data: MNISTDataset) -> tuple[Tensor, Tensor, Tensor]:
     """Soft targets, which rows see new logits alone, and targets of a second term over the old logits."""
     draw = torch.Generator().manual_seed(8)
     soft = torch.rand(len(data), 10, generator=draw, dtype=torch.float64).softmax(1)
@@ -48,19 +48,19 @@ def lesson(data: MNISTDataset) -> tuple[Tensor, Tensor, Tensor]:
     return soft, masked, old
 
 
-def terms(data: MNISTDataset) -> list[Term]:
-    soft, masked, old = lesson(data)
+def terms(data: MNISTDataset) -> list[LossTerm]:
+    soft, masked, old = objective(data)
     hidden = torch.where(masked[:, None], HIDDEN, 0.0)
     over_old = torch.full((len(data), 10), -math.inf, dtype=torch.float64)
     over_old[:, OLD] = 0
     targets = torch.zeros(len(data), 10, dtype=torch.float64)
     targets[:, OLD] = old
-    return [Term(soft, hidden), Term(0.75 * 2 * targets, over_old, 0.75 * 2, 2.0)]
+    return [LossTerm(soft, hidden), LossTerm(0.75 * 2 * targets, over_old, 0.75 * 2, 2.0)]
 
 
 def their_loss(logits: Tensor, data: MNISTDataset, chosen: Tensor) -> Tensor:
     """The same loss, term by term and group by group."""
-    soft, masked, old = (each[chosen] for each in lesson(data))
+    soft, masked, old = (each[chosen] for each in objective(data))
     seeing_all = -(soft * torch.log_softmax(logits, 1)).sum(1)
     seeing_new = -(soft[:, NEW] * torch.log_softmax(logits[:, NEW], 1)).sum(1)
     kept = -(old * torch.log_softmax(logits[:, OLD] / 2, 1)).sum(1)
@@ -158,7 +158,7 @@ def test_the_plain_term_is_plain_training_bit_for_bit() -> None:
     """One term over all logits, with the digits as targets, is what a bank does without any."""
     plain, data = base(dtype=torch.float32), images(torch.float32)
     results = []
-    for own in ((), [Term(F.one_hot(data.labels, 10).float())]):
+    for own in ((), [LossTerm(F.one_hot(data.labels, 10).float())]):
         models = [adapted(plain, config) for config in CHANGING]
         cohort = Cohort(models, FrozenInputs(data, plain.fc1, own), BATCH)  # type: ignore[arg-type]
         losses = cohort.steps(rows(data, 30), optimizer_of(cohort, CHANGING).step)

@@ -16,12 +16,12 @@ from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
-from lora_mnist_cli.settings.config import AdapterConfig
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.trainer import BankModule, Outcome, fit_bank
-from lora_mnist_cli.training.objective import Lesson
+from lora_mnist_cli.training.objective import Objective
 from lora_mnist_cli.training.trainer import MNISTDataModule, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -168,7 +168,7 @@ def test_other_epochs_are_another_bank(mnist: MNISTDataset) -> None:
 
 def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tuple[list[int], list[int]]]:
     """Seed → rows of the training split, sorted, and the rows of the first pass in their order."""
-    module = BankModule(start(configs), configs, Lesson.of(mnist), Silent())
+    module = BankModule(start(configs), configs, Objective.of(mnist), Silent())
     found = {}
     for crew in module.crews:
         for i, member in enumerate(crew.members):

@@ -11,7 +11,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.index import Entry
-from lora_mnist_cli.settings.config import HOW_TRAINED
+from lora_mnist_cli.settings.adapter_config import HOW_TRAINED
 
 if TYPE_CHECKING:
     from rich.tree import Tree

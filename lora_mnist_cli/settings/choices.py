@@ -1,0 +1,159 @@
+"""What can be chosen, by name: methods, protections, ways to combine, and the words that options take.
+
+Each row holds a name, its sentence for help and tables, and the flags that settings need to check themselves. The code
+that does the work lives in its own room, in a module with the same name as the row, and :func:`implementation` finds
+it there: a new method is a row here and a file in :mod:`lora_mnist_cli.models.methods`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "plateau", "cosine")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+SCALINGS = ("constant", "standard", "rslora")
+INITS = ("reference", "kaiming", "gaussian")
+VARIED = ("all", "init", "order", "split")
+"""What the seed of an adapter decides: everything, or one random stream alone."""
+ROUTES = ("mixture", "choose")
+"""How experts answer: all of them, each weighted by its probability of being the right one; or the likeliest alone."""
+DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
+ACCELERATORS = ("auto", "cpu", "gpu")
+LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
+BACKENDS = ("local", "processes", "ray")
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A way to adapt a frozen base, in words. Its mathematics is in :mod:`lora_mnist_cli.models.methods`.
+
+    Args:
+        title: its name in pictures.
+        about: a few words for tables and help.
+        unused: fields of the config that mean nothing to it; ``rank`` is 0 where it is one of them.
+        in_banks: whether a bank knows its gradients. The others are trained one after the other.
+        random_start: whether its start draws random numbers.
+        last_layer_only: whether it trains the last layer and no other.
+    """
+
+    title: str
+    about: str
+    unused: tuple[str, ...] = ()
+    in_banks: bool = False
+    random_start: bool = False
+    last_layer_only: bool = False
+
+    @property
+    def ranked(self) -> bool:
+        """Whether it has a rank."""
+        return "rank" not in self.unused
+
+
+_UNUSED_WITHOUT_FACTORS = ("rank", "scaling", "init", "dropout", "lr_ratio_b")
+
+METHODS = {
+    "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
+    "dora": MethodChoice("DoRA", "magnitude and direction apart", random_start=True),
+    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init",)),
+    "full": MethodChoice("Full fine-tuning", "full fine-tuning, the ceiling", unused=_UNUSED_WITHOUT_FACTORS),
+    "head": MethodChoice(
+        "Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number that a protection takes, a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
+
+    Args:
+        holds: whether a value is allowed.
+        rule: the same in words, for example ``at least 0``.
+    """
+
+    holds: Callable[[float], bool]
+    rule: str
+
+
+@dataclass(frozen=True)
+class ProtectionChoice:
+    """A way to keep what the base knows, in words. The code is in :mod:`lora_mnist_cli.training.protections`.
+
+    Args:
+        about: a few words for tables and help.
+        settings: fields of the adapter's config that mean something to it alone.
+        needs_statistics: whether it needs the class statistics of the base.
+    """
+
+    about: str
+    settings: dict[str, Setting] = field(default_factory=dict)
+    needs_statistics: bool = False
+
+
+PROTECTIONS = {
+    "replay": ProtectionChoice(
+        "samples of the base's class statistics are learned along",
+        {
+            "replay_old": Setting(lambda ratio: 0 < ratio <= 16, "above 0 and at most 16"),
+            "replay_new": Setting(lambda ratio: 0 <= ratio <= 16, "of 0 to 16"),
+        },
+        needs_statistics=True,
+    ),
+    "nullspace": ProtectionChoice(
+        "adapters are kept orthogonal to the old inputs' dominant directions",
+        {"nullspace_energy": Setting(lambda share: 0 < share < 1, "above 0 and below 1")},
+        needs_statistics=True,
+    ),
+    "mask": ProtectionChoice("the loss of an image sees the logits of the digits to learn alone"),
+    "distill": ProtectionChoice(
+        "among the old digits the base's answers are kept (learning without forgetting)",
+        {"distill_weight": Setting(lambda weight: weight > 0, "a finite number above 0")},
+    ),
+}
+
+PROTECTION_SETTINGS = tuple(name for choice in PROTECTIONS.values() for name in choice.settings)
+"""Fields of an adapter's config that are the strengths of protections."""
+
+
+def protections_in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort protections as the table does, so that the same protections are the same settings; unknown ones last."""
+    known = list(PROTECTIONS)
+    return tuple(sorted(names, key=lambda name: known.index(name) if name in known else len(known)))
+
+
+@dataclass(frozen=True)
+class CombinerChoice:
+    """A way to make one adapter of several, in words. The code is in :mod:`lora_mnist_cli.models.combining`.
+
+    Args:
+        about: a few words for tables and help.
+        exact: whether it keeps the whole sum, in factors put side by side, rather than what a rank can hold of it.
+        density: the share of entries that it keeps where none is given; None for a way that keeps all.
+        random: whether it draws random numbers.
+    """
+
+    about: str
+    exact: bool = False
+    density: float | None = None
+    random: bool = False
+
+
+COMBINERS = {
+    "linear": CombinerChoice("the weighted sum, exactly; the ranks add up", exact=True),
+    "svd": CombinerChoice("the best approximation of the weighted sum"),
+    "ties": CombinerChoice("largest entries, a sign by vote, the mean of those that agree", density=0.2),
+    "dare": CombinerChoice("entries dropped at random, the rest rescaled, then the sum", density=0.5, random=True),
+}
+
+
+def implementation(package: str, name: str) -> Any:
+    """Return ``IMPLEMENTATION`` of the module with a choice's name, for example ``dora`` in ``models.methods``.
+
+    Raises:
+        ModuleNotFoundError: where the package has no such module.
+    """
+    return import_module(f"{package}.{name}").IMPLEMENTATION

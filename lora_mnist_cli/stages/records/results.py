@@ -1,0 +1,72 @@
+"""The results of a sweep: a row per adapter, the same as CSV, and the original study's figures beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.grid import RANK, SEED, Axis, Value, varying_axes
+from lora_mnist_cli.stages.workspace import Workspace
+
+
+def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
+    """An adapter's row in a sweep's results.
+
+    Args:
+        axes: what the sweep varies beside rank and seed.
+    """
+    config = AdapterConfig.from_json(adapter.config)
+    return {
+        "artifact": adapter.name,
+        "rank": config.rank,
+        **{axis.field: getattr(config, axis.field) for axis in axes},
+        "seed": adapter.config["seed"],
+        "trainable_parameters": adapter.details["trainable_parameters"],
+        "failed": adapter.details.get("failed"),
+        "subsets": adapter.scores["subsets"],
+    }
+
+
+def results_csv(results: Sequence[dict[str, Any]]) -> str:
+    """A row an adapter: what it is, then accuracy and loss for each subset."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [key for key in results[0] if key != "subsets"]
+    measures = [f"{what}_{row['digits']}" for row in results[0]["subsets"] for what in ("accuracy", "loss")]
+    writer.writerow(columns + measures)
+    for result in results:
+        figures = [row[what] for row in result["subsets"] for what in ("accuracy", "loss")]
+        writer.writerow([result[key] for key in columns] + figures)
+    return text.getvalue()
+
+
+def study_accuracies(
+    workspace: Workspace, sweep: Artifact, chosen: Mapping[str, Value] | None = None
+) -> dict[int, float]:
+    """Rank → the study's accuracy on the digits that a sweep learned; empty unless data, base and recipe are its own.
+
+    Args:
+        chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them, its results are
+            not of one recipe, and so not of the study's.
+
+    Raises:
+        ArtifactError: where the sweep's base is gone.
+    """
+    chosen, varying = dict(chosen or {}), varying_axes(sweep.config)
+    if any(axis.field not in chosen for axis in varying):
+        return {}
+    base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
+    listed = {axis.plural for axis in (RANK, SEED, *varying)}
+    shared = {key: value for key, value in sweep.config.items() if key not in listed} | chosen
+    first = {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]}
+    config = AdapterConfig.from_json(without_unused(shared | first))
+    if config.digits is None or not original_study.comparable(base, config):
+        return {}
+    known = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
+    return {rank: accuracy for rank, accuracy in known.items() if accuracy is not None}
