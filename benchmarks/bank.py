@@ -14,8 +14,6 @@ The floor is the arithmetic of the bank's products at the speed of a large sgemm
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from machine import hardware, others_seconds
+from harness import Timing, hardware, options, ratios, report, spread, table, timed
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
@@ -80,16 +78,6 @@ class Setting:
     def accuracy(self, model: nn.Module) -> float:
         """On the test images of the digits that were learned."""
         return mean_scores(predict(model, self.test.images), self.test.labels)[1]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One timed loop: clock and CPU seconds, cores that other processes took, test accuracy of each adapter."""
-
-    seconds: float
-    cpu: float
-    others: float
-    accuracies: list[float]
 
 
 Timed = Callable[[], list[nn.Module]]
@@ -280,53 +268,35 @@ def flop(base: MNISTModel, ranks: Sequence[int]) -> float:
     return total
 
 
-def measure(what: str, loop: Loop, setting: Setting) -> Run:
+def measure(what: str, loop: Loop, setting: Setting) -> tuple[Timing, list[float]]:
     """Time a loop, and score what it trained."""
     train, score = loop(setting)
-    others, start, cpu = others_seconds(), time.perf_counter(), time.process_time()
-    models = train()
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    run = Run(seconds, cpu, max((others_seconds() - others) / seconds, 0.0), score(models))
-    print(f"{what}: {seconds:.2f} s, CPU {cpu:.2f} s, {run.others:.2f} cores taken by others", file=sys.stderr)
-    return run
+    timing = timed(what, train)
+    return timing, score(timing.result)
 
 
-def report(runs: dict[str, list[Run]], per: dict[str, int], floors: Sequence[float], epochs: int) -> str:
-    """The Markdown tables, and what they were measured with."""
-    lines = [
-        f"| {epochs} epochs on {DIGITS} | n | clock, median | min–max | CPU, median | test accuracy by rank | "
-        "cores others took, max |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for what, of in runs.items():
-        seconds, cpu = [run.seconds for run in of], [run.cpu for run in of]
-        reached = " ".join(f"{value:.1%}" for value in of[0].accuracies[:7])
-        lines.append(
-            f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | "
-            f"{median(cpu):.2f} s | {reached} | {max(run.others for run in of):.2f} |"
-        )
-    lines.append(
-        f"| seven ranks' products at the speed of sgemm | {len(floors)} | | | {median(floors):.2f} s "
-        f"({min(floors):.2f}–{max(floors):.2f}) | | |"
-    )
-    lines += [
-        "",
-        "| per adapter, within each round | n | clock, median (min–max) | CPU, median (min–max) |",
-        "|---|---|---|---|",
-    ]
-    for peer, ours in PAIRS:
-        if peer not in runs or ours not in runs:
-            continue
-        cells = []
-        for clock in ("seconds", "cpu"):
-            ratios = [
-                getattr(a, clock) / per[peer] / (getattr(b, clock) / per[ours])
-                for a, b in zip(runs[peer], runs[ours], strict=True)
-            ]
-            cells.append(f"{median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})")
-        lines.append(f"| {peer} ÷ {ours} | {len(runs[ours])} | {cells[0]} | {cells[1]} |")
-    peers = ", ".join(f"{name} {_version(name)}" for name in ("peft", "loralib"))
-    return "\n".join([*lines, "", f"{hardware()} {peers}. One thread."]) + "\n"
+def tables(
+    runs: dict[str, list[tuple[Timing, list[float]]]], per: dict[str, int], floors: Sequence[float], epochs: int
+) -> list[str]:
+    """The times, and the ratios of times per adapter."""
+    timings = {what: [timing for timing, _ in each] for what, each in runs.items()}
+    rows = [
+        (what, str(len(each)), spread([t.clock for t in each], 2, " s"), f"{median(t.cpu for t in each):.2f} s",
+         " ".join(f"{value:.1%}" for value in runs[what][0][1][:7]), f"{max(t.others for t in each):.2f}")
+        for what, each in timings.items()
+    ]  # fmt: skip
+    rows.append(("seven ranks' products at the speed of sgemm", str(len(floors)), "", spread(floors, 2, " s"), "", ""))
+    head = (
+        f"{epochs} epochs on {DIGITS}", "n", "clock", "CPU, median", "test accuracy by rank", "cores others took, max",
+    )  # fmt: skip
+    pairs = [
+        (f"{peer} ÷ {ours}", str(len(timings[ours])), *(
+            spread(ratios(timings[peer], timings[ours], clock, per[ours] / per[peer])) for clock in ("clock", "cpu")
+        ))
+        for peer, ours in PAIRS
+        if peer in timings and ours in timings
+    ]  # fmt: skip
+    return [table(head, rows), table(("per adapter, within each round", "n", "clock", "CPU"), pairs)]
 
 
 def _version(package: str) -> str:
@@ -367,36 +337,30 @@ PAIRS = [
 
 
 def main() -> None:
-    """Measure, print the tables, write them where it is asked for."""
-    parser = argparse.ArgumentParser(description="Time a bank of adapters and what else trains them.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=1)
+    """Measure, and print the tables."""
+    parser = options(__doc__, epochs=10)
     parser.add_argument("--only", default="", help="measure what has this in its name")
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
-    options = parser.parse_args()
-    if options.epochs < 1 or options.rounds < 1:
-        parser.error("--epochs and --rounds are at least 1")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         workspace = Workspace(runs_dir=Path(folder))
         base = load_model(workspace.registry, train_base(BaseConfig(epochs=2), workspace=workspace)).model
     train, test = (MNISTDataset.load(split, DIGITS) for split in ("train", "test"))
-    setting = Setting(base, train, test, options.epochs)
-    loops = {what: pair for what, pair in LOOPS.items() if options.only in what and (loralib or "loralib" not in what)}
+    setting = Setting(base, train, test, given.epochs)
+    loops = {what: pair for what, pair in LOOPS.items() if given.only in what and (loralib or "loralib" not in what)}
     # Each once on little, so that none pays for lazy imports and first calls in its timer.
     few = Setting(base, MNISTDataset(*train[:800]), MNISTDataset(*test[:100]), 1)
     for loop, _ in loops.values():
         loop(few)[0]()
-    runs: dict[str, list[Run]] = {what: [] for what in loops}
     floors = []
-    for _ in range(options.rounds):
+    runs: dict[str, list[tuple[Timing, list[float]]]] = {what: [] for what in loops}
+    for _ in range(given.rounds):
         floors.append(floor(setting))
         for what, (loop, _) in loops.items():
             runs[what].append(measure(what, loop, setting))
-    text = report(runs, {what: count for what, (_, count) in loops.items()}, floors, options.epochs)
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+    peers = ", ".join(f"{name} {_version(name)}" for name in ("peft", "loralib"))
+    per = {what: count for what, (_, count) in loops.items()}
+    report(given, *tables(runs, per, floors, given.epochs), f"{hardware()} {peers}. One thread.")
 
 
 if __name__ == "__main__":

@@ -7,15 +7,11 @@ take turns. That recorded and eager steps give the same weights, bit for bit, is
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-from pathlib import Path
-from statistics import median
-from typing import Any
 
 import torch
-from machine import hardware
+from harness import hardware, options, report, spread, table
 from torch import Tensor
 
 from lora_mnist_cli.data.dataset import MNISTDataset
@@ -60,12 +56,8 @@ def train(line: str, way: str, epochs: int, data: dict[str, MNISTDataset]) -> tu
 
 
 def main() -> None:
-    """Measure, print the table, write it where it is asked for."""
-    parser = argparse.ArgumentParser(description="Time training on a GPU, recorded and eager, and on the CPU.")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to as well")
-    options = parser.parse_args()
+    """Measure, and print the table."""
+    given = options(__doc__, rounds=3, epochs=3).parse_args()
     if not torch.cuda.is_available():
         print("There is no GPU here.")
         return
@@ -75,30 +67,23 @@ def main() -> None:
     for way in WAYS:
         train("base", way, 1, data)
     seconds: dict[tuple[str, str], list[float]] = {}
-    for _ in range(options.rounds):
+    for _ in range(given.rounds):
         for line in LINES:
-            weights: dict[str, Any] = {}
+            weights: dict[str, list[Tensor]] = {}
             for way in WAYS:
-                taken, weights[way] = train(line, way, options.epochs, data)
+                taken, weights[way] = train(line, way, given.epochs, data)
                 seconds.setdefault((line, way), []).append(taken)
                 print(f"{line}, {way}: {taken:.2f} s", file=sys.stderr)
             pairs = zip(weights["GPU, eager"], weights["GPU, recorded"], strict=True)
             if not all(torch.equal(one, other) for one, other in pairs):
                 raise SystemExit(f"{line}: recorded steps give other weights than eager ones")
-    rows = [f"| {options.epochs} epochs, n={options.rounds} | " + " | ".join(WAYS) + " | eager ÷ recorded |"]
-    rows.append("|---|" + "---:|" * (len(WAYS) + 1))
+    rows = []
     for line in LINES:
-        cells = []
-        for way in WAYS:
-            of = seconds[line, way]
-            cells.append(f"{median(of):.2f} s ({min(of):.2f}–{max(of):.2f})")
         pairs = zip(seconds[line, "GPU, eager"], seconds[line, "GPU, recorded"], strict=True)
-        ratios = [eager / recorded for eager, recorded in pairs]
-        rows.append(f"| {line} | {' | '.join(cells)} | {median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f}) |")
-    text = "\n".join([*rows, "", hardware()])
-    print(text)
-    if options.output:
-        options.output.write_text(text + "\n")
+        gained = spread([eager / recorded for eager, recorded in pairs], 1)
+        rows.append((line, *(spread(seconds[line, way], 2, " s") for way in WAYS), gained))
+    head = (f"{given.epochs} epochs, n={given.rounds}", *WAYS, "eager ÷ recorded")
+    report(given, table(head, rows), hardware())
 
 
 if __name__ == "__main__":

@@ -9,98 +9,20 @@ thread on either side. Peak memory is the kernel's figure for the process.
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from machine import hardware, others_seconds
+from harness import TOOL, Timing, hardware, options, process, ratios, report, spread, table
 
 from lora_mnist_cli.registry.registry import Registry
 
-HERE = Path(__file__).resolve().parent
-TOOL = (sys.executable, "-m", "lora_mnist_cli")
-STUDY = (sys.executable, str(HERE / "study_process.py"))
-
-
-@dataclass(frozen=True)
-class Run:
-    """One process, or one stage of it: clock and CPU seconds, peak memory in bytes, and cores that others took."""
-
-    seconds: float
-    cpu: float
-    memory: int
-    others: float
-
-    def part(self, seconds: float) -> Run:
-        """A stage of the process; its CPU seconds are taken to be spread evenly."""
-        return Run(seconds, self.cpu * seconds / self.seconds, self.memory, self.others)
-
-
-def run(*command: object, folder: Path, threads: int | None = None) -> tuple[Run, str]:
-    """Run a process in a folder, with so many threads if given; returns its figures and what it printed on stdout."""
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-    before, start = others_seconds(), time.perf_counter()
-    with subprocess.Popen(
-        [str(part) for part in command],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None
-        printed = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{' '.join(map(str, command))} ended with {process.returncode}")
-    # What it computed itself counts as others' to this process.
-    cpu = usage.ru_utime + usage.ru_stime
-    others = (others_seconds() - before - cpu) / seconds
-    made = Run(seconds, cpu, usage.ru_maxrss * 1024, max(others, 0.0))
-    shown = " ".join(Path(str(part)).name for part in command[1:])
-    print(
-        f"{shown}: {seconds:.2f} s, CPU {cpu:.2f} s, {made.memory / 2**30:.2f} GiB, {made.others:.2f} cores",
-        file=sys.stderr,
-    )
-    return made, printed
-
-
-def one_round(epochs: int, threads: int | None, *, base_only: bool) -> dict[str, Run]:
-    """Each process once."""
-    found: dict[str, Run] = {}
-    with TemporaryDirectory() as place:
-        folder = Path(place)
-        options = ("--epochs", epochs)
-        found["base: the study"], _ = run(*STUDY, "base", *options, folder=folder, threads=threads)
-        found["base: `train-base`"], _ = run(*TOOL, "train-base", *options, folder=folder)
-        if not base_only:
-            whole, printed = run(*STUDY, "whole", *options, folder=folder, threads=threads)
-            parts: dict[str, Any] = json.loads(printed.splitlines()[-1])["seconds"]
-            found["whole study: the study"] = whole
-            found["seven ranks, stage alone: the study"] = whole.part(parts["seven ranks"])
-            process, _ = run(*TOOL, "sweep", *options, folder=folder)
-            seconds = Registry(folder / "runs").latest("sweep").wall_seconds
-            found["seven ranks, stage alone: `sweep`"] = process.part(seconds)
-            found["seven ranks: `sweep`"] = process
-            fresh = ("--runs-dir", "study")
-            found["whole study: `reproduce`"], _ = run(*TOOL, "reproduce", *options, *fresh, folder=folder)
-            found["whole study: `reproduce`, all up to date"], _ = run(
-                *TOOL, "reproduce", *options, *fresh, folder=folder
-            )
-    return found
-
-
+STUDY = (sys.executable, str(Path(__file__).resolve().parent / "study_process.py"))
 PAIRS = [
     ("base: the study", "base: `train-base`"),
     ("seven ranks, stage alone: the study", "seven ranks, stage alone: `sweep`"),
@@ -108,53 +30,66 @@ PAIRS = [
 ]
 
 
-def report(rounds: Sequence[dict[str, Run]], epochs: int, threads: int | None) -> str:
-    """The Markdown tables, and what they were measured with."""
-    lines = [
-        f"| whole processes, {epochs} epochs | n | clock, median | min–max | CPU, median | peak memory | "
-        "cores others took, max |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for what in rounds[0]:
-        of = [each[what] for each in rounds]
-        seconds = [each.seconds for each in of]
-        lines.append(
-            f"| {what} | {len(of)} | {median(seconds):.2f} s | {min(seconds):.2f}–{max(seconds):.2f} s | "
-            f"{median(each.cpu for each in of):.2f} s | {max(each.memory for each in of) / 1e9:.2f} GB | "
-            f"{max(each.others for each in of):.2f} |"
-        )
-    lines += [
-        "",
-        "| ratio, within each round | n | clock, median (min–max) | CPU, median (min–max) |",
-        "|---|---|---|---|",
-    ]
-    for peer, ours in PAIRS:
-        if peer in rounds[0]:
-            cells = []
-            for clock in ("seconds", "cpu"):
-                ratios = [getattr(each[peer], clock) / getattr(each[ours], clock) for each in rounds]
-                cells.append(f"{median(ratios):.1f} ({min(ratios):.1f}–{max(ratios):.1f})")
-            lines.append(f"| {peer} ÷ {ours.partition(': ')[2]} | {len(rounds)} | {cells[0]} | {cells[1]} |")
-    told = f"The study's threads: {threads or 'as many as PyTorch takes'}; ours: 1."
-    return "\n".join([*lines, "", f"{hardware()} {told}"]) + "\n"
+def part(whole: Timing, seconds: float) -> Timing:
+    """A stage of a process; the CPU seconds are taken to be spread evenly."""
+    return dataclasses.replace(whole, clock=seconds, cpu=whole.cpu * seconds / whole.clock)
+
+
+def one_round(epochs: int, threads: int | None, *, base_only: bool) -> dict[str, Timing]:
+    """Each process once."""
+    timings: dict[str, Timing] = {}
+    with TemporaryDirectory() as place:
+        folder = Path(place)
+        environment = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+
+        def run(name: str, *command: object, more: dict[str, str] | None = None) -> Timing:
+            timings[name] = process(name, [*command, "--epochs", epochs], folder=folder, more=more)
+            return timings[name]
+
+        study = partial(run, more=environment)
+        study("base: the study", *STUDY, "base")
+        run("base: `train-base`", *TOOL, "train-base")
+        if not base_only:
+            whole = study("whole study: the study", *STUDY, "whole")
+            seconds = json.loads(whole.result.splitlines()[-1])["seconds"]["seven ranks"]
+            timings["seven ranks, stage alone: the study"] = part(whole, seconds)
+            ours = run("seven ranks: `sweep`", *TOOL, "sweep")
+            seconds = Registry(folder / "runs").latest("sweep").wall_seconds
+            timings["seven ranks, stage alone: `sweep`"] = part(ours, seconds)
+            for name in ("whole study: `reproduce`", "whole study: `reproduce`, all up to date"):
+                run(name, *TOOL, "reproduce", "--runs-dir", "study")
+    return timings
+
+
+def tables(rounds: Sequence[dict[str, Timing]], epochs: int) -> list[str]:
+    """The times, and the ratios."""
+    timings = {what: [each[what] for each in rounds] for what in rounds[0]}
+    rows = [
+        (what, str(len(each)), spread([t.clock for t in each], 2, " s"), f"{median(t.cpu for t in each):.2f} s",
+         f"{max(t.memory for t in each) / 1e9:.2f} GB", f"{max(t.others for t in each):.2f}")
+        for what, each in timings.items()
+    ]  # fmt: skip
+    head = (
+        f"whole processes, {epochs} epochs", "n", "clock", "CPU, median", "peak memory", "cores others took, max",
+    )  # fmt: skip
+    pairs = [
+        (f"{peer} ÷ {ours.partition(': ')[2]}", str(len(rounds)),
+         *(spread(ratios(timings[peer], timings[ours], clock), 1) for clock in ("clock", "cpu")))
+        for peer, ours in PAIRS
+        if peer in timings
+    ]  # fmt: skip
+    return [table(head, rows), table(("ratio, within each round", "n", "clock", "CPU"), pairs)]
 
 
 def main() -> None:
-    """Measure, print the tables, write them where it is asked for."""
-    parser = argparse.ArgumentParser(description="Time the study's processes and ours.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=1)
+    """Measure, and print the tables."""
+    parser = options(__doc__, epochs=10)
     parser.add_argument("--threads", type=int, help="of the study's processes; as many as PyTorch takes by default")
     parser.add_argument("--base-only", action="store_true", help="the base stage alone, which is a tenth of the time")
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
-    options = parser.parse_args()
-    if options.epochs < 1 or options.rounds < 1:
-        parser.error("--epochs and --rounds are at least 1")
-    rounds = [one_round(options.epochs, options.threads, base_only=options.base_only) for _ in range(options.rounds)]
-    text = report(rounds, options.epochs, options.threads)
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+    given = parser.parse_args()
+    rounds = [one_round(given.epochs, given.threads, base_only=given.base_only) for _ in range(given.rounds)]
+    threads = f"The study's threads: {given.threads or 'as many as PyTorch takes'}; ours: 1."
+    report(given, *tables(rounds, given.epochs), f"{hardware()} {threads}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from machine import hardware
+from harness import hardware, table
 
 from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.registry.artifact import Artifact
@@ -69,19 +70,20 @@ def main() -> None:
     seeds, workspace = parse_integers(given.seeds, "--seeds"), Workspace(given.runs_dir)
     plain: AdapterConfig = dataclasses.replace(recipe(given.recipe).adapter, rank=given.rank)
     bases = [train_base(BaseConfig(seed=seed), workspace=workspace) for seed in seeds]
-    print(f"Accuracy in % on the test images, {given.recipe} recipe, rank {given.rank}; mean of {len(seeds)} seeds and")
-    print("its 95 % interval. " + hardware() + "\n")
-    print("| `--protect` | " + " | ".join(SUBSETS) + " | worst seed on 0-9 |\n|---|---:|---:|---:|---:|")
+    rows = []
     for what, changes in SETTINGS.items():
-        made = []
+        adapters = []
         for seed, base in zip(seeds, bases, strict=True):
             config = dataclasses.replace(plain, seed=seed, **changes)
             rate = "".join(f"-{key}-{value:g}" for key, value in changes.items() if isinstance(value, float))
             name = f"{'-'.join(['lora', *config.protect])}{rate}-r{config.rank}-s{seed}".replace("_", "-")
-            made.append(finetune(config, base=base.name, workspace=workspace, name=name))
-        cells = [spread(accuracies(made, digits)) for digits in SUBSETS]
-        worst = f"{min(accuracies(made, '0-9')):.2f}"
-        print(f"| {what} | {' | '.join(cells)} | {worst} |", flush=True)
+            adapters.append(finetune(config, base=base.name, workspace=workspace, name=name))
+        cells = [spread(accuracies(adapters, digits)) for digits in SUBSETS]
+        rows.append((what, *cells, f"{min(accuracies(adapters, '0-9')):.2f}"))
+        print(rows[-1], file=sys.stderr)
+    about = f"Accuracy in % on the test images, {given.recipe} recipe, rank {given.rank}; mean of {len(seeds)} seeds"
+    print(f"{about} and its 95 % interval. {hardware()}\n")
+    print(table(("`--protect`", *SUBSETS, "worst seed on 0-9"), rows))
 
 
 if __name__ == "__main__":

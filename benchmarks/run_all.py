@@ -1,8 +1,9 @@
 """All benchmarks, one after the other, into one Markdown file: ``python benchmarks/run_all.py --output figures.md``.
 
-Each is a process of its own, so none meets what another has loaded. ``--quick`` takes one round of each and leaves out
-what takes longer than some minutes; without it, all takes about an hour on two cores. loralib, if it is to be met,
-comes from PyPI (``pip install loralib``).
+Each runs in its own process, so that none profits from what another has loaded. ``--quick`` takes one round of each and
+leaves out what takes longer than some minutes; without it, all of them take about an hour on two cores. loralib comes
+from PyPI (``pip install loralib``), if it is to be compared. ``protections.py``, ``spread.py`` and ``tuned_recipe.py``
+write pages of the documentation; they train for minutes to hours, measure no time, and are run by hand.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
     "Chains of tasks": (("chains.py",), ("chains.py", "--rounds", "1", "--study-rounds", "0", "--epochs", "1")),
+    "Routing": (("routing.py",), ("routing.py", "--rounds", "1")),
     "A GPU": (("gpu.py",), ("gpu.py", "--rounds", "1", "--epochs", "1")),
     "From one adapter to a thousand": (("growth.py", "--rounds", "3"), ("growth.py",)),
     "The registry": (("registry_scale.py", "--rounds", "7"), ("registry_scale.py", "--rounds", "3")),

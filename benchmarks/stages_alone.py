@@ -16,22 +16,20 @@ processes took meanwhile: a ratio is worth something only where that is about 0.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import logging
 import shutil
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import study_pipeline
 import torch
-from machine import hardware, others_seconds
+from harness import Timing, hardware, options, ratios, report, spread, table, timed
 from torch.utils.data import Subset
 
 from lora_mnist_cli.data.sources import forget_splits
@@ -47,15 +45,6 @@ DIGITS, OTHERS = DigitSet(range(5)), DigitSet(range(5, 10))
 
 Stage = Callable[[int, int, Path], float]
 """From epochs, a seed and an empty folder to the accuracy reached."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One timed stage, and how many cores other processes took meanwhile."""
-
-    seconds: float
-    accuracy: float
-    others: float
 
 
 def study(epochs: int, seed: int, folder: Path) -> float:
@@ -103,20 +92,14 @@ class Ranks:
         return float(row["accuracy"])
 
 
-def measure(stage: Stage, epochs: int, seed: int) -> Run:
-    """Time a stage from the files on."""
+def measure(what: str, stage: Stage, threads: int, epochs: int, seed: int) -> Timing:
+    """Time a stage from the files on; the result is the accuracy reached."""
     # Splits that an earlier run unpacked are kept in memory; each run is to unpack its own.
     forget_splits()
-    with TemporaryDirectory() as folder:
-        others, start = others_seconds(), time.perf_counter()
-        # The study's pipeline shows its progress on stdout, where the table is to go.
-        with contextlib.redirect_stdout(sys.stderr):
-            accuracy = stage(epochs, seed, Path(folder))
-        seconds = time.perf_counter() - start
-        # The kernel counts in ticks, so nothing may come out as slightly less; nan stays nan in this order.
-        run = Run(seconds, accuracy, max((others_seconds() - others) / seconds, 0.0))
-    print(f"{stage.__name__}: {seconds:.2f} s, {accuracy:.2%}, {run.others:.2f} cores taken by others", file=sys.stderr)
-    return run
+    torch.set_num_threads(threads)
+    # The study's pipeline shows its progress on stdout, where the table is to go.
+    with TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        return timed(what, partial(stage, epochs, seed, Path(folder)))
 
 
 def warm_up() -> None:
@@ -127,69 +110,53 @@ def warm_up() -> None:
         train_base(BaseConfig(epochs=1, val_split=0.98), workspace=Workspace(runs_dir=Path(folder), data_dir=DATA))
 
 
-def report(runs: dict[str, list[Run]], heading: str) -> str:
-    """The Markdown table, and what it was measured with."""
-    lines = [
-        f"| {heading} | cores others took, max |",
-        "|---|---|---|---|---|---|",
-    ]
-    for what, of in runs.items():
-        seconds, accuracies = [run.seconds for run in of], [run.accuracy for run in of]
-        reached = f"{median(accuracies):.2%} ({min(accuracies):.2%}–{max(accuracies):.2%})"
-        spread = f"{min(seconds):.2f}–{max(seconds):.2f} s"
-        others = max(run.others for run in of)
-        lines.append(f"| {what} | {len(of)} | {median(seconds):.2f} s | {spread} | {reached} | {others:.2f} |")
-    *others, fast = runs
-    for what in others:
-        ratios = [a.seconds / b.seconds for a, b in zip(runs[what], runs[fast], strict=True)]
-        spread = f"{min(ratios):.1f}–{max(ratios):.1f}"
-        lines.append(f"| ratio of {what} to ours | {len(ratios)} | {median(ratios):.1f} | {spread} | | |")
-    return "\n".join([*lines, "", hardware()]) + "\n"
+def tables(runs: dict[str, list[Timing]], heading: str) -> list[str]:
+    """The times, and the ratio of each peer's to ours, which come last."""
+    rows = []
+    for what, each in runs.items():
+        reached = [timing.result for timing in each]
+        accuracy = f"{median(reached):.2%} ({min(reached):.2%}–{max(reached):.2%})"
+        others = f"{max(timing.others for timing in each):.2f}"
+        rows.append((what, str(len(each)), spread([timing.clock for timing in each], 2, " s"), accuracy, others))
+    *peers, ours = runs
+    pairs = [(what, str(len(runs[what])), spread(ratios(runs[what], runs[ours], "clock"), 1)) for what in peers]
+    head = (*heading.split(" | "), "cores others took, max")
+    return [table(head, rows), table((f"÷ {ours}", "n", "clock"), pairs)]
 
 
 def main() -> None:
-    """Measure, print the table, write it where it is asked for."""
-    parser = argparse.ArgumentParser(description="Time a stage of the study's and ours.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=1)
+    """Measure, and print the tables."""
+    parser = options(__doc__, epochs=10)
     parser.add_argument("--stage", choices=("base", "ranks"), default="base")
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the table to as well")
-    options = parser.parse_args()
-    if options.epochs < 1 or options.rounds < 1:
-        parser.error("--epochs and --rounds are at least 1")
+    given = parser.parse_args()
     # Lightning's advice on loaders and devices is about the pipeline that is measured as it is.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
 
     default, one = torch.get_num_threads(), Runtime().threads
     torch.set_num_threads(one)
-    warm_up()
-    columns = f"{options.epochs} epochs | n | median | min–max | test accuracy"
-    with TemporaryDirectory() as place, contextlib.redirect_stdout(sys.stderr):
-        ranks = Ranks(Path(place)) if options.stage == "ranks" else None
-        stages: dict[str, tuple[Stage, int]]
+    with TemporaryDirectory() as place:
+        with contextlib.redirect_stdout(sys.stderr):
+            warm_up()
+            ranks = Ranks(Path(place)) if given.stage == "ranks" else None
         if ranks is None:
-            heading = f"base stage, {columns} on {DIGITS}"
-            stages = {
+            heading = f"base stage, {given.epochs} epochs | n | clock | test accuracy on {DIGITS}"
+            stages: dict[str, tuple[Stage, int]] = {
                 f"the study's pipeline as it is, threads: {default}": (study, default),
                 f"the study's pipeline, threads: {one}": (study, one),
                 f"`train_base`, threads: {one}": (ours, one),
             }
         else:
-            heading = f"seven ranks, {columns} of rank {RANKS[-1]} on {OTHERS}"
+            heading = f"seven ranks, {given.epochs} epochs | n | clock | test accuracy of rank {RANKS[-1]} on {OTHERS}"
             stages = {
                 f"the study's pipeline, threads: {one}": (ranks.study, one),
                 f"`sweep`, threads: {one}": (ranks.ours, one),
             }
-        runs: dict[str, list[Run]] = {what: [] for what in stages}
-        for seed in range(options.rounds):
+        runs: dict[str, list[Timing]] = {what: [] for what in stages}
+        for seed in range(given.rounds):
             for what, (stage, threads) in stages.items():
-                torch.set_num_threads(threads)
-                runs[what].append(measure(stage, options.epochs, seed))
-    text = report(runs, heading)
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+                runs[what].append(measure(what, stage, threads, given.epochs, seed))
+    report(given, *tables(runs, heading), hardware())
 
 
 if __name__ == "__main__":

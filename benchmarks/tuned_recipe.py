@@ -28,7 +28,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from machine import hardware
+from harness import hardware
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation import original_study
