@@ -158,9 +158,10 @@ def report(found: Search, best: Trial, seconds: float) -> str:
     lines = [
         "# The tuned recipe",
         "",
-        "`python benchmarks/tuned_recipe.py` found the recipe `--recipe tuned`. The network, the frozen base, the ranks, the",
-        "layers and the ten epochs are those of the reference recipe; no image of 0-4 is stored or seen. Every choice was",
-        "made on validation images of 5-9, a fifth of the training images; the test images were not read.",
+        "`python benchmarks/tuned_recipe.py` found the recipe `--recipe tuned`. The network, the frozen base,",
+        "the ranks, the layers and the ten epochs are those of the reference recipe; no image of 0-4 is stored or",
+        "seen. Every choice was made on validation images of 5-9, a fifth of the training images; the test images",
+        "were not read.",
         "",
         f"Validation accuracy in % after {found.epochs} epochs, mean of {len(found.seeds)} seeds; what diverged is 0.",
     ]
@@ -180,8 +181,8 @@ def report(found: Search, best: Trial, seconds: float) -> str:
         f"`weight_decay` {config.weight_decay if config.weight_decay is not None else 'of AdamW, 0.01'}, "
         f"`batch_size` {config.batch_size}.",
         "",
-        "After the choice, the recipe returns most of the held-out images to training: its `val_split` is 0.05, enough to draw",
-        "the curve. That was decided beforehand, not by any figure.",
+        "After the choice, the recipe returns most of the held-out images to training: its `val_split` is 0.05, enough",
+        "to draw the curve. That was decided beforehand, not by any figure.",
         "",
         f"{count:,} adapters in {seconds:.0f} s. {hardware()} One thread.",
     ]
