@@ -13,20 +13,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_mnist_cli.evaluation.statistics import (
-    Interval,
-    fewest_pairs,
-    holm,
-    images_needed,
-    mcnemar,
-    mean_interval,
-    paired_comparison,
-    power,
-    prediction_interval,
-    seeds_needed,
-    sign_flip_p,
-    wilson_interval,
-)
+from lora_mnist_cli.evaluation.intervals import Interval, mean_interval, prediction_interval, wilson_interval
+from lora_mnist_cli.evaluation.seed_planning import fewest_pairs, images_needed, power, seeds_needed
+from lora_mnist_cli.evaluation.significance import holm, mcnemar, paired_comparison, sign_flip_p
 
 figures = st.lists(st.floats(-1, 1).map(lambda x: round(x, 6)), min_size=2, max_size=12)
 # Fisher's example (The Design of Experiments, 1935, § 21): Darwin's fifteen pairs of crossed and self-fertilised maize,
@@ -292,7 +281,7 @@ def test_the_number_of_seeds_is_the_textbooks() -> None:
     # Cohen's d of 0.5, 0.8 and 0.2 at 5 % two-sided and 80 %: 34, 15 and 199 pairs (G*Power 3, matched pairs).
     assert [seeds_needed(d, 1.0) for d in (0.5, 0.8, 0.2)] == [34, 15, 199]
     # At 90 %: 44 for 0.5 (the same program).
-    assert seeds_needed(0.5, 1.0, wanted=0.9) == 44
+    assert seeds_needed(0.5, 1.0, target_power=0.9) == 44
 
 
 @given(st.floats(0.05, 20), st.floats(0.1, 3))

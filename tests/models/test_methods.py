@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.models import adapted_linear, lora
-from lora_mnist_cli.models.methods import METHODS, tensor_shapes, trainable_parameters
+from lora_mnist_cli.models.methods import tensor_shapes, trainable_parameters
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.checkpoint import save_adapter
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.trainer import fit_bank
 from lora_mnist_cli.training.trainer import Classifier
