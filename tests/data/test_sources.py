@@ -343,7 +343,7 @@ def test_what_can_not_be_had_is_listed_and_no_folder_is_left(tmp_path: Path, dat
     error = caught.value
     assert error.value == [name for part in names(dataset).values() for name in part]
     assert all(name in error.problem for name in error.value)
-    assert error.problem.startswith(f"{dataset} can't be had (the download failed: ")
+    assert error.problem.startswith(f"{dataset} is not available (the download failed: ")
     assert error.hint == f"put these files, plain or as .gz, into {tmp_path / folder / FOLDERS[dataset] / 'raw'}"
     assert "\n" not in str(error)
     assert list(tmp_path.iterdir()) == []
