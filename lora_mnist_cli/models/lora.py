@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +149,7 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
-
-    def make(layer: nn.Linear) -> LoRALinear:
-        return LoRALinear(layer, rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
-
+    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
     return attach_made(model, make, target_layers)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields
+from functools import partial
 from typing import Any
 
 from lora_mnist_cli.settings.checks import (
@@ -32,6 +33,8 @@ from lora_mnist_cli.settings.choices import (
 from lora_mnist_cli.settings.config import MAX_RANK, MAX_SEED, ConfigT, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ConfigError
+
+added = partial(setting, added_later=True)
 
 _DEFAULT_RANK = 8
 
@@ -81,76 +84,57 @@ class AdapterConfig(TrainingConfig):
     ``digits`` and ``target_layers`` may be None: the digits that the base did not learn, and all its layers.
     """
 
-    digits: DigitSet | None = setting(
-        None, "Digits that the adapter learns; default: those that the base did not.", digit_set
-    )
-    method: str = setting("lora", f"{_table_help(METHODS)}.", one_of(METHODS), added_later=True)
-    rank: int = setting(
-        _DEFAULT_RANK, "Rank of the adapter's product; full and head have none.", whole(1, MAX_RANK)
-    )  # fmt: skip
+    digits: DigitSet | None = setting(None, "Digits to learn; default: those that the base did not.", digit_set)
+    method: str = added("lora", f"{_table_help(METHODS)}.", one_of(METHODS))
+    rank: int = setting(_DEFAULT_RANK, "Rank of the adapter's product; full and head have none.", whole(1, MAX_RANK))
     alpha: float = setting(1.0, "Multiplier on the adapter's product.", number())
     scaling: str = setting(
         "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)
     )
     init: str = setting(
-        "reference", "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
+        "reference",
+        "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
         one_of(INITS),
-    )  # fmt: skip
+    )
     dropout: float = setting(
         0.0, "Probability that an input of the adapter is dropped in training.", number("at least 0 and below 1")
     )
-    target_layers: tuple[str, ...] | None = setting(
-        None, "Linear layers that get an adapter, as fc1,fc3, or all.", _layers
-    )  # fmt: skip
-    vary: str = setting(
-        "all", "What the seed varies: all, or only init, order or split, with the others held at --seed.",
-        one_of(VARIED), added_later=True,
-    )  # fmt: skip
-    lr_power: float = setting(
-        0.0, "The learning rate is lr / rank^power: small ranks take a higher one.",
-        number("at least -4 and at most 4"), words="learning rate's power", added_later=True,
-    )  # fmt: skip
-    held_seed: int = setting(
-        0, "Seed of the random streams that --vary holds.", whole(0, MAX_SEED), added_later=True
-    )  # fmt: skip
-    lr_ratio_b: float = setting(
-        1.0, "LoRA+: learning rate of B, as a multiple of that of A.", number("above 0"),
-        words="ratio of learning rates", added_later=True,
-    )  # fmt: skip
-    combined: str | None = setting(
-        None, f"{_table_help(COMBINERS)}.", one_of(COMBINERS), words="way to combine", added_later=True
+    target_layers: tuple[str, ...] | None = setting(None, "Layers that get an adapter, as fc1,fc3, or all.", _layers)
+    vary: str = added("all", "What the seed varies: all, or only init, order or split.", one_of(VARIED))
+    lr_power: float = added(
+        0.0,
+        "The learning rate is lr / rank^power: small ranks take a higher one.",
+        number("at least -4 and at most 4"),
+        words="learning rate's power",
     )
-    combined_weights: tuple[float, ...] | None = setting(
-        None, "Of a combined adapter: a multiplier for each adapter it was made of.", _combined_weights,
-        added_later=True,
-    )  # fmt: skip
-    combined_density: float | None = setting(
-        None, "Share of each adapter's entries that is kept (ties, dare).", number("above 0 and at most 1"),
-        words="density", added_later=True,
-    )  # fmt: skip
-    imported: str | None = setting(
-        None, "Of an adapter that was trained elsewhere: the SHA-256 of its file of weights.", _imported,
-        added_later=True,
-    )  # fmt: skip
-    protect: tuple[str, ...] = setting(
-        (), f"Keep what the base knows, by any of {_table_help(PROTECTIONS)}. As replay,mask.", _protections,
-        added_later=True,
-    )  # fmt: skip
-    replay_old: float = setting(
-        1.0, "Replay: samples of an old digit for each image of a digit to learn.", number("above 0 and at most 16"),
-        added_later=True,
-    )  # fmt: skip
-    replay_new: float = setting(
-        1.0, "Replay: samples of a digit to learn for each of its images.", number("at least 0 and at most 16"),
-        added_later=True,
-    )  # fmt: skip
-    distill_weight: float = setting(
-        1.0, "Distill: weight of the base's answers in the loss.", number("above 0"), added_later=True
+    held_seed: int = added(0, "Seed of the random streams that --vary holds.", whole(0, MAX_SEED))
+    lr_ratio_b: float = added(
+        1.0, "LoRA+: learning rate of B over that of A.", number("above 0"), words="ratio of learning rates"
     )
-    nullspace_energy: float = setting(
-        0.95, "Nullspace: share of the old inputs' energy that adapters keep out of.", number("above 0 and below 1"),
-        added_later=True,
-    )  # fmt: skip
+    combined: str | None = added(None, f"{_table_help(COMBINERS)}.", one_of(COMBINERS), words="way to combine")
+    combined_weights: tuple[float, ...] | None = added(
+        None, "Multiplier of each adapter that a combined one was made of.", _combined_weights
+    )
+    combined_density: float | None = added(
+        None,
+        "Share of each adapter's entries that is kept (ties, dare).",
+        number("above 0 and at most 1"),
+        words="density",
+    )
+    imported: str | None = added(None, "SHA-256 of the file of weights of an imported adapter.", _imported)
+    protect: tuple[str, ...] = added(
+        (), f"Keep what the base knows, by any of {_table_help(PROTECTIONS)}. As replay,mask.", _protections
+    )
+    replay_old: float = added(
+        1.0, "Replay: samples of an old digit for each image of a digit to learn.", number("above 0 and at most 16")
+    )
+    replay_new: float = added(
+        1.0, "Replay: samples of a digit to learn for each of its images.", number("at least 0 and at most 16")
+    )
+    distill_weight: float = added(1.0, "Distill: weight of the base's answers in the loss.", number("above 0"))
+    nullspace_energy: float = added(
+        0.95, "Nullspace: share of the old inputs' energy that adapters keep out of.", number("above 0 and below 1")
+    )
     # The study trains its adapters with AdamW under reduce-on-plateau.
     optimizer: str = other_default(TrainingConfig, "optimizer", "adamw")
     schedule: str = other_default(TrainingConfig, "schedule", "plateau")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.system.errors import UsageError
 
 _PART = re.compile(r"([0-9])(?:-([0-9]))?", re.ASCII)
@@ -69,13 +70,7 @@ class DigitSet:
         return len(self.members)
 
     def __str__(self) -> str:
-        runs: list[list[int]] = []
-        for digit in self.members:
-            if runs and digit == runs[-1][-1] + 1:
-                runs[-1].append(digit)
-            else:
-                runs.append([digit])
-        return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+        return as_ranges(self.members)
 
 
 ALL_DIGITS = DigitSet(range(10))

@@ -70,12 +70,12 @@ def base_config(config: BaseConfig | None, given: BaseKeywords) -> BaseConfig:
         TypeError: for an unknown keyword.
         UsageError: for a text that is no digit set, and with every value that doesn't hold.
     """
-    changed: dict[str, object] = dict(given)
-    if "digits" in changed:
-        changed["digits"] = digit_set(given["digits"])
-    if "hidden_sizes" in changed:
-        changed["hidden_sizes"] = tuple(given["hidden_sizes"])
-    return with_overrides(config or BaseConfig(), **changed)
+    values: dict[str, object] = dict(given)
+    if "digits" in given:
+        values["digits"] = digit_set(given["digits"])
+    if "hidden_sizes" in given:
+        values["hidden_sizes"] = tuple(given["hidden_sizes"])
+    return with_overrides(config or BaseConfig(), **values)
 
 
 def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterKeywords) -> AdapterConfig:
@@ -85,15 +85,15 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
         TypeError: for an unknown keyword.
         UsageError: for a text that is no digit set, and with every value that doesn't hold.
     """
-    changed: dict[str, object] = dict(given)
+    values: dict[str, object] = dict(given)
     if (digits := given.get("digits")) is not None:
-        changed["digits"] = digit_set(digits)
+        values["digits"] = digit_set(digits)
     if (layers := given.get("target_layers")) is not None:
-        changed["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
+        values["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
     if "protect" in given:
         protect = given["protect"]
-        changed["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
-    return with_overrides(config or AdapterConfig(), **changed)
+        values["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
+    return with_overrides(config or AdapterConfig(), **values)
 
 
 def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:

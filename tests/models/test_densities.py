@@ -123,7 +123,7 @@ class TestFit:
 
     def test_it_is_dearer_to_others(self, fitted: ClassStatistics, split: tuple[Tensor, ...]) -> None:
         """Digits that it was not fitted on are less likely, image by image."""
-        others = MNISTDataset.load("train", DigitSet.parse("5-9")).images[:500]
+        others = MNISTDataset.load("test", DigitSet.parse("5-9")).images[:500]
         theirs, ours = (fitted.log_density(images).logsumexp(1) for images in (others, split[2]))
         assert theirs.median() < ours.quantile(0.01)
 
@@ -234,7 +234,7 @@ class TestTensors:
 
 
 def test_statistics_in_one_basis_are_joined_and_those_of_a_digit_that_both_have_are_the_others() -> None:
-    images, labels = MNISTDataset.load("train")[:1500]
+    images, labels = MNISTDataset.load("test")[:1500]
     first = labels < 4
     second = (labels == 3) | (labels == 7)
     one = ClassStatistics.fit(images[first], labels[first])

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lora_mnist_cli.models.combining.combiner import Combiner
 
 if TYPE_CHECKING:
@@ -23,8 +25,6 @@ class Ties(Combiner):
         self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]
     ) -> dict[str, Matrix]:
         """``mean {w ΔW̃ : sign(w ΔW̃) = sign(Σ w ΔW̃)}`` per entry, with ΔW̃ the trimmed changes."""
-        import numpy as np
-
         trimmed = [_trim(change, density) for change in changes]
         merged = {}
         for layer in changes[0]:
@@ -37,8 +37,6 @@ class Ties(Combiner):
 
 def _trim(change: Changes, density: float) -> dict[str, Matrix]:
     """Keep this share of the entries, those of the largest magnitudes over all layers; all others become zero."""
-    import numpy as np
-
     sizes = np.concatenate([np.abs(matrix).ravel() for matrix in change.values()])
     count = max(1, round(density * len(sizes)))
     least = np.partition(sizes, len(sizes) - count)[len(sizes) - count]
