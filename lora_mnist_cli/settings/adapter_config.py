@@ -100,7 +100,9 @@ class AdapterConfig(TrainingConfig):
         0.0, "Probability that an input of the adapter is dropped in training.", number("at least 0 and below 1")
     )
     target_layers: tuple[str, ...] | None = setting(None, "Layers that get an adapter, as fc1,fc3, or all.", _layers)
-    vary: str = added("all", "What the seed varies: all, or only init, order or split.", one_of(VARIED))
+    vary: str = added(
+        "all", "What the seed varies: all, or only init, order or split, the others held at --seed.", one_of(VARIED)
+    )
     lr_power: float = added(
         0.0,
         "The learning rate is lr / rank^power: small ranks take a higher one.",

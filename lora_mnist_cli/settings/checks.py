@@ -73,7 +73,8 @@ class SelfChecking:
     def __post_init__(self) -> None:
         problems: list[str] = []
         unused = self._unused()
-        for name, words, rule, may_be_none, is_float in _rules(type(self)):
+        # mypy takes the hash of an instance for that of its class.
+        for name, words, rule, may_be_none, is_float in _rules(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
             # 1 and 1.0 are the same setting, and must have the same fingerprint.
             if is_float and isinstance(value, int) and not isinstance(value, bool):

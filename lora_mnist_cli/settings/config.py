@@ -76,7 +76,7 @@ class TrainingConfig(SelfChecking):
         Raises:
             ArtifactError: where a key is missing or unknown, or a value doesn't hold.
         """
-        needed, optional = _field_names(cls)
+        needed, optional = _field_names(cls)  # type: ignore[arg-type] # see SelfChecking
         if odd := sorted((values.keys() ^ needed) - optional):
             raise ArtifactError(f"the settings don't fit this version: {', '.join(odd)}", value=dict(values))
         try:
