@@ -31,7 +31,6 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.evaluation.logits import mean_scores, predict
-from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -111,9 +110,14 @@ def plain(ranks: Sequence[int]) -> Loop:
     )
 
 
+def factors_of(model: nn.Module) -> dict[str, Tensor]:
+    """The factors of an adapted model by the names of its parameters."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def starts(setting: Setting, rank: int) -> dict[str, Tensor]:
     """The factors that a bank's member of that rank starts with."""
-    return lora.lora_state_dict(twin(setting.base, setting.config(rank)))
+    return factors_of(twin(setting.base, setting.config(rank)))
 
 
 def copy_of(base: MNISTModel) -> MNISTModel:
@@ -163,7 +167,7 @@ def ensemble(ranks: Sequence[int]) -> Loop:
         wide = twin(setting.base, setting.config(max(ranks)))
         frozen = {name: value.detach() for name, value in wide.state_dict().items() if "lora" not in name}
         stacked: dict[str, nn.Parameter] = {}
-        for name, widest in lora.lora_state_dict(wide).items():
+        for name, widest in factors_of(wide).items():
             stack = torch.zeros(len(ranks), *widest.shape)
             for one, rank in zip(stack, ranks, strict=True):
                 value = starts(setting, rank)[name]
@@ -189,7 +193,8 @@ def ensemble(ranks: Sequence[int]) -> Loop:
             reached = []
             for m in range(len(ranks)):
                 factors = {name: parameter.detach()[m] for name, parameter in stacked.items()}
-                lora.load_lora_state_dict(models[0], factors)
+                for name, value in factors.items():
+                    models[0].get_parameter(name).data.copy_(value)
                 reached.append(setting.accuracy(models[0]))
             return reached
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness import hardware, table
 
-from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
@@ -58,8 +59,8 @@ def rows(data: MNISTDataset, steps: int, batch: int = BATCH) -> Tensor:
 
 
 def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = lora.lora_state_dict(other)
-    for name, value in lora.lora_state_dict(one).items():
+    theirs = adapter_tensors(other)
+    for name, value in adapter_tensors(one).items():
         torch.testing.assert_close(
             value, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
         )

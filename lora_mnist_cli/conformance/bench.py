@@ -1,4 +1,4 @@
-"""What the laws are tried on: a small network with weights of its own, adapted, and the formula in float64."""
+"""The bench of the laws: a small adapted network with fixed weights, and the formula in float64."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lora_mnist_cli.models.mlp import MNISTModel
 
 IN, HIDDEN, OUT = 6, (5, 4), 3
 LAYERS = {"fc1": (6, 5), "fc2": (5, 4), "fc3": (4, 3)}
-"""Name → (inputs, outputs) of the layers of :func:`plain`."""
+"""(inputs, outputs) of each layer of :func:`plain`."""
 
 RANK, ALPHA = 3, 1.5
 TOLERANCE = 1e-5
-"""On a value of the size of one, of what is computed in another order in 32-bit floats."""
+"""Tolerance for values of the size of one that 32-bit floats compute in another order."""
 
 
 class BrokenError(Exception):
@@ -28,10 +28,10 @@ class BrokenError(Exception):
 
 
 def hold(condition: object, evidence: str) -> None:
-    """Go on where the condition holds.
+    """Demand that a condition holds.
 
     Raises:
-        BrokenError: where it doesn't.
+        BrokenError: with the evidence, where it does not hold.
     """
     if not condition:
         raise BrokenError(evidence)
@@ -39,7 +39,7 @@ def hold(condition: object, evidence: str) -> None:
 
 @torch.no_grad()
 def plain(hidden: tuple[int, ...] = HIDDEN) -> MNISTModel:
-    """A network of linear layers and ReLU, each weight and bias another number."""
+    """Make a network of linear layers and ReLU with different numbers in all weights and biases."""
     model = MNISTModel(hidden, in_features=IN, num_classes=OUT)
     for i, parameter in enumerate(model.parameters()):
         parameter.copy_(_wave(parameter.shape, i))
@@ -47,7 +47,7 @@ def plain(hidden: tuple[int, ...] = HIDDEN) -> MNISTModel:
 
 
 def inputs(count: int = 32) -> Tensor:
-    """Inputs (n × 6), each another number."""
+    """Make inputs (n × 6) of different numbers."""
     return 2 * _wave(torch.Size([count, IN]), 0.3)
 
 
@@ -65,27 +65,27 @@ class Adapted:
     rank: int
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Its outputs, without gradients."""
+        """Compute the outputs, without gradients."""
         with torch.no_grad():
             return torch.as_tensor(self.model(x))
 
     def factors(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The factors of each layer."""
+        """Return A and B of each layer."""
         return dict(self.code.factors(self.model))
 
     @torch.no_grad()
     def fill(self) -> None:
-        """Put another number into each place of the factors, large enough for each to matter."""
+        """Fill the factors with different numbers, large enough for each of them to matter."""
         for i, (A, B) in enumerate(self.factors().values()):
             A.copy_(_wave(A.shape, 10 + i))
             B.copy_(_wave(B.shape, 20 + i))
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of the weights and biases that the layers use at present."""
+        """Return copies of the weights and biases that the layers use at present."""
         return {key: value.detach().clone() for key, value in self.code.weights(self.model).items()}
 
     def scale(self) -> float:
-        """The factor that it claims for its rank."""
+        """Return the scale that the implementation claims for its rank."""
         return scale(self.code.scaling, self.rank)
 
 
@@ -93,7 +93,7 @@ class Bench:
     """Makes adapted models.
 
     Args:
-        factory: gives a new implementation.
+        factory: makes a new implementation.
     """
 
     def __init__(self, factory: Factory) -> None:
@@ -103,58 +103,58 @@ class Bench:
         self, *, rank: int = RANK, alpha: float = ALPHA, dropout: float = 0.0, seed: int = 0, filled: bool = True,
         hidden: tuple[int, ...] = HIDDEN,
     ) -> Adapted:  # fmt: skip
-        """The network of :func:`plain` with adapters, in training mode; by default with factors that matter."""
+        """Adapt the network of :func:`plain`, in training mode; by default with factors that matter."""
         code = self.factory()
         model = plain(hidden)
-        # Only here: what was drawn before does not depend on the seed, which a law is about.
+        # Seeded after the factory: a law demands that A is drawn when it is attached.
         torch.manual_seed(seed)
-        made = Adapted(code, code.attach(model, rank=rank, alpha=alpha, dropout=dropout).train(), rank)
+        adapted = Adapted(code, code.attach(model, rank=rank, alpha=alpha, dropout=dropout).train(), rank)
         if filled:
-            made.fill()
-        return made
+            adapted.fill()
+        return adapted
 
 
 @torch.no_grad()
-def formula(made: Adapted, alpha: float, x: Tensor, hidden: tuple[int, ...] = HIDDEN) -> Tensor:
-    """Outputs by the formula, in float64, from the plain network's weights and the factors."""
+def formula(adapted: Adapted, alpha: float, x: Tensor, hidden: tuple[int, ...] = HIDDEN) -> Tensor:
+    """Compute outputs by the formula, in float64, from the plain network's weights and the factors."""
     state = {key: value.double() for key, value in plain(hidden).state_dict().items()}
-    factors, h = made.factors(), x.double()
+    factors, h = adapted.factors(), x.double()
     names = [key.removesuffix(".weight") for key in state if key.endswith(".weight")]
     for name in names:
         A, B = (factor.detach().double() for factor in factors[name])
-        h = h @ state[f"{name}.weight"].T + state[f"{name}.bias"] + alpha * made.scale() * (h @ A.T) @ B.T
+        h = h @ state[f"{name}.weight"].T + state[f"{name}.bias"] + alpha * adapted.scale() * (h @ A.T) @ B.T
         h = h.relu() if name != names[-1] else h
     return h
 
 
 @torch.no_grad()
-def merged_weights(made: Adapted, alpha: float) -> dict[str, Tensor]:
-    """Weights and biases with the products added, in float64."""
+def merged_weights(adapted: Adapted, alpha: float) -> dict[str, Tensor]:
+    """Compute weights and biases with the products added, in float64."""
     state = {key: value.double() for key, value in plain().state_dict().items()}
-    for name, (A, B) in made.factors().items():
-        state[f"{name}.weight"] += alpha * made.scale() * B.detach().double() @ A.detach().double()
+    for name, (A, B) in adapted.factors().items():
+        state[f"{name}.weight"] += alpha * adapted.scale() * B.detach().double() @ A.detach().double()
     return state
 
 
-def gap(found: Mapping[str, Tensor] | Tensor, expected: Mapping[str, Tensor] | Tensor) -> float:
-    """The largest difference, over the largest expected value where that is above one; infinite where one is no number.
+def gap(actual: Mapping[str, Tensor] | Tensor, expected: Mapping[str, Tensor] | Tensor) -> float:
+    """Return the largest difference, over the largest expected value where that is above one; infinite for NaN.
 
     Raises:
         BrokenError: where keys or shapes differ.
     """
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        hold(set(found) == set(expected), f"weights() gives {', '.join(found)}, not {', '.join(expected)}")
-        return max(gap(found[key], expected[key]) for key in expected)
-    assert isinstance(found, Tensor)
+    if isinstance(actual, Mapping) and isinstance(expected, Mapping):
+        hold(set(actual) == set(expected), f"weights() gives {', '.join(actual)}, not {', '.join(expected)}")
+        return max(gap(actual[key], expected[key]) for key in expected)
+    assert isinstance(actual, Tensor)
     assert isinstance(expected, Tensor)
-    hold(found.shape == expected.shape, f"the shape is {tuple(found.shape)}, not {tuple(expected.shape)}")
-    largest = float((found.detach().double() - expected.double()).abs().max())
+    hold(actual.shape == expected.shape, f"the shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    largest = float((actual.detach().double() - expected.double()).abs().max())
     return largest / max(1.0, float(expected.abs().max())) if math.isfinite(largest) else math.inf
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and bytes."""
-    found = hashlib.sha256()
+    """Return the SHA-256 over names and bytes."""
+    sha256 = hashlib.sha256()
     for key in sorted(weights):
-        found.update(key.encode() + b"\0" + weights[key].detach().contiguous().numpy().tobytes())
-    return found.hexdigest()
+        sha256.update(key.encode() + b"\0" + weights[key].detach().contiguous().numpy().tobytes())
+    return sha256.hexdigest()

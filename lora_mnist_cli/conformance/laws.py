@@ -1,6 +1,7 @@
-"""The laws of LoRA: each a function that looks at models of an implementation and says what it found, or breaks.
+"""The laws of LoRA: functions that try models of an implementation and return evidence, or raise ``BrokenError``.
 
-The evidence of a law that holds is how far from broken it was; where none is returned, what had to be equal was.
+The evidence of a law that holds is its distance from being broken, or :data:`EXACT` for bits that had to be equal. The
+laws stand in one file because they are one idea, twenty times: whoever reads one can read them all.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from lora_mnist_cli.conformance.bench import (
 
 EXACT = "bit for bit"
 ROUNDS = 20
-"""Times that an adapter is merged and unmerged, in which rounding errors would add up."""
+"""Rounds of merging and unmerging, over which rounding errors would add up."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """A law.
+    """A law of LoRA.
 
     Args:
-        about: what it demands, in a sentence.
-        check: gives the evidence; raises ``BrokenError``.
+        about: its demand, in a sentence.
+        check: returns the evidence, or raises ``BrokenError``.
     """
 
     name: str
@@ -49,7 +50,7 @@ class Law:
 
 
 LAWS: dict[str, Law] = {}
-"""Name → law, in the order in which they are tried."""
+"""Laws by name, in the order in which they are tried."""
 
 
 def _law(name: str, about: str) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
@@ -66,9 +67,9 @@ def _shapes(bench: Bench) -> str:
         factors = bench.adapted(rank=rank, filled=False).factors()
         hold(set(factors) == set(LAYERS), f"adapters on {_words(factors)}, not on {_words(LAYERS)}")
         for name, (fan_in, fan_out) in LAYERS.items():
-            found = tuple(tuple(factor.shape) for factor in factors[name])
+            shapes = tuple(tuple(factor.shape) for factor in factors[name])
             expected = ((rank, fan_in), (fan_out, rank))
-            hold(found == expected, f"{name} at rank {rank}: A and B are {found}, not {expected}")
+            hold(shapes == expected, f"{name} at rank {rank}: A and B are {shapes}, not {expected}")
     return "ranks 1, 3 and 8"
 
 
@@ -76,12 +77,12 @@ def _shapes(bench: Bench) -> str:
 def _zero_b(bench: Bench) -> str:
     x = inputs()
     for training in (True, False):
-        made = bench.adapted(filled=False)
-        for name, (A, B) in made.factors().items():
+        adapted = bench.adapted(filled=False)
+        for name, (A, B) in adapted.factors().items():
             hold(not B.any(), f"B of {name} is not zero: up to {float(B.detach().abs().max()):.3g}")
             hold(A.any(), f"A of {name} is zero as well, so that neither factor ever gets a gradient")
-        made.model.train(training)
-        _equal(made(x), plain()(x), f"new, {_mode(training)}: outputs are not the base's")
+        adapted.model.train(training)
+        _equal(adapted(x), plain()(x), f"new, {_mode(training)}: outputs are not the base's")
     return EXACT
 
 
@@ -96,52 +97,53 @@ def _seed(bench: Bench) -> str:
 
 @_law("trainable", "The factors, and they alone, are trainable; each of them moves in a step of training.")
 def _trainable(bench: Bench) -> str:
-    made = bench.adapted()
-    own = {id(factor): f"{which} of {name}" for name, pair in made.factors().items() for which, factor in _both(pair)}
-    free = {id(p): name for name, p in made.model.named_parameters() if p.requires_grad}
-    extra = [name for key, name in free.items() if key not in own]
-    frozen = [name for key, name in own.items() if key not in free]
+    adapted = bench.adapted()
+    pairs = adapted.factors().items()
+    factors = {id(factor): f"{which} of {name}" for name, pair in pairs for which, factor in _both(pair)}
+    free = {id(p): name for name, p in adapted.model.named_parameters() if p.requires_grad}
+    extra = [name for key, name in free.items() if key not in factors]
+    frozen = [name for key, name in factors.items() if key not in free]
     hold(not extra, f"trainable as well: {_words(extra)}")
     hold(not frozen, f"not trainable: {_words(frozen)}")
-    before = {name: [factor.detach().clone() for factor in pair] for name, pair in made.factors().items()}
-    _train(made)
-    for name, pair in made.factors().items():
+    before = {name: [factor.detach().clone() for factor in pair] for name, pair in adapted.factors().items()}
+    _train(adapted)
+    for name, pair in adapted.factors().items():
         for which, factor, old in zip("AB", pair, before[name], strict=True):
             hold(not torch.equal(factor, old), f"{which} of {name} does not move in training")
-    return f"{len(own)} factors"
+    return f"{len(factors)} factors"
 
 
 @_law("base", "The base's weights, hashed, never move: not when adapted, trained, scaled, saved or loaded.")
 def _base(bench: Bench) -> str:
     expected = digest(plain().state_dict())
-    made = bench.adapted(filled=False)
+    adapted = bench.adapted(filled=False)
 
     def same(when: str) -> None:
-        weights = made.weights()
+        weights = adapted.weights()
         distance = gap(weights, plain().state_dict())
         hold(digest(weights) == expected, f"the base's weights have moved by up to {distance:.3g} {when}")
 
     same("when adapters are attached")
-    _train(made)
+    _train(adapted)
     same("in training")
-    made.code.set_alpha(made.model, -0.5)
+    adapted.code.set_alpha(adapted.model, -0.5)
     same("when alpha changes")
-    made.code.load(made.model, _copy(made.code.state(made.model)))
+    adapted.code.load(adapted.model, _copy(adapted.code.state(adapted.model)))
     same("when a state is loaded")
     return f"sha256 {expected[:12]}…"
 
 
 @_law("modes", "train() and eval() alone move no weight, and without dropout no output.")
 def _modes(bench: Bench) -> str:
-    made, x = bench.adapted(), inputs()
-    expected, before = digest(plain().state_dict()), made(x)
+    adapted, x = bench.adapted(), inputs()
+    expected, before = digest(plain().state_dict()), adapted(x)
     for training in (False, True, False):
-        made.model.train(training)
+        adapted.model.train(training)
         hold(
-            digest(made.weights()) == expected,
-            f"{_mode(training)}() alone moves the weights, by up to {gap(made.weights(), plain().state_dict()):.3g}",
+            digest(adapted.weights()) == expected,
+            f"{_mode(training)}() alone moves the weights, by up to {gap(adapted.weights(), plain().state_dict()):.3g}",
         )
-        _equal(made(x), before, f"outputs after {_mode(training)}() are others")
+        _equal(adapted(x), before, f"outputs after {_mode(training)}() are others")
     return EXACT
 
 
@@ -149,46 +151,46 @@ def _modes(bench: Bench) -> str:
 def _scaling(bench: Bench) -> str:
     worst = 0.0
     for rank, alpha in ((1, 1.0), (RANK, 1.0), (RANK, ALPHA), (8, -0.5), (4, 2.0)):
-        made = bench.adapted(rank=rank, alpha=alpha)
-        worst = max(worst, _follows(made, alpha, f"rank {rank}, alpha {alpha:g}"))
+        adapted = bench.adapted(rank=rank, alpha=alpha)
+        worst = max(worst, _follows(adapted, alpha, f"rank {rank}, alpha {alpha:g}"))
     return _off(worst)
 
 
 @_law("set-alpha", "Setting alpha is as good as attaching with it, however often it is set.")
 def _set_alpha(bench: Bench) -> str:
-    made, worst = bench.adapted(alpha=2.0), 0.0
+    adapted, worst = bench.adapted(alpha=2.0), 0.0
     for alpha in (0.5, 0.5, -1.0, 3.0):
-        made.code.set_alpha(made.model, alpha)
-        worst = max(worst, _follows(made, alpha, f"attached with alpha 2, then set to {alpha:g}"))
+        adapted.code.set_alpha(adapted.model, alpha)
+        worst = max(worst, _follows(adapted, alpha, f"attached with alpha 2, then set to {alpha:g}"))
     return _off(worst)
 
 
 @_law("alpha-0", "Alpha 0 restores the base exactly, and setting alpha back restores the adapter exactly.")
 def _alpha_0(bench: Bench) -> str:
-    made, x = bench.adapted(), inputs()
-    before, base = made(x), plain()(x)
+    adapted, x = bench.adapted(), inputs()
+    before, base = adapted(x), plain()(x)
     hold(gap(before, base) > 0.01, "the adapter changes nothing, whatever its factors hold")
-    made.code.set_alpha(made.model, 0.0)
+    adapted.code.set_alpha(adapted.model, 0.0)
     for training in (True, False, True):
-        made.model.train(training)
-        _equal(made(x), base, f"at alpha 0, {_mode(training)}: outputs are not the base's")
-    made.code.set_alpha(made.model, ALPHA)
-    _equal(made(x), before, "with alpha set back, outputs are not those of before")
+        adapted.model.train(training)
+        _equal(adapted(x), base, f"at alpha 0, {_mode(training)}: outputs are not the base's")
+    adapted.code.set_alpha(adapted.model, ALPHA)
+    _equal(adapted(x), before, "with alpha set back, outputs are not those of before")
     return EXACT
 
 
 def _merge(training: bool) -> Callable[[Bench], str]:
     def check(bench: Bench) -> str:
-        made, x = bench.adapted(), inputs()
-        made.model.train(training)
-        made.code.merge(made.model)
-        found, old = made.weights(), plain().state_dict()
+        adapted, x = bench.adapted(), inputs()
+        adapted.model.train(training)
+        adapted.code.merge(adapted.model)
+        merged, old = adapted.weights(), plain().state_dict()
         for name in LAYERS:
-            moved = gap(found[f"{name}.weight"], old[f"{name}.weight"])
+            moved = gap(merged[f"{name}.weight"], old[f"{name}.weight"])
             hold(moved > 1e-3, f"{_mode(training)}: merging leaves the weight of {name} as it was")
-        distance = gap(found, merged_weights(made, ALPHA))
+        distance = gap(merged, merged_weights(adapted, ALPHA))
         hold(distance <= TOLERANCE, f"{_mode(training)}: merged weights are {_off(distance)}")
-        distance = gap(made(x), formula(made, ALPHA, x))
+        distance = gap(adapted(x), formula(adapted, ALPHA, x))
         hold(distance <= TOLERANCE, f"{_mode(training)}: outputs of the merged model are {_off(distance)}")
         return _off(distance)
 
@@ -201,30 +203,30 @@ _law("merge-eval", "Merged in evaluation mode, the weights hold the product, and
 
 @_law("merge-twice", "Merging what is merged changes nothing, nor does unmerging what is not.")
 def _merge_twice(bench: Bench) -> str:
-    made = bench.adapted()
-    made.code.unmerge(made.model)
-    distance = gap(made.weights(), plain().state_dict())
+    adapted = bench.adapted()
+    adapted.code.unmerge(adapted.model)
+    distance = gap(adapted.weights(), plain().state_dict())
     hold(distance <= TOLERANCE, f"unmerging what was never merged leaves weights {_off(distance)}")
     for _ in range(2):
-        made.code.merge(made.model)
-    distance = gap(made.weights(), merged_weights(made, ALPHA))
+        adapted.code.merge(adapted.model)
+    distance = gap(adapted.weights(), merged_weights(adapted, ALPHA))
     hold(distance <= TOLERANCE, f"merged twice, the weights are {_off(distance)}")
     for _ in range(2):
-        made.code.unmerge(made.model)
-    distance = gap(made.weights(), plain().state_dict())
+        adapted.code.unmerge(adapted.model)
+    distance = gap(adapted.weights(), plain().state_dict())
     hold(distance <= TOLERANCE, f"unmerged twice, the weights are {_off(distance)}")
     return _off(distance)
 
 
 @_law("unmerge", "Unmerged, the model is what it was before: weights, outputs and what is trainable.")
 def _unmerge(bench: Bench) -> str:
-    made = bench.adapted()
-    made.code.merge(made.model)
-    made.code.unmerge(made.model)
-    distance = gap(made.weights(), plain().state_dict())
+    adapted = bench.adapted()
+    adapted.code.merge(adapted.model)
+    adapted.code.unmerge(adapted.model)
+    distance = gap(adapted.weights(), plain().state_dict())
     hold(distance <= TOLERANCE, f"the weights are {_off(distance)}")
-    distance = _follows(made, ALPHA, "unmerged")
-    for name, pair in made.factors().items():
+    distance = _follows(adapted, ALPHA, "unmerged")
+    for name, pair in adapted.factors().items():
         for which, factor in _both(pair):
             hold(factor.requires_grad, f"{which} of {name} is no longer trainable")
     return _off(distance)
@@ -232,71 +234,70 @@ def _unmerge(bench: Bench) -> str:
 
 @_law("unmerge-exact", f"Merged and unmerged {ROUNDS} times, the base's weights are what they were, bit for bit.")
 def _unmerge_exact(bench: Bench) -> str:
-    made = bench.adapted()
+    adapted = bench.adapted()
     for i in range(ROUNDS):
-        made.code.merge(made.model)
-        made.code.unmerge(made.model)
-        if digest(made.weights()) != digest(plain().state_dict()):
+        adapted.code.merge(adapted.model)
+        adapted.code.unmerge(adapted.model)
+        if digest(adapted.weights()) != digest(plain().state_dict()):
             raise BrokenError(
-                f"the weights are off by up to {gap(made.weights(), plain().state_dict()):.3g} after round {i + 1}"
+                f"the weights are off by up to {gap(adapted.weights(), plain().state_dict()):.3g} after round {i + 1}"
             )
     return EXACT
 
 
 @_law("alpha-merged", "Setting alpha while merged is refused or takes effect, and never damages the base.")
 def _alpha_merged(bench: Bench) -> str:
-    made, x, refused = bench.adapted(), inputs(), False
-    made.code.merge(made.model)
+    adapted, x, refused = bench.adapted(), inputs(), False
+    adapted.code.merge(adapted.model)
     try:
-        made.code.set_alpha(made.model, 0.5)
+        adapted.code.set_alpha(adapted.model, 0.5)
     except NotImplementedError:
         raise
-    except Exception:  # noqa: BLE001 - whatever it raises is a refusal
+    except Exception:  # noqa: BLE001 - any exception is a refusal
         refused = True
     expected = ALPHA if refused else 0.5
-    distance = gap(made(x), formula(made, expected, x))
+    distance = gap(adapted(x), formula(adapted, expected, x))
     hold(distance <= TOLERANCE, f"outputs after setting alpha while merged are {_off(distance)}")
-    made.code.unmerge(made.model)
-    distance = gap(made.weights(), plain().state_dict())
+    adapted.code.unmerge(adapted.model)
+    distance = gap(adapted.weights(), plain().state_dict())
     hold(distance <= TOLERANCE, f"after setting alpha while merged, unmerging leaves weights {_off(distance)}")
     return "refused" if refused else "takes effect"
 
 
 @_law("attach-twice", "Attaching twice is refused, or leaves one adapter: nothing is stacked.")
 def _attach_twice(bench: Bench) -> str:
-    made = bench.adapted()
-    keys, weights = set(made.code.state(made.model)), digest(made.weights())
+    adapted = bench.adapted()
+    keys, weights = set(adapted.code.state(adapted.model)), digest(adapted.weights())
     try:
-        again = made.code.attach(made.model, rank=RANK, alpha=ALPHA, dropout=0.0)
+        again = adapted.code.attach(adapted.model, rank=RANK, alpha=ALPHA, dropout=0.0)
     except NotImplementedError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it raises is a refusal
-        after, told = made, f"refused ({type(error).__name__})"
+    except Exception as error:  # noqa: BLE001 - any exception is a refusal
+        after, outcome = adapted, f"refused ({type(error).__name__})"
     else:
-        after, told = Adapted(made.code, again, RANK), "one adapter stays"
+        after, outcome = Adapted(adapted.code, again, RANK), "one adapter stays"
         after.fill()
-    found = set(after.code.state(after.model))
-    hold(
-        found == keys, f"{told}: there are {len(found)} tensors, and {len(keys)} before: {_words(sorted(found - keys))}"
-    )
-    hold(set(after.factors()) == set(LAYERS), f"{told}: there are adapters on {_words(after.factors())}")
-    _follows(after, ALPHA, f"attached twice ({told})")
-    hold(digest(after.weights()) == weights, f"{told}: the base's weights have moved")
-    return told
+    tensors = set(after.code.state(after.model))
+    extra = _words(sorted(tensors - keys))
+    hold(tensors == keys, f"{outcome}: there are {len(tensors)} tensors, and {len(keys)} before: {extra}")
+    hold(set(after.factors()) == set(LAYERS), f"{outcome}: there are adapters on {_words(after.factors())}")
+    _follows(after, ALPHA, f"attached twice ({outcome})")
+    hold(digest(after.weights()) == weights, f"{outcome}: the base's weights have moved")
+    return outcome
 
 
 @_law("dropout", "Dropout acts on the adapter's inputs alone, in training alone, and keeps the mean.")
 def _dropout(bench: Bench) -> str:
     x, p = inputs(), 0.5
-    made = bench.adapted(dropout=p)
-    hold(not torch.equal(made(x), made(x)), "train: outputs are the same each time, so nothing is dropped")
-    made.model.eval()
-    _equal(made(x), made(x), "eval: outputs differ each time")
-    _follows(made, ALPHA, "eval")
-    made = bench.adapted(dropout=p)  # a new one, whose weights no change of mode has touched
-    made.code.set_alpha(made.model, 0.0)
-    _equal(made(x), plain()(x), "train, at alpha 0: outputs are not the base's, so its own inputs are dropped")
-    # Of one layer, so that the mean goes through no ReLU.
+    adapted = bench.adapted(dropout=p)
+    hold(not torch.equal(adapted(x), adapted(x)), "train: outputs are the same each time, so nothing is dropped")
+    adapted.model.eval()
+    _equal(adapted(x), adapted(x), "eval: outputs differ each time")
+    _follows(adapted, ALPHA, "eval")
+    adapted = bench.adapted(dropout=p)  # a new one, whose weights no change of mode has touched
+    adapted.code.set_alpha(adapted.model, 0.0)
+    _equal(adapted(x), plain()(x), "train, at alpha 0: outputs are not the base's, so its own inputs are dropped")
+    # A network of one layer, so that the mean goes through no ReLU.
     linear, few = bench.adapted(dropout=p, hidden=()), inputs(4)
     mean = linear(few.repeat(20_000, 1)).reshape(20_000, 4, -1).mean(0)
     distance = gap(mean, formula(linear, ALPHA, few, hidden=()))
@@ -306,15 +307,15 @@ def _dropout(bench: Bench) -> str:
 
 @_law("state", "The state holds the adapter's tensors alone, and makes another model compute the same, bit for bit.")
 def _state(bench: Bench) -> str:
-    made, other, x = bench.adapted(), bench.adapted(seed=1, filled=False), inputs()
-    state = _copy(made.code.state(made.model))
+    adapted, other, x = bench.adapted(), bench.adapted(seed=1, filled=False), inputs()
+    state = _copy(adapted.code.state(adapted.model))
     size = sum(tensor.numel() for tensor in state.values())
     expected = sum(RANK * (fan_in + fan_out) for fan_in, fan_out in LAYERS.values())
     hold(size == expected, f"the state has {size} values in {_words(state)}; the factors have {expected}")
     keys = set(other.code.state(other.model))
     hold(set(state) == keys, f"keys of one model are not those of another: {_words(sorted(set(state) ^ keys))}")
     other.code.load(other.model, state)
-    _equal(other(x), made(x), "the model that the state was loaded into computes something else")
+    _equal(other(x), adapted(x), "the model that the state was loaded into computes something else")
     return f"{len(state)} tensors, {EXACT}"
 
 
@@ -330,12 +331,12 @@ def _load_strict(bench: Bench) -> str:
     }
     taken = []
     for what, bad in wrong.items():
-        made = bench.adapted(seed=1)
+        adapted = bench.adapted(seed=1)
         try:
-            made.code.load(made.model, _copy(bad))
+            adapted.code.load(adapted.model, _copy(bad))
         except NotImplementedError:
             raise
-        except Exception:  # noqa: BLE001 - whatever it raises is a refusal
+        except Exception:  # noqa: BLE001 - any exception is a refusal
             continue
         taken.append(what)
     hold(not taken, f"taken without a word: a state with {', with '.join(taken)}")
@@ -344,12 +345,14 @@ def _load_strict(bench: Bench) -> str:
 
 @_law("gradients", "Gradients of every value of every factor agree with finite differences, in float64.")
 def _gradients(bench: Bench) -> str:
-    made, x = bench.adapted(), inputs(8).double()
-    made.model.double()
+    adapted, x = bench.adapted(), inputs(8).double()
+    adapted.model.double()
     probe = torch.linspace(-1, 1, 8 * 3, dtype=torch.float64).reshape(8, 3)
-    factors = {f"{which} of {name}": factor for name, pair in made.factors().items() for which, factor in _both(pair)}
-    made.model.zero_grad()
-    (made.model(x) * probe).sum().backward()
+    factors = {
+        f"{which} of {name}": factor for name, pair in adapted.factors().items() for which, factor in _both(pair)
+    }
+    adapted.model.zero_grad()
+    (adapted.model(x) * probe).sum().backward()
     worst = 0.0
     for name, factor in factors.items():
         hold(factor.grad is not None, f"{name} gets no gradient")
@@ -357,9 +360,9 @@ def _gradients(bench: Bench) -> str:
         for i in range(values.numel()):
             kept = float(values[i])
             values[i] = kept + step
-            above = float((made(x) * probe).sum())
+            above = float((adapted(x) * probe).sum())
             values[i] = kept - step
-            numeric.view(-1)[i] = (above - float((made(x) * probe).sum())) / (2 * step)
+            numeric.view(-1)[i] = (above - float((adapted(x) * probe).sum())) / (2 * step)
             values[i] = kept
         distance = gap(torch.as_tensor(factor.grad), numeric)
         hold(distance <= 1e-6, f"the gradient of {name} is {_off(distance)}")
@@ -367,30 +370,30 @@ def _gradients(bench: Bench) -> str:
     return _off(worst)
 
 
-def _follows(made: Adapted, alpha: float, when: str) -> float:
-    """How far outputs are from the formula's.
+def _follows(adapted: Adapted, alpha: float, when: str) -> float:
+    """Return the distance of the outputs from the formula's.
 
     Raises:
-        BrokenError: where that is too far.
+        BrokenError: where it is above the tolerance.
     """
     x = inputs()
-    distance = gap(made(x), formula(made, alpha, x))
+    distance = gap(adapted(x), formula(adapted, alpha, x))
     hold(distance <= TOLERANCE, f"{when}: outputs are {_off(distance)}")
     return distance
 
 
-def _train(made: Adapted) -> None:
-    """A few steps on whatever is trainable, with weight decay, which moves even what gets no gradient."""
-    free = [parameter for parameter in made.model.parameters() if parameter.requires_grad]
+def _train(adapted: Adapted) -> None:
+    """Take a few steps with weight decay, which moves every trainable tensor, even without a gradient."""
+    free = [parameter for parameter in adapted.model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(free, lr=0.05, weight_decay=0.1)
     for _ in range(3):
         optimizer.zero_grad()
-        made.model(inputs()).square().mean().backward()
+        adapted.model(inputs()).square().mean().backward()
         optimizer.step()
 
 
-def _equal(found: Tensor, expected: Tensor, evidence: str) -> None:
-    hold(torch.equal(found, expected.detach()), f"{evidence} (up to {gap(found, expected.detach()):.3g} apart)")
+def _equal(actual: Tensor, expected: Tensor, evidence: str) -> None:
+    hold(torch.equal(actual, expected.detach()), f"{evidence} (up to {gap(actual, expected.detach()):.3g} apart)")
 
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

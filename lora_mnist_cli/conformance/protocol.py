@@ -1,8 +1,8 @@
-"""What an implementation of LoRA has to answer to be put on the bench. No torch.
+"""The protocol of an implementation of LoRA on the bench. No torch.
 
-Write a class with these methods, a few lines each, around your code, and name it as ``pkg.module:factory``: the
-factory is called without arguments (the class itself will do) and gives an :class:`Implementation`. It is asked for a
-new one for each model. ``lora_mnist_cli/conformance/ready.py`` has three to look at: ours, PEFT's and loralib's.
+Write a class with these methods, a few lines each, around your code, and name it as ``pkg.module:factory``. The factory
+is called without arguments (the class itself will do), once for each model, and returns an :class:`Implementation`.
+``lora_mnist_cli/conformance/ready.py`` has three examples: this project's, PEFT's and loralib's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["METHODS", "SCALINGS", "Factory", "Implementation"]
 
 
 class Implementation(Protocol):
-    """LoRA as the laws see it: ``h = W x + b + alpha · scale(rank) · B A x`` on each linear layer of a network.
+    """LoRA in the view of the laws: ``h = W x + b + alpha · scale(rank) · B A x`` on each linear layer of a network.
 
-    What can't be done raises ``NotImplementedError``; then the laws that need it are broken, unless they are skipped.
+    A method that can't do its work raises ``NotImplementedError``; the laws that need it are broken unless skipped.
     """
 
     scaling: str
@@ -35,27 +35,27 @@ class Implementation(Protocol):
         """
 
     def set_alpha(self, model: nn.Module, alpha: float) -> None:
-        """Put ``alpha`` in the place of the multiplier of every adapter; may be refused while they are merged."""
+        """Set the multiplier of every adapter to ``alpha``; may be refused while they are merged."""
 
     def merge(self, model: nn.Module) -> None:
         """Add every product to its layer's weight."""
 
     def unmerge(self, model: nn.Module) -> None:
-        """Take every product out of its layer's weight again."""
+        """Remove every product from its layer's weight."""
 
     def state(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """The adapters' tensors alone, to be written to a file."""
+        """Return the adapters' tensors, and no others, for a file."""
 
     def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Put such tensors into an adapted model; raises where keys or shapes are not its own."""
+        """Load such tensors into an adapted model; raises where keys or shapes are not those of the model."""
 
     def factors(self, model: nn.Module) -> Mapping[str, tuple[Tensor, Tensor]]:
-        """Name of the layer in the plain model → its trainable A (rank × in) and B (out × rank), themselves."""
+        """Return the trainable A (rank × in) and B (out × rank) by the layer's name in the plain model, not copies."""
 
     def weights(self, model: nn.Module) -> Mapping[str, Tensor]:
-        """What the layers multiply with and add at present, under the keys of the plain model's ``state_dict()``.
+        """Return the weights and biases in use at present, under the keys of the plain model's ``state_dict()``.
 
-        That is W and b, or with a merged adapter ``W + alpha · scale(rank) · B A`` and b.
+        They are W and b, or with a merged adapter ``W + alpha · scale(rank) · B A`` and b.
         """
 
 

@@ -24,51 +24,51 @@ READY = {
 
 
 def find_factory(text: str) -> Factory:
-    """The factory that ``pkg.module:factory`` names, or a short name of :data:`READY`; its module is imported.
+    """Import the factory that ``pkg.module:factory``, or a short name of :data:`READY`, stands for.
 
     Raises:
-        UsageError: where there is none, or what it makes is no implementation.
+        UsageError: where there is no such factory, or its result is no implementation.
     """
     module_name, colon, attribute = READY.get(text, text).partition(":")
     if not (colon and module_name and attribute):
         hint = nearest(text, list(READY)) or f"write pkg.module:factory, or one of {', '.join(READY)}"
         raise UsageError(f"'{text}' names no implementation", hint=hint, value=text)
     here = str(Path.cwd())
-    if here not in sys.path:  # as python -m does: the code under test most often lies where one works
+    if here not in sys.path:  # as python -m does: the code under test is most often in the current folder
         sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except LoraMnistError:
         raise
     except Exception as error:
         hint = "is it installed, or in this folder?" if isinstance(error, ModuleNotFoundError) else "--verbose shows"
-        raise UsageError(f"can't import '{module_name}': {_told(error)}", hint=hint, value=text) from error
+        raise UsageError(f"can't import '{module_name}': {_one_line(error)}", hint=hint, value=text) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            hint = nearest(part, [name for name in dir(found) if not name.startswith("_")])
+        if not hasattr(target, part):
+            hint = nearest(part, [name for name in dir(target) if not name.startswith("_")])
             raise UsageError(f"'{module_name}' has no '{attribute}'", hint=hint, value=text)
-        found = getattr(found, part)
-    if not callable(found):
+        target = getattr(target, part)
+    if not callable(target):
         raise UsageError(f"'{text}' can't be called", hint="name a class or a function without arguments", value=text)
     try:
-        made = found()
+        implementation = target()
     except LoraMnistError:
         raise
     except Exception as error:
         hint = "it is called without arguments"
-        raise UsageError(f"'{text}' makes no implementation: {_told(error)}", hint=hint, value=text) from error
-    lacking = [name for name in METHODS if not callable(getattr(made, name, None))]
+        raise UsageError(f"'{text}' makes no implementation: {_one_line(error)}", hint=hint, value=text) from error
+    lacking = [name for name in METHODS if not callable(getattr(implementation, name, None))]
     if lacking:
         raise UsageError(
             f"what '{text}' makes lacks {', '.join(lacking)}",
             hint="docs/conformance.md describes the protocol",
             value=lacking,
         )
-    if getattr(made, "scaling", None) not in SCALINGS:
-        known = ", ".join(SCALINGS)
-        given = getattr(made, "scaling", None)
-        raise UsageError(f"what '{text}' makes has the scaling {given!r}", hint=f"one of {known}", value=given)
-    factory: Factory = found
+    scaling = getattr(implementation, "scaling", None)
+    if scaling not in SCALINGS:
+        hint = f"one of {', '.join(SCALINGS)}"
+        raise UsageError(f"what '{text}' makes has the scaling {scaling!r}", hint=hint, value=scaling)
+    factory: Factory = target
     return factory
 
 
@@ -76,13 +76,13 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
     """Try every law on an implementation.
 
     Args:
-        skip: names of laws that are not to be tried.
+        skip: names of laws to leave out.
 
     Returns:
-        A row a law: ``law``, ``about``, ``verdict`` (``holds``, ``BROKEN`` or ``skipped``) and ``evidence``.
+        A row per law: ``law``, ``about``, ``verdict`` (``holds``, ``BROKEN`` or ``skipped``) and ``evidence``.
 
     Raises:
-        UsageError: where there is no law of a name to skip, or all are to be skipped.
+        UsageError: for an unknown law, or where all laws are skipped.
     """
     import torch
 
@@ -98,7 +98,7 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
         verdict, evidence = SKIPPED, "not tried"
         if law.name not in skip:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a law speaks of what is computed, not of what is said
+                warnings.simplefilter("ignore")  # laws are about computations, not about warnings
                 try:
                     verdict, evidence = HOLDS, law.check(Bench(factory))
                 except BrokenError as error:
@@ -106,13 +106,13 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
                 except NotImplementedError as error:
                     what = f": {error}" if str(error) else ""
                     verdict, evidence = BROKEN, f"not implemented{what} (--skip {law.name} where that is meant)"
-                except Exception as error:  # noqa: BLE001 - whatever the code under test raises is the finding
-                    verdict, evidence = BROKEN, f"it raised {_told(error)}"
+                except Exception as error:  # noqa: BLE001 - any exception of the code under test is evidence
+                    verdict, evidence = BROKEN, f"it raised {_one_line(error)}"
         rows.append({"law": law.name, "about": law.about, "verdict": verdict, "evidence": evidence})
     return rows
 
 
-def _told(error: Exception) -> str:
-    """An exception in one line."""
+def _one_line(error: Exception) -> str:
+    """Write an exception in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

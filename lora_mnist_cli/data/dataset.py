@@ -1,7 +1,7 @@
 """Data sets as tensors in memory: digit subsets, seeded splits, shuffled batches.
 
-A data set of this size fits in memory many times over, so it is turned into one float tensor once. No Python code
-runs per sample afterwards: an epoch is a permutation, and a batch a gather.
+A data set of this size fits in memory many times over, so it becomes one float tensor. No Python code runs per sample:
+an epoch is a permutation, and a batch a gather.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.system.errors import UsageError
 
 BLOCK_STEPS = 64
-"""Optimiser steps of one call of Lightning's ``training_step``: enough to pay for the call."""
+"""Optimiser steps per call of Lightning's ``training_step``: enough to pay for the call."""
 
 
 class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -51,13 +51,13 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
         data_dir: Path = Path("data"),
         pixel_stats: tuple[float, float] | None = None,
     ) -> MNISTDataset:
-        """The images of some digits of a split, pixels scaled to [0, 1] and then ``(x - mean) / std``.
+        """Load the images of some digits of a split, pixels scaled to [0, 1] and then ``(x - mean) / std``.
 
         Args:
             pixel_stats: mean and std; those of the data set by default.
 
         Raises:
-            DataError: where the files can't be had or are damaged, or hold none of the digits.
+            DataError: where the files are not available or damaged, or hold none of the digits.
         """
         mean, std = pixel_stats or normalisation(dataset, data_dir)
         return cls.from_pixels(*load_digits(dataset, split, digits, data_dir), (mean, std))
@@ -66,9 +66,9 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
     def from_pixels(
         cls, pixels: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], pixel_stats: tuple[float, float]
     ) -> MNISTDataset:
-        """Images given as n × 28 × 28 bytes, scaled to [0, 1] and then ``(x - mean) / std``."""
+        """Make a data set of n × 28 × 28 bytes, scaled to [0, 1] and then ``(x - mean) / std``."""
         mean, std = pixel_stats
-        # As float32 in NumPy, which copies: what is kept in memory is read-only.
+        # NumPy's conversion copies: the splits kept in memory are read-only.
         images = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(255).sub_(mean).div_(std)
         return cls(images, torch.tensor(labels).long())
 
@@ -81,20 +81,20 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.images[index], self.labels[index]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MNISTDataset:
-        """The same data set on a device, its images as ``dtype``; no copy where they are that already."""
+        """Return the data set on a device, its images as ``dtype``; nothing is copied without need."""
         return MNISTDataset(self.images.to(device, dtype), self.labels.to(device))
 
 
 def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor | None]:
-    """A random training and validation part of so many images, as their row numbers.
+    """Split ``count`` images at random into a training and a validation part, as row numbers.
 
-    Rows and not copies: to copy the training part costs as much as an epoch.
+    Copying the training part would cost as much as an epoch.
 
     Returns:
-        ``int(count · (1 - val_split))`` rows for training, and the rest; None for the rest where ``val_split`` is 0.
+        ``int(count · (1 - val_split))`` rows for training, and the others; None for these where ``val_split`` is 0.
 
     Raises:
-        UsageError: where one of the parts would be empty though it was asked for.
+        UsageError: where one of the parts would be empty.
     """
     order = torch.randperm(count, generator=generator(seed, "split"))
     if val_split == 0:
@@ -107,9 +107,9 @@ def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor 
 
 @dataclass
 class ShuffledBlocks:
-    """Passes over some rows of a data set in a new random order each, in blocks of :data:`BLOCK_STEPS` batches.
+    """Epochs over some rows of a data set, each in a new random order, in blocks of :data:`BLOCK_STEPS` batches.
 
-    Each block is up to ``BLOCK_STEPS · batch_size`` row numbers; only an epoch's last batch may be short. The order is
+    A block has up to ``BLOCK_STEPS · batch_size`` row numbers; only an epoch's last batch may be short. The order is
     drawn on the CPU, so that it is the same on every device.
     """
 
@@ -123,7 +123,7 @@ class ShuffledBlocks:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps an epoch."""
+        """Optimiser steps per epoch."""
         return math.ceil(len(self.rows) / self.batch_size)
 
     def __len__(self) -> int:

@@ -1,10 +1,9 @@
 """From a picture of a digit, of any size, to the 784 pixels that a model was trained on. No torch; Pillow reads files.
 
-MNIST's authors fitted each digit into a box of 20 × 20 pixels, its proportions kept, and put that into 28 × 28 with the
-centre of mass in the middle (http://yann.lecun.com/exdb/mnist/). The same is done here, after the digit was told from
-its background. One thing is added: MNIST's writers had pens of one kind, and a line that would be thinner than most of
-theirs is blurred, to scale, until it is as wide. What comes in is a stranger's file: formats, bytes, pixels and
-frames are limited.
+MNIST's authors fitted each digit into a box of 20 × 20 pixels, with its proportions, and put that into 28 × 28 pixels
+by its centre of mass (http://yann.lecun.com/exdb/mnist/). The same is done here, after the digit is separated from its
+background. One step is added: MNIST's pens were of one kind, so a line thinner than most of theirs is blurred until it
+is as wide. A picture may come from a stranger: formats, bytes, pixels and frames are limited.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 STDIN = "-"
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
-"""A photograph of the largest telephones; some 200 MB where it is unpacked."""
+"""A photograph of the largest telephones, some 200 MB unpacked."""
 _FORMATS = ("PNG", "JPEG", "GIF")
 _ENOUGH = 1120
-"""Pixels a side from which on a picture is made smaller first: forty for each of the model's."""
+"""Pixels per side above which a picture is made smaller first: forty per pixel of the model."""
 _BOX, _SIDE, _CENTRE = 20, 28, 14
 _LEAST_CONTRAST = 0.1
 _EDGE = 0.3
-"""Share of full ink from which on a pixel belongs to the digit. Of 1,000 training images that a base had not seen,
+"""Share of full ink above which a pixel belongs to the digit. Of 1,000 training images that a base had not seen,
 enlarged five times and inverted, 97.8 % were recognised with 0.3, 97.6 with 0.2, 96.9 with 0.1; of the originals 97.5.
 """
 _LINE = 2.2
-"""Pixels of 28 × 28 that a line is wide at least; 36 % of those 1,000 training images have thinner ones. With their
-lines thinned to medians of 1.65 and 1.25 pixels, 96.8 and 91.2 % of them were recognised with 2.2, and 96.4 and 88.3
-without; 1.8 and 2.6 did no better. As they were, it made no difference: 97.8.
+"""Least width of a line, in pixels of 28 × 28; 36 % of those 1,000 training images have thinner lines. With their lines
+thinned to medians of 1.65 and 1.25 pixels, 96.8 and 91.2 % of them were recognised with 2.2, and 96.4 and 88.3 without;
+1.8 and 2.6 did no better. On the images as they are, it made no difference: 97.8.
 """
 _FINE = 8
-"""Pixels that a line is blurred at, to each pixel of 28 × 28."""
+"""Pixels per pixel of 28 × 28 while a line is blurred."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class Image:
     """A digit as a model sees it.
 
     Args:
-        source: the file it came from, or ``-``.
+        source: its file, or ``-``.
         pixels: 28 × 28, light on dark, 0 to 1.
-        inverted: whether it was dark on light.
+        inverted: whether the picture was dark on light.
     """
 
     source: str
@@ -66,37 +65,37 @@ class Image:
 
 
 def find_images(names: Iterable[str]) -> list[str]:
-    """The files that are named: of a folder its PNG and JPEG files, in the order of their names.
+    """List the files that are named, and of a folder its PNG and JPEG files, sorted by name.
 
     Raises:
         UsageError: where stdin is named twice.
-        DataError: where there is no such file, or none in a folder.
+        DataError: where a file does not exist, or a folder has no pictures.
     """
-    found: list[str] = []
+    sources: list[str] = []
     for name in names:
         path = Path(name)
         if name == STDIN or not path.is_dir():
             if name != STDIN and not path.exists():
                 raise DataError(f"there is no image {name}", value=name)
-            found.append(name)
+            sources.append(name)
             continue
-        inside = sorted(str(each) for each in path.iterdir() if each.suffix.lower() in SUFFIXES and each.is_file())
+        inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
         if not inside:
             raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
-        found += inside
-    if found.count(STDIN) > 1:
+        sources += inside
+    if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read once only", hint="name - once", value=STDIN)
-    return found
+    return sources
 
 
 def read_image(source: str, *, invert: bool | None = None) -> Image:
-    """A picture of one digit from a file, or from stdin (``-``), as a model sees it.
+    """Read a picture of one digit from a file, or from stdin (``-``), as a model sees it.
 
     Args:
-        invert: whether it is dark on light; by default that is found out.
+        invert: whether it is dark on light; detected by default.
 
     Raises:
-        DataError: where it is no picture, damaged, too large, animated, or nothing is on it.
+        DataError: where it is no picture, damaged, too large, animated or empty.
     """
     shown = "stdin" if source == STDIN else source
     grey = _read_grey(_read_bytes(source, shown), shown)
@@ -108,16 +107,16 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
 
 
 def is_dark_on_light(grey: Picture) -> bool:
-    """Whether a picture's edge is nearer to its lightest pixel than to its darkest: the digit is in the middle."""
+    """Tell whether a picture's edge is nearer to its lightest pixel than to its darkest; the digit is in the middle."""
     import numpy as np
 
     return bool(np.median(_border(grey)) > (float(grey.min()) + float(grey.max())) / 2)
 
 
 def normalise(ink: Picture) -> Picture:
-    """A digit, light on dark, as MNIST's authors put it into 28 × 28: in a 20 × 20 box, by its centre of mass.
+    """Put a digit, light on dark, into 28 × 28 pixels as MNIST's authors did: in a 20 × 20 box, by its centre of mass.
 
-    Lines that would be thinner than :data:`_LINE` are made so wide first.
+    Lines that would be thinner than :data:`_LINE` are widened first.
     """
     import numpy as np
     from PIL import Image as Pillow
@@ -126,17 +125,17 @@ def normalise(ink: Picture) -> Picture:
     height, width = (max(1, round(side * _BOX / max(cut.shape))) for side in cut.shape)
     small = np.asarray(Pillow.fromarray(cut).resize((width, height), Pillow.Resampling.BICUBIC)).clip(0)
     small = small / small.max()  # a thin line has become grey, and the digits of the data set have white in them
-    made = np.zeros((_SIDE, _SIDE), np.float32)
+    pixels = np.zeros((_SIDE, _SIDE), np.float32)
     top, left = (
         int(np.clip(round(_CENTRE - _centre(small.sum(other))), 0, _SIDE - side))
         for other, side in ((1, height), (0, width))
     )
-    made[top : top + height, left : left + width] = small
-    return made
+    pixels[top : top + height, left : left + width] = small
+    return pixels
 
 
 def _cut(ink: Picture) -> Picture:
-    """What is inside the digit's edges."""
+    """Cut a picture to the digit's edges."""
     import numpy as np
 
     rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
@@ -144,7 +143,7 @@ def _cut(ink: Picture) -> Picture:
 
 
 def line_width(ink: Picture) -> float:
-    """How many pixels wide the lines of a drawing are, on average: twice its area over the length of its outline.
+    """Return the mean width of a drawing's lines, in pixels: twice its area over the length of its outline.
 
     A line of width w and length l has the area w·l, and the outline 2·l; in grey, the outline is the total variation.
     """
@@ -155,10 +154,10 @@ def line_width(ink: Picture) -> float:
 
 
 def _thickened(cut: Picture) -> Picture:
-    """A digit whose lines are at least :data:`_LINE` wide once it is in its box.
+    """Widen the lines of a digit to at least :data:`_LINE` pixels of its box.
 
-    A Gaussian makes a line wider by as much as is missing, and all lines of one width equally dark whatever their
-    direction; divided by what it leaves in the middle of a line, they are full ink again.
+    A Gaussian adds the missing width, and makes all lines of one width equally dark in any direction. Divided by the
+    value in the middle of a line, they are full ink again.
     """
     import numpy as np
     from PIL import Image as Pillow
@@ -180,7 +179,7 @@ def _thickened(cut: Picture) -> Picture:
 
 
 def drawn(pixels: Picture) -> list[str]:
-    """A picture in characters, two a pixel, a line a row."""
+    """Draw a picture in characters, two per pixel, a line per row."""
     ramp = " .:-=+*#%@"
     return ["".join(2 * ramp[min(9, int(value * 10))] for value in row).rstrip() for row in pixels.tolist()]
 
@@ -199,7 +198,7 @@ def _border(grey: Picture) -> Any:
 
 
 def _ink(light: Picture) -> Picture | None:
-    """How much ink each pixel has, 0 to 1: its background is taken away, with the background's own noise."""
+    """Return the ink of each pixel, 0 to 1, after subtracting the background and its noise."""
     import numpy as np
 
     border = _border(light)
@@ -228,7 +227,7 @@ def _read_bytes(source: str, shown: str) -> bytes:
 
 
 def _read_grey(content: bytes, shown: str) -> Picture:
-    """The picture in grey, 0 (black) to 1 (white).
+    """Decode a picture in grey, 0 (black) to 1 (white).
 
     Raises:
         DataError: as :func:`read_image`.
@@ -241,7 +240,7 @@ def _read_grey(content: bytes, shown: str) -> Picture:
         warnings.simplefilter("ignore")
         try:
             with Pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
-                # The size is in the header: what is too large is never unpacked.
+                # The size is in the header, so that a picture that is too large is never unpacked.
                 if image.width * image.height > MAX_PIXELS:
                     size = f"{shown} has {image.width:,} × {image.height:,} pixels"
                     raise DataError(size, hint=f"{MAX_PIXELS // 10**6} million at most", value=shown)
@@ -256,14 +255,14 @@ def _read_grey(content: bytes, shown: str) -> Picture:
         except (DataError, MemoryError):
             raise
         except Exception as error:
-            # Whatever the parser stumbles over in a stranger's bytes.
+            # A stranger's bytes can make the parser raise anything.
             raise DataError(f"{shown} is damaged: {' '.join(str(error).split())}", value=shown) from error
 
 
 def _grey(image: Any) -> Picture:
     import numpy as np
 
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would cut off at 255
         values = np.asarray(image).astype(np.float32) / np.float32(65535)
         step = -(-max(values.shape) // _ENOUGH)
         return values[::step, ::step]
@@ -275,12 +274,12 @@ def _grey(image: Any) -> Picture:
 
 
 def _on_ground(image: Any) -> Any:
-    """A picture with see-through parts, on white, or on black where what is seen is light itself."""
+    """Put a picture with transparent parts on white, or on black where its visible part is light."""
     import numpy as np
     from PIL import Image as Pillow
 
     grey, alpha = (np.asarray(band).astype(np.float64) for band in image.split())
     light = alpha.sum() > 0 and (grey * alpha).sum() / alpha.sum() > 127
-    # Where nothing is seen through, there is no ground.
+    # A picture without transparent parts needs no ground.
     ground = Pillow.new("LA", image.size, (0 if light and alpha.min() < 255 else 255, 255))
     return Pillow.alpha_composite(ground.convert("RGBA"), image.convert("RGBA"))

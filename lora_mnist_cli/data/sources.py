@@ -1,22 +1,22 @@
-"""Where the images come from: finding, verifying and reading the IDX files. No torch.
+"""Find, verify and read the files of the data sets. No torch.
 
-MNIST travels with the package, so it needs no network. The other data sets lie in ``--data-dir`` in torchvision's
-layout (``FashionMNIST/raw/train-images-idx3-ubyte`` …, plain or gzipped); torchvision fetches what is not there.
+MNIST is part of the package and needs no network. The other data sets are in ``--data-dir`` in torchvision's layout
+(``FashionMNIST/raw/train-images-idx3-ubyte`` …, plain or gzipped); torchvision downloads missing files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_mnist_cli.data import idx
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import missing_folders, remove_empty
@@ -31,22 +31,19 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel the files are inside the package; in a checkout they are beside it.
 _SHIPPED = (_PACKAGE / "data" / "mnist", _PACKAGE.parent / "data" / "mnist")
 
-_IDX_TYPES = {0x08: "u1", 0x0C: ">i4"}
-"""The type bytes of IDX that these data sets use, as NumPy writes them: bytes and big-endian 32-bit integers."""
-
 
 @dataclass(frozen=True)
 class Source:
-    """One data set: its files, and how its images differ from MNIST's.
+    """A data set: its files, and how its images differ from MNIST's.
 
     Args:
         folder: torchvision's folder under the data directory.
         files: for each split, the names of the unpacked image and label file.
         normalisation: mean and standard deviation of the pixels on [0, 1], or None: measured on the training images.
-        sha256: of the unpacked files, where they are known.
+        sha256: SHA-256 of each unpacked file, where they are known.
         transposed: whether rows and columns of an image are swapped in the file.
-        fetch: torchvision's class and its arguments for a split; None for what the package ships.
-        classes: what the digits 0 to 9 stand for, where they are no digits.
+        fetch: torchvision's class and its arguments for a split; None for the data set that the package contains.
+        classes: names of the classes 0 to 9, where they are not digits.
     """
 
     folder: str
@@ -58,7 +55,7 @@ class Source:
     classes: tuple[str, ...] = ()
 
     def names(self) -> list[str]:
-        """All file names, training files first."""
+        """Return all file names, training files first."""
         return [*self.files["train"], *self.files["test"]]
 
 
@@ -90,16 +87,7 @@ SOURCES: dict[str, Source] = {
         _MNIST_FILES,
         fetch=("FashionMNIST", _train),
         classes=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
+            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
         ),
     ),
     "kmnist": Source(
@@ -125,21 +113,21 @@ SOURCES: dict[str, Source] = {
         transposed=True,
         fetch=("EMNIST", lambda train: {"split": "digits", "train": train}),
     ),
-}
+}  # fmt: skip
 
 
 def class_names(dataset: str) -> tuple[str, ...]:
-    """What the digits 0 to 9 of a data set stand for; nothing where they are digits, or the data set is not known."""
+    """Return the names of a data set's classes 0 to 9; empty for digits, and for an unknown data set."""
     return SOURCES[dataset].classes if dataset in SOURCES else ()
 
 
 def data_digest(dataset: str, data_dir: Path) -> str:
-    """SHA-256 over names and SHA-256 of a data set's unpacked files, as ``sha256:…``.
+    """Return the SHA-256 over names and SHA-256 of a data set's unpacked files, as ``sha256:…``.
 
-    MNIST's is known without reading a file, because each file is checked against it whenever it is read.
+    MNIST's needs no file, because each file is checked against its own SHA-256 whenever it is read.
 
     Raises:
-        DataError: where the files can't be had or are damaged.
+        DataError: where the files are not available or damaged.
     """
     if dataset not in SOURCES:
         raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
@@ -154,14 +142,14 @@ def data_digest(dataset: str, data_dir: Path) -> str:
 
 
 def load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Images (n × 28 × 28, 0 to 255) and labels (n, 0 to 9) of a split, verified, read-only.
+    """Load images (n × 28 × 28, 0 to 255) and labels (n, 0 to 9) of a split, verified and read-only.
 
     The last two splits are kept, so that the stages of one process unpack each file once.
 
     Raises:
-        DataError: where the files can't be had or are damaged.
+        DataError: where the files are not available or damaged.
     """
-    # By its absolute path, so that the same words in another folder are another data set.
+    # The absolute path, because a relative one means another data set in another folder.
     return _load_split(dataset, split, data_dir.absolute())
 
 
@@ -172,9 +160,9 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
     source = SOURCES[dataset]
     paths = _locate(dataset, data_dir)
     image_name, label_name = source.files[split]
-    images = _read_idx(paths[image_name], image_name, dataset)
-    labels = _read_idx(paths[label_name], label_name, dataset)
-    if labels.ndim == 2:  # QMNIST keeps eight numbers a digit; the first is its class
+    images = _read(paths[image_name], image_name, dataset)
+    labels = _read(paths[label_name], label_name, dataset)
+    if labels.ndim == 2:  # QMNIST has eight numbers per digit; the first is its class
         labels = labels[:, 0]
     if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
         raise _damaged(paths[image_name], dataset, f"it holds {images.shape} values, not n × 28 × 28 bytes")
@@ -190,7 +178,7 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
 
 
 def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
-    """How many images of each digit a split has.
+    """Count the images of each digit in a split.
 
     Raises:
         DataError: as :func:`load_split`.
@@ -204,10 +192,10 @@ def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
 def load_digits(
     dataset: str, split: Split, digits: DigitSet, data_dir: Path
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Images and labels of a split, as :func:`load_split` gives them, that are of some digits.
+    """Load the images and labels of some digits of a split, as :func:`load_split`.
 
     Raises:
-        DataError: where the files can't be had or are damaged, or hold none of the digits.
+        DataError: where the files are not available or damaged, or hold none of the digits.
     """
     import numpy as np
 
@@ -221,18 +209,18 @@ def load_digits(
 
 
 def forget_splits() -> None:
-    """Forget the splits that :func:`load_split` keeps, so that the next one is read from its files again."""
+    """Drop the splits that :func:`load_split` keeps, so that the next call reads the files again."""
     _load_split.cache_clear()
 
 
 def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
-    """Mean and standard deviation of the pixels on [0, 1], which a base trained on the data set divides out.
+    """Return mean and standard deviation of the pixels on [0, 1], with which images are normalised.
 
-    MNIST's are the study's constants; any other set's are measured on its training images, to four places.
+    MNIST's are the study's constants; those of other data sets are measured on the training images, to four places.
     """
-    known = SOURCES[dataset].normalisation
-    if known is not None:
-        return known
+    constants = SOURCES[dataset].normalisation
+    if constants is not None:
+        return constants
     import numpy as np
 
     images, _ = load_split(dataset, "train", data_dir)
@@ -242,98 +230,76 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
     mean = float((counts * levels).sum() / counts.sum())
     variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
     if variance == 0:
-        raise DataError(f"all pixels of {dataset}'s training images are equal", hint=_where(dataset, data_dir))
+        folder = data_dir / SOURCES[dataset].folder / "raw"
+        raise DataError(f"all pixels of {dataset}'s training images are equal", hint=f"the files are in {folder}")
     return round(mean, 4), round(variance**0.5, 4)
 
 
 def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
-    """The path of each file, fetched by torchvision where needed and possible."""
+    """Return the path of each file; torchvision downloads missing files where it can."""
     source = SOURCES[dataset]
     folders = [data_dir / source.folder / "raw"]
     if source.fetch is None:
         folders = [data_dir / "mnist", *folders, *_SHIPPED]
     for folder in folders:
-        found = _present(folder, source)
-        if len(found) == len(source.names()):
-            return found
+        files = _present(folder, source)
+        if len(files) == len(source.names()):
+            return files
     raw = data_dir / source.folder / "raw"
     reason = "the package was installed without its data"
     if source.fetch is not None:
         reason = _fetch(source, data_dir)
-        found = _present(raw, source)
-        if len(found) == len(source.names()):
-            return found
-    missing = [name for name in source.names() if name not in _present(raw, source)]
+    files = _present(raw, source)
+    if len(files) == len(source.names()):
+        return files
+    missing = [name for name in source.names() if name not in files]
     raise DataError(
-        f"{dataset} can't be had ({reason}): missing {', '.join(missing)}",
+        f"{dataset} is not available ({reason}): missing {', '.join(missing)}",
         hint=f"put these files, plain or as .gz, into {raw}",
         value=missing,
     )
 
 
 def _present(folder: Path, source: Source) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for name in source.names():
-        for path in (folder / name, folder / f"{name}.gz"):
-            if path.is_file():
-                found[name] = path
-                break
-    return found
+    candidates = {name: (folder / name, folder / f"{name}.gz") for name in source.names()}
+    return {name: path for name, paths in candidates.items() if (path := next(filter(Path.is_file, paths), None))}
 
 
 def _fetch(source: Source, data_dir: Path) -> str:
-    """Let torchvision fetch both splits; returns why it could not, or an empty string."""
+    """Download both splits with torchvision; returns the reason of a failure, or an empty string."""
     assert source.fetch is not None
-    made = missing_folders(data_dir / source.folder / "raw")
+    new_folders = missing_folders(data_dir / source.folder / "raw")
     import torchvision.datasets  # type: ignore[import-untyped]
 
     class_name, arguments = source.fetch
     make = getattr(torchvision.datasets, class_name)
     try:
-        with _stdout_to_stderr():
+        # torchvision prints its downloads, and stdout is for results alone.
+        with contextlib.redirect_stdout(sys.stderr):
             for train in (True, False):
                 make(str(data_dir), download=True, **arguments(train))
     except Exception as error:  # noqa: BLE001 - torchvision raises whatever its transport, archive reader or parser raised
-        remove_empty(made)
+        remove_empty(new_folders)
         return f"the download failed: {error}".splitlines()[0].rstrip(" :.")
     return ""
 
 
-@contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """torchvision prints what it downloads; stdout is for results alone."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _unpack(path: Path, dataset: str) -> bytes:
-    try:
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise _damaged(path, dataset, str(error)) from error
-
-
-def _read_idx(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
-    """An IDX file as an array: two zero bytes, a type byte, the number of axes, their lengths, the values."""
-    import numpy as np
-
+def _read(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
     raw = _unpack(path, dataset)
     expected = (SOURCES[dataset].sha256 or {}).get(name)
     if expected is not None and hashlib.sha256(raw).hexdigest() != expected:
         raise _damaged(path, dataset, "its SHA-256 is not the canonical one")
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _IDX_TYPES or not 1 <= raw[3] <= 3:
-        raise _damaged(path, dataset, "it does not begin as an IDX file does")
-    dtype, axes = np.dtype(_IDX_TYPES[raw[2]]), raw[3]
-    header = 4 + 4 * axes
-    shape = [int.from_bytes(raw[start : start + 4], "big") for start in range(4, header, 4)]
-    # Python's integers don't overflow, so an absurd shape is refused here and nothing is allocated for it.
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if len(raw) - header != size:
-        raise _damaged(path, dataset, f"its header promises {size} bytes of values and it has {len(raw) - header}")
-    return np.frombuffer(raw, dtype=dtype, offset=header).reshape(shape)
+    try:
+        return idx.parse(raw)
+    except ValueError as error:
+        raise _damaged(path, dataset, str(error)) from error
+
+
+def _unpack(path: Path, dataset: str) -> bytes:
+    try:
+        return idx.unpack(path)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, dataset, str(error)) from error
 
 
 def _damaged(path: Path, dataset: str, why: str) -> DataError:
@@ -344,7 +310,3 @@ def _damaged(path: Path, dataset: str, why: str) -> DataError:
         else:
             cure = "delete it, and the copy that the package ships is used, or restore it: git checkout data/mnist"
     return DataError(f"the data file {path} is damaged: {why}", hint=cure, value=path)
-
-
-def _where(dataset: str, data_dir: Path) -> str:
-    return f"the files are in {data_dir / SOURCES[dataset].folder / 'raw'}"

@@ -1,7 +1,7 @@
 """Independent random streams of one seed.
 
-Initialisation, split, data order, dropout and replayed samples each draw from a stream of their own, so one can be
-varied while the others are held, and adding a draw to one never shifts another.
+Initialisation, split, data order, dropout and replayed samples have separate streams. One can be varied while the
+others are held, and one more draw in a stream never shifts another.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ Stream = Literal["init", "split", "order", "dropout", "replay"]
 
 
 def stream_seed(seed: int, stream: Stream) -> int:
-    """A 63-bit seed for one stream: the first bytes of a SHA-256 of seed and stream name."""
+    """Return a 63-bit seed for one stream: the first bytes of a SHA-256 of seed and stream name."""
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, stream: Stream) -> torch.Generator:
-    """A CPU generator at the start of the stream."""
+    """Make a CPU generator at the start of a stream."""
     return torch.Generator().manual_seed(stream_seed(seed, stream))
 
 
 @contextmanager
 def seeded(seed: int, stream: Stream) -> Iterator[None]:
-    """PyTorch's global generators stand at the start of the stream inside, and are as before afterwards."""
+    """Set PyTorch's global generators to the start of a stream inside the block, and restore them afterwards."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(stream_seed(seed, stream))

@@ -1,8 +1,8 @@
-"""What a network lost of some digits, and what other digits only outshout: figures from logits. No files, no printing.
+"""Forgetting: the digits that a network lost, and those it still separates once other digits' logits are masked.
 
-A network that answers "9" to every "4" may have lost what tells a 4 from the other old digits, or may have it still and
-rate the new digits higher. With the logits of the other half masked (the task is known: multi-head evaluation, as the
-literature on continual learning has it) the second does not show, and the first does.
+A network that answers "9" to every "4" may have lost the difference between a 4 and the other old digits, or may still
+know it and rank the new digits higher. With the logits of the other half masked (the task is known: multi-head
+evaluation in the literature on continual learning) only the first shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 
 BINS = 15
-"""Of confidence, as in Guo et al. 2017."""
+"""Bins of confidence, as in Guo et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Bin:
     """The images whose confidence lies in one interval.
 
     Args:
-        low: of the interval, which it does not belong to (but for 0).
-        high: of the interval, which it belongs to.
-        count: how many images there are.
-        confidence: their mean; None where there are none, and so is ``accuracy``.
+        low: the interval's lower end, which is outside it (except 0).
+        high: the interval's upper end, which is inside it.
+        count: the number of images.
+        confidence: their mean confidence; None without images, as is ``accuracy``.
     """
 
     low: float
@@ -40,7 +40,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far confidence is from accuracy.
+    """The distance of confidence from accuracy.
 
     Args:
         error: the expected calibration error, a fraction; None without images.
@@ -54,18 +54,18 @@ class Calibration:
 
 
 def masked(logits: Tensor, digits: DigitSet) -> Tensor:
-    """The logits (n × 10), those of all digits but some at −∞: neither argmax nor softmax sees them."""
+    """Set the logits (n × 10) of all other digits to −∞, so that neither argmax nor softmax sees them."""
     others = digits.complement()
     return logits if others is None else logits.index_fill(1, torch.tensor(others.members), -torch.inf)
 
 
 def accuracy(logits: Tensor, labels: Tensor, digits: DigitSet, *, among: DigitSet = ALL_DIGITS) -> float | None:
-    """The accuracy on the images of some digits; None where there are none.
+    """Return the accuracy on the images of some digits, or None without images.
 
     Args:
         logits: n × 10, of any images.
         labels: n.
-        among: the digits whose logits may answer.
+        among: the digits that may be predicted.
     """
     rows = rows_of(labels, digits)
     right = masked(logits[rows], among).argmax(1) == labels[rows]
@@ -75,12 +75,12 @@ def accuracy(logits: Tensor, labels: Tensor, digits: DigitSet, *, among: DigitSe
 def accuracy_matrix(
     after: Sequence[Tensor], labels: Tensor, tasks: Sequence[DigitSet], *, known: bool
 ) -> list[list[float]]:
-    """A row for each state of a network, with its accuracy on each task: the R of ``evaluation.transfer``.
+    """Return a row for each state of a network, with its accuracy on each task: the R of ``evaluation.transfer``.
 
     Args:
         after: n × 10 logits of the same images for each state.
         labels: n.
-        known: whether the task is: then the logits of its digits alone may answer, otherwise all ten.
+        known: whether the task is known; then only its digits may be predicted, otherwise all ten.
 
     Raises:
         ValueError: where a task has no images.
@@ -92,7 +92,7 @@ def accuracy_matrix(
 
 
 def calibration(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> Calibration:
-    """The expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3) and the bins that it is made of.
+    """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3) and its bins.
 
     ``ECE = Σ_b |B_b| / n · |accuracy(B_b) − confidence(B_b)|``, over bins of equal width of the largest probability.
 
@@ -103,36 +103,36 @@ def calibration(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> Calibrat
     confidence, predicted = logits.double().softmax(1).max(1)
     right = (predicted == labels).double()
     # The interval that a confidence lies in is open at its left, so 1/15 belongs to the first.
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    counts = torch.bincount(place, minlength=bins)
-    sums = (torch.zeros(bins, dtype=torch.float64).index_add_(0, place, each) for each in (confidence, right))
-    told = [
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    counts = torch.bincount(bin_of, minlength=bins)
+    sums = [torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of, part).tolist() for part in (confidence, right)]
+    filled = tuple(
         Bin(i / bins, (i + 1) / bins, n, sure / n if n else None, hits / n if n else None)
-        for i, (n, sure, hits) in enumerate(zip(counts.tolist(), *(each.tolist() for each in sums), strict=True))
-    ]
+        for i, (n, sure, hits) in enumerate(zip(counts.tolist(), *sums, strict=True))
+    )
     n = len(labels)
     gaps = [
-        b.count * abs(b.accuracy - b.confidence) for b in told if b.accuracy is not None and b.confidence is not None
+        b.count * abs(b.accuracy - b.confidence) for b in filled if b.accuracy is not None and b.confidence is not None
     ]
-    return Calibration(sum(gaps) / n if n else None, confidence.mean().item() if n else None, tuple(told))
+    return Calibration(sum(gaps) / n if n else None, confidence.mean().item() if n else None, filled)
 
 
 def rows_of(labels: Tensor, digits: DigitSet) -> Tensor:
-    """Which of some images (n) show one of some digits: n booleans."""
+    """Return whether each image (n) shows one of some digits: n booleans."""
     return torch.isin(labels, torch.tensor(digits.members))
 
 
 @torch.no_grad()
 def hidden_features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Name → what leaves each hidden layer (n × units), after its ReLU, from the input on.
+    """Return the activations of each hidden layer after its ReLU: name → n × units, from the input on.
 
     Args:
         model: :class:`~lora_mnist_cli.models.mlp.MNISTModel`, plain or adapted.
         images: n × 784, normalised.
     """
     *inner, _ = model.named_children()
-    hidden, found = images, {}
+    hidden, features = images, {}
     for name, layer in inner:
         hidden = F.relu(layer(hidden))
-        found[name] = hidden
-    return found
+        features[name] = hidden
+    return features

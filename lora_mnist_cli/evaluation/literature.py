@@ -1,4 +1,4 @@
-"""What others reached on chains of tasks, class-incremental: over all ten logits, with no label of the task.
+"""Published results on chains of tasks, class-incremental: over all ten logits, without a label of the task.
 
 Accuracies are fractions of the 10,000 test images of MNIST after the last task.
 """
@@ -12,16 +12,16 @@ from lora_mnist_cli.settings.digits import DigitSet
 
 TWO_TASKS = (DigitSet(range(5)), DigitSet(range(5, 10)))
 FIVE_TASKS = tuple(DigitSet((digit, digit + 1)) for digit in range(0, 10, 2))
-"""Split-MNIST, as the literature has it."""
+"""Split-MNIST, the usual chain of the literature."""
 
 
 @dataclass(frozen=True)
 class LiteratureResult:
-    """A figure of others.
+    """A published result.
 
     Args:
         what: the method.
-        setup: what differs from ours, in few words: hidden units, and what is kept of earlier tasks.
+        setup: the differences from this project's chains: hidden units, and the data kept of earlier tasks.
         source: authors, year and arXiv number where there is one.
     """
 
@@ -51,5 +51,5 @@ _FIGURES: dict[Sequence[DigitSet], tuple[LiteratureResult, ...]] = {
 
 
 def literature_results(tasks: Sequence[DigitSet], dataset: str = "mnist") -> list[dict[str, object]]:
-    """The figures for a chain of tasks, as plain rows; none where nobody here is known to have run it."""
-    return [asdict(each) for each in _FIGURES.get(tuple(tasks), ())] if dataset == "mnist" else []
+    """Return the published results on a chain of tasks, as plain rows; an empty list for other chains."""
+    return [asdict(result) for result in _FIGURES.get(tuple(tasks), ())] if dataset == "mnist" else []

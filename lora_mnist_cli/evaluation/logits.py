@@ -1,4 +1,4 @@
-"""From predictions to scores, per digit and per digit set. No files, no printing."""
+"""From a model to logits, and from logits to scores per digit and per digit set."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from lora_mnist_cli.evaluation.scores import means, subset_scores
 from lora_mnist_cli.settings.digits import DigitSet
 
 BATCH = 1024
-"""Images a forward pass in evaluation: so few that the activations stay in the cache, a tenth faster than all."""
+"""Images per forward pass: activations stay in the cache, which is 10 % faster than one pass over all images."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch computes on one thread inside: a pass over ten thousand images is a few hundredths of a second, and
-    threads that wait for each other beside a busy process cost far more than that.
+    """Compute on one thread inside the block.
+
+    A pass over ten thousand images takes a few hundredths of a second; beside a busy process, threads that wait for
+    each other cost far more.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -31,9 +33,9 @@ def one_thread() -> Iterator[None]:
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Logits (n × 10) of images (n × 784), in evaluation mode; the model's mode is as before afterwards.
+    """Return logits (n × 10) of images (n × 784), in evaluation mode, on :func:`one_thread`.
 
-    It takes :func:`one_thread`.
+    The model's mode is restored afterwards.
     """
     (logits,) = predict_with(lambda batch: (model(batch),), model, images)
     return logits
@@ -43,7 +45,7 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
 def predict_with(
     function: Callable[[Tensor], tuple[Tensor, ...]], model: nn.Module, images: Tensor
 ) -> tuple[Tensor, ...]:
-    """What a function of a model gives for images (n × 784), as :func:`predict` goes about it."""
+    """Return the results of a function of a model for images (n × 784), in batches as :func:`predict`."""
     was_training = model.training
     model.eval()
     try:
@@ -55,7 +57,7 @@ def predict_with(
 
 
 def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy over all ten logits."""
+    """Return mean cross-entropy and accuracy over all ten logits."""
     # On the CPU: not every accelerator has double precision.
     logits, labels = logits.cpu(), labels.cpu()
     loss = F.cross_entropy(logits.double(), labels).item()
@@ -63,10 +65,10 @@ def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
 
 
 def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
-    """Count, accuracy and mean cross-entropy of each digit, 0 to 9.
+    """Return count, accuracy and mean cross-entropy of each digit, 0 to 9.
 
-    A digit without images has count 0 and None for both figures; a loss that is not finite is None as well, and an
-    image whose loss is not finite counts as wrong.
+    A digit without images has count 0 and None for both figures. A loss that is not finite is None, and an image whose
+    loss is not finite counts as wrong.
 
     Args:
         logits: n × 10.
@@ -81,13 +83,13 @@ def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
 
 
 def scores(logits: Tensor, labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
-    """The scores of a model, in the form that manifests and the command line's JSON have."""
+    """Return the scores of a model, in the form of manifests and of the command line's JSON."""
     per_digit = digit_scores(logits, labels)
     return {"subsets": subset_scores(per_digit, digit_sets), "per_digit": per_digit}
 
 
 def no_scores(labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
-    """The form of :func:`scores` for a model that has none: the counts, with None for each figure."""
+    """Return the counts of :func:`scores` with None for each figure, for a model without scores."""
     unknown = torch.full((len(labels), 10), float("nan"))
     table = scores(unknown, labels, digit_sets)
     return {kind: [{**row, "accuracy": None, "loss": None} for row in rows] for kind, rows in table.items()}

@@ -29,7 +29,7 @@ ALL_DIGITS_ACCURACY = 0.9714
 
 
 def adapter_accuracy(digits: DigitSet, rank: int) -> float | None:
-    """The study's accuracy of an adapter of ``rank`` on the test images of ``digits``, or None where it has none."""
+    """Return the study's accuracy of an adapter of ``rank`` on the test images of ``digits``, or None."""
     if digits == NEW_DIGITS:
         return ADAPTER_ACCURACY.get(rank)
     if digits == ALL_DIGITS and rank == ALL_DIGITS_RANK:
@@ -38,15 +38,12 @@ def adapter_accuracy(digits: DigitSet, rank: int) -> float | None:
 
 
 def comparable(base: BaseConfig, adapter: AdapterConfig | None = None) -> bool:
-    """Whether results with these settings may stand beside the study's: its data, digits and recipe, any seed."""
+    """Tell whether results with these settings compare with the study's: its data, digits and recipe, any seed."""
     reference = RECIPES["reference"]
     if base != dataclasses.replace(reference.base, seed=base.seed):
         return False
     if adapter is None:
         return True
     left_open = ("seed", "vary", "held_seed", "rank", "digits", "target_layers")
-    same = follows(adapter, reference.adapter, left_open)
-    return same and adapter.target_layers in (
-        None,
-        tuple(f"fc{i + 1}" for i in range(len(base.hidden_sizes) + 1)),
-    )
+    all_layers = tuple(f"fc{i + 1}" for i in range(len(base.hidden_sizes) + 1))
+    return follows(adapter, reference.adapter, left_open) and adapter.target_layers in (None, all_layers)

@@ -1,4 +1,4 @@
-"""What several seeds make of one setting: mean, 95 % interval, worst seed and n. No torch, no files."""
+"""Results of one setting over several seeds: mean, 95 % interval, worst seed and n. No torch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE, mean_interval
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, mean_interval
 
 Row = Mapping[str, Any]
 
 OF_ONE_RUN = ("artifact", "seed", "trainable_parameters", "failed", "subsets")
-"""What a result says of one run; all else of it is a setting that a seed varies under."""
+"""Keys of a result that belong to one run; all others are its setting."""
 
 
 def setting(result: Row) -> dict[str, Any]:
-    """What a result was made with, but for its seed: its rank, and whatever else a sweep varies."""
+    """Return the setting of a result, without its seed: its rank, and everything else that a sweep varies."""
     return {key: value for key, value in result.items() if key not in OF_ONE_RUN}
 
 
 def by_setting(results: Sequence[Row]) -> Iterator[tuple[dict[str, Any], list[Row]]]:
-    """The results of each setting, in the order in which they come first."""
+    """Group results by setting, in the order of first appearance."""
     groups: dict[str, list[Row]] = {}
     for result in results:
         groups.setdefault(repr(setting(result)), []).append(result)
@@ -29,11 +29,11 @@ def by_setting(results: Sequence[Row]) -> Iterator[tuple[dict[str, Any], list[Ro
 
 
 def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
-    """A row a setting, for the command line's JSON and its tables.
+    """Summarise results, a row per setting, for the command line's JSON and tables.
 
     Returns:
-        Its ``rank`` and whatever else it is; ``n`` runs; how many of them ``failed``; and ``subsets``, each with the
-        :func:`spread` of ``accuracy`` and ``loss``. Of failed runs there are no figures: means are those of the others.
+        The setting with its ``rank``; ``n`` runs; how many of them ``failed``; and ``subsets``, each with the
+        :func:`spread` of ``accuracy`` and ``loss``. Failed runs have no figures, so means are over the others.
     """
     rows = []
     for settings, runs in by_setting(results):
@@ -58,68 +58,68 @@ def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
 def spread(
     figures: Sequence[float | None], seeds: Sequence[int], *, worst: Any = min, confidence: float = CONFIDENCE
 ) -> dict[str, Any]:
-    """Mean, interval, standard deviation, worst seed and n of one figure over seeds.
+    """Return mean, interval, standard deviation, worst seed and n of one figure over seeds.
 
     Args:
-        figures: a seed each; None, or what is not finite, where a run has none.
-        worst: whether the least or the greatest is the worst.
+        figures: one per seed; None, or not finite, for a run without a figure.
+        worst: ``min`` or ``max``, which gives the worst figure.
         confidence: of the interval of the mean.
 
     Returns:
-        ``n``, of the runs that have a figure; ``mean``, ``sd``, ``low``, ``high`` (None where there are too few); and
-        ``worst`` with ``worst_seed``: the first run without a figure, if there is one, as nothing is worse.
+        ``n``, the runs with a figure; ``mean``, ``sd``, ``low``, ``high`` (None for too few runs); and ``worst`` with
+        ``worst_seed``: the first run without a figure where there is one, because nothing is worse.
     """
-    known = [(figure, seed) for figure, seed in zip(figures, seeds, strict=True) if is_figure(figure)]
-    row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(known)}
+    finite = [(figure, seed) for figure, seed in zip(figures, seeds, strict=True) if is_figure(figure)]
+    row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(finite)}
     missing = [seed for figure, seed in zip(figures, seeds, strict=True) if not is_figure(figure)]
-    if known:
-        made = mean_interval([figure for figure, _ in known if figure is not None], confidence)
-        row |= {"mean": made.mean, "sd": made.deviation}
-        if made.interval is not None:
-            row |= {"low": made.interval.low, "high": made.interval.high}
-        row["worst"], row["worst_seed"] = worst(known, key=lambda pair: pair[0])
+    if finite:
+        over_seeds = mean_interval([figure for figure, _ in finite if figure is not None], confidence)
+        row |= {"mean": over_seeds.mean, "sd": over_seeds.deviation}
+        if over_seeds.interval is not None:
+            row |= {"low": over_seeds.interval.low, "high": over_seeds.interval.high}
+        row["worst"], row["worst_seed"] = worst(finite, key=lambda pair: pair[0])
     if missing:
         row["worst"], row["worst_seed"] = None, missing[0]
     return row
 
 
 def best_rate(runs: Sequence[Row]) -> dict[str, Any] | None:
-    """The learning rate with the highest mean accuracy on validation images over all seeds; the lowest of equal ones.
+    """Return the learning rate with the highest mean validation accuracy over all seeds; of equal ones the lowest.
 
-    A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean.
+    A rate at which a run diverged is never the best: the mean of the lucky runs says nothing.
 
     Args:
-        runs: of one setting but for rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``.
+        runs: of one setting except rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``.
 
     Returns:
-        ``lr``, the mean ``accuracy``, and ``edge``: ``lowest`` or ``highest`` where no rate beyond it was tried, None
-        where it has neighbours. None where at no rate all runs have an accuracy.
+        ``lr``, the mean ``accuracy``, and ``edge``: ``lowest`` or ``highest`` where no rate beyond it was tried, else
+        None. None where no rate has an accuracy for all its runs.
     """
     by_rate: dict[float, list[float | None]] = {}
     for run in sorted(runs, key=lambda run: float(run["lr"])):
         by_rate.setdefault(run["lr"], []).append(None if run["failed"] else run["accuracy"])
-    sound = {
-        rate: math.fsum(known) / len(known)
-        for rate, found in by_rate.items()
-        if len(known := [each for each in found if each is not None]) == len(found)
+    means = {
+        rate: math.fsum(finite) / len(finite)
+        for rate, accuracies in by_rate.items()
+        if len(finite := [accuracy for accuracy in accuracies if accuracy is not None]) == len(accuracies)
     }
-    if not sound:
+    if not means:
         return None
     rates = list(by_rate)
-    best = max(sound, key=lambda rate: sound[rate])
+    best = max(means, key=lambda rate: means[rate])
     edge = "lowest" if best == rates[0] else "highest" if best == rates[-1] else None
-    return {"lr": best, "accuracy": sound[best], "edge": edge}
+    return {"lr": best, "accuracy": means[best], "edge": edge}
 
 
 def is_figure(value: float | None) -> bool:
-    """Whether there is a finite figure."""
+    """Tell whether a value is a finite figure."""
     return value is not None and math.isfinite(value)
 
 
 def plus_minus(mean: float | None, low: float | None, high: float | None, show: Callable[[float | None], str]) -> str:
-    """A mean, with half the width of its interval where it has one: ``97.9 ± 0.1``.
+    """Write a mean, with half the width of its interval where it has one: ``97.9 ± 0.1``.
 
     Args:
-        show: a figure as text.
+        show: writes a figure.
     """
     return show(mean) if low is None or high is None else f"{show(mean)} ± {show((high - low) / 2)}"

@@ -1,8 +1,8 @@
-"""What a chain of tasks gains and loses, from the matrix R of accuracies alone. No torch.
+"""Transfer between the tasks of a chain, from the matrix R of accuracies. No torch.
 
 ``R[i][j]`` is the test accuracy on task j once tasks 0 to i are learned. Three measures are those of GEM (Lopez-Paz and
-Ranzato 2017, arXiv:1706.08840, §2), the fourth is the forgetting of Chaudhry et al. 2018 (arXiv:1801.10112), which
-looks at the best that was ever reached where backward transfer looks at what was reached when the task was learned.
+Ranzato 2017, arXiv:1706.08840, §2). The fourth is the forgetting of Chaudhry et al. 2018 (arXiv:1801.10112), which
+compares with the best accuracy ever reached; backward transfer compares with the accuracy when the task was learned.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class Transfer:
 
     Args:
         accuracy: ACC, the mean over all tasks after the last.
-        backward: BWT, how much learning later tasks changed earlier ones, on average; negative where they were
-            forgotten. None for a single task, and so are the next two.
-        forward: FWT, how much better than a network that learned nothing a task is known before its turn, on average.
-        forgetting: how far earlier tasks have fallen from the best they ever had, on average.
+        backward: BWT, the mean change of earlier tasks by learning later ones; negative where they were forgotten. None
+            for a single task, as are the next two.
+        forward: FWT, the mean accuracy on a task before it is learned, above that of an untrained network.
+        forgetting: the mean fall of earlier tasks from their best accuracy.
         so_far: after each task, the mean accuracy over the tasks up to it.
     """
 
@@ -35,19 +35,19 @@ class Transfer:
 
 
 def transfer(R: Matrix, untrained: Sequence[float]) -> Transfer:
-    """The measures of a chain of n tasks.
+    """Compute the measures of a chain of n tasks.
 
     ``ACC = mean_j R[n-1][j]``, ``BWT = mean_{j<n-1} (R[n-1][j] − R[j][j])``,
     ``FWT = mean_{j>0} (R[j-1][j] − untrained[j])``, ``forgetting = mean_{j<n-1} max_{i<n-1} (R[i][j] − R[n-1][j])``.
 
-    Chaudhry et al. take the maximum over all earlier states of the network, those before the task's turn included.
+    Chaudhry et al. take the maximum over all earlier states of the network, also those before the task was learned.
 
     Args:
         R: n × n.
-        untrained: n, the accuracy on each task of the network before it learned any.
+        untrained: n, the accuracy of the untrained network on each task.
 
     Raises:
-        ValueError: where the matrix is not square, the vector does not fit it, or something is no finite number.
+        ValueError: where the matrix is not square, the vector does not fit it, or an accuracy is not finite.
     """
     n = len(R)
     if not n or any(len(row) != n for row in R) or len(untrained) != n:

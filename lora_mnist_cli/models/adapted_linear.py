@@ -1,4 +1,4 @@
-"""Layers that learn by any method of ``models.methods``. LoRA's own are in ``models.lora``."""
+"""Layers that are adapted by any method of ``models.methods``; LoRA's layers are in ``models.lora``."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from lora_mnist_cli.system.errors import ArtifactError
 
 
 class MethodLinear(AdaptedLinear):
-    """A frozen linear layer and what a method learns of its change.
+    """A frozen linear layer with a change that a method learns.
 
-    It is first what is trained, and then (:meth:`settle`) what is kept of that, which is what a file of weights holds.
+    The layer first holds the tensors that are trained. :meth:`settle` replaces them by the tensors that a file of
+    weights holds.
 
     Args:
         base: the layer to adapt; its weights are frozen.
-        config: whose method it is.
-        start: make the method's start, drawn from PyTorch's global generator. Otherwise the layer is settled, and all
-            that is kept is zero, until :meth:`load`.
+        config: the settings, which name the method.
+        start: make the method's start, drawn from PyTorch's global generator. Otherwise the layer is settled, with
+            zeros in all its tensors until :meth:`load`.
     """
 
     def __init__(self, base: nn.Linear, config: AdapterConfig, *, start: bool = True) -> None:
@@ -46,14 +47,14 @@ class MethodLinear(AdaptedLinear):
 
     @property
     def settled(self) -> bool:
-        """Whether it is what is kept, and no longer what is trained."""
+        """Whether the layer holds the tensors of a file, and no longer those that are trained."""
         return bool(self._kept)
 
     @property
     def trained_like_plain(self) -> bool:
-        """Whether what is trained is the layer's weight and bias, and all that its outputs depend on.
+        """Whether the trained tensors are a weight and a bias that give the outputs as those of a plain layer do.
 
-        At an alpha other than 1 they depend on more, or less, of how far these have moved.
+        At an alpha other than 1 they don't, because it multiplies their change.
         """
         return (
             isinstance(self.method, Full) and self.config.alpha == self.alpha == 1
@@ -63,38 +64,38 @@ class MethodLinear(AdaptedLinear):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """From what was trained to what is kept of it: from here on the layer is what its file will hold."""
+        """Replace the tensors that were trained by those that the file of weights will hold."""
         if not self.settled:
-            kept = self.method.kept(self._own(), self.base.weight, self.base.bias, self.config)
+            kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
             self.trained = nn.ParameterDict()
             for name in self._fixed:
                 delattr(self, _buffer(name))
             self._hold({name: tensor.detach().clone() for name, tensor in kept.items()}, self._kept)
 
     def kept(self) -> dict[str, Tensor]:
-        """Name → tensor of all that is kept."""
+        """Return the tensors that the file of weights holds, by name."""
         if self.settled:
             return {name: getattr(self, _buffer(name)) for name in self._kept}
         with torch.no_grad():
-            made = self.method.kept(self._own(), self.base.weight, self.base.bias, self.config)
-        return {name: tensor.detach() for name, tensor in made.items()}
+            kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
+        return {name: tensor.detach() for name, tensor in kept.items()}
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put tensors into a settled layer."""
+        """Copy tensors into a settled layer."""
         for name, tensor in self.kept().items():
             tensor.copy_(tensors[name])
 
     def trained_change(self) -> tuple[Tensor, Tensor | None]:
-        """What is added to weight and bias at the alpha that it was trained with."""
-        # A small difference of large products has no digits left in half precision.
+        """Return the change of weight and bias at the alpha of the training."""
+        # A small difference of large products would lose all its digits in half precision.
         with torch.autocast(self.base.weight.device.type, enabled=False):
             if self.settled:
                 return self.method.change(self.kept(), self.base.weight, self.config)
-            return self.method.learned(self._own(), self.base.weight, self.base.bias, self.config)
+            return self.method.learned(self._tensors(), self.base.weight, self.base.bias, self.config)
 
     def change(self) -> tuple[Tensor, Tensor | None]:
-        """What is added to weight and bias at the present alpha."""
+        """Return the change of weight and bias at the present alpha."""
         if self.alpha == 0 or self.config.alpha == 0:
             return torch.zeros_like(self.base.weight), None
         weight, bias = self.trained_change()
@@ -105,16 +106,16 @@ class MethodLinear(AdaptedLinear):
 
     @torch.no_grad()
     def has_effect(self) -> bool:
-        """Whether anything changes at any alpha."""
+        """Tell whether the outputs change at any alpha."""
         if self.config.alpha == 0:
             return False
         return any(bool(part.any()) for part in self.trained_change() if part is not None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n × out) of inputs (n × in).
+        """Compute outputs (n × out) of inputs (n × in).
 
-        Dropout acts on the inputs of all that was learned, which is zero at the start. PEFT's, where a method starts
-        from a part of the weight itself (PiSSA) or rescales it (DoRA), drops inputs of that part as well.
+        Dropout acts on the inputs of the change, which is zero at the start. PEFT's dropout also drops inputs of the
+        weight itself where a method starts from a part of it (PiSSA) or rescales it (DoRA).
         """
         hidden: Tensor = self.base(x)
         if self.merged or not self.enabled or self.alpha == 0:
@@ -123,9 +124,9 @@ class MethodLinear(AdaptedLinear):
         weight, bias = self.change()
         return hidden + F.linear(x, weight, bias)
 
-    def _own(self) -> dict[str, Tensor]:
-        own: dict[str, Tensor] = {name: self.trained[name.replace(".", "_")] for name in self._trained}
-        return own | {name: getattr(self, _buffer(name)) for name in self._fixed}
+    def _tensors(self) -> dict[str, Tensor]:
+        trained: dict[str, Tensor] = {name: self.trained[name.replace(".", "_")] for name in self._trained}
+        return trained | {name: getattr(self, _buffer(name)) for name in self._fixed}
 
     def _hold(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
         for name, tensor in tensors.items():
@@ -138,16 +139,16 @@ def _buffer(name: str) -> str:
 
 
 def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn.Module:
-    """Freeze a model and put a config's adapters on it, in place; their starts draw from PyTorch's global generator.
+    """Freeze a model and put the adapters of a config on it, in place; they draw from PyTorch's global generator.
 
     Args:
-        start: see :class:`MethodLinear`; LoRA's layers always have one.
+        start: see :class:`MethodLinear`; LoRA's layers always have a start.
 
     Returns:
         The model.
 
     Raises:
-        UsageError: where a target layer is none of the model's, or it has adapters already.
+        UsageError: where the model lacks a target layer, or has adapters already.
     """
 
     def make(base: nn.Linear) -> AdaptedLinear:
@@ -161,35 +162,35 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
 
 
 def settle(model: nn.Module) -> None:
-    """See :meth:`MethodLinear.settle`, for all layers."""
+    """Settle all layers; see :meth:`MethodLinear.settle`."""
     for layer in adapted_layers(model).values():
         if isinstance(layer, MethodLinear):
             layer.settle()
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Key → tensor of all that the file of an adapted model holds."""
+    """Return the tensors of an adapted model's file of weights, by key."""
     tensors: dict[str, Tensor] = {}
     for name, layer in adapted_layers(model).items():
         if isinstance(layer, MethodLinear):
-            tensors |= {f"{layer.method.prefix}{name}.{own}": tensor for own, tensor in layer.kept().items()}
+            tensors |= {f"{layer.method.prefix}{name}.{key}": tensor for key, tensor in layer.kept().items()}
         elif isinstance(layer, LoRALinear):
             prefix = method_named("lora").prefix
-            tensors |= {f"{prefix}{name}.{own}.weight": getattr(layer, own).detach() for own in ("lora_A", "lora_B")}
+            tensors |= {f"{prefix}{name}.{key}.weight": getattr(layer, key).detach() for key in ("lora_A", "lora_B")}
     return tensors
 
 
 @torch.no_grad()
 def load_adapter_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of a file into a model with settled adapters of their shapes.
+    """Copy the tensors of a file into a model with settled adapters of their shapes.
 
     Raises:
-        ArtifactError: where a key or a shape differs. Nothing has been changed then.
+        ArtifactError: where a key or a shape differs; then the model is unchanged.
     """
-    own = adapter_tensors(model)
-    found, needed = ({key: tuple(t.shape) for key, t in some.items()} for some in (tensors, own))
-    if found != needed:
-        odd = sorted(key for key in found.keys() | needed.keys() if found.get(key) != needed.get(key))
+    targets = adapter_tensors(model)
+    given, needed = ({key: tuple(t.shape) for key, t in some.items()} for some in (tensors, targets))
+    if given != needed:
+        odd = sorted(key for key in given.keys() | needed.keys() if given.get(key) != needed.get(key))
         raise ArtifactError(f"the adapter does not fit: {', '.join(odd)}", value=odd)
-    for key, tensor in own.items():
+    for key, tensor in targets.items():
         tensor.copy_(tensors[key])

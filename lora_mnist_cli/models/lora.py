@@ -1,30 +1,31 @@
 """LoRA on one page: low-rank adaptation of a frozen network's linear layers (Hu et al. 2021, arXiv:2106.09685, §4.1).
 
 An adapted layer computes ``h = W x + b + alpha · scale(rank) · B A x``, with ``A`` (rank × in) random, ``B``
-(out × rank) zero at the start, and W, b frozen. :func:`attach` puts such layers in the place of a model's linear
-ones; the model's own code never learns of it.
+(out × rank) zero at the start, and W, b frozen. :func:`attach` replaces a model's linear layers by adapted ones; the
+code of the model does not change.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest
+from lora_mnist_cli.system.errors import UsageError, nearest
 
 
 def init_A(rank: int, in_features: int, init: str) -> Tensor:
-    """A new ``A`` (rank × in), drawn from PyTorch's global generator.
+    """Draw a new ``A`` (rank × in) from PyTorch's global generator.
 
     ``reference`` is uniform in ±1/√rank (the study, whose Kaiming call takes the rank for the fan-in), ``kaiming``
-    uniform in ±1/√in (what ``kaiming_uniform_(A, a=√5)`` gives, the common choice), ``gaussian`` normal with standard
-    deviation 1/rank.
+    uniform in ±1/√in (the common choice, ``kaiming_uniform_(A, a=√5)``), ``gaussian`` normal with standard deviation
+    1/rank.
     """
     A = torch.empty(rank, in_features)
     if init == "gaussian":
@@ -34,11 +35,11 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer with something trainable beside it, of which alpha is the multiplier.
+    """A frozen linear layer with a trainable change beside it, which alpha multiplies.
 
     Args:
         base: the layer to adapt; its weights are frozen.
-        alpha: may be changed later; at 0 the base is all there is.
+        alpha: the multiplier; it may be changed later, and at 0 only the base is left.
     """
 
     def __init__(self, base: nn.Linear, alpha: float) -> None:
@@ -51,20 +52,20 @@ class AdaptedLinear(nn.Module):
 
     @property
     def merged(self) -> bool:
-        """Whether what was learned is in the base's weight at present."""
+        """Whether the change is in the base's weight at present."""
         return self._plain_weight is not None
 
     def change(self) -> tuple[Tensor, Tensor | None]:
-        """What is added to the weight (out × in), and to the bias, at the present alpha."""
+        """Return the change of the weight (out × in), and of the bias, at the present alpha."""
         raise NotImplementedError
 
     def has_effect(self) -> bool:
-        """Whether anything changes at any alpha."""
+        """Tell whether the outputs change at any alpha."""
         raise NotImplementedError
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add what was learned to the base's weight and bias; nothing to do where it is there already."""
+        """Add the change to the base's weight and bias; does nothing where it is merged already."""
         if not self.merged:
             weight, bias = self.change()
             self._plain_weight = self.base.weight.clone()
@@ -75,7 +76,7 @@ class AdaptedLinear(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Give the base its weight back, bit for bit: it was kept, because subtracting the change would round."""
+        """Restore the base's weight and bias bit for bit, from copies, because subtracting the change would round."""
         if self._plain_weight is not None:
             self.base.weight.copy_(self._plain_weight)
             self._plain_weight = None
@@ -89,8 +90,8 @@ class LoRALinear(AdaptedLinear):
 
     Args:
         base: the layer to adapt; its weights are frozen.
-        rank: of the product; at least 1, and above the layer's smaller side where the study wants it.
-        alpha: multiplier on the product; may be changed later.
+        rank: rank of the product, at least 1; it may be above the layer's smaller side, as in the study.
+        alpha: multiplier on the product; it may be changed later.
         scaling: see :func:`lora_mnist_cli.models.architecture.scale`.
         init: see :func:`init_A`.
         dropout: probability that an input of ``A`` is dropped, in training only.
@@ -109,24 +110,24 @@ class LoRALinear(AdaptedLinear):
         self.lora_B = nn.Parameter(like.new_zeros(base.out_features, rank))
 
     def delta(self) -> Tensor:
-        """What the adapter adds to the weight: ``alpha · scale(rank) · B A`` (out × in); zeros at alpha 0."""
+        """Return the change of the weight: ``alpha · scale(rank) · B A`` (out × in); zeros at alpha 0."""
         if self.alpha == 0:
             return torch.zeros_like(self.base.weight)
         return self.alpha * self.scale * (self.lora_B @ self.lora_A)
 
     def change(self) -> tuple[Tensor, Tensor | None]:
-        """:meth:`delta`; the bias stays as it is."""
+        """Return :meth:`delta`; the bias does not change."""
         return self.delta(), None
 
     @torch.no_grad()
     def has_effect(self) -> bool:
-        """Whether the product is anything but zero."""
+        """Tell whether the product is not zero."""
         return bool((self.lora_B @ self.lora_A).any())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs (n × out) of inputs (n × in)."""
+        """Compute outputs (n × out) of inputs (n × in)."""
         hidden: Tensor = self.base(x)
-        # At alpha 0 nothing is added, rather than zeros: the base's outputs come back bit for bit, whatever B A holds.
+        # At alpha 0 nothing is added, not even zeros: the outputs are the base's bit for bit, even where B A is NaN.
         if self.merged or not self.enabled or self.alpha == 0:
             return hidden
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -148,17 +149,14 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
-
-    def make(layer: nn.Linear) -> LoRALinear:
-        return LoRALinear(layer, rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
-
+    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
     return attach_made(model, make, target_layers)
 
 
 def attach_made(
     model: nn.Module, make: Callable[[nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
 ) -> nn.Module:
-    """Freeze a model and put what ``make`` makes of a linear layer in its place; else as :func:`attach`."""
+    """Freeze a model and replace its linear layers by what ``make`` returns, in place, as :func:`attach`."""
     if adapted_layers(model):
         raise UsageError("the model has adapters already", hint="merge or detach them first")
     linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -174,22 +172,22 @@ def attach_made(
 
 
 def detach(model: nn.Module) -> nn.Module:
-    """Put the linear layers back in their places, in place: with the product if it is merged, else without."""
+    """Put the plain linear layers back, in place: with the change where it is merged, else without."""
     for name, layer in adapted_layers(model).items():
         model.set_submodule(name, layer.base)
     return model
 
 
 def adapted_layers(model: nn.Module) -> dict[str, AdaptedLinear]:
-    """Name → adapted layer, from the input on."""
+    """Return the adapted layers by name, from the input on."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 def set_alpha(model: nn.Module, alpha: float) -> None:
-    """Put ``alpha`` in the place of the multiplier of every adapter.
+    """Set the multiplier of every adapter.
 
     Raises:
-        UsageError: where the adapters are merged: then the weight has the old one in it.
+        UsageError: where the adapters are merged, with the old multiplier.
     """
     layers = adapted_layers(model).values()
     if any(layer.merged for layer in layers):
@@ -200,7 +198,7 @@ def set_alpha(model: nn.Module, alpha: float) -> None:
 
 @contextmanager
 def switched_off(model: nn.Module) -> Iterator[nn.Module]:
-    """The bare base inside, with merged adapters taken out; as before afterwards."""
+    """Give the bare base inside the block, without merged adapters; restores everything afterwards."""
     layers = list(adapted_layers(model).values())
     before = [(layer.enabled, layer.merged) for layer in layers]
     for layer in layers:
@@ -216,7 +214,7 @@ def switched_off(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def has_no_effect(model: nn.Module) -> bool:
-    """Whether nothing changes on any adapted layer: whatever alpha is, the base is all there is."""
+    """Tell whether no adapted layer changes anything, at any alpha."""
     return not any(layer.has_effect() for layer in adapted_layers(model).values())
 
 
@@ -227,31 +225,6 @@ def merge(model: nn.Module) -> None:
 
 
 def unmerge(model: nn.Module) -> None:
-    """Take every adapter out of its layer again; see :meth:`AdaptedLinear.unmerge`."""
+    """Unmerge every adapter; see :meth:`AdaptedLinear.unmerge`."""
     for layer in adapted_layers(model).values():
         layer.unmerge()
-
-
-def lora_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The adapters' tensors alone: ``fc1.lora_A`` (rank × in), ``fc1.lora_B`` (out × rank), …"""
-    factors = ("lora_A", "lora_B")
-    return {f"{name}.{f}": getattr(layer, f).detach() for name, layer in adapted_layers(model).items() for f in factors}
-
-
-@torch.no_grad()
-def load_lora_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Put tensors into the model's adapters.
-
-    Raises:
-        ArtifactError: where a key is missing or unknown, or a shape differs. Nothing has been changed then.
-    """
-    own = lora_state_dict(model)
-    for problem, keys in (("lacks", own.keys() - state.keys()), ("has the unknown", state.keys() - own.keys())):
-        if keys:
-            raise ArtifactError(f"the adapter {problem} {', '.join(sorted(keys))}", value=sorted(keys))
-    for key, tensor in own.items():
-        if tensor.shape != state[key].shape:
-            got, want = tuple(state[key].shape), tuple(tensor.shape)
-            raise ArtifactError(f"the adapter's {key} is {got}, and the base needs {want}", value=key)
-    for key, tensor in own.items():
-        tensor.copy_(state[key])

@@ -1,4 +1,4 @@
-"""The plain network of the study. It knows nothing of LoRA."""
+"""The plain network of the study; its code does not mention LoRA."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MNISTModel(nn.Module):
             self.add_module(name, nn.Linear(fan_in, fan_out))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n × classes) of normalised images (n × 784, or n × 1 × 28 × 28)."""
+        """Compute logits (n × classes) of normalised images (n × 784, or n × 1 × 28 × 28)."""
         hidden = images.flatten(1)
         *inner, last = self.children()
         for layer in inner:

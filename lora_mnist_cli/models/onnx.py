@@ -1,4 +1,4 @@
-"""Models out of the laboratory: plain files that other programs load, with the normalisation beside them."""
+"""Models as files for other programs, with the normalisation inside or beside them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class WithNormalisation(nn.Module):
     """Logits (n × 10) of images (n × 28 × 28) whose pixels go from 0 to 1.
 
     Args:
-        model: takes them normalised.
-        mean, std: what they are normalised with.
+        model: a model of normalised images.
+        mean, std: the normalisation.
     """
 
     def __init__(self, model: nn.Module, mean: float, std: float) -> None:
@@ -35,26 +35,26 @@ class WithNormalisation(nn.Module):
         self.model, self.mean, self.std = model, mean, std
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits."""
+        """Compute the logits."""
         logits: Tensor = self.model((images - self.mean) / self.std)
         return logits
 
 
-def encoded(model: MNISTModel, stats: tuple[float, float], form: str, metadata: Mapping[str, str]) -> bytes:
-    """A plain model as the content of a file.
+def encoded(model: MNISTModel, stats: tuple[float, float], format_name: str, metadata: Mapping[str, str]) -> bytes:
+    """Encode a plain model as the content of a file.
 
     Args:
-        stats: mean and standard deviation that its inputs are normalised with.
-        form: ``safetensors``, ``state-dict`` (what ``torch.load(…, weights_only=True)`` takes) or ``onnx``.
-        metadata: words that go into the file where its format has a place for them.
+        stats: mean and standard deviation of the normalisation of its inputs.
+        format_name: ``safetensors``, ``state-dict`` (for ``torch.load(…, weights_only=True)``) or ``onnx``.
+        metadata: texts that go into the file, where its format has a place for them.
 
     Raises:
-        UsageError: where ONNX is wanted and its packages are not installed.
+        UsageError: for ``onnx`` where its packages are not installed.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    if form == "safetensors":
+    if format_name == "safetensors":
         return safetensors.torch.save(tensors, metadata=dict(metadata))
-    if form == "state-dict":
+    if format_name == "state-dict":
         buffer = io.BytesIO()
         torch.save({name: tensor.clone() for name, tensor in tensors.items()}, buffer)
         return buffer.getvalue()
@@ -62,7 +62,7 @@ def encoded(model: MNISTModel, stats: tuple[float, float], form: str, metadata: 
 
 
 def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str, str]) -> bytes:
-    """A model of normalised images as an ONNX file that takes pixels from 0 to 1, in any number.
+    """Encode a model of normalised images as an ONNX file that takes any number of images, pixels from 0 to 1.
 
     Raises:
         UsageError: where ONNX's packages are not installed.
@@ -83,29 +83,29 @@ def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str,
             opset_version=OPSET, dynamo=True, dynamic_shapes={"images": {0: torch.export.Dim("n", min=1)}},
             verbose=False,
         )  # fmt: skip
-    made = program.model_proto
+    exported = program.model_proto
     for key, value in metadata.items():
-        made.metadata_props.add(key=key, value=value)
-    content: bytes = made.SerializeToString()
+        exported.metadata_props.add(key=key, value=value)
+    content: bytes = exported.SerializeToString()
     return content
 
 
 def write_export(
     path: Path, content: bytes | Mapping[str, bytes], described: Mapping[str, Any], *, force: bool
 ) -> Path:
-    """Write a file, or a folder of files, and beside it a JSON file that says what is in it; returns where that is.
+    """Write a file, or a folder of files, and beside it a JSON file that describes it; returns the path of the JSON.
 
     Args:
-        content: of the file; or of each file of a folder, by name.
+        content: the content of the file, or of each file of a folder by name.
 
     Raises:
-        UsageError: where one of the two is there and ``force`` is not given.
+        UsageError: where one of the two exists and ``force`` is not given.
         MachineError: where they can't be written.
     """
     beside = path.with_name(f"{path.name}.json")
-    for each in (path, beside):
-        if each.exists() and not force:
-            raise UsageError(f"{each} exists", hint="--force replaces it", value=str(each))
+    for target in (path, beside):
+        if target.exists() and not force:
+            raise UsageError(f"{target} exists", hint="--force replaces it", value=str(target))
     text = json.dumps(described, indent=2, allow_nan=False) + "\n"
     with machine_errors(f"can't write {path}", "--output"):
         if isinstance(content, bytes):

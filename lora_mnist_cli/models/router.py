@@ -1,10 +1,9 @@
-"""Several experts as one model, with no label of the task: which of them an image is for, its density decides.
+"""Several experts as one model, without a label of the task: the density of an image decides which expert answers.
 
 An expert is a base or an adapter on it, with the statistics of the digits that it was trained on
-(:mod:`lora_mnist_cli.models.densities`). All experts' densities are over the same pixels, so Bayes' rule gives the
-probability that an image is one that an expert was trained on: experts for what they know, as in a mixture of experts
-(Jacobs, Jordan, Nowlan and Hinton 1991), with a gate that is never trained, so that an expert can be added later
-without an image of any other.
+(:mod:`lora_mnist_cli.models.densities`). All densities are over the same pixels, so Bayes' rule gives the probability
+that an image is of the kind that an expert was trained on. This is a mixture of experts (Jacobs, Jordan, Nowlan and
+Hinton 1991) with a gate that is never trained: an expert can be added later without any image of the others.
 """
 
 from __future__ import annotations
@@ -16,42 +15,45 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.architecture import CLASSES
-from lora_mnist_cli.models.densities import ClassStatistics, blur
+from lora_mnist_cli.models.blur import blur
+from lora_mnist_cli.models.densities import ClassStatistics
 
-By = Literal["mixture", "choose"]
+Routing = Literal["mixture", "choose"]
 """One of :data:`lora_mnist_cli.settings.choices.ROUTES`."""
 
 TEMPERATURE = 64.0
-"""What log densities are divided by before they are weighed against each other.
+"""Divisor of the log densities before they are compared.
 
-The model takes 784 pixels for independent but for a few directions, and so is far too sure of itself. Chosen on
-validation images of 0-4 and 5-9, of 1, 2, 4, …, 128, by the loss of the mixture; it moves no accuracy by more than
-a few hundredths of a point."""
+The densities take 784 pixels to be independent except for a few directions, and are far too confident. It was chosen
+from 1, 2, 4, …, 128 on validation images of 0-4 and 5-9, by the loss of the mixture; it changes no accuracy by more
+than a few hundredths of a point."""
 
 
 class RoutedModel(nn.Module):
     """Experts behind a router: normalised images (n × 784) → log probabilities (n × 10).
 
     Args:
-        experts: images → logits (n × 10) each.
-        statistics: of the digits that each was trained on, in the same order.
-        by: one of :data:`lora_mnist_cli.settings.choices.ROUTES`.
+        experts: models of images that give logits (n × 10).
+        statistics: statistics of each expert's digits, in the same order.
+        routing: one of :data:`lora_mnist_cli.settings.choices.ROUTES`.
     """
 
-    def __init__(self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], by: By = "mixture") -> None:
+    def __init__(
+        self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], routing: Routing = "mixture"
+    ) -> None:
         super().__init__()
         self.experts = nn.ModuleList(experts)
-        self.by = by
-        self._densities = [each.densities(torch.float32) for each in statistics]
-        # A component's prior: any image that any expert was trained on is as likely as any other.
-        self._priors = [each.counts.double().log().repeat_interleave(each.components).float() for each in statistics]
-        self._shares = _shares([set(each.digits.tolist()) for each in statistics])
-        blur(torch.zeros(1, self._densities[0].mean.shape[0]))  # what it needs is made now, not while it is exported
+        self.routing = routing
+        self._densities = [known.densities(torch.float32) for known in statistics]
+        # The prior of a component: all training images of all experts are equally likely.
+        self._priors = [known.counts.double().log().repeat_interleave(known.components).float() for known in statistics]
+        self._shares = _shares([set(known.digits.tolist()) for known in statistics])
+        blur(torch.zeros(1, self._densities[0].mean.shape[0]))  # fills its cache now, and not during an export
 
     def log_posterior(self, images: Tensor) -> Tensor:
-        """``log p(expert | image)``, n × experts, from the statistics alone.
+        """Return ``log p(expert | image)``, n × experts, from the statistics alone.
 
-        Experts that know the same digits share what these would weigh with one expert for them.
+        Experts with the same digits share the weight that one expert for them would have.
         """
         blurred = blur(images)
         parts = zip(self._densities, self._priors, strict=True)
@@ -59,26 +61,26 @@ class RoutedModel(nn.Module):
         return (torch.stack(marginal, dim=1) / TEMPERATURE + self._shares).log_softmax(1)
 
     def likeliest(self, posterior: Tensor) -> Tensor:
-        """Which expert fits each image best, n; of those that fit it alike, the first."""
+        """Return the expert that fits each image best, n; of equal ones the first."""
         return (posterior - self._shares).argmax(1)
 
     def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Log probabilities of the digits (n × 10), and of the experts (n × experts)."""
+        """Return log probabilities of the digits (n × 10), and of the experts (n × experts)."""
         flat = images.flatten(1)
         posterior = self.log_posterior(flat)
-        each = torch.stack([expert(flat).log_softmax(1) for expert in self.experts], dim=1)
-        if self.by == "choose":
-            chosen = self.likeliest(posterior)[:, None, None].expand(-1, 1, each.shape[2])
-            return each.gather(1, chosen).squeeze(1), posterior
-        return (posterior[:, :, None] + each).logsumexp(1), posterior
+        of_experts = torch.stack([expert(flat).log_softmax(1) for expert in self.experts], dim=1)
+        if self.routing == "choose":
+            chosen = self.likeliest(posterior)[:, None, None].expand(-1, 1, of_experts.shape[2])
+            return of_experts.gather(1, chosen).squeeze(1), posterior
+        return (posterior[:, :, None] + of_experts).logsumexp(1), posterior
 
     def forward(self, images: Tensor) -> Tensor:
-        """Log probabilities of the digits."""
+        """Return log probabilities of the digits."""
         return self.answers(images)[0]
 
 
-def _shares(known: Sequence[set[int]]) -> Tensor:
-    """The logarithm of each expert's share in its digits, where one that others know too is shared between them."""
-    of_digit = [sum(digit in each for each in known) for digit in range(CLASSES)]
-    shares = [sum(1 / of_digit[digit] for digit in each) / len(each) for each in known]
+def _shares(digit_sets: Sequence[set[int]]) -> Tensor:
+    """Return the logarithm of each expert's share in its digits; experts of one digit share it equally."""
+    experts_of = [sum(digit in digits for digits in digit_sets) for digit in range(CLASSES)]
+    shares = [sum(1 / experts_of[digit] for digit in digits) / len(digits) for digits in digit_sets]
     return torch.tensor(shares, dtype=torch.float64).log().float()

@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
+from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.evaluation.seeds import best_rate
-from lora_mnist_cli.evaluation.statistics import mean_interval
 from lora_mnist_cli.plots import style
 
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from lora_mnist_cli.evaluation.statistics import Spread, mean_interval
+from lora_mnist_cli.evaluation.intervals import Spread, mean_interval
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import accuracy_of
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.plots import style
 
 Matrix = npt.NDArray[np.floating[Any]]

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.plots import style
 
 _COLOURS = ("#D55E00", "#CC79A7", "#E69F00", "#009E73", "#0072B2", "#222222")

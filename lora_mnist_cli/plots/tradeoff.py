@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.evaluation.statistics import mean_interval
+from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.plots import style
 
 _TRAINED = "*"

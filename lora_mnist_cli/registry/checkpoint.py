@@ -28,7 +28,7 @@ from lora_mnist_cli.registry.weights import (
     write_adapter,
 )
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.system.errors import ArtifactError, make_again
+from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.files import machine_errors
 
 _CASCADE = {
@@ -93,15 +93,7 @@ def load_statistics(artifact: Artifact) -> ClassStatistics:
             value=artifact.name,
         )
     check_statistics(artifact)
-    with parsing(artifact, STATISTICS_FILE):
-        tensors = safetensors.torch.load(artifact.read(STATISTICS_FILE))
-    try:
-        return ClassStatistics.from_tensors(tensors)
-    except ValueError as error:
-        raise ArtifactError(
-            f"'{artifact.name}' does not fit: {STATISTICS_FILE}: {error}", hint=make_again(artifact.name),
-            value=artifact.name,
-        ) from error  # fmt: skip
+    return ClassStatistics(**safetensors.torch.load(artifact.read(STATISTICS_FILE)))
 
 
 def _bytes(state: Mapping[str, Tensor]) -> bytes:

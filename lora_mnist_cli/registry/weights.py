@@ -10,6 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, deserialize
 
+from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.models.methods import method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
@@ -26,12 +27,6 @@ ADAPTER_CONFIG_FILE = "adapter_config.json"
 
 STATISTICS_FILE = "statistics.safetensors"
 """What a stage remembers of its digits (:mod:`lora_mnist_cli.models.densities`); artifacts of old have none."""
-
-STATISTICS_TYPES = {
-    "digits": "I64", "counts": "I64", "components": "I64", "mean": "F32", "basis": "F32", "weights": "F32",
-    "centres": "F16", "directions": "F16", "noise": "F32",
-}  # fmt: skip
-"""Key → type of each of its tensors."""
 
 MAX_STATISTICS = 10**6
 """Bytes; of ten digits they take three quarters of that."""
@@ -169,10 +164,10 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
 
 
 def check_statistics(artifact: Artifact) -> None:
-    """Compare size, keys and types of a file of statistics with what it has to hold; where there is none, all is well.
+    """Check the size and the content of an artifact's file of statistics, if there is one.
 
     Raises:
-        ArtifactError: where it is too large or damaged, or a key or type differs.
+        ArtifactError: where it is too large or damaged, or a key, type, shape or value makes no sense.
     """
     size = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"]
     if size > MAX_STATISTICS:
@@ -184,14 +179,13 @@ def check_statistics(artifact: Artifact) -> None:
         )
     if STATISTICS_FILE not in artifact.files:
         return
-    found = {key: kind for key, (_, kind) in _header(artifact, STATISTICS_FILE).items()}
-    if found != STATISTICS_TYPES:
-        odd = sorted(key for key in found.keys() | STATISTICS_TYPES if found.get(key) != STATISTICS_TYPES.get(key))
+    with parsing(artifact, STATISTICS_FILE):
+        problems = statistics_file.problems(artifact.read(STATISTICS_FILE))
+    if problems:
         raise ArtifactError(
-            f"{artifact.kind} '{artifact.name}' does not fit: {STATISTICS_FILE} lacks, or has in another type or "
-            f"without need, {', '.join(odd)}",
+            f"{artifact.kind} '{artifact.name}' does not fit: {STATISTICS_FILE}: {'; '.join(problems)}",
             hint=make_again(artifact.name),
-            value=odd,
+            value=problems,
         )
 
 

@@ -1,6 +1,6 @@
-"""What decides a result, and every word that a user can choose: digit sets, configs, recipes, grids, tables of choices.
+"""Everything that decides a result: digit sets, configs, recipes, grids, and the tables of words that can be chosen.
 
-Settings check themselves and are plain data: this room imports ``system`` alone, and no framework. Read
-:mod:`~lora_mnist_cli.settings.config` first, then :mod:`~lora_mnist_cli.settings.choices`, the tables that everything
-else is looked up in.
+Settings are plain data that checks itself. This room imports only ``system``, and no framework. Read
+:mod:`~lora_mnist_cli.settings.config` first, then :mod:`~lora_mnist_cli.settings.choices`, whose rows name the methods,
+protections and combiners of the other rooms.
 """

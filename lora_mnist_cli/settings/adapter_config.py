@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, fields
+from functools import partial
+from typing import Any
 
-from lora_mnist_cli.settings.checks import Problems
+from lora_mnist_cli.settings.checks import (
+    digit_set,
+    is_digest,
+    is_layer_name,
+    number,
+    one_of,
+    other_default,
+    setting,
+    whole,
+)
 from lora_mnist_cli.settings.choices import (
     COMBINERS,
     INITS,
@@ -18,105 +27,122 @@ from lora_mnist_cli.settings.choices import (
     PROTECTIONS,
     SCALINGS,
     VARIED,
+    MethodChoice,
     protections_in_order,
-)  # fmt: skip
+)
 from lora_mnist_cli.settings.config import MAX_RANK, MAX_SEED, ConfigT, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ConfigError
 
-_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+added = partial(setting, added_later=True)
 
 _DEFAULT_RANK = 8
+
+
+def _table_help(table: Mapping[str, Any]) -> str:
+    return "; ".join(f"{name}: {choice.about}" for name, choice in table.items())
+
+
+def _protections(_: str, names: object) -> Iterator[str]:
+    if not isinstance(names, tuple):
+        yield f"protections are a list of names, not {names!r}"
+        return
+    for name in names:
+        yield from one_of(PROTECTIONS)("protect", name)
+    if len(set(names)) != len(names):
+        yield f"protections are named once each, not {','.join(names)}"
+
+
+def _layers(_: str, layers: object) -> Iterator[str]:
+    if not isinstance(layers, tuple):
+        yield f"target layers are a list of names, not {layers!r}"
+        return
+    odd = [layer for layer in layers if not is_layer_name(layer)]
+    for layer in odd:
+        yield f"a layer is named fc1, fc2, …, not {layer!r}"
+    if not layers or (not odd and len(set(layers)) != len(layers)):
+        yield "target layers are named once each, and at least one"
+
+
+def _combined_weights(_: str, weights: object) -> Iterator[str]:
+    if not isinstance(weights, tuple) or not weights:
+        yield "a combined adapter has a weight for each that it was made of"
+        return
+    for weight in weights:
+        yield from number()("weight", weight)
+
+
+def _imported(name: str, digest: object) -> Iterator[str]:
+    if not is_digest(digest):
+        yield f"{name} is the SHA-256 of a file of weights, not {digest!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterConfig(TrainingConfig):
     """How an adapter is trained on a frozen base.
 
-    ``digits`` and ``target_layers`` may be None: then they are what the base did not learn, and all its layers.
+    ``digits`` and ``target_layers`` may be None: the digits that the base did not learn, and all its layers.
     """
 
-    digits: DigitSet | None = field(
-        default=None, metadata={"help": "Digits that the adapter learns; default: those that the base did not."}
+    digits: DigitSet | None = setting(None, "Digits to learn; default: those that the base did not.", digit_set)
+    method: str = added("lora", f"{_table_help(METHODS)}.", one_of(METHODS))
+    rank: int = setting(_DEFAULT_RANK, "Rank of the adapter's product; full and head have none.", whole(1, MAX_RANK))
+    alpha: float = setting(1.0, "Multiplier on the adapter's product.", number())
+    scaling: str = setting(
+        "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)
     )
-    method: str = field(
-        default="lora",
-        metadata={"help": "; ".join(f"{name}: {method.about}" for name, method in METHODS.items()) + "."},
+    init: str = setting(
+        "reference",
+        "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
+        one_of(INITS),
     )
-    rank: int = field(
-        default=_DEFAULT_RANK, metadata={"help": "Rank of the adapter's product; full and head have none."}
+    dropout: float = setting(
+        0.0, "Probability that an input of the adapter is dropped in training.", number("at least 0 and below 1")
     )
-    alpha: float = field(default=1.0, metadata={"help": "Multiplier on the adapter's product."})
-    scaling: str = field(
-        default="constant", metadata={"help": "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank)."}
+    target_layers: tuple[str, ...] | None = setting(None, "Layers that get an adapter, as fc1,fc3, or all.", _layers)
+    vary: str = added(
+        "all", "What the seed varies: all, or only init, order or split, the others held at --seed.", one_of(VARIED)
     )
-    init: str = field(
-        default="reference",
-        metadata={"help": "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²)."},
+    lr_power: float = added(
+        0.0,
+        "The learning rate is lr / rank^power: small ranks take a higher one.",
+        number("at least -4 and at most 4"),
+        words="learning rate's power",
     )
-    dropout: float = field(
-        default=0.0, metadata={"help": "Probability that an input of the adapter is dropped in training."}
+    held_seed: int = added(0, "Seed of the random streams that --vary holds.", whole(0, MAX_SEED))
+    lr_ratio_b: float = added(
+        1.0, "LoRA+: learning rate of B over that of A.", number("above 0"), words="ratio of learning rates"
     )
-    target_layers: tuple[str, ...] | None = field(
-        default=None, metadata={"help": "Linear layers that get an adapter, as fc1,fc3, or all."}
+    combined: str | None = added(None, f"{_table_help(COMBINERS)}.", one_of(COMBINERS), words="way to combine")
+    combined_weights: tuple[float, ...] | None = added(
+        None, "Multiplier of each adapter that a combined one was made of.", _combined_weights
     )
-    vary: str = field(
-        default="all",
-        metadata={"help": "What the seed varies: all, or init, order or split alone, the others held at --seed."},
+    combined_density: float | None = added(
+        None,
+        "Share of each adapter's entries that is kept (ties, dare).",
+        number("above 0 and at most 1"),
+        words="density",
     )
-    lr_power: float = field(
-        default=0.0, metadata={"help": "The learning rate is lr / rank^power: small ranks take a higher one."}
+    imported: str | None = added(None, "SHA-256 of the file of weights of an imported adapter.", _imported)
+    protect: tuple[str, ...] = added(
+        (), f"Keep what the base knows, by any of {_table_help(PROTECTIONS)}. As replay,mask.", _protections
     )
-    held_seed: int = field(
-        default=0, metadata={"help": "Seed of the random streams that are held where the seed varies one alone."}
+    replay_old: float = added(
+        1.0, "Replay: samples of an old digit for each image of a digit to learn.", number("above 0 and at most 16")
     )
-    lr_ratio_b: float = field(
-        default=1.0, metadata={"help": "LoRA+: how many times the learning rate of A that of B is."}
+    replay_new: float = added(
+        1.0, "Replay: samples of a digit to learn for each of its images.", number("at least 0 and at most 16")
     )
-    combined: str | None = field(
-        default=None,
-        metadata={"help": "; ".join(f"{name}: {combiner.about}" for name, combiner in COMBINERS.items()) + "."},
-    )
-    combined_weights: tuple[float, ...] | None = field(
-        default=None, metadata={"help": "Of an adapter that was combined from others: a multiplier for each."}
-    )
-    combined_density: float | None = field(
-        default=None, metadata={"help": "Share of each adapter's entries that is kept (ties, dare)."}
-    )
-    imported: str | None = field(
-        default=None,
-        metadata={"help": "Of an adapter that was trained elsewhere: the SHA-256 of its file of weights."},
-    )
-    protect: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "help": "Keep what the base knows, by any of "
-            + "; ".join(f"{name}: {each.about}" for name, each in PROTECTIONS.items())
-            + ". As replay,mask."
-        },
-    )
-    replay_old: float = field(
-        default=1.0, metadata={"help": "Replay: samples of an old digit for each image of a digit to learn."}
-    )
-    replay_new: float = field(
-        default=1.0, metadata={"help": "Replay: samples of a digit to learn for each of its images."}
-    )
-    distill_weight: float = field(default=1.0, metadata={"help": "Distill: weight of the base's answers in the loss."})
-    nullspace_energy: float = field(
-        default=0.95, metadata={"help": "Nullspace: share of the old inputs' energy that adapters keep out of."}
+    distill_weight: float = added(1.0, "Distill: weight of the base's answers in the loss.", number("above 0"))
+    nullspace_energy: float = added(
+        0.95, "Nullspace: share of the old inputs' energy that adapters keep out of.", number("above 0 and below 1")
     )
     # The study trains its adapters with AdamW under reduce-on-plateau.
-    optimizer: str = "adamw"
-    schedule: str = "plateau"
-
-    _OPTIONAL: ClassVar[tuple[str, ...]] = (
-        "vary", "held_seed", "lr_power", "method", "lr_ratio_b", "combined", "combined_weights", "combined_density",
-        "imported", "protect", *PROTECTION_SETTINGS,
-    )  # fmt: skip
+    optimizer: str = other_default(TrainingConfig, "optimizer", "adamw")
+    schedule: str = other_default(TrainingConfig, "schedule", "plateau")
 
     def __post_init__(self) -> None:
-        # A rank that was not asked for is none, where the method has none.
+        # The default rank, with a method that has no ranks, was not asked for.
         if self.rank == _DEFAULT_RANK and self.method in METHODS and not METHODS[self.method].ranked:
             object.__setattr__(self, "rank", 0)
         if isinstance(self.protect, tuple) and all(isinstance(name, str) for name in self.protect):
@@ -125,19 +151,17 @@ class AdapterConfig(TrainingConfig):
 
     @property
     def rate(self) -> float:
-        """The learning rate of this rank; a method without ranks has that of rank 1."""
+        """The learning rate at this rank; a method without ranks has that of rank 1."""
         return float(self.lr / max(self.rank, 1) ** self.lr_power)
 
     @property
     def alone(self) -> bool:
-        """Whether it is trained by itself, one adapter after the other: a bank knows neither its gradients nor mixed
-        precision.
-        """
+        """Whether it is trained outside banks, which know neither the gradients of its method nor mixed precision."""
         return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
 
     @property
     def objective(self) -> tuple[object, ...]:
-        """What decides what is learned from, beside the digits: the members of a bank share it."""
+        """The settings of the objective, beside the digits; the members of a bank share them."""
         return self.protect, *(getattr(self, name) for name in PROTECTION_SETTINGS)
 
     @property
@@ -148,7 +172,7 @@ class AdapterConfig(TrainingConfig):
     def sample_counts(self, images: int, base_digits: DigitSet) -> tuple[int, int]:
         """Return how many samples of old digits, and of the digits to learn, ``replay`` adds to that many images.
 
-        The ratios are those of a digit's samples to a digit's images, so that many old digits have many samples.
+        The ratios are per digit, so that many old digits have many samples.
         """
         if "replay" not in self.protect:
             return 0, 0
@@ -158,138 +182,94 @@ class AdapterConfig(TrainingConfig):
         return math.ceil(self.replay_old * images * share), math.ceil(self.replay_new * images)
 
     def seed_of(self, stream: str) -> int:
-        """The seed of a random stream: the config's own, but the held one where another stream alone is varied."""
+        """Return the seed of a random stream: ``held_seed`` where ``vary`` names another stream, else ``seed``."""
         return self.seed if self.vary in ("all", stream) else self.held_seed
 
-    def _left_out(self) -> tuple[str, ...]:
-        written = ("held_seed",) if self.vary != "all" else ()
-        return tuple(name for name in super()._left_out() if name not in written)
+    def _is_left_out(self, f: Field[Any]) -> bool:
+        return super()._is_left_out(f) and (f.name != "held_seed" or self.vary == "all")
 
-    def _check(self, problems: Problems) -> None:
-        super()._check(problems)
-        if self.digits is not None:
-            problems.digits(self.digits)
-        problems.choice("method", self.method, tuple(METHODS))
+    def _unused(self) -> tuple[str, ...]:
+        return METHODS[self.method].unused if self.method in METHODS else ()
+
+    def _conflicts(self) -> Iterator[str]:
         if self.method in METHODS:
-            self._check_method(problems)
-        problems.real("ratio of learning rates", self.lr_ratio_b, lambda ratio: ratio > 0, "a finite number above 0")
-        problems.real("alpha", self.alpha, lambda _: True, "a finite number")
+            yield from self._conflicts_of_method(METHODS[self.method])
         if self.alpha == 0 and self.epochs != 0:
             # No gradient reaches the factors then. An untouched start may have it.
-            problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
-        if self.imported is not None:
-            if not isinstance(self.imported, str) or not _DIGEST.fullmatch(self.imported):
-                problems.append(f"imported is the SHA-256 of a file of weights, not {self.imported!r}")
-            if self.epochs != 0:
-                problems.append(f"what was trained elsewhere has no epochs here: it takes no {self.epochs}")
-        problems.choice("scaling", self.scaling, SCALINGS)
-        problems.choice("init", self.init, INITS)
-        problems.real("learning rate's power", self.lr_power, lambda power: abs(power) <= 4, "of -4 to 4")
-        problems.choice("vary", self.vary, VARIED)
-        problems.whole("held seed", self.held_seed, 0, MAX_SEED)
+            yield "alpha is another number than 0 where there are epochs: at 0.0 nothing learns"
+        if self.imported is not None and self.epochs != 0:
+            yield f"what was trained elsewhere has no epochs here: it takes no {self.epochs}"
         if self.vary == "all" and self.held_seed != 0:
-            problems.append(f"a held seed needs something that is held: vary init, order or split, not {self.vary}")
-        self._check_protections(problems)
-        problems.real("dropout", self.dropout, lambda share: 0 <= share < 1, "at least 0 and below 1")
-        if self.target_layers is not None:
-            self._check_layers(problems, self.target_layers)
-        self._check_combined(problems)
+            yield f"a held seed needs something that is held: vary init, order or split, not {self.vary}"
+        yield from self._conflicts_of_protections()
+        yield from self._conflicts_of_combining()
 
-    def _check_combined(self, problems: Problems) -> None:
-        """Of an adapter that was combined from others, and not trained."""
-        if self.combined is None:
-            if self.combined_weights is not None or self.combined_density is not None:
-                problems.append("weights and density are those of a combined adapter")
-            return
-        problems.choice("way to combine", self.combined, tuple(COMBINERS))
-        if self.combined not in COMBINERS:
-            return
-        if self.epochs != 0 or self.method != "lora":
-            problems.append(f"a combined adapter is a product that was not trained: no {self.epochs} of {self.method}")
-        weights, density = self.combined_weights, self.combined_density
-        if not isinstance(weights, tuple) or not weights:
-            problems.append("a combined adapter has a weight for each that it was made of")
-        else:
-            for weight in weights:
-                problems.real("weight", weight, lambda _: True, "a finite number")
-        if COMBINERS[self.combined].density is None:
-            if density is not None:
-                problems.append(f"{self.combined} keeps every entry: it takes no density {density}")
-        elif density is None:
-            problems.append(f"{self.combined} has a density")
-        else:
-            problems.real("density", density, lambda share: 0 < share <= 1, "above 0 and at most 1")
-
-    def _check_method(self, problems: Problems) -> None:
-        method = METHODS[self.method]
-        if method.ranked:
-            problems.whole("rank", self.rank, 1, MAX_RANK)
-        elif type(self.rank) is not int or self.rank != 0:
-            problems.append(f"{self.method} has no rank: it takes no {self.rank}")
+    def _conflicts_of_method(self, method: MethodChoice) -> Iterator[str]:
         for name in method.unused:
-            value, default = getattr(self, name), unused_value(name)
-            if name != "rank" and value != default:
-                problems.append(f"{self.method} has no {name.replace('_', ' ')}: it takes no {value}")
+            value, unused = getattr(self, name), unused_value(name)
+            if type(value) is not type(unused) or value != unused:
+                yield f"{self.method} has no {name.replace('_', ' ')}: it takes no {value}"
         if self.vary == "init" and not method.random_start:
-            problems.append(f"{self.method} starts from the base's own weights: nothing of it varies with init")
+            yield f"{self.method} starts from the base's own weights: nothing of it varies with init"
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
-            problems.append(f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}")
+            yield f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}"
 
-    def _check_protections(self, problems: Problems) -> None:
+    def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
-            problems.append(f"protections are a list of names, not {self.protect!r}")
             return
-        for name in self.protect:
-            problems.choice("protect", name, tuple(PROTECTIONS))
-        if len(set(self.protect)) != len(self.protect):
-            problems.append(f"protections are named once each, not {','.join(self.protect)}")
         if self.protect and self.method in METHODS and self.alone:
             why = "in mixed precision" if METHODS[self.method].in_banks else f"by {self.method}"
-            problems.append(f"protections are for banks, and what is trained {why} is trained alone")
+            yield f"protections are for banks, and what is trained {why} is trained alone"
         for name, protection in PROTECTIONS.items():
-            for setting, rule in protection.settings.items():
-                value = getattr(self, setting)
-                problems.real(setting.replace("_", " "), value, rule.holds, rule.rule)
-                if name not in self.protect and value != AdapterConfig.__dataclass_fields__[setting].default:
-                    problems.append(f"{setting.replace('_', ' ')} means something with --protect {name} alone")
+            for strength in protection.settings:
+                if name not in self.protect and getattr(self, strength) != _default(strength):
+                    yield f"{strength.replace('_', ' ')} means something with --protect {name} alone"
 
-    @staticmethod
-    def _check_layers(problems: Problems, layers: object) -> None:
-        if not isinstance(layers, tuple):
-            problems.append(f"target layers are a list of names, not {layers!r}")
-            return
-        odd = [layer for layer in layers if not isinstance(layer, str) or not _LAYER.fullmatch(layer)]
-        for layer in odd:
-            problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
-        if not layers or (not odd and len(set(layers)) != len(layers)):
-            problems.append("target layers are named once each, and at least one")
+    def _conflicts_of_combining(self) -> Iterator[str]:
+        weights, density = self.combined_weights, self.combined_density
+        if self.combined is None:
+            if weights is not None or density is not None:
+                yield "weights and density are those of a combined adapter"
+        elif self.combined in COMBINERS:
+            if self.epochs != 0 or self.method != "lora":
+                yield f"a combined adapter is a product that was not trained: no {self.epochs} of {self.method}"
+            if weights is None:
+                yield "a combined adapter has a weight for each that it was made of"
+            if COMBINERS[self.combined].density is None and density is not None:
+                yield f"{self.combined} keeps every entry: it takes no density {density}"
+            elif COMBINERS[self.combined].density is not None and density is None:
+                yield f"{self.combined} has a density"
 
 
 HOW_TRAINED = (*(f.name for f in fields(TrainingConfig)), "init")
-"""Fields that mean nothing of an adapter that was trained elsewhere."""
+"""Fields that say nothing about an adapter that was trained elsewhere."""
+
+
+def _default(name: str) -> Any:
+    return AdapterConfig.__dataclass_fields__[name].default
 
 
 def unused_value(name: str) -> Any:
-    """What a field of an adapter's config is where the method has no use for it."""
-    return 0 if name == "rank" else AdapterConfig.__dataclass_fields__[name].default
+    """Return the value of a field that the method has no use for: rank 0, or the default."""
+    return 0 if name == "rank" else _default(name)
 
 
 def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
-    """An adapter's settings, as JSON or as fields, with those at their defaults that its method has no use for.
+    """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for.
 
     Args:
         method: by default the one that the settings name.
     """
-    known = METHODS.get(str(method or values.get("method", "lora")))
-    unused = known.unused if known else ()
+    choice = METHODS.get(str(method or values.get("method", "lora")))
+    unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 
 
 def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:
-    """The config with those fields changed whose new value is not None.
+    """Return the config with the given values in place of its own; None leaves a field as it is.
 
     Raises:
-        ConfigError: for values that don't hold; also for those that the method of an adapter has no use for.
+        ConfigError: for values that don't hold, and for those that the method of an adapter has no use for.
     """
     given: dict[str, Any] = {name: value for name, value in overrides.items() if value is not None}
     if isinstance(config, AdapterConfig):
@@ -297,6 +277,6 @@ def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:
         method = METHODS.get(name)
         if method is not None and "rank" in given and not method.ranked:
             raise ConfigError([f"{name} has no rank: it takes no {given['rank']}"], value=given["rank"])
-        # What the recipe has of them is not what was asked for.
+        # The recipe may hold values for them that nobody asked for.
         given = {field: unused_value(field) for field in (method.unused if method else ())} | given
     return dataclasses.replace(config, **given)

@@ -1,38 +1,151 @@
-"""What does not hold of a set of values, all of it at once: the checks that settings share."""
+"""Settings that check themselves: a field has its default, its help and its rule in one line, :func:`setting`.
+
+A rule is a function of a setting's name in words and its value. It gives a sentence for each thing that is wrong, so
+that all problems of a config are reported at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any
 
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.system.errors import nearest
+from lora_mnist_cli.system.errors import ConfigError, nearest
+
+Rule = Callable[[str, Any], Iterable[str]]
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
 
 
-class Problems(list[str]):
-    """Collects what does not hold, a sentence each."""
+def is_digest(value: object) -> bool:
+    """Tell whether a value is a SHA-256 as manifests write it: ``sha256:`` and 64 hexadecimal digits."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
 
-    def choice(self, name: str, value: object, known: tuple[str, ...]) -> None:
-        """It is one of some words."""
-        if value not in known:
-            guess = nearest(str(value), known)
-            self.append(f"{name} is one of {', '.join(known)}, not '{value}'" + (f", {guess}" if guess else ""))
 
-    def whole(self, name: str, value: object, low: int, high: int | None = None) -> None:
-        """It is a whole number in a range."""
+def is_layer_name(value: object) -> bool:
+    """Tell whether a value names a layer of the network: ``fc1`` to ``fc999``."""
+    return isinstance(value, str) and _LAYER.fullmatch(value) is not None
+
+
+def setting(default: Any, about: str, rule: Rule, *, words: str | None = None, added_later: bool = False) -> Any:
+    """Declare a field of a :class:`SelfChecking` dataclass.
+
+    Args:
+        about: the sentence of the option's help.
+        rule: tells what is wrong with a value. None needs no rule where it is the default.
+        words: the field's name in messages; by default the field's name with spaces.
+        added_later: the field is left out of a manifest at its default, so that older fingerprints stay valid.
+    """
+    return field(default=default, metadata={"help": about, "rule": rule, "words": words, "added_later": added_later})
+
+
+def other_default(kind: type[Any], name: str, default: Any) -> Any:
+    """Declare the field of a base class again, with another default."""
+    return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
+
+
+@lru_cache
+def _rules(kind: type[Any]) -> list[tuple[str, str, Rule, bool, bool]]:
+    """Field, words, rule, whether None needs no rule, and whether the value is a float, of each setting."""
+    return [
+        (
+            f.name, f.metadata["words"] or f.name.replace("_", " "), f.metadata["rule"], f.default is None,
+            str(f.type).startswith("float"),
+        )
+        for f in fields(kind)
+    ]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfChecking:
+    """A dataclass of :func:`setting` fields that checks itself at construction.
+
+    Raises:
+        ConfigError: with every problem of every field.
+    """
+
+    def __post_init__(self) -> None:
+        problems: list[str] = []
+        unused = self._unused()
+        # mypy takes the hash of an instance for that of its class.
+        for name, words, rule, may_be_none, is_float in _rules(type(self)):  # type: ignore[arg-type]
+            value = getattr(self, name)
+            # 1 and 1.0 are the same setting, and must have the same fingerprint.
+            if is_float and isinstance(value, int) and not isinstance(value, bool):
+                with contextlib.suppress(OverflowError):
+                    value = float(value)
+                    object.__setattr__(self, name, value)
+            if name not in unused and not (may_be_none and value is None):
+                problems += rule(words, value)
+        problems += self._conflicts()
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)), value=self)
+
+    def _unused(self) -> Collection[str]:
+        """Name the fields whose rules don't apply, because of another field."""
+        return ()
+
+    def _conflicts(self) -> Iterator[str]:
+        """Give the problems that concern more than one field, a sentence each."""
+        return iter(())
+
+
+def one_of(known: Collection[str]) -> Rule:
+    """Make the rule that a value is one of some words."""
+    words = tuple(known)
+
+    def rule(name: str, value: object) -> Iterator[str]:
+        if value not in words:
+            guess = nearest(str(value), words)
+            yield f"{name} is one of {', '.join(words)}, not '{value}'" + (f", {guess}" if guess else "")
+
+    return rule
+
+
+def whole(low: int, high: int | None = None) -> Rule:
+    """Make the rule that a value is a whole number of a range, its ends included."""
+
+    def rule(name: str, value: object) -> Iterator[str]:
         if not isinstance(value, int) or isinstance(value, bool):
-            self.append(f"{name} is a whole number, not {value!r}")
+            yield f"{name} is a whole number, not {value!r}"
         elif value < low:
-            self.append(f"{name} is at least {low}, not {value}")
+            yield f"{name} is at least {low}, not {value}"
         elif high is not None and value > high:
-            self.append(f"{name} is at most {high}, not {value}")
+            yield f"{name} is at most {high}, not {value}"
 
-    def digits(self, value: object) -> None:
-        """It is a digit set."""
-        if not isinstance(value, DigitSet):
-            self.append(f"digits are a digit set, not {value!r}")
+    return rule
 
-    def real(self, name: str, value: object, holds: Callable[[float], bool], rule: str) -> None:
-        """It is a finite number of which something holds, which ``rule`` has in words."""
-        if not isinstance(value, float) or not math.isfinite(value) or not holds(value):
-            self.append(f"{name} is {rule}, not {value}")
+
+_BOUNDS: Mapping[str, Callable[[float, float], bool]] = {
+    "above": lambda value, bound: value > bound,
+    "at least": lambda value, bound: value >= bound,
+    "below": lambda value, bound: value < bound,
+    "at most": lambda value, bound: value <= bound,
+}
+
+
+def number(range_in_words: str = "") -> Rule:
+    """Make the rule that a value is a finite float in a range, such as ``above 0`` or ``at least 0 and below 1``."""
+    bounds = [part.rsplit(" ", 1) for part in range_in_words.split(" and ") if part]
+    tests = [(_BOUNDS[comparison], float(bound)) for comparison, bound in bounds]
+    demand = range_in_words
+    if len(bounds) < 2:  # a range with two ends says that a value is finite
+        demand = f"a finite number {'of ' if range_in_words.startswith('at') else ''}{range_in_words}".strip()
+
+    def rule(name: str, value: object) -> Iterator[str]:
+        if not isinstance(value, float) or not math.isfinite(value) or not all(t(value, bound) for t, bound in tests):
+            yield f"{name} is {demand}, not {value}"
+
+    return rule
+
+
+def digit_set(_: str, value: object) -> Iterator[str]:
+    """Hold where a value is a digit set."""
+    if not isinstance(value, DigitSet):
+        yield f"digits are a digit set, not {value!r}"

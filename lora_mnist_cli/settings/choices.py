@@ -7,8 +7,8 @@ it there: a new method is a row here and a file in :mod:`lora_mnist_cli.models.m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -18,9 +18,9 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
 VARIED = ("all", "init", "order", "split")
-"""What the seed of an adapter decides: everything, or one random stream alone."""
+"""What the seed of an adapter decides: all random streams, or one of them."""
 ROUTES = ("mixture", "choose")
-"""How experts answer: all of them, each weighted by its probability of being the right one; or the likeliest alone."""
+"""How experts answer: all of them, weighted by their probability of being the right one, or only the likeliest."""
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
@@ -35,9 +35,9 @@ class MethodChoice:
         title: its name in pictures.
         about: a few words for tables and help.
         unused: fields of the config that mean nothing to it; ``rank`` is 0 where it is one of them.
-        in_banks: whether a bank knows its gradients. The others are trained one after the other.
+        in_banks: whether banks can train it; adapters of other methods are trained one after the other.
         random_start: whether its start draws random numbers.
-        last_layer_only: whether it trains the last layer and no other.
+        last_layer_only: whether it trains only the last layer.
     """
 
     title: str
@@ -67,53 +67,33 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A number that a protection takes, a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
-
-    Args:
-        holds: whether a value is allowed.
-        rule: the same in words, for example ``at least 0``.
-    """
-
-    holds: Callable[[float], bool]
-    rule: str
-
-
-@dataclass(frozen=True)
 class ProtectionChoice:
     """A way to keep what the base knows, in words. The code is in :mod:`lora_mnist_cli.training.protections`.
 
     Args:
         about: a few words for tables and help.
-        settings: fields of the adapter's config that mean something to it alone.
+        settings: fields of the adapter's config that belong to this protection.
         needs_statistics: whether it needs the class statistics of the base.
     """
 
     about: str
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
     needs_statistics: bool = False
 
 
 PROTECTIONS = {
     "replay": ProtectionChoice(
-        "samples of the base's class statistics are learned along",
-        {
-            "replay_old": Setting(lambda ratio: 0 < ratio <= 16, "above 0 and at most 16"),
-            "replay_new": Setting(lambda ratio: 0 <= ratio <= 16, "of 0 to 16"),
-        },
-        needs_statistics=True,
+        "samples of the base's class statistics are learned along", ("replay_old", "replay_new"), needs_statistics=True
     ),
     "nullspace": ProtectionChoice(
-        "adapters are kept orthogonal to the old inputs' dominant directions",
-        {"nullspace_energy": Setting(lambda share: 0 < share < 1, "above 0 and below 1")},
+        "adapters are kept orthogonal to the old inputs' dominant directions", ("nullspace_energy",),
         needs_statistics=True,
     ),
     "mask": ProtectionChoice("the loss of an image sees the logits of the digits to learn alone"),
     "distill": ProtectionChoice(
-        "among the old digits the base's answers are kept (learning without forgetting)",
-        {"distill_weight": Setting(lambda weight: weight > 0, "a finite number above 0")},
+        "among the old digits the base's answers are kept (learning without forgetting)", ("distill_weight",)
     ),
-}
+}  # fmt: skip
 
 PROTECTION_SETTINGS = tuple(name for choice in PROTECTIONS.values() for name in choice.settings)
 """Fields of an adapter's config that are the strengths of protections."""

@@ -1,26 +1,20 @@
 """Settings: frozen dataclasses that check themselves.
 
-A config holds everything that decides a result and nothing that doesn't: where files lie, which device computes and
-what is logged is in :class:`~lora_mnist_cli.settings.runtime.Runtime` or in the caller's hands. So a config is what a
-fingerprint is made of.
+A config holds everything that decides a result and nothing else, so a fingerprint is made of it. Devices and loggers
+are in :class:`~lora_mnist_cli.settings.runtime.Runtime`, folders are arguments of the stages.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, fields
+from functools import lru_cache
+from typing import Any, TypeVar
 
-from lora_mnist_cli.settings.checks import Problems
-from lora_mnist_cli.settings.choices import (
-    DATASETS,
-    OPTIMIZERS,
-    PRECISIONS,
-    SCHEDULES,
-)  # fmt: skip
+from lora_mnist_cli.settings.checks import SelfChecking, digit_set, number, one_of, setting, whole
+from lora_mnist_cli.settings.choices import DATASETS, OPTIMIZERS, PRECISIONS, SCHEDULES
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.system.errors import ArtifactError, ConfigError, UsageError
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 TRAINING_CODE = 3
 """The number of the code that turns a config into weights; raised only when the same config gives other results."""
@@ -36,87 +30,54 @@ ConfigT = TypeVar("ConfigT", bound="TrainingConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How weights are found. The defaults are the reference recipe's, where base and adapter share them.
+class TrainingConfig(SelfChecking):
+    """How weights are trained. The defaults are the reference recipe's, where base and adapter share them."""
 
-    Raises:
-        ConfigError: at construction, with every field that doesn't hold.
-    """
-
-    seed: int = field(
-        default=0, metadata={"help": "Fixes initialisation, split and data order, each by its own stream."}
+    seed: int = setting(0, "Fixes initialisation, split and data order, each by its own stream.", whole(0, MAX_SEED))
+    epochs: int = setting(
+        10, "Passes over the training split; 0 publishes the untouched start.", whole(0, MAX_EPOCHS)
+    )  # fmt: skip
+    batch_size: int = setting(64, "Images per optimiser step.", whole(1, MAX_BATCH))
+    lr: float = setting(1e-3, "Learning rate.", number("above 0"), words="learning rate")
+    optimizer: str = setting("adam", f"One of {', '.join(OPTIMIZERS)}.", one_of(OPTIMIZERS))
+    weight_decay: float | None = setting(
+        None, "Weight decay; the optimiser's own default if not given.", number("at least 0")
     )
-    epochs: int = field(
-        default=10, metadata={"help": "Passes over the training split; 0 publishes the untouched start."}
-    )
-    batch_size: int = field(default=64, metadata={"help": "Images an optimiser step."})
-    lr: float = field(default=1e-3, metadata={"help": "Learning rate."})
-    optimizer: str = field(default="adam", metadata={"help": f"One of {', '.join(OPTIMIZERS)}."})
-    weight_decay: float | None = field(
-        default=None, metadata={"help": "Weight decay; the optimiser's own default if not given."}
-    )
-    schedule: str = field(
-        default="constant",
-        metadata={"help": "The rate: constant; plateau, a tenth where validation stalls; or cosine, up and down to 0."},
-    )
-    val_split: float = field(default=0.2, metadata={"help": "Share of the training images held out for validation."})
-    precision: str = field(default="32-true", metadata={"help": f"One of {', '.join(PRECISIONS)}."})
-
-    _OPTIONAL: ClassVar[tuple[str, ...]] = ()
-
-    def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            # 1 and 1.0 are the same setting, and must have the same fingerprint.
-            if str(f.type).startswith("float") and isinstance(value, int) and not isinstance(value, bool):
-                with contextlib.suppress(OverflowError):
-                    object.__setattr__(self, f.name, float(value))
-        problems = Problems()
-        self._check(problems)
-        if problems:
-            raise ConfigError(list(dict.fromkeys(problems)), value=self)
-
-    def _check(self, problems: Problems) -> None:
-        problems.whole("seed", self.seed, 0, MAX_SEED)
-        problems.whole("epochs", self.epochs, 0, MAX_EPOCHS)
-        problems.whole("batch size", self.batch_size, 1, MAX_BATCH)
-        problems.real("learning rate", self.lr, lambda lr: lr > 0, "a finite number above 0")
-        problems.choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.weight_decay is not None:
-            problems.real("weight decay", self.weight_decay, lambda decay: decay >= 0, "a finite number of at least 0")
-        problems.choice("schedule", self.schedule, SCHEDULES)
-        problems.real("val-split", self.val_split, lambda share: 0 <= share < 1, "at least 0 and below 1")
-        problems.choice("precision", self.precision, PRECISIONS)
+    schedule: str = setting(
+        "constant", "The rate: constant; plateau, a tenth where validation stalls; or cosine, up and down to 0.",
+        one_of(SCHEDULES),
+    )  # fmt: skip
+    val_split: float = setting(
+        0.2, "Share of the training images held out for validation.", number("at least 0 and below 1"),
+        words="val-split",
+    )  # fmt: skip
+    precision: str = setting("32-true", f"One of {', '.join(PRECISIONS)}.", one_of(PRECISIONS))
 
     @property
     def rate(self) -> float:
-        """The learning rate that training begins with, or that its schedule is a share of."""
+        """The initial learning rate, or the peak of a cosine schedule."""
         return self.lr
 
     def seed_of(self, stream: str) -> int:  # noqa: ARG002 - here all streams have one seed
-        """The seed that a random stream of the training has: ``init``, ``split``, ``order`` or ``dropout``."""
+        """Return the seed of a random stream: ``init``, ``split``, ``order`` or ``dropout``."""
         return self.seed
 
     def to_json(self) -> dict[str, Any]:
-        """The config as JSON values, a key a field; what came later and is as it always was is left out."""
-        left_out = self._left_out()
-        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if f.name not in left_out}
+        """Return the config as JSON values by field; fields added later are left out at their defaults."""
+        return {f.name: _to_json(getattr(self, f.name)) for f in fields(self) if not self._is_left_out(f)}
 
-    def _left_out(self) -> tuple[str, ...]:
-        """Fields that are not written down, so that artifacts from before there were any keep their fingerprints."""
-        defaults = {f.name: f.default for f in fields(self)}
-        return tuple(name for name in self._OPTIONAL if getattr(self, name) == defaults[name])
+    def _is_left_out(self, f: Field[Any]) -> bool:
+        return f.metadata["added_later"] and bool(getattr(self, f.name) == f.default)
 
     @classmethod
     def from_json(cls: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
-        """The config that :meth:`to_json` wrote.
+        """Read a config that :meth:`to_json` wrote.
 
         Raises:
             ArtifactError: where a key is missing or unknown, or a value doesn't hold.
         """
-        known = {f.name for f in fields(cls)}
-        odd = sorted(set(values) - known | known - set(values) - set(cls._OPTIONAL))
-        if odd:
+        needed, optional = _field_names(cls)  # type: ignore[arg-type] # see SelfChecking
+        if odd := sorted((values.keys() ^ needed) - optional):
             raise ArtifactError(f"the settings don't fit this version: {', '.join(odd)}", value=dict(values))
         try:
             given: dict[str, Any] = {name: _from_json(name, value) for name, value in values.items()}
@@ -125,37 +86,36 @@ class TrainingConfig:
             raise ArtifactError(f"the settings don't hold: {error}", value=dict(values)) from error
 
 
+@lru_cache
+def _field_names(kind: type[TrainingConfig]) -> tuple[set[str], set[str]]:
+    """Names of the fields that a manifest must have, and of those that it may leave out."""
+    optional = {f.name for f in fields(kind) if f.metadata["added_later"]}
+    return {f.name for f in fields(kind)} - optional, optional
+
+
+def _hidden_sizes(_: str, sizes: Sequence[object]) -> Iterator[str]:
+    if not sizes:
+        yield "at least one hidden layer is needed"
+    if len(sizes) > MAX_HIDDEN_LAYERS:
+        yield f"at most {MAX_HIDDEN_LAYERS} hidden layers are possible, not {len(sizes)}"
+    for size in sizes:
+        yield from whole(1, MAX_HIDDEN)("hidden size", size)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig(TrainingConfig):
     """How a base is trained: the digits it learns, its hidden layers, and the training itself."""
 
-    dataset: str = field(default="mnist", metadata={"help": f"One of {', '.join(DATASETS)}."})
-    digits: DigitSet = field(
-        default=DigitSet(range(5)), metadata={"help": "Digits that the base learns: 0-4, 5,7-9 or all."}
+    dataset: str = setting("mnist", f"One of {', '.join(DATASETS)}.", one_of(DATASETS))
+    digits: DigitSet = setting(DigitSet(range(5)), "Digits that the base learns: 0-4, 5,7-9 or all.", digit_set)
+    hidden_sizes: tuple[int, ...] = setting((64, 64), "Units of each hidden layer.", _hidden_sizes)
+    merged_alpha: float | None = setting(
+        None, "Of a base that is an adapter merged into another: the adapter's multiplier.", number(), added_later=True
     )
-    hidden_sizes: tuple[int, ...] = field(default=(64, 64), metadata={"help": "Units of each hidden layer."})
-    merged_alpha: float | None = field(
-        default=None, metadata={"help": "Of a base that is an adapter merged into another: the adapter's multiplier."}
-    )
-
-    _OPTIONAL: ClassVar[tuple[str, ...]] = ("merged_alpha",)
-
-    def _check(self, problems: Problems) -> None:
-        super()._check(problems)
-        problems.choice("dataset", self.dataset, DATASETS)
-        problems.digits(self.digits)
-        if self.merged_alpha is not None:
-            problems.real("merged alpha", self.merged_alpha, lambda _: True, "a finite number")
-        if not self.hidden_sizes:
-            problems.append("at least one hidden layer is needed")
-        if len(self.hidden_sizes) > MAX_HIDDEN_LAYERS:
-            problems.append(f"at most {MAX_HIDDEN_LAYERS} hidden layers are possible, not {len(self.hidden_sizes)}")
-        for size in self.hidden_sizes:
-            problems.whole("hidden size", size, 1, MAX_HIDDEN)
 
 
 def training_images(count: int, val_split: float) -> int:
-    """How many of so many images are trained on; the rest is for validation."""
+    """Return how many of ``count`` images are trained on; the others are for validation."""
     # Rounded first: 10 · (1 - 0.9) is a little less than 1 in floating point.
     return int(round(count * (1 - val_split), 6))
 

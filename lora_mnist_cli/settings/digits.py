@@ -1,4 +1,4 @@
-"""Digit sets: which of the ten digits a model learns, or is scored on."""
+"""Digit sets: the digits that a model learns, or is scored on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.system.errors import UsageError
 
 _PART = re.compile(r"([0-9])(?:-([0-9]))?", re.ASCII)
@@ -19,7 +20,7 @@ class DigitSet:
     ``str()`` gives the canonical form: sorted, with runs of two and more folded (``0-4``, ``5,7-9``, ``0-9``).
 
     Raises:
-        UsageError: for an empty set or anything that is no digit.
+        UsageError: for an empty set, and for numbers that are not digits.
     """
 
     members: tuple[int, ...]
@@ -34,10 +35,10 @@ class DigitSet:
 
     @classmethod
     def parse(cls, text: str) -> DigitSet:
-        """The digit set that a user wrote: ``0-4``, ``5,7-9`` or ``all``.
+        """Parse a digit set: ``0-4``, ``5,7-9`` or ``all``.
 
         Raises:
-            UsageError: for anything else, naming the part that is wrong.
+            UsageError: for any other text; it names the part that is wrong.
         """
         if text.strip().lower() == "all":
             return ALL_DIGITS
@@ -55,7 +56,7 @@ class DigitSet:
         return cls(digits)
 
     def complement(self) -> DigitSet | None:
-        """The digits that are not in this set, or None where it has all ten."""
+        """Return the digits that are not in this set, or None where it has all ten."""
         rest = [digit for digit in range(10) if digit not in self.members]
         return DigitSet(rest) if rest else None
 
@@ -69,22 +70,16 @@ class DigitSet:
         return len(self.members)
 
     def __str__(self) -> str:
-        runs: list[list[int]] = []
-        for digit in self.members:
-            if runs and digit == runs[-1][-1] + 1:
-                runs[-1].append(digit)
-            else:
-                runs.append([digit])
-        return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+        return as_ranges(self.members)
 
 
 ALL_DIGITS = DigitSet(range(10))
 
 
 def reporting_sets(base: DigitSet, learned: DigitSet | None = None) -> list[DigitSet]:
-    """The subsets of a score table: the base's digits, the remaining ones where there are any, and all ten.
+    """Return the digit sets of a score table: the base's digits, the other digits if there are any, and all ten.
 
-    What an adapter ``learned`` comes after them where it is none of these.
+    The digits that an adapter ``learned`` come last, where they are none of these sets.
     """
     rest = base.complement()
     sets = [base, rest, ALL_DIGITS] if rest else [ALL_DIGITS]

@@ -1,7 +1,7 @@
-"""Grids of adapters: which settings a sweep varies, read from options or a file, and what its adapters are called.
+"""Grids of adapters: the settings that a sweep varies, their combinations, and their part of the adapters' names.
 
-No torch. An axis with one value is a plain setting, so that a sweep over ranks and seeds alone is the same whether or
-not its other settings were given as lists.
+An axis with one value is a plain setting, so that a sweep over ranks and seeds alone is the same whether or not its
+other settings were given as lists.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.settings import lists
@@ -25,7 +24,6 @@ Value = int | float | str
 
 MAX_ADAPTERS = 10_000
 """Adapters of a sweep, at most: its manifest has a row and a digest of each."""
-MAX_FILE = 2**20
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,10 @@ class Axis:
     """A setting that a sweep may vary.
 
     Args:
-        field: of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
-        plural: what the list of its values is called in options, grid files and a sweep's own settings.
-        kind: of its values.
-        mark: what stands before a value in an adapter's name.
+        field: a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
+        plural: the name of the list of its values in options, grid files and the settings of a sweep.
+        kind: the type of its values.
+        mark: the letters before a value in an adapter's name.
     """
 
     field: str
@@ -55,20 +53,20 @@ class Axis:
         return f"--{self.plural.replace('_', '-')}"
 
     def parse(self, text: str, where: str) -> list[Any]:
-        """The values in a text.
+        """Parse a list of values.
 
         Raises:
-            UsageError: where one of them is none.
+            UsageError: where a part of the text is no value.
         """
         parsers: dict[type, Any] = {int: lists.parse_integers, float: lists.parse_floats, str: lists.parse_words}
-        found: list[Any] = parsers[self.kind](text, where)
-        return found
+        values: list[Any] = parsers[self.kind](text, where)
+        return values
 
     def value(self, given: object, where: str) -> Value:
-        """A value in its own type, so that 1 and 1.0 are the same; what it may be is the config's business.
+        """Convert a value to the axis's type, so that 1 and 1.0 are the same. The config checks its range.
 
         Raises:
-            UsageError: where it is of another type.
+            UsageError: for a value of another type.
         """
         if self.kind is str and isinstance(given, str):
             return given
@@ -97,12 +95,12 @@ OTHERS = (
     Axis("lr_ratio_b", "lr_ratio_bs", float, "rb"),
 )
 AXES = (RANK, *OTHERS, SEED)
-"""From the outermost to the innermost: adapters of one seed share their data, and each combination its seeds."""
+"""All axes, from the outermost to the innermost loop."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of some axes; what is not among them is a plain setting. Made by :func:`grid_of`.
+    """Values of some axes, made by :func:`grid_of`. All other settings are plain ones.
 
     Args:
         values: field → values, at least one, each once.
@@ -112,24 +110,24 @@ class Grid:
 
     @property
     def varying(self) -> tuple[Axis, ...]:
-        """The axes beside rank and seed that have more than one value."""
+        """The axes with more than one value, without rank and seed."""
         return tuple(axis for axis in OTHERS if len(self.values.get(axis.field, ())) > 1)
 
     def lists(self) -> dict[str, list[Value]]:
-        """What a sweep's settings say of it: ranks, seeds and what else varies."""
+        """Return the lists that a sweep's settings hold: ranks, seeds and every other axis that varies."""
         return {axis.plural: list(self.values[axis.field]) for axis in (RANK, SEED, *self.varying)}
 
     def members(self, template: AdapterConfig) -> list[AdapterConfig]:
-        """A config for each combination, the seed innermost.
+        """Return a config for each combination, the seed innermost.
 
-        What means nothing to a method is no combination of its: full fine-tuning, which has no rank, is there once and
-        not once a rank.
+        Settings that a method does not use make no combinations: full fine-tuning, which has no rank, is there once
+        and not once per rank.
 
         Args:
-            template: everything else.
+            template: the settings that the grid leaves as they are.
 
         Raises:
-            UsageError: where they are more than :data:`MAX_ADAPTERS`.
+            UsageError: for more than :data:`MAX_ADAPTERS` combinations.
             ConfigError: with every value that doesn't hold.
         """
         count = math.prod(len(values) for values in self.values.values())
@@ -144,7 +142,7 @@ class Grid:
         problems: list[str] = []
         methods = self.values.get(METHOD.field, (template.method,))
         for field, values in self.values.items():
-            # By a method that has a use for it.
+            # Values are checked with a method that uses them.
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
             if method is None and field != RANK.field:
                 problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
@@ -159,17 +157,17 @@ class Grid:
             raise ConfigError(list(dict.fromkeys(problems)), value=self.values)
         axes = [axis for axis in AXES if axis.field in self.values]
         combinations = product(*(self.values[axis.field] for axis in axes))
-        found = (_replace(template, dict(zip((a.field for a in axes), c, strict=True))) for c in combinations)
-        return list(dict.fromkeys(found))
+        configs = (_replace(template, dict(zip((a.field for a in axes), c, strict=True))) for c in combinations)
+        return list(dict.fromkeys(configs))
 
 
 def grid_of(given: Mapping[str, object]) -> Grid:
-    """A grid from lists by their plural names: ``{"ranks": [1, 2], "lrs": [1e-3, 3e-3], "scalings": "constant"}``.
+    """Make a grid from lists by their plural names: ``{"ranks": [1, 2], "lrs": [1e-3, 3e-3], "scalings": "constant"}``.
 
     A text stands for a list, as in options. ``-`` in a name may stand for ``_``.
 
     Raises:
-        UsageError: for an unknown name, an empty list, or a value that is of another type or there twice.
+        UsageError: for an unknown name, an empty list, a value of another type, or one given twice.
     """
     by_plural = {axis.plural: axis for axis in AXES}
     values: dict[str, tuple[Value, ...]] = {}
@@ -186,64 +184,36 @@ def grid_of(given: Mapping[str, object]) -> Grid:
     return Grid({axis.field: values[axis.field] for axis in AXES if axis.field in values})
 
 
-def read_grid(path: Path) -> dict[str, tuple[Value, ...]]:
-    """The lists in a TOML file, by their plural names; each is a list or a text: ``seeds = "0-9"``, ``lrs = [1e-3]``.
-
-    Raises:
-        UsageError: where the file can't be read, is no TOML, or says anything else.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"can't read the grid file '{path}': {reason}", value=path) from error
-    if len(content) > MAX_FILE:
-        raise UsageError(f"the grid file '{path}' is larger than a megabyte", value=path)
-    try:
-        tables = _loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        hint = 'write ranks = [1, 2], seeds = "0-9", lrs = [1e-3, 3e-3], a line each'
-        raise UsageError(f"the grid file '{path}' is not TOML: {error}", hint=hint, value=path) from error
-    if not tables:
-        names = ", ".join(axis.plural for axis in AXES)
-        raise UsageError(f"the grid file '{path}' has no axis", hint=f"axes: {names}", value=path)
-    try:
-        grid = grid_of(tables)
-    except UsageError as error:
-        raise UsageError(f"the grid file '{path}': {error.problem}", hint=error.hint, value=error.value) from error
-    return {axis.plural: grid.values[axis.field] for axis in AXES if axis.field in grid.values}
-
-
 def varying_axes(config: Mapping[str, Any]) -> tuple[Axis, ...]:
-    """The axes beside rank and seed that a sweep's settings have a list of."""
+    """Return the axes that a sweep's settings list, without rank and seed."""
     return tuple(axis for axis in OTHERS if axis.plural in config)
 
 
 def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
-    """What an adapter's name says of its values on some axes; nothing of those that are the reference recipe's, or of
-    its method, which the name begins with.
+    """Return the parts of an adapter's name for its values on some axes.
+
+    The reference recipe's values have no part, and neither has the method, which the name begins with.
     """
     reference = RECIPES["reference"].adapter
-    own = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
-    return [f"{axis.mark}{short(value)}" for axis, value in own if value != getattr(reference, axis.field)]
+    values = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
+    return [f"{axis.mark}{short(value)}" for axis, value in values if value != getattr(reference, axis.field)]
 
 
 def short(value: Value) -> str:
-    """A value as briefly as it can be without being another: 0.003, 2, 1e-05, 1e16."""
+    """Write a value as briefly as it can be read back: 0.003, 2, 1e-05, 1e16."""
     return repr(value).removesuffix(".0").replace("e+", "e") if isinstance(value, float) else str(value)
 
 
 def in_words(name: str) -> str:
-    """A field or plural in a sentence."""
+    """Write the name of a field or axis as words."""
     return name.replace("_", " ")
 
 
 def parse_where(texts: Sequence[str]) -> dict[str, Value]:
-    """Field → value of choices among a sweep's combinations, as ``lr=0.003``.
+    """Parse choices among a sweep's combinations, such as ``lr=0.003``, to field → value.
 
     Raises:
-        UsageError: for anything else.
+        UsageError: for a text of another form, and for a field that is no axis or is given twice.
     """
     fields = {axis.field: axis for axis in OTHERS}
     chosen: dict[str, Value] = {}
@@ -253,10 +223,10 @@ def parse_where(texts: Sequence[str]) -> dict[str, Value]:
         if not equals:
             raise UsageError(f"--where '{text}' has no value", hint="write --where lr=0.003", value=text)
         refuse_unknown("axis", field, list(fields), "axes:")
-        found = fields[field].parse(value, f"--where {in_words(field)}")
-        if len(found) != 1 or field in chosen:
+        values = fields[field].parse(value, f"--where {in_words(field)}")
+        if len(values) != 1 or field in chosen:
             raise UsageError(f"--where takes one value of {in_words(field)}, not '{text}'", value=text)
-        chosen[field] = found[0]
+        chosen[field] = values[0]
     return chosen
 
 
@@ -269,18 +239,12 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
             hint=f'write {where} = "{"1,2,4" if axis.kind is int else "…,…"}" or {where} = […]',
             value=listed,
         )
-    values = tuple(axis.value(each, where) for each in listed)
+    values = tuple(axis.value(value, where) for value in listed)
     lists.distinct(in_words(where), values)
     return values
 
 
 def _replace(template: AdapterConfig, values: Mapping[str, Value]) -> AdapterConfig:
-    """The config with other values, as far as its method has a use for them."""
+    """Replace the values of a config that its method uses."""
     given = {f.name: getattr(template, f.name) for f in dataclasses.fields(template)} | dict(values)
     return AdapterConfig(**without_unused(given))
-
-
-def _loads(text: str) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""Settings given one by one, as the options of the commands are: the keywords of the stages, with their types."""
+"""Settings one by one: the typed keywords of the stages, which are the fields of the configs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lora_mnist_cli.settings.lists import parse_layers, parse_protections
 
 
 class TrainingKeywords(TypedDict, total=False):
-    """What both stages of training take: the fields of :class:`~lora_mnist_cli.settings.config.TrainingConfig`."""
+    """Keywords of both stages of training: the fields of :class:`~lora_mnist_cli.settings.config.TrainingConfig`."""
 
     seed: int
     epochs: int
@@ -26,7 +26,7 @@ class TrainingKeywords(TypedDict, total=False):
 
 
 class BaseKeywords(TrainingKeywords, total=False):
-    """What a base takes: the fields of ``BaseConfig``, digits as a text too (``"0-4"``)."""
+    """Keywords of a base: the fields of ``BaseConfig``. Digits may be a text (``"0-4"``)."""
 
     dataset: str
     digits: DigitSet | str
@@ -34,9 +34,9 @@ class BaseKeywords(TrainingKeywords, total=False):
 
 
 class SweepKeywords(TrainingKeywords, total=False):
-    """What the adapters of a sweep share: the fields of ``AdapterConfig`` but the rank.
+    """Keywords that the adapters of a sweep share: the fields of ``AdapterConfig`` except the rank.
 
-    Digits may be a text (``"5-9"``), and layers and protections as well (``"fc1,fc3"``, ``"replay,mask"``).
+    Digits, layers and protections may be texts (``"5-9"``, ``"fc1,fc3"``, ``"replay,mask"``).
     """
 
     digits: DigitSet | str | None
@@ -58,49 +58,49 @@ class SweepKeywords(TrainingKeywords, total=False):
 
 
 class AdapterKeywords(SweepKeywords, total=False):
-    """What one adapter takes."""
+    """Keywords of one adapter."""
 
     rank: int
 
 
 def base_config(config: BaseConfig | None, given: BaseKeywords) -> BaseConfig:
-    """A config, the reference recipe's by default, with what was given in its place.
+    """Replace values of a base's config, which is the reference recipe's by default.
 
     Raises:
-        TypeError: for what is no setting.
-        UsageError: for digits that are none, and with every value that doesn't hold.
+        TypeError: for an unknown keyword.
+        UsageError: for a text that is no digit set, and with every value that doesn't hold.
     """
-    changed: dict[str, object] = dict(given)
-    if "digits" in changed:
-        changed["digits"] = digit_set(given["digits"])
-    if "hidden_sizes" in changed:
-        changed["hidden_sizes"] = tuple(given["hidden_sizes"])
-    return with_overrides(config or BaseConfig(), **changed)
+    values: dict[str, object] = dict(given)
+    if "digits" in given:
+        values["digits"] = digit_set(given["digits"])
+    if "hidden_sizes" in given:
+        values["hidden_sizes"] = tuple(given["hidden_sizes"])
+    return with_overrides(config or BaseConfig(), **values)
 
 
 def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterKeywords) -> AdapterConfig:
-    """A config, the reference recipe's by default, with what was given in its place.
+    """Replace values of an adapter's config, which is the reference recipe's by default.
 
     Raises:
-        TypeError: for what is no setting.
-        UsageError: for digits or layers that are none, and with every value that doesn't hold.
+        TypeError: for an unknown keyword.
+        UsageError: for a text that is no digit set, and with every value that doesn't hold.
     """
-    changed: dict[str, object] = dict(given)
+    values: dict[str, object] = dict(given)
     if (digits := given.get("digits")) is not None:
-        changed["digits"] = digit_set(digits)
+        values["digits"] = digit_set(digits)
     if (layers := given.get("target_layers")) is not None:
-        changed["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
+        values["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
     if "protect" in given:
         protect = given["protect"]
-        changed["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
-    return with_overrides(config or AdapterConfig(), **changed)
+        values["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
+    return with_overrides(config or AdapterConfig(), **values)
 
 
 def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:
-    """Digits as a set, as a text (``"0-4"``) or one by one.
+    """Make a digit set of a set, a text (``"0-4"``) or single digits.
 
     Raises:
-        UsageError: where they are none.
+        UsageError: for anything that is no digit set.
     """
     if isinstance(digits, DigitSet):
         return digits

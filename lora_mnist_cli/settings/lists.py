@@ -1,4 +1,4 @@
-"""Lists as a user writes them, on the command line or in a file: ``1,2,4``, ``0-9``, ``0,0.5,1``, ``fc1,fc3``."""
+"""Parse lists from the command line or a file: ``1,2,4``, ``0-9``, ``0,0.5,1``, ``fc1,fc3``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _RANGE = re.compile(r"(-?[0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 
 
 def parse_integers(text: str, where: str, *, ranges: bool = True) -> list[int]:
-    """The whole numbers of a list such as ``1,2,4`` or, with ranges, ``0-4,7``.
+    """Parse whole numbers such as ``1,2,4`` or, with ranges, ``0-4,7``.
 
     Args:
-        where: what the list was given to, as ``--ranks``.
+        where: the option or key that has the list, for messages.
 
     Raises:
-        UsageError: for anything else, naming the part that is wrong, or a list of more than :data:`MAX_LIST`.
+        UsageError: for any other text, naming the part that is wrong, and for more than :data:`MAX_LIST` numbers.
     """
     numbers: list[int] = []
     for part in text.split(","):
@@ -37,13 +37,13 @@ def parse_integers(text: str, where: str, *, ranges: bool = True) -> list[int]:
 
 
 def parse_floats(text: str, where: str) -> list[float]:
-    """The numbers of a list such as ``0,0.5,1``.
+    """Parse numbers such as ``0,0.5,1``.
 
     Args:
-        where: what the list was given to, as ``--alpha``.
+        where: the option or key that has the list, for messages.
 
     Raises:
-        UsageError: for anything else, naming the part that is wrong.
+        UsageError: for any other text, naming the part that is wrong.
     """
     numbers = []
     for part in text.split(","):
@@ -57,13 +57,13 @@ def parse_floats(text: str, where: str) -> list[float]:
 
 
 def parse_words(text: str, where: str) -> list[str]:
-    """The words of a list such as ``constant,rslora``.
+    """Parse words such as ``constant,rslora``.
 
     Args:
-        where: what the list was given to, as ``--scalings``.
+        where: the option or key that has the list, for messages.
 
     Raises:
-        UsageError: where one of them is empty.
+        UsageError: for an empty word.
     """
     words = [part.strip() for part in text.split(",")]
     if not all(words):
@@ -72,27 +72,27 @@ def parse_words(text: str, where: str) -> list[str]:
 
 
 def parse_protections(text: str | None) -> tuple[str, ...] | None:
-    """Names of ``replay,mask``; none for ``none``."""
+    """Parse names of protections such as ``replay,mask``; ``none`` gives no names."""
     if text is None:
         return None
     return () if text.strip().lower() == "none" else tuple(part.strip() for part in text.split(","))
 
 
 def parse_layers(text: str | None) -> tuple[str, ...] | None:
-    """Layer names of ``fc1,fc3``; None, which is all layers, for ``all``."""
+    """Parse names of layers such as ``fc1,fc3``; ``all`` gives None, which stands for all layers."""
     if text is None or text.strip().lower() == "all":
         return None
     return tuple(part.strip() for part in text.split(","))
 
 
 def distinct(what: str, values: Sequence[object]) -> None:
-    """Refuse a list that is empty or has something twice.
+    """Refuse a list that is empty or has a value twice.
 
     Args:
-        what: it lists, in the plural.
+        what: the name of its values, in the plural.
 
     Raises:
-        UsageError: then.
+        UsageError: for either.
     """
     if not values or len(set(values)) != len(values):
         shown = f"{list(values)!r:.200}"
@@ -100,7 +100,7 @@ def distinct(what: str, values: Sequence[object]) -> None:
 
 
 def as_ranges(numbers: Sequence[int]) -> str:
-    """Whole numbers as a name has them: ``0-9``, ``0-3,7``; for very many of them, how many and their digest."""
+    """Write whole numbers as in an artifact's name: ``0-9``, ``0-3,7``; a long list as its length and digest."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and number == runs[-1][-1] + 1:

@@ -22,7 +22,7 @@ class Recipe:
 
 RECIPES = {
     "reference": Recipe("The original study's settings, to the letter.", BaseConfig(), AdapterConfig()),
-    # Found on validation data alone by benchmarks/tuned_recipe.py; docs/tuned-recipe.md has all trials.
+    # Chosen on validation data by benchmarks/tuned_recipe.py; docs/tuned-recipe.md has all trials.
     "tuned": Recipe(
         "The best settings found for adapters, on the same base: a higher rate that falls with the rank, and a cosine.",
         BaseConfig(),
@@ -32,19 +32,19 @@ RECIPES = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe with a name.
 
     Raises:
-        UsageError: for a name that is none.
+        UsageError: for an unknown name.
     """
     refuse_unknown("recipe", name, list(RECIPES), "recipes:")
     return RECIPES[name]
 
 
 def recipe_of(config: AdapterConfig) -> str | None:
-    """The recipe beside the reference that an adapter is trained by, or None.
+    """Return the recipe, other than the reference, that an adapter's config follows, or None.
 
-    What a recipe leaves open does not matter: digits, rank, seed, layers and how long it trains.
+    Digits, rank, seed, layers, epochs and protections are no part of a recipe.
     """
     left_open = (
         "digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs", "protect", *PROTECTION_SETTINGS,
@@ -56,6 +56,6 @@ def recipe_of(config: AdapterConfig) -> str | None:
 
 
 def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:
-    """Whether a config is another but for some fields, by name."""
+    """Tell whether a config equals a known one in all fields except those left open."""
     fixed = {f.name for f in fields(known)}.difference(left_open)
     return all(getattr(config, name) == getattr(known, name) for name in fixed)

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lora_mnist_cli.settings.checks import Problems
+from lora_mnist_cli.settings.checks import SelfChecking, one_of, setting, whole
 from lora_mnist_cli.settings.choices import ACCELERATORS, BACKENDS, LOGGERS
-from lora_mnist_cli.system.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """Where and how training runs: none of it changes more than the last places of a result, so it is no setting.
+class Runtime(SelfChecking):
+    """Where and how training runs. It changes no more than the last places of a result, and so is no setting.
 
     One thread is the default by measurement: on an idle machine of two cores a second one saves a fifth of the time,
     and beside another busy process it costs ten times as much, because each step ends in threads that wait for each
     other. It also makes results the same on machines with other numbers of cores.
+
+    Banks are cut by memory, which changes results by rounding alone; they have the same bytes on every backend.
     """
 
-    accelerator: str = "auto"
-    logger: str = "csv"
-    threads: int = 1
-    bank_megabytes: int = 512
-    """Memory that adapters trained together may take beside the images: larger grids are cut into several banks. How
-    they are cut changes results by rounding alone."""
-    backend: str = "local"
-    """Where the banks of a sweep are trained; they have the same bytes everywhere."""
-    workers: int | None = None
-    """Processes of the backend ``processes``; by default as many as leave each thread a core."""
-    address: str | None = None
-    """Of the Ray cluster."""
+    accelerator: str = setting("auto", "Device of the training.", one_of(ACCELERATORS))
+    logger: str = setting("csv", "Where metrics are written.", one_of(LOGGERS))
+    threads: int = setting(1, "CPU threads of the training.", whole(1, 1024))
+    bank_megabytes: int = setting(
+        512, "Memory of adapters that are trained together, beside the images: larger grids become several banks.",
+        whole(1, 2**20), words="bank memory in MB",
+    )  # fmt: skip
+    backend: str = setting("local", "Where the banks of a sweep are trained.", one_of(BACKENDS))
+    workers: int | None = setting(
+        None, "Processes of the backend ``processes``; by default as many as leave each thread a core.", whole(1, 1024)
+    )
+    address: str | None = setting(None, "Address of the Ray cluster.", lambda _name, _value: ())
 
-    def __post_init__(self) -> None:
-        problems = Problems()
-        problems.choice("accelerator", self.accelerator, ACCELERATORS)
-        problems.choice("logger", self.logger, LOGGERS)
-        problems.whole("threads", self.threads, 1, 1024)
-        problems.whole("bank memory in MB", self.bank_megabytes, 1, 2**20)
-        problems.choice("backend", self.backend, BACKENDS)
-        if self.workers is not None:
-            problems.whole("workers", self.workers, 1, 1024)
-            if self.backend != "processes":
-                problems.append(f"workers are those of --backend processes, not of {self.backend}")
+    def _conflicts(self) -> Iterator[str]:
+        if self.workers is not None and self.backend != "processes":
+            yield f"workers are those of --backend processes, not of {self.backend}"
         if self.address is not None and self.backend != "ray":
-            problems.append(f"an address is that of --backend ray, not of {self.backend}")
-        if problems:
-            raise ConfigError(problems, value=self)
+            yield f"an address is that of --backend ray, not of {self.backend}"

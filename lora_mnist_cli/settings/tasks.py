@@ -1,4 +1,4 @@
-"""Chains of tasks as a user writes them: ``0-4,5-9``, ``0+3,1-2,4-9``. No torch."""
+"""Parse chains of tasks: ``0-4,5-9``, ``0+3,1-2,4-9``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ HINT = "a comma between tasks, each a range or digits joined by +: 0-4,5-9 or 0+
 
 
 def parse_tasks(text: str) -> tuple[DigitSet, ...]:
-    """The tasks of a chain, in the order in which they are learned.
+    """Parse the tasks of a chain, in the order in which they are learned.
 
     Raises:
-        UsageError: where a part is no task, or :func:`check_tasks` refuses them.
+        UsageError: for a part that is no digit set, and as :func:`check_tasks`.
     """
     tasks = []
     for part in text.split(","):
@@ -26,19 +26,19 @@ def parse_tasks(text: str) -> tuple[DigitSet, ...]:
 
 
 def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
-    """Tasks that make a chain: at least two, with each digit in exactly one.
+    """Check that tasks make a chain: at least two, with each digit in exactly one.
 
     Raises:
-        UsageError: otherwise, naming the digits.
+        UsageError: for tasks that don't; it names the digits.
     """
-    known: list[int] = []
+    seen: list[int] = []
     for task in tasks:
-        if twice := [digit for digit in task if digit in known]:
+        if twice := [digit for digit in task if digit in seen]:
             raise UsageError(f"{_named(twice)} in two tasks", hint="each digit is learned once", value=tasks)
-        known += task
+        seen += task
     if len(tasks) < 2:
         raise UsageError("one task is no chain", hint=HINT, value=tasks)
-    if missing := [digit for digit in ALL_DIGITS if digit not in known]:
+    if missing := [digit for digit in ALL_DIGITS if digit not in seen]:
         raise UsageError(
             f"{_named(missing)} in no task", hint="scores are over all ten, so each is in one", value=tasks
         )
@@ -46,12 +46,12 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
 
 
 def tasks_text(tasks: Sequence[DigitSet]) -> str:
-    """The tasks as :func:`parse_tasks` takes them."""
+    """Write tasks in the form that :func:`parse_tasks` takes."""
     return ",".join(str(task).replace(",", "+") for task in tasks)
 
 
 def old_digits(tasks: Sequence[DigitSet]) -> DigitSet:
-    """Those of all tasks but the last."""
+    """Return the digits of all tasks except the last."""
     return DigitSet(digit for task in tasks[:-1] for digit in task)
 
 

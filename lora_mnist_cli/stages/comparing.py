@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.evaluation import statistics
+from lora_mnist_cli.evaluation import seed_planning, significance
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, wilson_interval
 from lora_mnist_cli.evaluation.seeds import spread
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import in_words, varying_axes
@@ -207,7 +207,7 @@ def _sweeps(pairs: list[Pair], digits: DigitSet, confidence: float) -> list[Docu
         raise UsageError(f"there are no test images of digits {digits}", value=str(digits))
     rows = [_paired(x, y, confidence) | {"a": a, "b": b} for a, x, b, y in pairs]
     tested = [row for row in rows if row["p_value"] is not None]
-    for row, adjusted in zip(tested, statistics.holm([row["p_value"] for row in tested]), strict=True):
+    for row, adjusted in zip(tested, significance.holm([row["p_value"] for row in tested]), strict=True):
         row["p_holm"] = adjusted
     for row in rows:
         _judge_seeds(row, row["a"], row["b"], max(1, len(tested)), confidence)
@@ -229,7 +229,7 @@ def _paired(x: Sample, y: Sample, confidence: float) -> Document:
         "p_value": None, "exact": None, "p_holm": None,
     }  # fmt: skip
     if seeds:
-        found = statistics.paired_comparison([ours[s] for s in seeds], [theirs[s] for s in seeds], confidence)
+        found = significance.paired_comparison([ours[s] for s in seeds], [theirs[s] for s in seeds], confidence)
         row |= {"p_value": found.p_value, "exact": found.exact}
     return row
 
@@ -237,12 +237,12 @@ def _paired(x: Sample, y: Sample, confidence: float) -> Document:
 def _judge_seeds(row: Document, a: str, b: str, tests: int, confidence: float) -> None:
     """Add what follows from a row's figures: who is better, how many seeds would tell, and both in words."""
     difference, n = row["difference"], len(row["seeds"])
-    least = statistics.fewest_pairs(tests, confidence)
+    least = seed_planning.fewest_pairs(tests, confidence)
     needed = None
     if n >= 2 and difference["sd"] > 0:
         # As strict as the first step of Holm's adjustment.
         strict = 1 - (1 - confidence) / tests
-        found = statistics.seeds_needed(difference["mean"], difference["sd"], strict)
+        found = seed_planning.seeds_needed(difference["mean"], difference["sd"], strict)
         needed = None if found is None else max(found, least)
     decided = row["p_holm"] is not None and row["p_holm"] <= 1 - confidence + 1e-12
     better = None if not decided else b if difference["mean"] > 0 else a
@@ -265,7 +265,7 @@ def _judge_seeds(row: Document, a: str, b: str, tests: int, confidence: float) -
     elif n >= least and difference["sd"] == 0 and difference["mean"] == 0:
         told += " There is no difference in any seed."
     elif needed is None and n >= 2 and difference["sd"] > 0:
-        told += f" No number of seeds up to {statistics.MAX_SEEDS:,} would, with a difference as small as that."
+        told += f" No number of seeds up to {seed_planning.MAX_SEEDS:,} would, with a difference as small as that."
     row["verdict"] = told
 
 
@@ -277,7 +277,7 @@ def _models(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
     chosen = torch.isin(labels, torch.tensor(digits.members))
     if not chosen.any():
         raise UsageError(f"there are no test images of digits {digits}", value=str(digits))
-    found = statistics.mcnemar(ours[chosen].tolist(), theirs[chosen].tolist(), confidence)
+    found = significance.mcnemar(ours[chosen].tolist(), theirs[chosen].tolist(), confidence)
     count = int(chosen.sum())
     row: Document = {
         "a": a.name, "b": b.name, "images": count,
@@ -286,7 +286,7 @@ def _models(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
         "accuracy_b": _score(found.both + found.only_second, count, confidence),
         "difference": {"mean": found.difference, "low": found.interval.low, "high": found.interval.high},
         "p_value": found.p_value, "exact": True,
-        "images_needed": statistics.images_needed(found.only_first, found.only_second, count, confidence),
+        "images_needed": seed_planning.images_needed(found.only_first, found.only_second, count, confidence),
     }  # fmt: skip
     decided = found.p_value <= 1 - confidence
     row["better"] = None if not decided else b.name if found.difference > 0 else a.name
@@ -299,7 +299,7 @@ def _models(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
             told += f" {row['images_needed']:,} images would, four times of five."
         elif not found.only_first + found.only_second:
             told += " They are right and wrong on the same images."
-    least = statistics.fewest_pairs(1, confidence)
+    least = seed_planning.fewest_pairs(1, confidence)
     row["verdict"] = (
         f"{told} This is about these two models; whether one recipe is better, seeds tell, {least} at the least: "
         "compare two sweeps with --seeds 0-9."
@@ -322,7 +322,7 @@ def _correct(workspace: Workspace, artifact: Artifact) -> tuple[Tensor, Tensor]:
 
 
 def _score(right: int, count: int, confidence: float) -> Document:
-    interval = statistics.wilson_interval(right, count, confidence)
+    interval = wilson_interval(right, count, confidence)
     return {"mean": right / count, "low": interval.low, "high": interval.high}
 
 

@@ -98,7 +98,7 @@ def load_experts(
     artifacts, base = find_experts(names, workspace)
 
     from lora_mnist_cli.models import lora
-    from lora_mnist_cli.models.router import By, RoutedModel
+    from lora_mnist_cli.models.router import RoutedModel, Routing
     from lora_mnist_cli.registry.checkpoint import load_statistics
     from lora_mnist_cli.stages.records.loading import load_model
 
@@ -110,7 +110,7 @@ def load_experts(
         models.append(loaded.model.eval())
         statistics.append(load_statistics(each))
     mean, std = base.details["pixel_stats"]
-    return RoutedExperts(artifacts, base, RoutedModel(models, statistics, cast(By, by)), (mean, std))
+    return RoutedExperts(artifacts, base, RoutedModel(models, statistics, cast(Routing, by)), (mean, std))
 
 
 def evaluate_routed(

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.evaluation import statistics
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE, POWER
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, mean_interval, t_quantile, wilson_interval
+from lora_mnist_cli.evaluation.seed_planning import POWER, seeds_needed
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.comparing import check_confidence, points
 from lora_mnist_cli.stages.evaluating import Gate
@@ -84,8 +84,8 @@ def plan_gate(
                     "minimum": wanted.minimum,
                     **{key: spread[key] for key in ("n", "mean", "sd")},
                     "margin": margin,
-                    "seeds_needed": None if margin is None else statistics.seeds_needed(margin, deviation, confidence),
-                    "seeds_by_margin": [[m, statistics.seeds_needed(m, deviation, confidence)] for m in MARGINS],
+                    "seeds_needed": None if margin is None else seeds_needed(margin, deviation, confidence),
+                    "seeds_by_margin": [[m, seeds_needed(m, deviation, confidence)] for m in MARGINS],
                 }
             )
     return {"artifact": artifact.name, "confidence": confidence, "power": POWER, "plans": rows}
@@ -122,7 +122,7 @@ def _judge(sample: Sample, wanted: Gate, confidence: float) -> Document:
         "test_set": {"low": None, "high": None}, "seeds_needed": None, "verdict": FAIL,
     }  # fmt: skip
     if accuracies:
-        of_images = statistics.wilson_interval(round(row["accuracy"]["mean"] * count), count, confidence)
+        of_images = wilson_interval(round(row["accuracy"]["mean"] * count), count, confidence)
         row["test_set"] = {"low": of_images.low, "high": of_images.high}
     if not count:
         row["reason"] = f"there are no test images of digits {wanted.digits}"
@@ -146,9 +146,9 @@ def _judge(sample: Sample, wanted: Gate, confidence: float) -> Document:
 
 def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confidence: float) -> Document:
     """Interval, verdict and reason of several seeds, all of which have a figure."""
-    spread = statistics.mean_interval(accuracies, confidence)
+    spread = mean_interval(accuracies, confidence)
     deviation = _deviation(spread.deviation or 0.0, count)
-    half = statistics.t_quantile(confidence, spread.n - 1) * deviation / math.sqrt(spread.n)
+    half = t_quantile(confidence, spread.n - 1) * deviation / math.sqrt(spread.n)
     low, high = max(0.0, spread.mean - half), min(1.0, spread.mean + half)
     row: Document = {"interval": {"of": "seeds", "low": low, "high": high}}
     if low >= minimum:
@@ -156,7 +156,7 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
     if high < minimum:
         return row | {"verdict": FAIL, "reason": "the interval of the mean lies wholly below"}
     margin = spread.mean - minimum
-    needed = statistics.seeds_needed(margin, deviation, confidence)
+    needed = seeds_needed(margin, deviation, confidence)
     more = "no number of seeds would do" if needed is None else f"{needed:,} seeds would do, four times of five"
     reason = f"the threshold lies within the interval; with a mean {points(margin)} from it and this spread, {more}"
     return row | {"verdict": INCONCLUSIVE, "seeds_needed": needed, "reason": reason}

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE, prediction_interval
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.adapter_config import with_overrides
 from lora_mnist_cli.settings.choices import METHODS

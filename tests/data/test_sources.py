@@ -229,6 +229,7 @@ def header(code: int, *shape: int) -> bytes:
         (IMAGES, lambda raw: raw[:10], "header promises"),
         (IMAGES, lambda raw: raw[:-1], "header promises"),
         (IMAGES, lambda raw: raw + b"\0", "header promises"),
+        (IMAGES, lambda raw: raw[:7] + bytes([raw[7] - 1]) + raw[8:], "header promises"),
         (IMAGES, lambda raw: header(8, 40, 28) + raw[16:], "header promises"),
         (IMAGES, lambda raw: header(8, 40, 784) + raw[16:], r"\(40, 784\) values, not n × 28 × 28"),
         (IMAGES, lambda raw: header(8, 40, 56, 14) + raw[16:], r"\(40, 56, 14\) values, not n × 28 × 28"),
@@ -255,31 +256,19 @@ def test_a_damaged_file_is_named_with_the_cure(
     assert caught.value.hint == "delete it, and the next run fetches it again"
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("kind", ["images", "labels"])
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (lambda raw: b"\x01" + raw[1:], "does not begin as an IDX file"),
-        (lambda raw: raw[:2] + b"\x0d" + raw[3:], "does not begin as an IDX file"),
-        (lambda raw: raw[:-1], "header promises"),
-        (lambda raw: raw[: len(raw) // 2], "header promises"),
-        (lambda raw: raw + b"\0", "header promises"),
-        (lambda raw: raw[:7] + bytes([raw[7] - 1]) + raw[8:], "header promises"),
-        (lambda raw: b"", "does not begin as an IDX file"),
-    ],
-    ids=["magic", "type", "truncated", "half", "longer", "count", "empty"],
-)
+@pytest.mark.parametrize("kind", [0, 1], ids=["images", "labels"])
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_a_damaged_file_of_any_layout_is_named(
-    place: Callable[..., Any], dataset: str, change: Callable[[bytes], bytes], why: str, kind: str, split: Any
-) -> None:
+def test_a_damaged_file_of_any_layout_is_named(place: Callable[..., Any], dataset: str, kind: int) -> None:
     data, _ = place(dataset)
-    path = data / FOLDERS[dataset] / "raw" / names(dataset)[split][kind == "labels"]
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(DataError, match=why) as caught:
-        load_split(dataset, split, data)
-    assert (caught.value.value, caught.value.exit_code) == (path, 4)
+    for split, files in names(dataset).items():
+        path = data / FOLDERS[dataset] / "raw" / files[kind]
+        whole = path.read_bytes()
+        for damage, why in ((whole[: len(whole) // 2], "header promises"), (b"\x01" + whole[1:], "does not begin as")):
+            path.write_bytes(damage)
+            with pytest.raises(DataError, match=why) as caught:
+                load_split(dataset, split, data)  # type: ignore[arg-type]
+            assert (caught.value.value, caught.value.exit_code) == (path, 4)
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("dataset", OTHERS)
@@ -343,7 +332,7 @@ def test_what_can_not_be_had_is_listed_and_no_folder_is_left(tmp_path: Path, dat
     error = caught.value
     assert error.value == [name for part in names(dataset).values() for name in part]
     assert all(name in error.problem for name in error.value)
-    assert error.problem.startswith(f"{dataset} can't be had (the download failed: ")
+    assert error.problem.startswith(f"{dataset} is not available (the download failed: ")
     assert error.hint == f"put these files, plain or as .gz, into {tmp_path / folder / FOLDERS[dataset] / 'raw'}"
     assert "\n" not in str(error)
     assert list(tmp_path.iterdir()) == []

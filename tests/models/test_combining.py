@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lora_mnist_cli.models.combining import COMBINERS
+from lora_mnist_cli.models.combining import combiner_named
 from lora_mnist_cli.models.combining.products import Product, relative_residual, side_by_side, truncated
 
 
@@ -18,7 +18,7 @@ def product(rank: int, seed: int, fan_in: int = 7, fan_out: int = 5) -> Product:
 
 def wanted(name: str, changes: list[Any], weights: list[float], density: float = 1.0) -> Any:
     draws = [np.random.default_rng(seed) for seed in range(len(changes))]
-    return COMBINERS[name].wanted(changes, weights, density=density, draws=draws)
+    return combiner_named(name).wanted(changes, weights, density=density, draws=draws)
 
 
 def test_products_side_by_side_are_the_weighted_sum_of_the_products_and_not_of_the_factors() -> None:

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.models import adapted_linear, lora
-from lora_mnist_cli.models.methods import METHODS, tensor_shapes, trainable_parameters
+from lora_mnist_cli.models.methods import tensor_shapes, trainable_parameters
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.checkpoint import save_adapter
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.trainer import fit_bank
 from lora_mnist_cli.training.trainer import Classifier
@@ -200,8 +201,8 @@ def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio: float, optimizer: s
             {"params": [p for name, p in named.items() if name.endswith("lora_A")]},
             {"params": [p for name, p in named.items() if name.endswith("lora_B")], "lr": config.lr_ratio_b * 0.01},
         ])  # fmt: skip
-        for name, value in lora.lora_state_dict(theirs).items():
-            torch.testing.assert_close(lora.lora_state_dict(ours)[name].double(), value, rtol=1e-6, atol=1e-7)
+        for name, value in adapted_linear.adapter_tensors(theirs).items():
+            torch.testing.assert_close(adapted_linear.adapter_tensors(ours)[name].double(), value, rtol=1e-6, atol=1e-7)
 
 
 def test_a_schedule_keeps_the_ratio() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.models.densities import ClassStatistics, sharpen
+from lora_mnist_cli.models.blur import sharpen
+from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.router import TEMPERATURE, RoutedModel
 
 

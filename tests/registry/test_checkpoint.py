@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.registry.checkpoint import load_adapter, load_base, save_adapter, save_base
@@ -199,8 +200,7 @@ def test_everything_that_does_not_fit_is_told_at_once(published: Callable[..., A
 def test_an_adapter_that_does_not_fit_is_refused(
     published: Callable[..., Artifact], change: Callable[[dict[str, Tensor]], object], complaint: str
 ) -> None:
-    factors = lora.lora_state_dict(adapted(AdapterConfig(rank=3)))
-    state = {f"{PREFIX}{name}.weight": value + 1 for name, value in factors.items()}
+    state = {key: value + 1 for key, value in adapter_tensors(adapted(AdapterConfig(rank=3))).items()}
     change(state)
     artifact = published(lambda folder: safetensors.torch.save_file(state, folder / "adapter_model.safetensors"))
     model = adapted(AdapterConfig(rank=3))

@@ -241,7 +241,7 @@ def test_small_ranks_take_a_higher_rate_where_that_is_asked_for() -> None:
     assert "lr_power" not in AdapterConfig().to_json()  # so that older artifacts keep their fingerprints
     made = AdapterConfig(lr_power=0.5)
     assert AdapterConfig.from_json(made.to_json()) == made
-    with pytest.raises(ConfigError, match="learning rate's power is of -4 to 4, not 5"):
+    with pytest.raises(ConfigError, match="learning rate's power is at least -4 and at most 4, not 5"):
         AdapterConfig(lr_power=5)
 
 

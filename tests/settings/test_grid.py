@@ -12,7 +12,8 @@ import pytest
 from lora_mnist_cli.registry.artifact import check_name
 from lora_mnist_cli.settings import grid as module
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, read_grid, short
+from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, short
+from lora_mnist_cli.settings.grid_file import read_grid
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 
@@ -174,17 +175,3 @@ def test_a_choice_among_combinations() -> None:
             parse_where([text])
     with pytest.raises(UsageError, match="one value of lr"):
         parse_where(["lr=1", "lr=2"])
-
-
-def test_an_older_python_reads_files_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python 3.10 has no tomllib; its place is taken by tomli, which is the same code."""
-    import sys
-    import types
-
-    tomllib = pytest.importorskip("tomllib")
-    monkeypatch.setattr(sys, "version_info", (3, 10, 0, "final", 0))
-    monkeypatch.setitem(sys.modules, "tomllib", None)
-    monkeypatch.setitem(sys.modules, "tomli", types.SimpleNamespace(loads=tomllib.loads))
-    file = tmp_path / "grid.toml"
-    file.write_text("ranks = [2]")
-    assert read_grid(file) == {"ranks": (2,)}

@@ -19,6 +19,7 @@ from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
+from lora_mnist_cli.registry.weights import check_header
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
@@ -80,7 +81,7 @@ class TestWhatIsStored:
         forge(folder, files={FILE: safetensors.torch.save(tensors | {"noise": tensors["noise"].double()})})
         outcome = run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir)
         assert outcome.code == 3
-        assert "without need, noise" in outcome.err
+        assert "noise is F64, not F32" in outcome.err
         forge(folder, files={FILE: bytes(2_000_000)})
         assert "2,000,000 bytes" in run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir).err
 
@@ -90,6 +91,8 @@ class TestWhatIsStored:
         forge(folder, files={FILE: safetensors.torch.save(tensors | {"noise": -tensors["noise"]})})
         with pytest.raises(ArtifactError, match="positive definite"):
             load_statistics(small.registry.get(SMALL_BASE))
+        with pytest.raises(ArtifactError, match="positive definite"):
+            check_header(small.registry.get(SMALL_BASE), small.registry.get(SMALL_BASE))
         forge(folder, files={FILE: b"12345678 is no header"})
         with pytest.raises(ArtifactError, match="is damaged"):
             load_statistics(small.registry.get(SMALL_BASE))

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
@@ -123,7 +124,7 @@ def test_it_is_the_plain_loop_to_the_last_bit_in_double_precision(mnist: MNISTDa
 
 def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist: MNISTDataset) -> None:
     ours, theirs = (lora.attach(start(), 3, init="kaiming") for _ in range(2))
-    lora.load_lora_state_dict(theirs, lora.lora_state_dict(ours))
+    load_adapter_tensors(theirs, adapter_tensors(ours))
     before = copy.deepcopy(ours.state_dict())
     fit(ours, mnist, TrainingConfig(epochs=2, batch_size=8, optimizer="adamw", precision="64-true"))
     theirs.double()
@@ -217,7 +218,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_says(mn
     def trained(seed: int, global_seed: int) -> nn.Module:
         model = lora.attach(start(), 2, dropout=0.5)
         with torch.no_grad():
-            for value in lora.lora_state_dict(model).values():
+            for value in adapter_tensors(model).values():
                 value.fill_(0.01)
         torch.manual_seed(global_seed)
         state = torch.get_rng_state()

@@ -8,7 +8,7 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import compare
 

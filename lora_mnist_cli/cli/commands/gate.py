@@ -11,7 +11,7 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.commands.compare import Confidence
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.stages.evaluating import parse_gates
 from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan_gate, told
 from lora_mnist_cli.stages.records.samples import named_without_rank

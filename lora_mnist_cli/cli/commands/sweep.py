@@ -13,7 +13,8 @@ from lora_mnist_cli.cli.commands.finetune import adapter_config
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
-from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid
+from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words
+from lora_mnist_cli.settings.grid_file import read_grid
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan

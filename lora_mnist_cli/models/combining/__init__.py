@@ -1,8 +1,7 @@
-"""Ways to make one adapter of several on the same base: a file each, with the name of its row in
-:data:`lora_mnist_cli.settings.choices.COMBINERS`.
+"""Ways to combine adapters of one base, one file per way, named as its row of ``settings.choices.COMBINERS``.
 
-They work on what adapters add to the weights, ΔW, and never on the factors: ``B₁A₁ + B₂A₂`` is not
-``(B₁ + B₂)(A₁ + A₂)``, and different factors can have the same ΔW. No torch, and NumPy only inside functions.
+They work on the changes of the weights, ΔW, and never on the factors: ``B₁A₁ + B₂A₂`` is not ``(B₁ + B₂)(A₁ + A₂)``,
+and different factors can have the same ΔW. No torch, and NumPy only inside functions.
 """
 
 from __future__ import annotations

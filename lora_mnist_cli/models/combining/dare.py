@@ -1,7 +1,7 @@
-"""DARE (Yu et al. 2023, arXiv:2311.03099): drop entries at random, and rescale what is left.
+"""DARE (Yu et al. 2023, arXiv:2311.03099): drop entries at random, and rescale the others.
 
-Each entry of an adapter's change is kept with the density d (the paper's 1 − p) and divided by d, so that its
-expectation stays what it was; then the changes are added up. Few entries of one adapter meet those of another so.
+Each entry of an adapter's change is kept with probability d (the density; the paper's 1 − p) and divided by d, which
+preserves its expectation. Then the changes are added up. Few entries of one adapter then coincide with another's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The weighted sum itself: task arithmetic (Ilharco et al. 2023, arXiv:2212.04089) on low-rank changes.
 
-``Σ w B A`` is the product of ``[w₁B₁, w₂B₂, …]`` and ``[A₁; A₂; …]``, so nothing is lost, and the rank is the sum of
-the ranks.
+``Σ w B A`` is the product of ``[w₁B₁, w₂B₂, …]`` and ``[A₁; A₂; …]``: exact, with the sum of the ranks as its rank.
 """
 
 from __future__ import annotations

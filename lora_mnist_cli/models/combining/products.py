@@ -1,4 +1,4 @@
-"""Products ``B A`` of two thin matrices, in double precision: put side by side, cut to a rank, and what that costs."""
+"""Products ``B A`` of two thin matrices, in double precision: stacked, truncated to a rank, with the residual."""
 
 from __future__ import annotations
 
@@ -25,33 +25,31 @@ class Product:
 
     @property
     def rank(self) -> int:
-        """How many columns B has; the matrix may have fewer dimensions."""
+        """The number of columns of B; the rank of the matrix may be lower."""
         return len(self.A)
 
     def matrix(self) -> Matrix:
-        """out × in."""
+        """Compute the matrix (out × in)."""
         return self.B @ self.A
 
     def padded(self, rank: int) -> Product:
-        """The same matrix from factors of a higher rank, by zeros."""
+        """Return the same matrix as factors of a higher rank, padded with zeros."""
         more = rank - self.rank
         return Product(np.pad(self.B, ((0, 0), (0, more))), np.pad(self.A, ((0, more), (0, 0))))
 
     def stored(self) -> Product:
-        """The product as it is once its factors were written as float32."""
+        """Round the factors to float32, as in a file."""
         return Product(self.B.astype(np.float32).astype(np.float64), self.A.astype(np.float32).astype(np.float64))
 
 
 def side_by_side(products: Sequence[Product], weights: Sequence[float]) -> Product:
-    """``Σ w B A``, of the sum of the ranks."""
+    """Return ``Σ w B A`` as one product, with the sum of the ranks."""
     B = np.concatenate([weight * product.B for weight, product in zip(weights, products, strict=True)], axis=1)
     return Product(B, np.concatenate([product.A for product in products]))
 
 
 def truncated(matrix: Matrix, rank: int) -> Product:
-    """The nearest product of a rank in the Frobenius norm, ``U √S`` times ``√S Vᵀ``; by zeros where the matrix has
-    fewer dimensions.
-    """
+    """Return the nearest product of a rank in the Frobenius norm, ``U √S`` times ``√S Vᵀ``, padded with zeros."""
     U, S, V = np.linalg.svd(matrix, full_matrices=False)
     roots = np.sqrt(S[:rank])
     kept = Product(U[:, :rank] * roots, roots[:, None] * V[:rank])
@@ -59,6 +57,6 @@ def truncated(matrix: Matrix, rank: int) -> Product:
 
 
 def relative_residual(wanted: Matrix, held: Matrix) -> float:
-    """``‖wanted − held‖ / ‖wanted‖`` in the Frobenius norm; 0 where nothing was wanted and nothing is held."""
+    """Return ``‖wanted − held‖ / ‖wanted‖`` in the Frobenius norm; 0 where both are zero."""
     norm, difference = float(np.linalg.norm(wanted)), float(np.linalg.norm(wanted - held))
     return difference / norm if norm else difference

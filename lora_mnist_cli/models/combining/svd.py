@@ -1,7 +1,7 @@
-"""The weighted sum, as far as a rank can hold it: its first singular values and vectors.
+"""The best approximation of the weighted sum with a given rank: its first singular values and vectors.
 
-No matrix of that rank is nearer in the Frobenius norm, and what is left out is ``√(Σ_{i>R} σᵢ²)`` (Eckart and Young
-1936, Psychometrika 1, 211-218).
+No matrix of that rank is nearer in the Frobenius norm; the residual is ``√(Σ_{i>R} σᵢ²)`` (Eckart and Young 1936,
+Psychometrika 1, 211-218).
 """
 
 from __future__ import annotations

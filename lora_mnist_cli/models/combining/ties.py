@@ -1,14 +1,16 @@
-"""TIES (Yadav et al. 2023, arXiv:2306.01708): trim, elect a sign, and average what agrees with it.
+"""TIES (Yadav et al. 2023, arXiv:2306.01708): trim, elect a sign, and average the entries that agree with it.
 
-Of each adapter's change, all layers together, the largest entries by magnitude are kept and the rest set to zero. Each
-entry's sign is then that of the sum over adapters, and its value the mean of those kept entries that have this sign.
-Equal weights w are the paper's λ = w: they multiply the kept entries before the vote, and so the mean.
+The largest entries of each adapter's change by magnitude, over all layers together, are kept, and the others set to
+zero. The sign of an entry is that of the sum over adapters, and its value the mean of the kept entries with this sign.
+Equal weights w are the paper's λ = w: they multiply the kept entries before the vote, and thereby the mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lora_mnist_cli.models.combining.combiner import Combiner
 
@@ -17,28 +19,24 @@ if TYPE_CHECKING:
 
 
 class Ties(Combiner):
-    """See the module. The density is the paper's where it has no validation data (its §4)."""
+    """See the module. The default density is the paper's for merging without validation data (its §4)."""
 
     def wanted(
         self, changes: Sequence[Changes], weights: Sequence[float], *, density: float, draws: Sequence[Any]
     ) -> dict[str, Matrix]:
-        """``mean {w ΔW̃ : sign(w ΔW̃) = sign(Σ w ΔW̃)}`` an entry, with ΔW̃ the trimmed changes."""
-        import numpy as np
-
+        """``mean {w ΔW̃ : sign(w ΔW̃) = sign(Σ w ΔW̃)}`` per entry, with ΔW̃ the trimmed changes."""
         trimmed = [_trim(change, density) for change in changes]
-        found = {}
+        merged = {}
         for layer in changes[0]:
-            votes = np.stack([weight * each[layer] for weight, each in zip(weights, trimmed, strict=True)])
+            votes = np.stack([weight * change[layer] for weight, change in zip(weights, trimmed, strict=True)])
             elected = np.sign(votes.sum(0))
             agreeing = (np.sign(votes) == elected) & (votes != 0)
-            found[layer] = np.where(agreeing, votes, 0.0).sum(0) / np.maximum(agreeing.sum(0), 1)
-        return found
+            merged[layer] = np.where(agreeing, votes, 0.0).sum(0) / np.maximum(agreeing.sum(0), 1)
+        return merged
 
 
 def _trim(change: Changes, density: float) -> dict[str, Matrix]:
-    """The entries of the largest magnitudes, this share of them over all layers (of equal ones all); zero elsewhere."""
-    import numpy as np
-
+    """Keep this share of the entries, those of the largest magnitudes over all layers; all others become zero."""
     sizes = np.concatenate([np.abs(matrix).ravel() for matrix in change.values()])
     count = max(1, round(density * len(sizes)))
     least = np.partition(sizes, len(sizes) - count)[len(sizes) - count]

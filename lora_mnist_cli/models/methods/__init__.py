@@ -1,7 +1,7 @@
-"""Ways to adapt a frozen base: a file each, with the name of its row in
-:data:`lora_mnist_cli.settings.choices.METHODS`.
+"""Ways to adapt a frozen base, one file per method, named as its row of ``settings.choices.METHODS``.
 
-The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, the same for all but LoRA. No torch here.
+The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in
+:mod:`lora_mnist_cli.models.lora`. No torch here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def method_named(name: str) -> Method:
 
 
 def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """Key → shape of each tensor in the file of an adapter.
+    """Return the shape of each tensor in an adapter's file of weights, by key.
 
     Args:
-        layers: name → (in, out) of each layer that is adapted.
+        layers: name → (in, out) of each adapted layer.
     """
     method = method_named(config.method)
     return {
@@ -36,6 +36,6 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
-    """How many numbers an adapter trains on layers of (in, out) features."""
+    """Count the numbers that an adapter trains on layers of (in, out) features."""
     method = method_named(config.method)
     return sum(method.trainable(config.rank, fan_in, fan_out) for fan_in, fan_out in layers.values())

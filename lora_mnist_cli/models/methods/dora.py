@@ -1,8 +1,8 @@
-"""DoRA (Liu et al. 2024, arXiv:2402.09353): a weight's magnitude and direction are learned apart.
+"""DoRA (Liu et al. 2024, arXiv:2402.09353): the magnitude and the direction of a weight are learned separately.
 
-``W' = m · (W + s B A) / ‖W + s B A‖``, a row (an output) at a time, with ``s = alpha · scale(rank)``, and the magnitude
-``m`` (out) at ‖W‖ in the start, so that nothing changes then. The norm is a constant to the gradient, as the paper has
-it (§4.3). The change ``W' − W`` is what an alpha given later multiplies.
+``W' = m · (W + s B A) / ‖W + s B A‖`` per row (output), with ``s = alpha · scale(rank)``. The magnitude ``m`` (out)
+starts at ‖W‖, so that nothing changes at the start. The gradient takes the norm as a constant (the paper's §4.3). An
+alpha given later multiplies the change ``W' − W``.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class DoRA(LoRA):
     """See the module."""
 
     needs_weight = True
-    alpha_in_peft = False  # there it multiplies the product inside the norm, and not the change
+    alpha_in_peft = False  # PEFT's alpha multiplies the product inside the norm, and not the change
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
-        """LoRA's factors, and a magnitude an output."""
+        """LoRA's factors, and a magnitude per output."""
         return super().shapes(rank, fan_in, fan_out) | {MAGNITUDE: (fan_out,)}
 
     def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
-        """LoRA's, and one an output."""
+        """LoRA's, and one per output."""
         return super().trainable(rank, fan_in, fan_out) + fan_out
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:

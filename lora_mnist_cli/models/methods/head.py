@@ -1,5 +1,6 @@
-"""Training the last layer alone, a linear probe (Alain & Bengio 2016, arXiv:1610.01644): what the base's features are
-worth without changing them. It is the floor that adapters of inner layers are measured by.
+"""Training of the last layer only, a linear probe of the base's features (Alain & Bengio 2016, arXiv:1610.01644).
+
+It is the floor for adapters of inner layers.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """LoRA (Hu et al. 2021, arXiv:2106.09685): the change of a weight is a product of two thin matrices.
 
-``W' = W + alpha · scale(rank) · B A``. The layer itself is on one page, ``models.lora``, because banks train
-it by hand-written gradients.
+``W' = W + alpha · scale(rank) · B A``. The layer itself is in ``models.lora``, because banks train it by hand-written
+gradients.
 
 LoRA+ (Hayou et al. 2024, arXiv:2402.12354) is LoRA with a learning rate for B that is a multiple of A's
-(``lr_ratio_b``): with one rate for both, a wide layer's features are learned less efficiently than they could be,
-because B, which starts at zero, ought to move faster (their §4). Any method here that has a B can have it.
+(``lr_ratio_b``). With one rate for both, a wide layer learns features less efficiently, because B, which starts at
+zero, should move faster (their §4). Every method with a B can use it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class LoRA(Method):
         return config.alpha * scale(config.scaling, config.rank) * (kept[B] @ kept[A]), None
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
-        """PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``; so
-        ``lora_alpha`` is chosen to make that ``alpha · scale(rank)``.
+        """Choose ``lora_alpha`` to make PEFT's factor ``alpha · scale(rank)``.
+
+        PEFT multiplies the product by ``lora_alpha / r``, or by ``lora_alpha / sqrt(r)`` with ``use_rslora``.
         """
         rslora = config.scaling == "rslora"
-        # Where the scalings are PEFT's own, so is alpha: alpha · (1/r) · r would round.
+        # Scalings that PEFT has keep their alpha: alpha · (1/r) · r would round.
         constant = config.scaling == "constant"
         return {
             "peft_type": "LORA",

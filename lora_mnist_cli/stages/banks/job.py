@@ -129,7 +129,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
-    old = None if job.statistics is None else ClassStatistics.from_tensors(safetensors.torch.load(job.statistics))
+    old = None if job.statistics is None else ClassStatistics.from_bytes(job.statistics)
     objective = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
     outcomes = fit_bank(
         models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.evaluation.literature import literature_results
 from lora_mnist_cli.evaluation.seeds import spread
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.settings.adapter_config import with_overrides
 from lora_mnist_cli.settings.choices import DATASETS

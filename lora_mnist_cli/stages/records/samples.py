@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.evaluation.seeds import best_rate, by_setting, is_figure, setting, spread
-from lora_mnist_cli.evaluation.statistics import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import generator
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
@@ -185,7 +186,7 @@ def test_a_member_that_leaves_the_finite_numbers_disturbs_nobody(poison: float) 
         plain = base(dtype=torch.float32)
         models = [adapted(plain, config) for config in configs]
         with torch.no_grad():
-            for factor in lora.lora_state_dict(models[2]).values():
+            for factor in adapter_tensors(models[2]).values():
                 factor.fill_(value)
         cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH)  # type: ignore[arg-type]
         losses = cohort.steps(rows(data, 40), optimizer_of(cohort, configs).step)
@@ -207,7 +208,7 @@ def test_a_member_that_leaves_the_finite_numbers_disturbs_no_other_seed() -> Non
         plain = base(dtype=torch.float32)
         models = [adapted(plain, config) for config in configs]
         with torch.no_grad():
-            for factor in lora.lora_state_dict(models[1]).values():
+            for factor in adapter_tensors(models[1]).values():
                 factor.fill_(value)
         cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH, seeds=3)  # type: ignore[arg-type]
         cohort.steps(torch.arange(IMAGES).repeat(3, 1), optimizer_of(cohort, configs).step)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
@@ -175,7 +176,7 @@ def test_a_protected_member_that_leaves_the_finite_numbers_disturbs_nobody(poiso
         plain = base()
         models = [adapted(plain, config) for config in CHANGING]
         with torch.no_grad():
-            for factor in lora.lora_state_dict(models[2]).values():
+            for factor in adapter_tensors(models[2]).values():
                 factor.fill_(value)
         cohort = Cohort(models, FrozenInputs(data, plain.fc1, terms(data)), BATCH, avoided=avoided)  # type: ignore[arg-type]
         cohort.steps(rows(data, 20), optimizer_of(cohort, CHANGING).step)

@@ -15,6 +15,7 @@ from torch import nn
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
@@ -64,8 +65,8 @@ def train(configs: Sequence[AdapterConfig], data: MNISTDataset, **more: Any) -> 
 
 
 def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = lora.lora_state_dict(other)
-    for name, value in lora.lora_state_dict(one).items():
+    theirs = adapter_tensors(other)
+    for name, value in adapter_tensors(one).items():
         torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance)
 
 
@@ -209,5 +210,5 @@ def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(
     for config, model in zip(mixed, models, strict=True):
         (alone,) = start([config])
         fit(alone, mnist, config)
-        for key, tensor in lora.lora_state_dict(alone).items():
-            torch.testing.assert_close(lora.lora_state_dict(model)[key], tensor, rtol=1e-7, atol=1e-9)
+        for key, tensor in adapter_tensors(alone).items():
+            torch.testing.assert_close(adapter_tensors(model)[key], tensor, rtol=1e-7, atol=1e-9)
