@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class FakeGraph:
-    """Operations on fixed memory, as ``torch.cuda.CUDAGraph`` keeps them: recorded without being done, then replayed."""
+    """Operations on fixed memory, like ``torch.cuda.CUDAGraph``: recorded without being done, then replayed."""
 
     def __init__(self, log: list[str]) -> None:
         self.log = log

@@ -1,4 +1,4 @@
-"""The fused kernel called directly, and what happens in a PyTorch where it is missing, refuses or computes otherwise."""
+"""The fused kernel called directly, and a PyTorch where it is missing, refuses or computes something else."""
 
 from __future__ import annotations
 
