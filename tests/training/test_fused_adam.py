@@ -133,6 +133,12 @@ def test_the_question_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [(torch.optim.Adam, "cpu"), (torch.optim.AdamW, "cpu")]
 
 
+def test_a_rate_that_is_a_tensor_passes_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where the kernel rounds it to single precision."""
+    monkeypatch.setattr(fused_adam, "takes_rate_tensor", lambda parameter: parameter.dtype == torch.float32)
+    assert kernel_works.__wrapped__("cpu")
+
+
 def test_the_kernel_alone_makes_the_optimisers_numbers() -> None:
     """Though the rate changes between the steps. Hooks of the optimiser see that its step is not called."""
     results = []
