@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from members import assert_equal
 from torch import nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
@@ -61,12 +62,6 @@ def start(configs: Sequence[AdapterConfig]) -> list[nn.Module]:
 def train(configs: Sequence[AdapterConfig], data: MNISTDataset, **more: Any) -> tuple[list[nn.Module], list[Outcome]]:
     models = start(configs)
     return models, fit_bank(models, data, configs, **more)
-
-
-def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = lora.lora_state_dict(other)
-    for name, value in lora.lora_state_dict(one).items():
-        torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance)
 
 
 def figures(outcome: Outcome) -> list[list[float]]:
@@ -209,5 +204,4 @@ def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(
     for config, model in zip(mixed, models, strict=True):
         (alone,) = start([config])
         fit(alone, mnist, config)
-        for key, tensor in lora.lora_state_dict(alone).items():
-            torch.testing.assert_close(lora.lora_state_dict(model)[key], tensor, rtol=1e-7, atol=1e-9)
+        assert_equal(model, alone, 1e-7)
