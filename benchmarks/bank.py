@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.evaluation.logits import mean_scores, predict
+from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -41,9 +42,8 @@ from lora_mnist_cli.stages.records.loading import load_model, twin
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
+from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
 from lora_mnist_cli.training.bank.trainer import fit_bank
-from lora_mnist_cli.training.optimizers import MemberOptimizer
-from lora_mnist_cli.training.trainer import TRAIN_SAMPLE
 
 try:
     import loralib

@@ -14,7 +14,7 @@ from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
-from lora_mnist_cli.training.optimizers import MemberOptimizer
+from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
 
 IMAGES, PIXELS, BATCH = 96, 30, 16
 

@@ -1,5 +1,5 @@
-"""How weights are found: the loop, optimisers, the MLP's own step, the bank, objectives, protections, EWC.
+"""How weights are trained: the engine, optimisers, the MLP's own step, the bank, objectives, protections, EWC.
 
-It may import ``data``, ``models``, ``evaluation`` and the rooms below, and torch. Read
-:mod:`~lora_mnist_cli.training.trainer` first, then :mod:`~lora_mnist_cli.training.bank.trainer`.
+It may import ``data``, ``models``, ``evaluation`` and the rooms below, and torch; :mod:`.lightning` alone imports
+Lightning. Read :mod:`.trainer` first, then :mod:`.engine` and :mod:`.bank.trainer`.
 """

@@ -1,7 +1,8 @@
 """One recorded graph in place of many small launches, on a GPU.
 
-A step of a small network is some forty operations that a GPU finishes faster than Python can ask for them. Where they
-are always the same, on memory that stays where it is, they are recorded once as a CUDA graph and then launched as one.
+A step of a small network is some forty operations, and a GPU finishes each faster than Python can launch the next. A
+step that always does the same operations, on memory that stays where it is, is recorded once as a CUDA graph and then
+launched as one.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ import torch
 from torch import Tensor
 
 EAGER_CALLS = 20
-"""Calls before a recording: it costs as much as a few hundred steps, so what is rare, like an epoch's short last batch,
-is not worth one. They also give the libraries time to make what they keep, which a recording must not contain."""
+"""Calls before a recording. A recording costs as much as a few hundred steps, so rare work, like an epoch's short last
+batch, is not worth one. The calls also give libraries time to make their caches, which a recording must not contain."""
 
 
-class Captured:
-    """The same work time and again, recorded after :data:`EAGER_CALLS` calls and replayed from then on.
+class GraphedStep:
+    """Work that repeats, recorded after :data:`EAGER_CALLS` calls and replayed from then on.
 
     Each call does the work once, recorded or not, with the same numbers.
 
     Args:
-        work: launches operations on one CUDA device, on tensors that it is called with; it draws no random numbers,
-            waits for nothing, and neither the operations nor the other memory they work on ever change.
-        like: what it is called with, in shape, type and device. The contents of each call are copied to where the
-            work always finds them.
+        work: launches operations on one CUDA device, on the tensors that it is called with. It draws no random numbers
+            and waits for nothing, and its operations and the other memory that they use never change.
+        like: tensors with the shape, type and device of the inputs. Each call copies its inputs to where the work
+            always finds them.
     """
 
     def __init__(self, work: Callable[..., object], *like: Tensor) -> None:
@@ -35,7 +36,7 @@ class Captured:
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> None:
-        """Do the work, on inputs like those that it was made for."""
+        """Do the work on these inputs."""
         for place, each in zip(self._inputs, inputs, strict=True):
             place.copy_(each)
         if self._graph is None and self._calls < EAGER_CALLS:

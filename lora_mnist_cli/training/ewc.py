@@ -1,8 +1,8 @@
-"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): weights that mattered are held in place.
+"""Elastic weight consolidation (Kirkpatrick et al. 2017, arXiv:1612.00796): a penalty on moving important weights.
 
-After each task k, every weight θ_i is tied to where it is, θ_ki, by as much as the task's log likelihood depends on
-it: the diagonal F_k of the Fisher information. Later losses have ``λ/2 Σ_k Σ_i F_ki (θ_i − θ_ki)²`` more (eq. 3).
-All penalties together are one parabola per weight, so two numbers per weight are kept, for any number of tasks.
+After each task k, every weight θ_i is pulled to its present value θ_ki, as strongly as the task's log likelihood
+depends on it: by the diagonal F_k of the Fisher information. Later losses add ``λ/2 Σ_k Σ_i F_ki (θ_i − θ_ki)²``
+(eq. 3). The penalties add up to one parabola per weight, so two numbers per weight hold any number of tasks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class EwcPenalty:
-    """What earlier tasks ask of the weights, by the names of a model's parameters.
+    """The penalty of earlier tasks, by the names of a model's parameters.
 
     Args:
         fisher: ``Σ_k F_k``.
@@ -54,9 +54,10 @@ class EwcPenalty:
         )
 
     def gradient(self, strength: float) -> Callable[[Tensor, Tensor], None]:
-        """What adds the gradient of ``strength/2 Σ_k F_k (θ − θ_k)²`` to that of all parameters, flat and in order.
+        """Return a function that adds the gradient of ``strength/2 Σ_k F_k (θ − θ_k)²``, for :class:`.MLPStep`.
 
-        It is ``strength (Σ_k F_k θ − Σ_k F_k θ_k)``.
+        The function takes all parameters and their gradient, flat and in order, and adds
+        ``strength (Σ_k F_k θ − Σ_k F_k θ_k)`` in place.
         """
         fisher, fisher_times_weight = (
             strength * torch.cat([each.reshape(-1) for each in weights.values()])
@@ -71,17 +72,17 @@ class EwcPenalty:
 
 @torch.no_grad()
 def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
-    """The mean over images of ``E_y [(∂ log p(y | x) / ∂θ)²]``, with y as the model itself expects it.
+    """Return the mean over images of ``E_y [(∂ log p(y | x) / ∂θ)²]``, with y drawn from the model's own answer.
 
-    The square of a linear layer's gradient, an outer product for each image, is the product of squares; those of its
-    inputs are the same for each y, so one matrix product does for all images and all y.
+    For one image, a linear layer's gradient is an outer product, and its square the outer product of the squares. The
+    inputs are the same for each y, so one matrix product serves all images and all y.
 
     Args:
         images: n × 784, normalised.
     """
     layers = list(model.children())
-    found = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
-    totals = list(found.values())
+    sums = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
+    totals = list(sums.values())
     for batch in torch.split(images, BATCH):
         inputs = [batch]
         for layer in layers[:-1]:
@@ -89,7 +90,7 @@ def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
         probabilities = layers[-1](inputs[-1]).softmax(1)
         squares = [torch.zeros_like(each) for each in (*inputs[1:], probabilities)]
         for label in range(CLASSES):
-            # Back through the layers: the gradient of log p(label) by each layer's outputs.
+            # From the last layer to the first: the gradient of log p(label) by the layer's outputs.
             slope = -probabilities
             slope[:, label] += 1
             for i in reversed(range(len(layers))):
@@ -99,18 +100,19 @@ def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
         for below, each, weight, bias in zip(inputs, squares, totals[0::2], totals[1::2], strict=True):
             weight.addmm_(each.T, below.square())
             bias.add_(each.sum(0))
-    return {name: total / len(images) for name, total in found.items()}
+    return {name: total / len(images) for name, total in sums.items()}
 
 
 def learn(
     model: MNISTModel, data: MNISTDataset, rows: Tensor, penalty: EwcPenalty, *, strength: float, epochs: int,
     batch_size: int, lr: float, seed: int,
 ) -> None:  # fmt: skip
-    """Train all of a model, in place, on some rows of a data set by Adam, against the penalty of earlier tasks.
+    """Train all weights of a model by Adam, in place, with the penalty of earlier tasks.
 
     Args:
+        rows: the rows of the data set to learn.
         strength: λ.
-        seed: of the order of the images.
+        seed: decides the order of the images.
     """
     step = MLPStep(model.parameters(), penalty.gradient(strength))
     optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)

@@ -1,9 +1,9 @@
 """Optimiser steps of the plain network with the gradient written out.
 
-Autograd's graph and the dispatch of its many small operations are two fifths of a step of a network of this size
+Autograd's graph and the dispatch of its many small operations take two fifths of a step of a network of this size
 (0.36 ms against 0.22 ms, one thread, 784 → 64 → 64 → 10, batches of 64; benchmarks/stages_alone.py measures the
-whole stage). The gradient of the mean cross-entropy of a multilayer perceptron with ReLU is a few lines, so they are
-written here, and tested against autograd.
+whole stage). The gradient of the mean cross-entropy of a multilayer perceptron with ReLU is a few lines. They stand
+here, and are tested against autograd.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.architecture import CLASSES
-from lora_mnist_cli.training.cuda_graph import Captured
-from lora_mnist_cli.training.optimizers import BareStep
+from lora_mnist_cli.training.cuda_graph import GraphedStep
+from lora_mnist_cli.training.fused_adam import FusedAdamStep
+from lora_mnist_cli.training.relu_gradient import relu_gradient
 
 
 class MLPStep:
-    """Steps of a plain MLP, all of whose parameters are trained.
+    """Steps of a plain MLP whose parameters are all trained.
 
     The parameters become views of one flat tensor, :attr:`parameter`, and so do their gradients: the optimiser then has
-    a single tensor to update. The model that they are of is used and saved as before.
+    a single tensor to update. The model is used and saved as before.
 
     Args:
-        parameters: weight and bias of each layer, from the input on, on the device, and of the dtype, that they are to
-            be trained with.
-        penalty: adds, in place, its own gradient to that of the cross-entropy; it is called with the flat parameters
-            and their gradient, and does the same operations each time.
+        parameters: weight and bias of each layer, from the input on, on the device and in the dtype of the training.
+        penalty: called with the flat parameters and the gradient of the cross-entropy; it adds the gradient of a
+            penalty in place, by the same operations each time.
     """
 
     def __init__(
@@ -51,22 +51,22 @@ class MLPStep:
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._penalty = None if penalty is None else partial(penalty, flat, self.parameter.grad)
         self._programs: dict[int, _Program] = {}
-        self._update: tuple[torch.optim.Optimizer, BareStep] | None = None
-        self._recorded: dict[int, Captured] = {}
+        self._update: tuple[torch.optim.Optimizer, FusedAdamStep] | None = None
+        self._recorded: dict[int, GraphedStep] = {}
 
     @torch.no_grad()
     def __call__(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
-        """One optimiser step a batch, in order; returns the last batch's mean cross-entropy before its step.
+        """Take one optimiser step per batch, in order; return the last batch's mean cross-entropy before its step.
 
         Args:
             dataset: the same in each call.
-            rows: of the data set, those of one batch after the other.
+            rows: row numbers in the data set, batch after batch.
             optimizer: over :attr:`parameter` alone.
         """
         labels = dataset.labels.index_select(0, rows)
         targets = F.one_hot(labels, CLASSES).to(dataset.images.dtype)
         if self._update is None or self._update[0] is not optimizer:
-            self._update = optimizer, BareStep(optimizer)
+            self._update = optimizer, FusedAdamStep(optimizer)
             self._recorded.clear()
         _, update = self._update
         if update.recordable:
@@ -83,8 +83,8 @@ class MLPStep:
                 update()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
 
-    def _recorded_step(self, images: Tensor, batch: Tensor, target: Tensor, update: BareStep) -> Tensor:
-        """One optimiser step on a GPU, as a graph where there were enough of them; returns the logits."""
+    def _recorded_step(self, images: Tensor, batch: Tensor, target: Tensor, update: FusedAdamStep) -> Tensor:
+        """Take one optimiser step on a GPU, as a graph after the first calls; return the logits."""
         n = len(batch)
         program = self._programs[n]
         if n not in self._recorded:
@@ -93,7 +93,7 @@ class MLPStep:
                 program(images, rows, targets)
                 update()
 
-            self._recorded[n] = Captured(whole, batch, target)
+            self._recorded[n] = GraphedStep(whole, batch, target)
         self._recorded[n](batch, target)
         return program.logits
 
@@ -102,9 +102,9 @@ class _Program:
     """Forward and backward pass for batches of one size, on memory that is made once.
 
     Args:
-        layers: from the input on, weight and bias, and where their gradients go.
-        n: images of a batch.
-        penalty: comes last.
+        layers: from the input on, weight and bias, and where their gradients are written.
+        n: images per batch.
+        penalty: the last operation.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class _Program:
         hidden = [first_bias.new_empty(n, len(bias)) for _, bias, _, _ in layers]
         deltas = [torch.empty_like(each) for each in hidden]
         self.logits, self.delta, self.size = hidden[-1], deltas[-1], first_bias.new_full((), n)
-        # Gathered a batch at a time, images stay in the cache until their product is done.
+        # Images are gathered per batch, so they stay in the cache until their product is done.
         self.images = first_bias.new_empty(n, first_weight.shape[1])
         self.forward: list[Callable[[], object]] = [
             partial(torch.addmm, first_bias, self.images, first_weight.t(), out=hidden[0])
@@ -123,12 +123,10 @@ class _Program:
         for i in range(1, len(layers)):
             weight, bias, weight_gradient, _ = layers[i]
             self.forward += [hidden[i - 1].relu_, partial(torch.addmm, bias, hidden[i - 1], weight.t(), out=hidden[i])]
-            relu_backward = torch.ops.aten.threshold_backward.grad_input
-            back = [
+            back: list[Callable[[], object]] = [
                 partial(torch.mm, deltas[i].t(), hidden[i - 1], out=weight_gradient),
                 partial(torch.mm, deltas[i], weight, out=deltas[i - 1]),
-                # A ReLU passes a gradient on where it put out something above 0.
-                partial(relu_backward, deltas[i - 1], hidden[i - 1], 0, grad_input=deltas[i - 1]),
+                *relu_gradient(deltas[i - 1], hidden[i - 1]),
             ]
             self.backward = back + self.backward
         self.backward.append(partial(torch.mm, deltas[0].t(), self.images, out=first_gradient))
@@ -139,10 +137,10 @@ class _Program:
             self.backward.append(penalty)
 
     def __call__(self, images: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Put the gradients of the loss into their tensors; returns the logits (n × classes).
+        """Write the gradients of the loss; return the logits (n × classes).
 
         Args:
-            images: of which ``rows`` (n) are the batch.
+            images: all of them; ``rows`` (n) says which are in the batch.
             targets: n × classes.
         """
         torch.index_select(images, 0, rows, out=self.images)

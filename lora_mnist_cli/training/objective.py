@@ -1,8 +1,7 @@
-"""What the adapters of a bank learn from, where they are to keep what the base knows: rows, targets, terms of the loss.
+"""The objective of a bank's adapters: rows, targets, terms of the loss, and directions that the adapters avoid.
 
 Without a protection it is images and their digits, by cross-entropy over all ten logits. Protections
-(``training.protections``) add samples to the images, hide logits, add terms, or name directions that adapters
-keep out of.
+(``training.protections``) add samples to the images, hide logits, add terms, or name directions to avoid.
 """
 
 from __future__ import annotations
@@ -28,14 +27,15 @@ from lora_mnist_cli.settings.digits import DigitSet
 
 @dataclass(frozen=True)
 class LossTerm:
-    """A part of the loss: a cross-entropy between targets and a softmax, whose gradient by the logits z is
-    ``weight · softmax((z + hidden) / temperature) − targets``.
+    """A part of the loss: a cross-entropy between targets and a softmax.
+
+    Its gradient by the logits z is ``weight · softmax((z + hidden) / temperature) − targets``.
 
     Args:
-        targets: rows × classes, times the weight.
+        targets: rows × classes, multiplied by the weight.
         hidden: rows × classes; minus infinity where the softmax does not see a class, else 0. None: it sees all.
-        weight: of every row.
-        temperature: what logits are divided by.
+        weight: the same for every row.
+        temperature: the logits are divided by it.
     """
 
     targets: Tensor
@@ -44,22 +44,23 @@ class LossTerm:
     temperature: float = 1.0
 
     def to(self, like: Tensor) -> LossTerm:
-        """The same of the device and dtype of a tensor."""
+        """Return the term on the device and in the dtype of a tensor."""
         hidden = None if self.hidden is None else self.hidden.to(like)
         return dataclasses.replace(self, targets=self.targets.to(like), hidden=hidden)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """See the module.
+    """The rows that adapters learn from, and their loss.
 
     Args:
-        data: the images of the digits to learn, and then the samples.
-        images: how many of its rows are images.
+        data: the images of the digits to learn, and then the samples. A sample's label is the digit that the base, or
+            the sampler, takes it for.
+        images: how many of the rows are images.
         main: the term that learns the targets.
         more: other terms.
-        avoided: for each layer, orthonormal directions of its inputs (in × d) that A is kept orthogonal to; empty
-            where it is free.
+        avoided: per layer, orthonormal directions of its inputs (in × d) that A is kept orthogonal to; empty where A
+            is free.
     """
 
     data: MNISTDataset
@@ -70,34 +71,36 @@ class Objective:
 
     @classmethod
     def of(cls, images: MNISTDataset) -> Objective:
-        """Images and their digits, and nothing else."""
+        """Return the objective without protections: images and their digits."""
         return cls(images, len(images), LossTerm(F.one_hot(images.labels, CLASSES).to(images.images.dtype)))
 
     @property
     def labels(self) -> Tensor:
-        """The digit of each row: of a sample, what it is taken for by whom it was labelled."""
+        """The digit of each row."""
         return self.data.labels
 
     @property
     def terms(self) -> tuple[LossTerm, ...]:
-        """All terms, the main one first."""
+        """All terms, the main term first."""
         return (self.main, *self.more)
 
     @property
     def protected(self) -> bool:
-        """Whether it is anything but images and their digits by cross-entropy."""
+        """Whether it is more than images and their digits by cross-entropy."""
         plain = self.images == len(self.data) and self.main.hidden is None and not self.more and not self.avoided
         return not plain
 
     def to(self, like: Tensor) -> Objective:
-        """The same on the device and in the dtype of a tensor."""
+        """Return the objective on the device and in the dtype of a tensor."""
         main, *more = (term.to(like) for term in self.terms)
         avoided = tuple(directions.to(like) for directions in self.avoided)
         data = self.data.to(like.device, like.dtype)
         return dataclasses.replace(self, data=data, main=main, more=tuple(more), avoided=avoided)
 
     def with_samples(self, *samples: tuple[Tensor, Tensor, Tensor]) -> Objective:
-        """The lesson with samples below its rows; for those that add rows, before anything else is decided a row.
+        """Return the objective with samples below its rows.
+
+        Add rows first: later protections decide something for each row.
 
         Args:
             samples: groups of images, their labels and their targets.
@@ -109,8 +112,10 @@ class Objective:
         return dataclasses.replace(self, data=MNISTDataset(images, labels), main=main)
 
     def split(self, config: AdapterConfig) -> tuple[Tensor, Tensor | None]:
-        """Rows for training and for validation. Images are split as without a protection, and samples at random in the
-        same ratio by the seed's own stream ``replay``; in each part both are mixed.
+        """Return the rows for training and for validation.
+
+        Images are split as without a protection. Samples are split at random in the same ratio, by the seed's stream
+        ``replay``. Each part mixes both.
         """
         train, val = split_rows(self.images, config.val_split, config.seed_of("split"))
         count = len(self.data) - self.images
@@ -127,15 +132,15 @@ class Objective:
 
 @dataclass(frozen=True)
 class ProtectionContext:
-    """What is known when new digits are to be learned: the base, what it keeps of its own digits, and new images.
+    """The information that a protection may use: the base, the statistics of its digits, and the new images.
 
     Args:
         base: frozen.
-        base_digits: what it learned.
-        config: of the adapter, its digits filled in; of a bank's members it is any.
-        images: of the digits to learn.
-        pixel_stats: mean and standard deviation that they are normalised with.
-        statistics: of the base's digits; None where no protection asks for them.
+        base_digits: the digits that the base learned.
+        config: the adapter's, with its digits filled in; in a bank, any member's.
+        images: the images of the digits to learn.
+        pixel_stats: mean and standard deviation by which the images are normalised.
+        statistics: the class statistics of the base's digits; None where no protection needs them.
     """
 
     base: MNISTModel
@@ -147,35 +152,35 @@ class ProtectionContext:
 
     @property
     def new_digits(self) -> DigitSet:
-        """Those that are to be learned."""
+        """The digits to learn."""
         assert self.config.digits is not None
         return self.config.digits
 
     @property
     def old_digits(self) -> DigitSet:
-        """Those of the base that are not learned now: what there is to lose."""
+        """The base's digits that are not learned now, and may be forgotten."""
         return DigitSet(digit for digit in self.base_digits.members if digit not in self.new_digits.members)
 
     def hidden(self, digits: DigitSet) -> Tensor:
-        """What is added to logits (1 × classes) so that a softmax sees those of some digits alone."""
+        """Return an addend for logits (1 × classes) by which a softmax sees some digits alone."""
         hidden = torch.full((1, CLASSES), -math.inf, dtype=self.images.images.dtype)
         hidden[:, list(digits.members)] = 0
         return hidden
 
     @cached_property
     def new_statistics(self) -> ClassStatistics:
-        """Those of the images at hand, of all of them: they are the same for seeds that split them otherwise.
+        """The class statistics of all new images, which are the same for seeds that split them differently.
 
-        They lie in the basis of the old ones: each in a basis of its own, samples could be told apart by that, which
-        real images can't.
+        They use the basis of the old statistics. In a basis of their own, a network could tell old samples from new
+        ones by the basis, and real images don't show that difference.
         """
         return ClassStatistics.fit(self.images.images, self.images.labels, like=self.statistics)
 
     def old_samples(self, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images (count × 784) of old digits that never were, and their digits.
+        """Return sampled images (count × 784) of old digits, and their digits.
 
         Raises:
-            ValueError: where the statistics know none of them.
+            ValueError: where the statistics know none of the old digits.
         """
         assert self.statistics is not None
         known = self.statistics.digits.tolist()
@@ -183,13 +188,14 @@ class ProtectionContext:
         if not len(old):
             raise ValueError(f"there are statistics of {known}, and of none of {self.old_digits}")
         images, labels = self._samples(self.statistics, count, stream)
-        while not (fits := torch.isin(labels, old)).all():  # where the adapter learns some of the base's digits again
+        # Where the adapter learns some of the base's digits again, samples of these are drawn anew.
+        while not (fits := torch.isin(labels, old)).all():
             missing = (~fits).nonzero().squeeze(1)
             images[missing], labels[missing] = self._samples(self.statistics, len(missing), stream)
         return images, labels
 
     def new_samples(self, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The same of the digits to learn."""
+        """Return sampled images (count × 784) of the digits to learn, and their digits."""
         return self._samples(self.new_statistics, count, stream)
 
     def _samples(self, statistics: ClassStatistics, count: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -199,12 +205,12 @@ class ProtectionContext:
 
     @torch.no_grad()
     def base_logits(self, images: Tensor) -> Tensor:
-        """The base's logits (n × classes)."""
+        """Return the base's logits (n × classes)."""
         return torch.cat([self.base(part) for part in torch.split(images, SCORED_AT_ONCE)])
 
     @torch.no_grad()
     def layer_inputs(self, images: Tensor) -> list[Tensor]:
-        """What each of the base's layers gets (n × in) when it sees images."""
+        """Return the inputs of each of the base's layers (n × in) for some images."""
         inputs: list[Tensor] = []
         for layer in self.base.children():
             inputs.append(images)

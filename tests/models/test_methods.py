@@ -22,7 +22,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.trainer import fit_bank
-from lora_mnist_cli.training.trainer import Classifier
+from lora_mnist_cli.training.trainer import ModelTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -160,9 +160,9 @@ def test_full_fine_tuning_sees_alpha_times_what_it_changed(
 def test_only_what_is_plain_is_trained_by_the_plain_networks_step(images: MNISTDataset) -> None:
     def is_plain(model: nn.Module, **more: Any) -> bool:
         config = settings("full", **more)
-        classifier = Classifier(model, config, Silent())
-        classifier.configure_optimizers()
-        return classifier._mlp_step is not None
+        training = ModelTraining(model, images, config, Silent())
+        training.prepare()
+        return training.mlp_step is not None
 
     def but(change: Callable[[Any], object]) -> nn.Module:
         model = adapted(settings("full"))
@@ -206,7 +206,8 @@ def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio: float, optimizer: s
 
 
 def test_a_schedule_keeps_the_ratio() -> None:
-    from lora_mnist_cli.training.optimizers import PLATEAU_PATIENCE, MemberOptimizer
+    from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
+    from lora_mnist_cli.training.optimizers import PLATEAU_PATIENCE
 
     flat = torch.zeros(10)
     config = settings("lora", lr_ratio_b=8.0)

@@ -1,4 +1,4 @@
-"""Elastic weight consolidation against autograd, and what its springs do."""
+"""Elastic weight consolidation against autograd, and what its penalty does."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def test_the_fisher_diagonal_is_the_expected_square_of_the_gradient(model: MNIST
         torch.testing.assert_close(found[name], each)
 
 
-def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, images: torch.Tensor) -> None:
-    springs, ties = EwcPenalty.zero(model), []
+def test_two_tasks_penalties_add_up(model: MNISTModel, images: torch.Tensor) -> None:
+    penalty, ties = EwcPenalty.zero(model), []
     for task in range(2):
         fisher = fisher_diagonal(model, images[3 * task : 3 * task + 3])
-        springs = springs.with_task(model, fisher)
+        penalty = penalty.with_task(model, fisher)
         ties.append((fisher, {name: weight.detach().clone() for name, weight in model.named_parameters()}))
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight), alpha=0.1)
-    penalty = sum(
+    total = sum(
         (fisher[name] * (weight - at[name]).square()).sum() / 2
         for fisher, at in ties
         for name, weight in model.named_parameters()
     )
-    expected = torch.autograd.grad(3.0 * penalty, list(model.parameters()))  # type: ignore[arg-type]
+    expected = torch.autograd.grad(3.0 * total, list(model.parameters()))  # type: ignore[arg-type]
     data, rows = MNISTDataset(images, torch.zeros(7, dtype=torch.long)), torch.arange(7)
     gradients = []
     for strength in (0.0, 3.0):
-        step = MLPStep(copy.deepcopy(model).parameters(), springs.gradient(strength))
+        step = MLPStep(copy.deepcopy(model).parameters(), penalty.gradient(strength))
         step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0))
         assert step.parameter.grad is not None
         gradients.append(step.parameter.grad)
@@ -64,7 +64,7 @@ def test_springs_of_two_tasks_pull_as_their_penalties_do(model: MNISTModel, imag
     torch.testing.assert_close(gradients[1] - gradients[0], added, rtol=1e-4, atol=1e-6)
 
 
-def test_stiff_springs_hold_and_none_let_go(images: torch.Tensor) -> None:
+def test_a_strong_penalty_holds_the_weights_and_none_lets_go(images: torch.Tensor) -> None:
     def moved(strength: float) -> float:
         torch.manual_seed(0)
         model = MNISTModel((5, 4))

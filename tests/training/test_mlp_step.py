@@ -22,10 +22,10 @@ def some_images(n: int, dtype: torch.dtype = torch.float64) -> tuple[torch.Tenso
 @pytest.mark.parametrize("hidden_sizes", [(64, 64), (5,), (7, 3, 9)])
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
-def test_two_hundred_steps_equal_autograds(hidden_sizes: tuple[int, ...], kind: Any, fused: bool) -> None:
+def test_many_steps_equal_autograds(hidden_sizes: tuple[int, ...], kind: Any, fused: bool) -> None:
     ours = MNISTModel(hidden_sizes).double()
     theirs = copy.deepcopy(ours)
-    images, labels = some_images(16 * 200 - 5)
+    images, labels = some_images(16 * 60 - 5)
     step = MLPStep(ours.parameters())
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(2))
     last = step(MNISTDataset(images, labels), order, 16, kind([step.parameter], lr=1e-3, fused=fused))

@@ -14,7 +14,8 @@ from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.training.objective import Objective, ProtectionContext, make_objective
+from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.protections import make_objective
 from lora_mnist_cli.training.protections.nullspace import dominant
 
 pytestmark = pytest.mark.usefixtures("one_thread")

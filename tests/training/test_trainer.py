@@ -1,4 +1,4 @@
-"""Training with Lightning against a plain loop, and what it leaves of the process's state."""
+"""Training one model against a plain loop, and the state in which it leaves the process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError, UsageError
 from lora_mnist_cli.training.optimizers import WARM_UP, cosine_share
-from lora_mnist_cli.training.trainer import EpochRecord, MNISTDataModule, fit, history_csv
+from lora_mnist_cli.training.trainer import EpochRecord, SplitData, fit, history_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -357,15 +357,14 @@ def test_the_history_as_csv() -> None:
     assert len(list(csv.reader(io.StringIO(text)))) == 3
 
 
-def test_the_data_module_works_by_itself(mnist: MNISTDataset) -> None:
-    module = MNISTDataModule(mnist, BaseConfig(batch_size=10))
-    module.setup()
-    ((images, labels),) = module.val_dataloader()
-    assert images.shape == (66, 784)
-    assert labels.shape == (66,)
-    seen: list[Tensor] = list(module.train_dataloader())
+def test_the_data_is_split_into_training_and_validation(mnist: MNISTDataset) -> None:
+    data = SplitData(mnist, BaseConfig(batch_size=10))
+    assert data.val is not None
+    assert data.val.images.shape == (66, 784)
+    assert data.val.labels.shape == (66,)
+    seen: list[Tensor] = list(data.blocks)
     assert sum(len(part) for part in seen) == 264
-    assert MNISTDataModule(mnist, BaseConfig(val_split=0.0)).val_dataloader() == []
+    assert SplitData(mnist, BaseConfig(val_split=0.0)).val is None
 
 
 def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing() -> None:
@@ -384,7 +383,7 @@ def test_a_block_of_steps_has_the_cosines_rate_in_its_middle(mnist: MNISTDataset
     model = MNISTModel((16, 12))
     lora.attach(model, 4)
     history = fit(model, mnist, config)
-    blocks = len(MNISTDataModule(mnist, config).blocks)
+    blocks = len(SplitData(mnist, config).blocks)
     assert config.rate == pytest.approx(0.01)
     expected = [0.01 * cosine_share((blocks * epoch - 0.5) / (3 * blocks)) for epoch in (1, 2, 3)]
     assert [record.lr for record in history[1:]] == pytest.approx(expected)

@@ -9,10 +9,8 @@ folder of artifacts. Nothing leaves the machine unless the loggers' own variable
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.progress import Reporter
 
 if TYPE_CHECKING:
-    from pytorch_lightning.loggers import Logger
+    from lora_mnist_cli.training.lightning import Logger
 
 PROJECT = "lora-mnist"
 """MLflow's experiment, and the project of Weights & Biases."""
@@ -126,9 +124,9 @@ def _tell(logger: Logger, run: Run, *, together: bool = False) -> None:
 
 
 def _tensorboard(folder: Path, run: Run) -> None:
-    from pytorch_lightning.loggers import TensorBoardLogger
+    from lora_mnist_cli.training.lightning import TensorBoardLogger, quiet
 
-    _quiet()
+    quiet()
     logger = TensorBoardLogger(folder, name="", version=LOG_FOLDER, default_hp_metric=False)
     _tell(logger, run, together=True)
 
@@ -139,9 +137,10 @@ def _mlflow(place: Path, run: Run) -> None:
         # It would tell its makers that it is used.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
-    from pytorch_lightning.loggers import MLFlowLogger
 
-    _quiet("mlflow", "alembic")
+    from lora_mnist_cli.training.lightning import MLFlowLogger, quiet
+
+    quiet("mlflow", "alembic")
     try:
         logger = MLFlowLogger(
             experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT,
@@ -161,9 +160,10 @@ def _wandb(place: Path, run: Run) -> None:
     if mode != "online":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
-    _quiet()
+    from lora_mnist_cli.training.lightning import WandbLogger, quiet
+
+    quiet()
     # Not by the logger itself: it would go on in a run that a notebook has open.
     started = wandb.init(
         project=os.environ.get("WANDB_PROJECT") or PROJECT, name=run.name, dir=str(place), notes=run.note or None,
@@ -189,14 +189,6 @@ def _wandb_where(place: Path) -> str:
     folder = place / WANDB_FOLDER
     offline = (os.environ.get("WANDB_MODE") or "offline") in ("offline", "dryrun")
     return f"{folder}" + (f" (wandb sync {folder}/offline-run-* sends it)" if offline else "")
-
-
-def _quiet(*more: str) -> None:
-    """Notices of Lightning and of others are about their own files. To be called when they are loaded."""
-    for name in ("pytorch_lightning", *more):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
-    warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
 
 
 _TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}

@@ -1,6 +1,6 @@
-"""What all adapters on one base have in common: the images, and the frozen first layer's product with them.
+"""The inputs that all adapters on one base share: the images, and the frozen first layer's product with them.
 
-That product never changes, so it is computed once a run, and a step gathers rows of it.
+That product never changes, so it is computed once per training, and a step gathers rows of it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from lora_mnist_cli.training.objective import LossTerm
 
 
 class Batch:
-    """What the members of a cohort have of a step: n images a seed. It is the same memory in each step.
+    """The inputs of one step of a cohort: n images per seed, in the same memory in each step.
 
     Args:
-        like: of the device and dtype.
+        like: has the device and the dtype.
         sizes: features of the input, units of the first layer, classes.
     """
 
     def __init__(self, like: Tensor, sizes: tuple[int, int, int], seeds: int, n: int) -> None:
-        # Rows as they are gathered, and the same memory as seeds × n × features.
+        # Gathered rows, and the same memory as seeds × n × features.
         self.image_rows, self.product_rows, self.target_rows = (like.new_empty(seeds * n, size) for size in sizes)
         self.images, self.product, self.targets = (
             rows.view(seeds, n, -1) for rows in (self.image_rows, self.product_rows, self.target_rows)
@@ -36,7 +36,7 @@ class Batch:
         self.terms: list[TermBatch] = []
 
     def make_terms(self, terms: Sequence[LossTerm]) -> list[TermBatch]:
-        """The memory of a loss's terms, once; a batch that is only scored needs none."""
+        """Make the memory of a loss's terms, once; a batch that is only scored needs none."""
         if not self.terms:
             shape = self._seeds * self._n, self._classes
             for term in terms:
@@ -46,12 +46,12 @@ class Batch:
 
 
 class TermBatch:
-    """What a term of the loss has of a step.
+    """The inputs of one step for a term of the loss.
 
     Args:
         term: on all rows.
-        target_rows: as they are gathered (seeds · n × classes).
-        hidden_rows: likewise; None where nothing is hidden.
+        target_rows: memory for the gathered targets (seeds · n × classes).
+        hidden_rows: memory for ``hidden``, of the same shape; None where nothing is hidden.
     """
 
     def __init__(self, term: LossTerm, target_rows: Tensor, hidden_rows: Tensor | None, seeds: int) -> None:
@@ -68,25 +68,25 @@ class TermBatch:
 
 
 class FrozenInputs:
-    """What a bank's members share of a data set: images, labels, and the frozen first layer's product with the images.
+    """Images and labels of a bank's members, and the frozen first layer's product with the images.
 
     Args:
-        dataset: on the device, and of the dtype, that is trained with.
+        dataset: on the device and in the dtype of the training.
         first: the base's first layer.
-        terms: of the loss; none for the cross-entropy of the labels over all logits.
+        terms: the loss's; none for the cross-entropy of the labels over all logits.
     """
 
     def __init__(self, dataset: MNISTDataset, first: nn.Linear, terms: Sequence[LossTerm] = ()) -> None:
         self.images, self.labels = dataset.images, dataset.labels
         self.weight, self.bias = first.weight.detach(), first.bias.detach()
         self.targets = F.one_hot(self.labels, CLASSES).to(self.images.dtype)
-        # A product wider than the images would take more memory than they do, and is formed anew in each step.
+        # A product wider than the images would take more memory than the images, so each step forms it anew.
         self.product = F.linear(self.images, self.weight, self.bias) if len(self.bias) <= len(self.images[0]) else None
         self.terms = terms
         self._batches: dict[tuple[int, int], Batch] = {}
 
     def batch(self, seeds: int, n: int) -> Batch:
-        """The memory for n images of so many seeds; the same each time, because the cohorts of a bank take turns."""
+        """Return the memory for n images per seed; the cohorts of a bank take turns, so they share it."""
         if (seeds, n) not in self._batches:
             sizes = (self.images.shape[1], len(self.bias), CLASSES)
             self._batches[seeds, n] = Batch(self.images, sizes, seeds, n)

@@ -1,16 +1,16 @@
-"""One layer of many adapters at once: its products, forward and backward, written down once and then replayed.
+"""One layer of many adapters at once: its products, forward and backward, listed once and then replayed.
 
-The members of a bank see the same images. Activations are kept feature by feature (members × features × n), so that
+The members of a cohort see the same images. Activations are stored feature by feature (members × features × n), so
 every member's part of every product is a contiguous block, and neighbouring members of one shape are one batched
-product. Nothing is padded: no member takes part in another's arithmetic, so what goes wrong in one stays in it.
+product. Nothing is padded: no member takes part in another's arithmetic, so a member that diverges disturbs no other.
 
 With ``h = (W + s B A) x + b`` and ``D`` the gradient of the loss by h (Hu et al. 2021, arXiv:2106.09685, §4.1, for the
-forward pass), there are two ways to the gradients by A and B:
+forward pass), there are two ways to compute the gradients by A and B:
 
 - *beside*: keep ``U = A x``; then ``dB = s D Uᵀ``, ``dU = s Bᵀ D``, ``dA = dU xᵀ``, and x gets ``Wᵀ D + Aᵀ dU``;
 - *merged*: form ``M = W + s B A``; with ``G = D xᵀ`` then ``dA = s Bᵀ G``, ``dB = s G Aᵀ``, and x gets ``Mᵀ D``.
 
-Merged has fewer and larger products, and costs less where the layer is small beside the batch.
+Merged has fewer and larger products, and costs less where the layer is small compared with the batch.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ import torch
 from torch import Tensor
 
 Call = Callable[[], object]
-"""One operation on memory that is already there."""
+"""One operation on memory that exists."""
 
 
 @dataclass(frozen=True)
-class Run:
+class MemberGroup:
     """Neighbouring members whose factors in a layer have one shape and one scale.
 
     Args:
-        members: which of the bank's.
+        members: their places in the cohort.
         scale: ``alpha · scale(rank)``.
-        A: count × rank × in, a view of the bank's parameters, as the next three.
+        A: count × rank × in, a view of the cohort's parameters, like the next three.
         B: count × out × rank.
-        dA: the place of the gradient by A.
-        dB: the place of the gradient by B.
+        dA: where the gradient with respect to A is written.
+        dB: where the gradient with respect to B is written.
         dropout: probability that an input of A is dropped in training.
-        generators: of the dropout, one a member.
+        generators: one per member, for its dropout.
     """
 
     members: slice
@@ -53,14 +53,14 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Flow:
-    """The memory between which a layer works, for a batch of n images.
+class LayerBuffers:
+    """The memory that a layer reads and fills, for a batch of n images.
 
     Args:
-        inputs: members × in × n; in the first layer, seeds × in × n where there are several.
+        inputs: members × in × n; in the first layer seeds × in × n where there are several seeds.
         outputs: members × out × n; the forward pass fills it.
-        output_gradient: members × out × n; full before the backward pass.
-        input_gradient: members × in × n; the backward pass fills it, unless it is None.
+        output_gradient: members × out × n; filled before the backward pass.
+        input_gradient: members × in × n; the backward pass fills it; None where no gradient is needed.
         training: whether inputs are dropped.
     """
 
@@ -74,14 +74,14 @@ class Flow:
 class Layer(Protocol):
     """A linear layer with the adapters of all members."""
 
-    runs: Sequence[Run]
+    groups: Sequence[MemberGroup]
 
-    def calls(self, flow: Flow) -> tuple[list[Call], list[Call]]:
-        """The forward and the backward pass, as operations on this memory."""
+    def calls(self, buffers: LayerBuffers) -> tuple[list[Call], list[Call]]:
+        """Return the forward and the backward pass, as operations on this memory."""
 
 
 def product(out: Tensor, left: Tensor, right: Tensor, *, scale: float = 1.0, add: Tensor | None = None) -> Call:
-    """``out = add + scale · left @ right`` for a batch of matrices, in place; without ``add``, it is not read."""
+    """Return ``out = add + scale · left @ right`` for a batch of matrices, as one operation; ``add`` is optional."""
     beta = 0.0 if add is None else 1.0
     add = out if add is None else add
     if len(out) == 1:  # a third less overhead than a batch of one
@@ -92,36 +92,37 @@ def product(out: Tensor, left: Tensor, right: Tensor, *, scale: float = 1.0, add
 class SharedInputLayer:
     """The first layer: all members of a seed have the same input, so all their A are the rows of one matrix.
 
-    The frozen product ``W x + b`` is expected in the outputs already.
+    The outputs hold the frozen product ``W x + b`` before the forward pass.
 
     Args:
-        A: for each seed, the A of its members, one below the other (seeds × sum of ranks × in).
-        dA: the place of its gradient.
-        runs: their members' ranks add up to the rows of A, in order. With several seeds, a run is one member of each.
+        A: per seed, the A of its members, one below the other (seeds × sum of ranks × in).
+        dA: where its gradient is written.
+        groups: their members' ranks add up to the rows of A, in order. With several seeds, a group has one member of
+            each seed.
     """
 
-    def __init__(self, A: Tensor, dA: Tensor, runs: Sequence[Run]) -> None:
-        self.A, self.dA, self.runs = A, dA, runs
+    def __init__(self, A: Tensor, dA: Tensor, groups: Sequence[MemberGroup]) -> None:
+        self.A, self.dA, self.groups = A, dA, groups
 
-    def calls(self, flow: Flow) -> tuple[list[Call], list[Call]]:
-        """See :meth:`Layer.calls`; the inputs are the same for each member, and get no gradient."""
-        if not self.runs:
+    def calls(self, buffers: LayerBuffers) -> tuple[list[Call], list[Call]]:
+        """See :meth:`Layer.calls`; all members have the same inputs, which need no gradient."""
+        if not self.groups:
             return [], []
         seeds, total, _ = self.A.shape
-        x = flow.inputs[:seeds]
+        x = buffers.inputs[:seeds]
         U = x.new_empty(seeds, total, x.shape[2])
         dU = torch.empty_like(U)
         forward: list[Call] = [product(U, self.A, x)]
         backward: list[Call] = []
         row = 0
-        for run in self.runs:
-            count, rank, _ = run.A.shape
+        for group in self.groups:
+            count, rank, _ = group.A.shape
             rows = slice(row, row := row + count // seeds * rank)
             u, du = (each[:, rows].view(seeds, -1, rank, x.shape[2]).flatten(0, 1) for each in (U, dU))
-            h, d = flow.outputs[run.members], flow.output_gradient[run.members]
-            forward.append(product(h, run.B, u, scale=run.scale, add=h))
-            backward.append(product(run.dB, d, u.mT, scale=run.scale))
-            backward.append(product(du, run.B.mT, d, scale=run.scale))
+            h, d = buffers.outputs[group.members], buffers.output_gradient[group.members]
+            forward.append(product(h, group.B, u, scale=group.scale, add=h))
+            backward.append(product(group.dB, d, u.mT, scale=group.scale))
+            backward.append(product(du, group.B.mT, d, scale=group.scale))
         backward.append(product(self.dA, dU, x.mT))
         return forward, backward
 
@@ -133,29 +134,29 @@ class MergedLayer:
         weight: out × in, frozen.
         bias: out, frozen.
         members: how many there are.
-        runs: of those that have an adapter here.
+        groups: the members that have an adapter here.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, members: int, runs: Sequence[Run]) -> None:
-        self.weight, self.bias, self.runs = weight, bias, runs
+    def __init__(self, weight: Tensor, bias: Tensor, members: int, groups: Sequence[MemberGroup]) -> None:
+        self.weight, self.bias, self.groups = weight, bias, groups
         # A member without an adapter here keeps the frozen weight.
         self.merged = weight.repeat(members, 1, 1)
         self.gradient = torch.empty_like(self.merged)
 
-    def calls(self, flow: Flow) -> tuple[list[Call], list[Call]]:
+    def calls(self, buffers: LayerBuffers) -> tuple[list[Call], list[Call]]:
         """See :meth:`Layer.calls`."""
         forward: list[Call] = []
         backward: list[Call] = []
-        if self.runs:
-            backward.append(partial(torch.bmm, flow.output_gradient, flow.inputs.mT, out=self.gradient))
-        for run in self.runs:
-            weights, gradients = self.merged[run.members], self.gradient[run.members]
-            forward.append(product(weights, run.B, run.A, scale=run.scale, add=self.weight.expand_as(weights)))
-            backward.append(product(run.dA, run.B.mT, gradients, scale=run.scale))
-            backward.append(product(run.dB, gradients, run.A.mT, scale=run.scale))
-        forward.append(partial(torch.baddbmm, self.bias[:, None], self.merged, flow.inputs, out=flow.outputs))
-        if flow.input_gradient is not None:
-            backward.append(partial(torch.bmm, self.merged.mT, flow.output_gradient, out=flow.input_gradient))
+        if self.groups:
+            backward.append(partial(torch.bmm, buffers.output_gradient, buffers.inputs.mT, out=self.gradient))
+        for group in self.groups:
+            weights, gradients = self.merged[group.members], self.gradient[group.members]
+            forward.append(product(weights, group.B, group.A, scale=group.scale, add=self.weight.expand_as(weights)))
+            backward.append(product(group.dA, group.B.mT, gradients, scale=group.scale))
+            backward.append(product(group.dB, gradients, group.A.mT, scale=group.scale))
+        forward.append(partial(torch.baddbmm, self.bias[:, None], self.merged, buffers.inputs, out=buffers.outputs))
+        if buffers.input_gradient is not None:
+            backward.append(partial(torch.bmm, self.merged.mT, buffers.output_gradient, out=buffers.input_gradient))
         return forward, backward
 
 
@@ -163,47 +164,47 @@ class BesideLayer:
     """A layer whose adapters' products are formed beside the frozen one: for wide layers, and for dropout.
 
     Args:
-        weight: out × in, frozen; None where ``W x + b`` is expected in the outputs already, as in the first layer.
+        weight: out × in, frozen; None where the outputs hold ``W x + b`` before the pass, as in the first layer.
         bias: out, frozen.
-        runs: of the members that have an adapter here.
+        groups: the members that have an adapter here.
     """
 
-    def __init__(self, weight: Tensor | None, bias: Tensor, runs: Sequence[Run]) -> None:
-        self.weight, self.bias, self.runs = weight, bias, runs
+    def __init__(self, weight: Tensor | None, bias: Tensor, groups: Sequence[MemberGroup]) -> None:
+        self.weight, self.bias, self.groups = weight, bias, groups
 
-    def calls(self, flow: Flow) -> tuple[list[Call], list[Call]]:
+    def calls(self, buffers: LayerBuffers) -> tuple[list[Call], list[Call]]:
         """See :meth:`Layer.calls`."""
         forward: list[Call] = []
         backward: list[Call] = []
-        members, _, n = flow.inputs.shape
+        members, _, n = buffers.inputs.shape
         if self.weight is not None:
             weights = self.weight.expand(members, -1, -1)
-            forward.append(partial(torch.baddbmm, self.bias[:, None], weights, flow.inputs, out=flow.outputs))
-            if flow.input_gradient is not None:
-                backward.append(partial(torch.bmm, weights.mT, flow.output_gradient, out=flow.input_gradient))
-        for run in self.runs:
-            x = flow.inputs[run.members]
-            h, d = flow.outputs[run.members], flow.output_gradient[run.members]
-            U = x.new_empty(len(x), run.A.shape[1], n)
+            forward.append(partial(torch.baddbmm, self.bias[:, None], weights, buffers.inputs, out=buffers.outputs))
+            if buffers.input_gradient is not None:
+                backward.append(partial(torch.bmm, weights.mT, buffers.output_gradient, out=buffers.input_gradient))
+        for group in self.groups:
+            x = buffers.inputs[group.members]
+            h, d = buffers.outputs[group.members], buffers.output_gradient[group.members]
+            U = x.new_empty(len(x), group.A.shape[1], n)
             dU = torch.empty_like(U)
-            if dropping := flow.training and run.dropout > 0:
+            if dropping := buffers.training and group.dropout > 0:
                 mask, dropped = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(x.shape)
-                for one, generator in zip(mask, run.generators, strict=True):
-                    forward.append(partial(one.bernoulli_, 1 - run.dropout, generator=generator))
-                forward.append(partial(mask.div_, 1 - run.dropout))
+                for one, generator in zip(mask, group.generators, strict=True):
+                    forward.append(partial(one.bernoulli_, 1 - group.dropout, generator=generator))
+                forward.append(partial(mask.div_, 1 - group.dropout))
                 forward.append(partial(torch.mul, x, mask, out=dropped))
                 x = dropped
-            forward.append(product(U, run.A, x))
-            forward.append(product(h, run.B, U, scale=run.scale, add=h))
-            backward.append(product(run.dB, d, U.mT, scale=run.scale))
-            backward.append(product(dU, run.B.mT, d, scale=run.scale))
-            backward.append(product(run.dA, dU, x.mT))
-            if flow.input_gradient is not None:
-                own = flow.input_gradient[run.members]
+            forward.append(product(U, group.A, x))
+            forward.append(product(h, group.B, U, scale=group.scale, add=h))
+            backward.append(product(group.dB, d, U.mT, scale=group.scale))
+            backward.append(product(dU, group.B.mT, d, scale=group.scale))
+            backward.append(product(group.dA, dU, x.mT))
+            if buffers.input_gradient is not None:
+                dx = buffers.input_gradient[group.members]
                 if dropping:
-                    back = torch.empty_like(own)
-                    backward.append(product(back, run.A.mT, dU))
-                    backward.append(partial(own.addcmul_, back, mask))
+                    back = torch.empty_like(dx)
+                    backward.append(product(back, group.A.mT, dU))
+                    backward.append(partial(dx.addcmul_, back, mask))
                 else:
-                    backward.append(product(own, run.A.mT, dU, add=own))
+                    backward.append(product(dx, group.A.mT, dU, add=dx))
         return forward, backward

@@ -1,7 +1,6 @@
-"""Training a bank with Lightning: adapters of any ranks, seeds and rates on one frozen base, in one run of the Trainer.
+"""Training a bank: adapters of any ranks, seeds and rates on one frozen base, in one run of the engine.
 
-Members that see the same images in the same order are a cohort; cohorts take turns within each epoch. One call of
-Lightning's ``training_step`` gets a block of batches, as in :mod:`lora_mnist_cli.training.trainer`.
+Members that see the same images in the same order are a cohort; cohorts take turns within each epoch.
 """
 
 from __future__ import annotations
@@ -9,9 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -24,21 +21,23 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.training import lightning
 from lora_mnist_cli.training.bank.cohort import Cohort, linear_layers
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
+from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
+from lora_mnist_cli.training.engine import session
 from lora_mnist_cli.training.objective import Objective
-from lora_mnist_cli.training.optimizers import MemberOptimizer
-from lora_mnist_cli.training.trainer import EpochRecord, fit, make_trainer, session
+from lora_mnist_cli.training.trainer import EpochRecord, fit
 
 
 @dataclass
 class Outcome:
-    """What became of one member.
+    """The result of one member's training.
 
     Args:
-        history: the start as epoch 0, then one record an epoch, as long as its figures were finite.
-        failed: why its training ended, where it left the finite numbers; its weights are worth nothing then.
+        history: the start as epoch 0, then one record per epoch, as long as its figures were finite.
+        failed: why its training ended, where it diverged; its weights are useless then.
     """
 
     history: list[EpochRecord]
@@ -46,14 +45,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Crew:
+class CohortData:
     """The members of one cohort, and the data that they see.
 
     Args:
-        members: their places in the bank, the first shape's for each seed in turn, then the second's, and so on.
-        orders: of each seed.
+        members: their places in the bank: the first shape's member of each seed in turn, then the second shape's, …
+        orders: each seed's training split in its random order.
         train: rows of each seed's training split (seeds × n).
-        val: of its validation split; None without one.
+        val: rows of each seed's validation split; None without one.
     """
 
     members: list[int]
@@ -61,59 +60,72 @@ class Crew:
     train: Tensor
     val: Tensor | None
 
+    @classmethod
+    def of(
+        cls, members: list[int], seeds: int, configs: Sequence[AdapterConfig], objective: Objective
+    ) -> CohortData:  # fmt: skip
+        """Split the rows for each seed of a cohort."""
+        firsts = [configs[m] for m in members[:seeds]]
+        splits = [objective.split(config) for config in firsts]
+        orders = [
+            ShuffledBlocks(objective.data, train, config.batch_size, config.seed_of("order"))
+            for config, (train, _) in zip(firsts, splits, strict=True)
+        ]
+        val = [rows for _, rows in splits if rows is not None]
+        return cls(members, orders, torch.stack([train for train, _ in splits]), torch.stack(val) if val else None)
 
-class _Turns:
-    """An epoch of all cohorts, one after the other, as a loader of ``(cohort, rows)`` with rows as seeds × n."""
 
-    def __init__(self, crews: Sequence[Crew]) -> None:
-        self.crews = crews
+class CohortBatches:
+    """An epoch of all cohorts, one after the other, as blocks ``(cohort, rows)`` with rows as seeds × n."""
+
+    def __init__(self, cohort_data: Sequence[CohortData]) -> None:
+        self._cohort_data = cohort_data
 
     def __len__(self) -> int:
-        return sum(len(crew.orders[0]) for crew in self.crews)
+        return sum(len(data.orders[0]) for data in self._cohort_data)
 
     def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        for cohort, crew in enumerate(self.crews):
-            for rows in zip(*crew.orders, strict=True):
+        for cohort, data in enumerate(self._cohort_data):
+            for rows in zip(*data.orders, strict=True):
                 yield cohort, torch.stack(rows)
 
 
-class BankModule(pl.LightningModule):
+class BankTraining:
     """Trains the adapters of many models that share one frozen base.
 
+    It is a :class:`~lora_mnist_cli.training.engine.Training`, which says who calls what.
+
     Args:
-        models: the base with each member's adapters attached; the base's own layers are the same in all.
-        configs: a member each; epochs and precision are the same in all.
-        lesson: the images of the digits to learn, and what protects others; each seed splits them in its own way.
-        reporter: is told of steps and epochs.
+        models: the base with each member's adapters attached; the base's layers are the same in all.
+        configs: one per member; epochs and precision are the same in all.
+        objective: the images of the digits to learn, and what protects the base's digits; each seed splits the rows.
+        reporter: receives steps and epochs.
     """
 
     def __init__(
         self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], objective: Objective, reporter: Reporter
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.models = nn.ModuleList(models)
-        self.configs, self.objective, self.reporter = configs, objective, reporter
+        self.module: nn.Module = nn.ModuleList(models)
         self.outcomes = [Outcome([]) for _ in configs]
-        self.crews = [_crew(members, seeds, configs, objective) for members, seeds in cohorts(configs)]
+        self.cohort_data = [CohortData.of(members, seeds, configs, objective) for members, seeds in cohorts(configs)]
+        self._models, self._configs, self._objective, self._reporter = models, configs, objective, reporter
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
-        self._done = [0] * len(self.crews)
+        self._blocks_done = [0] * len(self.cohort_data)
 
-    def configure_optimizers(self) -> Any:
-        """Make the cohorts, now that the models are on the trainer's device and in its precision."""
-        like = next(self.models.parameters())
-        objective = self.objective.to(like)
-        dataset = objective.data
-        first = linear_layers(self.models[0])[0]
+    def prepare(self) -> Sequence[torch.optim.Optimizer]:
+        """Make the cohorts and their optimisers."""
+        like = next(self.module.parameters())
+        objective = self._objective.to(like)
+        first = linear_layers(self._models[0])[0]
         terms = objective.terms if objective.protected else ()
-        inputs = FrozenInputs(dataset, first.base if isinstance(first, LoRALinear) else first, terms)
-        for crew in self.crews:
-            for order in crew.orders:
-                order.dataset = dataset
-            configs = [self.configs[m] for m in crew.members]
+        inputs = FrozenInputs(objective.data, first.base if isinstance(first, LoRALinear) else first, terms)
+        for data in self.cohort_data:
+            for order in data.orders:
+                order.dataset = objective.data
+            configs = [self._configs[m] for m in data.members]
             streams = [stream_seed(config.seed_of("dropout"), "dropout") for config in configs]
             cohort = Cohort(
-                [self.models[m] for m in crew.members], inputs, configs[0].batch_size, seeds=len(crew.orders),
+                [self._models[m] for m in data.members], inputs, configs[0].batch_size, seeds=len(data.orders),
                 generators=[torch.Generator(like.device).manual_seed(seed) for seed in streams],
                 avoided=objective.avoided,
             )  # fmt: skip
@@ -121,44 +133,38 @@ class BankModule(pl.LightningModule):
             self._cohorts.append((cohort, optimizer))
         return [optimizer.optimizer for _, optimizer in self._cohorts]
 
-    def train_dataloader(self) -> _Turns:
-        """The cohorts' blocks, in turn."""
-        return _Turns(self.crews)
+    def blocks(self) -> CohortBatches:
+        """Return the cohorts' blocks, in turn."""
+        return CohortBatches(self.cohort_data)
 
-    def on_fit_start(self) -> None:
-        """Score the untouched starts, as epoch 0."""
-        self.record(0)
-
-    def training_step(self, block: tuple[int, Tensor], index: int) -> None:
-        """One optimiser step a batch of the block, for all members of its cohort."""
+    def train_block(self, block: tuple[int, Tensor], epoch: int) -> None:
+        """Take one optimiser step per batch of the block, for all members of its cohort."""
         number, rows = block
         cohort, optimizer = self._cohorts[number]
-        blocks = len(self.crews[number].orders[0])
-        # A block of steps has one rate, that of its middle.
-        optimizer.advance((self._done[number] + 0.5) / (blocks * self.configs[0].epochs))
-        self._done[number] += 1
+        blocks = len(self.cohort_data[number].orders[0]) * self._configs[0].epochs
+        # A block of steps has one rate, the rate of its middle.
+        optimizer.advance((self._blocks_done[number] + 0.5) / blocks)
+        self._blocks_done[number] += 1
         losses = cohort.steps(rows, optimizer.step).tolist()
-        self._note_failures(self.crews[number].members, losses, self.current_epoch + 1)
-        finite = [loss for loss in losses if math.isfinite(loss)]
-        steps = math.ceil(rows.shape[1] / cohort.batch_size)
-        self.reporter.advance(steps, self.current_epoch + 1, _mean(finite) if finite else math.nan)
+        self._note_failures(self.cohort_data[number].members, losses, epoch)
+        mean = _mean([loss for loss in losses if math.isfinite(loss)])
+        self._reporter.advance(math.ceil(rows.shape[1] / cohort.batch_size), epoch, math.nan if mean is None else mean)
 
-    def on_train_epoch_end(self) -> None:
-        """Score both splits, and let each member's schedule look at its result."""
-        latest = [record for record in self.record(self.current_epoch + 1) if record is not None]
-        val_losses = [record.val_loss for record in latest if record.val_loss is not None]
-        accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
-        self.reporter.epoch_done(
-            self.current_epoch + 1, _mean(val_losses) if val_losses else None, _mean(accuracies) if accuracies else None
-        )
+    def score(self, epoch: int) -> None:
+        """Score both splits, and let each member's schedule see its result."""
+        latest = self._record(epoch)
+        if epoch:
+            val_losses = [record.val_loss for record in latest if record.val_loss is not None]
+            accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
+            self._reporter.epoch_done(epoch, _mean(val_losses), _mean(accuracies))
 
-    def record(self, epoch: int) -> list[EpochRecord | None]:
-        """Score all present weights on both splits, and remember that; None for what failed."""
-        latest: list[EpochRecord | None] = [None] * len(self.configs)
-        for crew, (cohort, optimizer) in zip(self.crews, self._cohorts, strict=True):
-            members, device = crew.members, cohort.flat.device
-            train_losses, train_accuracies = cohort.scores(crew.train[:, :TRAIN_SAMPLE].contiguous().to(device))
-            val_losses, val_accuracies = (None, None) if crew.val is None else cohort.scores(crew.val.to(device))
+    def _record(self, epoch: int) -> list[EpochRecord]:
+        """Score all weights on both splits, and add that to the histories; members that failed get no record."""
+        latest: dict[int, EpochRecord] = {}
+        for data, (cohort, optimizer) in zip(self.cohort_data, self._cohorts, strict=True):
+            members, device = data.members, cohort.flat.device
+            train_losses, train_accuracies = cohort.scores(data.train[:, :TRAIN_SAMPLE].contiguous().to(device))
+            val_losses, val_accuracies = (None, None) if data.val is None else cohort.scores(data.val.to(device))
             rates = optimizer.rates
             if epoch:
                 # The last step of an epoch can be the one that diverges; the loss before it does not show that.
@@ -171,10 +177,9 @@ class BankModule(pl.LightningModule):
             for m, row in zip(members, figures, strict=True):
                 if self.outcomes[m].failed is None:
                     latest[m] = EpochRecord(epoch, *row)
-        for m, record in enumerate(latest):
-            if record is not None:
-                self.outcomes[m].history.append(record)
-        return latest
+        for m, record in latest.items():
+            self.outcomes[m].history.append(record)
+        return [latest[m] for m in sorted(latest)]
 
     def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
         for m, loss in zip(members, losses, strict=True):
@@ -190,19 +195,19 @@ def fit_bank(
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
 
-    Members that diverge are told in the result, and disturb nobody. In mixed precision, and by methods that a bank does
-    not know, the members are trained one after the other.
+    A member that diverges says so in its outcome, and disturbs no other. In mixed precision, and for methods that a
+    bank does not know, the members are trained one after the other.
 
     Args:
-        models: on the CPU, see :class:`BankModule`; they are there again afterwards, in float32.
-        lesson: the images of the digits to learn; or these with what protects others, which a bank alone knows.
-        configs: a member each; epochs and precision are the same in all, and whether they are trained alone.
+        models: on the CPU, see :class:`BankTraining`; they are on the CPU again afterwards, in float32.
+        objective: the images of the digits to learn; or an objective with protections, which a bank alone knows.
+        configs: one per member; epochs and precision are the same in all, and all or none are trained alone.
 
     Returns:
-        What became of each member, in their order.
+        One outcome per member, in their order.
 
     Raises:
-        UsageError: where the accelerator is not to be had.
+        UsageError: where the accelerator is not available.
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
@@ -211,23 +216,21 @@ def fit_bank(
     objective = Objective.of(objective) if isinstance(objective, MNISTDataset) else objective
     if configs[0].alone:
         if objective.protected:
-            raise ValueError("what is trained alone knows no protection")
+            raise ValueError("a member that is trained alone knows no protection")
         outcomes = []
         for m, (model, config) in enumerate(zip(models, configs, strict=True)):
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
             outcomes.append(_fit_alone(model, objective.data, config, runtime, reporter, which))
         return outcomes
-    module = BankModule(models, configs, objective, reporter)
-    steps = sum(crew.orders[0].steps for crew in module.crews)
+    training = BankTraining(models, configs, objective, reporter)
+    steps = sum(data.orders[0].steps for data in training.cohort_data)
     with session(runtime, reporter, title, configs[0].epochs, steps):
         try:
-            make_trainer(configs[0], runtime).fit(module)
+            lightning.run(training, configs[0], runtime)
         except DivergedError:
-            if not all(outcome.failed for outcome in module.outcomes):
+            if not all(outcome.failed for outcome in training.outcomes):
                 raise
-        finally:
-            module.to("cpu", torch.float32)
-    return module.outcomes
+    return training.outcomes
 
 
 def _fit_alone(
@@ -244,16 +247,5 @@ def _fit_alone(
     return Outcome(history, failed)
 
 
-def _crew(members: list[int], seeds: int, configs: Sequence[AdapterConfig], objective: Objective) -> Crew:
-    firsts = [configs[m] for m in members[:seeds]]
-    splits = [objective.split(config) for config in firsts]
-    orders = [
-        ShuffledBlocks(objective.data, train, config.batch_size, config.seed_of("order"))
-        for config, (train, _) in zip(firsts, splits, strict=True)
-    ]
-    val = [rows for _, rows in splits if rows is not None]
-    return Crew(members, orders, torch.stack([train for train, _ in splits]), torch.stack(val) if val else None)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

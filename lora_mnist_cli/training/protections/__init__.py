@@ -1,5 +1,6 @@
-"""Ways to keep what a base knows while an adapter learns: a file each, with the name of its row in
-:data:`lora_mnist_cli.settings.choices.PROTECTIONS`.
+"""Ways to keep what a base knows while an adapter learns. Read :mod:`.protection` first.
+
+A protection is a row in :data:`lora_mnist_cli.settings.choices.PROTECTIONS` and a file here with the row's name.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from lora_mnist_cli.settings.choices import implementation
 from lora_mnist_cli.training.objective import Objective, ProtectionContext
 from lora_mnist_cli.training.protections.protection import Protection
 
-__all__ = ["Protection", "make_lesson", "protection_named"]
+__all__ = ["Protection", "make_objective", "protection_named"]
 
 
 def protection_named(name: str) -> Protection:
@@ -19,9 +20,9 @@ def protection_named(name: str) -> Protection:
 
 
 def make_objective(context: ProtectionContext) -> Objective:
-    """Return the lesson that a config's protections make of the images at hand.
+    """Return the objective that a config's protections make of the new images, in the order of the config.
 
-    It runs on one thread, so that samples, which are sums, have the same bytes on any number of cores.
+    It runs on one thread: samples are sums, and have the same bytes on any number of cores then.
     """
     objective = Objective.of(context.images)
     with one_thread():

@@ -1,9 +1,9 @@
-"""Learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): among the old digits, the network goes on to
-answer what the base answers, on the images at hand.
+"""Learning without forgetting (Li and Hoiem 2016, arXiv:1606.09282): on the new images, the network keeps giving the
+base's answers among the old digits.
 
 Their §3 adds to the loss the cross-entropy between the base's and the network's softmax over the old logits at
-temperature 2. It is times the temperature's square here (Hinton et al. 2015, arXiv:1503.02531, §2), so that its
-strength does not depend on that. Where samples are replayed, they are answered so as well.
+temperature 2. Here it is multiplied by the square of the temperature (Hinton et al. 2015, arXiv:1503.02531, §2), and
+its strength then does not depend on the temperature. Replayed samples have this term too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ TEMPERATURE = 2.0
 
 
 class Distill(Protection):
-    """See the module."""
+    """Adds a term to the loss."""
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
-        """One more term: the old logits of every row against the base's."""
+        """Add a term that compares the old logits of every row with the base's."""
         import torch
 
         from lora_mnist_cli.training.objective import LossTerm

@@ -1,9 +1,8 @@
-"""The loss of an image sees the logits of the digits to learn alone, so that learning them pushes no old logit down.
+"""The loss of an image sees the logits of the digits to learn alone, so learning them pushes no old logit down.
 
-Caccia et al. 2022 (arXiv:2104.05025) call it the asymmetric cross-entropy: images at hand compete among their own
-classes, and only what is replayed sees all of them. Ahn et al. 2021 (SS-IL, arXiv:2003.13947) separate the softmax of
-old and new classes for the same reason. Without replay nothing ever compares an old logit with a new one; with it, the
-samples alone do.
+Caccia et al. 2022 (arXiv:2104.05025) call it the asymmetric cross-entropy: new images compete among the new classes,
+and replayed ones among all classes. Ahn et al. 2021 (SS-IL, arXiv:2003.13947) separate the softmax of old and new
+classes for the same reason. Without replay, no loss compares an old logit with a new one; with replay, the samples' do.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Mask(Protection):
-    """See the module."""
+    """Hides logits from the main term."""
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
-        """Every other logit is hidden from the images; samples see all."""
+        """Hide the logits of other digits from the images; samples see all logits."""
         hidden = objective.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
         hidden[: objective.images] = context.hidden(context.new_digits)
         return dataclasses.replace(objective, main=dataclasses.replace(objective.main, hidden=hidden))

@@ -1,4 +1,4 @@
-"""Adapters that old inputs hardly reach: the rows of every A are kept orthogonal to what a layer's old inputs span.
+"""Adapters that old inputs hardly reach: every A is kept orthogonal to the directions of a layer's old inputs.
 
 With ``A U = 0``, where the columns of U span the dominant directions of a layer's old inputs, ``B A x`` is next to
 zero for these, whatever B learns. Zeng et al. 2019 (OWM, arXiv:1810.01256) project gradients so by the inverse of the
@@ -7,7 +7,7 @@ inputs' correlation, Wang et al. 2021 (Adam-NSCL, arXiv:2103.07113) by the null 
 here. Liang and Li 2024 (InfLoRA, arXiv:2404.00228) choose a LoRA's A in such a space and leave it as it is; here A is
 trained in it.
 
-Old inputs are samples of the base's class statistics, and what the base's layers make of them.
+Old inputs are samples of the base's class statistics, and their activations in the base's layers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 SAMPLES = 4096
-"""Of old digits, from which the directions are found."""
+"""How many samples of old digits the directions are computed from."""
 
 
 class NullSpace(Protection):
-    """See the module."""
+    """Names directions that adapters avoid."""
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
-        """The directions that each layer's A is kept orthogonal to."""
+        """Add the directions that each layer's A is kept orthogonal to."""
         from lora_mnist_cli.data.streams import generator
 
         images, _ = context.old_samples(SAMPLES, generator(1, "replay"))
@@ -39,7 +39,7 @@ class NullSpace(Protection):
 
 
 def dominant(inputs: Any, energy: float) -> Any:
-    """Orthonormal columns (in × d) that span a share of the inputs' energy, the sum of their squares.
+    """Return orthonormal columns (in × d) that span a share of the inputs' energy, the sum of their squares.
 
     Args:
         inputs: n × in.
@@ -50,7 +50,7 @@ def dominant(inputs: Any, energy: float) -> Any:
     values, vectors = torch.linalg.eigh(moments)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     shares = values.cumsum(0) / values.sum()
-    # One that reaches the share is the last; never all, because nothing could be learned then.
+    # The last direction reaches the share. It never takes all directions, or nothing could be learned.
     count = min(int((shares < energy).sum()) + 1, len(values) - 1)
     return vectors[:, :count].to(inputs)
 

@@ -1,12 +1,11 @@
-"""Replay without images: samples of the base's own class statistics, labelled by the base, are learned along.
+"""Replay without images: adapters also learn samples of the base's class statistics, labelled by the base.
 
-Rehearsing on made-up inputs that the old network labels is pseudo-rehearsal (Robins 1995, Connection Science 7(2));
-with samples of a generative model in their place it is deep generative replay (Shin et al. 2017, arXiv:1705.08690).
-Here the model is a few Gaussians a digit (:mod:`lora_mnist_cli.models.densities`), and the labels are the base's soft
-ones.
+Rehearsal on random inputs that the old network labels is pseudo-rehearsal (Robins 1995, Connection Science 7(2));
+rehearsal on samples of a generative model is deep generative replay (Shin et al. 2017, arXiv:1705.08690). Here the
+model is a few Gaussians per digit (:mod:`lora_mnist_cli.models.densities`), and the labels are the base's soft labels.
 
-The digits to learn are sampled as well, from Gaussians of their own that are fitted to the images at hand: were only
-old digits samples, a network would tell them by how samples look, and call every real image of an old digit a new one.
+The digits to learn are sampled as well, from Gaussians fitted to the new images. If all samples were of old digits, the
+network would recognise samples by their look, and take every real image for a new digit.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class Replay(Protection):
-    """See the module."""
+    """Adds samples to the rows."""
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
-        """Samples of old digits with the base's soft labels, and samples of the digits to learn with their digit."""
+        """Add samples of old digits with the base's soft labels, and samples of new digits with their digit."""
         import torch
         from torch.nn import functional as F
 

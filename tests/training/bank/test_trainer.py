@@ -1,4 +1,4 @@
-"""Banks trained with Lightning: members against their twins alone, what diverges, what is recorded and told."""
+"""Banks: members against their twins alone, divergence, histories and progress."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from members import assert_equal
 from torch import nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models import lora
-from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.grouping import cohorts
-from lora_mnist_cli.training.bank.trainer import BankModule, Outcome, fit_bank
+from lora_mnist_cli.training.bank.trainer import BankTraining, Outcome, fit_bank
 from lora_mnist_cli.training.objective import Objective
-from lora_mnist_cli.training.trainer import MNISTDataModule, fit
+from lora_mnist_cli.training.trainer import SplitData, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,12 +62,6 @@ def start(configs: Sequence[AdapterConfig]) -> list[nn.Module]:
 def train(configs: Sequence[AdapterConfig], data: MNISTDataset, **more: Any) -> tuple[list[nn.Module], list[Outcome]]:
     models = start(configs)
     return models, fit_bank(models, data, configs, **more)
-
-
-def assert_equal(one: nn.Module, other: nn.Module, tolerance: float) -> None:
-    theirs = adapter_tensors(other)
-    for name, value in adapter_tensors(one).items():
-        torch.testing.assert_close(value, theirs[name], rtol=tolerance, atol=tolerance)
 
 
 def figures(outcome: Outcome) -> list[list[float]]:
@@ -169,12 +163,12 @@ def test_other_epochs_are_another_bank(mnist: MNISTDataset) -> None:
 
 def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tuple[list[int], list[int]]]:
     """Seed → rows of the training split, sorted, and the rows of the first pass in their order."""
-    module = BankModule(start(configs), configs, Objective.of(mnist), Silent())
+    training = BankTraining(start(configs), configs, Objective.of(mnist), Silent())
     found = {}
-    for crew in module.crews:
-        for i, member in enumerate(crew.members):
-            order = crew.orders[i % len(crew.orders)]
-            split = sorted(crew.train[i % len(crew.orders)].tolist())
+    for data in training.cohort_data:
+        for i, member in enumerate(data.members):
+            order = data.orders[i % len(data.orders)]
+            split = sorted(data.train[i % len(data.orders)].tolist())
             # Each look at an order goes on where the one before it ended.
             fresh = dataclasses.replace(order)
             found[configs[member].seed] = split, torch.cat(list(fresh)).tolist()
@@ -196,7 +190,7 @@ def test_one_stream_is_varied_and_the_others_are_held(vary: str, mnist: MNISTDat
     if vary == "init":
         assert order == held[1]
     # Alone, as in mixed precision, an adapter sees the very same.
-    alone = MNISTDataModule(mnist, dataclasses.replace(config, seed=1))
+    alone = SplitData(mnist, dataclasses.replace(config, seed=1))
     assert sorted(alone.blocks.rows.tolist()) == split
     assert torch.cat(list(alone.blocks)).tolist() == order
 
@@ -210,5 +204,4 @@ def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(
     for config, model in zip(mixed, models, strict=True):
         (alone,) = start([config])
         fit(alone, mnist, config)
-        for key, tensor in adapter_tensors(alone).items():
-            torch.testing.assert_close(adapter_tensors(model)[key], tensor, rtol=1e-7, atol=1e-9)
+        assert_equal(model, alone, 1e-7)

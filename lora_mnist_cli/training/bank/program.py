@@ -1,0 +1,61 @@
+"""The operations of one step of a cohort, for batches of one size, and the memory that they work on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lora_mnist_cli.training.bank.inputs import FrozenInputs
+from lora_mnist_cli.training.bank.layers import Call, Layer, LayerBuffers
+from lora_mnist_cli.training.bank.losses import loss_calls
+from lora_mnist_cli.training.relu_gradient import relu_gradient
+
+
+class Program:
+    """Forward pass, loss and backward pass, as a list of operations.
+
+    Args:
+        inputs: where the images come from.
+        layers: from the input on.
+        sizes: features of the input, of each hidden layer, and classes.
+        seeds: how many there are.
+        shapes: how many adapters each seed has.
+        n: images per batch.
+        training: with backward pass and dropout.
+        lowest: the first layer that has an adapter; the layers below need no gradient.
+    """
+
+    def __init__(
+        self, inputs: FrozenInputs, layers: Sequence[Layer], sizes: Sequence[int], seeds: int, shapes: int,
+        n: int, *, training: bool, lowest: int = 0,
+    ) -> None:  # fmt: skip
+        self.batch = inputs.batch(seeds, n)
+        hidden = [inputs.images.new_empty(shapes * seeds, size, n) for size in sizes[1:]]
+        self.logits = hidden[-1]
+        gradients = [torch.empty_like(each) for each in hidden] if training else hidden
+        forward: list[Call] = [partial(hidden[0].view(shapes, seeds, -1, n).copy_, self.batch.columns)]
+        backward: list[Call] = []
+        images = self.batch.images.mT
+        before: list[Tensor] = [images.expand(shapes, -1, -1) if seeds == 1 else images, *hidden]
+        for i, layer in enumerate(layers):
+            below = gradients[i - 1] if i > lowest else None
+            ahead, back = layer.calls(LayerBuffers(before[i], hidden[i], gradients[i], below, training))
+            forward += ahead
+            if i < len(layers) - 1:
+                forward.append(hidden[i].relu_)
+            if below is not None:
+                back += relu_gradient(below, hidden[i - 1])
+            backward = back + backward
+        self.step = forward
+        if training:
+            if inputs.terms:
+                loss = loss_calls(self.logits, gradients[-1], self.batch.make_terms(inputs.terms), (shapes, seeds))
+            else:
+                loss = [
+                    partial(torch.softmax, self.logits, 1, out=gradients[-1]),
+                    partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
+                ]
+            self.step = [*forward, *loss, partial(gradients[-1].mul_, 1 / n), *backward]

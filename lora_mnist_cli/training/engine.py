@@ -1,0 +1,76 @@
+"""The line between what is trained and what drives it.
+
+A :class:`Training` holds the weights, the data and the arithmetic of a step. An engine chooses device and precision and
+counts the epochs; :mod:`lora_mnist_cli.training.lightning` is the one there is. A new engine is a new file like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system.progress import Reporter
+
+
+class Blocks(Protocol):
+    """One epoch of work in blocks of batches: a call of an engine may cost as much as a step, so it gets a block."""
+
+    def __len__(self) -> int:
+        """Return the number of blocks in an epoch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the blocks of one epoch in a new random order."""
+
+
+class Training(Protocol):
+    """Weights to train, and the methods that an engine calls to train them.
+
+    The contract: an engine moves :attr:`module` to its device and precision, and then calls :meth:`prepare` once and
+    :meth:`score` with epoch 0. In each epoch, from 1 on, it calls :meth:`train_block` for each of :meth:`blocks`, and
+    then :meth:`score`. All calls come from one thread, in autocast where the precision is mixed. An exception of a
+    method ends the training and reaches the caller. At the end the engine moves the module back to the CPU, as float32.
+    """
+
+    module: nn.Module
+
+    def prepare(self) -> Sequence[torch.optim.Optimizer]:
+        """Make the optimisers, now that the weights are where they are trained."""
+
+    def blocks(self) -> Blocks:
+        """Return the blocks of an epoch; the same object serves all epochs."""
+
+    def train_block(self, block: Any, epoch: int) -> None:
+        """Take one optimiser step per batch of a block.
+
+        Raises:
+            DivergedError: when the loss is not finite.
+        """
+
+    def score(self, epoch: int) -> None:
+        """Score the weights at the end of an epoch, or before training as epoch 0, and let schedules see the result.
+
+        Raises:
+            DivergedError: when the loss is not finite.
+        """
+
+
+@contextmanager
+def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps: int) -> Iterator[None]:
+    """Set the threads for a training, and report its begin and its end.
+
+    Args:
+        steps: optimiser steps per epoch.
+    """
+    threads = torch.get_num_threads()
+    reporter.begin(title, epochs, steps)
+    torch.set_num_threads(runtime.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        reporter.end()
