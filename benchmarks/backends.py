@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from machine import hardware, others_seconds
 
 PROGRAM = "from lora_mnist_cli.cli import entry; entry()"
-ONE_BANK = f"from lora_mnist_cli.stages.banks import work; work.ENOUGH = 10**9; {PROGRAM}"
+ONE_BANK = f"from lora_mnist_cli.stages.banks import cut; cut.WORTH_A_PROCESS = 10**9; {PROGRAM}"
 WAYS: dict[str, tuple[str, list[str]]] = {
     "one process, one bank": (ONE_BANK, []),
     "one process": (PROGRAM, []),

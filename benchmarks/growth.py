@@ -32,7 +32,8 @@ def train(count: int, epochs: int) -> dict[str, float]:
     from lora_mnist_cli.settings.digits import DigitSet
     from lora_mnist_cli.settings.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
-    from lora_mnist_cli.stages.banks.work import AdapterRequest, banks, plan_jobs
+    from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
+    from lora_mnist_cli.stages.banks.work import plan_jobs
 
     torch.set_num_threads(1)
     digits = DigitSet(range(5, 10))
@@ -47,7 +48,7 @@ def train(count: int, epochs: int) -> dict[str, float]:
         start, cpu = time.perf_counter(), time.process_time()
         plan_jobs(workspace, base, wanted).run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        cut = len(list(banks(wanted, base, workspace.runtime.bank_megabytes)))
+        cut = len(list(cut_into_banks(wanted, base, workspace.runtime.bank_megabytes)))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {"seconds": seconds, "cpu": cpu, "memory": memory, "banks": cut}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.stages.records.choosing import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -33,7 +33,7 @@ def export_model(
 
     Args:
         form: one of :data:`FORMATS`. ``peft`` is a folder with the adapter's two files, and takes no base.
-        alpha: of an adapter, in the trained one's place.
+        alpha: of an adapter, in place of the trained one.
         output: the file; by default the artifact's name with the format's suffix, in the present folder.
 
     Returns:
@@ -49,7 +49,7 @@ def export_model(
     refuse_unknown("format", form, list(FORMATS), "formats:")
     workspace = workspace or Workspace()
     artifact = workspace.registry.get(name, *(("adapter",) if form == "peft" else ("adapter", "base")))
-    chosen = _alpha(artifact, alpha)
+    chosen = chosen_alpha(artifact, alpha)
     described_for_peft = _peft(artifact, chosen) if form == "peft" else None
 
     from lora_mnist_cli.models.onnx import encoded, write_export
@@ -126,18 +126,6 @@ def export_routed(
     }  # fmt: skip
     write_export(path, onnx_of(experts.model, experts.pixel_stats, metadata), described, force=force)
     return described | {"file": str(path)}
-
-
-def _alpha(artifact: Artifact, wanted: float | None) -> float | None:
-    """The multiplier that an adapter is to have; None for a base."""
-    if artifact.kind == "base":
-        if wanted is not None:
-            raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=wanted)
-        return None
-    alpha = float(artifact.config["alpha"] if wanted is None else wanted)
-    if not math.isfinite(alpha):
-        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
-    return alpha
 
 
 def _peft(adapter: Artifact, alpha: float | None) -> bytes:

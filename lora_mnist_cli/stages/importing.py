@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, check_name
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.adapting import resolve
-from lora_mnist_cli.stages.banks.work import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.stages.records.untrained import publish_untrained
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -46,17 +45,13 @@ def import_adapter(
     parent = workspace.registry.get(base, "base")
     from lora_mnist_cli.registry.peft_folder import read_peft_folder
 
-    found = read_peft_folder(Path(folder), parent)
-    config = resolve(dataclasses.replace(found.config, digits=digits), parent)
+    peft = read_peft_folder(Path(folder), parent)
+    config = resolve(dataclasses.replace(peft.config, digits=digits), parent)
     name = name or f"imported-{adapter_name(parent, config)}"
     settings = adapter_settings(parent, config)
-    if there := workspace.up_to_date(name, settings, force):
-        return there
-    with workspace.registry.staging(name, settings.parents) as staged:
-        start = time.perf_counter()
+    if adapter := workspace.up_to_date(name, settings, force):
+        return adapter
+    with workspace.making(name, settings, force=force) as making:
         import safetensors.torch
 
-        tensors = safetensors.torch.load(found.weights)
-        return publish_untrained(
-            workspace, parent, config, settings, tensors, staged, source=str(folder), start=start, force=force
-        )
+        return publish_untrained(making, parent, config, safetensors.torch.load(peft.weights), origin=str(folder))

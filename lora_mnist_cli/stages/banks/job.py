@@ -47,7 +47,8 @@ class Job:
         hidden_sizes: its hidden layers.
         base_digits: what it learned.
         pixel_stats: mean and standard deviation that its inputs are normalised with.
-        members: a config each, as JSON.
+        members: each member's config, as JSON.
+        steps: optimiser steps per epoch of the whole bank, for its progress.
         runtime: device and threads.
         statistics: the base's class statistics, as safetensors, where members are protected by them.
         training_code: the number of the driver's training code.
@@ -59,6 +60,7 @@ class Job:
     base_digits: str
     pixel_stats: tuple[float, float]
     members: tuple[Mapping[str, Any], ...]
+    steps: int
     runtime: Runtime
     statistics: bytes | None = None
     training_code: int = TRAINING_CODE

@@ -33,7 +33,7 @@ IN_ARTIFACT = ("tensorboard",)
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """One training.
 
     Args:
@@ -79,13 +79,13 @@ def check_logger(runtime: Runtime) -> None:
         )
 
 
-def log_into(folder: Path, runtime: Runtime, run: Run) -> None:
+def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:
     """Write the files that belong into an artifact's folder, if its logger has such."""
     if runtime.logger in IN_ARTIFACT:
         _tensorboard(folder, run)
 
 
-def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Run) -> None:
+def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: LoggedRun) -> None:
     """Add a run to what lies beside the folder of artifacts, if its logger has such.
 
     What the logger stumbles over is told and no more: the artifact is published.
@@ -103,7 +103,7 @@ def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Ru
         reporter.notice(f"logged to {_TITLES[runtime.logger]}: {where(place)}")
 
 
-def _tell(logger: Logger, run: Run, *, together: bool = False) -> None:
+def _tell(logger: Logger, run: LoggedRun, *, together: bool = False) -> None:
     """All of a run, in order.
 
     Args:
@@ -125,7 +125,7 @@ def _tell(logger: Logger, run: Run, *, together: bool = False) -> None:
     logger.finalize("failed" if run.failed else "success")
 
 
-def _tensorboard(folder: Path, run: Run) -> None:
+def _tensorboard(folder: Path, run: LoggedRun) -> None:
     from pytorch_lightning.loggers import TensorBoardLogger
 
     _quiet()
@@ -133,7 +133,7 @@ def _tensorboard(folder: Path, run: Run) -> None:
     _tell(logger, run, together=True)
 
 
-def _mlflow(place: Path, run: Run) -> None:
+def _mlflow(place: Path, run: LoggedRun) -> None:
     remote = os.environ.get("MLFLOW_TRACKING_URI")
     if not remote:
         # It would tell its makers that it is used.
@@ -156,7 +156,7 @@ def _mlflow(place: Path, run: Run) -> None:
         mlflow.set_tracking_uri(remote)
 
 
-def _wandb(place: Path, run: Run) -> None:
+def _wandb(place: Path, run: LoggedRun) -> None:
     mode = os.environ.get("WANDB_MODE") or "offline"
     if mode != "online":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -200,7 +200,7 @@ def _quiet(*more: str) -> None:
 
 
 _TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
-loggers: dict[str, tuple[Callable[[Path, Run], None], Callable[[Path], str]]] = {
+loggers: dict[str, tuple[Callable[[Path, LoggedRun], None], Callable[[Path], str]]] = {
     "mlflow": (_mlflow, _mlflow_where),
     "wandb": (_wandb, _wandb_where),
 }
