@@ -1,4 +1,4 @@
-"""An adapter that was trained elsewhere becomes an artifact on the base that it was trained on."""
+"""Importing an adapter that was trained elsewhere, as an artifact on the base that it was trained on."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def import_adapter(
     folder: Path | str, *, base: str, digits: DigitSet | None = None, name: str | None = None,
     workspace: Workspace | None = None, force: bool = False,
 ) -> Artifact:  # fmt: skip
-    """Publish an adapter of PEFT's as an adapter of a base, scored on the test images like any other.
+    """Publish a PEFT adapter as an adapter of a base, scored on the test images like any other.
 
-    Its settings are what its description says (method, rank, alpha, scaling, dropout, layers), and under ``imported``
-    the SHA-256 of its file of weights: so its fingerprint follows its content. It has no training history.
+    Its settings are those of its PEFT config (method, rank, alpha, scaling, dropout, layers), and under ``imported``
+    the SHA-256 of its file of weights, so that its fingerprint follows its content. It has no training history.
 
     Args:
-        folder: what ``save_pretrained`` of PEFT wrote: ``adapter_config.json`` and ``adapter_model.safetensors``.
-        base: that it was trained on; the folder does not tell, and on another one it is another model.
+        folder: written by ``save_pretrained`` of PEFT: ``adapter_config.json`` and ``adapter_model.safetensors``.
+        base: that it was trained on. The folder does not say, and on another base it is another model.
         digits: that it learned; by default those that the base did not.
-        name: by default ``imported-`` and what an adapter that was trained here is called, as ``imported-lora-5-9-r8``.
+        name: by default ``imported-`` and the name of such an adapter trained here, as ``imported-lora-5-9-r8``.
         force: replace an artifact of that name with other settings.
 
     Returns:
@@ -36,7 +36,7 @@ def import_adapter(
         UsageError: where the base knows all digits and none are given.
         ArtifactError: where the folder is refused (``registry.peft_folder.read_peft_folder``), its logits
             are not finite, the base is missing or damaged, or the name has other settings.
-        DataError: where the test images can't be had.
+        DataError: where the test images are not available.
         MachineError: where the artifact can't be written.
     """
     workspace = workspace or Workspace()

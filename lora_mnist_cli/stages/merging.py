@@ -25,17 +25,16 @@ def merge(
 ) -> Artifact:  # fmt: skip
     """Publish an adapter merged into its base as a base, from which every stage can go on.
 
-    Its digits are those that the adapter learned, because the base's own may be forgotten. Its details have a
-    certificate under ``merged``: ``alpha``, ``base_digits``, ``adapter_digits``; ``weight_residual``, the largest
-    difference of a weight in float32 from the sum in float64; ``logit_residual``, the largest difference of a logit
-    from the unmerged model's on all test images, and ``largest_logit`` beside it; and ``predictions_changed``, of so
-    many ``images``.
+    Its details have a certificate under ``merged``: ``alpha``, ``base_digits``, ``adapter_digits``;
+    ``weight_residual``, the largest difference of a weight in float32 from the sum in float64; ``logit_residual``, the
+    largest difference of a logit from the unmerged model's on all test images, and ``largest_logit`` beside it; and
+    ``predictions_changed``, of so many ``images``.
 
     Args:
         name: of the adapter; the newest by default.
         alpha: in place of the trained one.
-        digits: that the merged model counts as having learned; by default those of the adapter, and those of its base
-            as well if the adapter was protected.
+        digits: that the merged model counts as having learned; by default the adapter's, as the base's may be
+            forgotten, and those of the base as well if the adapter was protected.
         merged: the name of the new base; by default ``merged-`` and the adapter's.
         force: replace an artifact of that name with other settings.
 
@@ -55,8 +54,7 @@ def merge(
     assert multiplier is not None
     suffix = "" if multiplier == config.alpha else f"-a{multiplier:g}"
     merged = check_name(merged or f"merged-{adapter.name}{suffix}")
-    adapter_digits = DigitSet.parse(adapter.config["digits"])
-    kept_digits = DigitSet([*base_config.digits, *adapter_digits]) if config.protect else adapter_digits
+    kept_digits = DigitSet([*(base_config.digits if config.protect else ()), *DigitSet.parse(adapter.config["digits"])])
     merged_config = dataclasses.replace(base_config, digits=digits or kept_digits, merged_alpha=multiplier)
     parents = (Parent("base", base.name, base.digest), Parent("adapter", adapter.name, adapter.digest))
     settings = Settings("base", merged_config.to_json(), base.settings.dataset, parents)
@@ -65,29 +63,21 @@ def merge(
     with workspace.making(merged, settings, force=force) as making:
         from lora_mnist_cli.evaluation.logits import scores
         from lora_mnist_cli.registry.checkpoint import save_base
-        from lora_mnist_cli.registry.weights import STATISTICS_FILE, write_statistics
+        from lora_mnist_cli.registry.weights import write_statistics
         from lora_mnist_cli.stages.records.loading import load_model
 
         loaded = load_model(workspace.registry, adapter)
         test = workspace.test_images(adapter, loaded.pixel_stats)
         logits, residuals = _merge(loaded.model, multiplier, test.images, adapter.name)
         save_base(loaded.model, making.folder)
-        # Statistics describe the images that a network learned from, so they are kept only for those digits.
-        if STATISTICS_FILE in adapter.files and merged_config.digits == adapter_digits:
-            write_statistics(adapter.read(STATISTICS_FILE), making.folder)
-        elif merged_config.digits == kept_digits and (joined := _joined_statistics(base, adapter)) is not None:
-            write_statistics(joined, making.folder)
-        certificate = {
-            "alpha": multiplier,
-            "base_digits": base.config["digits"],
-            "adapter_digits": adapter.config["digits"],
-            **residuals,
-        }
+        # They describe the images that a network learned from, so a base has them for exactly those digits.
+        if (statistics := _statistics(base, adapter, merged_config.digits, kept_digits)) is not None:
+            write_statistics(statistics, making.folder)
+        digits_of = {"base_digits": base.config["digits"], "adapter_digits": adapter.config["digits"]}
+        certificate = {"alpha": multiplier, **digits_of, **residuals}
         inherited = {key: base.details[key] for key in ("layers", "parameters", "pixel_stats") if key in base.details}
-        return making.publish(
-            scores=scores(logits, test.labels, reporting_sets(merged_config.digits)),
-            details=inherited | {"merged": certificate},
-        )
+        reached = scores(logits, test.labels, reporting_sets(merged_config.digits))
+        return making.publish(scores=reached, details=inherited | {"merged": certificate})
 
 
 def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[Tensor, dict[str, Any]]:
@@ -117,12 +107,23 @@ def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[
     }
 
 
-def _joined_statistics(base: Artifact, adapter: Artifact) -> bytes | None:
-    """Return the statistics file of base and adapter together; None where one has none, or in another basis."""
+def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits: DigitSet) -> bytes | None:
+    """Return the statistics file for the digits of a merged base: the adapter's, or that of base and adapter together.
+
+    Args:
+        kept_digits: those that the merged network knows.
+
+    Returns:
+        The file; None where one of the two has none, they are in different bases, or for other digits.
+    """
     from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
     from lora_mnist_cli.registry.weights import STATISTICS_FILE
 
-    if STATISTICS_FILE not in base.files or STATISTICS_FILE not in adapter.files:
+    if STATISTICS_FILE not in adapter.files:
+        return None
+    if digits == DigitSet.parse(adapter.config["digits"]):
+        return adapter.read(STATISTICS_FILE)
+    if digits != kept_digits or STATISTICS_FILE not in base.files:
         return None
     old, new = load_statistics(base), load_statistics(adapter)
     return statistics_bytes(old.joined(new)) if old.shares_basis(new) else None

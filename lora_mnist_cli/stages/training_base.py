@@ -69,16 +69,13 @@ def train_base(
         rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
         write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), making.folder)
         write_history(history_csv(history), making.folder)
-        run = LoggedRun(
-            name, {"kind": "base", **fixed.config}, [asdict(row) for row in history], reached, note=workspace.note
-        )
+        rows_of_history = [asdict(row) for row in history]
+        run = LoggedRun(name, {"kind": "base", **fixed.config}, rows_of_history, reached, note=workspace.note)
         with machine_errors(f"can't write to {making.folder}"):
             log_into(making.folder, workspace.runtime, run)
-        details = {
-            "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "pixel_stats": list(stats),
-        }
+        layers = {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()}
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        details = {"layers": layers, "parameters": parameters, "pixel_stats": list(stats)}
         base = making.publish(scores=reached, details=details)
         log_beside(base, workspace.runtime, workspace.reporter, run)
         return base

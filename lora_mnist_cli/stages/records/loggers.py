@@ -34,13 +34,13 @@ IN_ARTIFACT = ("tensorboard",)
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """One training.
+    """One training, for a logger.
 
     Args:
         settings: name → value.
-        history: a row an epoch, as ``history.csv`` has them.
-        scores: on the test images, as manifests have them; figures that are none are left out.
-        failed: why it ended, where it diverged.
+        history: a row per epoch, with the columns of ``history.csv``.
+        scores: on the test images, in the form of manifests; figures that are None are left out.
+        failed: why it ended, where it diverged; else None.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LoggedRun:
     note: str = ""
 
     def metrics(self) -> dict[str, float]:
-        """Test accuracy and loss by digit set and digit: ``test_accuracy/5-9``, and ``_`` for a comma."""
+        """Return test accuracy and loss by digit set and digit: ``test_accuracy/5-9``, with ``_`` for a comma."""
         rows = [*self.scores.get("subsets", ()), *self.scores.get("per_digit", ())]
         named = {
             f"test_{measure}/{str(row.get('digits', row.get('digit'))).replace(',', '_')}": row[measure]
@@ -69,9 +69,9 @@ def check_logger(runtime: Runtime) -> None:
     """
     if runtime.logger == "csv":
         return
-    found = importlib.util.find_spec(runtime.logger)
-    # A folder of logs in the present folder looks like a package, but for the file that one comes from.
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec(runtime.logger)
+    # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
+    if package is None or package.origin is None:
         raise UsageError(
             f"{_TITLES[runtime.logger]} is not installed",
             hint=f"pip install 'lora-mnist[{runtime.logger}]'",
@@ -80,15 +80,15 @@ def check_logger(runtime: Runtime) -> None:
 
 
 def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:
-    """Write the files that belong into an artifact's folder, if its logger has such."""
+    """Write the files of a logger that keeps them in the artifact's folder; nothing for other loggers."""
     if runtime.logger in IN_ARTIFACT:
         _tensorboard(folder, run)
 
 
 def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: LoggedRun) -> None:
-    """Add a run to what lies beside the folder of artifacts, if its logger has such.
+    """Add a run to the store of a logger that keeps it beside the folder of artifacts; nothing for other loggers.
 
-    What the logger stumbles over is told and no more: the artifact is published.
+    An error of the logger is only a warning, because the artifact is published.
     """
     if runtime.logger == "csv" or runtime.logger in IN_ARTIFACT:
         return
