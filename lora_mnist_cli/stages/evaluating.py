@@ -118,7 +118,7 @@ def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str,
     rows = []
     for gate in gates:
         (score,) = subset_scores(evaluation.scores["per_digit"], [gate.digits])
-        known = score["accuracy"] is not None and score["loss"] is not None
-        passed = known and score["accuracy"] >= gate.minimum
+        has_figure = score["accuracy"] is not None and score["loss"] is not None
+        passed = has_figure and score["accuracy"] >= gate.minimum
         rows.append({**score, "minimum": gate.minimum, "alpha": evaluation.alpha, "passed": passed})
     return rows

@@ -130,8 +130,8 @@ def _judge(sample: Sample, gate: Gate, confidence: float) -> Document:
         else:
             row["verdict"] = INCONCLUSIVE
             row["reason"] = (
-                "one seed: how far others scatter is not known (sweep --seeds 0-9 tells; evaluate --min-accuracy is a "
-                "gate on one model)"
+                "one seed: the spread between seeds is not known "
+                "(sweep --seeds 0-9 shows it; evaluate --min-accuracy is a gate on one model)"
             )
     else:
         row |= _over_seeds(accuracies, minimum, count, confidence)

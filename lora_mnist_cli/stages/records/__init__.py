@@ -1,1 +1,4 @@
-"""What several stages share: loading models, histories, samples of sweeps, rows of results, reports, loggers."""
+"""What several stages share: choosing and loading models, names, histories, samples, results, reports, loggers.
+
+It imports ``workspace`` and the rooms below. Read :mod:`.loading` first.
+"""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import pickle
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
 from lora_mnist_cli.stages.banks.process_backend import ProcessBackend
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
-from lora_mnist_cli.system.processes import Message
 from lora_mnist_cli.system.progress import Silent
 
 BASE, PREFIX = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9"
@@ -164,28 +162,6 @@ def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have
     assert again.details == killed.whole.details
 
 
-class SameProcessPool:
-    """A pool whose one worker is this process: the messages are those of ``serve``, without the cost of a process."""
-
-    def __init__(self, serve: Callable[[Any], None], tasks: Sequence[Any], *, tries: int) -> None:
-        self._serve, self._tasks = serve, list(enumerate(tasks))
-        self._number, self._sent = 0, []
-
-    def recv(self) -> Any:
-        if not self._tasks:
-            raise EOFError
-        self._number, task = self._tasks.pop(0)
-        return pickle.loads(pickle.dumps(task))
-
-    def send(self, message: tuple[Any, ...]) -> None:
-        self._sent.append(Message(self._number, os.getpid(), message[0], message[1:]))
-
-    def run(self, workers: int) -> Iterator[Message]:
-        with contextlib.suppress(EOFError):
-            self._serve(self)
-        yield from self._sent
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     ray = pytest.importorskip("ray")
@@ -200,14 +176,13 @@ RECIPES = [{"method": name} for name in METHODS] + [{"protect": names} for names
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("backend", ["local", "processes", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.usefixtures("pool_in_this_process")
 def test_the_steps_that_are_told_are_those_that_were_announced(
-    small: Workspace, recorder: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, backend: str,
-    recipe: dict[str, Any],
-) -> None:  # fmt: skip
+    small: Workspace, recorder: Any, request: pytest.FixtureRequest, backend: str, recipe: dict[str, Any]
+) -> None:
     assert set(BACKENDS) == {"local", "processes", "ray"}
     if backend == "ray":
         request.getfixturevalue("cluster")
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.process_backend.Pool", SameProcessPool)
     config = AdapterConfig(epochs=2, batch_size=32, **recipe)
     runtime = Runtime(backend=backend, accelerator="cpu")
     workspace = dataclasses.replace(small, runtime=runtime, reporter=recorder)

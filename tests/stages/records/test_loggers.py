@@ -74,6 +74,7 @@ def test_a_folder_of_logs_is_no_package(tmp_path: Path, monkeypatch: pytest.Monk
         check_logger(Runtime(logger="wandb"))
 
 
+@pytest.mark.usefixtures("pool_in_this_process")
 @pytest.mark.parametrize("backend", ["local", "processes"])
 def test_each_adapter_is_one_run_with_its_settings_and_scores(
     backend: str, small: Workspace, told: list[tuple[Path, LoggedRun]], tmp_path: Path
