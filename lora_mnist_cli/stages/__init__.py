@@ -1,4 +1,4 @@
-"""What a user can ask for: train, sweep, evaluate, merge, combine, chain, plot, export, as plain functions.
+"""The stages as plain functions: train, sweep, evaluate, merge, combine, chain, plot, export.
 
 Each takes a config and the names of its parents, and returns a record: a published ``Artifact``, or scores. A stage
 that is up to date costs nothing, because heavy modules are imported when there is work, and a stage's own module when

@@ -1,4 +1,4 @@
-"""What an adapter forgot of earlier digits, and what it still knows but overrides: measured on its whole chain."""
+"""Measuring what an adapter forgot of earlier digits and what it still knows but overrides, on its whole chain."""
 
 from __future__ import annotations
 

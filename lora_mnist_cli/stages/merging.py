@@ -28,7 +28,7 @@ def merge(
     Its details have a certificate under ``merged``: ``alpha``, ``base_digits``, ``adapter_digits``;
     ``weight_residual``, the largest difference of a weight in float32 from the sum in float64; ``logit_residual``, the
     largest difference of a logit from the unmerged model's on all test images, and ``largest_logit`` beside it; and
-    ``predictions_changed``, of so many ``images``.
+    ``predictions_changed``, how many of the ``images`` get another digit.
 
     Args:
         name: of the adapter; the newest by default.

@@ -1,4 +1,4 @@
-"""What all stages share: the folders, the machine and the listener of a stage, and how it makes an artifact."""
+"""The workspace that all stages share: folders, machine and reporter, and the way to make an artifact."""
 
 from __future__ import annotations
 

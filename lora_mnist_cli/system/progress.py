@@ -26,13 +26,13 @@ class Reporter(Protocol):
         """Something that the user may not have meant."""
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
-        """Training starts: so many epochs, of so many optimiser steps each; the steps of a bank's seeds add up."""
+        """Training starts, with ``steps`` optimiser steps per epoch; the steps of a bank's seeds add up."""
 
     def part(self, number: int, parts: int) -> None:
         """The next of several parts of a training starts, as one bank of a grid; counted from 1."""
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        """So many more steps are done, in this epoch (from 1). Negative where lost work is taken back.
+        """More steps are done, in this epoch (from 1). They are negative where lost work is taken back.
 
         The steps of all calls add up to the epochs times the steps of :meth:`begin`. ``loss`` is that of the last
         batch, or the mean over a bank's members.

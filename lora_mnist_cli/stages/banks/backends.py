@@ -1,4 +1,4 @@
-"""Which backend trains the banks, and how many processes it has. No torch here."""
+"""Choosing the backend that trains the banks, and its number of processes. No torch here."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def check_backend(runtime: Runtime) -> None:
 
 
 def make_backend(runtime: Runtime, banks: int) -> Backend:
-    """Return the backend that the runtime names, for so many banks; ``local`` needs none and has none."""
+    """Return the backend that the runtime names, for a number of banks; ``local`` has none."""
     return RayBackend(runtime) if runtime.backend == "ray" else ProcessBackend(workers(runtime, banks))
 
 
 def workers(runtime: Runtime, banks: int) -> int:
-    """Return how many processes train so many banks.
+    """Return how many processes train a number of banks.
 
     By default as many as leave each thread a core. How much they gain depends on other load: docs/performance.md.
     """
@@ -52,7 +52,7 @@ def in_one_process(runtime: Runtime) -> Runtime:
 
 
 def about_backend(runtime: Runtime, banks: int) -> str:
-    """Say in words where so many banks are trained."""
+    """Say in words where a number of banks are trained."""
     threads = f"{counted(runtime.threads, 'thread')} each"
     if runtime.backend == "ray":
         return f"tasks of a Ray cluster, {threads}"

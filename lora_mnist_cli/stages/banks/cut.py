@@ -1,4 +1,4 @@
-"""Which adapters are trained together. Nothing here reads data or artifacts' files, or trains."""
+"""Deciding which adapters are trained together. Nothing here reads data or files, or trains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""About how long training takes, from what it took for adapters of the same base."""
+"""Estimating how long training takes, from the times of adapters on the same base."""
 
 from __future__ import annotations
 

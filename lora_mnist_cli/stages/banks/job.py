@@ -181,7 +181,7 @@ def _objective(
 
 
 Split = tuple[float, int]
-"""What decides which images an adapter is trained on: the share held out, and a seed."""
+"""The training images of an adapter: the share that is held out, and the seed that picks it."""
 
 
 def _split(config: AdapterConfig) -> Split:

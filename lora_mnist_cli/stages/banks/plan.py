@@ -15,7 +15,7 @@ from lora_mnist_cli.stages.banks.work import AdapterJobs
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is going to do.
+    """The work that a sweep is going to do.
 
     Args:
         name: the sweep's.

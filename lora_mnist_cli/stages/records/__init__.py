@@ -1,4 +1,4 @@
-"""What several stages share: choosing and loading models, names, histories, samples, results, reports, loggers.
+"""Helpers that several stages share: choosing, loading, names, histories, samples, results, reports, loggers.
 
 It imports ``workspace`` and the rooms below. Read :mod:`.loading` first.
 """

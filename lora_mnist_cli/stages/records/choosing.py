@@ -1,4 +1,4 @@
-"""What a user chooses by name or number, checked before anything heavy is loaded."""
+"""Choices that a user makes by name or number, checked before anything heavy is loaded."""
 
 from __future__ import annotations
 

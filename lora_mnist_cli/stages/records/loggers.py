@@ -1,9 +1,9 @@
-"""What was trained, told to the loggers that people have: one run a base or adapter, with its settings and scores.
+"""Logging trainings to TensorBoard, MLflow and Weights & Biases: one run per base or adapter.
 
-A run is written when the training is over and scored, from what the artifact keeps. So it holds the final scores, it
-makes no difference which process or machine trained, and what is killed leaves no half run. TensorBoard's files belong
-to one artifact and lie in its folder; MLflow's store and Weights & Biases' folder hold many runs, and lie beside the
-folder of artifacts. Nothing leaves the machine unless the loggers' own variables say so.
+A run is written when the training is over and scored, from the contents of the artifact. It therefore holds the final
+scores, is the same whichever process or machine trained, and is never half done. TensorBoard's files belong to one
+artifact and lie in its folder; MLflow's store and Weights & Biases' folder hold many runs, and lie beside the folder of
+artifacts. Nothing leaves the machine unless the loggers' own variables say so.
 """
 
 from __future__ import annotations

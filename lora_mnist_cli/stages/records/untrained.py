@@ -24,7 +24,7 @@ def publish_untrained(
 
     Args:
         tensors: by the keys of a file of weights.
-        origin: what it is made of, in words.
+        origin: in words, for messages.
         extra_digit_sets: that it is scored on beside the usual ones.
         details: beside the usual ones.
 
