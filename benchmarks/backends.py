@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from harness import Timing, hardware, in_turn, options, process, report, spread, table
 
 PROGRAM = "from lora_mnist_cli.cli import entry; entry()"
-ONE_BANK = f"from lora_mnist_cli.stages.banks import work; work.ENOUGH = 10**9; {PROGRAM}"
+ONE_BANK = f"from lora_mnist_cli.stages.banks import cut; cut.WORTH_A_PROCESS = 10**9; {PROGRAM}"
 
 
 def main() -> None:

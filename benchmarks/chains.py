@@ -18,7 +18,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, train_base
-from lora_mnist_cli.stages.banks.backends import cores
+from lora_mnist_cli.system.machine import cores
 from lora_mnist_cli.training import trainer
 
 

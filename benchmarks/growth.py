@@ -30,7 +30,8 @@ def train(count: int, epochs: int) -> dict[str, float]:
     from lora_mnist_cli.settings.digits import DigitSet
     from lora_mnist_cli.settings.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
-    from lora_mnist_cli.stages.banks.work import AdapterRequest, banks, plan_jobs
+    from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
+    from lora_mnist_cli.stages.banks.work import plan_jobs
 
     torch.set_num_threads(1)
     digits = DigitSet(range(5, 10))
@@ -45,9 +46,8 @@ def train(count: int, epochs: int) -> dict[str, float]:
         start, cpu = time.perf_counter(), time.process_time()
         plan_jobs(workspace, base, requests).run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        return {
-            "seconds": seconds, "cpu": cpu, "banks": len(list(banks(requests, base, workspace.runtime.bank_megabytes))),
-        }  # fmt: skip
+        count_of_banks = len(list(cut_into_banks(requests, base, workspace.runtime.bank_megabytes)))
+        return {"seconds": seconds, "cpu": cpu, "banks": count_of_banks}
 
 
 def main() -> None:

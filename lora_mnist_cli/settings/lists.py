@@ -110,3 +110,12 @@ def as_ranges(numbers: Sequence[int]) -> str:
     text = ",".join("-".join(map(str, part)) for part in runs)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return text if len(text) <= 60 else f"{len(numbers)}-{digest[:12]}"
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, for example ``1 seed``, ``1,200 seeds`` or ``2 processes``.
+
+    Args:
+        plural: where it is something else than the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

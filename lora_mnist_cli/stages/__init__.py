@@ -1,35 +1,38 @@
-"""The stages as plain functions, for the command line and for notebooks alike.
+"""The stages as plain functions: train, sweep, evaluate, merge, combine, chain, plot, export.
 
-Each takes a config and the names of its parents, and returns a record: a published
-``Artifact``, or scores. Heavy modules are imported when work is to be done, so that a
-stage which is up to date costs nothing; and a stage's own module when it is asked for, so that listing artifacts does
-not load the code that trains them.
+Each takes a config and the names of its parents, and returns a record: a published ``Artifact``, or scores. A stage
+that is up to date costs nothing, because heavy modules are imported when there is work, and a stage's own module when
+somebody asks for it. Stages may import every room except :mod:`lora_mnist_cli.cli`. Inside this room imports point
+one way: the study (``reproducing``) runs chains, chains run the stages beside this file, and those share ``banks``,
+``records`` and ``workspace``. Read :mod:`~lora_mnist_cli.stages.training_base` first.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lora_mnist_cli.system.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from lora_mnist_cli.stages.adapting import finetune, plan_sweep, sweep
-    from lora_mnist_cli.stages.chains.run import chain
-    from lora_mnist_cli.stages.combining import combine
-    from lora_mnist_cli.stages.comparing import compare
-    from lora_mnist_cli.stages.evaluating import Evaluation, check_gates, evaluate, parse_gates
-    from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
-    from lora_mnist_cli.stages.gating import gate, plan_gate
-    from lora_mnist_cli.stages.importing import import_adapter
-    from lora_mnist_cli.stages.measuring_forgetting import forgetting
-    from lora_mnist_cli.stages.merging import merge
-    from lora_mnist_cli.stages.plotting import PlotOptions, plot
-    from lora_mnist_cli.stages.reproducing import reproduce
-    from lora_mnist_cli.stages.training_base import train_base
-    from lora_mnist_cli.stages.workspace import Workspace
-
-__all__ = [
-    "Evaluation", "PlotOptions", "Workspace", "chain", "check_gates", "combine", "compare", "evaluate",
-    "evaluate_routed", "finetune", "forgetting", "gate", "import_adapter", "merge", "parse_gates", "plan_gate",
-    "plan_sweep", "plot", "reproduce", "sweep", "train_base",
-]  # fmt: skip
+    from lora_mnist_cli.stages.adapting import finetune as finetune
+    from lora_mnist_cli.stages.adapting import plan_sweep as plan_sweep
+    from lora_mnist_cli.stages.adapting import sweep as sweep
+    from lora_mnist_cli.stages.chains.run import chain as chain
+    from lora_mnist_cli.stages.combining import combine as combine
+    from lora_mnist_cli.stages.comparing import compare as compare
+    from lora_mnist_cli.stages.evaluating import Evaluation as Evaluation
+    from lora_mnist_cli.stages.evaluating import check_gates as check_gates
+    from lora_mnist_cli.stages.evaluating import evaluate as evaluate
+    from lora_mnist_cli.stages.evaluating import parse_gates as parse_gates
+    from lora_mnist_cli.stages.evaluating_routed import evaluate_routed as evaluate_routed
+    from lora_mnist_cli.stages.gating import gate as gate
+    from lora_mnist_cli.stages.gating import plan_gate as plan_gate
+    from lora_mnist_cli.stages.importing import import_adapter as import_adapter
+    from lora_mnist_cli.stages.measuring_forgetting import forgetting as forgetting
+    from lora_mnist_cli.stages.merging import merge as merge
+    from lora_mnist_cli.stages.plotting import PlotOptions as PlotOptions
+    from lora_mnist_cli.stages.plotting import plot as plot
+    from lora_mnist_cli.stages.reproducing import reproduce as reproduce
+    from lora_mnist_cli.stages.training_base import train_base as train_base
+    from lora_mnist_cli.stages.workspace import Workspace as Workspace
 
 _HOMES = {
     "Evaluation": "evaluating",
@@ -54,11 +57,5 @@ _HOMES = {
     "sweep": "adapting",
     "train_base": "training_base",
 }
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found
-    return found
+__all__ = list(_HOMES)
+__getattr__ = lazy_exports(__name__, _HOMES)

@@ -1,10 +1,9 @@
-"""Several adapters of one base become one, published with all of them in its lineage and what it could not hold."""
+"""Combining several adapters of one base into one, with a record of the change that its rank could not hold."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,9 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages.records.names import default_name
 from lora_mnist_cli.stages.records.untrained import publish_untrained
-from lora_mnist_cli.stages.workspace import Workspace, default_name
+from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ def combine(
     density: float | None = None, seed: int | None = None, name: str | None = None,
     workspace: Workspace | None = None, force: bool = False,
 ) -> Artifact:  # fmt: skip
-    """Publish one adapter made of several on the same base; it is taken by its name alone.
+    """Publish one adapter made of several on the same base. It is never the default of a command.
 
-    It is plain LoRA of alpha 1, on all layers that any of them adapts, and passes for the digits of all of them. Its
-    scores are on the base's digits, the others, all ten, and on each one's. Its details have under ``combined`` its
-    ``parents`` (``name``, ``digits``, ``weight``), and for all ``layers`` the ``norm`` of the change that the method
-    asks for and the ``residual``: how far the product that was written is from it, as a share of that norm (both in
-    the Frobenius norm); and the ``residual`` over all layers.
+    It is plain LoRA of alpha 1 on all layers that any of them adapts, with the digits of all of them. It is scored on
+    the base's digits, the others, all ten, and the digits of each adapter. Its details have under ``combined`` its
+    ``parents`` (``name``, ``digits``, ``weight``); for each of ``layers`` the ``norm`` of the exact change and the
+    ``residual``, the distance of the stored product from it as a share of that norm (both in the Frobenius norm); and
+    the ``residual`` over all layers.
 
     Args:
         names: of adapters by a low-rank method (lora, dora, pissa).
         method: one of :data:`lora_mnist_cli.settings.choices.COMBINERS`.
         weights: a multiplier for each; 1 by default.
-        rank: of the product; by default the largest rank among them. A method that keeps all has the sum of theirs.
-        density: the share of each one's entries that is kept; the method's own by default.
+        rank: of the product; by default the largest among them. A method that keeps all has the sum of their ranks.
+        density: the share of each adapter's entries that is kept; by default the method's.
         seed: of the method's random numbers; 0 by default.
-        name: of the adapter that is made; by default it says method, digits and rank.
+        name: of the new adapter; by default one that says method, digits and rank.
         force: replace an artifact of that name with other settings.
 
     Returns:
@@ -56,58 +56,72 @@ def combine(
     Raises:
         UsageError: for an unknown method, an option that it has no use for, or a name that is given twice.
         ArtifactError: where one is missing, damaged, has no weights or changes biases; they are on different bases;
-            what they make has logits that are not finite; or the name has other settings.
-        DataError: where the test images can't be had.
+            logits of the combined adapter are not finite; or the name has other settings.
+        DataError: where the test images are not available.
     """
     workspace = workspace or Workspace()
     refuse_unknown("way to combine", method, list(COMBINERS), "methods:")
-    chosen = COMBINERS[method]
-    _refuse_unused(method, chosen, rank=rank, density=density, seed=seed)
-    adapters = [workspace.registry.get(each, "adapter") for each in names]
+    _refuse_unused(method, COMBINERS[method], rank=rank, density=density, seed=seed)
+    adapters = [workspace.registry.get(adapter, "adapter") for adapter in names]
     base = _one_base(workspace, adapters)
+    config = _combined_config(adapters, base, method, weights, rank, density, seed)
+    name = check_name(
+        name or default_name(f"combined-{method}", base.dataset, config.digits, rank=config.rank, seed=config.seed)
+    )
+    parents = (Parent("base", base.name, base.digest), *(Parent("adapter", a.name, a.digest) for a in adapters))
+    settings = Settings("adapter", config.to_json(), base.settings.dataset, parents)
+    if combined := workspace.up_to_date(name, settings, force):
+        return combined
+    with workspace.making(name, settings, force=force) as making:
+        import torch
+
+        shapes = {layer: base.details["layers"][layer] for layer in config.target_layers or ()}
+        products, record = _combined(workspace, adapters, config, shapes)
+        tensors = {
+            f"{method_named('lora').prefix}{layer}.{key}": torch.from_numpy(factor).float()
+            for layer, product in products.items()
+            for key, factor in ((A, product.A), (B, product.B))
+        }
+        return publish_untrained(
+            making, base, config, tensors, origin=f"what was made by {method}",
+            extra_digit_sets=[DigitSet.parse(adapter.config["digits"]) for adapter in adapters],
+            details={"combined": record},
+        )  # fmt: skip
+
+
+def _combined_config(
+    adapters: Sequence[Artifact], base: Artifact, method: str, weights: Sequence[float] | None, rank: int | None,
+    density: float | None, seed: int | None,
+) -> AdapterConfig:  # fmt: skip
+    """Return the config of the combined adapter, from what the user gave and what the adapters have.
+
+    Raises:
+        UsageError: where there are more or fewer weights than adapters, or a value does not hold.
+        ArtifactError: where an adapter changes biases.
+    """
     if weights is not None and len(weights) != len(adapters):
         raise UsageError(
             f"{len(adapters)} adapters have {len(adapters)} weights, not {len(weights)}",
             hint=f"--weights {','.join('1' for _ in adapters)}",
             value=list(weights),
         )
-    digits = [DigitSet.parse(adapter.config["digits"]) for adapter in adapters]
+    choice = COMBINERS[method]
     configs = [AdapterConfig.from_json(adapter.config) for adapter in adapters]
     ranks = [_rank(config, base) for config in configs]
-    layers = [layer for layer in base.details["layers"] if any(layer in (c.target_layers or ()) for c in configs)]
-    config = AdapterConfig(
-        digits=DigitSet([digit for each in digits for digit in each]), epochs=0, seed=seed or 0,
-        rank=sum(ranks) if chosen.exact else max(c.rank for c in configs) if rank is None else rank,
-        target_layers=tuple(layers), combined=method,
+    largest = max(config.rank for config in configs)
+    adapted = {layer for config in configs for layer in config.target_layers or ()}
+    return AdapterConfig(
+        digits=DigitSet([digit for adapter in adapters for digit in DigitSet.parse(adapter.config["digits"])]),
+        epochs=0, seed=seed or 0,
+        rank=sum(ranks) if choice.exact else largest if rank is None else rank,
+        target_layers=tuple(layer for layer in base.details["layers"] if layer in adapted), combined=method,
         combined_weights=tuple(float(weight) for weight in weights or [1.0] * len(adapters)),
-        combined_density=(chosen.density if density is None else float(density)),
+        combined_density=choice.density if density is None else float(density),
     )  # fmt: skip
-    name = check_name(
-        name or default_name(f"combined-{method}", base.dataset, config.digits, rank=config.rank, seed=config.seed)
-    )
-    parents = (Parent("base", base.name, base.digest), *(Parent("adapter", a.name, a.digest) for a in adapters))
-    settings = Settings("adapter", config.to_json(), base.settings.dataset, parents)
-    if found := workspace.up_to_date(name, settings, force):
-        return found
-    with workspace.registry.staging(name, settings.parents) as folder:
-        start = time.perf_counter()
-        import torch
-
-        shapes = {layer: base.details["layers"][layer] for layer in layers}
-        made, record = _combined(workspace, adapters, config, shapes)
-        tensors = {
-            f"{method_named('lora').prefix}{layer}.{own}": torch.from_numpy(factor).float()
-            for layer, each in made.items()
-            for own, factor in ((A, each.A), (B, each.B))
-        }
-        return publish_untrained(
-            workspace, base, config, settings, tensors, folder, source=f"what was made by {method}", start=start,
-            also=digits, details={"combined": record}, force=force,
-        )  # fmt: skip
 
 
 def _refuse_unused(name: str, method: CombinerChoice, **given: float | None) -> None:
-    """Refuse what the method has no use for, rather than take it and do nothing.
+    """Refuse options that the method has no use for, rather than ignore them.
 
     Raises:
         UsageError: then.
@@ -124,7 +138,7 @@ def _refuse_unused(name: str, method: CombinerChoice, **given: float | None) -> 
 
 
 def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
-    """The base that all of some adapters are on.
+    """Return the base that all the adapters are on.
 
     Raises:
         UsageError: where there are none, or one is named twice.
@@ -156,7 +170,7 @@ def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
 
 
 def _rank(config: AdapterConfig, base: Artifact) -> int:
-    """The rank of the factors that an adapter's change is made of; of DoRA, which is no product, that of the weights.
+    """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank.
 
     Raises:
         ArtifactError: where biases change as well.
@@ -176,7 +190,7 @@ def _rank(config: AdapterConfig, base: Artifact) -> int:
 
 
 def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
-    """Layer → what an adapter adds to its weight, as ``(alpha · scale · B)`` times ``A``."""
+    """Return layer → the change of its weight by an adapter, as ``(alpha · scale · B)`` times ``A``."""
     from lora_mnist_cli.models.combining.products import Product, truncated
     from lora_mnist_cli.registry.deltas import adapter_changes, adapter_tensors
 
@@ -192,45 +206,45 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
 def _combined(
     workspace: Workspace, adapters: Sequence[Artifact], config: AdapterConfig, shapes: Shapes
 ) -> tuple[dict[str, Product], dict[str, Any]]:
-    """Layer → the product that the combined adapter holds, and the record of how near it is to what was wanted."""
+    """Return layer → the product of the combined adapter, and the record of how near it is to the exact change."""
     import numpy as np
 
     from lora_mnist_cli.models.combining.products import Product, relative_residual, side_by_side, truncated
 
-    found = [_products(workspace, adapter) for adapter in adapters]
+    assert config.combined is not None
     weights = config.combined_weights or ()
     zero = {
         layer: Product(np.zeros((fan_out, 0)), np.zeros((0, fan_in))) for layer, (fan_in, fan_out) in shapes.items()
     }
-    products = [zero | each for each in found]
-    changes = [{layer: product.matrix() for layer, product in each.items()} for each in products]
-    # A generator for each adapter by its content, so that what is dropped of it does not depend on its place.
+    products = [zero | _products(workspace, adapter) for adapter in adapters]
+    changes = [{layer: product.matrix() for layer, product in by_layer.items()} for by_layer in products]
+    # A generator for each adapter by its content, so that the entries it drops don't depend on the adapter's place.
     draws = [np.random.default_rng(_stream(config.seed, adapter)) for adapter in adapters]
-    assert config.combined is not None
-    wanted = combiner_named(config.combined).wanted(
+    exact = combiner_named(config.combined).wanted(
         changes, weights, density=config.combined_density or 1.0, draws=draws
     )
     held = {}
-    for layer, change in wanted.items():
+    for layer, change in exact.items():
         if not bool(np.isfinite(change).all()):
             raise ArtifactError(f"what the adapters add to {layer} has values that are no finite numbers", value=layer)
         if COMBINERS[config.combined].exact:
-            held[layer] = side_by_side([each[layer] for each in products], weights).padded(config.rank).stored()
+            whole = side_by_side([by_layer[layer] for by_layer in products], weights)
+            held[layer] = whole.padded(config.rank).stored()
         else:
             held[layer] = truncated(change, config.rank).stored()
-    norms = {layer: float(np.linalg.norm(change)) for layer, change in wanted.items()}
-    residuals = {layer: relative_residual(change, held[layer].matrix()) for layer, change in wanted.items()}
+    norms = {layer: float(np.linalg.norm(change)) for layer, change in exact.items()}
+    residuals = {layer: relative_residual(change, held[layer].matrix()) for layer, change in exact.items()}
     total = math.hypot(*norms.values())
     return held, {
         "parents": [
             {"name": adapter.name, "digits": adapter.config["digits"], "weight": weight}
             for adapter, weight in zip(adapters, weights, strict=True)
         ],
-        "layers": {layer: {"norm": norms[layer], "residual": residuals[layer]} for layer in wanted},
-        "residual": math.hypot(*(norms[layer] * residuals[layer] for layer in wanted)) / total if total else 0.0,
+        "layers": {layer: {"norm": norms[layer], "residual": residuals[layer]} for layer in exact},
+        "residual": math.hypot(*(norms[layer] * residuals[layer] for layer in exact)) / total if total else 0.0,
     }
 
 
 def _stream(seed: int, adapter: Artifact) -> int:
-    """The seed of an adapter's random numbers, apart from all others'."""
+    """Return the seed of an adapter's random numbers, which no other adapter has."""
     return int(hashlib.sha256(f"{seed}/combine/{adapter.digest}".encode()).hexdigest(), 16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.keywords import digit_set
+from lora_mnist_cli.stages.records.choosing import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
 
@@ -30,7 +30,7 @@ class Evaluation:
     scores: dict[str, Any]
 
     def rows(self) -> list[dict[str, Any]]:
-        """The scores as plain rows, a digit set each, for a data frame."""
+        """Return the scores as plain rows, one per digit set, for a data frame."""
         return [{"artifact": self.artifact.name, "alpha": self.alpha, **row} for row in self.scores["subsets"]]
 
 
@@ -58,22 +58,14 @@ def evaluate(
         An evaluation for each alpha, in their order.
 
     Raises:
-        UsageError: where alphas are given for a base, or are no finite numbers.
+        UsageError: where alphas are given for a base, or are not finite.
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
-        DataError: where the test images can't be had.
+        DataError: where the test images are not available.
     """
     workspace = workspace or Workspace()
     given = [digit_set(digits) for digits in digit_sets or ()]
-    for alpha in alphas or ():
-        if not math.isfinite(alpha):
-            raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
-    if name is not None:
-        artifact = workspace.registry.get(name, "adapter", "base")
-    else:
-        # Only an adapter has an alpha to change.
-        artifact = workspace.latest("adapter") if alphas else workspace.latest("adapter", "base")
-    if alphas and artifact.kind == "base":
-        raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
+    artifact = choose_model(workspace, name, alphas or ())
+    multipliers = [chosen_alpha(artifact, alpha) for alpha in alphas or (None,)]
 
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.models.lora import has_no_effect, set_alpha
@@ -84,19 +76,17 @@ def evaluate(
     subsets = given or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
     if artifact.kind == "adapter" and has_no_effect(loaded.model):
         workspace.reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
-    trained = None if artifact.kind == "base" else float(artifact.config["alpha"])
     evaluations = []
-    wanted: Sequence[float | None] = alphas or [trained]
-    for value in wanted:
-        if value is not None:
-            set_alpha(loaded.model, value)
+    for alpha in multipliers:
+        if alpha is not None:
+            set_alpha(loaded.model, alpha)
         logits = predict(loaded.model, test.images)
-        evaluations.append(Evaluation(artifact, loaded.base, value, scores(logits, test.labels, subsets)))
+        evaluations.append(Evaluation(artifact, loaded.base, alpha, scores(logits, test.labels, subsets)))
     return evaluations
 
 
 def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
-    """Gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
+    """Parse gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
 
     Raises:
         UsageError: for anything else, or a minimum outside 0 to 1.
@@ -124,11 +114,11 @@ def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
 
 
 def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Each gate with the accuracy reached and whether it passed; without images or a finite loss it never does."""
+    """Return each gate with the accuracy reached and whether it passed; without images or a finite loss it fails."""
     rows = []
     for gate in gates:
         (score,) = subset_scores(evaluation.scores["per_digit"], [gate.digits])
-        known = score["accuracy"] is not None and score["loss"] is not None
-        passed = known and score["accuracy"] >= gate.minimum
+        has_figure = score["accuracy"] is not None and score["loss"] is not None
+        passed = has_figure and score["accuracy"] >= gate.minimum
         rows.append({**score, "minimum": gate.minimum, "alpha": evaluation.alpha, "passed": passed})
     return rows

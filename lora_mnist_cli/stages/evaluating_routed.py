@@ -1,4 +1,4 @@
-"""A base and adapters on it as experts behind a router: which belong together, and how well they answer."""
+"""A base and adapters on it as experts behind a router: find, load and score them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from lora_mnist_cli.settings.choices import ROUTES
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.evaluating import Evaluation
+from lora_mnist_cli.stages.records.choosing import named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -20,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RoutedEvaluation(Evaluation):
-    """The scores of experts behind a router; ``artifact`` is the last of them, ``base`` that of all, ``alpha`` None.
+    """The scores of experts behind a router; ``artifact`` is the last expert, ``base`` their base, ``alpha`` None.
 
     Args:
         by: ``mixture`` or ``choose``.
-        experts: for each ``artifact``, the ``digits`` it was trained on, how many images it is the likeliest expert
-            for (``answered``) and their ``share`` of all; and ``right_expert``, the share of the images of its digits
-            for which the likeliest expert is one that was trained on them.
+        experts: a row per expert: ``artifact``, the ``digits`` it was trained on, how many images it is the likeliest
+            expert for (``answered``) and their ``share`` of all; and ``right_expert``, the share of the images of its
+            digits for which the likeliest expert was trained on the image's digit.
     """
 
     by: str
@@ -51,7 +52,7 @@ class RoutedExperts:
 
 
 def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artifact], Artifact]:
-    """The experts of these names, and the base of all of them; a single adapter gets its base beside it.
+    """Return the experts of these names and their common base; a single adapter gets its base as the other expert.
 
     Args:
         names: of a base and adapters, in any order; with none, the newest adapter and its base.
@@ -62,10 +63,8 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
     """
     registry = workspace.registry
     experts = [registry.get(name, "adapter", "base") for name in names] or [workspace.latest("adapter")]
-    for number, each in enumerate(experts):
-        if each.name in [other.name for other in experts[:number]]:
-            raise UsageError(f"'{each.name}' is named twice", value=each.name)
-    bases = [each if each.kind == "base" else registry.parent(each) for each in experts]
+    named_once(expert.name for expert in experts)
+    bases = [expert if expert.kind == "base" else registry.parent(expert) for expert in experts]
     for expert, base in zip(experts, bases, strict=True):
         if base.digest != bases[0].digest:
             raise ArtifactError(
@@ -88,10 +87,10 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
 def load_experts(
     names: Sequence[str] = (), *, by: str = "mixture", workspace: Workspace | None = None
 ) -> RoutedExperts:
-    """The experts of these names behind a router; see :func:`find_experts`.
+    """Load the experts of these names behind a router; see :func:`find_experts`.
 
     Raises:
-        UsageError, ArtifactError: as there; and where one has no statistics, or is damaged.
+        UsageError, ArtifactError: as :func:`find_experts`; also where one has no statistics, or is damaged.
     """
     workspace = workspace or Workspace()
     refuse_unknown("way to route", by, list(ROUTES), "ways:")
@@ -103,12 +102,12 @@ def load_experts(
     from lora_mnist_cli.stages.records.loading import load_model
 
     models, statistics = [], []
-    for each in artifacts:
-        loaded = load_model(workspace.registry, each)
+    for artifact in artifacts:
+        loaded = load_model(workspace.registry, artifact)
         lora.merge(loaded.model)
         lora.detach(loaded.model)
         models.append(loaded.model.eval())
-        statistics.append(load_statistics(each))
+        statistics.append(load_statistics(artifact))
     mean, std = base.details["pixel_stats"]
     return RoutedExperts(artifacts, base, RoutedModel(models, statistics, cast(Routing, by)), (mean, std))
 
@@ -125,7 +124,7 @@ def evaluate_routed(
 
     Raises:
         UsageError, ArtifactError: as :func:`load_experts`.
-        DataError: where the test images can't be had.
+        DataError: where the test images are not available.
     """
     workspace = workspace or Workspace()
     experts = load_experts(names, by=by, workspace=workspace)
@@ -134,23 +133,15 @@ def evaluate_routed(
 
     test = workspace.test_images(experts.base, experts.pixel_stats)
     logits, posterior = predict_with(experts.model.answers, experts.model, test.images)
-    likeliest = experts.model.likeliest(posterior)
-    known = [DigitSet.parse(each.config["digits"]) for each in experts.artifacts]
+    labels, likeliest = test.labels.tolist(), experts.model.likeliest(posterior).tolist()
+    learned = [DigitSet.parse(artifact.config["digits"]) for artifact in experts.artifacts]
     rows = []
-    for number, (artifact, digits) in enumerate(zip(experts.artifacts, known, strict=True)):
-        answered = int((likeliest == number).sum())
-        own = [label in digits for label in test.labels.tolist()]
-        right = [
-            label in known[expert]
-            for label, expert, mine in zip(test.labels.tolist(), likeliest.tolist(), own, strict=True)
-            if mine
-        ]
+    for number, (artifact, digits) in enumerate(zip(experts.artifacts, learned, strict=True)):
+        answered = likeliest.count(number)
+        right = [label in learned[expert] for label, expert in zip(labels, likeliest, strict=True) if label in digits]
         rows.append({
             "artifact": artifact.name, "digits": str(digits), "answered": answered,
-            "share": answered / len(test.labels), "right_expert": sum(right) / len(right) if right else None,
+            "share": answered / len(labels), "right_expert": sum(right) / len(right) if right else None,
         })  # fmt: skip
-    of_base = BaseConfig.from_json(experts.base.config).digits
-    subsets = digit_sets or reporting_sets(of_base)
-    return RoutedEvaluation(
-        experts.artifacts[-1], experts.base, None, scores(logits, test.labels, subsets), by, rows
-    )  # fmt: skip
+    subsets = digit_sets or reporting_sets(BaseConfig.from_json(experts.base.config).digits)
+    return RoutedEvaluation(experts.artifacts[-1], experts.base, None, scores(logits, test.labels, subsets), by, rows)

@@ -1,9 +1,8 @@
-"""A base, or an adapter merged into its base, as a file for other programs; or an adapter as a folder for PEFT."""
+"""Exporting a base, or an adapter merged into its base, as a file for other programs; or an adapter for PEFT."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.stages.records.choosing import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt", "peft": "-peft"}
-"""Name → what is put behind an artifact's name for its file, or its folder."""
+"""Format → suffix of its file or folder, after the artifact's name."""
 _INPUTS = {
     True: "n × 28 × 28 float32, light on dark, pixels from 0 to 1; the normalisation is inside",
     False: "n × 784 float32, light on dark, pixels from 0 to 1, then (pixel - mean) / std",
@@ -26,31 +26,31 @@ _INPUTS = {
 
 
 def export_model(
-    name: str, form: str, *, alpha: float | None = None, output: Path | None = None, force: bool = False,
+    name: str, format_name: str, *, alpha: float | None = None, output: Path | None = None, force: bool = False,
     workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a model as one plain network, whatever adapter it has merged into its weights; or the adapter for PEFT.
+    """Write a model as one plain network, with any adapter merged into its weights; or the adapter for PEFT.
 
     Args:
-        form: one of :data:`FORMATS`. ``peft`` is a folder with the adapter's two files, and takes no base.
-        alpha: of an adapter, in the trained one's place.
-        output: the file; by default the artifact's name with the format's suffix, in the present folder.
+        format_name: one of :data:`FORMATS`. ``peft`` is a folder with the adapter's two files, and takes no base.
+        alpha: of an adapter, in place of the trained one.
+        output: the file; by default in the present folder, the artifact's name with the format's suffix.
 
     Returns:
-        What is written beside it as JSON: ``file``, ``format``, ``artifact`` and ``base`` (name and digest), ``alpha``
-        (None for a base), ``layers``, ``activation``, ``input``, ``normalisation``, ``dataset`` and ``digits``.
+        The description written beside it as JSON: ``file``, ``format``, ``artifact`` and ``base`` (name and digest),
+        ``alpha`` (None for a base), ``layers``, ``activation``, ``input``, ``normalisation``, ``dataset``, ``digits``.
 
     Raises:
-        UsageError: where there is no such format, the file is there, ONNX's packages are not installed, alpha is not
-            finite or a base's, or PEFT can't say what the adapter is.
+        UsageError: where there is no such format, the file exists, ONNX's packages are not installed, alpha is not
+            finite or given for a base, or PEFT has no such adapter.
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit, or alpha is too large for it.
         MachineError: where it can't be written.
     """
-    refuse_unknown("format", form, list(FORMATS), "formats:")
+    refuse_unknown("format", format_name, list(FORMATS), "formats:")
     workspace = workspace or Workspace()
-    artifact = workspace.registry.get(name, *(("adapter",) if form == "peft" else ("adapter", "base")))
-    chosen = _alpha(artifact, alpha)
-    described_for_peft = _peft(artifact, chosen) if form == "peft" else None
+    artifact = workspace.registry.get(name, *(("adapter",) if format_name == "peft" else ("adapter", "base")))
+    chosen = chosen_alpha(artifact, alpha)
+    described_for_peft = _peft(artifact, chosen) if format_name == "peft" else None
 
     from lora_mnist_cli.models.onnx import encoded, write_export
     from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
@@ -59,16 +59,16 @@ def export_model(
     loaded = load_model(workspace.registry, artifact)
     mean, std = loaded.pixel_stats
     at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
-    path = output or Path(f"{artifact.name}{at}{FORMATS[form]}")
+    path = output or Path(f"{artifact.name}{at}{FORMATS[format_name]}")
     described: dict[str, Any] = {
         "file": path.name,
-        "format": form,
+        "format": format_name,
         "artifact": {"name": artifact.name, "digest": artifact.digest},
         "base": {"name": loaded.base.name, "digest": loaded.base.digest},
         "alpha": chosen,
         "layers": loaded.base.details["layers"],
         "activation": "relu",
-        "input": _INPUTS[form == "onnx"],
+        "input": _INPUTS[format_name == "onnx"],
         "normalisation": {"mean": mean, "std": std},
         "dataset": artifact.dataset,
         "digits": artifact.config["digits"],
@@ -79,30 +79,30 @@ def export_model(
     else:
         _merge(loaded.model, chosen, artifact.name)
         metadata = {"artifact": artifact.name, "digest": artifact.digest, "mean": repr(mean), "std": repr(std)}
-        content = encoded(loaded.model, loaded.pixel_stats, form, metadata)
+        content = encoded(loaded.model, loaded.pixel_stats, format_name, metadata)
     write_export(path, content, described, force=force)
     return described | {"file": str(path)}
 
 
 def export_routed(
-    names: Sequence[str], form: str = "onnx", *, by: str = "mixture", output: Path | None = None, force: bool = False,
-    workspace: Workspace | None = None,
+    names: Sequence[str], format_name: str = "onnx", *, by: str = "mixture", output: Path | None = None,
+    force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
 
     Args:
         names, by: as :func:`lora_mnist_cli.stages.evaluating_routed.load_experts` has them.
-        form: ``onnx``; a router is no plain network, so its tensors alone would be of no use.
+        format_name: ``onnx``; a router is no plain network, so its tensors alone would be of no use.
 
     Returns:
-        What is written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts`` (name,
-        digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
+        The description written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts``
+        (name, digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
 
     Raises:
         UsageError, ArtifactError, MachineError: as :func:`export_model` and ``load_experts``.
     """
-    if form != "onnx":
-        raise UsageError(f"a router has no form '{form}'", hint="--format onnx", value=form)
+    if format_name != "onnx":
+        raise UsageError(f"a router has no form '{format_name}'", hint="--format onnx", value=format_name)
     workspace = workspace or Workspace()
     from lora_mnist_cli.stages.evaluating_routed import load_experts
 
@@ -112,36 +112,29 @@ def export_routed(
     path = output or Path(f"routed-{experts.artifacts[-1].name}.onnx")
     mean, std = experts.pixel_stats
     described: dict[str, Any] = {
-        "file": path.name, "format": form, "artifact": None,
+        "file": path.name, "format": format_name, "artifact": None,
         "base": {"name": experts.base.name, "digest": experts.base.digest},
         "experts": [
-            {"name": each.name, "digest": each.digest, "digits": each.config["digits"]} for each in experts.artifacts
+            {"name": expert.name, "digest": expert.digest, "digits": expert.config["digits"]}
+            for expert in experts.artifacts
         ],
         "route_by": by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
         "normalisation": {"mean": mean, "std": std}, "dataset": experts.base.dataset,
     }  # fmt: skip
     metadata = {
-        "experts": ",".join(each.name for each in experts.artifacts),
-        "digests": ",".join(each.digest for each in experts.artifacts), "mean": repr(mean), "std": repr(std),
+        "experts": ",".join(expert.name for expert in experts.artifacts),
+        "digests": ",".join(expert.digest for expert in experts.artifacts), "mean": repr(mean), "std": repr(std),
     }  # fmt: skip
     write_export(path, onnx_of(experts.model, experts.pixel_stats, metadata), described, force=force)
     return described | {"file": str(path)}
 
 
-def _alpha(artifact: Artifact, wanted: float | None) -> float | None:
-    """The multiplier that an adapter is to have; None for a base."""
-    if artifact.kind == "base":
-        if wanted is not None:
-            raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=wanted)
-        return None
-    alpha = float(artifact.config["alpha"] if wanted is None else wanted)
-    if not math.isfinite(alpha):
-        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
-    return alpha
-
-
 def _peft(adapter: Artifact, alpha: float | None) -> bytes:
-    """PEFT's description of an adapter at an alpha, or a refusal that says why there is none."""
+    """Return PEFT's config file for an adapter at an alpha.
+
+    Raises:
+        UsageError: where PEFT has no such adapter; it says why.
+    """
     config = AdapterConfig.from_json(adapter.config)
     method = method_named(config.method)
     hint = "--format safetensors writes the merged model"

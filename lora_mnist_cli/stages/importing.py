@@ -1,15 +1,14 @@
-"""An adapter that was trained elsewhere becomes an artifact on the base that it was trained on."""
+"""Importing an adapter that was trained elsewhere, as an artifact on the base that it was trained on."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, check_name
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.adapting import resolve
-from lora_mnist_cli.stages.banks.work import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.stages.records.untrained import publish_untrained
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -18,16 +17,16 @@ def import_adapter(
     folder: Path | str, *, base: str, digits: DigitSet | None = None, name: str | None = None,
     workspace: Workspace | None = None, force: bool = False,
 ) -> Artifact:  # fmt: skip
-    """Publish an adapter of PEFT's as an adapter of a base, scored on the test images like any other.
+    """Publish a PEFT adapter as an adapter of a base, scored on the test images like any other.
 
-    Its settings are what its description says (method, rank, alpha, scaling, dropout, layers), and under ``imported``
-    the SHA-256 of its file of weights: so its fingerprint follows its content. It has no training history.
+    Its settings are those of its PEFT config (method, rank, alpha, scaling, dropout, layers), and under ``imported``
+    the SHA-256 of its file of weights, so that its fingerprint follows its content. It has no training history.
 
     Args:
-        folder: what ``save_pretrained`` of PEFT wrote: ``adapter_config.json`` and ``adapter_model.safetensors``.
-        base: that it was trained on; the folder does not tell, and on another one it is another model.
+        folder: written by ``save_pretrained`` of PEFT: ``adapter_config.json`` and ``adapter_model.safetensors``.
+        base: that it was trained on. The folder does not say, and on another base it is another model.
         digits: that it learned; by default those that the base did not.
-        name: by default ``imported-`` and what an adapter that was trained here is called, as ``imported-lora-5-9-r8``.
+        name: by default ``imported-`` and the name of such an adapter trained here, as ``imported-lora-5-9-r8``.
         force: replace an artifact of that name with other settings.
 
     Returns:
@@ -37,7 +36,7 @@ def import_adapter(
         UsageError: where the base knows all digits and none are given.
         ArtifactError: where the folder is refused (``registry.peft_folder.read_peft_folder``), its logits
             are not finite, the base is missing or damaged, or the name has other settings.
-        DataError: where the test images can't be had.
+        DataError: where the test images are not available.
         MachineError: where the artifact can't be written.
     """
     workspace = workspace or Workspace()
@@ -46,17 +45,13 @@ def import_adapter(
     parent = workspace.registry.get(base, "base")
     from lora_mnist_cli.registry.peft_folder import read_peft_folder
 
-    found = read_peft_folder(Path(folder), parent)
-    config = resolve(dataclasses.replace(found.config, digits=digits), parent)
+    peft = read_peft_folder(Path(folder), parent)
+    config = resolve(dataclasses.replace(peft.config, digits=digits), parent)
     name = name or f"imported-{adapter_name(parent, config)}"
     settings = adapter_settings(parent, config)
-    if there := workspace.up_to_date(name, settings, force):
-        return there
-    with workspace.registry.staging(name, settings.parents) as staged:
-        start = time.perf_counter()
+    if adapter := workspace.up_to_date(name, settings, force):
+        return adapter
+    with workspace.making(name, settings, force=force) as making:
         import safetensors.torch
 
-        tensors = safetensors.torch.load(found.weights)
-        return publish_untrained(
-            workspace, parent, config, settings, tensors, staged, source=str(folder), start=start, force=force
-        )
+        return publish_untrained(making, parent, config, safetensors.torch.load(peft.weights), origin=str(folder))

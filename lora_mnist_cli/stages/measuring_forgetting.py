@@ -1,4 +1,4 @@
-"""What an adapter lost of the digits before it, and what it only outshouts: measured on its whole chain."""
+"""Measuring what an adapter forgot of earlier digits and what it still knows but overrides, on its whole chain."""
 
 from __future__ import annotations
 
@@ -25,44 +25,38 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Step:
-    """A state of the network in a chain: what it had learned last, and the artifact that holds it."""
+    """A state of the network in a chain: the artifact that holds it, and the digits that it had learned last."""
 
     artifact: Artifact
     task: DigitSet
 
 
 def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -> Document:
-    """Take an adapter and its base apart, on the digits before it (old) and those it was the first to learn (new).
+    """Measure forgetting: adapter and base on the digits before it (old) and those it was the first to learn (new).
 
     Args:
         name: of an adapter; the newest by default.
 
     Returns:
         ``artifact``, ``base``, ``dataset``, ``old`` and ``new`` digits (None where the adapter learned no new ones).
-
-        ``halves``: a row for base and adapter on each of them, with ``model``, ``half``, ``digits``, ``count``,
+        ``halves``: a row for base and adapter on each of the two, with ``model``, ``half``, ``digits``, ``count``,
         ``accuracy`` over all ten logits, ``accuracy_known`` with those of other digits masked, and ``calibration`` and
         ``calibration_known``, each with the ``error`` (ECE), mean ``confidence`` and the ``bins``.
-
-        ``probes``: a row a hidden layer and network (``untrained``, ``base``, ``adapter``), with the accuracy of a
-        linear probe on ``old``, ``new`` and ``all`` digits; ``probe_images`` is how many training images, of all
-        digits, it was fitted on.
-
+        ``probes``: a row per hidden layer and network (``untrained``, ``base``, ``adapter``), with the accuracy of a
+        linear probe on ``old``, ``new`` and ``all`` digits, fitted on ``probe_images`` training images of all digits.
         ``transfer``: for ``all`` ten logits, and with the task ``known``: ``R``, ``untrained`` and the measures of
-        ``Transfer`` over ``tasks``: the digits of the base, of each adapter that was
-        merged on the way, and of this one; ``chain`` has the names of the artifacts.
+        ``Transfer`` over ``tasks``: the digits of the base, of each adapter merged on the way, and of this adapter.
+        ``chain`` has the names of the artifacts.
 
     Raises:
         ArtifactError: where the adapter or its base is missing, damaged or doesn't fit.
-        DataError: where the images can't be had, or digits have no test images.
+        DataError: where the images are not available, or digits have no test images.
     """
     workspace = workspace or Workspace()
     adapter = workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter")
     steps = chain(workspace, adapter)
-    base = steps[-2].artifact
-    before = {digit for step in steps[:-1] for digit in step.task}
-    fresh = [digit for digit in steps[-1].task if digit not in before]
-    halves = {"old": DigitSet(before)} | ({"new": DigitSet(fresh)} if fresh else {})
+    tasks = [step.task for step in steps]
+    halves = _halves(tasks)
 
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.evaluation.logits import predict
@@ -72,37 +66,42 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     stats = loaded[-1].pixel_stats
     test = workspace.test_images(adapter, stats)
     train = MNISTDataset.load("train", dataset=adapter.dataset, data_dir=workspace.data_dir, pixel_stats=stats)
-    tasks = [step.task for step in steps]
+    labels = test.labels
     _refuse_without_images(test, [*tasks, *halves.values()])
     untrained = untrained_base(BaseConfig.from_json(steps[0].artifact.config))
     start = predict(untrained, test.images)
-    after = [predict(each.model, test.images) for each in loaded]
-    models: dict[str, MNISTModel] = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}
+    after = [predict(state.model, test.images) for state in loaded]
+    networks = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}
     return {
         "artifact": adapter.name,
-        "base": base.name,
+        "base": steps[-2].artifact.name,
         "dataset": adapter.dataset,
         "old": str(halves["old"]),
-        "new": str(halves["new"]) if fresh else None,
+        "new": str(halves["new"]) if "new" in halves else None,
         "halves": [
-            {"model": model, "half": half, **_half(logits, test.labels, digits)}
+            {"model": model, "half": half, **_half(logits, labels, digits)}
             for model, logits in (("base", after[-2]), ("adapter", after[-1]))
             for half, digits in halves.items()
         ],
         "probe_images": len(train.labels),
-        "probes": _probes(models, train, test, halves),
+        "probes": _probes(networks, train, test, halves),
         "chain": [step.artifact.name for step in steps],
         "tasks": [str(task) for task in tasks],
         "transfer": {
-            "all": measured(start, after, test.labels, tasks, known=False),
-            "known": measured(start, after, test.labels, tasks, known=True),
+            key: measured(start, after, labels, tasks, known=known) for key, known in (("all", False), ("known", True))
         },
     }
 
 
+def _halves(tasks: Sequence[DigitSet]) -> dict[str, DigitSet]:
+    """Return the digits of the earlier tasks as ``old``, and those that the last one added, if any, as ``new``."""
+    old = {digit for task in tasks[:-1] for digit in task}
+    new = [digit for digit in tasks[-1] if digit not in old]
+    return {"old": DigitSet(old)} | ({"new": DigitSet(new)} if new else {})
+
+
 def chain(workspace: Workspace, adapter: Artifact) -> list[Step]:
-    """The states that a network went through, the base that was trained first: each adapter that was merged into a
-    base on the way is one, and this one is the last.
+    """Return the states that a network went through: its first base, each adapter merged on the way, and this adapter.
 
     Raises:
         ArtifactError: where one of them is missing or damaged.
@@ -118,59 +117,62 @@ def chain(workspace: Workspace, adapter: Artifact) -> list[Step]:
 def measured(
     untrained: Tensor, after: Sequence[Tensor], labels: Tensor, tasks: Sequence[DigitSet], *, known: bool
 ) -> Document:
-    """``R``, ``untrained`` and the measures of a chain, from logits (n × 10) of the same images.
+    """Return ``R``, ``untrained`` and the measures of a chain, from logits (n × 10) of the same images.
 
     Args:
-        untrained: of the network that learned nothing yet.
-        after: of its state after each task.
+        untrained: logits of the network before any training.
+        after: logits of its state after each task.
         labels: n.
-        known: whether the task is; see :func:`lora_mnist_cli.evaluation.forgetting.accuracy_matrix`.
+        known: whether the task is known at test time; see :func:`lora_mnist_cli.evaluation.forgetting.accuracy_matrix`.
     """
     from lora_mnist_cli.evaluation.forgetting import accuracy_matrix
 
     first, *R = accuracy_matrix([untrained, *after], labels, tasks, known=known)
-    told = asdict(transfer(R, first))
-    return {"R": R, "untrained": first, **told, "so_far": list(told["so_far"])}
+    measures = asdict(transfer(R, first))
+    return {"R": R, "untrained": first, **measures, "so_far": list(measures["so_far"])}
 
 
 def _half(logits: Tensor, labels: Tensor, digits: DigitSet) -> Document:
+    """Return accuracy and calibration on some digits, over all ten logits and among their own."""
     from lora_mnist_cli.evaluation.forgetting import accuracy, calibration, masked, rows_of
 
     rows = rows_of(labels, digits)
-    own, true = logits[rows], labels[rows]
-    told = [asdict(calibration(each, true)) for each in (own, masked(own, digits))]
+    free, true = logits[rows], labels[rows]
+    calibrations = [asdict(calibration(answers, true)) for answers in (free, masked(free, digits))]
+    over_all, among_known = [curve | {"bins": list(curve["bins"])} for curve in calibrations]
     return {
         "digits": str(digits),
         "count": len(true),
         "accuracy": accuracy(logits, labels, digits),
         "accuracy_known": accuracy(logits, labels, digits, among=digits),
-        "calibration": told[0] | {"bins": list(told[0]["bins"])},
-        "calibration_known": told[1] | {"bins": list(told[1]["bins"])},
+        "calibration": over_all,
+        "calibration_known": among_known,
     }
 
 
 def _probes(
-    models: dict[str, MNISTModel], train: MNISTDataset, test: MNISTDataset, halves: dict[str, DigitSet]
+    networks: dict[str, MNISTModel], train: MNISTDataset, test: MNISTDataset, halves: dict[str, DigitSet]
 ) -> list[Document]:
+    """Return the accuracies of a linear probe on each hidden layer of each network, sorted by layer."""
     from lora_mnist_cli.evaluation.forgetting import accuracy, hidden_features
     from lora_mnist_cli.evaluation.logits import one_thread
     from lora_mnist_cli.evaluation.probe import fit_probe
 
     rows: dict[str, list[Document]] = {}
     with one_thread():
-        for model, network in models.items():
+        for model, network in networks.items():
             seen, unseen = hidden_features(network, train.images), hidden_features(network, test.images)
             for layer, features in seen.items():
                 logits = fit_probe(features, train.labels).logits(unseen[layer])
-                found = {half: accuracy(logits, test.labels, digits) for half, digits in halves.items()}
-                every = accuracy(logits, test.labels, ALL_DIGITS)
-                row = {"layer": layer, "model": model, "old": found["old"], "new": found.get("new"), "all": every}
+                reached = {half: accuracy(logits, test.labels, digits) for half, digits in halves.items()}
+                row = {"layer": layer, "model": model, "old": reached["old"], "new": reached.get("new")}
+                row["all"] = accuracy(logits, test.labels, ALL_DIGITS)
                 rows.setdefault(layer, []).append(row)
     return [row for of_layer in rows.values() for row in of_layer]
 
 
 def _refuse_without_images(test: MNISTDataset, digit_sets: Sequence[DigitSet]) -> None:
-    there = set(test.labels.tolist())
+    present = set(test.labels.tolist())
     for digits in digit_sets:
-        if there.isdisjoint(digits):
+        if present.isdisjoint(digits):
             raise DataError(f"there are no test images of digits {digits}", value=str(digits))

@@ -1,15 +1,14 @@
-"""What a model says of pictures that someone has: the digit, its probability, and what the base alone says."""
+"""Classifying a user's own pictures: the digit, its probability, and the answer of the base alone."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.stages.records.choosing import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
-from lora_mnist_cli.system.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was found on one picture.
+    """The answer for one picture.
 
     Args:
-        image: with what the model saw.
+        image: the picture, with the pixels that the model saw.
         guess: ``digit``, ``probability``, ``runner_up``, ``runner_up_probability`` and all ten ``probabilities``.
         base: the same of the base alone, where the model is an adapter.
-        expert: of experts behind a router the likeliest one: ``artifact``, its ``probability``, and ``probabilities``
-            by the experts' names.
+        expert: the likeliest of experts behind a router: ``artifact``, its ``probability``, and ``probabilities`` by
+            the experts' names.
     """
 
     image: Image
@@ -40,51 +39,42 @@ def predict_images(
     images: Sequence[str], name: str | None = None, *, alpha: float | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[Artifact, float | None, list[Prediction]]:  # fmt: skip
-    """Classify pictures of digits; see :mod:`lora_mnist_cli.data.pictures` for what is made of them first.
+    """Classify pictures of digits; see :mod:`lora_mnist_cli.data.pictures` for how they are prepared.
 
     Args:
         images: files, folders, or ``-`` for stdin.
         name: an adapter or a base; the newest adapter by default, or the newest base where there is no adapter.
-        alpha: put in the trained alpha's place.
-        invert: whether they are dark on light; by default that is found out of each.
+        alpha: in place of the trained one.
+        invert: whether they are dark on light; by default detected for each picture.
 
     Returns:
-        The artifact, the alpha in force (None for a base), and a prediction an image.
+        The artifact, the alpha in force (None for a base), and a prediction per image.
 
     Raises:
-        UsageError: where alpha is given for a base, or is no finite number.
+        UsageError: where alpha is given for a base, or is not finite.
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
         DataError: where a picture can't be read; it is the first such one.
     """
     from lora_mnist_cli.data.pictures import find_images, read_image
 
     workspace = workspace or Workspace()
-    if alpha is not None and not math.isfinite(alpha):
-        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
-    registry = workspace.registry
-    if name is not None:
-        artifact = registry.get(name, "adapter", "base")
-    else:
-        artifact = workspace.latest("adapter") if alpha is not None else workspace.latest("adapter", "base")
-    if alpha is not None and artifact.kind == "base":
-        raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=artifact.name)
-    read = [read_image(source, invert=invert) for source in find_images(images)]
+    artifact = choose_model(workspace, name, () if alpha is None else (alpha,))
+    alpha = chosen_alpha(artifact, alpha)
+    pictures = [read_image(source, invert=invert) for source in find_images(images)]
 
     from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.lora import set_alpha, switched_off
     from lora_mnist_cli.stages.records.loading import load_model
 
-    loaded = load_model(registry, artifact)
-    normalised = _normalised(read, loaded.pixel_stats)
-    bases: list[dict[str, Any] | None] = [None] * len(read)
-    if artifact.kind == "adapter":
+    loaded = load_model(workspace.registry, artifact)
+    normalised = _normalised(pictures, loaded.pixel_stats)
+    bases: list[dict[str, Any] | None] = [None] * len(pictures)
+    if alpha is not None:
         with switched_off(loaded.model) as model:
             bases = [_guess(logits) for logits in predict(model, normalised)]
-        if alpha is not None:
-            set_alpha(loaded.model, alpha)
-        alpha = float(artifact.config["alpha"]) if alpha is None else alpha
+        set_alpha(loaded.model, alpha)
     guesses = [_guess(logits) for logits in predict(loaded.model, normalised)]
-    return artifact, alpha, [Prediction(*each) for each in zip(read, guesses, bases, strict=True)]
+    return artifact, alpha, [Prediction(*parts) for parts in zip(pictures, guesses, bases, strict=True)]
 
 
 def predict_routed(
@@ -98,38 +88,39 @@ def predict_routed(
         names, by: as :func:`lora_mnist_cli.stages.evaluating_routed.load_experts` has them.
 
     Returns:
-        The experts, and a prediction an image.
+        The experts, and a prediction per image.
 
     Raises:
-        UsageError, ArtifactError, DataError: as both of them.
+        UsageError, ArtifactError, DataError: as these two.
     """
     from lora_mnist_cli.data.pictures import find_images, read_image
     from lora_mnist_cli.stages.evaluating_routed import load_experts
 
-    read = [read_image(source, invert=invert) for source in find_images(images)]
+    pictures = [read_image(source, invert=invert) for source in find_images(images)]
     experts = load_experts(names, by=by, workspace=workspace)
     from lora_mnist_cli.evaluation.logits import predict_with
 
-    normalised = _normalised(read, experts.pixel_stats)
+    normalised = _normalised(pictures, experts.pixel_stats)
     logits, posterior = predict_with(experts.model.answers, experts.model, normalised)
-    labels = [each.name for each in experts.artifacts]
-    predictions = []
+    names_of_experts = [artifact.name for artifact in experts.artifacts]
     likeliest = experts.model.likeliest(posterior).tolist()
-    for image, answer, likely, found in zip(read, logits, posterior.double().softmax(1), likeliest, strict=True):
+    shares = posterior.double().softmax(1)
+    predictions = []
+    for picture, answer, share, number in zip(pictures, logits, shares, likeliest, strict=True):
         expert = {
-            "artifact": labels[found], "probability": float(likely[found]),
-            "probabilities": dict(zip(labels, likely.tolist(), strict=True)),
+            "artifact": names_of_experts[number], "probability": float(share[number]),
+            "probabilities": dict(zip(names_of_experts, share.tolist(), strict=True)),
         }  # fmt: skip
-        predictions.append(Prediction(image, _guess(answer), None, expert))
+        predictions.append(Prediction(picture, _guess(answer), None, expert))
     return experts, predictions
 
 
-def _normalised(read: Sequence[Image], pixel_stats: tuple[float, float]) -> Tensor:
+def _normalised(pictures: Sequence[Image], pixel_stats: tuple[float, float]) -> Tensor:
     import numpy as np
     import torch
 
     mean, std = pixel_stats
-    return (torch.from_numpy(np.stack([image.pixels.reshape(-1) for image in read])) - mean) / std
+    return (torch.from_numpy(np.stack([picture.pixels.reshape(-1) for picture in pictures])) - mean) / std
 
 
 def _guess(logits: Any) -> dict[str, Any]:

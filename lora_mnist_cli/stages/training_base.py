@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,9 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
-from lora_mnist_cli.stages.records.loggers import Run, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.workspace import Workspace, default_name, environment, write_history
+from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
+from lora_mnist_cli.stages.records.names import default_name
+from lora_mnist_cli.stages.workspace import Workspace, write_history
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def train_base(
 
     Args:
         config: the reference recipe by default.
-        name: by default it says what is inside, as ``base-0-4``.
+        name: by default one that says what is inside, as ``base-0-4``.
         force: train even where the artifact is up to date, and replace one with other settings.
         settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``.
 
@@ -36,7 +36,7 @@ def train_base(
 
     Raises:
         ArtifactError: where the name has other settings, or ``force`` would take a parent from its descendants.
-        DataError: where the data set can't be had.
+        DataError: where the data set is not available.
         DivergedError: where the loss stops being finite.
         MachineError: where the artifact can't be written.
     """
@@ -45,48 +45,37 @@ def train_base(
         name = default_name("base", config.dataset, config.digits, seed=config.seed)
     check_name(name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
-    if found := workspace.up_to_date(name, fixed, force):
-        return found
+    if base := workspace.up_to_date(name, fixed, force):
+        return base
     check_logger(workspace.runtime)
-    with workspace.registry.staging(name, fixed.parents) as folder:
-        from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
-        from lora_mnist_cli.data.sources import normalisation
-        from lora_mnist_cli.evaluation.logits import predict, scores
-        from lora_mnist_cli.models.densities import ClassStatistics
-        from lora_mnist_cli.registry.checkpoint import save_base, statistics_bytes
-        from lora_mnist_cli.registry.weights import write_statistics
-        from lora_mnist_cli.stages.records.loading import untrained_base
-        from lora_mnist_cli.training.trainer import fit, history_csv
+    from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
+    from lora_mnist_cli.data.sources import normalisation
+    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.models.densities import ClassStatistics
+    from lora_mnist_cli.registry.checkpoint import save_base, statistics_bytes
+    from lora_mnist_cli.registry.weights import write_statistics
+    from lora_mnist_cli.stages.records.loading import untrained_base
+    from lora_mnist_cli.training.trainer import fit, history_csv
 
-        start = time.perf_counter()
+    with workspace.making(name, fixed, force=force) as making:
         stats = normalisation(config.dataset, workspace.data_dir)
-        where: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
-        # Both before the training: what is damaged is found out before the work, not after it.
-        train, test = MNISTDataset.load("train", config.digits, **where), MNISTDataset.load("test", **where)
+        source: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
+        # Both before the training, so that damaged files are found before the work.
+        train, test = MNISTDataset.load("train", config.digits, **source), MNISTDataset.load("test", **source)
         model = untrained_base(config)
         history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
-        save_base(model, folder)
+        save_base(model, making.folder)
         rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
-        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), folder)
-        write_history(history_csv(history), folder)
-        run = Run(
-            name, {"kind": "base", **fixed.config}, [asdict(row) for row in history], reached, note=workspace.note
-        )
-        with machine_errors(f"can't write to {folder}"):
-            log_into(folder, workspace.runtime, run)
-        artifact = workspace.registry.publish(
-            folder,
-            fixed,
-            scores=reached,
-            details={
-                "layers": {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()},
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "pixel_stats": list(stats),
-            },
-            environment=environment(workspace.runtime),
-            wall_seconds=time.perf_counter() - start,
-            force=force,
-        )
-        log_beside(artifact, workspace.runtime, workspace.reporter, run)
-        return artifact
+        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), making.folder)
+        write_history(history_csv(history), making.folder)
+        rows_of_history = [asdict(row) for row in history]
+        run = LoggedRun(name, {"kind": "base", **fixed.config}, rows_of_history, reached, note=workspace.note)
+        with machine_errors(f"can't write to {making.folder}"):
+            log_into(making.folder, workspace.runtime, run)
+        layers = {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()}
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        details = {"layers": layers, "parameters": parameters, "pixel_stats": list(stats)}
+        base = making.publish(scores=reached, details=details)
+        log_beside(base, workspace.runtime, workspace.reporter, run)
+        return base

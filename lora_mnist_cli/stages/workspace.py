@@ -1,17 +1,20 @@
-"""What the stages share: where things lie and who listens; and how a trained model becomes an artifact."""
+"""The workspace that all stages share: folders, machine and reporter, and the way to make an artifact."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.sources import data_digest
-from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact, Settings
+from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DataError
@@ -26,20 +29,20 @@ DEFAULT_DATA = Path("data")
 RUNS_VARIABLE, DATA_VARIABLE = "LORA_MNIST_RUNS", "LORA_MNIST_DATA"
 HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
-"""What helps where a stage gives its artifacts their names itself."""
+"""The advice where a name is taken and the stage itself named its artifacts."""
 PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where artifacts and data lie, how training runs and who hears of it.
+    """The folders of artifacts and data, the machine to train on, and the reporter of a stage.
 
     Args:
-        runs_dir: the folder of artifacts, ``runs`` or what ``LORA_MNIST_RUNS`` says; made when something is published.
-        data_dir: the folder of data sets, ``data`` or what ``LORA_MNIST_DATA`` says; MNIST needs none.
-        runtime: device and loggers.
-        reporter: hears notices and progress; silent by default.
-        note: kept with whatever is published here.
+        runs_dir: the folder of artifacts, made with the first one; by default ``LORA_MNIST_RUNS``, or ``runs``.
+        data_dir: the folder of data sets; by default ``LORA_MNIST_DATA``, or ``data``. MNIST needs none.
+        runtime: device, threads, backend and logger.
+        reporter: is told notices and progress; silent by default.
+        note: a sentence that is kept with every artifact published here.
     """
 
     runs_dir: Path = field(default_factory=lambda: Path(os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS))
@@ -54,18 +57,18 @@ class Workspace:
         return Registry(self.runs_dir, self.reporter.notice, note=self.note)
 
     def dataset_settings(self, dataset: str) -> dict[str, str]:
-        """A data set's name and digest, as artifacts record them.
+        """Return a data set's name and digest, as artifacts record them.
 
         Raises:
-            DataError: where its files can't be had.
+            DataError: where its files are not available.
         """
         return {"name": dataset, "digest": data_digest(dataset, self.data_dir)}
 
     def test_images(self, artifact: Artifact, pixel_stats: tuple[float, float]) -> MNISTDataset:
-        """All test images of the data set that an artifact was trained on.
+        """Load all test images of the data set that an artifact was trained on.
 
         Raises:
-            DataError: where they can't be had, or are not those of the artifact's data set.
+            DataError: where they are not available, or are not those of the artifact's data set.
         """
         from lora_mnist_cli.data.dataset import MNISTDataset
 
@@ -78,7 +81,7 @@ class Workspace:
         return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """The newest artifact of the first kind of which there is one; says on the way which it is.
+        """Return the newest artifact of the first kind that there is any of, and say which it is.
 
         Raises:
             ArtifactError: where there is none.
@@ -88,53 +91,94 @@ class Workspace:
         return artifact
 
     def up_to_date(self, name: str, settings: Settings, force: bool) -> Artifact | None:
-        """See :meth:`Registry.up_to_date`; says so where there is nothing to do."""
-        found = self.registry.up_to_date(name, settings, force=force)
-        if found is not None:
-            self.tell_up_to_date(found)
+        """Return the artifact of that name if it has these settings, and say so; see :meth:`Registry.up_to_date`."""
+        artifact = self.registry.up_to_date(name, settings, force=force)
+        if artifact is not None:
+            self.tell_up_to_date(artifact)
             self.registry.tidy()
-        return found
+        return artifact
 
-    def tell_up_to_date(self, found: Artifact) -> None:
-        """Say that an artifact is taken as it is, and what of the present runtime it was made without."""
-        name = found.name
+    def tell_up_to_date(self, artifact: Artifact) -> None:
+        """Say that an artifact is taken as it is, and warn where it was trained with another logger or thread count."""
+        name = artifact.name
         self.reporter.notice(f"{name} is up to date")
-        if self.lacks_log(found):
+        if self.lacks_log(artifact):
             logger = self.runtime.logger
             self.reporter.warn(f"{name} was trained without --logger {logger}; --force trains it again with it")
-        threads = found.environment.get("threads", self.runtime.threads)
+        threads = artifact.environment.get("threads", self.runtime.threads)
         if threads != self.runtime.threads:
             # Sums are added up in another order, so the weights differ in their last places.
             self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
 
-    def lacks_log(self, found: Artifact) -> bool:
-        """Whether a base or adapter was trained without the logger that is asked for now."""
+    def lacks_log(self, artifact: Artifact) -> bool:
+        """Return whether a base or adapter was trained without the logger of the present runtime."""
         # Artifacts from before there were several loggers don't name theirs.
-        events = any(file.startswith(f"{LOG_FOLDER}/") for file in found.files)
-        told = found.environment.get("logger", "tensorboard" if events else "csv")
-        return found.kind in ("base", "adapter") and self.runtime.logger not in ("csv", told)
+        has_events = any(file.startswith(f"{LOG_FOLDER}/") for file in artifact.files)
+        logger = artifact.environment.get("logger", "tensorboard" if has_events else "csv")
+        return artifact.kind in ("base", "adapter") and self.runtime.logger not in ("csv", logger)
+
+    @contextmanager
+    def making(self, name: str, settings: Settings, *, force: bool = False) -> Iterator[Making]:
+        """Stage an artifact: start the clock, and give a folder to write into and the way to publish it.
+
+        Args:
+            force: replace an artifact of that name with other settings.
+
+        Raises:
+            ArtifactError: where a parent is gone.
+            MachineError: where the folder of artifacts can't be written to.
+        """
+        start = time.perf_counter()
+        with self.registry.staging(name, settings.parents) as folder:
+            yield Making(self, folder, settings, force, start)
 
 
-def default_name(
-    kind: str, dataset: str, digits: object, *, rank: int | None = None, marks: Sequence[str] = (), seed: int = 0
-) -> str:
-    """A name that says what is inside: ``base-0-4``, ``lora-5-9-r8``, ``full-5-9``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
+@dataclass(frozen=True)
+class Making:
+    """An artifact that is being made; :meth:`Workspace.making` begins one.
 
     Args:
-        kind: of the artifact; an adapter's method.
-
-    The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds what a
-    single run with the default seed has made.
+        folder: where its files are written.
+        start: when its making began, by :func:`time.perf_counter`.
     """
-    parts = [
-        kind,
-        dataset if dataset != "mnist" else "",
-        str(digits),
-        f"r{rank}" if rank else "",
-        *marks,
-        f"s{seed}" if seed else "",
-    ]
-    return "-".join(part for part in parts if part)
+
+    workspace: Workspace
+    folder: Path
+    settings: Settings
+    force: bool
+    start: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since its making began."""
+        return time.perf_counter() - self.start
+
+    def publish(
+        self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),
+        made_in: dict[str, Any] | None = None, seconds: float | None = None,
+    ) -> Artifact:  # fmt: skip
+        """Publish the folder as an artifact.
+
+        Args:
+            scores: on the test images; empty where the stage computed nothing itself, and then no device is recorded.
+            members: the adapters of a sweep, which join the parents of its settings.
+            made_in: the :func:`environment` of another process or machine that did the work.
+            seconds: what the work took, if it is not the time since the making began.
+
+        Raises:
+            ArtifactError: where the name was taken meanwhile, with other settings, or a parent is gone.
+            MachineError: where it can't be written.
+        """
+        listed = tuple(Parent("member", member.name, member.digest) for member in members)
+        return self.workspace.registry.publish(
+            self.folder,
+            dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed)),
+            scores=scores,
+            details=details,
+            environment=made_in or environment(self.workspace.runtime if scores else None),
+            wall_seconds=self.seconds if seconds is None else seconds,
+            force=self.force,
+        )
 
 
 def write_history(history: str, folder: Path) -> None:
@@ -148,7 +192,7 @@ def write_history(history: str, folder: Path) -> None:
 
 
 def environment(runtime: Runtime | None = None) -> dict[str, Any]:
-    """Versions and device, for the record. With no ``runtime``, the stage computed nothing itself: no device."""
+    """Return versions and device, for the record; without a ``runtime`` no device, as nothing was computed."""
     record: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | _versions(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -167,7 +211,7 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
-    """Of the packages that results may depend on; looked up once, not for each adapter of a bank."""
+    """Return the versions of packages that results may depend on; looked up once, not for each adapter of a bank."""
     from importlib import metadata
 
     return {name: metadata.version(name) for name in PACKAGES}

@@ -1,7 +1,17 @@
-"""What can go wrong for a reason that a user can act on, and the exit code of each kind.
+"""Errors that a user can act on, and the exit code of each kind::
 
-One base class keeps the offending value and the advice, so that whoever prints the error (the command line, a
-notebook) can print a single line. Anything that is not one of these is a defect of the program.
+    LoraMnistError           5
+    ├── GateError            1   a threshold was not met
+    ├── UsageError           2   an option or a value is wrong
+    │   ├── ConfigError      2   a config has problems; it lists all of them
+    │   └── DivergedError    2   training diverged
+    ├── ArtifactError        3   an artifact is missing, different, damaged or does not fit
+    │   └── OtherSettingsError 3   its name is taken by one with other settings
+    ├── DataError            4   a data set is not available, or damaged
+    └── MachineError         5   the disk is full, or a folder can't be written to
+
+0 is success, 130 an interrupt and 143 a termination. The base class keeps the offending value and the advice, so that
+the command line or a notebook can print the error in a single line. Any other exception is a defect of the program.
 """
 
 from __future__ import annotations
@@ -15,12 +25,12 @@ EXIT_TERMINATED = 143
 
 
 class LoraMnistError(Exception):
-    """Base of all errors that a user can cause or cure.
+    """Base of all errors that a user can cause or fix.
 
     Args:
         problem: what was wrong, with the value, in one sentence.
         hint: the command or option that helps; empty where there is none.
-        value: the offending value, as it was given.
+        value: the offending value, as the user gave it.
     """
 
     exit_code = 5
@@ -42,16 +52,16 @@ class GateError(LoraMnistError):
 
 
 class UsageError(LoraMnistError):
-    """An option or a value that can't be meant as it stands."""
+    """An option or a value is wrong."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A config whose fields don't hold; it reports every problem at once.
+    """A config has fields that are not allowed; the error reports every problem at once.
 
     Args:
-        problems: one sentence a problem, at least one.
+        problems: one sentence per problem, at least one.
     """
 
     def __init__(self, problems: Sequence[str], *, hint: str = "", value: object = None) -> None:
@@ -60,7 +70,7 @@ class ConfigError(UsageError):
 
 
 class DivergedError(UsageError):
-    """Training left the finite numbers: the settings, not the machine, are at fault."""
+    """Training diverged to infinite numbers; the settings are the cause, not the machine."""
 
 
 class ArtifactError(LoraMnistError):
@@ -74,28 +84,28 @@ class OtherSettingsError(ArtifactError):
 
 
 class DataError(LoraMnistError):
-    """A data set can't be had, or is damaged."""
+    """A data set is not available, or is damaged."""
 
     exit_code = 4
 
 
 class MachineError(LoraMnistError):
-    """The machine failed: the disk is full, or a folder may not be written."""
+    """The machine failed: the disk is full, or a folder can't be written to."""
 
     exit_code = 5
 
 
 def make_again(name: str) -> str:
-    """The advice for an artifact that is damaged."""
+    """Return the advice for an artifact that is damaged."""
     return f"lora-mnist runs remove {name}, then make it again"
 
 
 def refuse_unknown(what: str, value: str, known: Sequence[str], listed: str) -> None:
-    """Refuse a word that is none of the known ones.
+    """Refuse a word that is not among the known ones.
 
     Args:
-        what: what kind of word it is, in the singular.
-        listed: what to say before the known ones, where none of them is near.
+        what: the kind of word, in the singular.
+        listed: introduces the list of known words, where none of them is near.
 
     Raises:
         UsageError: with the nearest known word, or all of them.
@@ -106,6 +116,6 @@ def refuse_unknown(what: str, value: str, known: Sequence[str], listed: str) -> 
 
 
 def nearest(value: str, known: Sequence[str]) -> str:
-    """The question "did you mean …?" for the known word nearest to a misspelt one, or an empty string."""
+    """Return "did you mean …?" with the known word nearest to a misspelt one, or an empty string."""
     close = get_close_matches(value, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else ""

@@ -1,4 +1,9 @@
-"""Processes of this machine that work beside the one that publishes or asks. No torch here."""
+"""Worker processes on this machine, and a pool that gives them tasks. No torch here.
+
+A worker process runs one function, ``serve``, which receives tasks over a connection and sends messages back. The
+process ends when either side closes the connection. Whoever holds the pool publishes the results; workers are told
+nothing of signals, so Ctrl-C stops the holder, and the holder stops them.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +15,28 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
 from lora_mnist_cli.system.errors import LoraMnistError
+from lora_mnist_cli.system.progress import Silent
 
 
 class Worker:
-    """A process with an interpreter of its own, and the line to it.
+    """A process with an interpreter of its own, and the connection to it.
 
     It is started as a program and not by ``multiprocessing``, which would run the caller's script once more in it.
 
     Args:
-        serve: a function of a module, called there with the other end of the line. That the line is closed, from either
-            side, is the end of it.
+        serve: a function of a module, called there with the other end of the connection.
     """
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
         names = f"{serve.__module__!r}, {serve.__name__!r}"
-        self.line, far = Pipe()
+        self.connection, far = Pipe()
         with far:
-            # In a session of its own: Ctrl-C at the terminal is for the one that publishes, which ends this one then.
+            # In a session of its own: Ctrl-C at the terminal reaches the parent alone, which then ends this process.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from {__name__} import run; run({names}, {far.fileno()})"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
@@ -41,46 +47,46 @@ class Worker:
         self.pid = self._process.pid
 
     def kill(self) -> None:
-        """End the process; what it was at is lost."""
-        self.line.close()
+        """End the process; its unfinished work is lost."""
+        self.connection.close()
         self._process.kill()
         self._process.wait()
 
-    def died(self) -> str:
-        """How the process ended, whose line is closed at the other end."""
+    def cause_of_death(self) -> str:
+        """Say how the process ended, after its connection broke."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)  # a line is closed a little before its process is gone
+            self._process.wait(10)  # the connection breaks a little before the process is gone
         self.kill()
         code = self._process.returncode
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 @dataclass(frozen=True)
-class Heard:
-    """Something that was heard of a task.
+class Message:
+    """News of a task.
 
     Args:
         task: its number.
-        pid: of the process that it is with.
-        what: ``begun``; ``again`` or ``lost`` where the process died, ``told`` being how; or whatever the process sent.
-        told: with it.
+        pid: the process that has the task.
+        kind: ``begun``; ``again`` or ``lost`` where the process died; or the first word that the process sent.
+        payload: the rest that the process sent; for ``again`` and ``lost``, how the process ended.
     """
 
     task: int
     pid: int
-    what: str
-    told: tuple[Any, ...] = ()
+    kind: str
+    payload: tuple[Any, ...] = ()
 
 
 class Pool:
-    """Tasks that worker processes do, each once; where its process dies, it is done again by another one.
+    """Tasks for worker processes. A task whose process dies is begun again in another one.
 
     Args:
-        serve: as :class:`Worker` has it. It receives tasks, and sends for each ``("answer", …)`` as the last thing, or
-            ``("raised", error)``; and before that whatever else it has to say.
-        tasks: what is sent.
+        serve: what each process runs; see :class:`Worker`. It receives tasks. For each it may send any messages,
+            ``(kind, *payload)``, and the last one is ``("answer", …)`` or ``("raised", error)``.
+        tasks: what is sent, each to one process.
         tries: how often a task is begun before it counts as lost.
-        after: of each task, the numbers of those that have to be over before it can begin; none by default.
+        after: for each task the numbers of those that have to be over before it can begin; none by default.
     """
 
     def __init__(
@@ -94,8 +100,8 @@ class Pool:
         self._busy: dict[Connection, tuple[Worker, int]] = {}
         self._idle: list[Worker] = []
 
-    def run(self, workers: int) -> Generator[Heard, None, None]:
-        """All that is heard until all tasks are over; to be closed in any case, and no process is left then.
+    def run(self, workers: int) -> Generator[Message, None, None]:
+        """Yield messages until all tasks are over. Close the generator in any case: that ends all processes.
 
         Args:
             workers: how many processes, at most.
@@ -108,69 +114,87 @@ class Pool:
                 self._idle.append(Worker(self._serve))
             yield from self._begin()
             while self._busy:
-                for line in wait(list(self._busy)):
-                    assert isinstance(line, Connection)
-                    yield from self._hear(line)
+                for connection in wait(list(self._busy)):
+                    assert isinstance(connection, Connection)
+                    yield from self._receive(connection)
         finally:
             for worker in (*self._idle, *(worker for worker, _ in self._busy.values())):
                 worker.kill()
 
-    def _begin(self) -> Iterator[Heard]:
-        """Give idle processes what can begin; those that there is nothing left for may go."""
+    def _begin(self) -> Iterator[Message]:
+        """Give idle processes the tasks that can begin; end idle processes when no task is left."""
         open_ = {*self._waiting, *(number for _, number in self._busy.values())}
         ready = [number for number in self._waiting if open_.isdisjoint(self._after[number])]
         for number, worker in zip(ready, list(self._idle), strict=False):
             self._idle.remove(worker)
             self._waiting.remove(number)
             self._tries[number] += 1
-            self._busy[worker.line] = worker, number
-            with contextlib.suppress(OSError):  # it is dead, and the line will say so
-                worker.line.send(self._tasks[number])
-            yield Heard(number, worker.pid, "begun")
+            self._busy[worker.connection] = worker, number
+            with contextlib.suppress(OSError):  # the process is dead, and the connection will say so
+                worker.connection.send(self._tasks[number])
+            yield Message(number, worker.pid, "begun")
         if not self._waiting:
             while self._idle:
                 self._idle.pop().kill()
 
-    def _hear(self, line: Connection) -> Iterator[Heard]:
-        """Take what a process has to say."""
-        worker, number = self._busy[line]
+    def _receive(self, connection: Connection) -> Iterator[Message]:
+        """Take one message of a process."""
+        worker, number = self._busy[connection]
         try:
-            what, *told = line.recv()
+            kind, *payload = connection.recv()
         except (EOFError, OSError):
-            yield from self._died(line)
+            yield from self._bury(connection)
             return
-        if what == "raised":
-            raise told[0]
-        if what == "answer":
-            del self._busy[line]
+        if kind == "raised":
+            raise payload[0]
+        if kind == "answer":
+            del self._busy[connection]
             self._idle.append(worker)
-            yield from self._begin()  # before what is done with the answer, so that it does not wait for that
-        yield Heard(number, worker.pid, what, tuple(told))
+            yield from self._begin()  # first, so that no process waits while the answer is dealt with
+        yield Message(number, worker.pid, kind, tuple(payload))
 
-    def _died(self, line: Connection) -> Iterator[Heard]:
-        worker, number = self._busy.pop(line)
-        how, again = worker.died(), self._tries[number] < self._limit
+    def _bury(self, connection: Connection) -> Iterator[Message]:
+        """Replace a dead process, and begin its task again unless it was tried often enough."""
+        worker, number = self._busy.pop(connection)
+        cause, again = worker.cause_of_death(), self._tries[number] < self._limit
         if again:
             self._waiting.append(number)
         if self._waiting:
             self._idle.append(Worker(self._serve))
-        yield Heard(number, worker.pid, "again" if again else "lost", (how,))
+        yield Message(number, worker.pid, "again" if again else "lost", (cause,))
         yield from self._begin()
 
 
+class SendingReporter(Silent):
+    """A reporter in a worker process: it sends some of its calls to the parent, as ``(method, *arguments)``.
+
+    Args:
+        connection: leads to the parent.
+        methods: names of the methods whose calls are sent; the others are dropped.
+    """
+
+    def __init__(self, connection: Connection, *methods: str) -> None:
+        for method in methods:
+            setattr(self, method, partial(self._send, connection, method))
+
+    @staticmethod
+    def _send(connection: Connection, *message: object) -> None:
+        connection.send(message)
+
+
 def run(module: str, serve: str, handle: int) -> None:
-    """What a worker process is started with."""
+    """Run ``serve`` of a module in a worker process; the program that :class:`Worker` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # An end of the line, from either side, is the end of the work; that the other side died is nothing to tell of.
-    with contextlib.suppress(EOFError, OSError), Connection(handle) as line:
-        getattr(importlib.import_module(module), serve)(line)
+    # Either side may close the connection, and that is the normal end: no error to report.
+    with contextlib.suppress(EOFError, OSError), Connection(handle) as connection:
+        getattr(importlib.import_module(module), serve)(connection)
     os._exit(0)
 
 
 def sendable(error: Exception) -> Exception:
-    """An error as a line can carry it, to be shown at the other end."""
+    """Return an error in a form that can be sent to another process and shown there."""
     if isinstance(error, LoraMnistError):
-        error.value = None  # it may be anything, and not everything can be sent
+        error.value = None  # it may be anything, and not everything can be pickled
         return error
     if isinstance(error, MemoryError):
         return MemoryError("a process that trains has no memory left")

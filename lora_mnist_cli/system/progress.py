@@ -1,4 +1,4 @@
-"""What a stage tells while it works. It says it here; who shows it, and where, is the caller's business."""
+"""How a stage reports its progress. The stage says what happens; the caller decides who shows it, and where."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """The ear of a stage."""
+    """Receives the progress of a stage.
+
+    A stage calls its reporter in the process and on the thread that called the stage, one call at a time, also where
+    worker processes do the work. ``begin`` and ``end`` enclose each training, and trainings do not overlap; ``part``,
+    ``advance`` and ``epoch_done`` come between them, the others at any time. An exception that a reporter raises ends
+    the stage, as ``KeyboardInterrupt`` does. No method may block for long: training waits for it.
+    """
 
     def notice(self, text: str) -> None:
         """Something worth knowing: which artifact was taken, that work is up to date."""
@@ -20,23 +26,27 @@ class Reporter(Protocol):
         """Something that the user may not have meant."""
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
-        """Training starts: so many epochs, of so many optimiser steps each; a bank's seeds add up."""
+        """Training starts, with ``steps`` optimiser steps per epoch; the steps of a bank's seeds add up."""
 
     def part(self, number: int, parts: int) -> None:
-        """The next of several parts of a training starts: a bank of a grid. Told after :meth:`begin`, from 1 on."""
+        """The next of several parts of a training starts, as one bank of a grid; counted from 1."""
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        """So many more steps are done, in this epoch (from 1); ``loss`` is the last batch's, a bank's the mean."""
+        """More steps are done, in this epoch (from 1). They are negative where lost work is taken back.
+
+        The steps of all calls add up to the epochs times the steps of :meth:`begin`. ``loss`` is that of the last
+        batch, or the mean over a bank's members.
+        """
 
     def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
-        """An epoch is done and scored; None without a validation split. A bank tells the mean of its members."""
+        """An epoch is done and scored, as the mean over a bank's members; None without a validation split."""
 
     def end(self) -> None:
         """Training ended, for whatever reason."""
 
 
 class Silent:
-    """A reporter that keeps everything to itself."""
+    """A reporter that drops everything; the base of those that pass a part of it on."""
 
     def notice(self, text: str) -> None: ...
 
@@ -55,38 +65,67 @@ class Silent:
     def end(self) -> None: ...
 
 
-class WithoutNotices:
-    """Tells all on but notices, and warnings that were told before.
+class Forwarding:
+    """Passes everything on to another reporter; the base of those that change a part of it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+
+    def notice(self, text: str) -> None:
+        self.reporter.notice(text)
+
+    def detail(self, text: str) -> None:
+        self.reporter.detail(text)
+
+    def warn(self, text: str) -> None:
+        self.reporter.warn(text)
+
+    def begin(self, title: str, epochs: int, steps: int) -> None:
+        self.reporter.begin(title, epochs, steps)
+
+    def part(self, number: int, parts: int) -> None:
+        self.reporter.part(number, parts)
+
+    def advance(self, steps: int, epoch: int, loss: float) -> None:
+        self.reporter.advance(steps, epoch, loss)
+
+    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
+        self.reporter.epoch_done(epoch, val_loss, val_accuracy)
+
+    def end(self) -> None:
+        self.reporter.end()
+
+
+class WithoutNotices(Forwarding):
+    """Passes everything on, except notices and warnings already given.
 
     Args:
-        warned: these.
+        warned: the warnings already given.
     """
 
     def __init__(self, reporter: Reporter, warned: Collection[str] = ()) -> None:
-        self.detail, self.begin, self.part = reporter.detail, reporter.begin, reporter.part
-        self.advance, self.epoch_done, self.end = reporter.advance, reporter.epoch_done, reporter.end
-        self._warn, self._warned = reporter.warn, warned
+        super().__init__(reporter)
+        self._warned = warned
 
     def notice(self, text: str) -> None: ...
 
     def warn(self, text: str) -> None:
         if text not in self._warned:
-            self._warn(text)
+            super().warn(text)
 
 
-class _Parts:
-    """Trainings that follow each other, told as the parts of one."""
+class _Parts(Forwarding):
+    """Reports trainings that follow each other as the parts of one."""
 
     def __init__(self, reporter: Reporter, title: str, steps: Sequence[int]) -> None:
-        self.reporter, self.title, self.steps, self.begun = reporter, title, steps, 0
-        self.notice, self.detail, self.warn = reporter.notice, reporter.detail, reporter.warn
-        self.advance, self.epoch_done = reporter.advance, reporter.epoch_done
+        super().__init__(reporter)
+        self._title, self._steps, self.begun = title, steps, 0
 
-    def begin(self, title: str, epochs: int, steps: int) -> None:  # noqa: ARG002 - the whole has a title of its own
+    def begin(self, title: str, epochs: int, steps: int) -> None:  # noqa: ARG002 - the whole has its own title and steps
         if not self.begun:
-            self.reporter.begin(self.title, epochs, sum(self.steps))
+            super().begin(self._title, epochs, sum(self._steps))
         self.begun += 1
-        self.reporter.part(self.begun, len(self.steps))
+        super().part(self.begun, len(self._steps))
 
     def part(self, number: int, parts: int) -> None: ...
 
@@ -95,10 +134,10 @@ class _Parts:
 
 @contextmanager
 def as_one(reporter: Reporter, title: str, steps: Sequence[int]) -> Iterator[Reporter]:
-    """What is told to the reporter that this gives is told on as one training, with one bar.
+    """Give a reporter that turns the trainings inside into parts of one, with one progress bar.
 
     Args:
-        steps: optimiser steps an epoch of each part, which all have the same epochs.
+        steps: optimiser steps per epoch of each part; all parts have the same number of epochs.
     """
     parts = _Parts(reporter, title, steps)
     try:

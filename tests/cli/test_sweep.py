@@ -214,4 +214,4 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> N
         assert shown in refused.err
     twice = run(*new, "full-5-9", "--beside", "full-5-9")
     assert twice.code == 2
-    assert "'full-5-9' is given twice" in twice.err
+    assert "'full-5-9' is named twice" in twice.err

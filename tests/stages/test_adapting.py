@@ -23,9 +23,10 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, plan_sweep, sweep, train_base
-from lora_mnist_cli.stages.adapting import resolve
-from lora_mnist_cli.stages.banks.work import AdapterRequest, banks, plan_jobs
+from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
+from lora_mnist_cli.stages.banks.work import plan_jobs
 from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, DivergedError, OtherSettingsError, UsageError
 
@@ -306,7 +307,7 @@ def test_a_sweep_member_is_what_finetune_makes(small: Workspace, tmp_path: Path)
 def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     small: Workspace, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.work.MAX_MEMBERS", 1)
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.MAX_MEMBERS", 1)
     start = len(small.registry.names())
 
     def stop_at_third(number: int, parts: int) -> None:
@@ -347,11 +348,11 @@ def test_memory_cuts_a_grid_into_banks(small: Workspace) -> None:
     wanted = [
         AdapterRequest(f"r{r}-s{s}", dataclasses.replace(CONFIG, rank=r, seed=s)) for r in (8, 1) for s in (0, 1, 2)
     ]
-    cut = [[each.name for each in bank] for bank in banks(wanted, base, 10_000)]
+    cut = [[each.name for each in bank] for bank in cut_into_banks(wanted, base, 10_000)]
     assert cut == [["r8-s0", "r1-s0", "r8-s1", "r1-s1", "r8-s2", "r1-s2"]]
-    assert [len(bank) for bank in banks(wanted, base, 1)] == [2, 2, 2]
+    assert [len(bank) for bank in cut_into_banks(wanted, base, 1)] == [2, 2, 2]
     other = AdapterRequest("more", dataclasses.replace(CONFIG, epochs=2))
-    assert [len(bank) for bank in banks([*wanted, other], base, 10_000)] == [6, 1]
+    assert [len(bank) for bank in cut_into_banks([*wanted, other], base, 10_000)] == [6, 1]
 
 
 def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Workspace, recorder: Any) -> None:

@@ -80,7 +80,7 @@ def test_where_the_data_can_not_tell_it_says_so_and_how_many_seeds_would(
     ]
     assert power[0] < 0.8 <= power[1]
     assert "The data can't tell" in row["verdict"]
-    assert f"{needed} seeds would tell" in row["verdict"]
+    assert f"{needed} seeds would show it with 80 % power" in row["verdict"]
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5])
@@ -91,7 +91,7 @@ def test_too_few_seeds_never_decide(workspace: Workspace, sweeper: Sweeper, seed
     assert row["better"] is None
     assert row["p_value"] == 2 / 2**seeds
     assert "The data can't tell" in row["verdict"]
-    assert "6 seeds is the least" in row["verdict"]
+    assert "use at least 6" in row["verdict"]
 
 
 def test_each_rank_has_a_row_and_their_p_values_are_adjusted(workspace: Workspace, sweeper: Sweeper) -> None:
@@ -105,7 +105,7 @@ def test_each_rank_has_a_row_and_their_p_values_are_adjusted(workspace: Workspac
     # Alone each would be below 0.05; two chances of a false alarm make it 0.0625.
     assert [row["p_holm"] for row in rows] == [4 / 64, 4 / 64]
     assert [row["better"] for row in rows] == [None, None]
-    assert all("Holm" in row["verdict"] and "7 seeds is the least" in row["verdict"] for row in rows)
+    assert all("Holm" in row["verdict"] and "use at least 7" in row["verdict"] for row in rows)
 
 
 def test_one_rank_each_is_compared_whatever_the_ranks_are(workspace: Workspace, sweeper: Sweeper) -> None:

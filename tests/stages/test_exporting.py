@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.models.lora import set_alpha
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.stages import finetune
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.stages.workspace import Workspace

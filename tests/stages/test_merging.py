@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.registry import index
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, merge, plot
 from lora_mnist_cli.system.errors import ArtifactError, UsageError

@@ -135,7 +135,8 @@ def test_what_is_up_to_date_costs_no_heavy_import(small: Workspace) -> None:
     code = """
         import sys
         from pathlib import Path
-        from lora_mnist_cli.settings.config import AdapterConfig, BaseConfig
+        from lora_mnist_cli.settings.adapter_config import AdapterConfig
+        from lora_mnist_cli.settings.config import BaseConfig
         from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
         workspace = Workspace(Path(sys.argv[1]), Path(sys.argv[2]))
         made = [

@@ -13,7 +13,7 @@ from lora_mnist_cli.cli.commands.compare import Confidence
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.stages.evaluating import parse_gates
-from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, plan_gate, told
+from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, in_one_line, plan_gate
 from lora_mnist_cli.stages.records.samples import named_without_rank
 from lora_mnist_cli.system.errors import GateError, UsageError
 from lora_mnist_cli.system.files import machine_errors, whole_file
@@ -89,7 +89,7 @@ def _tables(document: dict[str, Any]) -> list[Any]:
             spread_cells(row["accuracy"], percent)[1], str(row["n"]), row["verdict"],
         )  # fmt: skip
     title = f"{document['artifact']}: mean test accuracy, {100 * document['confidence']:g} % intervals"
-    reasons = [told(row) for row in document["gates"] if row["verdict"] != PASS]
+    reasons = [in_one_line(row) for row in document["gates"] if row["verdict"] != PASS]
     return [titled(title, made), *reasons, document["verdict"]]
 
 
@@ -139,7 +139,7 @@ def _write_junit(path: Path, document: dict[str, Any], allow_inconclusive: bool,
     for row in document["gates"]:
         outcome = {PASS: "passed", INCONCLUSIVE: "skipped" if allow_inconclusive else "failed"}
         asked = f"{about(row)}: accuracy of at least {row['minimum']:g}"
-        cases.append(Case(asked, told(row), outcome.get(row["verdict"], "failed"), row["verdict"]))
+        cases.append(Case(asked, in_one_line(row), outcome.get(row["verdict"], "failed"), row["verdict"]))
     content = junit_xml(f"gate {document['artifact']}", cases, seconds=seconds)
     with machine_errors(f"can't write {path}", "--junit"), whole_file(path) as file:
         file.write(content)

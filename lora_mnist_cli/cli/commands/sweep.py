@@ -211,9 +211,9 @@ def _plan_tables(plan: Plan) -> list[Any]:
     from lora_mnist_cli.settings.grid import short
 
     facts = [
-        ("base", plan.work.base.name),
+        ("base", plan.jobs.base.name),
         *((in_words(plural), _some([short(value) for value in values])) for plural, values in plan.axes.items()),
-        ("adapters", f"{len(plan.work.wanted):,}"),
+        ("adapters", f"{len(plan.jobs.requests):,}"),
         ("there already", f"{len(plan.there):,}" + (f": {_some(plan.there)}" if plan.there else "")),
         ("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else "")),
         ("time", plan.time()),
@@ -223,7 +223,7 @@ def _plan_tables(plan: Plan) -> list[Any]:
         banks = table(("bank", "adapters", "MB"))
         for number, bank in enumerate(plan.banks, start=1):
             banks.add_row(str(number), f"{len(bank):,}", f"{plan.megabytes(bank):,.1f}")
-        limit = plan.work.workspace.runtime.bank_megabytes
+        limit = plan.jobs.workspace.runtime.bank_megabytes
         tables.append(titled(f"banks, of at most {limit:,} MB beside the images", banks))
     return tables
 

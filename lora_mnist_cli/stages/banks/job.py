@@ -1,7 +1,7 @@
-"""Training one bank as a pure function: everything it needs comes by value, and everything it makes goes back so.
+"""Training one bank as a pure function: its inputs come by value, and its results go back by value.
 
-So it does not matter which process does it, or on which machine: no folder is shared, nothing is published here, and
-what comes out has the same bytes. No torch is imported before the work begins.
+Any process on any machine can do it with the same bytes as result: it shares no folder and publishes nothing. No torch
+is imported before the work begins.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.models.mlp import MNISTModel
+    from lora_mnist_cli.training.bank.trainer import Outcome
     from lora_mnist_cli.training.objective import Objective
 
 
@@ -42,15 +43,16 @@ class Job:
     """A bank to train.
 
     Args:
-        title: what it is called where its progress is shown.
+        title: its name where progress is shown.
         base: the base's weights, as safetensors.
-        hidden_sizes: its hidden layers.
-        base_digits: what it learned.
-        pixel_stats: mean and standard deviation that its inputs are normalised with.
-        members: a config each, as JSON.
+        hidden_sizes: of the base.
+        base_digits: the digits that the base learned.
+        pixel_stats: mean and standard deviation that inputs are normalised with.
+        members: each member's config, as JSON.
+        steps: optimiser steps per epoch of the whole bank, for its progress.
         runtime: device and threads.
         statistics: the base's class statistics, as safetensors, where members are protected by them.
-        training_code: the number of the driver's training code.
+        training_code: the version of the training code of the process that made the job.
     """
 
     title: str
@@ -59,26 +61,27 @@ class Job:
     base_digits: str
     pixel_stats: tuple[float, float]
     members: tuple[Mapping[str, Any], ...]
+    steps: int
     runtime: Runtime
     statistics: bytes | None = None
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
-        """Each member's config."""
+        """Return each member's config."""
         return [AdapterConfig.from_json(member) for member in self.members]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What became of one member.
+    """The result of one member.
 
     Args:
         weights: its file of weights; None where it diverged.
         statistics: its file of statistics of the digits that it was trained on; None where it diverged.
         history: its ``history.csv``.
-        failed: why its training ended, where it diverged.
+        failed: why its training ended, where it diverged; else None.
         scores: on the test images, as manifests have them.
-        seconds: its share of the bank's time, and what its own scores took.
+        seconds: its share of the bank's time, and the time of its own scores.
     """
 
     weights: bytes | None
@@ -91,7 +94,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Answer:
-    """A trained bank: its members in their order, and where they were trained."""
+    """A trained bank: the results of its members in their order, and the environment that they were trained in."""
 
     members: list[Trained]
     environment: dict[str, Any]
@@ -101,8 +104,8 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     """Train a bank and score its members.
 
     Raises:
-        UsageError: where the accelerator is not to be had.
-        MachineError: where this machine has another version of the training code than the one that asks.
+        UsageError: where the accelerator is not available.
+        MachineError: where this machine has another version of the training code than the job.
         KeyboardInterrupt: on Ctrl-C.
     """
     if job.training_code != TRAINING_CODE:
@@ -115,13 +118,10 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     import safetensors.torch
 
     from lora_mnist_cli.data.dataset import MNISTDataset
-    from lora_mnist_cli.evaluation.logits import no_scores, predict, scores
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.models.mlp import MNISTModel
-    from lora_mnist_cli.registry.checkpoint import adapter_bytes
     from lora_mnist_cli.stages.records.loading import twin
     from lora_mnist_cli.training.bank.trainer import fit_bank
-    from lora_mnist_cli.training.trainer import history_csv
 
     start = time.perf_counter()
     base = MNISTModel(job.hidden_sizes)
@@ -130,62 +130,79 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
     old = None if job.statistics is None else ClassStatistics.from_bytes(job.statistics)
-    objective = _lesson(job, base, configs[0], train, old) if configs[0].protect else train
+    objective = _objective(job, base, configs[0], train, old) if configs[0].protect else train
     outcomes = fit_bank(
         models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
     )  # fmt: skip
-    del objective
+    del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
     statistics = _statistics(train, present, old)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
-    # What a member cost is its share of the bank's time.
+    # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
-    members = []
-    for model, config, outcome in zip(models, configs, outcomes, strict=True):
-        tick = time.perf_counter()
-        assert config.digits is not None
-        subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
-        weights = None if outcome.failed else adapter_bytes(model)
-        remembered = None if outcome.failed else statistics[_split(config)]
-        reached = (
-            no_scores(test.labels, subsets)
-            if outcome.failed
-            else scores(predict(model, test.images), test.labels, subsets)
-        )
-        seconds = share + time.perf_counter() - tick
-        members.append(Trained(weights, remembered, history_csv(outcome.history), outcome.failed, reached, seconds))
+    members = [
+        _trained(job, model, config, outcome, statistics, test, share)
+        for model, config, outcome in zip(models, configs, outcomes, strict=True)
+    ]
     return Answer(members, environment(job.runtime))
 
 
-def _lesson(
+def _trained(
+    job: Job, model: MNISTModel, config: AdapterConfig, outcome: Outcome, statistics: Mapping[Split, bytes],
+    test: MNISTDataset, seconds: float,
+) -> Trained:  # fmt: skip
+    """Score a member and put its results into files."""
+    from lora_mnist_cli.evaluation.logits import no_scores, predict, scores
+    from lora_mnist_cli.registry.checkpoint import adapter_bytes
+    from lora_mnist_cli.training.trainer import history_csv
+
+    start = time.perf_counter()
+    assert config.digits is not None
+    subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
+    history = history_csv(outcome.history)
+    if outcome.failed:
+        reached = no_scores(test.labels, subsets)
+        return Trained(None, None, history, outcome.failed, reached, seconds + time.perf_counter() - start)
+    weights = adapter_bytes(model)
+    reached = scores(predict(model, test.images), test.labels, subsets)
+    seconds += time.perf_counter() - start
+    return Trained(weights, statistics[_split(config)], history, None, reached, seconds)
+
+
+def _objective(
     job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
 ) -> Objective:
-    """What the members learn from where they are protected, from what the job has alone."""
+    """Return what protected members learn from; it needs nothing but the job."""
     from lora_mnist_cli.training.objective import ProtectionContext
     from lora_mnist_cli.training.protections import make_objective
 
     return make_objective(ProtectionContext(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
 
 
-def _split(config: AdapterConfig) -> tuple[float, int]:
-    """What decides which images an adapter is trained on."""
+Split = tuple[float, int]
+"""The training images of an adapter: the share that is held out, and the seed that picks it."""
+
+
+def _split(config: AdapterConfig) -> Split:
     return config.val_split, config.seed_of("split")
 
 
 def _statistics(
     train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None
-) -> dict[tuple[float, int], bytes]:
-    """The file of statistics of each training split that there is among adapters; most share one.
+) -> dict[Split, bytes]:
+    """Return the statistics file of each training split among the adapters; most share one.
 
-    Those of adapters that are protected by the base's are in its basis, so that a merged base can have both.
+    Args:
+        old: the base's statistics, where they protect the adapters. The new ones are in their basis, so that a merged
+            base can have both.
     """
     from lora_mnist_cli.data.dataset import split_rows
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.registry.checkpoint import statistics_bytes
 
-    made = {}
-    for split in {_split(config): None for config in configs}:
+    files = {}
+    for split in dict.fromkeys(_split(config) for config in configs):
         rows, _ = split_rows(len(train), *split)
-        made[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
-    return made
+        files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+    return files

@@ -5,13 +5,11 @@ What is published is a report with weights, and no base: nothing goes on from it
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.workspace import environment
 
 if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
@@ -53,8 +51,7 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
     settings = Settings("report", config, before.settings.dataset, parents)
     if found := workspace.up_to_date(name, settings, force=False):
         return found
-    with workspace.registry.staging(name, settings.parents) as folder:
-        start = time.perf_counter()
+    with workspace.making(name, settings) as making:
         from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
         from lora_mnist_cli.data.sources import normalisation
         from lora_mnist_cli.evaluation.logits import one_thread, predict, scores
@@ -78,16 +75,13 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
                     batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"),
                 )  # fmt: skip
             penalty = penalty.with_task(model, ewc.fisher_diagonal(model, data[rows][0]))
-        save_base(model, folder)
-        save_penalty(penalty, folder)
+        save_base(model, making.folder)
+        save_penalty(penalty, making.folder)
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
-        workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {time.perf_counter() - start:.1f} s")
+        workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
         details = {"rows": [_row(each) for each in reached["subsets"]]}
-        return workspace.registry.publish(
-            folder, settings, scores=reached, details=details, environment=environment(workspace.runtime),
-            wall_seconds=time.perf_counter() - start,
-        )  # fmt: skip
+        return making.publish(scores=reached, details=details)
 
 
 def _row(subset: dict[str, Any]) -> dict[str, Any]:

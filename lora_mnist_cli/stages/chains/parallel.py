@@ -18,7 +18,8 @@ from lora_mnist_cli.stages.banks import backends
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.chains.figures import Known, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.system.processes import Pool, sendable
+from lora_mnist_cli.system import machine
+from lora_mnist_cli.system.processes import Pool, SendingReporter, sendable
 from lora_mnist_cli.system.progress import Reporter, Silent
 
 TRIES = 2
@@ -94,17 +95,17 @@ def train_in_processes(
         with contextlib.closing(pool.run(workers)) as all_that_is_heard:
             for heard in all_that_is_heard:
                 part, process = parts[heard.task], f"process {heard.pid}"
-                if heard.what == "begun":
+                if heard.kind == "begun":
                     reporter.detail(f"{process} learns {part}")
-                elif heard.what == "again":
-                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned once more")
-                elif heard.what == "lost":
-                    reporter.warn(f"{process} {heard.told[0]}; {part}, is learned at the end")
+                elif heard.kind == "again":
+                    reporter.warn(f"{process} {heard.payload[0]}; {part}, is learned once more")
+                elif heard.kind == "lost":
+                    reporter.warn(f"{process} {heard.payload[0]}; {part}, is learned at the end")
                     learned.lost.append(part)
-                elif heard.what == "warn":
-                    learned.warn(reporter, *heard.told)
+                elif heard.kind == "warn":
+                    learned.warn(reporter, *heard.payload)
                 else:
-                    scores, is_new = heard.told
+                    scores, is_new = heard.payload
                     learned.scores.update(scores)
                     done += 1
                     state = "is learned" if is_new else "is up to date"
@@ -118,8 +119,8 @@ def train_in_processes(
 
 def default_workers(runtime: Runtime) -> int:
     """As many processes as leave each thread a core, and as the machine's memory holds; one where there is a GPU."""
-    by_cores = backends.workers(runtime, backends.cores())
-    held = backends.memory()
+    by_cores = backends.workers(runtime, machine.cores())
+    held = machine.memory()
     return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
@@ -165,7 +166,7 @@ def serve(line: Connection) -> None:
     """What a worker process does: learn the parts that come, and tell the scores; until its line is closed."""
     while True:
         part: ChainPart = line.recv()
-        workspace = dataclasses.replace(part.chain_run.workspace, reporter=_Teller(line))
+        workspace = dataclasses.replace(part.chain_run.workspace, reporter=SendingReporter(line, "warn"))
         try:
             learned = _learn(dataclasses.replace(part.chain_run, workspace=workspace), part.strategies)
         except Exception as error:  # noqa: BLE001 - it is told where it can be shown
@@ -190,13 +191,3 @@ def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[Known, bool]
     # What was there already is most likely in a report already.
     known.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
     return known, bool(states)
-
-
-class _Teller(Silent):
-    """A reporter in a worker process, which sends warnings over the line."""
-
-    def __init__(self, line: Connection) -> None:
-        self.line = line
-
-    def warn(self, text: str) -> None:
-        self.line.send(("warn", text))

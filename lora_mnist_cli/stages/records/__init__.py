@@ -1,1 +1,4 @@
-"""What several stages share: loading models, histories, samples of sweeps, rows of results, reports, loggers."""
+"""Helpers that several stages share: choosing, loading, names, histories, samples, results, reports, loggers.
+
+It imports ``workspace`` and the rooms below. Read :mod:`.loading` first.
+"""

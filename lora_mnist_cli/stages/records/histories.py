@@ -1,4 +1,4 @@
-"""What trainings wrote down of themselves, epoch by epoch. No torch."""
+"""Training histories, epoch by epoch, read back from artifacts. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", 
 
 
 def read_history(artifact: Artifact) -> list[dict[str, Any]]:
-    """The rows of an artifact's history, in its order.
+    """Return the rows of an artifact's history, in its order.
 
     Raises:
         ArtifactError: where it is missing, damaged or odd.
@@ -43,7 +43,7 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def parse_history(text: str) -> list[dict[str, Any]]:
-    """The rows of a history that was just made.
+    """Return the rows of a history that was just made.
 
     Raises:
         ValueError: where it is odd.
@@ -65,12 +65,12 @@ def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
-    """The adapters of some of a sweep's results, in their order.
+    """Return the adapters of some of a sweep's results, in their order.
 
     Raises:
         ArtifactError: where one is gone.
     """
-    found = []
+    adapters = []
     for name in (row["artifact"] for row in results):
         member = registry.member(sweep, name)
         if member is None:
@@ -79,12 +79,12 @@ def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, 
                 hint="the same lora-mnist sweep again trains what is missing",
                 value=name,
             )
-        found.append(member)
-    return found
+        adapters.append(member)
+    return adapters
 
 
 def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Runs of a sweep that varies the learning rate, with what they reached on their validation images.
+    """Return the runs of a sweep that varies the learning rate, with their accuracies on validation images.
 
     Returns:
         For each its ``rank``, ``lr`` and ``seed``, whether it ``failed``, and the ``accuracy`` after its last epoch:
@@ -96,7 +96,7 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
     rows = []
     for row, member in zip(results, members(registry, sweep, results), strict=True):
         failed = row["failed"] is not None
-        # What diverged has the figures of its last sound epoch, which are none of its own.
+        # The history of a diverged run ends with its last sound epoch, whose figures are not a result.
         last = None if failed else max(read_history(member), key=lambda epoch: int(epoch["epoch"]))
         accuracy = last and last["val_accuracy"]
         rows.append({key: row[key] for key in ("rank", "lr", "seed")} | {"failed": failed, "accuracy": accuracy})

@@ -1,4 +1,4 @@
-"""From an artifact back to the model it holds."""
+"""Loading models from artifacts."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class LoadedModel:
 
 
 def untrained_base(config: BaseConfig) -> MNISTModel:
-    """The network as the training of a base finds it."""
+    """Return the network as it is before a base is trained."""
     with seeded(config.seed_of("init"), "init"):
         return MNISTModel(config.hidden_sizes)
 
 
 def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
-    """The model of a base, or of an adapter on the base that it was trained on.
+    """Load the model of a base, or of an adapter on the base that it was trained on.
 
     Raises:
         ArtifactError: where the base is missing or another one, weights are damaged or don't fit, or training failed.
@@ -53,8 +53,8 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
             value=artifact.name,
         )
     base = artifact if artifact.kind == "base" else registry.parent(artifact)
-    for each in {base.name: base, artifact.name: artifact}.values():
-        each.check_files()
+    for part in {base.name: base, artifact.name: artifact}.values():
+        part.check_files()
     base_config = BaseConfig.from_json(base.config)
     # The sizes of files first: a model of absurd settings would fill the memory before its weights are looked at.
     check_size(base, BASE_FILE, base_shapes(base))
@@ -69,13 +69,13 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
 
 
 def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
-    """Another model of the same layers, with a config's adapters on them: the layers' own weights are shared.
+    """Return another model of the same layers with a config's adapters on them; the two share the layers' weights.
 
     Raises:
         UsageError: where a target layer is none of the model's.
     """
     _, *hidden_sizes, _ = model.sizes
-    with torch.device("meta"):  # its own layers are not needed
+    with torch.device("meta"):  # these layers are replaced at once
         other = MNISTModel(hidden_sizes)
     for name, layer in model.named_children():
         other.set_submodule(name, layer)
@@ -85,10 +85,10 @@ def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
 
 
 def attach_adapters(model: MNISTModel, config: AdapterConfig, *, start: bool = True) -> None:
-    """Put a config's adapters on a model, their starts drawn from PyTorch's global generator.
+    """Put a config's adapters on a model, with start values from PyTorch's global generator.
 
     Args:
-        start: False where they are about to be loaded.
+        start: False where weights are about to be loaded.
 
     Raises:
         UsageError: where a target layer is none of the model's.

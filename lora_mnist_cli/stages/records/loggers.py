@@ -1,9 +1,9 @@
-"""What was trained, told to the loggers that people have: one run a base or adapter, with its settings and scores.
+"""Logging trainings to TensorBoard, MLflow and Weights & Biases: one run per base or adapter.
 
-A run is written when the training is over and scored, from what the artifact keeps. So it holds the final scores, it
-makes no difference which process or machine trained, and what is killed leaves no half run. TensorBoard's files belong
-to one artifact and lie in its folder; MLflow's store and Weights & Biases' folder hold many runs, and lie beside the
-folder of artifacts. Nothing leaves the machine unless the loggers' own variables say so.
+A run is written when the training is over and scored, from the contents of the artifact. It therefore holds the final
+scores, is the same whichever process or machine trained, and is never half done. TensorBoard's files belong to one
+artifact and lie in its folder; MLflow's store and Weights & Biases' folder hold many runs, and lie beside the folder of
+artifacts. Nothing leaves the machine unless the loggers' own variables say so.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ IN_ARTIFACT = ("tensorboard",)
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training.
+class LoggedRun:
+    """One training, for a logger.
 
     Args:
         settings: name → value.
-        history: a row an epoch, as ``history.csv`` has them.
-        scores: on the test images, as manifests have them; figures that are none are left out.
-        failed: why it ended, where it diverged.
+        history: a row per epoch, with the columns of ``history.csv``.
+        scores: on the test images, in the form of manifests; figures that are None are left out.
+        failed: why it ended, where it diverged; else None.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Run:
     note: str = ""
 
     def metrics(self) -> dict[str, float]:
-        """Test accuracy and loss by digit set and digit: ``test_accuracy/5-9``, and ``_`` for a comma."""
+        """Return test accuracy and loss by digit set and digit: ``test_accuracy/5-9``, with ``_`` for a comma."""
         rows = [*self.scores.get("subsets", ()), *self.scores.get("per_digit", ())]
         named = {
             f"test_{measure}/{str(row.get('digits', row.get('digit'))).replace(',', '_')}": row[measure]
@@ -67,9 +67,9 @@ def check_logger(runtime: Runtime) -> None:
     """
     if runtime.logger == "csv":
         return
-    found = importlib.util.find_spec(runtime.logger)
-    # A folder of logs in the present folder looks like a package, but for the file that one comes from.
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec(runtime.logger)
+    # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
+    if package is None or package.origin is None:
         raise UsageError(
             f"{_TITLES[runtime.logger]} is not installed",
             hint=f"pip install 'lora-mnist[{runtime.logger}]'",
@@ -77,16 +77,16 @@ def check_logger(runtime: Runtime) -> None:
         )
 
 
-def log_into(folder: Path, runtime: Runtime, run: Run) -> None:
-    """Write the files that belong into an artifact's folder, if its logger has such."""
+def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:
+    """Write the files of a logger that keeps them in the artifact's folder; nothing for other loggers."""
     if runtime.logger in IN_ARTIFACT:
         _tensorboard(folder, run)
 
 
-def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Run) -> None:
-    """Add a run to what lies beside the folder of artifacts, if its logger has such.
+def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: LoggedRun) -> None:
+    """Add a run to the store of a logger that keeps it beside the folder of artifacts; nothing for other loggers.
 
-    What the logger stumbles over is told and no more: the artifact is published.
+    An error of the logger is only a warning, because the artifact is published.
     """
     if runtime.logger == "csv" or runtime.logger in IN_ARTIFACT:
         return
@@ -101,7 +101,7 @@ def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Ru
         reporter.notice(f"logged to {_TITLES[runtime.logger]}: {where(place)}")
 
 
-def _tell(logger: Logger, run: Run, *, together: bool = False) -> None:
+def _tell(logger: Logger, run: LoggedRun, *, together: bool = False) -> None:
     """All of a run, in order.
 
     Args:
@@ -123,7 +123,7 @@ def _tell(logger: Logger, run: Run, *, together: bool = False) -> None:
     logger.finalize("failed" if run.failed else "success")
 
 
-def _tensorboard(folder: Path, run: Run) -> None:
+def _tensorboard(folder: Path, run: LoggedRun) -> None:
     from lora_mnist_cli.training.lightning import TensorBoardLogger, quiet
 
     quiet()
@@ -131,7 +131,7 @@ def _tensorboard(folder: Path, run: Run) -> None:
     _tell(logger, run, together=True)
 
 
-def _mlflow(place: Path, run: Run) -> None:
+def _mlflow(place: Path, run: LoggedRun) -> None:
     remote = os.environ.get("MLFLOW_TRACKING_URI")
     if not remote:
         # It would tell its makers that it is used.
@@ -155,7 +155,7 @@ def _mlflow(place: Path, run: Run) -> None:
         mlflow.set_tracking_uri(remote)
 
 
-def _wandb(place: Path, run: Run) -> None:
+def _wandb(place: Path, run: LoggedRun) -> None:
     mode = os.environ.get("WANDB_MODE") or "offline"
     if mode != "online":
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -192,7 +192,7 @@ def _wandb_where(place: Path) -> str:
 
 
 _TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}
-loggers: dict[str, tuple[Callable[[Path, Run], None], Callable[[Path], str]]] = {
+loggers: dict[str, tuple[Callable[[Path, LoggedRun], None], Callable[[Path], str]]] = {
     "mlflow": (_mlflow, _mlflow_where),
     "wandb": (_wandb, _wandb_where),
 }

@@ -16,7 +16,7 @@ from lora_mnist_cli.stages.workspace import Workspace
 
 
 def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
-    """An adapter's row in a sweep's results.
+    """Return an adapter's row in a sweep's results.
 
     Args:
         axes: what the sweep varies beside rank and seed.
@@ -34,7 +34,7 @@ def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
 
 
 def results_csv(results: Sequence[dict[str, Any]]) -> str:
-    """A row an adapter: what it is, then accuracy and loss for each subset."""
+    """Return the results as CSV: for each adapter its settings, then accuracy and loss for each digit set."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [key for key in results[0] if key != "subsets"]
@@ -49,11 +49,11 @@ def results_csv(results: Sequence[dict[str, Any]]) -> str:
 def study_accuracies(
     workspace: Workspace, sweep: Artifact, chosen: Mapping[str, Value] | None = None
 ) -> dict[int, float]:
-    """Rank → the study's accuracy on the digits that a sweep learned; empty unless data, base and recipe are its own.
+    """Return rank → the study's accuracy on a sweep's digits; empty unless data, base and recipe are the study's.
 
     Args:
-        chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them, its results are
-            not of one recipe, and so not of the study's.
+        chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them the results come
+            from several recipes, and there is nothing to compare.
 
     Raises:
         ArtifactError: where the sweep's base is gone.
@@ -68,5 +68,5 @@ def study_accuracies(
     config = AdapterConfig.from_json(without_unused(shared | first))
     if config.digits is None or not original_study.comparable(base, config):
         return {}
-    known = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
-    return {rank: accuracy for rank, accuracy in known.items() if accuracy is not None}
+    accuracies = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
+    return {rank: accuracy for rank, accuracy in accuracies.items() if accuracy is not None}

@@ -1,4 +1,4 @@
-"""The scores of a sweep's runs on any digit set, seed by seed: what gates and comparisons are made of. No torch."""
+"""The scores of a sweep's runs on any digit set, seed by seed, for gates and comparisons. No torch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Sample:
     Args:
         setting: its rank, and whatever else a sweep varies beside the seed.
         scores: seed → count, accuracy and loss; a run that failed has None for both figures.
-        rate: where the learning rate was chosen and is no part of the setting, ``lr``, the accuracy on ``validation``
-            images there, and whether it is at the ``edge`` of those that were tried.
+        rate: where the learning rate was tuned and is no part of the setting: ``lr``, its accuracy on ``validation``
+            images, and whether it is at the ``edge`` of the rates that were tried.
     """
 
     setting: dict[str, Any]
@@ -36,7 +36,7 @@ class Sample:
 
     @property
     def setting_at_rate(self) -> dict[str, Any]:
-        """The setting, with the learning rate if that was chosen."""
+        """The setting, with the learning rate if that was tuned."""
         return self.setting | ({} if self.rate is None else {"lr": self.rate["lr"]})
 
     @property
@@ -55,63 +55,61 @@ class Sample:
         return max((int(score["count"]) for score in self.scores.values()), default=0)
 
     def spread(self, confidence: float = CONFIDENCE) -> dict[str, Any]:
-        """The accuracies' :func:`lora_mnist_cli.evaluation.seeds.spread`."""
-        known = self.accuracies
-        return spread([known.get(seed) for seed in self.scores], list(self.scores), confidence=confidence)
+        """Return the :func:`lora_mnist_cli.evaluation.seeds.spread` of the accuracies."""
+        accuracies = self.accuracies
+        return spread([accuracies.get(seed) for seed in self.scores], list(self.scores), confidence=confidence)
 
 
 def has_figure(score: Mapping[str, Any]) -> bool:
-    """Whether a score can be reckoned with: without images, or with a loss that is not finite, it can't; nor can what
-    is no accuracy at all, as the manifest of a stranger may have.
-    """
+    """Return whether a score is an accuracy, of images, with a finite loss; an imported manifest may hold others."""
     accuracy = score["accuracy"]
     return score["count"] > 0 and is_figure(accuracy) and 0 <= accuracy <= 1 and is_figure(score["loss"])
 
 
 def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:
-    """A sample a setting of a sweep, in its table's order.
+    """Return a sample per setting of a sweep, in its table's order.
 
     Raises:
-        ArtifactError: where the digit set is none of the sweep's own, and an adapter that could tell is gone.
+        ArtifactError: where the sweep has no scores on the digit set, and an adapter that has them is gone.
     """
-    wanted = str(digits)
-    found = []
-    for own, rows in by_setting(sweep.details["results"]):
+    result = []
+    for of_setting, rows in by_setting(sweep.details["results"]):
         scores = {}
         for row in rows:
-            known = [score for score in row["subsets"] if score["digits"] == wanted]
-            scores[row["seed"]] = known[0] if known else _of_member(registry, sweep, row["artifact"], digits)
-        found.append(Sample(own, scores))
-    return found
+            in_table = [score for score in row["subsets"] if score["digits"] == str(digits)]
+            scores[row["seed"]] = in_table[0] if in_table else _of_member(registry, sweep, row["artifact"], digits)
+        result.append(Sample(of_setting, scores))
+    return result
 
 
 def tuned(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]:
-    """As :func:`samples`, each setting at the learning rate that did best on its validation images.
+    """Return the samples of a sweep, each setting at the learning rate that did best on its validation images.
 
-    Where a sweep has one rate alone there is nothing to choose.
+    A sweep at one learning rate has nothing to choose, and its samples are those of :func:`samples`.
 
     Raises:
         ArtifactError: as :func:`samples`, and where validation figures are gone or were never there, or at no rate all
             seeds of a setting ended well.
     """
-    found = samples(registry, sweep, digits)
-    if LR not in found[0].setting:
-        return found
-    chosen = []
+    all_rates = samples(registry, sweep, digits)
+    if LR not in all_rates[0].setting:
+        return all_rates
+    result = []
     rows = [(_without_rate(setting(row)), row) for row in sweep.details["results"]]
-    settings = (_without_rate(sample.setting) for sample in found)
-    for own in {repr(each): each for each in settings}.values():
-        best = best_rate(validation_runs(registry, sweep, [row for other, row in rows if other == own]))
+    settings = (_without_rate(sample.setting) for sample in all_rates)
+    for without_rate in {repr(values): values for values in settings}.values():
+        of_setting = [row for values, row in rows if values == without_rate]
+        best = best_rate(validation_runs(registry, sweep, of_setting))
         if best is None:
             raise ArtifactError(
-                f"at no learning rate did all runs of {described(own) or sweep.name} end well",
+                f"at no learning rate did all runs of {described(without_rate) or sweep.name} end well",
                 hint="sweep lower --lrs",
                 value=sweep.name,
             )
-        (sample,) = (each for each in found if each.setting == own | {LR: best["lr"]})
+        (at_best,) = (sample for sample in all_rates if sample.setting == without_rate | {LR: best["lr"]})
         rate = {LR: best["lr"], "validation": best["accuracy"], "edge": best["edge"]}
-        chosen.append(Sample(own, sample.scores, rate))
-    return chosen
+        result.append(Sample(without_rate, at_best.scores, rate))
+    return result
 
 
 def _without_rate(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,29 +117,29 @@ def _without_rate(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def single(artifact: Artifact, digits: DigitSet) -> Sample:
-    """The sample of one base or adapter, from the scores that it was published with."""
+    """Return the sample of one base or adapter, from the scores that it was published with."""
     (score,) = subset_scores(artifact.scores["per_digit"], [digits])
     rank = {"rank": artifact.config["rank"]} if artifact.kind == "adapter" else {}
     return Sample(rank, {artifact.config["seed"]: score})
 
 
 def described(setting: Mapping[str, Any]) -> str:
-    """A setting in words: ``rank 8``, or ``rank 8, lr 0.001``; nothing of a rank where the method has none."""
+    """Return a setting in words: ``rank 8``, or ``rank 8, lr 0.001``; without a rank where the method has none."""
     return ", ".join(f"{in_words(key)} {short(value)}" for key, value in setting.items() if value or key != "rank")
 
 
 def named_without_rank(setting: Mapping[str, Any]) -> str:
-    """What a setting is beside its rank: a method by its name alone, ``dora``; others as ``lr 0.001``."""
+    """Return a setting without its rank in words: a method by its name alone, ``dora``; others as ``lr 0.001``."""
     return described({key: value for key, value in setting.items() if key != "rank"}).removeprefix("method ")
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:
     member = registry.member(sweep, name)
     if member is None:
-        known = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
+        in_table = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
         raise ArtifactError(
             f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone",
-            hint=f"it has {known} itself; running the sweep again makes the adapter again",
+            hint=f"it has {in_table} itself; running the sweep again makes the adapter again",
             value=name,
         )
     (score,) = subset_scores(member.scores["per_digit"], [digits])

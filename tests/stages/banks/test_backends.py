@@ -5,25 +5,30 @@ from __future__ import annotations
 import dataclasses
 import os
 import pickle
+import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import BACKENDS, METHODS, PROTECTIONS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
-from lora_mnist_cli.stages.adapting import resolve
-from lora_mnist_cli.stages.banks.backends import Ear, Processes, about_backend, memory, workers
+from lora_mnist_cli.stages.banks.backends import about_backend, workers
+from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
-from lora_mnist_cli.stages.banks.work import AdapterRequest, banks
+from lora_mnist_cli.stages.banks.process_backend import ProcessBackend
+from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
+from lora_mnist_cli.system.progress import Silent
 
-BASE = "base-fashion-mnist-0-4"
+BASE, PREFIX = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9"
 # So high that each seed is a cohort of its own.
 RANKS = (120, 130)
 CONFIG = AdapterConfig(epochs=2, batch_size=16)
@@ -31,115 +36,169 @@ CONFIG = AdapterConfig(epochs=2, batch_size=16)
 
 @pytest.fixture(autouse=True)
 def _a_bank_a_cohort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.work.ENOUGH", 1)
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 1)
 
 
-def in_processes(small: Workspace, count: int, reporter: Any) -> Workspace:
-    runtime = Runtime(backend="processes", workers=count, accelerator="cpu")
-    return dataclasses.replace(small, runtime=runtime, reporter=reporter)
+def weights(workspace: Workspace, names: Iterable[str]) -> dict[str, bytes]:
+    return {name: workspace.registry.get(name).read("adapter_model.safetensors") for name in names}
 
 
-def weights(workspace: Workspace, artifact: Any) -> dict[str, bytes]:
-    registry = workspace.registry
-    names = [row["artifact"] for row in artifact.details["results"]]
-    return {name: registry.get(name).read("adapter_model.safetensors") for name in names}
-
-
-class Killer:
-    """A reporter that kills the process that trains a bank: as soon as it is there, or when the first steps are told.
+class Killer(Silent):
+    """A reporter that writes down some of what it hears, and kills the processes that train a bank.
 
     Args:
-        recorder: hears all.
-        bank: its number, from 1.
-        times: how often.
+        kills: bank, from 1 → how often its process is killed: as soon as the bank is begun; but for the bank ``late``,
+            when steps of any bank are reported.
     """
 
-    def __init__(self, recorder: Any, bank: int, times: int, *, at_once: bool) -> None:
-        self._recorder, self._start, self._times, self._at_once = recorder, f"bank {bank} ", times, at_once
-        self._pid: int | None = None
+    def __init__(self, kills: dict[int, int], late: int) -> None:
+        self._kills, self._late = kills, late
+        self._late_pid: int | None = None
+        self.begun: list[tuple[str, int, int]] = []
+        self.details: list[str] = []
+        self.warnings: list[str] = []
+        self.steps: list[int] = []
+        self.epochs: list[int] = []
+        self.ends = 0
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return getattr(self._recorder, name)
+    def begin(self, title: str, epochs: int, steps: int) -> None:
+        self.begun.append((title, epochs, steps))
 
     def detail(self, text: str) -> None:
-        self._recorder.detail(text)
-        if text.startswith("process ") and self._start in text:
-            self._pid = int(text.split()[1])
-            if self._at_once:
-                self._kill()
+        self.details.append(text)
+        begun = re.fullmatch(r"process (\d+) trains bank (\d+) of \d+", text)
+        if begun is None or not self._kills.get(bank := int(begun[2])):
+            return
+        if bank == self._late:
+            self._late_pid = int(begun[1])
+        else:
+            self._kill(bank, int(begun[1]))
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        self._recorder.advance(steps, epoch, loss)
-        self._kill()
+        self.steps.append(steps)
+        if steps > 0 and self._late_pid is not None and self._kills[self._late]:
+            self._kill(self._late, self._late_pid)
 
-    def _kill(self) -> None:
-        if self._pid is not None and self._times:
-            os.kill(self._pid, signal.SIGKILL)
-            self._times -= 1
-            self._pid = None
+    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
+        self.epochs.append(epoch)
 
+    def end(self) -> None:
+        self.ends += 1
 
-@pytest.mark.parametrize("limit", ["max\n", "1000000\n", None])
-def test_a_container_has_no_more_memory_than_it_is_given(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None
-) -> None:
-    file = tmp_path / "memory.max"
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.backends._CONTAINER_MEMORY", file)
-    machine = memory()
-    assert machine is not None
-    assert machine > 1_000_000
-    if limit is not None:
-        file.write_text(limit, encoding="ascii")
-    assert memory() == (1_000_000 if limit == "1000000\n" else machine)
+    def _kill(self, bank: int, pid: int) -> None:
+        os.kill(pid, signal.SIGKILL)
+        self._kills[bank] -= 1
 
 
-def test_processes_make_the_same_bytes_though_one_of_them_is_killed(
-    small: Workspace, tmp_path: Path, recorder: Any
-) -> None:
-    other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
-    here = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=other, name="wide")
-    apart = in_processes(small, 2, Killer(recorder, 1, 1, at_once=False))
-    there = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=apart, name="wide")
-    assert weights(small, there) == weights(other, here)
-    assert there.digest == here.digest
-    assert there.details == here.details
-    for row in there.details["results"]:
-        one, two = small.registry.get(row["artifact"]), other.registry.get(row["artifact"])
-        assert (one.scores, one.files, one.details) == (two.scores, two.files, two.details)
+@dataclasses.dataclass
+class KilledSweep:
+    """A sweep of three banks in two processes: the first bank's is killed once, and the second's every time."""
+
+    here: Workspace
+    there: Workspace
+    heard: Killer
+    before: set[str]
+    whole: Any
+    error: MachineError
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_data: Path) -> KilledSweep:
+    folder = tmp_path_factory.mktemp("killed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 1)
+        here, there = (
+            Workspace(Path(shutil.copytree(small_trained, folder / name)), small_data, Runtime(accelerator="cpu"))
+            for name in ("here", "there")
+        )
+        heard = Killer({1: 1, 2: 3}, late=1)
+        runtime = Runtime(backend="processes", workers=2, accelerator="cpu")
+        in_processes = dataclasses.replace(there, runtime=runtime, reporter=heard)
+        before = set(there.registry.names())
+        whole = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=here, name="wide")
+        with pytest.raises(MachineError) as caught:
+            sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=in_processes, name="wide")
+    return KilledSweep(here, there, heard, before, whole, caught.value)
+
+
+def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed: KilledSweep) -> None:
+    names = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
+    assert weights(killed.there, names) == weights(killed.here, names)
+    for name in names:
+        one, two = killed.there.registry.get(name), killed.here.registry.get(name)
+        assert (one.digest, one.scores, one.files, one.details) == (two.digest, two.scores, two.files, two.details)
         assert one.environment == two.environment
-    (warned,) = recorder.all("warn")
-    assert "was ended by SIGKILL; bank 1 of 3, which it trained, is trained again" in warned
-    # 13 steps an epoch and seed, in one progress, in which what was lost is taken back.
-    assert recorder.all("begin") == [("6 adapters on 5-9", 2, 39)]
-    assert sum(steps for steps, _, _ in recorder.all("advance")) == 2 * 39
-    assert [epoch for epoch, _, _ in recorder.all("epoch_done")] == [1, 2]
-    assert len(recorder.all("end")) == 1
-    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in recorder.all("detail")[0]
-    assert not (small.runs_dir / ".staging").exists()
+    assert not (killed.there.runs_dir / ".staging").exists()
 
 
-def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(small: Workspace, recorder: Any) -> None:
-    apart = in_processes(small, 1, Killer(recorder, 1, 3, at_once=True))
-    before = set(small.registry.names())
-    with pytest.raises(MachineError, match=r"r120, .*r130 could not be trained: its process was ended by SIGKILL"):
-        sweep(RANKS, seeds=[0, 1], config=CONFIG, workspace=apart, name="wide")
-    made = {f"lora-fashion-mnist-5-9-r{rank}-s1" for rank in RANKS}
-    assert set(small.registry.names()) == before | made
-    assert not (small.runs_dir / ".staging").exists()
-    assert len(recorder.all("warn")) == 2
+def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed: KilledSweep) -> None:
+    heard = killed.heard
+    # 13 steps per epoch and seed; the second of three seeds comes to nothing.
+    assert heard.begun == [("6 adapters on 5-9", 2, 39)]
+    assert sum(heard.steps) == 2 * (39 - 13)
+    assert (heard.epochs, heard.ends) == ([1], 1)
+    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.details[0]
+    says = "was ended by SIGKILL; bank {} of 3, which it trained, is trained again"
+    assert [sum(says.format(bank) in text for text in heard.warnings) for bank in (1, 2, 3)] == [1, 2, 0]
+    assert len(heard.warnings) == 3
 
-    # The same command makes the rest, here with the bytes that it would have had.
-    whole = sweep(RANKS, seeds=[0, 1], config=CONFIG, workspace=small, name="wide")
-    at_once = sweep(RANKS, seeds=[0, 1], config=CONFIG, workspace=small, name="wide", force=True)
-    assert whole.digest == at_once.digest
+
+def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed: KilledSweep) -> None:
+    says = r"r120-s1, .*r130-s1 could not be trained: its process was ended by SIGKILL, as 2 before it ended too"
+    assert re.match(f".*{says}", str(killed.error))
+    made = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
+    assert set(killed.there.registry.names()) == killed.before | made
+
+
+def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(
+    killed: KilledSweep, tmp_path: Path
+) -> None:
+    copy = dataclasses.replace(killed.there, runs_dir=Path(shutil.copytree(killed.there.runs_dir, tmp_path / "copy")))
+    again = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=copy, name="wide")
+    assert again.digest == killed.whole.digest
+    assert again.details == killed.whole.details
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+PROTECTED = [(name,) for name in PROTECTIONS] + [("replay", "mask")]
+RECIPES = [{"method": name} for name in METHODS] + [{"protect": names} for names in PROTECTED]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("backend", ["local", "processes", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.usefixtures("pool_in_this_process")
+def test_the_steps_that_are_told_are_those_that_were_announced(
+    small: Workspace, recorder: Any, request: pytest.FixtureRequest, backend: str, recipe: dict[str, Any]
+) -> None:
+    assert set(BACKENDS) == {"local", "processes", "ray"}
+    if backend == "ray":
+        request.getfixturevalue("cluster")
+    config = AdapterConfig(epochs=2, batch_size=32, **recipe)
+    runtime = Runtime(backend=backend, accelerator="cpu")
+    workspace = dataclasses.replace(small, runtime=runtime, reporter=recorder)
+    sweep([2, 3] if config.rank else None, seeds=[0, 1], config=config, workspace=workspace, name="counted")
+    ((_, epochs, steps),) = recorder.all("begin")
+    assert epochs == 2
+    assert sum(count for count, _, _ in recorder.all("advance")) == epochs * steps
+    assert max(epoch for _, epoch, _ in recorder.all("advance")) == epochs
+    assert recorder.all("epoch_done")[-1][0] == epochs
 
 
 def test_what_a_bank_complains_of_is_raised_in_the_driver() -> None:
-    other = Job("some", b"", (4,), "0-4", (0.1, 0.3), (CONFIG.to_json(),), Runtime(), training_code=-1)
+    other = Job("some", b"", (4,), "0-4", (0.1, 0.3), (CONFIG.to_json(),), 1, Runtime(), training_code=-1)
     task = (other, Images((_none(), _none()), (_none(), _none())))
-    ear = Ear(_Nobody(), "some", [task])
     with pytest.raises(MachineError, match="training code") as caught:
-        list(Processes(1).run([task], ear))
+        list(ProcessBackend(1).run([task], CombinedProgress(Silent(), "some", 2, [1])))
     assert "same version" in caught.value.hint
 
 
@@ -162,7 +221,7 @@ def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pyt
     config = resolve(dataclasses.replace(CONFIG, rank=2, alpha=0.5, batch_size=64), base)
     job = Job(
         "one", base.read("model.safetensors"), (16, 12), "0-4", tuple(base.details["pixel_stats"]),
-        (config.to_json(),), Runtime(accelerator="cpu"),
+        (config.to_json(),), 4, Runtime(accelerator="cpu"),
     )  # fmt: skip
     sent = pickle.loads(pickle.dumps((job, images)))
     made = small.registry.get("lora-fashion-mnist-5-9-r2")
@@ -180,7 +239,7 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
 ) -> None:
     from lora_mnist_cli.training.bank.grouping import cohorts
 
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.work.ENOUGH", 64)
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 64)
     base = small.registry.get(BASE)
 
     def cut(ranks: list[int], seeds: int, **changes: Any) -> list[list[str]]:
@@ -189,7 +248,7 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
             AdapterRequest(f"r{rank}-s{seed}", dataclasses.replace(config, rank=rank, seed=seed))
             for rank in ranks for seed in range(seeds)
         ]  # fmt: skip
-        found = list(banks(wanted, base, 10_000))
+        found = list(cut_into_banks(wanted, base, 10_000))
         assert sorted(each.name for bank in found for each in bank) == sorted(each.name for each in wanted)
         # What decides an adapter's last places is its cohort, which is the same in the bank as in the whole.
         own = [{bank[m].name for m in members} for bank in found for members, _ in cohorts([e.config for e in bank])]
@@ -219,7 +278,7 @@ def test_banks_stay_as_they_were_whichever_of_them_are_done(small: Workspace, re
 
 
 def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.backends.cores", lambda: 16)
+    monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: 16)
     monkeypatch.setattr("shutil.which", lambda _: None)
     free = Runtime(backend="processes")
     assert workers(free, 100) == 16
@@ -232,16 +291,14 @@ def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_banks_that_tell_at_the_same_time_are_one_progress(recorder: Any) -> None:
-    images = Images((_none(20), _none(20)), (_none(), _none()))
-    job = Job("some", b"", (4,), "0-4", (0.1, 0.3), (dataclasses.replace(CONFIG, batch_size=4).to_json(),), Runtime())
-    ear = Ear(recorder, "all", [(job, images)] * 2)
-    ear.begin()
-    ear.advance(0, 4, 0.5)
-    ear.epoch_done(0, 0.4, 0.9)
-    ear.advance(0, 4, 0.5)
-    ear.again(0)
-    ear.done(1)
-    ear.done(0)
+    progress = CombinedProgress(recorder, "all", 2, [4, 4])
+    progress.begin()
+    progress.advance(0, 4, 0.5)
+    progress.epoch_done(0, 0.4, 0.9)
+    progress.advance(0, 4, 0.5)
+    progress.again(0)
+    progress.done(1)
+    progress.done(0)
     assert recorder.all("begin") == [("all", 2, 8)]
     assert [steps for steps, _, _ in recorder.all("advance")] == [4, 4, -8, 8, 8]
     # An epoch of the whole is done when as many steps are.
@@ -276,14 +333,7 @@ def test_without_ray_it_says_what_to_install(
     assert "pip install 'lora-mnist[ray]'" in outcome.err
 
 
-class _Nobody:
-    """A reporter that hears nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
-
-
-def _none(count: int = 0) -> Any:
+def _none() -> Any:
     import numpy as np
 
-    return np.zeros(count, np.uint8)
+    return np.zeros(0, np.uint8)

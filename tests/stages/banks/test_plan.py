@@ -14,8 +14,8 @@ from lora_mnist_cli.registry.artifact import Settings
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
-from lora_mnist_cli.stages.adapting import resolve
-from lora_mnist_cli.stages.banks.work import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings
+from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.stages.records.results import study_accuracies
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
 
@@ -149,14 +149,16 @@ def test_banks_that_are_whole_are_not_cut_again(small: Workspace, monkeypatch: p
     for rank in (1, 3):
         finetune(dataclasses.replace(CONFIG, rank=rank), workspace=small)
     sweep([4, 5], config=CONFIG, workspace=small, name="two")
-    from lora_mnist_cli.stages.banks import work
+    from lora_mnist_cli.stages.banks import cut
 
-    cut: list[int] = []
-    banks = work.banks
-    monkeypatch.setattr(work, "banks", lambda wanted, *rest: cut.append(len(wanted)) or banks(wanted, *rest))
+    sizes: list[int] = []
+    cut_into_banks = cut.cut_into_banks
+    monkeypatch.setattr(
+        cut, "cut_into_banks", lambda requests, *rest: sizes.append(len(requests)) or cut_into_banks(requests, *rest)
+    )
     plan = plan_sweep([1, 3, 4, 5, 6, 7, 8], config=CONFIG, workspace=small, name="all")
     assert [len(bank) for bank in plan.banks] == [3]
-    assert sorted(cut) == [1, 1, 2, 3, 7]  # the whole grid once
+    assert sorted(sizes) == [1, 1, 2, 3, 7]  # the whole grid once
 
 
 def test_a_plan_is_refused_for_what_the_sweep_would_be(small: Workspace) -> None:

@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, finetune, merge, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.banks import job, work
+from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.banks.job import Images, Job
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -92,10 +93,10 @@ def test_no_bank_has_members_of_several_protections(small: Workspace) -> None:
     base = small.registry.get(BASE)
     others = [CONFIG, BOTH, dataclasses.replace(CONFIG, protect=("mask",)), dataclasses.replace(BOTH, replay_old=2.0)]
     configs = [dataclasses.replace(each, digits=DigitSet.parse("5-9"), seed=s) for each in others for s in (0, 1)]
-    wanted = [work.AdapterRequest(f"a{i}", config) for i, config in enumerate(configs)]
-    cut = list(work.banks(wanted, base, 512))
-    assert sorted(len(bank) for bank in cut) == [2, 2, 2, 2]
-    assert all(len({each.config.objective for each in bank}) == 1 for bank in cut)
+    wanted = [AdapterRequest(f"a{i}", config) for i, config in enumerate(configs)]
+    banks = list(cut_into_banks(wanted, base, 512))
+    assert sorted(len(bank) for bank in banks) == [2, 2, 2, 2]
+    assert all(len({each.config.objective for each in bank}) == 1 for bank in banks)
 
 
 def test_samples_count_among_the_steps_that_are_planned(small: Workspace) -> None:
@@ -104,7 +105,7 @@ def test_samples_count_among_the_steps_that_are_planned(small: Workspace) -> Non
         for config in (CONFIG, BOTH, dataclasses.replace(BOTH, replay_old=2.0, replay_new=0.0))
     ]
     # 250 images of new digits, of which a fifth is held out: 200, and as many samples of old and of new ones.
-    assert [plan.work.steps_an_epoch(plan.work.wanted[0].config) for plan in plans] == [13, 38, 38]
+    assert [plan.jobs.steps_per_epoch(plan.jobs.requests[0].config) for plan in plans] == [13, 38, 38]
 
 
 def test_nothing_but_new_images_and_statistics_reaches_the_training(

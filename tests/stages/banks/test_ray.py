@@ -56,7 +56,7 @@ def test_a_node_that_dies_costs_its_bank_only(
     small: Workspace, tmp_path: Path, recorder: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.work.ENOUGH", 1)
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 1)
     other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
     here = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=other, name="wide")
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -279,8 +279,8 @@ def test_an_error_in_a_process_is_told_here_and_ends_the_others(
 def test_processes_are_as_many_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch, cores: int, memory: int | None, threads: int, workers: int
 ) -> None:
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.backends.cores", lambda: cores)
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.backends.memory", lambda: memory and memory * 10**9)
+    monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: cores)
+    monkeypatch.setattr("lora_mnist_cli.system.machine.memory", lambda: memory and memory * 10**9)
     assert parallel.default_workers(Runtime(accelerator="cpu", threads=threads)) == workers
 
 

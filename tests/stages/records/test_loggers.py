@@ -18,7 +18,7 @@ from lora_mnist_cli.settings.choices import LOGGERS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
-from lora_mnist_cli.stages.records.loggers import Run, check_logger, log_beside, loggers
+from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, loggers
 from lora_mnist_cli.system.errors import UsageError
 
 CONFIG = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2, batch_size=100)
@@ -30,9 +30,9 @@ def with_logger(workspace: Workspace, logger: str, **runtime: Any) -> Workspace:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Run]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, LoggedRun]]:
     """MLflow's runs, as they are told, in place of MLflow."""
-    runs: list[tuple[Path, Run]] = []
+    runs: list[tuple[Path, LoggedRun]] = []
     monkeypatch.setitem(loggers, "mlflow", (lambda place, run: runs.append((place, run)), lambda place: f"{place}/db"))
     monkeypatch.setattr("lora_mnist_cli.stages.training_base.check_logger", lambda _: None)
     monkeypatch.setattr("lora_mnist_cli.stages.banks.work.check_logger", lambda _: None)
@@ -74,9 +74,10 @@ def test_a_folder_of_logs_is_no_package(tmp_path: Path, monkeypatch: pytest.Monk
         check_logger(Runtime(logger="wandb"))
 
 
+@pytest.mark.usefixtures("pool_in_this_process")
 @pytest.mark.parametrize("backend", ["local", "processes"])
 def test_each_adapter_is_one_run_with_its_settings_and_scores(
-    backend: str, small: Workspace, told: list[tuple[Path, Run]], tmp_path: Path
+    backend: str, small: Workspace, told: list[tuple[Path, LoggedRun]], tmp_path: Path
 ) -> None:
     workspace = with_logger(small, "mlflow", backend=backend)
     made = sweep([1, 3], seeds=[0, 1], config=ADAPTER, workspace=workspace, name="logged")
@@ -102,7 +103,9 @@ def test_each_adapter_is_one_run_with_its_settings_and_scores(
         assert adapter.environment["logger"] == "mlflow"
 
 
-def test_a_base_and_methods_that_are_trained_alone_are_runs_too(small: Workspace, told: list[tuple[Path, Run]]) -> None:
+def test_a_base_and_methods_that_are_trained_alone_are_runs_too(
+    small: Workspace, told: list[tuple[Path, LoggedRun]]
+) -> None:
     workspace = dataclasses.replace(with_logger(small, "mlflow"), note="a sentence")
     base = train_base(CONFIG, name="new", workspace=workspace)
     finetune(dataclasses.replace(ADAPTER, method="full", digits=None), base="new", workspace=workspace)
@@ -113,7 +116,7 @@ def test_a_base_and_methods_that_are_trained_alone_are_runs_too(small: Workspace
     assert (second.settings["method"], second.settings["base"]) == ("full", "new")
 
 
-def test_what_diverged_is_a_failed_run_without_scores(small: Workspace, told: list[tuple[Path, Run]]) -> None:
+def test_what_diverged_is_a_failed_run_without_scores(small: Workspace, told: list[tuple[Path, LoggedRun]]) -> None:
     sweep([1], grid={"lrs": [1e-3, 1e30]}, config=dataclasses.replace(ADAPTER, optimizer="sgd"), name="odd",
           workspace=with_logger(small, "mlflow"))  # fmt: skip
     sound, odd = (run for _, run in told)
@@ -123,7 +126,7 @@ def test_what_diverged_is_a_failed_run_without_scores(small: Workspace, told: li
 
 
 def test_the_same_work_is_logged_once_and_what_lacks_a_log_is_told(
-    small: Workspace, told: list[tuple[Path, Run]], recorder: Any
+    small: Workspace, told: list[tuple[Path, LoggedRun]], recorder: Any
 ) -> None:
     plain, logged = (dataclasses.replace(with_logger(small, each), reporter=recorder) for each in ("csv", "mlflow"))
     sweep([1, 3], config=ADAPTER, name="twice", workspace=plain)
@@ -138,7 +141,7 @@ def test_the_same_work_is_logged_once_and_what_lacks_a_log_is_told(
 
 
 def test_an_artifact_is_published_whatever_its_logger_stumbles_over(
-    small: Workspace, monkeypatch: pytest.MonkeyPatch, told: list[tuple[Path, Run]], recorder: Any
+    small: Workspace, monkeypatch: pytest.MonkeyPatch, told: list[tuple[Path, LoggedRun]], recorder: Any
 ) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("database\nis locked")
@@ -151,7 +154,7 @@ def test_an_artifact_is_published_whatever_its_logger_stumbles_over(
 
 
 def test_a_digit_set_with_a_comma_has_a_name_that_passes_everywhere() -> None:
-    run = Run("x", {}, [], {"subsets": [{"digits": "5,7-9", "accuracy": 0.5, "loss": None}]})
+    run = LoggedRun("x", {}, [], {"subsets": [{"digits": "5,7-9", "accuracy": 0.5, "loss": None}]})
     assert run.metrics() == {"test_accuracy/5_7-9": 0.5}
 
 
@@ -223,9 +226,9 @@ def test_wandb_has_an_offline_run_each_beside_the_runs(
         assert repr(row["subsets"][1]["accuracy"]).encode()[:12] in own
 
 
-def test_nothing_is_told_where_csv_is_enough(small: Workspace, told: list[tuple[Path, Run]]) -> None:
+def test_nothing_is_told_where_csv_is_enough(small: Workspace, told: list[tuple[Path, LoggedRun]]) -> None:
     made = finetune(ADAPTER, workspace=small)
-    log_beside(made, Runtime(), small.reporter, Run("x", {}, [], {}))
+    log_beside(made, Runtime(), small.reporter, LoggedRun("x", {}, [], {}))
     assert told == []
     assert "logger" not in made.environment
     assert sorted(path.name for path in small.runs_dir.parent.iterdir()) == ["runs"]

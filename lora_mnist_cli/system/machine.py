@@ -1,0 +1,24 @@
+"""What this machine has: processor cores and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+_CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int | None:
+    """Return the bytes of memory of the machine, or of the container around this process; None where not known."""
+    limits = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError, ValueError):  # only Linux has this file, and "max" in it means no limit
+        limits.append(int(_CONTAINER_MEMORY.read_text(encoding="ascii")))
+    return min(limits, default=None)
