@@ -22,6 +22,8 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.system.errors import MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors, whole_file
 
+Picture = Figure
+"""The type that every kind draws, for rooms that do not import matplotlib."""
 WIDTH = 8.0
 """Inches; every figure has this width."""
 INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"

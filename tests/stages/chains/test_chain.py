@@ -173,7 +173,7 @@ class Killer:
 
 
 def test_a_warning_of_the_processes_is_told_once(tmp_path: Path, small_data: Path, recorder: Any) -> None:
-    few = SMALL | {"cures": ["plain", "full"], "epochs": 0}
+    few = SMALL | {"strategies": ["plain", "full"], "epochs": 0}
     chain(TASKS, workspace=Workspace(tmp_path / "runs", small_data), **few)
     again = Workspace(tmp_path / "runs", small_data, Runtime(threads=2), recorder)
     chain(TASKS, workspace=again, **(few | {"workers": 2}))
@@ -203,7 +203,7 @@ def test_a_first_task_whose_process_died_is_learned_by_another_and_waited_for(
 ) -> None:
     killer = Killer(recorder, "the first task", times=1)
     workspace = Workspace(tmp_path / "runs", small_data, reporter=killer)
-    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc", "full"], "workers": 2}))
+    chain(TASKS, workspace=workspace, **(SMALL | {"strategies": ["ewc", "full"], "workers": 2}))
     (warned,) = recorder.all("warn")
     assert "was ended by SIGKILL; the first task of 0-3,4-6,7-9, seed 0, is learned once more" in warned
     begun = [text.partition(" learns ")[2].partition(" of ")[0] for text in recorder.all("detail")]
@@ -223,7 +223,7 @@ def test_what_processes_did_is_told_once_and_scored_once(
     monkeypatch.setattr("lora_mnist_cli.training.trainer.fit", here)
     monkeypatch.setattr("lora_mnist_cli.stages.banks.job.train_bank", here)
     workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
-    few = SMALL | {"cures": ["plain", "routed", "ewc"], "workers": 2}
+    few = SMALL | {"strategies": ["plain", "routed", "ewc"], "workers": 2}
     made = chain(TASKS, workspace=workspace, **few)
     learning, *told = recorder.all("notice")
     assert learning == "learning in 2 processes"
@@ -246,7 +246,7 @@ def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
 
     workspace = Workspace(tmp_path / "runs", small_data, reporter=Interrupted(recorder, ""))
     with pytest.raises(KeyboardInterrupt):
-        chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["plain", "ewc"], "workers": 2}))
+        chain(TASKS, workspace=workspace, **(SMALL | {"strategies": ["plain", "ewc"], "workers": 2}))
     pids = {int(text.split()[1]) for text in recorder.all("detail")}
     assert len(pids) == 2
     for pid in pids:
@@ -259,9 +259,9 @@ def test_an_error_in_a_process_is_told_here_and_ends_the_others(
     tmp_path: Path, small_data: Path, recorder: Any
 ) -> None:
     workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
-    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc"]}))
+    chain(TASKS, workspace=workspace, **(SMALL | {"strategies": ["ewc"]}))
     with pytest.raises(OtherSettingsError, match="base-fashion-mnist-0-3") as caught:
-        chain(TASKS, seeds=[1, 0], workspace=workspace, **(SMALL | {"cures": ["ewc"], "epochs": 2, "workers": 2}))
+        chain(TASKS, seeds=[1, 0], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "epochs": 2, "workers": 2}))
     assert "--runs-dir NEW" in caught.value.hint
     assert not recorder.all("warn")
     assert not (workspace.runs_dir / ".staging").exists()
@@ -343,7 +343,8 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
 
 def test_what_can_not_be_is_refused(small: Workspace) -> None:
     for more, said in (
-        ({"cures": ["plain", "plain"]}, "cures are given once each"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
+        ({"strategies": ["plain", "plain"]}, "cures are given once each"),
+        ({"strategies": ["rooted"]}, "did you mean 'routed'"),
         ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seeds are given once each"), ({"rank": 0}, "rank"),
         ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),
         ({"workers": 0}, "at least one worker"),
