@@ -7,11 +7,11 @@ the record, one in :mod:`lora_mnist_cli.plots` draws it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.choices import implementation
 from lora_mnist_cli.settings.grid import short
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.workspace import Workspace
@@ -106,7 +106,8 @@ def plot(
         artifact = workspace.registry.get(name, *chosen.artifacts)
     else:
         artifact = workspace.latest(*chosen.artifacts)
-    figure = implementation("lora_mnist_cli.stages.pictures", kind.replace("-", "_"))(workspace, artifact, options)
+    gatherer = import_module(f"lora_mnist_cli.stages.pictures.{kind.replace('-', '_')}")
+    figure = gatherer.picture(workspace, artifact, options)
     from lora_mnist_cli.plots.style import save
 
     output = output or _default_path(kind, artifact, options)

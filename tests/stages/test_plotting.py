@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import METHODS, implementation
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
@@ -32,7 +32,7 @@ BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "s
 def test_a_kind_is_a_row_and_two_files_of_its_name() -> None:
     modules = [kind.replace("-", "_") for kind in KINDS]
     for module in modules:
-        assert callable(implementation(PICTURES, module))
+        assert callable(import_module(f"{PICTURES}.{module}").picture)
         assert callable(import_module(f"lora_mnist_cli.plots.{module}").draw)
     shared = {"options", "models", "sweeps"}
     assert {file.name for file in iter_modules(import_module(PICTURES).__path__)} == {*modules, *shared}
@@ -183,7 +183,7 @@ def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
         for row in small.registry.get("rates").details["results"]
     ]
     some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
-    implementation(PICTURES, "spectrum")(small, some, PlotOptions(where={"lr": 1e-3}))
+    import_module(f"{PICTURES}.spectrum").picture(small, some, PlotOptions(where={"lr": 1e-3}))
     assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
     assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
     with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):

@@ -18,7 +18,7 @@ import scipy.stats
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages import Workspace, reproduce, train_base
-from lora_mnist_cli.stages.reproducing import over_seeds
+from lora_mnist_cli.stages.study_report import over_seeds
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
 
 PICTURES = {

@@ -23,6 +23,3 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
         base_digits=artifact.details["base_digits"], new_digits=artifact.config["digits"], trained_alpha=trained,
         title=f"{model_title(artifact)}: test accuracy by alpha",
     )  # fmt: skip
-
-
-IMPLEMENTATION = picture

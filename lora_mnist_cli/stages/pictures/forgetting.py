@@ -14,6 +14,3 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
     document = measuring_forgetting.forgetting(artifact.name, workspace=workspace)
     title = f"{artifact.name} on {document['base']}: forgotten, and merely outranked"
     return forgetting.draw(document["halves"], document["probes"], title=title)
-
-
-IMPLEMENTATION = picture

@@ -14,6 +14,3 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
     """Draw the history that the artifact was published with."""
     title = f"{artifact.name}: training on digits {artifact.config['digits']}"
     return history.draw(read_history(artifact), title=title, sample=TRAIN_SAMPLE)
-
-
-IMPLEMENTATION = picture

@@ -32,6 +32,3 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
         rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=rank_label(method, 0),
         title=f"Adapters on digits {learned}{where_words(options.where)}: validation accuracy by learning rate",
     )  # fmt: skip
-
-
-IMPLEMENTATION = picture

@@ -28,6 +28,3 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
         subtitle=f"the first {len(shown)} test images of {digits} in the file's order",
         names=class_names(artifact.dataset),
     )  # fmt: skip
-
-
-IMPLEMENTATION = picture

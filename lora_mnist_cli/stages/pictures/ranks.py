@@ -51,6 +51,3 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
         if not row["rank"] and METHOD.field in row and all(row[name] == value for name, value in others.items()):
             found.setdefault(METHODS[row[METHOD.field]].title, []).append(row)
     return found | titles(workspace, ceilings(workspace, sweep, options.beside), list(found))
-
-
-IMPLEMENTATION = picture

@@ -40,6 +40,3 @@ def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectru
         else:  # a method whose change is no plain product; it is known to its own precision
             factors[name] = (layer.change()[0].detach().numpy(),)
     return factors
-
-
-IMPLEMENTATION = picture

@@ -57,6 +57,3 @@ def _path(workspace: Workspace, adapter: Artifact, old_and_new: list[DigitSet]) 
         old, new = (subset["accuracy"] for subset in evaluation.scores["subsets"])
         points.append({"alpha": evaluation.alpha, "old": old, "new": new})
     return {"trained_alpha": trained, "points": points}
-
-
-IMPLEMENTATION = picture
