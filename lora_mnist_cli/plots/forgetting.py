@@ -83,7 +83,7 @@ def _write(axes: Axes, heights: Sequence[float], others: Sequence[float]) -> Non
 
 
 def _draw_reliability(axes: Axes, row: Mapping[str, Any], role: style.Role) -> None:
-    axes.plot([0, 100], [0, 100], color=style.MUTED, linestyle=":", linewidth=1.2, label="as sure as right")
+    axes.plot([0, 100], [0, 100], color=style.MUTED, linestyle=":", linewidth=1.2, label="perfect calibration")
     for key, label, known in (("calibration", "all ten logits", False), ("calibration_known", "task known", True)):
         filled = [bin_ for bin_ in row[key]["bins"] if bin_["count"]]
         look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "markersize": 4}

@@ -154,5 +154,5 @@ def _legend(axes: Axes, crosses: set[bool]) -> None:
         style.legend_entry(axes, "every seed diverged" if every else "some seeds diverged", **look, **_CROSS[every])
     labels = axes.get_legend_handles_labels()[1]
     if any(sign in label for label in labels for sign in _BEYOND.values()):
-        style.legend_entry(axes, "≤ ≥ none tried beyond", linestyle="none")
+        style.legend_entry(axes, "≤ ≥ last rate tried", linestyle="none")
     style.legend_beside(axes, title="best rate (accuracy)")

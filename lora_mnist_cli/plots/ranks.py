@@ -88,8 +88,8 @@ def _by_rank(results: Results, digits: str) -> dict[int, SeedPercents]:
 
 def _flat(ceilings: Mapping[str, Results], digits: str) -> dict[str, SeedPercents]:
     """Return title → the accuracies of a method without a rank."""
-    found = {title: _by_rank(results, digits) for title, results in ceilings.items()}
-    return {title: next(iter(runs.values())) for title, runs in found.items() if runs}
+    by_title = {title: _by_rank(results, digits) for title, results in ceilings.items()}
+    return {title: next(iter(runs.values())) for title, runs in by_title.items() if runs}
 
 
 def _draw_ceilings(axes: Axes, ceilings: Mapping[str, SeedPercents]) -> None:

@@ -27,20 +27,20 @@ def draw(chain: Mapping[str, Any], *, title: str) -> Figure:
     figure = style.new_figure(title, height=4.7)
     whole, corner = figure.subplots(1, 2)
     points = [[(100 * run["old"], 100 * run["new"]) for run in strategy["runs"]] for strategy in chain["cures"]]
-    for number, (strategy, found) in enumerate(zip(chain["cures"], points, strict=True)):
+    for number, (strategy, seed_points) in enumerate(zip(chain["cures"], points, strict=True)):
         role = style.Role(_COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)])
         for axes in (whole, corner):
-            _draw(axes, found, role, strategy["title"], hollow=number == 1)
-    whole.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20), title="all of it")
-    low = _corner([point for found in points for point in found])
+            _draw(axes, seed_points, role, strategy["title"], hollow=number == 1)
+    whole.set(xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20), title="whole range")
+    low = _corner([point for seed_points in points for point in seed_points])
     corner.set(xlim=(low, 100), ylim=(low, 100), title=f"above {low:g} % on both")
-    if not any(min(point) > low for found in points for point in found):
-        style.say_nothing_to_draw(corner, "nothing is")
+    if not any(min(point) > low for seed_points in points for point in seed_points):
+        style.say_nothing_to_draw(corner, "no strategy")
     for axes in (whole, corner):
         axes.set_box_aspect(1)
         axes.set(
-            xlabel=f"Test accuracy on {chain['old']}, the old digits (%)",
-            ylabel=f"Test accuracy on {chain['new']}, the new ones (%)",
+            xlabel=f"Test accuracy on the old digits {chain['old']} (%)",
+            ylabel=f"Test accuracy on the new digits {chain['new']} (%)",
         )
         style.tidy(axes)
     names = whole.get_legend_handles_labels()

@@ -39,8 +39,10 @@ def draw(
     for path in paths:
         by_label.setdefault(path["label"], []).append(path)
     named = style.named(len(by_label))
-    for index, ((label, some), role) in enumerate(zip(by_label.items(), style.series(len(by_label)), strict=True)):
-        runs, trained = [_points(path) for path in some], some[0]["trained_alpha"]
+    for index, ((label, same_setting), role) in enumerate(
+        zip(by_label.items(), style.series(len(by_label)), strict=True)
+    ):
+        runs, trained = [_points(path) for path in same_setting], same_setting[0]["trained_alpha"]
         scored_in_all = [alpha for alpha in runs[0] if all(alpha in run for run in runs)]
         means = {alpha: _mean([run[alpha] for run in runs]) for alpha in scored_in_all}
         start = means.get(0.0, start)
@@ -57,11 +59,11 @@ def draw(
         axes.plot(
             *zip(start), **look, marker="o", markersize=10, linestyle="none", label="the base (alpha 0)", zorder=5
         )
-    _legend(axes, several_seeds=any(len(some) > 1 for some in by_label.values()))
+    _legend(axes, several_seeds=any(len(same_setting) > 1 for same_setting in by_label.values()))
     axes.set(
         xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20),
-        xlabel=f"Test accuracy on {old_digits}, which the base knew (%)",
-        ylabel=f"Test accuracy on {new_digits}, which is new (%)",
+        xlabel=f"Test accuracy on the base's digits {old_digits} (%)",
+        ylabel=f"Test accuracy on the new digits {new_digits} (%)",
     )  # fmt: skip
     axes.set_title(subtitle, color=style.MUTED)
     style.tidy(axes)
@@ -70,9 +72,11 @@ def draw(
 
 def _legend(axes: Axes, *, several_seeds: bool) -> None:
     style.legend_entry(axes, "as trained", color=style.MUTED, marker=_TRAINED, markersize=13, linestyle="none")
-    style.legend_entry(axes, "beyond it", color=style.MUTED, linestyle=(0, (1, 1.5)))
+    style.legend_entry(axes, "beyond the trained alpha", color=style.MUTED, linestyle=(0, (1, 1.5)))
     if several_seeds:
-        style.legend_entry(axes, "95 % intervals there", color=style.MUTED, marker="+", markersize=11, linestyle="none")
+        style.legend_entry(
+            axes, "95 % intervals as trained", color=style.MUTED, marker="+", markersize=11, linestyle="none"
+        )
         style.legend_entry(axes, "each seed", color=style.MUTED, linewidth=0.8, alpha=0.5)
     style.legend_beside(axes)
 

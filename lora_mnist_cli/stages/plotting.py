@@ -59,7 +59,7 @@ KINDS = {
         ("adapter",),
     ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base")),
-    "confusion": PlotKind("Which digit is taken for which.", ("adapter", "base"), ("digits", "alpha")),
+    "confusion": PlotKind("Confusion matrix: true against predicted digits.", ("adapter", "base"), ("digits", "alpha")),
 }  # fmt: skip
 
 

@@ -213,9 +213,9 @@ def _pictures(workspace: Workspace, run: StudyRun, folder: Path) -> list[tuple[s
         ("The adapter on the digits that it learned", "predictions", highest, new),
         ("The adapter on the base's digits: forgotten", "predictions", highest, old),
         ("The adapter that learned all ten digits", "predictions", all_digits, ALL_DIGITS),
-        ("What the base takes for what", "confusion", base, None),
-        ("What the adapter on 5-9 takes for what", "confusion", highest, None),
-        ("What the adapter on 0-9 takes for what", "confusion", all_digits, None),
+        ("Confusion matrix of the base", "confusion", base, None),
+        ("Confusion matrix of the adapter on 5-9", "confusion", highest, None),
+        ("Confusion matrix of the adapter on 0-9", "confusion", all_digits, None),
         ("The base's training", "history", base, None),
         ("The adapter's training", "history", highest, None),
     ]

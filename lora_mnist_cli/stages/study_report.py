@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
@@ -56,50 +56,35 @@ def _figure(row: Row, value: float | None, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f} %" if row["measure"] == "accuracy" else f"{value:{sign}.3f}"
 
 
-def _bare(row: Row, value: float | None) -> str:
-    return _figure(row, value).removesuffix(" %")
-
-
-Column = Callable[[Row], str]
-_TEXT_COLUMNS: dict[str, Column] = {
-    "what": lambda row: row["what"],
-    "measure": lambda row: f"{row['measure']} on {row['digits']}",
-}
-_STUDY_COLUMN: dict[str, Column] = {"study": lambda row: _figure(row, row["study"])}
-_VERDICTS = {True: "in range", False: "OUT OF RANGE", None: "–"}
 _VERDICT = "study's run is"
-
-ONE_SEED_COLUMNS: dict[str, Column] = {
-    **_TEXT_COLUMNS,
-    **_STUDY_COLUMN,
-    "here": lambda row: _figure(row, row["here"]),
-    "difference": lambda row: _figure(row, row["difference"], "+").replace("%", "points"),
-}
-SEVERAL_SEEDS_COLUMNS: dict[str, Column] = {
-    **_TEXT_COLUMNS,
-    **_STUDY_COLUMN,
-    "ours: mean ± 95 %": lambda row: plus_minus(
-        row["here"], row["low"], row["high"], lambda value: _bare(row, value)
-    ),
-    "one run of ours": lambda row: f"{_bare(row, row['prediction_low'])} to {_bare(row, row['prediction_high'])}",
-    "worst (seed)": lambda row: f"{_bare(row, row['worst'])} ({row['worst_seed']})",
-    _VERDICT: lambda row: _VERDICTS[row["agrees"]],
-}  # fmt: skip
-TEXT_COLUMNS = (*_TEXT_COLUMNS, _VERDICT)
+TEXT_COLUMNS = ("what", "measure", _VERDICT)
 """Columns that hold words."""
-_OF_THE_STUDY = ("study", "difference", _VERDICT)
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """Return column → cell; a row over several seeds has the range of one run and the worst seed."""
+
+    def bare(value: float | None) -> str:
+        return _figure(row, value).removesuffix(" %")
+
+    measure = f"{row['measure']} on {row['digits']}"
+    cells = {"what": row["what"], "measure": measure, "study": _figure(row, row["study"])}
+    if "n" not in row:
+        difference = _figure(row, row["difference"], "+").replace("%", "points")
+        return cells | {"here": _figure(row, row["here"]), "difference": difference}
+    return cells | {
+        "ours: mean ± 95 %": plus_minus(row["here"], row["low"], row["high"], bare),
+        "one run of ours": f"{bare(row['prediction_low'])} to {bare(row['prediction_high'])}",
+        "worst (seed)": f"{bare(row['worst'])} ({row['worst_seed']})",
+        _VERDICT: {True: "in range", False: "OUT OF RANGE", None: "–"}[row["agrees"]],
+    }
 
 
 def report_table(rows: Sequence[Row]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns of a report and its rows as text.
-
-    Rows over several seeds give the mean with half its interval, the range of one run and the worst seed. The study's
-    columns are left out where it has no figures.
-    """
-    columns = SEVERAL_SEEDS_COLUMNS if "n" in rows[0] else ONE_SEED_COLUMNS
-    if not _compared(rows):
-        columns = {name: column for name, column in columns.items() if name not in _OF_THE_STUDY}
-    return tuple(columns), [tuple(column(row) for column in columns.values()) for row in rows]
+    """Return the columns of a report and its rows as text; without the study's columns where it has no figures."""
+    left_out = () if _compared(rows) else ("study", "difference", _VERDICT)
+    cells = [{column: cell for column, cell in _cells(row).items() if column not in left_out} for row in rows]
+    return tuple(cells[0]), [tuple(row.values()) for row in cells]
 
 
 def _compared(rows: Sequence[Row]) -> list[Row]:

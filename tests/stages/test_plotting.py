@@ -21,6 +21,7 @@ from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predi
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -121,7 +122,7 @@ def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(
     assert drawn["named"]["study"] == {}
 
 
-def _last_val_accuracy(workspace: Workspace, name: str) -> float:
+def last_val_accuracy(workspace: Workspace, name: str) -> float:
     *_, last = csv.DictReader(io.StringIO((workspace.runs_dir / name / "history.csv").read_text()))
     return float(last["val_accuracy"])
 
@@ -135,7 +136,7 @@ def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small: Works
     chosen = [row for row in made.details["results"] if row["alpha"] == 0.5]
     assert [(r["rank"], r["lr"], r["seed"]) for r in rows] == [(r["rank"], r["lr"], r["seed"]) for r in chosen]
     assert len(rows) == 8
-    assert [row["accuracy"] for row in rows] == [_last_val_accuracy(small, row["artifact"]) for row in chosen]
+    assert [row["accuracy"] for row in rows] == [last_val_accuracy(small, row["artifact"]) for row in chosen]
     assert not any(row["failed"] for row in rows)
     with pytest.raises(UsageError, match="several adapters") as caught:
         plot("learning-rate", workspace=small)
@@ -344,34 +345,40 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
         plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
 
 
-def test_methods_are_drawn_side_by_side_unless_one_is_chosen(small: Workspace, drawn: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_data: Path) -> Workspace:
+    """A workspace with a sweep ``methods`` over three methods, two rates and two ranks. Not to be written to."""
+    runs = shutil.copytree(small_trained, tmp_path_factory.mktemp("methods") / "runs")
+    workspace = Workspace(runs, small_data, runtime=Runtime(accelerator="cpu"))
     grid = {"methods": "full,pissa,lora", "lrs": "1e-3,1e-2"}
-    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="methods")
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=workspace, name="methods")
+    return workspace
+
+
+def test_methods_are_drawn_side_by_side_unless_one_is_chosen(methods: Workspace, drawn: dict[str, Any]) -> None:
     names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
     rate = {"lr": 1e-2}
-    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=small)
+    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=methods)
     changes = drawn["arguments"][0]
     assert [change.label for change in changes] == names
     assert all(change.layers for change in changes)
-    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=small)
+    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=methods)
     assert [path["label"] for path in drawn["arguments"][0]] == names
-    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=small)
+    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=methods)
     assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
     with pytest.raises(UsageError, match=r"several adapters per rank and seed: lrs 0\.001, 0\.01"):
-        plot("spectrum", "methods", workspace=small)
+        plot("spectrum", "methods", workspace=methods)
 
 
-def test_what_has_no_rank_is_called_by_its_method(small: Workspace, drawn: dict[str, Any]) -> None:
-    config = AdapterConfig(epochs=1, method="full")
-    full = finetune(config, workspace=small)
+def test_what_has_no_rank_is_called_by_its_method(small: Workspace, methods: Workspace, drawn: dict[str, Any]) -> None:
+    head = AdapterConfig(epochs=1, method="head")
+    alone = finetune(head, workspace=small)
     for kind in ("spectrum", "tradeoff"):
-        plot(kind, full.name, workspace=small)
+        plot(kind, alone.name, workspace=small)
         (what,) = drawn["arguments"][0]
-        assert (what["label"] if kind == "tradeoff" else what.label) == "Full fine-tuning"
-    sweep(grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+        assert (what["label"] if kind == "tradeoff" else what.label) == METHODS["head"].title
+    sweep(grid={"lrs": [1e-3, 1e-2]}, config=head, workspace=small, name="rates")
     plot("learning-rate", "rates", workspace=small)
-    assert drawn["named"]["unranked"] == "Full fine-tuning"
-    sweep([2], grid={"lrs": [1e-3, 1e-2], "methods": "lora,head"}, config=AdapterConfig(epochs=1), workspace=small,
-          name="two")  # fmt: skip
-    plot("learning-rate", "two", options=PlotOptions(where={"method": "head"}), workspace=small)
     assert drawn["named"]["unranked"] == METHODS["head"].title
+    plot("learning-rate", "methods", options=PlotOptions(where={"method": "full"}), workspace=methods)
+    assert drawn["named"]["unranked"] == METHODS["full"].title

@@ -28,13 +28,15 @@ STRENGTH = 1e4
 
 
 def ewc_states(chain_run: ChainRun, label: str) -> list[Artifact]:
-    """Return the artifact after each task; those that are up to date are not made again."""
+    """Return the artifact after each task; those that are up to date are not networks again."""
     before = chain_run.first()
-    made: list[Artifact] = []
+    networks: list[Artifact] = []
     for task in chain_run.tasks:
-        before = _after(chain_run, f"{chain_run.prefix}-{label}-after-{len(made) + 1}{chain_run.suffix}", task, before)
-        made.append(before)
-    return made
+        before = _after(
+            chain_run, f"{chain_run.prefix}-{label}-after-{len(networks) + 1}{chain_run.suffix}", task, before
+        )
+        networks.append(before)
+    return networks
 
 
 def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> Artifact:
@@ -51,8 +53,8 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
     }  # fmt: skip
     parents = (Parent("input", before.name, before.digest),)
     settings = Settings("report", config, before.settings.dataset, parents)
-    if found := workspace.up_to_date(name, settings, force=False):
-        return found
+    if published := workspace.up_to_date(name, settings, force=False):
+        return published
     with workspace.registry.staging(name, settings.parents) as folder:
         start = time.perf_counter()
         from lora_mnist_cli.data.dataset import MNISTDataset, split_rows

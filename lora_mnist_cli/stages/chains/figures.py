@@ -18,7 +18,7 @@ Document = dict[str, Any]
 PerDigit = list[Document]
 """The scores on each digit's test images, as :func:`~lora_mnist_cli.evaluation.logits.scores` gives them."""
 
-Known = dict[tuple[str, ...], PerDigit]
+StateScores = dict[tuple[str, ...], PerDigit]
 """Scores that were calculated in another process, by :func:`key_of` or :func:`key_before`."""
 
 
@@ -32,19 +32,19 @@ def key_before(chain_run: ChainRun) -> tuple[str, ...]:
     return "untrained", chain_run.first().digest
 
 
-def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known: Known) -> Document:
+def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known_scores: StateScores) -> Document:
     """Return the figures of one run that :func:`~lora_mnist_cli.stages.chains.run.chain` reports.
 
     Args:
         states: the state after each task; or a single one, which has no transfer.
         before: the scores of the untrained network, by :func:`score_before`.
-        known: scores that are not calculated again.
+        known_scores: scores that are not calculated again.
 
     Raises:
         DataError: where there are no test images of a task.
     """
     tasks = chain_run.tasks
-    scored = [known.get(key_of(state)) or score(state, chain_run) for state in states]
+    scored = [known_scores.get(key_of(state)) or score(state, chain_run) for state in states]
     untrained = [_accuracy(before, task) for task in tasks]
     R = [[_accuracy(per_digit, task) for task in tasks] for per_digit in scored]
     measures: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))

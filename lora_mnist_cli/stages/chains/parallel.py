@@ -16,7 +16,7 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages.banks import backends
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.figures import Known, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.figures import StateScores, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.system.processes import Pool, sendable
 from lora_mnist_cli.system.progress import Reporter, Silent
@@ -57,7 +57,7 @@ class PartResults:
     """
 
     lost: list[ChainPart] = field(default_factory=list)
-    scores: Known = field(default_factory=Known)
+    scores: StateScores = field(default_factory=StateScores)
     warned: set[str] = field(default_factory=set)
 
     def warn(self, reporter: Reporter, text: str) -> None:
@@ -174,9 +174,9 @@ def serve(line: Connection) -> None:
             line.send(("answer", *learned))
 
 
-def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[Known, bool]:
+def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[StateScores, bool]:
     """Learn a part; return its scores, and whether anything in it is new."""
-    start, known = datetime.now(UTC), Known()
+    start, state_scores = datetime.now(UTC), StateScores()
 
     def is_new(state: State) -> bool:
         return any(datetime.fromisoformat(artifact.created) >= start for artifact in state)
@@ -184,12 +184,12 @@ def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[Known, bool]
     if not strategies:
         first = chain_run.first()
         if new := is_new((first,)):
-            known[key_before(chain_run)] = score_before(chain_run)
-        return known, new
+            state_scores[key_before(chain_run)] = score_before(chain_run)
+        return state_scores, new
     states = [state for strategy in strategies for state in STRATEGIES[strategy].states(chain_run) if is_new(state)]
     # A state that was there already is most likely in a report already.
-    known.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
-    return known, bool(states)
+    state_scores.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
+    return state_scores, bool(states)
 
 
 class _Teller(Silent):

@@ -16,11 +16,11 @@ COLUMNS = ("strategy", "on 0-9 %", "worst seed", "old %", "new %", "BWT", "FWT",
 
 def cells(strategy: Document) -> tuple[str, ...]:
     """Return a strategy's row under :data:`COLUMNS`: means over seeds, the first with half its 95 % interval."""
-    known = strategy["summary"]
-    worst = f"{_percent(known['all']['worst'])} ({known['all']['worst_seed']})"
-    means = [_percent(known[key]["mean"]) for key in ("old", "new")]
-    points = [_points(known[key]["mean"] if key in known else None, 1) for key in _POINTS]
-    return strategy["cure"], with_interval(known["all"]), worst, *means, *points
+    summary = strategy["summary"]
+    worst = f"{_percent(summary['all']['worst'])} ({summary['all']['worst_seed']})"
+    means = [_percent(summary[key]["mean"]) for key in ("old", "new")]
+    points = [_points(summary[key]["mean"] if key in summary else None, 1) for key in _POINTS]
+    return strategy["cure"], with_interval(summary["all"]), worst, *means, *points
 
 
 def title(document: Document, config: Document) -> str:
@@ -56,11 +56,11 @@ def section(document: Document, config: Document) -> list[str]:
     head = ("strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting")
     rows = []
     for strategy in document["cures"]:
-        known = strategy["summary"]
+        summary = strategy["summary"]
         name, mean, worst, *_ = cells(strategy)
-        spreads = [with_interval(known[key]) for key in ("old", "new")]
-        points = [_points(known[key]["mean"] if key in known else None) for key in _POINTS]
-        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(known["accuracy"]), *points))
+        spreads = [with_interval(summary[key]) for key in ("old", "new")]
+        points = [_points(summary[key]["mean"] if key in summary else None) for key in _POINTS]
+        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points))
     lines += markdown_table(head, rows, text=("strategy",))
     lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:

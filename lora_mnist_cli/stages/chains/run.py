@@ -18,7 +18,7 @@ from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
 from lora_mnist_cli.stages.chains.chain_run import ChainRun
-from lora_mnist_cli.stages.chains.figures import Document, Known, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.figures import Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.reports import publish_report
@@ -165,11 +165,11 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
 
 def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
     workspace, tasks, chain_runs = plan.workspace, plan.tasks, plan.chain_runs
-    known = outcome.scores if outcome else Known()
+    known_scores = outcome.scores if outcome else StateScores()
     if outcome and not outcome.lost:
         # The processes have already reported every artifact, part by part.
-        told = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
-        chain_runs = tuple(dataclasses.replace(chain_run, workspace=told) for chain_run in chain_runs)
+        quiet = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
+        chain_runs = tuple(dataclasses.replace(chain_run, workspace=quiet) for chain_run in chain_runs)
     learned = {
         strategy: [STRATEGIES[strategy].states(chain_run) for chain_run in chain_runs] for strategy in plan.strategies
     }
@@ -179,11 +179,11 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
     settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
-        before = [known.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
+        before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds = plan.config["seeds"]
         rows = []
         for strategy, by_seed in learned.items():
-            runs = [figures(*each, known) for each in zip(chain_runs, by_seed, before, strict=True)]
+            runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
             rows.append(
                 {"cure": strategy, "title": STRATEGIES[strategy].title, "runs": runs, "summary": _summary(runs, seeds)}
             )
@@ -217,8 +217,8 @@ def _plain_rows(document: Document) -> list[Document]:
     digits = {"all": "0-9", "old": document["old"], "new": document["new"]}
     return [
         {"what": strategy["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
-         "here": known["mean"]} | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
+         "here": measure["mean"]} | {key: measure[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
         for strategy in document["cures"]
-        for key, known in strategy["summary"].items()
+        for key, measure in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip

@@ -23,8 +23,8 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
         UsageError: where the chosen results have no rank.
         ArtifactError: where the manifest lacks the base's digits.
     """
-    learned, known = artifact.config["digits"], artifact.details.get("base_digits")
-    if known is None:
+    learned, base_digits = artifact.config["digits"], artifact.details.get("base_digits")
+    if base_digits is None:
         raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
     results = [row for row in chosen_results(artifact, options.where) if row["rank"]]
     if not results:
@@ -32,9 +32,9 @@ def picture(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> s
             f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
         )
     return ranks.draw(
-        results, base_digits=known, new_digits=learned, study=study_accuracies(workspace, artifact, options.where),
-        ceilings=_ceilings(workspace, artifact, options),
-        title=f"Adapters on digits {learned}, base on {known}{where_words(options.where)}: test accuracy by rank",
+        results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
+        study=study_accuracies(workspace, artifact, options.where),
+        title=f"Adapters on digits {learned}, base on {base_digits}{where_words(options.where)}: test accuracy by rank",
     )  # fmt: skip
 
 
@@ -44,10 +44,10 @@ def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> di
     Raises:
         As :func:`lora_mnist_cli.stages.records.ceilings.ceilings`.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_title: dict[str, list[dict[str, Any]]] = {}
     # A method without a rank has the other settings too, a learning rate for example: those have to be the same.
     others = {name: value for name, value in options.where.items() if name != METHOD.field}
     for row in sweep.details["results"]:
         if not row["rank"] and METHOD.field in row and all(row[name] == value for name, value in others.items()):
-            found.setdefault(METHODS[row[METHOD.field]].title, []).append(row)
-    return found | titles(workspace, ceilings(workspace, sweep, options.beside), list(found))
+            by_title.setdefault(METHODS[row[METHOD.field]].title, []).append(row)
+    return by_title | titles(workspace, ceilings(workspace, sweep, options.beside), list(by_title))

@@ -404,23 +404,34 @@ def test_every_strategy_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
     assert len({strategy.title for strategy in STRATEGIES.values()}) == len(STRATEGIES)
 
 
-def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) -> None:
-    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    arguments = [
-        *["chain", "--tasks", "0-4,5-9", "--epochs", "0", "--rank", "2", "--seeds", "3-4", "--workers", "1"],
-        *where,
-    ]
-    plain = run(*arguments)
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Workspace:
+    """The study of forgetting with one seed and untrained networks. Not to be written to."""
+    workspace = Workspace(tmp_path_factory.mktemp("studied") / "runs", small_data)
+    reproduce(study="forgetting", seed=5, epochs=0, dataset="fashion-mnist", workers=1, workspace=workspace)
+    return workspace
+
+
+@pytest.fixture
+def run_studied(studied: Workspace, run: Run) -> Run:
+    """Runs a command with the settings of :func:`studied`."""
+    options = ("--dataset", "fashion-mnist", "--runs-dir", studied.runs_dir, "--data-dir", studied.data_dir)
+    return lambda *arguments: run(*arguments, "--epochs", "0", "--workers", "1", *options)
+
+
+def test_the_command_prints_a_table_of_80_columns(run_studied: Run, report: Artifact) -> None:
+    plain = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5")
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
     assert all(f"  {name} " in plain.out for name in STRATEGIES)
-    told = run(*arguments, "--json").json
-    assert told["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r2-s3-4"
-    assert (told["old"], told["new"], told["published"]) == ("0-4", "5-9", [])
-    text = Path(told["report"]).read_text(encoding="utf-8")
-    assert "2 seeds" in text
-    assert "![Old against new digits for every strategy](cures.png)" in text
-    refused = run("chain", "--tasks", "0-4,4-9", *where)
+    document = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5", "--json").json
+    assert document["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r16-s5"
+    assert (document["old"], document["new"], document["published"]) == ("0-4", "5-9", [])
+    for path, seeds in ((Path(document["report"]), "1 seed,"), (report.path / "report.md", "2 seeds,")):
+        text = path.read_text(encoding="utf-8")
+        assert seeds in text
+        assert "![Old against new digits for every strategy](cures.png)" in text
+    refused = run_studied("chain", "--tasks", "0-4,4-9")
     assert (refused.code, "digit 4 is in two tasks" in refused.err) == (2, True)
 
 
@@ -442,22 +453,21 @@ def test_the_widest_figures_fit_into_80_columns() -> None:
     assert max(len(line.rstrip()) for line in text.getvalue().splitlines()) <= 80
 
 
-def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace, run: Run) -> None:
-    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    made = run("reproduce", "--study", "forgetting", "--epochs", "0", "--seed", "5", "--workers", "1", *where)
+def test_the_study_of_forgetting_has_both_chains_in_one_report(studied: Workspace, run_studied: Run) -> None:
+    made = run_studied("reproduce", "--study", "forgetting", "--seed", "5")
     assert made.code == 0, made.err
     assert "0-4 then 5-9" in made.out
     assert "0-1 then 2-3 then 4-5 then 6-7 then 8-9" in made.out
     assert max(map(len, made.out.splitlines())) <= 80
-    report = small.registry.get("study-forgetting-fashion-mnist-seeds-5")
+    report = studied.registry.get("study-forgetting-fashion-mnist-seeds-5")
     assert {path.name for path in report.path.iterdir()} == {
         "artifact.json", "cures-five.png", "cures-two.png", "report.md"
     }  # fmt: skip
     assert len(report.details["rows"]) == 2 * 3 * len(STRATEGIES)
     assert [each["config"]["seeds"] for each in report.details["chains"]] == [[5], [5]]
     with pytest.raises(UsageError, match="ceiling"):
-        reproduce(study="forgetting", ceiling=True, workspace=small)
+        reproduce(study="forgetting", ceiling=True, workspace=studied)
     with pytest.raises(UsageError, match="study"):
-        reproduce(study="forgetful", workspace=small)
+        reproduce(study="forgetful", workspace=studied)
     with pytest.raises(UsageError, match="no workers"):
-        reproduce(workers=2, workspace=small)
+        reproduce(workers=2, workspace=studied)
