@@ -1,4 +1,4 @@
-"""Accuracy by alpha: from the base, through the adapter as it was trained, to beyond."""
+"""Accuracy by alpha: from the base, through the adapter as it was trained, and beyond."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 def draw(
     rows: Sequence[Mapping[str, Any]], *, base_digits: str, new_digits: str, trained_alpha: float, title: str
 ) -> Figure:  # fmt: skip
-    """A line for the base's digits, one for the adapter's and one for all ten; digit sets that coincide share one.
+    """Draw a line for the base's digits, one for the adapter's and one for all ten; equal digit sets share one.
 
     Args:
         rows: ``alpha`` and the ``subsets`` scored with it, in any order; an accuracy that is None is left out.
@@ -37,14 +37,9 @@ def draw(
         points = sorted((alpha, 100 * accuracy) for alpha, accuracy in accuracies if accuracy is not None)
         if points:
             axes.plot(
-                *zip(*points, strict=True),
-                color=role.colour,
-                linestyle=role.dashes,
-                marker=role.marker,
-                label=f"{digits} ({name})",
-                clip_on=False,
-                zorder=3,
-            )
+                *zip(*points, strict=True), color=role.colour, linestyle=role.dashes, marker=role.marker,
+                label=f"{digits} ({name})", clip_on=False, zorder=3,
+            )  # fmt: skip
             ends.append((*points[-1], f"{digits} ({name})", role.colour))
     if not ends:
         style.say_nothing_to_draw(axes, "no accuracy on these digits")
@@ -59,26 +54,21 @@ def draw(
 
 
 def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
-    """Upright lines at the base and at the trained alpha, where they are within the range, each named above it."""
+    """Draw vertical lines at the base and at the trained alpha, where they are in range, with their names above."""
     marks = sorted({0.0: "base", trained_alpha: "as trained"}.items())
     marks = [(alpha, name) for alpha, name in marks if alphas and min(alphas) <= alpha <= max(alphas)]
     crowded = len(marks) == 2 and marks[1][0] - marks[0][0] < 0.3 * (max(alphas) - min(alphas))
     for (alpha, name), crowded_side in zip(marks, ("right", "left"), strict=False):
         axes.axvline(alpha, color=style.MUTED, linestyle=":", linewidth=1.4, zorder=1)
         axes.annotate(
-            f"{name} (alpha {alpha:g})",
-            (alpha, 1.0),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(0, 6),
-            textcoords="offset points",
-            ha=crowded_side if crowded else "center",
-            color=style.MUTED,
+            f"{name} (alpha {alpha:g})", (alpha, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 6),
+            textcoords="offset points", ha=crowded_side if crowded else "center", color=style.MUTED,
             fontsize=style.SMALL,
-        )
+        )  # fmt: skip
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Name each line at its right end, the names kept apart; ``ends`` are alpha, percent, name and colour."""
+    """Name each line at its right end, and keep the names apart; ``ends`` are alpha, percent, name and colour."""
     ends = sorted(ends, key=lambda end: end[1])
     gap, heights = 6.5, [end[1] for end in ends]
     for index in range(1, len(ends)):
@@ -88,13 +78,6 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
     right = max((end[0] for end in ends), default=0.0)
     for (_, _, name, colour), height in zip(ends, heights, strict=True):
         axes.annotate(
-            name,
-            (right, height),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            color=style.dark(colour),
-            fontweight="bold",
-            fontsize=style.SMALL,
-            annotation_clip=False,
-        )
+            name, (right, height), xytext=(9, 0), textcoords="offset points", va="center", color=style.dark(colour),
+            fontweight="bold", fontsize=style.SMALL, annotation_clip=False,
+        )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which digits a model takes for which."""
+"""Confusion matrix: how often a model takes each digit for each other one."""
 
 from __future__ import annotations
 
@@ -8,62 +8,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
 
-# Perceptually uniform, from nearly white; its darkest end is cut off, where all would be black.
+# Perceptually uniform, from nearly white; the darkest end is cut off, where neighbours could not be told apart.
 _COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_extremes(bad="white")
 
 
 @style.house_style()
 def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[str] = ()) -> Figure:
-    """A square of counts, coloured by the share of the row; a cell with no image is left blank.
+    """Draw a square of counts, coloured by the share of the row; a cell without images is left blank.
 
     Args:
         counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
-        names: what the ten digits stand for, where they are no digits.
+        names: the ten classes, where they are not digits.
 
     Raises:
         ValueError: for another shape.
     """
     if counts.shape != (10, 10):
         raise ValueError(f"a confusion matrix is 10 x 10, not {counts.shape}")
-    of_row = counts.sum(axis=1, keepdims=True)
-    percents = 100 * counts / np.maximum(of_row, 1)
+    percents = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     total, right = int(counts.sum()), int(np.trace(counts))
 
     figure = style.new_figure(title, height=7.1)
     axes = figure.add_subplot()
     image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, vmin=0, vmax=100)
-    for true, predicted in np.argwhere(counts > 0).tolist():
-        rgba = _COLOURS(percents[true, predicted] / 100)
-        axes.text(
-            predicted,
-            true,
-            f"{counts[true, predicted]}",
-            ha="center",
-            va="center",
-            color="white" if _luminance(rgba) < 0.21 else style.INK,
-            fontsize=style.SMALL,
-            fontweight="bold" if true == predicted else "normal",
-        )
-    for true in np.flatnonzero(of_row[:, 0] == 0).tolist():
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
-        axes.text(4.5, true, "no images", ha="center", va="center", color=style.MUTED, fontsize=style.SMALL, bbox=box)
-
-    subtitle = (
-        f"{right:,} of {total:,} test images right: accuracy {100 * right / total:.2f} %" if total else "no test images"
-    )
-    axes.set_title(subtitle, color=style.MUTED)
+    _write_counts(axes, counts, percents)
+    accuracy = f"{right:,} of {total:,} test images right: accuracy {100 * right / max(total, 1):.2f} %"
+    axes.set_title(accuracy if total else "no test images", color=style.MUTED)
     axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
     if names:
         named = [f"{digit} {name}" for digit, name in enumerate(names)]
         axes.set_xticks(range(10), named, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(10), named)
     axes.grid(visible=False)
-    # Lines between the cells, which a blank cell needs to be seen as one.
+    # Lines between the cells, without which a blank cell would not be seen as one.
     axes.set_xticks(np.arange(9) + 0.5, minor=True)
     axes.set_yticks(np.arange(9) + 0.5, minor=True)
     axes.grid(visible=True, which="minor", color=style.FAINT, linewidth=0.8)
@@ -77,7 +60,21 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[st
     return figure
 
 
+def _write_counts(
+    axes: Axes, counts: npt.NDArray[np.integer[Any]], percents: npt.NDArray[np.floating[Any]]
+) -> None:  # fmt: skip
+    """Write each count into its cell, light on dark, and mark the rows without images."""
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.SMALL}
+    for true, predicted in np.argwhere(counts > 0).tolist():
+        colour = "white" if _luminance(_COLOURS(percents[true, predicted] / 100)) < 0.21 else style.INK
+        weight = "bold" if true == predicted else "normal"
+        axes.text(predicted, true, f"{counts[true, predicted]}", color=colour, fontweight=weight, **look)
+    for true in np.flatnonzero(counts.sum(axis=1) == 0).tolist():
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
+        axes.text(4.5, true, "no images", color=style.MUTED, bbox=box, **look)
+
+
 def _luminance(rgba: Sequence[float] | npt.NDArray[np.floating[Any]]) -> float:
-    """Relative luminance of an sRGB colour, 0 black to 1 white, as the web's contrast rules define it."""
+    """Return the relative luminance of an sRGB colour, 0 black to 1 white, as the WCAG contrast rules define it."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""What was lost of some digits, and what is only outshouted: from the hidden layers to the answer."""
+"""Forgotten, and merely outranked: an adapter's accuracy from the hidden layers to the answer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ Rows = Sequence[Mapping[str, Any]]
 _HEADINGS = {"old": "which the base knew", "new": "which the adapter learned"}
 _ROLES = {"old": style.OLD, "new": style.NEW}
 _STEEP = 20
-"""Points of accuracy from one place to the next."""
+"""A line is steep that rises or falls by more points of accuracy from one place to the next."""
 
 
 @style.house_style()
 def draw(halves: Rows, probes: Rows, *, title: str) -> Figure:
-    """A column for the old digits and one for the new. Above: what a linear probe reads off each hidden layer, then
-    what the network answers with the task known, and over all ten logits. Below: how far the adapter's confidence is
-    from its accuracy.
+    """Draw a column for the old digits and one for the new ones.
+
+    Above: the accuracy of a linear probe on each hidden layer, then the network's, with the task known and over all ten
+    logits. Below: the adapter's accuracy by its confidence.
 
     Args:
         halves: ``model`` (``base`` or ``adapter``), ``half`` (``old`` or ``new``), ``digits``, ``accuracy``,
             ``accuracy_known``, and ``calibration`` and ``calibration_known`` with ``error`` and ``bins``.
-        probes: ``layer``, ``model`` (``untrained`` as well) and the accuracy on ``old`` and ``new``, from the input on.
+        probes: ``layer``, ``model`` (``untrained`` too) and the accuracy on ``old`` and ``new``, first layer first.
     """
     shown = list(dict.fromkeys(row["half"] for row in halves))
     figure = style.new_figure(title, height=7.0)
@@ -70,7 +71,7 @@ def _draw_answers(
 
 
 def _write(axes: Axes, heights: Sequence[float], others: Sequence[float]) -> None:
-    """Each of the adapter's figures: beside its point where the line is steep, else where the base's line is not."""
+    """Write the adapter's figures: beside the point where the line is steep, else where the base's line is not."""
     for place, (height, other) in enumerate(zip(heights, others, strict=True)):
         beside = place > 0 and abs(height - heights[place - 1]) > _STEEP
         below = other >= height and not beside
@@ -82,13 +83,13 @@ def _write(axes: Axes, heights: Sequence[float], others: Sequence[float]) -> Non
 
 
 def _draw_reliability(axes: Axes, row: Mapping[str, Any], role: style.Role) -> None:
-    axes.plot([0, 100], [0, 100], color=style.MUTED, linestyle=":", linewidth=1.2, label="as sure as right")
+    axes.plot([0, 100], [0, 100], color=style.MUTED, linestyle=":", linewidth=1.2, label="perfect calibration")
     for key, label, known in (("calibration", "all ten logits", False), ("calibration_known", "task known", True)):
-        filled = [each for each in row[key]["bins"] if each["count"]]
+        filled = [bin_ for bin_ in row[key]["bins"] if bin_["count"]]
         look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "markersize": 4}
         look |= {"linestyle": "--", "markerfacecolor": "white"} if known else {}
         axes.plot(
-            [100 * each["confidence"] for each in filled], [100 * each["accuracy"] for each in filled],
+            [100 * bin_["confidence"] for bin_ in filled], [100 * bin_["accuracy"] for bin_ in filled],
             label=f"{label}: ECE {100 * row[key]['error']:.1f} %", clip_on=False, linewidth=1.6, zorder=3, **look,
         )  # fmt: skip
     axes.set(xlim=(0, 100), ylim=(0, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20))

@@ -14,18 +14,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lora_mnist_cli.plots import style
 
 _CURVES = (("train", "training", style.TRAINING), ("val", "validation", style.VALIDATION))
-# A schedule that moves the learning rate in every epoch has no moment worth a line.
 _MOST_MARKS = 6
+"""Changes of the learning rate that are marked at most: a schedule may change it in every epoch."""
+_TINY = 1e-100
+"""The lowest loss that is drawn; its inverse is the highest."""
 
 
 @style.house_style()
 def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = None) -> Figure:
-    """Two panels side by side: cross-entropy on a logarithmic axis, and accuracy.
+    """Draw two panels side by side: cross-entropy on a logarithmic axis, and accuracy.
 
     Args:
-        rows: an epoch each, in any order: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and
+        rows: one per epoch, in any order: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and
             ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
-        sample: of the training images at most so many were scored.
+        sample: the largest number of training images that were scored.
     """
     figure = style.new_figure(title, height=3.9)
     left, right = figure.subplots(1, 2)
@@ -33,7 +35,7 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = 
 
     for key, name, role in _CURVES:
         losses = [(row["epoch"], row[f"{key}_loss"]) for row in rows]
-        # A loss of 0 has no place on a logarithmic axis, nor has what is beyond all reason.
+        # A loss of 0 has no place on a logarithmic axis, and an absurd one would squeeze the others.
         points = [(epoch, loss) for epoch, loss in losses if loss is not None and _TINY < loss < 1 / _TINY]
         _draw_curve(left, points, name, role, "{:.3g}")
         accuracies = [(row["epoch"], row[f"{key}_accuracy"]) for row in rows]
@@ -61,21 +63,15 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = 
     return figure
 
 
-_TINY = 1e-100
-
-
-def _draw_curve(axes: Axes, points: Sequence[tuple[int, float]], name: str, role: style.Role, form: str) -> None:
+def _draw_curve(
+    axes: Axes, points: Sequence[tuple[int, float]], name: str, role: style.Role, number_format: str
+) -> None:  # fmt: skip
     if not points:
         return
     axes.plot(
-        *zip(*points, strict=True),
-        color=role.colour,
-        linestyle=role.dashes,
-        marker=role.marker,
-        markersize=4.5,
-        markevery=max(1, len(points) // 20),
-        label=f"{name}: {form.format(points[-1][1])} at the end",
-    )
+        *zip(*points, strict=True), color=role.colour, linestyle=role.dashes, marker=role.marker, markersize=4.5,
+        markevery=max(1, len(points) // 20), label=f"{name}: {number_format.format(points[-1][1])} at the end",
+    )  # fmt: skip
 
 
 def _loss_axis(axes: Axes) -> None:
@@ -93,7 +89,7 @@ def _loss_axis(axes: Axes) -> None:
 
 
 def _learning_rate_changes(rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Where, between two epochs, the learning rate changed, which explains a bend in the curves."""
+    """Return where the learning rate changed between two epochs, which explains a bend in the curves."""
     trained = [row for row in rows if row["epoch"] > 0]
     pairs = itertools.pairwise(trained)
     marks = [(before["epoch"] + after["epoch"]) / 2 for before, after in pairs if before["lr"] != after["lr"]]

@@ -1,4 +1,4 @@
-"""Validation accuracy by learning rate: which rate each rank learns best with, and where training diverges."""
+"""Validation accuracy by learning rate: the best rate of each rank, and where training diverges."""
 
 from __future__ import annotations
 
@@ -8,128 +8,113 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.evaluation.seeds import best_rate
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.scores import SeedPercents
 
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
 _AXES_WIDTH, _BESIDE = 390.0, 6.0
 _STRIP = 0.15
+"""The height of the strip for the crosses, as a share of the axes."""
+_ROWS = 3
+"""The number of rows of crosses, which keep those of neighbouring ranks apart."""
 _BEST = "*"
 _BEYOND = {"lowest": "≤ ", "highest": "≥ "}
-"""Before a best rate that is the last of those that were tried: there may be a better one beyond it."""
-_ROWS = 3
-"""Of crosses at the foot, so that those of neighbouring ranks stay apart."""
+"""Edge → the sign before a best rate that is the last one tried: a rate beyond it may be better."""
+_CROSS: dict[bool, dict[str, Any]] = {
+    False: {"marker": "x", "markersize": 6, "markeredgewidth": 1.2},
+    True: {"marker": "x", "markersize": 8, "markeredgewidth": 3.0},
+}
+"""Whether every seed diverged → the cross."""
 
 
 @style.house_style()
 def draw(
     rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
 ) -> Figure:
-    """A line a rank, each point the mean over seeds with its 95 % interval, every seed faintly; the best rate of each
-    rank has a star.
+    """Draw a line per rank: means over seeds with their 95 % intervals, every seed faintly, a star at the best rate.
 
-    A rate at which a run diverged is never the best: the mean of the runs that were lucky is no mean. Diverged runs
+    A rate at which a run diverged is never the best: a mean over the other runs would be too good. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
 
     Args:
-        rows: a run each, in any order: ``rank``, ``lr``, ``seed``, ``accuracy`` on the validation images (a fraction,
+        rows: one per run, in any order: ``rank``, ``lr``, ``seed``, ``accuracy`` on the validation images (a fraction,
             or None) and whether it ``failed``.
-        digits: what the adapters learned and were validated on, in canonical form.
-        power: of the rank that the rates were divided by in training.
-        unranked: what a line of rank 0 is called: the method, as one that has no rank.
+        digits: digit set that the adapters learned and were validated on, in canonical form.
+        power: in training the rates were divided by the rank to this power.
+        unranked: the name of the line of rank 0: a method without a rank.
     """
     figure = style.new_figure(title, height=4.9)
     axes = figure.add_subplot()
     axes.set_xscale("log")
     rates, ranks = (sorted({row[key] for row in rows}) for key in ("lr", "rank"))
     step = min(_BESIDE, 0.5 * _AXES_WIDTH / max(1, len(rates) * len(ranks)))
-    seen: list[float] = []
+    named = style.named(len(ranks))
+    heights: list[float] = []
     crosses: set[bool] = set()
     for index, (rank, role) in enumerate(zip(ranks, style.series(len(ranks)), strict=True)):
         aside = ScaledTranslation(step * (index - (len(ranks) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
-        own = {rate: [row for row in rows if (row["rank"], row["lr"]) == (rank, rate)] for rate in rates}
-        extents, label = _draw_rank(axes, own, f"rank {rank}" if rank else unranked, role, aside)
-        seen += extents
-        if index not in style.named(len(ranks)):
-            label.set_label("_nolegend_")
-        for rate, runs in own.items():
+        by_rate = {rate: [row for row in rows if (row["rank"], row["lr"]) == (rank, rate)] for rate in rates}
+        percents = {
+            rate: SeedPercents(tuple(accuracies))
+            for rate, runs in by_rate.items()
+            if (accuracies := [100 * run["accuracy"] for run in runs if run["accuracy"] is not None])
+        }
+        heights += [height for some in percents.values() for height in some.extent]
+        line = _draw_rank(axes, percents, role, axes.transData + aside)
+        name = f"rank {rank}" if rank else unranked
+        best = best_rate([run for runs in by_rate.values() for run in runs])
+        if best is not None:
+            mean = percents[best["lr"]].mean
+            axes.plot(
+                [best["lr"]], [mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
+                markeredgewidth=0.6, linestyle="none", transform=axes.transData + aside, zorder=4,
+            )  # fmt: skip
+            name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %)"
+        line.set_label(name if index in named else "_nolegend_")
+        for rate, runs in by_rate.items():
             if failed := sum(run["failed"] for run in runs):
-                _draw_cross(axes, rate, index % _ROWS, role, aside, every=failed == len(runs))
-                crosses.add(failed == len(runs))
-    _limit(axes, seen, rates, diverged=bool(crosses))
+                every = failed == len(runs)
+                place = axes.get_xaxis_transform() + aside
+                height = 0.03 + 0.045 * (index % _ROWS)
+                axes.plot([rate], [height], color=role.colour, linestyle="none", transform=place, **_CROSS[every])
+                crosses.add(every)
+    _limit(axes, heights, rates, diverged=bool(crosses))
     if not rows:
         style.say_nothing_to_draw(axes, "no adapter")
-    unequal = f" (--lr; in training divided by rank^{power:g})" if power else ""
-    axes.set(xlabel=f"Learning rate{unequal}, log scale", ylabel=f"Validation accuracy on {digits} (%)")
+    divided = f" (--lr; in training divided by rank^{power:g})" if power else ""
+    axes.set(xlabel=f"Learning rate{divided}, log scale", ylabel=f"Validation accuracy on {digits} (%)")
     axes.set_title(_subtitle(rows), color=style.MUTED)
     _legend(axes, crosses)
     style.tidy(axes)
     return figure
 
 
-def _draw_rank(
-    axes: Axes, own: Mapping[float, Sequence[Mapping[str, Any]]], name: str, role: style.Role, aside: Any
-) -> tuple[list[float], Any]:
-    """Draw a rank's means and intervals; returns all heights that they reach, and what bears the line's name."""
-    points = {
-        rate: mean_interval([100 * run["accuracy"] for run in runs if run["accuracy"] is not None])
-        for rate, runs in own.items()
-        if any(run["accuracy"] is not None for run in runs)
-    }
-    place = axes.transData + aside
-    means = [point.mean for point in points.values()]
-    intervals = [point.interval for point in points.values()]
-    # Cut where no accuracy can be: the interval of two runs is wide.
-    reaches = [
-        (0.0, 0.0) if i is None else (mean - max(0.0, i.low), min(100.0, i.high) - mean)
-        for mean, i in zip(means, intervals, strict=True)
-    ]
+def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.Role, place: Any) -> Line2D:
+    """Draw a rank's means and intervals by rate, and every seed faintly; return the line of the means."""
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "transform": place}
-    (line,) = axes.plot(list(points), means, **look, linewidth=1.6, markersize=5)
-    runs = [(rate, 100 * run["accuracy"]) for rate in points for run in own[rate] if run["accuracy"] is not None]
-    if len(runs) > len(points):
-        rates, values = zip(*runs, strict=True)
-        axes.plot(rates, values, **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
-    for rate, mean, (below, above) in zip(points, means, reaches, strict=True):
-        if below or above:
-            ends = [mean - below, mean + above]
-            axes.plot([rate] * 2, ends, color=role.colour, marker="_", linewidth=1.1, transform=place)
-    found = best_rate([run for runs in own.values() for run in runs])
-    if found is None:
-        line.set_label(name)
-        return _extents(means, reaches) + [value for _, value in runs], line
-    best = found["lr"]
-    axes.plot(
-        [best], [points[best].mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
-        markeredgewidth=0.6, linestyle="none", transform=place, zorder=4,
-    )  # fmt: skip
-    beyond = _BEYOND.get(found["edge"], "")
-    line.set_label(f"{name}: {beyond}{best:g} ({points[best].mean:.1f} %)")
-    return _extents(means, reaches) + [value for _, value in runs], line
-
-
-def _extents(means: Sequence[float], reaches: Sequence[tuple[float, float]]) -> list[float]:
-    ends = [(mean - low, mean + high) for mean, (low, high) in zip(means, reaches, strict=True)]
-    return [value for pair in ends for value in pair]
-
-
-def _draw_cross(axes: Axes, rate: float, row: int, role: style.Role, aside: Any, *, every: bool) -> None:
-    axes.plot(
-        [rate], [0.03 + 0.045 * row], color=role.colour, linestyle="none", marker="x", markersize=8 if every else 6,
-        markeredgewidth=3.0 if every else 1.2, transform=axes.get_xaxis_transform() + aside,
-    )  # fmt: skip
+    means = [some.mean for some in percents.values()]
+    (line,) = axes.plot(list(percents), means, **look, linewidth=1.6, markersize=5)
+    seeds = [(rate, value) for rate, some in percents.items() for value in some.values]
+    if len(seeds) > len(percents):
+        axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
+    for rate, some in percents.items():
+        low, high = some.interval
+        if low < high:
+            axes.plot([rate] * 2, [low, high], color=role.colour, marker="_", linewidth=1.1, transform=place)
+    return line
 
 
 def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverged: bool) -> None:
     low, high = (min(seen), max(seen)) if seen else (0.0, 100.0)
     room = max(0.07 * (high - low), 0.5)
     low, high = max(low - room, -3.0), min(high + room, 103.0)
-    if diverged:  # a strip of its own for the crosses, below all accuracies
+    if diverged:  # a strip for the crosses, below all accuracies
         low -= 1.25 * _STRIP * (high - low)
         axes.add_patch(Rectangle((0, 0), 1, _STRIP, color=style.FAINT, zorder=0, transform=axes.transAxes))
     axes.set_ylim(low, high)
@@ -159,18 +144,15 @@ def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"
-    return f"mean and its 95 % interval, n = {n} seeds, each faintly; at the last epoch"
+    return f"mean and its 95 % interval, n = {n} seeds, every seed faintly; at the last epoch"
 
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:
     look: dict[str, Any] = {"color": style.MUTED, "linestyle": "none"}
-    axes.plot([], [], **look, marker=_BEST, markersize=12, label="the best rate")
+    style.legend_entry(axes, "the best rate", **look, marker=_BEST, markersize=12)
     for every in sorted(crosses):
-        axes.plot(
-            [], [], **look, marker="x", markersize=8 if every else 6, markeredgewidth=3.0 if every else 1.2,
-            label="every seed diverged" if every else "some seeds diverged",
-        )  # fmt: skip
+        style.legend_entry(axes, "every seed diverged" if every else "some seeds diverged", **look, **_CROSS[every])
     labels = axes.get_legend_handles_labels()[1]
-    if any(beyond in label for label in labels for beyond in _BEYOND.values()):
-        axes.plot([], [], linestyle="none", label="≤ ≥ none tried beyond")
+    if any(sign in label for label in labels for sign in _BEYOND.values()):
+        style.legend_entry(axes, "≤ ≥ last rate tried", linestyle="none")
     style.legend_beside(axes, title="best rate (accuracy)")

@@ -1,4 +1,4 @@
-"""Test images with what a model took them for."""
+"""Test images with true and predicted label."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -15,7 +16,7 @@ from lora_mnist_cli.plots import style
 from lora_mnist_cli.system.errors import UsageError
 
 COLUMNS = 10
-# Inches. A grid of images has a known geometry, so it is laid out directly; a layout engine takes seconds over it.
+# In inches. The grid is laid out directly, because a layout engine takes seconds over it.
 _MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.34, 1.3
 _NAMES_SIZE = 7.4
 """Points, so that the longest name is no wider than an image."""
@@ -23,21 +24,16 @@ _NAMES_SIZE = 7.4
 
 @style.house_style()
 def draw(
-    images: npt.NDArray[np.uint8],
-    labels: npt.NDArray[np.integer[Any]],
-    predicted: npt.NDArray[np.integer[Any]],
-    *,
-    title: str,
-    subtitle: str = "",
-    names: Sequence[str] = (),
-) -> Figure:
-    """A grid of at most ten columns: each image over its label, mistakes framed and written ``true→predicted``.
+    images: npt.NDArray[np.uint8], labels: npt.NDArray[np.integer[Any]], predicted: npt.NDArray[np.integer[Any]], *,
+    title: str, subtitle: str = "", names: Sequence[str] = (),
+) -> Figure:  # fmt: skip
+    """Draw a grid of at most ten columns: each image over its label, mistakes framed and written ``true→predicted``.
 
     Args:
         images: grey values 0 to 255, ``(n, height, width)``.
         labels: the true digits, ``(n,)``.
         predicted: the model's digits, ``(n,)``.
-        names: what the ten digits stand for, where they are no digits; a mistake then takes two lines.
+        names: the ten classes, where they are not digits; the caption of a mistake then takes two lines.
 
     Raises:
         UsageError: where there are no images.
@@ -47,8 +43,7 @@ def draw(
         raise UsageError("there are no images to draw")
     if not len(images) == len(labels) == len(predicted):
         raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(predicted)} predictions")
-    title = style.wrap(title)
-    subtitle = style.wrap(subtitle)
+    title, subtitle = style.wrap(title), style.wrap(subtitle)
     caption = _CAPTION + (0.17 if names else 0)
     columns = min(len(images), COLUMNS)
     step = min((style.WIDTH - 2 * _MARGIN) / columns, _LARGEST_CELL)
@@ -61,54 +56,40 @@ def draw(
         figure.text(_MARGIN / style.WIDTH, 1 - (top - 0.12) / height, subtitle, va="bottom", color=style.MUTED)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-
     # One axes, in inches from the upper left corner of the picture: fifty of them would be slow.
-    size = step - 0.1
     for index, (image, label, guess) in enumerate(zip(images, labels, predicted, strict=True)):
-        x = _MARGIN + (index % columns) * step
-        y = top + (index // columns) * (step + caption)
-        axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(x, x + size, y + size, y), interpolation="nearest")
-        wrong = label != guess
-        colour, width = (style.MISTAKE, 3.0) if wrong else (style.FAINT, 0.8)
-        axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=width))
-        axes.text(
-            x + size / 2,
-            y + size + 0.04,
-            _caption(label, guess, names),
-            ha="center",
-            va="top",
-            color=style.MISTAKE if wrong else style.MUTED,
-            fontweight="bold" if wrong else "normal",
-            fontsize=_NAMES_SIZE if names else style.NORMAL,
-        )
+        corner = _MARGIN + (index % columns) * step, top + (index // columns) * (step + caption)
+        _draw_image(axes, image, corner, step - 0.1, _caption(label, guess, names), wrong=label != guess)
+        axes.texts[-1].set_fontsize(_NAMES_SIZE if names else style.NORMAL)
     axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
 
     mistakes = int(np.count_nonzero(labels != predicted))
+    seven, two, wrong = (_caption(*pair, names) for pair in ((7, 7), (2, 2), (7, 2)))
+    wrong = f"{' '.join(wrong.split())}: wrong, a {seven} taken for a {two} ({mistakes} shown)"
+    right = f"{seven}: right ({len(images) - mistakes} shown)"
     figure.legend(
         handles=[
-            Patch(
-                fill=False,
-                edgecolor="#aaaaaa",
-                linewidth=0.8,
-                label=f"{_caption(7, 7, names)}: right ({len(images) - mistakes} shown)",
-            ),
-            Patch(
-                fill=False,
-                edgecolor=style.MISTAKE,
-                linewidth=2.5,
-                label=f"{' '.join(_caption(7, 2, names).split())}: wrong, "
-                f"a {_caption(7, 7, names)} taken for a {_caption(2, 2, names)} ({mistakes} shown)",
-            ),
+            Patch(fill=False, edgecolor="#aaaaaa", linewidth=0.8, label=right),
+            Patch(fill=False, edgecolor=style.MISTAKE, linewidth=2.5, label=wrong),
         ],
-        loc="lower left",
-        bbox_to_anchor=(_MARGIN / style.WIDTH, 0.06 / height),
-        borderaxespad=0,
-        borderpad=0.2,
-        ncols=2,
-        handleheight=1.0,
-        handlelength=1.0,
-    )
+        loc="lower left", bbox_to_anchor=(_MARGIN / style.WIDTH, 0.06 / height), borderaxespad=0, borderpad=0.2,
+        ncols=2, handleheight=1.0, handlelength=1.0,
+    )  # fmt: skip
     return figure
+
+
+def _draw_image(
+    axes: Axes, image: npt.NDArray[np.uint8], corner: tuple[float, float], size: float, caption: str, *, wrong: bool
+) -> None:
+    """Draw an image with its frame and its caption; the corner is the upper left one."""
+    x, y = corner
+    axes.imshow(image, cmap="gray_r", vmin=0, vmax=255, extent=(x, x + size, y + size, y), interpolation="nearest")
+    colour, width = (style.MISTAKE, 3.0) if wrong else (style.FAINT, 0.8)
+    axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=width))
+    axes.text(
+        x + size / 2, y + size + 0.04, caption, ha="center", va="top", color=style.MISTAKE if wrong else style.MUTED,
+        fontweight="bold" if wrong else "normal",
+    )  # fmt: skip
 
 
 def _caption(label: int, guess: int, names: Sequence[str]) -> str:

@@ -1,53 +1,22 @@
-"""Accuracy by rank: what adapters learn of the new digits, and what is left of the base's."""
+"""Accuracy by rank: how well adapters learn the new digits, and how much they keep of the base's."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from lora_mnist_cli.evaluation.intervals import Spread, mean_interval
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.plots.scores import accuracy_of
+from lora_mnist_cli.plots.scores import SeedPercents, accuracy_of
 
 Results = Sequence[Mapping[str, Any]]
 
 _DASHES = ("--", ":", "-.")
-
-
-@dataclass(frozen=True)
-class _Runs:
-    """The runs of one rank: their accuracies in percent."""
-
-    values: tuple[float, ...]
-
-    @cached_property
-    def spread(self) -> Spread:
-        """Mean and its 95 % interval."""
-        return mean_interval(self.values)
-
-    @property
-    def mean(self) -> float:
-        return self.spread.mean
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The interval, cut where no accuracy can be (that of two runs is wide); or the mean of one run, twice."""
-        interval = self.spread.interval
-        return (self.mean, self.mean) if interval is None else (max(0.0, interval.low), min(100.0, interval.high))
-
-    @property
-    def extent(self) -> tuple[float, float]:
-        """What is drawn of them, from the lowest to the highest."""
-        low, high = self.interval
-        return min(*self.values, low), max(*self.values, high)
 
 
 @style.house_style()
@@ -55,11 +24,11 @@ def draw(
     results: Results, *, base_digits: str, new_digits: str, study: Mapping[int, float], title: str,
     ceilings: Mapping[str, Results] | None = None,
 ) -> Figure:  # fmt: skip
-    """Two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's, all of 0
-    to 100 %. Where the two digit sets are the same, there is one panel.
+    """Draw two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's from
+    0 to 100 %. Where the two digit sets are the same, there is one panel.
 
-    One run a rank gives a line. More give every run faintly, the line of the means and the 95 % interval of each mean
-    (of the t distribution), which says where the mean is and not how far single runs scatter: the faint points do.
+    One run per rank gives a line. More give every run faintly, the line of the means and the 95 % interval of each mean
+    (of the t distribution). The interval says where the mean is; the faint points show how far single runs scatter.
 
     Args:
         results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order. An accuracy
@@ -67,8 +36,8 @@ def draw(
         base_digits: digit set of the base, in canonical form.
         new_digits: digit set that the adapters learned, in canonical form.
         study: accuracy (a fraction) on ``new_digits`` by rank, from the original study; may be empty.
-        ceilings: title → runs of what has no rank, as full fine-tuning: a line across, with the band of the mean's
-            interval where there are several seeds.
+        ceilings: title → runs of a method without a rank, such as full fine-tuning: a line across, with the band of
+            the mean's interval where there are several seeds.
     """
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
     figure = style.new_figure(title, height=5.8 if len(panels) == 2 else 4.4)
@@ -90,7 +59,7 @@ def draw(
     zoomed = " (zoomed axis)" if high - low < 90 else ""
     upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}")
     if runs or study:
-        # Accuracy most often rises with the rank; where it ends low, the legend goes out of its way.
+        # Accuracy most often rises with the rank; where it ends low, the legend stands above it.
         last = list(runs.values())[-1].mean if runs else list(study_percents.values())[-1]
         upper.legend(loc="lower right" if last >= (low + high) / 2 else "upper right")
 
@@ -108,22 +77,22 @@ def draw(
     return figure
 
 
-def _by_rank(results: Results, digits: str) -> dict[int, _Runs]:
+def _by_rank(results: Results, digits: str) -> dict[int, SeedPercents]:
     values: dict[int, list[float]] = {}
     for result in sorted(results, key=lambda result: (result["rank"], result["seed"])):
         accuracy = accuracy_of(result["subsets"], digits)
         if accuracy is not None:
             values.setdefault(result["rank"], []).append(100 * accuracy)
-    return {rank: _Runs(tuple(some)) for rank, some in values.items()}
+    return {rank: SeedPercents(tuple(percents)) for rank, percents in values.items()}
 
 
-def _flat(ceilings: Mapping[str, Results], digits: str) -> dict[str, _Runs]:
-    """Title → the accuracies of what has no rank."""
-    found = {title: _by_rank(results, digits) for title, results in ceilings.items()}
-    return {title: next(iter(runs.values())) for title, runs in found.items() if runs}
+def _flat(ceilings: Mapping[str, Results], digits: str) -> dict[str, SeedPercents]:
+    """Return title → the accuracies of a method without a rank."""
+    by_title = {title: _by_rank(results, digits) for title, results in ceilings.items()}
+    return {title: next(iter(runs.values())) for title, runs in by_title.items() if runs}
 
 
-def _draw_ceilings(axes: Axes, ceilings: Mapping[str, _Runs]) -> None:
+def _draw_ceilings(axes: Axes, ceilings: Mapping[str, SeedPercents]) -> None:
     for (title, runs), dashes in zip(ceilings.items(), itertools.cycle(_DASHES), strict=False):
         n = len(runs.values)
         label = f"{title}, one seed" if n == 1 else f"{title}, mean and its 95 % interval, n = {n}"
@@ -134,19 +103,12 @@ def _draw_ceilings(axes: Axes, ceilings: Mapping[str, _Runs]) -> None:
 
 def _draw_study(axes: Axes, percents: Mapping[int, float]) -> None:
     axes.plot(
-        list(percents),
-        list(percents.values()),
-        linestyle="none",
-        marker=style.STUDY.marker,
-        markersize=8,
-        markerfacecolor="none",
-        markeredgecolor=style.STUDY.colour,
-        label="original study, one run",
-        zorder=4,
-    )
+        list(percents), list(percents.values()), linestyle="none", marker=style.STUDY.marker, markersize=8,
+        markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run", zorder=4,
+    )  # fmt: skip
 
 
-def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
+def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -> None:
     if not runs:
         style.say_nothing_to_draw(axes, "no accuracy on these digits")
         return
@@ -160,15 +122,9 @@ def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
     # Beside the error bar, not under it.
     beside = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
     axes.plot(
-        *zip(*points, strict=True),
-        **look,
-        linestyle="none",
-        markersize=4.5,
-        markeredgewidth=0,
-        alpha=0.4,
-        transform=beside,
-        label="each seed",
-    )
+        *zip(*points, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.4,
+        transform=beside, label="each seed",
+    )  # fmt: skip
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     reaches = [(some.mean - some.interval[0], some.interval[1] - some.mean) for some in runs.values()]
     label = f"mean and its 95 % interval, n = {n} seeds"
@@ -177,22 +133,18 @@ def _draw_runs(axes: Axes, runs: Mapping[int, _Runs], role: style.Role) -> None:
     )
 
 
-def _write_means(axes: Axes, runs: Mapping[int, _Runs], study_percents: Mapping[int, float]) -> None:
-    """Each mean as a number: below right of its marker, where a rising line is not, or above left of it where the
+def _write_means(axes: Axes, runs: Mapping[int, SeedPercents], study_percents: Mapping[int, float]) -> None:
+    """Write each mean as a number: below right of its marker, away from a rising line, or above left of it where the
     study's marker is below.
     """
     for rank, some in runs.items():
         low, high = some.extent
         above = study_percents.get(rank, math.inf) < some.mean
         axes.annotate(
-            f"{some.mean:.1f}",
-            (rank, high if above else low),
-            xytext=(3, 6) if above else (-3, -6),
-            textcoords="offset points",
-            ha="right" if above else "left",
-            va="bottom" if above else "top",
+            f"{some.mean:.1f}", (rank, high if above else low), xytext=(3, 6) if above else (-3, -6),
+            textcoords="offset points", ha="right" if above else "left", va="bottom" if above else "top",
             fontsize=style.SMALL,
-        )
+        )  # fmt: skip
 
 
 def _zoom(axes: Axes, percents: Sequence[float]) -> None:
@@ -204,7 +156,7 @@ def _zoom(axes: Axes, percents: Sequence[float]) -> None:
     axes.set_ylim(max(low - room, -15), min(high + room, 104))
 
 
-def _range(runs: Mapping[int, _Runs]) -> str:
+def _range(runs: Mapping[int, SeedPercents]) -> str:
     if not runs:
         return ""
     low, high = (f"{pick(some.mean for some in runs.values()):.1f}" for pick in (min, max))
@@ -212,8 +164,8 @@ def _range(runs: Mapping[int, _Runs]) -> str:
 
 
 def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> list[int]:
-    """Ticks at the ranks themselves, with the number of trainable parameters below where a rank has just one; returns
-    the ranks that got a tick.
+    """Put ticks at the ranks, with the number of trainable parameters below where a rank has just one; return the ranks
+    that got a tick.
     """
     parameters: dict[int, set[int]] = {rank: set() for rank in study}
     for result in results:

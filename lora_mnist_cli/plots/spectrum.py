@@ -1,4 +1,4 @@
-"""Singular values of what training adds to the weights, by layer: how much of its rank an adapter uses."""
+"""Singular values of the update ΔW by layer: how much of its rank an adapter uses."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _SPREAD: dict[str, dict[str, Any]] = {
     "each seed": {"linewidth": 0.7, "alpha": 0.6},
     "95 % interval of their geometric mean": {"linewidth": 8, "alpha": 0.15},
 }
-"""What the legend says where there are several seeds, and how it looks."""
+"""Entry of the legend where there are several seeds → its look."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one training added to a network's weights.
+    """The change that one training made to a network's weights.
 
     Args:
-        label: what it is called in the legend.
+        label: its name in the legend.
         layers: layer → the factors of its ΔW (out × in) from left to right: ``(ΔW,)``, or an adapter's ``(B, A)``.
     """
 
@@ -40,10 +40,10 @@ class Change:
 
 
 def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
-    """The singular values of a product of one matrix or two, largest first; what is zero but for rounding is left out.
+    """Return the singular values of a product of one matrix or two, largest first, without mere rounding.
 
-    Of a thin product ``B A`` they are those of a matrix as small as its rank: the orthogonal parts of both factors
-    change no singular value. A matrix of 32 bits, as the difference of two others, is known to 32 bits alone.
+    A thin product ``B A`` has those of a matrix as small as its rank: the orthogonal parts of both factors change no
+    singular value. The rounding of a 32-bit matrix is that of 32 bits.
 
     Raises:
         ValueError: for another number of factors.
@@ -64,10 +64,10 @@ def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
 
 @style.house_style()
 def draw(changes: Sequence[Change], *, title: str) -> Figure:
-    """A panel a layer with a line for each change that has it, both axes logarithmic.
+    """Draw a panel per layer with a line for each change that has it, both axes logarithmic.
 
-    Changes of one label are runs of one setting: each is a faint line, and over them is that of the geometric means,
-    with their 95 % interval (of the t distribution, on the logarithms, which is what the axis shows) as a band.
+    Changes of one label are runs of one setting: every run is a faint line, and over them is the line of the geometric
+    means, with their 95 % interval as a band (of the t distribution on the logarithms, which the axis shows).
 
     Args:
         changes: in the order of the legend; ranks rise.
@@ -89,7 +89,7 @@ def draw(changes: Sequence[Change], *, title: str) -> Figure:
         longest = 1
         for label, role in zip(labels, roles, strict=True):
             some = [change.layers[layer] for change in changes if change.label == label and layer in change.layers]
-            longest = max(longest, _draw_line(axes, [singular_values(*each) for each in some], label, role))
+            longest = max(longest, _draw_line(axes, [singular_values(*factors) for factors in some], label, role))
         if not axes.lines:
             style.say_nothing_to_draw(axes, "ΔW is zero")
         axes.set_title(f"{layer}{_shape(changes, layer)}")
@@ -114,19 +114,19 @@ def draw(changes: Sequence[Change], *, title: str) -> Figure:
 
 
 def _draw_line(axes: Axes, runs: Sequence[npt.NDArray[np.float64]], label: str, role: style.Role) -> int:
-    """Draw the values of one setting; returns how many there are at most."""
+    """Draw the values of one setting; return the largest number of them."""
     sound = [values for values in runs if values.size]
     if not sound:
         return 1
-    # What one run has beyond the others, as zero but for rounding in them, is in its own faint line alone.
+    # A value that is only rounding in another run appears in its own faint line, and not in the mean.
     count = min(values.size for values in sound)
     index = np.arange(1, count + 1)
     logarithms = np.log(np.stack([values[:count] for values in sound]))
     if len(sound) > 1:
         for values in sound:
             axes.plot(np.arange(1, values.size + 1), values, color=role.colour, linewidth=0.7, alpha=0.35)
-        spreads = [mean_interval(column.tolist()).interval for column in logarithms.T]
-        low, high = (np.exp([getattr(each, end) for each in spreads]) for end in ("low", "high"))
+        intervals = [mean_interval(column.tolist()).interval for column in logarithms.T]
+        low, high = (np.exp([getattr(interval, end) for interval in intervals]) for end in ("low", "high"))
         axes.fill_between(index, low, high, color=role.colour, alpha=0.15, linewidth=0)
     axes.plot(
         index, np.exp(logarithms.mean(axis=0)), color=role.colour, marker=role.marker, markersize=4, linewidth=1.5,
@@ -136,7 +136,7 @@ def _draw_line(axes: Axes, runs: Sequence[npt.NDArray[np.float64]], label: str, 
 
 
 def _marks(count: int) -> list[int]:
-    """Markers where a logarithmic axis has room for them: at 1 to 8, and then at powers of two and the end."""
+    """Return where a logarithmic axis has room for markers: at 1 to 8, then at powers of two and the end."""
     return sorted({i for i in range(count) if i < 8 or (i + 1).bit_count() == 1} | {count - 1})
 
 

@@ -1,4 +1,4 @@
-"""What all figures share: fonts, colours with a meaning, and how a figure becomes a file.
+"""Shared by all figures: fonts, colours with a meaning, legends, and how a figure becomes a file.
 
 Sizes are for a picture 8 inches wide that is shown about 800 pixels wide. The colours are Okabe and Ito's, which
 colour-blind readers can tell apart; no figure says anything by colour alone.
@@ -22,6 +22,8 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.system.errors import MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors, whole_file
 
+Picture = Figure
+"""The type that every kind draws, for rooms that do not import matplotlib."""
 WIDTH = 8.0
 """Inches; every figure has this width."""
 INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
@@ -32,7 +34,7 @@ SMALL, NORMAL, TITLE = 9.5, 11.0, 13.5
 
 @dataclass(frozen=True)
 class Role:
-    """How one thing looks in every figure that shows it."""
+    """The look of one thing in every figure that shows it."""
 
     colour: str
     marker: str
@@ -50,14 +52,14 @@ _SERIES = ("#440154", "#3B528B", "#21918C", "#5DC863", "#E0B400")
 """Viridis, its pale end darkened: for things in an order, dark to light, told apart by colour-blind readers too."""
 _SERIES_MARKERS = "os^DvPphX"
 MOST_NAMED = 14
-"""Lines that a legend names; of more, the first and the last and as many between them are named."""
+"""Lines that a legend names at most: the first, the last and some between them."""
 
 _FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Date": None, "Creator": None},
     ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
-"""Suffixes that can be written, each with the metadata that would otherwise differ from run to run."""
+"""Suffix of a picture → the metadata that would otherwise differ from run to run."""
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
@@ -89,13 +91,13 @@ _SETTINGS: dict[str, Any] = {
 
 @contextlib.contextmanager
 def house_style() -> Iterator[None]:
-    """The style of every figure, as a context or a decorator; the user's own matplotlib settings have no say in it."""
+    """Apply the style of every figure, as a context or a decorator; the user's matplotlib settings change nothing."""
     with matplotlib.style.context(["default", _SETTINGS]):
         yield
 
 
 def new_figure(title: str, *, height: float) -> Figure:
-    """An empty figure of ``height`` inches with its title at the left; axes added to it arrange themselves."""
+    """Return an empty figure of ``height`` inches with its title at the left; axes added to it arrange themselves."""
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     # The engine's own padding (3/72 inch) lets labels touch the edge of the picture.
     figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
@@ -104,12 +106,12 @@ def new_figure(title: str, *, height: float) -> Figure:
 
 
 def wrap(title: str) -> str:
-    """A title broken into lines that fit the width."""
+    """Break a title into lines that fit the width."""
     return textwrap.fill(title, 70)
 
 
 def tidy(axes: Axes) -> None:
-    """Set tick marks and labels, which matplotlib makes late: a figure that is shown outside this style keeps them."""
+    """Set tick marks and labels; matplotlib makes them late, so a figure shown outside this style would lose theirs."""
     axes.tick_params(which="major", labelsize=SMALL, color=MUTED, labelcolor=INK, length=3.5, width=0.8)
     axes.tick_params(which="minor", color=MUTED, length=2.0, width=0.6)
 
@@ -120,33 +122,38 @@ def say_nothing_to_draw(axes: Axes, why: str) -> None:
 
 
 def dark(colour: str) -> tuple[float, ...]:
-    """A colour for thin text: the same hue, dark enough to be read on white."""
+    """Return a colour for thin text: the same hue, dark enough to be read on white."""
     return tuple(0.7 * part for part in to_rgb(colour))
 
 
 def role_of(digits: str, *, new_digits: str) -> Role:
-    """The look of a digit set's accuracy: all ten, what the adapter learned, or else what the base knew."""
+    """Return the look of a digit set's accuracy: all ten, what the adapter learned, or else what the base knew."""
     if digits == str(ALL_DIGITS):
         return ALL
     return NEW if digits == new_digits else OLD
 
 
 def series(count: int) -> list[Role]:
-    """The looks of so many lines that have an order, as ranks have: no two neighbours by colour alone."""
+    """Return the looks of lines that have an order, as ranks have; neighbours differ by more than their colour."""
     ramp = LinearSegmentedColormap.from_list("series", _SERIES)
     shares = [i / max(1, count - 1) for i in range(count)]
     return [Role(to_hex(ramp(share)), _SERIES_MARKERS[i % len(_SERIES_MARKERS)]) for i, share in enumerate(shares)]
 
 
 def named(count: int) -> set[int]:
-    """Which of so many lines a legend names, so that it stays one."""
+    """Return the numbers of the lines that a legend names, so that it fits into the picture."""
     if count <= MOST_NAMED:
         return set(range(count))
     return {round(i * (count - 1) / (MOST_NAMED - 1)) for i in range(MOST_NAMED)}
 
 
+def legend_entry(axes: Axes, label: str, **look: Any) -> None:
+    """Add an entry to the legend of the axes by a line without points, which is not drawn."""
+    axes.plot([], [], label=label, **look)
+
+
 def legend_beside(axes: Axes, *, title: str = "") -> None:
-    """A legend at the right of the axes, where it hides nothing."""
+    """Put the legend at the right of the axes, where it hides nothing."""
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, handlelength=1.8, title=title,
         title_fontsize=SMALL, alignment="left",
@@ -154,7 +161,7 @@ def legend_beside(axes: Axes, *, title: str = "") -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """The format that a path's suffix asks for: ``png``, ``svg`` or ``pdf``.
+    """Return the format that a path's suffix asks for: ``png``, ``svg`` or ``pdf``.
 
     Raises:
         UsageError: for any other suffix, or none.
@@ -169,7 +176,7 @@ def check_suffix(path: Path) -> str:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, SVG or PDF by the path's suffix; equal figures give equal bytes.
 
-    The file appears whole or not at all, and takes the place of one that is there.
+    The file appears whole or not at all, and replaces one that is there.
 
     Raises:
         UsageError: for another suffix.
@@ -180,6 +187,6 @@ def save(figure: Figure, path: Path) -> None:
         with machine_errors(f"can't write {path}"), house_style(), whole_file(path) as file:
             figure.savefig(file, format=format_name, metadata=_FORMATS[f".{format_name}"])
     except MachineError as error:
-        # The registry's advice is about the folder of artifacts, which a picture need not be in.
+        # The registry's hint is about the folder of artifacts, and a picture may lie elsewhere.
         error.hint = "choose a path in a folder that exists, has space and may be written to"
         raise

@@ -1,4 +1,4 @@
-"""What is learned against what is forgotten: each adapter's path from the base as its alpha rises."""
+"""Accuracy on new digits against old ones: the path of each adapter from the base as its alpha rises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.scores import SeedPercents
 
 _TRAINED = "*"
 Point = tuple[float, float]
@@ -20,16 +20,16 @@ Point = tuple[float, float]
 def draw(
     paths: Sequence[Mapping[str, Any]], *, old_digits: str, new_digits: str, title: str, subtitle: str = ""
 ) -> Figure:  # fmt: skip
-    """A square of both accuracies, with a path for each adapter; the base is its start, a star where it was trained.
+    """Draw a path per adapter in the square of both accuracies, from the base on, with a star at the trained alpha.
 
-    Paths of one label are runs of one setting: each is drawn faintly, and over them the path of the means, with the
-    95 % interval of both means (of the t distribution) where it was trained.
+    Paths of one label are runs of one setting: every run is drawn faintly, and over them the path of the means, with
+    the 95 % interval of both means (of the t distribution) at the trained alpha.
 
     Args:
         paths: in the order of the legend: ``label``, ``trained_alpha`` and ``points``, each with its ``alpha`` and the
             accuracies (fractions) on ``old`` and ``new`` digits. A point without both is left out.
-        old_digits: what the base knew, in canonical form.
-        new_digits: what the adapters learned and the base did not know, in canonical form.
+        old_digits: digit set that the base knew, in canonical form.
+        new_digits: digit set that the adapters learned and the base did not know, in canonical form.
     """
     figure = style.new_figure(title, height=6.0)
     axes = figure.add_subplot()
@@ -38,17 +38,15 @@ def draw(
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for path in paths:
         by_label.setdefault(path["label"], []).append(path)
-    named, several = style.named(len(by_label)), False
-    for index, ((label, some), role) in enumerate(zip(by_label.items(), style.series(len(by_label)), strict=True)):
-        runs, trained = [_points(path) for path in some], some[0]["trained_alpha"]
-        means = {
-            alpha: _mean([run[alpha] for run in runs])
-            for alpha in runs[0]
-            if all(alpha in run for run in runs)
-        }  # fmt: skip
+    named = style.named(len(by_label))
+    for index, ((label, same_setting), role) in enumerate(
+        zip(by_label.items(), style.series(len(by_label)), strict=True)
+    ):
+        runs, trained = [_points(path) for path in same_setting], same_setting[0]["trained_alpha"]
+        scored_in_all = [alpha for alpha in runs[0] if all(alpha in run for run in runs)]
+        means = {alpha: _mean([run[alpha] for run in runs]) for alpha in scored_in_all}
         start = means.get(0.0, start)
         if len(runs) > 1:
-            several = True
             for run in runs:
                 axes.plot(*_apart(run.values()), color=role.colour, linewidth=0.8, alpha=0.35, label="_nolegend_")
             if trained in means:
@@ -61,24 +59,30 @@ def draw(
         axes.plot(
             *zip(start), **look, marker="o", markersize=10, linestyle="none", label="the base (alpha 0)", zorder=5
         )
-    axes.plot([], [], color=style.MUTED, marker=_TRAINED, markersize=13, linestyle="none", label="as trained")
-    axes.plot([], [], color=style.MUTED, linestyle=(0, (1, 1.5)), label="beyond it")
-    if several:
-        axes.plot([], [], color=style.MUTED, marker="+", markersize=11, linestyle="none", label="95 % intervals there")
-        axes.plot([], [], color=style.MUTED, linewidth=0.8, alpha=0.5, label="each seed")
+    _legend(axes, several_seeds=any(len(same_setting) > 1 for same_setting in by_label.values()))
     axes.set(
         xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20),
-        xlabel=f"Test accuracy on {old_digits}, which the base knew (%)",
-        ylabel=f"Test accuracy on {new_digits}, which is new (%)",
+        xlabel=f"Test accuracy on the base's digits {old_digits} (%)",
+        ylabel=f"Test accuracy on the new digits {new_digits} (%)",
     )  # fmt: skip
     axes.set_title(subtitle, color=style.MUTED)
-    style.legend_beside(axes)
     style.tidy(axes)
     return figure
 
 
+def _legend(axes: Axes, *, several_seeds: bool) -> None:
+    style.legend_entry(axes, "as trained", color=style.MUTED, marker=_TRAINED, markersize=13, linestyle="none")
+    style.legend_entry(axes, "beyond the trained alpha", color=style.MUTED, linestyle=(0, (1, 1.5)))
+    if several_seeds:
+        style.legend_entry(
+            axes, "95 % intervals as trained", color=style.MUTED, marker="+", markersize=11, linestyle="none"
+        )
+        style.legend_entry(axes, "each seed", color=style.MUTED, linewidth=0.8, alpha=0.5)
+    style.legend_beside(axes)
+
+
 def _points(path: Mapping[str, Any]) -> dict[float, Point]:
-    """Alpha → both accuracies in percent, from the base on."""
+    """Return alpha → both accuracies in percent, from the base on."""
     return {
         point["alpha"]: (100 * point["old"], 100 * point["new"])
         for point in sorted(path["points"], key=lambda point: abs(point["alpha"]))
@@ -97,15 +101,11 @@ def _mean(points: Sequence[Point]) -> Point:
 
 
 def _draw_intervals(axes: Axes, points: Sequence[Point], role: style.Role) -> None:
-    """The interval of each mean as a line through both; cut where no accuracy can be: that of two runs is wide."""
-    old, new = (mean_interval(values) for values in _apart(points))
-    for spread, along_old in ((old, True), (new, False)):
-        if spread.interval is None:
-            continue
-        ends = [max(0.0, spread.interval.low), min(100.0, spread.interval.high)]
-        across = [new.mean if along_old else old.mean] * 2
-        x, y = (ends, across) if along_old else (across, ends)
-        axes.plot(x, y, color=role.colour, linewidth=1.2, label="_nolegend_", zorder=3)
+    """Draw the intervals of both means as a cross of two lines."""
+    old, new = (SeedPercents(tuple(values)) for values in _apart(points))
+    look: dict[str, Any] = {"color": role.colour, "linewidth": 1.2, "label": "_nolegend_", "zorder": 3}
+    axes.plot(old.interval, [new.mean] * 2, **look)
+    axes.plot([old.mean] * 2, new.interval, **look)
 
 
 def _draw_path(axes: Axes, points: Mapping[float, Point], trained: float, role: style.Role, label: str) -> None:

@@ -136,9 +136,8 @@ def test_ranks_of_a_grid_are_drawn_of_one_combination(runs: Path, run: Run, tmp_
     assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new").code == 0
     refused = run("plot", "ranks", "new")
     assert refused.code == 2
-    assert (
-        "'new' has several adapters a rank and seed: lrs 0.1, 0.2 (draw one combination: --where lr=0.1)" in refused.err
-    )
+    assert "'new' has several adapters per rank and seed: lrs 0.1, 0.2" in refused.err
+    assert "(draw one combination: --where lr=0.1)" in refused.err
     outcome = run("plot", "ranks", "new", "--where", "lr=0.2")
     assert (outcome.code, outcome.out) == (0, "ranks-new-lr-0.2.png\n")
     assert (tmp_path / "ranks-new-lr-0.2.png").exists()

@@ -15,7 +15,7 @@ from rich.console import Console
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.table_width import fit, fold
 from lora_mnist_cli.cli.tables import runs_table, sweep_table, table
-from lora_mnist_cli.stages.reproducing import report_table
+from lora_mnist_cli.stages.study_report import report_table
 
 Run = Callable[..., Any]
 

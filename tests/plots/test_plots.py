@@ -795,7 +795,7 @@ def test_a_path_goes_from_the_base_over_the_trained_alpha_to_a_dashed_end():
     marked = [drawn for drawn in axes.lines if drawn.get_marker() == "*" and len(drawn.get_xdata())]
     assert [float(drawn.get_xdata()[0]) for drawn in marked] == pytest.approx([10, 20])
     assert (axes.get_xlabel(), axes.get_ylabel()) == (
-        "Test accuracy on 0-4, which the base knew (%)", "Test accuracy on 5-9, which is new (%)"
+        "Test accuracy on the base's digits 0-4 (%)", "Test accuracy on the new digits 5-9 (%)"
     )  # fmt: skip
     assert axes.get_title("left") == "seed 0"
 
@@ -821,7 +821,7 @@ def test_seeds_of_a_path_are_faint_under_their_means_with_intervals_where_it_was
     halves = [4.3027 * statistics.stdev(100 * end[place] for end in ends) / 3**0.5 for place in (0, 1)]
     assert list(flat[0].get_xdata()) == pytest.approx([max(0, 20 - halves[0]), 20 + halves[0]], rel=1e-4)
     assert list(flat[1].get_ydata()) == pytest.approx([83 - halves[1], 83 + halves[1]], rel=1e-4)
-    assert legend_of(axes)[-2:] == ["95 % intervals there", "each seed"]
+    assert legend_of(axes)[-2:] == ["95 % intervals as trained", "each seed"]
 
 
 @pytest.mark.parametrize("paths", [{}, {"rank 1": []}, {"rank 1": [(1.0, None, 0.5)]}, {"rank 1": [(-1.0, 0.5, 0.5)]}])
@@ -923,6 +923,6 @@ def test_where_nothing_keeps_old_digits_the_corner_says_so_and_one_seed_has_no_i
     figure = strategies.draw(forgot, title="x")
     render(figure)
     whole, corner = figure.axes
-    assert words(corner) == ["nothing is"]
+    assert words(corner) == ["no strategy"]
     assert words(whole) == []
     assert not whole.collections

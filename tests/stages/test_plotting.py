@@ -7,7 +7,9 @@ import io
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
@@ -15,13 +17,26 @@ import pytest
 from safetensors.numpy import load_file
 
 from lora_mnist_cli.data.sources import load_split
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
+
+PICTURES = "lora_mnist_cli.stages.pictures"
+BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "sweep-fashion-mnist-5-9"
+
+
+def test_a_kind_is_a_row_and_two_files_of_its_name() -> None:
+    modules = [kind.replace("-", "_") for kind in KINDS]
+    for module in modules:
+        assert callable(import_module(f"{PICTURES}.{module}").picture)
+        assert callable(import_module(f"lora_mnist_cli.plots.{module}").draw)
+    shared = {"options", "models", "sweeps"}
+    assert {file.name for file in iter_modules(import_module(PICTURES).__path__)} == {*modules, *shared}
 
 
 @pytest.fixture
@@ -43,46 +58,43 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-def test_predictions_shows_the_first_images_of_the_digits(runs: Path, drawn: dict[str, Any]) -> None:
-    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=DigitSet([7]), count=12), workspace=Workspace(runs))
+def test_predictions_shows_the_first_images_of_the_digits(small: Workspace, drawn: dict[str, Any]) -> None:
+    plot("predictions", ADAPTER, options=PlotOptions(digits=DigitSet([7]), count=12), workspace=small)
     images, labels, predicted = drawn["arguments"]
-    pixels, truth = load_split("mnist", "test", Path("data"))
+    pixels, truth = load_split("fashion-mnist", "test", small.data_dir)
     assert np.array_equal(images, pixels[truth == 7][:12])
     assert labels.tolist() == [7] * 12
     assert len(predicted) == 12
 
 
-def test_alpha_0_shows_the_bases_predictions(runs: Path, drawn: dict[str, Any]) -> None:
+def test_alpha_0_shows_the_bases_predictions(small: Workspace, drawn: dict[str, Any]) -> None:
     old = DigitSet.parse("0-4")
-    workspace = Workspace(runs)
-    plot("predictions", "base-0-4", options=PlotOptions(digits=old), workspace=workspace)
+    plot("predictions", BASE, options=PlotOptions(digits=old), workspace=small)
     base = drawn["arguments"][2]
-    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old, alpha=0.0), workspace=workspace)
+    plot("predictions", ADAPTER, options=PlotOptions(digits=old, alpha=0.0), workspace=small)
     assert np.array_equal(drawn["arguments"][2], base)
-    plot("predictions", "lora-5-9-r2", options=PlotOptions(digits=old), workspace=workspace)
+    plot("predictions", ADAPTER, options=PlotOptions(digits=old), workspace=small)
     assert not np.array_equal(drawn["arguments"][2], base)
 
 
-def test_confusion_counts_every_image_once_and_agrees_with_the_scores(runs: Path, drawn: dict[str, Any]) -> None:
-    workspace = Workspace(runs)
-    plot("confusion", "lora-5-9-r2", workspace=workspace)
+def test_confusion_counts_every_image_once_and_agrees_with_the_scores(small: Workspace, drawn: dict[str, Any]) -> None:
+    plot("confusion", ADAPTER, workspace=small)
     (counts,) = drawn["arguments"]
-    (evaluation,) = evaluate("lora-5-9-r2", workspace=workspace)
+    (evaluation,) = evaluate(ADAPTER, workspace=small)
     for row in evaluation.scores["per_digit"]:
         assert counts[row["digit"]].sum() == row["count"]
         assert counts[row["digit"], row["digit"]] == round(row["accuracy"] * row["count"])
 
 
-def test_confusion_of_some_digits_has_no_others(runs: Path, drawn: dict[str, Any]) -> None:
-    plot("confusion", "base-0-4", options=PlotOptions(digits=DigitSet([3])), workspace=Workspace(runs))
+def test_confusion_of_some_digits_has_no_others(small: Workspace, drawn: dict[str, Any]) -> None:
+    plot("confusion", BASE, options=PlotOptions(digits=DigitSet([3])), workspace=small)
     (counts,) = drawn["arguments"]
-    assert counts[3].sum() == counts.sum() == 1010
+    assert counts[3].sum() == counts.sum() == 20
 
 
-def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(runs: Path, drawn: dict[str, Any]) -> None:
-    workspace = Workspace(runs)
-    finetune(AdapterConfig(epochs=0, rank=1, alpha=0.3), workspace=workspace, name="third")
-    plot("alpha", "third", workspace=workspace)
+def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(small: Workspace, drawn: dict[str, Any]) -> None:
+    finetune(AdapterConfig(epochs=0, rank=1, alpha=0.3), workspace=small, name="third")
+    plot("alpha", "third", workspace=small)
     (rows,) = drawn["arguments"]
     alphas = [row["alpha"] for row in rows]
     assert alphas == sorted(alphas)
@@ -90,26 +102,27 @@ def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(runs: Path, drawn:
     assert alphas[-1] > 1
     assert 0.3 in alphas
     assert drawn["named"]["trained_alpha"] == 0.3
-    base = {row["digits"]: row["accuracy"] for row in workspace.registry.get("base-0-4").scores["subsets"]}
+    base = {row["digits"]: row["accuracy"] for row in small.registry.get(BASE).scores["subsets"]}
     assert {row["digits"]: row["accuracy"] for row in rows[0]["subsets"]} == base
 
 
-def test_history_has_a_row_an_epoch_from_0_on(runs: Path, drawn: dict[str, Any]) -> None:
-    plot("history", "base-0-4", workspace=Workspace(runs))
+def test_history_has_a_row_an_epoch_from_0_on(small: Workspace, drawn: dict[str, Any]) -> None:
+    plot("history", BASE, workspace=small)
     (rows,) = drawn["arguments"]
-    assert [row["epoch"] for row in rows] == [0, 1]
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
 
 
-def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(runs: Path, drawn: dict[str, Any]) -> None:
-    workspace = Workspace(runs)
-    artifact, path = plot("ranks", workspace=workspace)
-    assert (artifact.name, path.name) == ("sweep-5-9", "ranks-sweep-5-9.png")
+def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(
+    small: Workspace, drawn: dict[str, Any]
+) -> None:
+    artifact, path = plot("ranks", workspace=small)
+    assert (artifact.name, path.name) == (SWEEP, f"ranks-{SWEEP}.png")
     assert drawn["arguments"][0] == artifact.details["results"]
     assert drawn["named"]["study"] == {}
 
 
-def _last_val_accuracy(workspace: Workspace, name: str) -> float:
+def last_val_accuracy(workspace: Workspace, name: str) -> float:
     *_, last = csv.DictReader(io.StringIO((workspace.runs_dir / name / "history.csv").read_text()))
     return float(last["val_accuracy"])
 
@@ -123,7 +136,7 @@ def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small: Works
     chosen = [row for row in made.details["results"] if row["alpha"] == 0.5]
     assert [(r["rank"], r["lr"], r["seed"]) for r in rows] == [(r["rank"], r["lr"], r["seed"]) for r in chosen]
     assert len(rows) == 8
-    assert [row["accuracy"] for row in rows] == [_last_val_accuracy(small, row["artifact"]) for row in chosen]
+    assert [row["accuracy"] for row in rows] == [last_val_accuracy(small, row["artifact"]) for row in chosen]
     assert not any(row["failed"] for row in rows)
     with pytest.raises(UsageError, match="several adapters") as caught:
         plot("learning-rate", workspace=small)
@@ -171,7 +184,7 @@ def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
         for row in small.registry.get("rates").details["results"]
     ]
     some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
-    KINDS["spectrum"].make(small, some, PlotOptions(where={"lr": 1e-3}))
+    import_module(f"{PICTURES}.spectrum").picture(small, some, PlotOptions(where={"lr": 1e-3}))
     assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
     assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
     with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):
@@ -225,7 +238,7 @@ def test_tradeoff_of_all_digits_is_on_those_that_are_new(small: Workspace, drawn
 
 
 def test_learning_rate_needs_several_rates_and_validation_images(small: Workspace) -> None:
-    with pytest.raises(ArtifactError, match="one learning rate alone") as caught:
+    with pytest.raises(ArtifactError, match="only one learning rate") as caught:
         plot("learning-rate", workspace=small)
     assert "lora-mnist sweep --ranks 2 --lrs " in caught.value.hint
     config = AdapterConfig(epochs=1, val_split=0.0)
@@ -235,31 +248,30 @@ def test_learning_rate_needs_several_rates_and_validation_images(small: Workspac
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "learning-rate"])
-def test_each_kind_draws_the_newest_artifact_that_fits(trained: Path, tmp_path: Path, kind: str) -> None:
-    artifact, path = plot(kind, workspace=Workspace(trained))
-    assert artifact.name == ("sweep-5-9" if kind == "ranks" else "lora-5-9-r2")
+def test_each_kind_draws_the_newest_artifact_that_fits(small: Workspace, tmp_path: Path, kind: str) -> None:
+    artifact, path = plot(kind, workspace=small)
+    assert artifact.name == (SWEEP if kind == "ranks" else ADAPTER)
     assert path.name == f"{kind}-{artifact.name}.png"
     assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
-    workspace = Workspace(trained)
+def test_what_does_not_fit_is_refused(small: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no plot 'rank'") as caught:
-        plot("rank", workspace=workspace)
+        plot("rank", workspace=small)
     assert "ranks" in caught.value.hint
     with pytest.raises(UsageError, match="no use for --alpha"):
-        plot("history", options=PlotOptions(alpha=0.5), workspace=workspace)
+        plot("history", options=PlotOptions(alpha=0.5), workspace=small)
     with pytest.raises(UsageError, match="base and has no alpha"):
-        plot("confusion", "base-0-4", options=PlotOptions(alpha=0.5), workspace=workspace)
+        plot("confusion", BASE, options=PlotOptions(alpha=0.5), workspace=small)
     with pytest.raises(ArtifactError, match="sweep is needed"):
-        plot("ranks", "lora-5-9-r1", workspace=workspace)
+        plot("ranks", ADAPTER, workspace=small)
     with pytest.raises(UsageError, match="1 to 500"):
         PlotOptions(count=0)
     with pytest.raises(UsageError, match="finite"):
         PlotOptions(alpha=float("nan"))
     with pytest.raises(UsageError, match=r"\.gif"):
-        plot("history", output=tmp_path / "picture.gif", workspace=workspace)
-    assert list(tmp_path.iterdir()) == []
+        plot("history", output=tmp_path / "picture.gif", workspace=small)
+    assert list(tmp_path.iterdir()) == [small.runs_dir]
 
 
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr\n"
@@ -333,34 +345,40 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small: Workspace, dr
         plot("ranks", "plain", options=PlotOptions(beside=("other",)), workspace=small)
 
 
-def test_methods_are_drawn_side_by_side_unless_one_is_chosen(small: Workspace, drawn: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def methods(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_data: Path) -> Workspace:
+    """A workspace with a sweep ``methods`` over three methods, two rates and two ranks. Not to be written to."""
+    runs = shutil.copytree(small_trained, tmp_path_factory.mktemp("methods") / "runs")
+    workspace = Workspace(runs, small_data, runtime=Runtime(accelerator="cpu"))
     grid = {"methods": "full,pissa,lora", "lrs": "1e-3,1e-2"}
-    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="methods")
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=workspace, name="methods")
+    return workspace
+
+
+def test_methods_are_drawn_side_by_side_unless_one_is_chosen(methods: Workspace, drawn: dict[str, Any]) -> None:
     names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
     rate = {"lr": 1e-2}
-    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=small)
+    plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=methods)
     changes = drawn["arguments"][0]
     assert [change.label for change in changes] == names
     assert all(change.layers for change in changes)
-    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=small)
+    plot("tradeoff", "methods", options=PlotOptions(where=rate), workspace=methods)
     assert [path["label"] for path in drawn["arguments"][0]] == names
-    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=small)
+    plot("spectrum", "methods", options=PlotOptions(where=rate | {"method": "lora"}), workspace=methods)
     assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
-    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01"):
-        plot("spectrum", "methods", workspace=small)
+    with pytest.raises(UsageError, match=r"several adapters per rank and seed: lrs 0\.001, 0\.01"):
+        plot("spectrum", "methods", workspace=methods)
 
 
-def test_what_has_no_rank_is_called_by_its_method(small: Workspace, drawn: dict[str, Any]) -> None:
-    config = AdapterConfig(epochs=1, method="full")
-    full = finetune(config, workspace=small)
+def test_what_has_no_rank_is_called_by_its_method(small: Workspace, methods: Workspace, drawn: dict[str, Any]) -> None:
+    head = AdapterConfig(epochs=1, method="head")
+    alone = finetune(head, workspace=small)
     for kind in ("spectrum", "tradeoff"):
-        plot(kind, full.name, workspace=small)
+        plot(kind, alone.name, workspace=small)
         (what,) = drawn["arguments"][0]
-        assert (what["label"] if kind == "tradeoff" else what.label) == "Full fine-tuning"
-    sweep(grid={"lrs": [1e-3, 1e-2]}, config=config, workspace=small, name="rates")
+        assert (what["label"] if kind == "tradeoff" else what.label) == METHODS["head"].title
+    sweep(grid={"lrs": [1e-3, 1e-2]}, config=head, workspace=small, name="rates")
     plot("learning-rate", "rates", workspace=small)
-    assert drawn["named"]["unranked"] == "Full fine-tuning"
-    sweep([2], grid={"lrs": [1e-3, 1e-2], "methods": "lora,head"}, config=AdapterConfig(epochs=1), workspace=small,
-          name="two")  # fmt: skip
-    plot("learning-rate", "two", options=PlotOptions(where={"method": "head"}), workspace=small)
     assert drawn["named"]["unranked"] == METHODS["head"].title
+    plot("learning-rate", "methods", options=PlotOptions(where={"method": "full"}), workspace=methods)
+    assert drawn["named"]["unranked"] == METHODS["full"].title

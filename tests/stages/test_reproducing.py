@@ -1,4 +1,4 @@
-"""The whole study as one stage, with untrained models: what it leaves, and that it does nothing twice."""
+"""The whole study as one stage, untrained on few images: what it leaves, and that it does nothing twice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from lora_mnist_cli.data import sources
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages import Workspace, reproduce, train_base
-from lora_mnist_cli.stages.reproducing import over_seeds
+from lora_mnist_cli.stages.study_report import over_seeds
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
 
 PICTURES = {
@@ -35,6 +37,18 @@ PICTURES = {
     "predictions-lora-5-9-r64-on-5-9.png",
     "ranks-study-5-9.png",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_images(small_images: Callable[..., tuple[Any, Any]]) -> Iterator[None]:
+    """In this module MNIST has 300 training and 200 test images."""
+
+    def load_few(_dataset: str, split: str, _data_dir: Path) -> tuple[Any, Any]:
+        return small_images(300 if split == "train" else 200)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "_load_split", load_few)
+        yield
 
 
 @pytest.fixture(scope="module")

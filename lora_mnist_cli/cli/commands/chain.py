@@ -72,7 +72,7 @@ def chain_tables(document: dict[str, Any]) -> list[Any]:
     from lora_mnist_cli.cli.tables import percent, table, titled
     from lora_mnist_cli.stages.chains import report
 
-    made = table(report.COLUMNS, text_columns=("cure",), tight=True)
+    made = table(report.COLUMNS, text_columns=report.COLUMNS[:1], tight=True)
     for strategy in document["cures"]:
         made.add_row(*report.cells(strategy))
     shown: list[Any] = [titled(report.title(document, document["config"]), made)]

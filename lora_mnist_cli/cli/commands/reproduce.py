@@ -12,7 +12,8 @@ from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.records.reports import REPORT_FILE
-from lora_mnist_cli.stages.reproducing import STUDIES, heading, report_table, reproduce, told
+from lora_mnist_cli.stages.reproducing import STUDIES, reproduce
+from lora_mnist_cli.stages.study_report import TEXT_COLUMNS, heading, report_table, verdicts
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -91,10 +92,12 @@ def command(
     several = "seeds" in config
     which = f"n = {len(config['seeds'])} seeds" if several else f"seed {config['seed']}"
     columns, lines = report_table(rows)
-    made = table(columns, text_columns=("what", "measure", "study's run is"))
-    closing = told(rows, config["epochs"]) if several else []
+    made = table(columns, text_columns=TEXT_COLUMNS)
     for cells in lines:
         made.add_row(*cells)
     print_result(
-        "reproduce", document, [titled(f"{heading(artifact.dataset)} ({which})", made), *closing], as_json=json_output
+        "reproduce",
+        document,
+        [titled(f"{heading(artifact.dataset)} ({which})", made), *verdicts(rows, config["epochs"])],
+        as_json=json_output,
     )

@@ -1,1 +1,1 @@
-"""Chains of tasks: strategies against forgetting, run side by side over seeds, in a report. Read :mod:`.run` first."""
+"""Chains of tasks: strategies against forgetting side by side, over seeds, in a report. Read :mod:`.run` first."""

@@ -1,4 +1,4 @@
-"""One run of a chain: its tasks, its seed, and how it trains a task on what is there."""
+"""One run of a chain: its tasks, its seed, and how it learns the next task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace
 
 State = tuple[Artifact, ...]
-"""What answers after a task: one network, or several experts behind a router."""
+"""The artifacts that answer after a task: one network, or several experts behind a router."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class ChainRun:
     """A chain of tasks that is learned with one seed.
 
     Args:
-        base: how the network learns its first task; its digits are those.
-        adapter: how adapters learn the later ones, but for their digits.
-        prefix: of the names of what is made here.
+        base: how the network learns the first task, whose digits it names.
+        adapter: how adapters learn the later tasks, except for the digits.
+        prefix: begins the names of all artifacts made here.
     """
 
     tasks: tuple[DigitSet, ...]
@@ -36,21 +36,21 @@ class ChainRun:
 
     @property
     def suffix(self) -> str:
-        """What the names of this seed's artifacts end in."""
+        """The end of the names of this seed's artifacts."""
         return f"-s{self.base.seed}" if self.base.seed else ""
 
     def first(self) -> Artifact:
-        """The network after its first task, under its usual name, for all cures alike."""
+        """Train the network on the first task, under its usual name: all strategies share it."""
         return train_base(self.base, workspace=self.workspace)
 
     def learn(self, label: str, task: DigitSet, base: Artifact, config: AdapterConfig | None = None) -> Artifact:
-        """An adapter that learned a task on a base."""
+        """Train an adapter for a task on a base."""
         config = dataclasses.replace(config or self.adapter, digits=task)
         name = f"{self.prefix}-{label}-{task}{self.suffix}"
         return finetune(config, base=base.name, workspace=self.workspace, name=name)
 
     def one_after_the_other(self, label: str, config: AdapterConfig | None = None) -> list[State]:
-        """One network throughout: each task's adapter is merged before the next task."""
+        """Keep one network throughout: merge each task's adapter before the next task."""
         base = self.first()
         states: list[State] = [(base,)]
         for task in self.tasks[1:]:

@@ -1,4 +1,4 @@
-"""What is said of one run of a chain: its accuracies, and the measures of transfer that follow from them."""
+"""The figures of one run of a chain: its accuracies, and the measures of transfer that follow from them."""
 
 from __future__ import annotations
 
@@ -18,59 +18,60 @@ Document = dict[str, Any]
 PerDigit = list[Document]
 """The scores on each digit's test images, as :func:`~lora_mnist_cli.evaluation.logits.scores` gives them."""
 
-Known = dict[tuple[str, ...], PerDigit]
-"""What was scored elsewhere already, by :func:`key_of` or :func:`key_before`."""
+StateScores = dict[tuple[str, ...], PerDigit]
+"""Scores that were calculated in another process, by :func:`key_of` or :func:`key_before`."""
 
 
 def key_of(state: State) -> tuple[str, ...]:
-    """What names a state among scores."""
-    return tuple(each.digest for each in state)
+    """Return the key of a state among scores."""
+    return tuple(artifact.digest for artifact in state)
 
 
 def key_before(chain_run: ChainRun) -> tuple[str, ...]:
-    """What names the network before its first training among scores."""
+    """Return the key of the untrained network among scores."""
     return "untrained", chain_run.first().digest
 
 
-def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known: Known) -> Document:
-    """What :func:`~lora_mnist_cli.stages.chains.run.chain` says of one run.
+def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known_scores: StateScores) -> Document:
+    """Return the figures of one run that :func:`~lora_mnist_cli.stages.chains.run.chain` reports.
 
     Args:
-        states: what answers after each task; or a single one, which has no transfer.
-        before: what :func:`score_before` gives.
-        known: scores that need not be calculated.
+        states: the state after each task; or a single one, which has no transfer.
+        before: the scores of the untrained network, by :func:`score_before`.
+        known_scores: scores that are not calculated again.
 
     Raises:
         DataError: where there are no test images of a task.
     """
     tasks = chain_run.tasks
-    scored = [known.get(key_of(state)) or score(state, chain_run) for state in states]
+    scored = [known_scores.get(key_of(state)) or score(state, chain_run) for state in states]
     untrained = [_accuracy(before, task) for task in tasks]
-    R = [[_accuracy(each, task) for task in tasks] for each in scored]
-    told: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))
-    told["so_far"] = None
+    R = [[_accuracy(per_digit, task) for task in tasks] for per_digit in scored]
+    measures: Document = {"accuracy": sum(R[-1]) / len(tasks)} | dict.fromkeys(("backward", "forward", "forgetting"))
+    measures["so_far"] = None
     if len(R) == len(tasks):
-        told = asdict(transfer(R, untrained))
-        told["so_far"] = list(told["so_far"])
+        measures = asdict(transfer(R, untrained))
+        measures["so_far"] = list(measures["so_far"])
     every = DigitSet(digit for task in tasks for digit in task)
     return {
-        "seed": chain_run.base.seed, "R": R, "untrained": untrained, **told,
+        "seed": chain_run.base.seed, "R": R, "untrained": untrained, **measures,
         **{key: _accuracy(scored[-1], digits) for key, digits in (
             ("all", every), ("old", old_digits(tasks)), ("new", tasks[-1])
         )},
-        "artifacts": [[each.name for each in state] for state in states],
+        "artifacts": [[artifact.name for artifact in state] for state in states],
     }  # fmt: skip
 
 
 def score(state: State, chain_run: ChainRun) -> PerDigit:
-    """The scores of a state; a single network's are those it was published with."""
+    """Return the scores of a state; a single network was published with its scores."""
     if len(state) == 1:
         return list(state[0].scores["per_digit"])
-    return list(evaluate_routed([each.name for each in state], workspace=chain_run.workspace).scores["per_digit"])
+    names = [artifact.name for artifact in state]
+    return list(evaluate_routed(names, workspace=chain_run.workspace).scores["per_digit"])
 
 
 def score_before(chain_run: ChainRun) -> PerDigit:
-    """The scores of the network as its first training finds it."""
+    """Score the network before its first training."""
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.stages.records.loading import untrained_base
 

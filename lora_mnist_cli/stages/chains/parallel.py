@@ -1,6 +1,6 @@
-"""Parts of chains in processes beside each other: each publishes what it has learned, and tells what it scored.
+"""Trains the parts of chains in parallel processes, which publish what they learned and report its scores.
 
-What a process was learning that died of it is learned by another one; then by who asked for it.
+A part whose process dies is retried in another process, and then in the calling one.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages.banks import backends
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.figures import Known, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.figures import StateScores, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.processes import Pool, SendingReporter, sendable
 from lora_mnist_cli.system.progress import Reporter, Silent
 
 TRIES = 2
-"""How often a part is begun in processes: what kills two of them is learned by who asked for it."""
+"""How often a part is begun in processes: a part that kills two of them is left to the caller."""
 
 MEMORY = 2 * 10**9
-"""Bytes that a process may need: up to 1.8 GB were measured, by a protected adapter after five tasks."""
+"""Bytes that a process may need: 1.8 GB at most were measured, for a protected adapter after five tasks."""
 
 
 @dataclass(frozen=True)
 class ChainPart:
-    """What one process learns without waiting for another.
+    """The part of a chain that one process learns without waiting for another.
 
     Args:
-        cures: one after the other; with none, the course's first network alone.
-        after: the numbers of parts that have to be done before.
+        strategies: learned one after the other; with none, only the network after the first task.
+        after: numbers of the parts that have to be done before.
     """
 
     chain_run: ChainRun
@@ -49,20 +49,20 @@ class ChainPart:
 
 @dataclass
 class PartResults:
-    """What became of parts.
+    """The results of parts.
 
     Args:
-        lost: those that were not learned.
-        scores: of all that was learned but for single networks, which are published with theirs.
-        warned: what was warned of.
+        lost: the parts that were not learned.
+        scores: of everything that was learned, except single networks, which are published with their scores.
+        warned: the warnings that were given.
     """
 
     lost: list[ChainPart] = field(default_factory=list)
-    scores: Known = field(default_factory=Known)
+    scores: StateScores = field(default_factory=StateScores)
     warned: set[str] = field(default_factory=set)
 
     def warn(self, reporter: Reporter, text: str) -> None:
-        """Tell a warning, once."""
+        """Pass a warning on, once."""
         if text not in self.warned:
             reporter.warn(text)
             self.warned.add(text)
@@ -71,17 +71,17 @@ class PartResults:
 def train_in_processes(
     chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]], workers: int | None
 ) -> PartResults | None:
-    """Learn chains in several processes; what is up to date is not learned again.
+    """Learn chains in several processes; parts that are up to date are not learned again.
 
     Args:
-        chains: of each, its courses, a seed each, and the cures that they are learned by; all in one workspace.
+        chains: the runs of each chain, one per seed, and the strategies that learn them; all in one workspace.
         workers: see :func:`default_workers`.
 
     Returns:
-        What became of them; None where one process is enough, and nothing is done here.
+        The results; None where one process is enough, and nothing is done here.
 
     Raises:
-        LoraMnistError: what a part raises; the others are ended then, and what they had published stays.
+        LoraMnistError: the error of a part; the other processes are ended then, and their published artifacts stay.
     """
     parts = parts_of(chains)
     workspace = parts[0].chain_run.workspace
@@ -118,19 +118,19 @@ def train_in_processes(
 
 
 def default_workers(runtime: Runtime) -> int:
-    """As many processes as leave each thread a core, and as the machine's memory holds; one where there is a GPU."""
+    """Return how many processes leave each thread a core and fit into the memory; 1 where there is a GPU."""
     by_cores = backends.workers(runtime, machine.cores())
     held = machine.memory()
     return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
 def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list[ChainPart]:
-    """All parts: those first that others wait for, and then the longest, so that none is left alone at the end."""
+    """Cut chains into parts: first those that others wait for, then the longest, so that none is left for the end."""
     parts: list[ChainPart] = []
     later: list[tuple[ChainRun, tuple[str, ...], frozenset[int]]] = []
     shared: set[tuple[str, int]] = set()
     for chain_runs, strategies in chains:
-        # What two cures have in common is to be learned by one process.
+        # Strategies that share their first adapter are learned by one process.
         groups = [tuple(strategy for strategy in strategies if STRATEGIES[strategy].begins_plain)]
         groups += [(strategy,) for strategy in strategies if not STRATEGIES[strategy].begins_plain]
         for chain_run in chain_runs:
@@ -140,7 +140,7 @@ def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list
                 if STRATEGIES[group[0]].after_first:
                     later.append((chain_run, group, first))
                 elif (group[0], chain_run.base.seed) not in shared:
-                    # All chains have it in common.
+                    # All chains share it.
                     shared.add((group[0], chain_run.base.seed))
                     later.append((chain_run, group, frozenset()))
     later.sort(key=lambda part: _length(part[0], part[1]), reverse=True)
@@ -148,7 +148,7 @@ def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list
 
 
 def _length(chain_run: ChainRun, strategies: Sequence[str]) -> int:
-    """About how long a part takes, in the images of one digit."""
+    """Estimate how long a part takes, in passes over the images of one digit."""
     _, *others = chain_run.tasks
     after_first = sum(map(len, others))
     return sum(
@@ -157,37 +157,37 @@ def _length(chain_run: ChainRun, strategies: Sequence[str]) -> int:
 
 
 def _silent(part: ChainPart) -> ChainPart:
-    """The same for another process, which has a reporter of its own."""
+    """Return the part for another process, which has its own reporter."""
     workspace = dataclasses.replace(part.chain_run.workspace, reporter=Silent())
     return dataclasses.replace(part, chain_run=dataclasses.replace(part.chain_run, workspace=workspace))
 
 
 def serve(line: Connection) -> None:
-    """What a worker process does: learn the parts that come, and tell the scores; until its line is closed."""
+    """Learn the parts that arrive on a connection and send their scores, until it is closed: a worker process."""
     while True:
         part: ChainPart = line.recv()
         workspace = dataclasses.replace(part.chain_run.workspace, reporter=SendingReporter(line, "warn"))
         try:
             learned = _learn(dataclasses.replace(part.chain_run, workspace=workspace), part.strategies)
-        except Exception as error:  # noqa: BLE001 - it is told where it can be shown
+        except Exception as error:  # noqa: BLE001 - the calling process shows it
             line.send(("raised", sendable(error)))
         else:
             line.send(("answer", *learned))
 
 
-def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[Known, bool]:
-    """Learn a part; its scores, and whether anything in it is new."""
-    start, known = datetime.now(UTC), Known()
+def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[StateScores, bool]:
+    """Learn a part; return its scores, and whether anything in it is new."""
+    start, state_scores = datetime.now(UTC), StateScores()
 
     def is_new(state: State) -> bool:
-        return any(datetime.fromisoformat(each.created) >= start for each in state)
+        return any(datetime.fromisoformat(artifact.created) >= start for artifact in state)
 
     if not strategies:
         first = chain_run.first()
         if new := is_new((first,)):
-            known[key_before(chain_run)] = score_before(chain_run)
-        return known, new
+            state_scores[key_before(chain_run)] = score_before(chain_run)
+        return state_scores, new
     states = [state for strategy in strategies for state in STRATEGIES[strategy].states(chain_run) if is_new(state)]
-    # What was there already is most likely in a report already.
-    known.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
-    return known, bool(states)
+    # A state that was there already is most likely in a report already.
+    state_scores.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
+    return state_scores, bool(states)

@@ -1,75 +1,80 @@
-"""The report of a chain of tasks in words and Markdown tables, and the cells that the terminal shares with it."""
+"""The report of a chain in Markdown, and the cells that the terminal's table shares with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
+from lora_mnist_cli.stages.records.tables import markdown_table
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")
-COLUMNS = ("cure", "on 0-9 %", "worst seed", "old %", "new %", "BWT", "FWT", "forgot")
+COLUMNS = ("strategy", "on 0-9 %", "worst seed", "old %", "new %", "BWT", "FWT", "forgot")
 
 
 def cells(strategy: Document) -> tuple[str, ...]:
-    """A cure's row under :data:`COLUMNS`: means over the seeds, the first with half the width of its 95 % interval."""
-    known = strategy["summary"]
-    worst = f"{_percent(known['all']['worst'])} ({known['all']['worst_seed']})"
-    means = [_percent(known[key]["mean"]) for key in ("old", "new")]
-    points = [_points(known[key]["mean"] if key in known else None, 1) for key in _POINTS]
-    return strategy["cure"], with_interval(known["all"]), worst, *means, *points
+    """Return a strategy's row under :data:`COLUMNS`: means over seeds, the first with half its 95 % interval."""
+    summary = strategy["summary"]
+    worst = f"{_percent(summary['all']['worst'])} ({summary['all']['worst_seed']})"
+    means = [_percent(summary[key]["mean"]) for key in ("old", "new")]
+    points = [_points(summary[key]["mean"] if key in summary else None, 1) for key in _POINTS]
+    return strategy["cure"], with_interval(summary["all"]), worst, *means, *points
 
 
 def title(document: Document, config: Document) -> str:
-    """What a table says above it."""
+    """Return the line above a table: tasks, old and new digits, number of seeds."""
     n, last = len(config["seeds"]), f"old {document['old']}, new {document['new']}"
     return f"{' then '.join(document['tasks'])}, {last}, n = {n} seed{'' if n == 1 else 's'}"
 
 
 def with_interval(spread: Document) -> str:
-    """A mean in percent, with half the width of its interval where there is one."""
+    """Write a mean in percent, with half the width of its interval where there is one."""
     return plus_minus(spread["mean"], spread["low"], spread["high"], _percent)
 
 
 def markdown(document: Document, config: Document, picture: str) -> str:
-    """The whole report."""
+    """Write the whole report."""
     lines = [f"# {' then '.join(document['tasks'])}: learning one after the other", "", *section(document, config)]
-    lines += ["", f"![Old against new digits for every cure]({picture})", "", "## Seed by seed", ""]
+    lines += ["", f"![Old against new digits for every strategy]({picture})", "", "## Seed by seed", ""]
     lines += _runs(document)
     return "\n".join([*lines, ""])
 
 
 def section(document: Document, config: Document) -> list[str]:
-    """How it was done, the cures' table, what they are, and what others reached."""
+    """Write how the chain was learned, the table of strategies, what they are, and published results."""
     n, epochs = len(config["seeds"]), config["epochs"]
     lines = [
         f"Accuracy on the test images in %, over all ten logits, with no label of the task. Recipe {config['recipe']}, "
-        f"rank {config['rank']}, {epochs} epoch{'' if epochs == 1 else 's'} a task; {n} seed{'' if n == 1 else 's'}, "
-        "each with networks of its own. Means; ± is half the width of the mean's 95 % interval. Old digits are "
+        f"rank {config['rank']}, {epochs} epoch{'' if epochs == 1 else 's'} per task; {n} seed{'' if n == 1 else 's'}, "
+        "each with its own networks. Means; ± is half the width of the mean's 95 % interval. Old digits are "
         f"{document['old']}, new ones {document['new']}. BWT, FWT (Lopez-Paz and Ranzato 2017) and forgetting "
         "(Chaudhry et al. 2018) are in points.",
         "",
     ]
-    several = n > 1
-    head = ("cure", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting")
+    head = ("strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting")
     rows = []
     for strategy in document["cures"]:
-        known = strategy["summary"]
+        summary = strategy["summary"]
         name, mean, worst, *_ = cells(strategy)
-        spreads = [with_interval(known[key]) if several else _percent(known[key]["mean"]) for key in ("old", "new")]
-        points = [_points(known[key]["mean"] if key in known else None) for key in _POINTS]
-        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(known["accuracy"]), *points))
-    lines += _table(head, rows, text=1)
+        spreads = [with_interval(summary[key]) for key in ("old", "new")]
+        points = [_points(summary[key]["mean"] if key in summary else None) for key in _POINTS]
+        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points))
+    lines += markdown_table(head, rows, text=("strategy",))
     lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:
-        lines += ["", "Published, and what differs from the 64-64 network here, which keeps no image:", ""]
+        lines += ["", "Published results, with their set-up; the 64-64 network here keeps no image:", ""]
         figures = [
-            (each["what"], each["setup"], each["source"], f"{100 * each['accuracy']:.2f}".rstrip("0").rstrip("."))
-            for each in document["published"]
+            (
+                result["what"],
+                result["setup"],
+                result["source"],
+                f"{100 * result['accuracy']:.2f}".rstrip("0").rstrip("."),
+            )
+            for result in document["published"]
         ]
-        lines += _table(("method", "set-up", "source", "on 0-9"), figures, text=3)
+        lines += markdown_table(("method", "set-up", "source", "on 0-9"), figures, text=("method", "set-up", "source"))
     return lines
 
 
@@ -82,15 +87,9 @@ def _runs(document: Document) -> list[str]:
         for run in strategy["runs"]:
             after = document["tasks"] if len(run["R"]) == len(document["tasks"]) else ["all"]
             for task, row, names in zip(after, run["R"], run["artifacts"], strict=True):
-                rows.append((str(run["seed"]), task, *map(_percent, row), ", ".join(f"`{each}`" for each in names)))
-        lines += [*_table(head, rows, text=0), ""]
+                rows.append((str(run["seed"]), task, *map(_percent, row), ", ".join(f"`{name}`" for name in names)))
+        lines += [*markdown_table(head, rows), ""]
     return lines[:-1]
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: int) -> list[str]:
-    """A Markdown table; the columns after the first few are figures."""
-    rule = "|".join("---" if place < text else "---:" for place in range(len(head)))
-    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _percent(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Chains of tasks, class-incremental: each cure side by side, over several seeds, in a report."""
+"""Chains of tasks, class-incremental: strategies side by side over several seeds, in a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
 from lora_mnist_cli.stages.chains.chain_run import ChainRun
-from lora_mnist_cli.stages.chains.figures import Document, Known, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.figures import Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.reports import publish_report
@@ -28,12 +28,12 @@ from lora_mnist_cli.system.progress import WithoutNotices
 
 PICTURE_FILE = "cures.png"
 RECIPE, RANK = "tuned", 16
-"""By default. Both were chosen on validation images, of single tasks (docs/tuned-recipe.md): the rank is the smallest
-that is less than 0.2 points below rank 64, which takes a third longer."""
+"""The defaults, chosen on validation images of single tasks (docs/tuned-recipe.md): the rank is the smallest that is
+less than 0.2 points below rank 64, which takes a third longer."""
 MEASURES = {
     "all": min, "old": min, "new": min, "accuracy": min, "backward": min, "forward": min, "forgetting": max
 }  # fmt: skip
-"""Figure of a chain → which of two is the worse."""
+"""Figure of a chain → which of two values is the worse."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Plan:
     """A chain to be learned and reported.
 
     Args:
-        courses: a seed each.
-        cures: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`.
+        chain_runs: one per seed.
+        strategies: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`.
         name: of the report.
         config: of the report.
     """
@@ -54,12 +54,12 @@ class Plan:
 
     @property
     def tasks(self) -> tuple[DigitSet, ...]:
-        """What is learned, in this order."""
+        """The tasks, in the order in which they are learned."""
         return self.chain_runs[0].tasks
 
     @property
     def workspace(self) -> Workspace:
-        """Where it is learned."""
+        """The workspace of all runs."""
         return self.chain_runs[0].workspace
 
 
@@ -69,31 +69,31 @@ def chain(
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
     workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
-    """Learn tasks one after the other, by each cure and with each seed, and report what is left of them.
+    """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
-    Whatever is up to date is taken as it is. Each seed has networks of its own, from the first task on.
+    Artifacts that are up to date are used as they are. Each seed has its own networks, from the first task on.
 
     Args:
         tasks: each digit is in exactly one; as a text, ``0-4,5-9``.
         strategies: names of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`; all by default.
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
-        epochs: of each training, the recipe's by default; what is protected has half of them.
-        workers: processes that learn beside each other; by default as many as leave each thread a core and
+        epochs: of each training, the recipe's by default; protected adapters train for half of them.
+        workers: processes that learn at the same time; by default as many as leave each thread a core and
             each process 2 GB of memory; one where there is a GPU.
-        name: of the report, and what the names of its adapters begin with; by default it says tasks, recipe and rank.
+        name: of the report, and the beginning of its adapters' names; by default tasks, recipe and rank.
 
     Returns:
         A report, with a Markdown file and a picture. Its ``details["chain"]`` has the ``tasks``, the ``published``
-        figures, and ``cures``: for each its ``runs``, a seed each, with ``R``, ``untrained``, the measures of
-        ``Transfer``, the accuracies on ``all`` digits, the ``old`` and the ``new`` ones
-        (those of the last task) and the ``artifacts`` that answer after each task; and ``summary``, with the
-        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each.
+        figures, and a row per strategy in ``cures``: its ``runs``, one per seed, with ``R``, ``untrained``, the
+        measures of ``Transfer``, the accuracies on ``all`` digits, the ``old`` and the ``new`` ones (those of the last
+        task) and the ``artifacts`` that answer after each task; and ``summary``, with the
+        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each measure.
 
     Raises:
-        UsageError: where tasks are no chain, or a cure, seed or data set is none or is given twice.
+        UsageError: where tasks are no chain, or a strategy, seed or data set is unknown or is given twice.
         OtherSettingsError: where a name has other settings.
-        DataError: where the data set can't be had, or has no test images of a digit.
+        DataError: where the data set is not available, or has no test images of a digit.
         DivergedError: where a loss stops being finite.
     """
     plan = make_plan(
@@ -165,25 +165,25 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
 
 def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
     workspace, tasks, chain_runs = plan.workspace, plan.tasks, plan.chain_runs
-    known = outcome.scores if outcome else Known()
+    known_scores = outcome.scores if outcome else StateScores()
     if outcome and not outcome.lost:
-        # That all is there by now has been told, part by part.
-        told = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
-        chain_runs = tuple(dataclasses.replace(chain_run, workspace=told) for chain_run in chain_runs)
+        # The processes have already reported every artifact, part by part.
+        quiet = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
+        chain_runs = tuple(dataclasses.replace(chain_run, workspace=quiet) for chain_run in chain_runs)
     learned = {
         strategy: [STRATEGIES[strategy].states(chain_run) for chain_run in chain_runs] for strategy in plan.strategies
     }
-    unique = {each.digest: each for runs in learned.values() for run in runs for state in run for each in state}
-    parents = tuple(Parent("input", each.name, digest) for digest, each in unique.items())
+    artifacts = {made.digest: made for runs in learned.values() for run in runs for state in run for made in state}
+    parents = tuple(Parent("input", made.name, digest) for digest, made in artifacts.items())
     dataset = chain_runs[0].base.dataset
     settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
-        before = [known.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
+        before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds = plan.config["seeds"]
         rows = []
         for strategy, by_seed in learned.items():
-            runs = [figures(*each, known) for each in zip(chain_runs, by_seed, before, strict=True)]
+            runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
             rows.append(
                 {"cure": strategy, "title": STRATEGIES[strategy].title, "runs": runs, "summary": _summary(runs, seeds)}
             )
@@ -213,12 +213,12 @@ def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:
 
 
 def _plain_rows(document: Document) -> list[Document]:
-    """A row a cure and accuracy, in the form that every report has."""
+    """Return a row per strategy and accuracy, in the form that every report has."""
     digits = {"all": "0-9", "old": document["old"], "new": document["new"]}
     return [
         {"what": strategy["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
-         "here": known["mean"]} | {key: known[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
+         "here": measure["mean"]} | {key: measure[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
         for strategy in document["cures"]
-        for key, known in strategy["summary"].items()
+        for key, measure in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The study of forgetting in one stage: two tasks and five, every cure side by side, in one report."""
+"""The study of forgetting in one stage: two tasks and five, every strategy side by side, in one report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lora_mnist_cli.system.files import machine_errors
 
 CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
 SEEDS = (0, 1, 2)
-"""By default: the fewest that give an interval which says something."""
+"""The default: the fewest seeds whose interval is narrow enough to say something."""
 
 
 def study_forgetting(
@@ -28,12 +28,12 @@ def study_forgetting(
 
     Args:
         seeds: of both chains.
-        epochs: the recipe's by default; anything else is a quick look.
+        epochs: the recipe's by default; any other number is a quick look.
         workers: as :func:`~lora_mnist_cli.stages.chains.run.chain` takes them.
 
     Returns:
         A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
-        ``details["chains"]`` has what both report, and ``details["rows"]`` their tables.
+        ``details["chains"]`` has the documents of both, and ``details["rows"]`` their tables.
 
     Raises:
         As :func:`~lora_mnist_cli.stages.chains.run.chain`.
@@ -54,7 +54,7 @@ def study_forgetting(
             with machine_errors(f"can't write {picture}"):
                 (folder / picture).write_bytes(report.read("cures.png"))
             lines += [f"## {' then '.join(map(str, tasks))}", "", *section(document, report.config), ""]
-            lines += [f"![Old against new digits for every cure]({picture})", ""]
+            lines += [f"![Old against new digits for every strategy]({picture})", ""]
         rows = [
             row | {"what": f"{row['what']}, {name} tasks"}
             for name, report in zip(CHAINS, reports, strict=True)

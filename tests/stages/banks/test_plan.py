@@ -256,11 +256,11 @@ def test_a_sweep_of_several_recipes_has_none_of_the_studys_figures(small: Worksp
 
 def test_ranks_are_drawn_of_one_combination(small: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = sweep([1, 3], seeds=[0, 1], grid=GRID, config=CONFIG, workspace=small, name="wide")
-    with pytest.raises(UsageError, match=r"several adapters a rank and seed: lrs 0\.001, 0\.01; scalings") as caught:
+    with pytest.raises(UsageError, match=r"several adapters per rank and seed: lrs 0\.001, 0\.01; scalings") as caught:
         plot("ranks", "wide", workspace=small)
     assert caught.value.hint == "draw one combination: --where lr=0.001 --where scaling=constant"
     for where, shown in (
-        ({"lr": 0.01}, "several adapters a rank and seed: scalings constant, rslora"),
+        ({"lr": 0.01}, "several adapters per rank and seed: scalings constant, rslora"),
         ({"lr": 0.5}, "no lr 0.5"),
         ({"alpha": 1.0}, "does not vary alpha"),
     ):

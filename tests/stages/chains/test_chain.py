@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -27,7 +30,7 @@ from lora_mnist_cli.stages.banks import work
 from lora_mnist_cli.stages.chains import parallel
 from lora_mnist_cli.stages.chains.ewc import load_penalty
 from lora_mnist_cli.stages.chains.run import MEASURES, make_plan
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES, Strategy, protected_config
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, protected_config
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
 
 Run = Callable[..., Any]
@@ -37,7 +40,7 @@ SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "na
 
 @pytest.fixture(scope="module")
 def chained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Workspace:
-    """A chain of three tasks with every cure and two seeds. Not to be written to."""
+    """A chain of three tasks with every strategy and two seeds. Not to be written to."""
     workspace = Workspace(tmp_path_factory.mktemp("chained") / "runs", small_data)
     chain(TASKS, seeds=[0, 1], workspace=workspace, **SMALL)
     return workspace
@@ -52,7 +55,7 @@ def strategies(report: Artifact) -> dict[str, Any]:
     return {row["cure"]: row for row in report.details["chain"]["cures"]}
 
 
-def test_every_cure_is_in_the_report_with_every_seed(report: Artifact) -> None:
+def test_every_strategy_is_in_the_report_with_every_seed(report: Artifact) -> None:
     assert list(strategies(report)) == list(STRATEGIES)
     for strategy in strategies(report).values():
         assert [run["seed"] for run in strategy["runs"]] == [0, 1]
@@ -80,7 +83,7 @@ def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
         assert row == pytest.approx([subset["accuracy"] for subset in scores["subsets"]])
 
 
-def test_the_networks_of_ewc_are_kept_with_their_springs_and_go_on_from_each_other(
+def test_the_networks_of_ewc_are_kept_with_their_penalties_and_go_on_from_each_other(
     chained: Workspace, report: Artifact
 ) -> None:
     run = strategies(report)["ewc"]["runs"][0]
@@ -119,7 +122,7 @@ def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report
             assert run["new"] == last[2]
 
 
-def test_each_cure_trains_what_it_says(chained: Workspace, report: Artifact) -> None:
+def test_each_strategy_trains_what_it_says(chained: Workspace, report: Artifact) -> None:
     last = {name: strategy["runs"][0]["artifacts"][-1] for name, strategy in strategies(report).items()}
     registry = chained.registry
     assert last["joint"] == ["base-fashion-mnist-0-9"]
@@ -154,85 +157,126 @@ class Killer:
     """A reporter that kills the process that begins to learn a certain part.
 
     Args:
-        recorder: hears all.
-        part: what it is called.
-        times: how often, at most.
+        recorder: receives everything.
+        times: words of a part → how often its process is killed.
     """
 
-    def __init__(self, recorder: Any, part: str, times: int = 9) -> None:
-        self._recorder, self._part, self._times = recorder, part, times
+    def __init__(self, recorder: Any, times: dict[str, int]) -> None:
+        self._recorder, self._times = recorder, times
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return getattr(self._recorder, name)
 
     def detail(self, text: str) -> None:
         self._recorder.detail(text)
-        if self._part in text and self._times:
-            self._times -= 1
-            os.kill(int(text.split()[1]), signal.SIGKILL)
+        for part, times in self._times.items():
+            if part in text and times:
+                self._times[part] -= 1
+                os.kill(int(text.split()[1]), signal.SIGKILL)
 
 
-def test_a_warning_of_the_processes_is_told_once(tmp_path: Path, small_data: Path, recorder: Any) -> None:
-    few = SMALL | {"cures": ["plain", "full"], "epochs": 0}
-    chain(TASKS, workspace=Workspace(tmp_path / "runs", small_data), **few)
-    again = Workspace(tmp_path / "runs", small_data, Runtime(threads=2), recorder)
-    chain(TASKS, workspace=again, **(few | {"workers": 2}))
+FIRST_TASK, LAST_EWC = "the first task of 0-3,4-6,7-9, seed 0", "ewc of 0-3,4-6,7-9, seed 1"
+
+
+FOR_PROCESSES = (
+    "lora_mnist_cli.stages.chains.figures.evaluate_routed",
+    "lora_mnist_cli.stages.chains.run.score_before",
+    "lora_mnist_cli.training.trainer.fit",
+    "lora_mnist_cli.training.ewc.learn",
+    "lora_mnist_cli.stages.banks.job.train_bank",
+)
+"""Functions that train or score."""
+
+
+@dataclass
+class InProcesses:
+    """The chain of :func:`chained` once more, in two processes."""
+
+    workspace: Workspace
+    made: Artifact
+    reported: Callable[[str], list[str]]
+    trained_or_scored_here: list[str]
+
+
+@pytest.fixture(scope="module")
+def in_processes(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> InProcesses:
+    """A chain in processes, two of which are killed at their work. Not to be written to."""
+    recorder, here = Mock(), []
+    killer = Killer(recorder, {FIRST_TASK: 1, LAST_EWC: 1})
+    workspace = Workspace(tmp_path_factory.mktemp("in_processes") / "runs", small_data, reporter=killer)
+    with pytest.MonkeyPatch.context() as patch:
+        for function in FOR_PROCESSES:
+            patch.setattr(function, lambda *_, name=function, **__: here.append(name))
+        made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
+    return InProcesses(
+        workspace, made, lambda name: [call.args[0] for call in getattr(recorder, name).call_args_list], here
+    )
+
+
+def test_processes_make_the_same_though_two_are_killed(
+    chained: Workspace, report: Artifact, in_processes: InProcesses
+) -> None:
+    assert in_processes.made.digest == report.digest
+    names = [sorted(path.name for path in where.runs_dir.iterdir()) for where in (chained, in_processes.workspace)]
+    assert names[0] == names[1]
+    assert in_processes.trained_or_scored_here == []
+
+
+def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_processes: InProcesses) -> None:
+    warned = in_processes.reported("warn")
+    assert len(warned) == 2
+    for part in (FIRST_TASK, LAST_EWC):
+        assert [f"was ended by SIGKILL; {part}, is learned once more" in text for text in warned].count(True) == 1
+    begun = [text.partition(" learns ")[2] for text in in_processes.reported("detail")]
+    assert (begun.count(FIRST_TASK), begun.count(LAST_EWC), len(begun)) == (2, 2, 14)
+    again = len(begun) - 1 - begun[::-1].index(FIRST_TASK)
+    waiting = [place for place, part in enumerate(begun) if "seed 0" in part and not part.startswith(("the", "joint"))]
+    assert min(waiting) > again
+
+
+def test_each_part_is_reported_once_when_it_is_done(in_processes: InProcesses) -> None:
+    begins, *done = in_processes.reported("notice")
+    assert begins == "learning in 2 processes"
+    strategies_of = [text.partition(f" of {TASKS}, seed ")[0] for text in done]
+    parts = ["the first task", "plain and routed", "full", "ewc", "protected", "joint"]
+    assert sorted(strategies_of) == sorted(2 * parts)
+    assert [text.partition(", is learned ")[2] for text in done] == [f"({count} of 12)" for count in range(1, 13)]
+
+
+def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(
+    in_processes: InProcesses, recorder: Any
+) -> None:
+    workspace = replace(in_processes.workspace, runtime=Runtime(threads=2), reporter=recorder)
+    again = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
+    assert again.digest == in_processes.made.digest
+    notices = recorder.all("notice")
+    assert sum(", is up to date (" in text for text in notices) == 12
+    assert "three is up to date" in notices
     warned = recorder.all("warn")
     assert "base-fashion-mnist-0-3 was trained with --threads 1; --force trains it again" in warned
     assert len(set(warned)) == len(warned)
 
 
-def test_processes_beside_each_other_make_the_same_though_one_is_killed(
-    chained: Workspace, report: Artifact, tmp_path: Path, small_data: Path, recorder: Any
-) -> None:
-    killer = Killer(recorder, "ewc of 0-3,4-6,7-9, seed 1")
-    workspace = Workspace(tmp_path / "runs", small_data, reporter=killer)
-    made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
-    assert made.digest == report.digest
-    assert sorted(path.name for path in workspace.runs_dir.iterdir()) == sorted(
-        path.name for path in chained.runs_dir.iterdir()
-    )
-    first, second, third = recorder.all("warn")
-    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned once more" in first
-    assert "was ended by SIGKILL; ewc of 0-3,4-6,7-9, seed 1, is learned at the end" in second
-    assert third == "1 of 12 parts are learned without processes"
-
-
-def test_a_first_task_whose_process_died_is_learned_by_another_and_waited_for(
+def test_a_part_that_kills_two_processes_is_learned_at_the_end(
     report: Artifact, tmp_path: Path, small_data: Path, recorder: Any
 ) -> None:
-    killer = Killer(recorder, "the first task", times=1)
-    workspace = Workspace(tmp_path / "runs", small_data, reporter=killer)
-    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc", "full"], "workers": 2}))
-    (warned,) = recorder.all("warn")
-    assert "was ended by SIGKILL; the first task of 0-3,4-6,7-9, seed 0, is learned once more" in warned
-    begun = [text.partition(" learns ")[2].partition(" of ")[0] for text in recorder.all("detail")]
-    assert (begun[:2], sorted(begun[2:])) == (["the first task"] * 2, ["ewc", "full"])
-    run = strategies(workspace.registry.get("three"))["ewc"]["runs"][0]
-    assert run == strategies(report)["ewc"]["runs"][0]
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=Killer(recorder, {LAST_EWC: 9}))
+    made = chain(TASKS, seeds=[1], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "workers": 2}))
+    first, second, third = recorder.all("warn")
+    assert f"was ended by SIGKILL; {LAST_EWC}, is learned once more" in first
+    assert f"was ended by SIGKILL; {LAST_EWC}, is learned at the end" in second
+    assert third == "1 of 2 parts are learned without processes"
+    assert strategies(made)["ewc"]["runs"] == strategies(report)["ewc"]["runs"][1:]
 
 
-def test_what_processes_did_is_told_once_and_scored_once(
-    tmp_path: Path, small_data: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def here(*_: Any, **__: Any) -> None:
-        raise AssertionError("that is for the processes")
-
-    monkeypatch.setattr("lora_mnist_cli.stages.chains.figures.evaluate_routed", here)
-    monkeypatch.setattr("lora_mnist_cli.stages.chains.run.score_before", here)
-    monkeypatch.setattr("lora_mnist_cli.training.trainer.fit", here)
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.job.train_bank", here)
-    workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
-    few = SMALL | {"cures": ["plain", "routed", "ewc"], "workers": 2}
-    made = chain(TASKS, workspace=workspace, **few)
-    learning, *told = recorder.all("notice")
-    assert learning == "learning in 2 processes"
-    what = f"of {TASKS}, seed 0, is learned"
-    assert told[0] == f"the first task {what} (1 of 3)"
-    assert {text.partition(f" {what}")[0] for text in told[1:]} == {"plain and routed", "ewc"}
-    assert [text.rpartition(" (")[2] for text in told] == ["1 of 3)", "2 of 3)", "3 of 3)"]
-    assert chain(TASKS, workspace=workspace, **few).digest == made.digest
-    assert f"{made.name} is up to date" in recorder.all("notice")
+def assert_ended(recorder: Any, workspace: Workspace) -> None:
+    """Two processes had begun, and are gone with all that they had not published."""
+    pids = [int(text.split()[1]) for text in recorder.all("detail")]
+    assert len(set(pids)) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not (workspace.runs_dir / ".staging").exists()
 
 
 def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
@@ -244,32 +288,21 @@ def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
             if len(recorder.all("detail")) == 3:
                 raise KeyboardInterrupt
 
-    workspace = Workspace(tmp_path / "runs", small_data, reporter=Interrupted(recorder, ""))
+    workspace = Workspace(tmp_path / "runs", small_data, reporter=Interrupted(recorder, {}))
     with pytest.raises(KeyboardInterrupt):
-        chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["plain", "ewc"], "workers": 2}))
-    pids = {int(text.split()[1]) for text in recorder.all("detail")}
-    assert len(pids) == 2
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    assert not (workspace.runs_dir / ".staging").exists()
+        chain(TASKS, workspace=workspace, **(SMALL | {"strategies": ["plain", "ewc"], "workers": 2}))
+    assert_ended(recorder, workspace)
 
 
-def test_an_error_in_a_process_is_told_here_and_ends_the_others(
-    tmp_path: Path, small_data: Path, recorder: Any
+def test_an_error_in_a_process_is_raised_here_and_ends_the_others(
+    chained: Workspace, tmp_path: Path, recorder: Any
 ) -> None:
-    workspace = Workspace(tmp_path / "runs", small_data, reporter=recorder)
-    chain(TASKS, workspace=workspace, **(SMALL | {"cures": ["ewc"]}))
+    workspace = replace(chained, runs_dir=shutil.copytree(chained.runs_dir, tmp_path / "runs"), reporter=recorder)
     with pytest.raises(OtherSettingsError, match="base-fashion-mnist-0-3") as caught:
-        chain(TASKS, seeds=[1, 0], workspace=workspace, **(SMALL | {"cures": ["ewc"], "epochs": 2, "workers": 2}))
+        chain(TASKS, seeds=[2, 0], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "epochs": 2, "workers": 2}))
     assert "--runs-dir NEW" in caught.value.hint
     assert not recorder.all("warn")
-    assert not (workspace.runs_dir / ".staging").exists()
-    pids = [int(text.split()[1]) for text in recorder.all("detail")]
-    assert len(pids) == 2
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert_ended(recorder, workspace)
 
 
 @pytest.mark.parametrize(
@@ -333,9 +366,9 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
     workspace = Workspace(tmp_path / "runs", small_data)
     for strategy in kept:
         asked.clear()
-        made = chain(TASKS, strategies=[strategy], workspace=workspace, **(SMALL | {"name": strategy}))
+        made = chain(TASKS, strategies=[strategy], workspace=workspace, **(SMALL | {"name": strategy, "epochs": 0}))
         turns = [task for task, before in zip(asked, ["", *asked], strict=False) if task != before]
-        # The base, and the first adapter of plain LoRA, are there from the cure before.
+        # The base, and the first adapter of plain LoRA, are there from the strategy before.
         assert turns == [task for task in TASKS.split(",") if task in turns]
         assert turns[-2:] == ["4-6", "7-9"]
         assert made.config["cures"] == [strategy]
@@ -343,7 +376,8 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
 
 def test_what_can_not_be_is_refused(small: Workspace) -> None:
     for more, said in (
-        ({"cures": ["plain", "plain"]}, "cures are given once each"), ({"cures": ["rooted"]}, "did you mean 'routed'"),
+        ({"strategies": ["plain", "plain"]}, "cures are given once each"),
+        ({"strategies": ["rooted"]}, "did you mean 'routed'"),
         ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seeds are given once each"), ({"rank": 0}, "rank"),
         ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),
         ({"workers": 0}, "at least one worker"),
@@ -361,43 +395,43 @@ def test_a_name_with_other_settings_is_refused_with_what_helps(small: Workspace)
     assert "--runs-dir NEW" in caught.value.hint
 
 
-def test_every_cure_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
+def test_every_strategy_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
     told = run("chain", "--help").out
     for name, strategy in STRATEGIES.items():
-        assert name == strategy.name
-        assert re.search(r"(19|20)\d\d.*(arXiv:|Neural|Psychology)", strategy.__doc__ or "", re.DOTALL), name
-        assert strategy.__doc__ != Strategy.__doc__
+        assert strategy.states.__name__ == name
+        assert re.search(r"(19|20)\d\d.*(arXiv:|Neural|Psychology)", strategy.states.__doc__ or "", re.DOTALL), name
         assert f"{name}:" in told
     assert len({strategy.title for strategy in STRATEGIES.values()}) == len(STRATEGIES)
 
 
-def test_the_command_prints_a_table_of_80_columns(small: Workspace, run: Run) -> None:
-    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    arguments = [
-        "chain",
-        "--tasks",
-        "0-4,5-9",
-        "--epochs",
-        "0",
-        "--rank",
-        "2",
-        "--seeds",
-        "3-4",
-        "--workers",
-        "1",
-        *where,
-    ]
-    plain = run(*arguments)
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Workspace:
+    """The study of forgetting with one seed and untrained networks. Not to be written to."""
+    workspace = Workspace(tmp_path_factory.mktemp("studied") / "runs", small_data)
+    reproduce(study="forgetting", seed=5, epochs=0, dataset="fashion-mnist", workers=1, workspace=workspace)
+    return workspace
+
+
+@pytest.fixture
+def run_studied(studied: Workspace, run: Run) -> Run:
+    """Runs a command with the settings of :func:`studied`."""
+    options = ("--dataset", "fashion-mnist", "--runs-dir", studied.runs_dir, "--data-dir", studied.data_dir)
+    return lambda *arguments: run(*arguments, "--epochs", "0", "--workers", "1", *options)
+
+
+def test_the_command_prints_a_table_of_80_columns(run_studied: Run, report: Artifact) -> None:
+    plain = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5")
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
     assert all(f"  {name} " in plain.out for name in STRATEGIES)
-    told = run(*arguments, "--json").json
-    assert told["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r2-s3-4"
-    assert (told["old"], told["new"], told["published"]) == ("0-4", "5-9", [])
-    text = Path(told["report"]).read_text(encoding="utf-8")
-    assert "2 seeds" in text
-    assert "![Old against new digits for every cure](cures.png)" in text
-    refused = run("chain", "--tasks", "0-4,4-9", *where)
+    document = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5", "--json").json
+    assert document["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r16-s5"
+    assert (document["old"], document["new"], document["published"]) == ("0-4", "5-9", [])
+    for path, seeds in ((Path(document["report"]), "1 seed,"), (report.path / "report.md", "2 seeds,")):
+        text = path.read_text(encoding="utf-8")
+        assert seeds in text
+        assert "![Old against new digits for every strategy](cures.png)" in text
+    refused = run_studied("chain", "--tasks", "0-4,4-9")
     assert (refused.code, "digit 4 is in two tasks" in refused.err) == (2, True)
 
 
@@ -419,22 +453,21 @@ def test_the_widest_figures_fit_into_80_columns() -> None:
     assert max(len(line.rstrip()) for line in text.getvalue().splitlines()) <= 80
 
 
-def test_the_study_of_forgetting_has_both_chains_in_one_report(small: Workspace, run: Run) -> None:
-    where = ["--dataset", "fashion-mnist", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir]
-    made = run("reproduce", "--study", "forgetting", "--epochs", "0", "--seed", "5", "--workers", "1", *where)
+def test_the_study_of_forgetting_has_both_chains_in_one_report(studied: Workspace, run_studied: Run) -> None:
+    made = run_studied("reproduce", "--study", "forgetting", "--seed", "5")
     assert made.code == 0, made.err
     assert "0-4 then 5-9" in made.out
     assert "0-1 then 2-3 then 4-5 then 6-7 then 8-9" in made.out
     assert max(map(len, made.out.splitlines())) <= 80
-    report = small.registry.get("study-forgetting-fashion-mnist-seeds-5")
+    report = studied.registry.get("study-forgetting-fashion-mnist-seeds-5")
     assert {path.name for path in report.path.iterdir()} == {
         "artifact.json", "cures-five.png", "cures-two.png", "report.md"
     }  # fmt: skip
     assert len(report.details["rows"]) == 2 * 3 * len(STRATEGIES)
     assert [each["config"]["seeds"] for each in report.details["chains"]] == [[5], [5]]
     with pytest.raises(UsageError, match="ceiling"):
-        reproduce(study="forgetting", ceiling=True, workspace=small)
+        reproduce(study="forgetting", ceiling=True, workspace=studied)
     with pytest.raises(UsageError, match="study"):
-        reproduce(study="forgetful", workspace=small)
+        reproduce(study="forgetful", workspace=studied)
     with pytest.raises(UsageError, match="no workers"):
-        reproduce(workers=2, workspace=small)
+        reproduce(workers=2, workspace=studied)

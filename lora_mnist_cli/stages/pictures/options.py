@@ -1,0 +1,43 @@
+"""The options of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.grid import Value
+from lora_mnist_cli.system.errors import UsageError
+
+
+@dataclass(frozen=True)
+class PlotOptions:
+    """The choices that a user has for a picture; a kind refuses those that mean nothing to it.
+
+    Args:
+        digits: the test images shown or counted; by default the digits that the artifact learned.
+        alpha: takes the place of the trained alpha.
+        count: how many images a grid shows.
+        where: field → value: which results of a sweep are drawn, where it varies more than rank and seed.
+        beside: names of further artifacts drawn in the same picture.
+
+    Raises:
+        UsageError: for an alpha that is not finite, or a count out of range.
+    """
+
+    digits: DigitSet | None = None
+    alpha: float | None = None
+    count: int | None = None
+    where: Mapping[str, Value] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and not math.isfinite(self.alpha):
+            raise UsageError(f"alpha is a finite number, not {self.alpha}", value=self.alpha)
+        if self.count is not None and not 1 <= self.count <= 500:
+            raise UsageError(f"a grid shows 1 to 500 images, not {self.count}", value=self.count)
+
+    def given(self) -> list[str]:
+        """Return the names of the options that were set."""
+        return [name for name, value in vars(self).items() if value not in (None, {}, ())]
