@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.table_width import fit, fold
@@ -62,7 +63,7 @@ def _shown(text: str) -> list[str]:
         ("accuracy on 5-9", 1, ["accuracy", "on 5-9"]),
         ("≥ 0.003", 1, ["≥ 0.003"]),
         ("B − A", 1, ["B − A"]),
-        ("lora-5-9-r8-lr0.003", 5, ["lora-5-9-r8-lr0.003"]),
+        ("lora-fashion-mnist-5-9-r8-lr0.003", 5, ["lora-fashion-mnist-5-9-r8-lr0.003"]),
         ("", 0, [""]),
     ],
 )
@@ -172,7 +173,7 @@ def test_a_list_of_artifacts_keeps_a_line_each(runs: Path, terminal: Run, progra
     (told,) = [line for line in lines if line.startswith("Left out, as 80 columns are too few: ")]
     assert "created (UTC)" in " ".join(lines[lines.index(told) :])
     rows = [line for line in lines if line.startswith("  ")]
-    assert [row.split()[0] for row in rows[-4:]] == ["base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"]
+    assert [row.split()[0] for row in rows[-4:]] == [BASE, R1, R2, SWEEP]
 
 
 def test_the_kinds_of_plots_fit(terminal: Run, program: Run) -> None:
@@ -180,8 +181,8 @@ def test_the_kinds_of_plots_fit(terminal: Run, program: Run) -> None:
 
 
 def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs: Path, terminal: Run, run: Run) -> None:
-    digest = run("runs", "show", "lora-5-9-r1", "--json").json["manifest"]["digest"]
-    shown = _shown(terminal("runs", "show", "lora-5-9-r1", columns=60).out)
+    digest = run("runs", "show", R1, "--json").json["manifest"]["digest"]
+    shown = _shown(terminal("runs", "show", R1, columns=60).out)
     assert digest in "".join(line.removeprefix("  digest").strip() for line in shown)
     assert max(map(len, shown)) <= 60
 
@@ -189,7 +190,7 @@ def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs: P
 @pytest.mark.parametrize("columns", [20, 40])
 def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns: int, runs: Path, terminal: Run) -> None:
     shown = STYLE.sub("", terminal("runs", "list", columns=columns).out)
-    assert {"lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"} <= set(shown.split())
+    assert {R1, R2, SWEEP} <= set(shown.split())
     assert "…" not in shown
     assert "Left out" in shown
 
@@ -271,9 +272,9 @@ def test_a_folded_cell_steers_no_terminal_either() -> None:
         ["sweep", "--ranks", "1-14", "--seeds", "0-9", "--epochs", "0", "--name", "many", "--dry-run"],
         ["sweep", "--ranks", "1,2", "--epochs", "1"],
         ["runs", "list"],
-        ["runs", "show", "lora-5-9-r1"],
-        ["runs", "lineage", "lora-5-9-r1"],
-        ["runs", "diff", "lora-5-9-r1", "lora-5-9-r2"],
+        ["runs", "show", R1],
+        ["runs", "lineage", R1],
+        ["runs", "diff", R1, R2],
         ["evaluate"],
         ["plot"],
     ],
