@@ -17,7 +17,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     keep the order in which parameters and fields are written.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     parameters: list[Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:

@@ -43,9 +43,9 @@ def sweep_table(
         named = [str(setting["rank"] or "–"), *(short(setting[axis.field]) for axis in axes)]
         reference = [percent(study.get(setting["rank"]))] if study else []
         _add_rows(made, named, rows, subsets, reference, several=several)
-    for method, rows in beside.items():
+    for method, others in beside.items():
         made.add_section()
-        _add_rows(made, [method, *("–" for _ in axes)], rows, subsets, ["–"] if study else [], several=several)
+        _add_rows(made, [method, *("–" for _ in axes)], others, subsets, ["–"] if study else [], several=several)
     return made
 
 

@@ -88,7 +88,7 @@ def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
     assert told["there already"] == "2: lora-fashion-mnist-5-9-r1, lora-fashion-mnist-5-9-r2"
     assert told["to train"] == "2: lora-fashion-mnist-5-9-r1-s1, lora-fashion-mnist-5-9-r2-s1"
     assert re.fullmatch(r"about .+ \(.+ to .+, by 2 adapters on this base\)", told["time"])
-    document = run(*arguments, "--bank-memory", "1", "--json").json
+    document = run(*arguments, "--json").json
     assert document["command"] == "sweep"
     assert (document["dry_run"], document["up_to_date"], document["artifact"]) == (True, False, "new")
     assert [bank["adapters"] for bank in document["banks"]] == [
@@ -96,6 +96,9 @@ def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
         ["lora-fashion-mnist-5-9-r2-s1"],
     ]
     assert document["estimate"]["samples"] == 2
+    split = run("sweep", "--ranks", "200,210", "--name", "new", "--dry-run", "--bank-memory", "1", "--json").json
+    names = [f"lora-fashion-mnist-5-9-r{rank}" for rank in (200, 210)]
+    assert [bank["adapters"] for bank in split["banks"]] == [[name] for name in names]
     assert sorted(path.name for path in runs.rglob("*")) == before
     there = run("sweep", "--ranks", "1,2", "--epochs", "1", "--dry-run", "--json").json
     assert (there["up_to_date"], there["missing"], there["banks"], there["estimate"]) == (True, [], [], None)
@@ -148,9 +151,9 @@ def test_ranks_of_a_grid_are_drawn_of_one_combination(runs: Path, run: Run, tmp_
     assert (tmp_path / "ranks-new-lr-0.2.png").exists()
 
 
-def test_several_banks_are_one_training_at_a_terminal(runs: Path, terminal: Run) -> None:
-    options = ["--epochs", "2", "--batch-size", "256", "--bank-memory", "2", "--name", "new", "--verbose"]
-    ended = terminal("sweep", "--ranks", "3,4", *options)
+def test_several_banks_are_one_training_at_a_terminal(runs: Path, at_terminal: Run) -> None:
+    options = ["--epochs", "2", "--bank-memory", "1", "--name", "new", "--verbose"]
+    ended = at_terminal("sweep", "--ranks", "200,210", *options)
     assert ended.code == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.err)
     assert "2 adapters on 5-9, part 1/2: epoch 2/2" in text
@@ -178,7 +181,7 @@ def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run
     header, *rows = _rows(run(*asked).out)
     assert header[:3] == ["rank", "parameters", "seed"]
     assert [row[0] for row in rows] == ["1", "2", "full", "full", "full", "full"]
-    assert [row[1] for row in rows[:2]] == ["1,050", "2,100"]  # one seed each: no mean of them
+    assert [row[1] for row in rows[:2]] == ["850", "1,700"]  # one seed each: no mean of them
     assert rows[-2][1:3] == ["mean ± 95 %", "n=2"]
     (told,) = (s for s in beside["summary"][0]["subsets"] if s["digits"] == "5-9")
     half = (told["accuracy"]["high"] - told["accuracy"]["low"]) / 2
@@ -198,7 +201,7 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> N
     assert run("finetune", "--method", "full", "--epochs", "0").code == 0
     before = sorted(runs.iterdir())
     for arguments, code, shown in (
-        (["ful-5-9"], 3, "did you mean 'full-fashion-mnist-5-9'"),
+        (["full-fashion-mnist-5-8"], 3, "did you mean 'full-fashion-mnist-5-9'"),
         ([BASE], 3, "'base-fashion-mnist-0-4' is of kind base"),
         (["full-fashion-mnist-5-9", "--dry-run"], 2, "--dry-run shows no figures"),
     ):

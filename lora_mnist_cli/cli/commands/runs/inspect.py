@@ -145,8 +145,8 @@ def _diff_tables(found: dict[str, Any]) -> list[Table | str]:
     else:
         tables.append("No setting differs.")
     if found["scores"]:
-        heads = ("digits", f"{a} acc. %", f"{b} acc. %", "difference", f"{a} loss", f"{b} loss")
-        scores = Table(heads, title="scores on the test images")
+        figures = ("digits", f"{a} acc. %", f"{b} acc. %", "difference", f"{a} loss", f"{b} loss")
+        scores = Table(figures, title="scores on the test images")
         for row in found["scores"]:
             x, y = row["accuracy_a"], row["accuracy_b"]
             change = points(None if x is None or y is None else y - x)
