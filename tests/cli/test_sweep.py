@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
-from small_artifacts import BASE, R1, SWEEP
+from small_artifacts import BASE, R1, R2, SWEEP
 
 Run = Callable[..., Any]
 
@@ -91,7 +91,7 @@ def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
     document = run(*arguments, "--json").json
     assert document["command"] == "sweep"
     assert (document["dry_run"], document["up_to_date"], document["artifact"]) == (True, False, "new")
-    assert [bank["adapters"] for bank in document["banks"]] == [
+    assert [bank["adapters"] for bank in document["banks"]] == [[f"{R1}-s1", f"{R2}-s1"]]
         ["lora-fashion-mnist-5-9-r1-s1"],
         ["lora-fashion-mnist-5-9-r2-s1"],
     ]
