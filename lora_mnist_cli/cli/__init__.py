@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
     Args:
-        arguments: what follows the program's name; the process's own by default.
+        arguments: the words after the program's name; by default those of the process.
     """
     try:
         _prepare_streams()
@@ -28,12 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def entry() -> NoReturn:
-    """The program: run the command line and end the process at once.
+    """Run the command line and end the process at once.
 
-    All that was published is on the disk by then. Python's own end would first take PyTorch apart, which takes longer
-    than most commands do.
+    Everything that was published is on the disk by then. Python's own exit would first take PyTorch apart, which takes
+    longer than most commands do.
     """
-    # What is sent when a job is cancelled ends a stage as Ctrl-C does: with nothing half done left behind.
+    # A cancelled job gets SIGTERM. It ends a stage as Ctrl-C does: nothing half done is left behind.
     signal.signal(signal.SIGTERM, _terminate)
     code = main()
     for stream in (sys.stdout, sys.stderr):
@@ -54,7 +54,3 @@ def _prepare_streams() -> None:
         stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that can't show ± still shows the figures
-    if not sys.stdout.isatty():
-        # Typer takes GITHUB_ACTIONS and the like for a terminal; what goes into a file or a pipe is to be plain text.
-        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
-        os.environ.setdefault("TERMINAL_WIDTH", "120")

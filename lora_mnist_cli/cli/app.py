@@ -10,6 +10,7 @@ import traceback
 import typer
 
 from lora_mnist_cli.cli.basics import Version, say
+from lora_mnist_cli.cli.plain_output import plain_off_terminal
 from lora_mnist_cli.system.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
 
 EXIT_BROKEN_PIPE = 141
@@ -28,15 +29,15 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
     "forgetting": (
         "forgetting",
-        "Say what an adapter lost of its base's digits, and what it only outshouts; the newest adapter by default.",
+        "Measure what an adapter forgot of its base's digits, and what it still knows but overrides.",
     ),
     "chain": (
         "chain",
-        "Learn tasks one after the other, by each cure for forgetting, and set what is left of them side by side.",
+        "Learn tasks one after the other, by each strategy against forgetting, and compare what is left of them.",
     ),
-    "predict": ("predict", "Say which digit is on a picture, with the base and the adapter side by side."),
+    "predict": ("predict", "Recognise the digit on a picture, with the base and the adapter side by side."),
     "compare": ("compare", "Say which of two sweeps, or of two models, is better, and whether the data can tell."),
-    "gate": ("gate", "Hold the mean over a sweep's seeds against thresholds: PASS, FAIL or INCONCLUSIVE."),
+    "gate": ("gate", "Compare the mean over a sweep's seeds with thresholds: PASS, FAIL or INCONCLUSIVE."),
     "merge": (
         "merge",
         "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
@@ -47,16 +48,16 @@ COMMANDS = {
         "import_adapter",
         "Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored like any other.",
     ),
-    "conformance": ("conformance", "Try the laws of LoRA on anyone's implementation, behind a small protocol."),
+    "conformance": ("conformance", "Test the laws of LoRA on anyone's implementation, behind a small protocol."),
     "plot": ("plot", "Draw a picture of an artifact, and print where it is; without a kind, list the kinds."),
-    "reproduce": ("reproduce", "Run the whole study and set its figures beside the original's, with every picture."),
-    "runs": ("runs", "List, show, verify, hand on and remove artifacts."),
+    "reproduce": ("reproduce", "Run the whole study and compare its figures with the original's, with every picture."),
+    "runs": ("runs", "List, show, verify, share and remove artifacts."),
 }
-"""Name → module, and what it does. Said here as well, so that help on the whole loads no command."""
+"""Name → module, and what the command does. It stands here as well so that the program's help loads no command."""
 
 
 def program(wanted: str | None = None) -> typer.Typer:
-    """The program, with one of its commands loaded and the others by name and sentence alone; or with all loaded.
+    """Build the program with one command loaded, and the others by name and sentence only; or with all loaded.
 
     Args:
         wanted: the command that will be run; all by default.
@@ -87,11 +88,7 @@ def _not_loaded() -> None:
 
 
 def _root(version: Version = False) -> None:
-    """What stands before any command."""
-
-
-# Typer brings its own Click or another's; the base of its errors is the same relative either way.
-_ClickError = typer.BadParameter.__mro__[2]
+    """Take the options in front of a command."""
 
 
 def run(arguments: list[str]) -> int:
@@ -100,13 +97,14 @@ def run(arguments: list[str]) -> int:
     Args:
         arguments: what follows the program's name.
     """
-    if arguments in ([], ["runs"]):  # what has commands of its own explains itself, and that is no mistake
+    if arguments in ([], ["runs"]):  # a group without a command shows its help, and that is no mistake
         arguments = [*arguments, "--help"]
     try:
         # The shell's completion may ask for any of them.
         completing = any(name.endswith("_COMPLETE") for name in os.environ)
         wanted = None if completing else next((word for word in arguments if not word.startswith("-")), "")
-        code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
+        with plain_off_terminal():
+            code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
@@ -125,7 +123,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _let_go_of_stdout() -> None:
-    """Drop what stdout can't take: the interpreter would try again at its end, and fail with a code of its own."""
+    """Drop what stdout can't take: the interpreter would try again at exit, and fail with another code."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -133,12 +131,12 @@ def _let_go_of_stdout() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """One line on stderr for an exception; returns its exit code."""
+    """Print one line on stderr for an exception; returns its exit code."""
     if isinstance(error, LoraMnistError):
         say(f"error: {error}")
         return error.exit_code
-    if isinstance(error, _ClickError):
-        message = getattr(error, "format_message", error.__str__)()
+    if hasattr(error, "format_message"):  # one of Click's; Typer brings a Click of its own, or takes the installed one
+        message = error.format_message()
         context = getattr(error, "ctx", None)
         helpful = f" ({context.command_path} --help)" if context is not None else ""
         if message:

@@ -1,4 +1,4 @@
-"""What every command has, and what it costs nothing to load: a line on stderr, and ``--version``."""
+"""What every command needs before anything is loaded: a line on stderr, and ``--version``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import typer
 
 
 def escaped(text: str) -> str:
-    """The text with whatever could steer a terminal, or begin another line, shown escaped."""
+    """Escape whatever in a text could steer a terminal or begin another line."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def say(line: str) -> None:
-    """Print one line to stderr, harmless whatever is in it; a stderr that takes nothing stops no work."""
+    """Print one line to stderr, escaped; a stderr that takes nothing stops no work."""
     with contextlib.suppress(OSError):
         print(escaped(line), file=sys.stderr, flush=True)
 
@@ -29,5 +29,5 @@ def _print_version(wanted: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]

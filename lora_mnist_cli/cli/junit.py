@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from xml.etree import ElementTree as ET
+
+from lora_mnist_cli.system.files import machine_errors, whole_file
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,11 @@ class Case:
 
 
 def junit_xml(suite: str, cases: Sequence[Case], *, seconds: float = 0.0, now: datetime | None = None) -> bytes:
-    """A suite of verdicts, with the elements and attributes that both Ant's and Jenkins's schema of the format have.
+    """Write a suite of verdicts with the elements and attributes that Ant's and Jenkins's schemas of the format share.
 
     Args:
-        suite: its name, which each case has for a class.
-        seconds: how long all took; each case gets its share.
+        suite: its name, which each case has as its class.
+        seconds: duration of the suite; each case gets an equal share.
     """
     when = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S")
     outcomes = [case.outcome for case in cases]
@@ -53,3 +56,14 @@ def junit_xml(suite: str, cases: Sequence[Case], *, seconds: float = 0.0, now: d
     ET.SubElement(element, "system-err")
     ET.indent(root)
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode").encode() + b"\n"
+
+
+def write_junit(path: Path, suite: str, cases: Sequence[Case], *, seconds: float) -> None:
+    """Write a suite of verdicts to the file of ``--junit``.
+
+    Raises:
+        MachineError: if the file can't be written.
+    """
+    content = junit_xml(suite, cases, seconds=seconds)
+    with machine_errors(f"can't write {path}", "--junit"), whole_file(path) as file:
+        file.write(content)

@@ -1,11 +1,17 @@
-"""What the tests of the command line share: the program in a process of its own, in pipes and at a terminal."""
+"""What the tests of the command line share: small artifacts, and the program here, in pipes and at a terminal.
+
+``runs`` and ``trained`` are artifacts on the small data here, not on MNIST. Only tests of a process start one: of
+signals, imports, closed streams and real terminals.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import os
 import selectors
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +22,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lora_mnist_cli.cli import main
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.stages import Workspace, sweep, train_base
+
+sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so their helpers have to be found
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+    """A base of one epoch, adapters of rank 1 and 2 of one epoch and their sweep, on small data. Don't write to it."""
+    runs = tmp_path_factory.mktemp("trained") / "runs"
+    workspace = Workspace(runs, small_data, runtime=Runtime())
+    base = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), batch_size=100, epochs=1)
+    train_base(base, workspace=workspace)
+    sweep([1, 2], config=AdapterConfig(epochs=1), workspace=workspace)
+    return runs
+
+
+@pytest.fixture
+def data(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small data, which every command of the test takes."""
+    monkeypatch.setenv("LORA_MNIST_DATA", str(small_data))
+    return small_data
+
+
+@pytest.fixture
+def runs(trained: Path, data: Path, tmp_path: Path) -> Path:
+    """A copy of the trained folder, as ``runs`` in the test's own folder, to do anything with."""
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
 
 PROGRAM = (sys.executable, "-m", "lora_mnist_cli")
 TIMEOUT = 120
@@ -32,8 +71,8 @@ class Ended:
 
 def _environment(changes: dict[str, str]) -> dict[str, str]:
     """This process's environment without what steers output, and with some changes."""
-    # Loaded in this process, where stdout is no terminal, the program has set the first two for itself.
-    steering = ("_TYPER_FORCE_DISABLE_TERMINAL", "TERMINAL_WIDTH", "COLUMNS", "LINES", "PYTHONUNBUFFERED", "CI")
+    # In this process, where stdout is no terminal, the program has set the first one for itself.
+    steering = ("TERMINAL_WIDTH", "COLUMNS", "LINES", "PYTHONUNBUFFERED", "CI")
     kept = {name: value for name, value in os.environ.items() if name not in steering}
     return kept | {"TERM": "xterm-256color"} | changes
 
@@ -74,6 +113,26 @@ def start(tmp_path: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
             return process, log
 
         yield call
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Runs the program in this process, with streams that say that they are terminals of that many columns."""
+
+    def call(*arguments: object, columns: int = 120) -> Ended:
+        monkeypatch.setenv("TERM", "xterm-256color")
+        monkeypatch.setenv("COLUMNS", str(columns))
+        out, err = _Terminal(), _Terminal()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(argument) for argument in arguments])
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    return call
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_artifacts import BASE, NAMES, R1, R2
 
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages.plotting import KINDS
@@ -18,11 +19,10 @@ RUNS = {
     "list", "latest", "path", "show", "lineage", "diff", "verify", "clean", "remove", "tag", "untag", "export",
     "import",
 }  # fmt: skip
-NAMES = {"base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"}
 
 
 @pytest.fixture
-def complete(program: Callable[..., Any]) -> Callable[..., set[str]]:
+def complete(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[str]]:
     """The words that a shell would offer for a line whose last word is not finished."""
 
     def call(line: str, *, shell: str = "bash", env: dict[str, str] | None = None) -> set[str]:
@@ -32,9 +32,11 @@ def complete(program: Callable[..., Any]) -> Callable[..., set[str]]:
             asked |= {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
         else:
             asked |= {"_TYPER_COMPLETE_ARGS": " ".join(words), "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
-        ended = program(env=asked)
-        assert ended.code == 0, ended.err
-        assert ended.err == ""
+        with monkeypatch.context() as patch:
+            for name, value in asked.items():
+                patch.setenv(name, value)
+            ended = run()
+        assert (ended.code, ended.err) == (0, "")
         return {word.split("\t")[0] for word in ended.out.splitlines() if word}
 
     return call
@@ -54,7 +56,7 @@ Complete = Callable[..., set[str]]
         "plot history ",
         "runs lineage ",
         "runs diff ",
-        "runs diff base-0-4 ",
+        "runs diff base-fashion-mnist-0-4 ",
         "runs verify ",
         "runs tag ",
         "runs export ",
@@ -62,22 +64,22 @@ Complete = Callable[..., set[str]]
     ],
 )
 def test_names_of_artifacts(line: str, runs: Path, complete: Complete) -> None:
-    assert complete(line) == NAMES
+    assert complete(line) == set(NAMES)
 
 
 def test_aliases_after_an_at_sign(runs: Path, complete: Complete) -> None:
     for alias in ("best", "better", "worst"):
-        Registry(runs).tag("base-0-4", alias)
+        Registry(runs).tag(BASE, alias)
     assert complete("evaluate @") == {"@best", "@better", "@worst"}
     assert complete("finetune --base @be") == {"@best", "@better"}
-    assert complete("evaluate ") == NAMES
+    assert complete("evaluate ") == set(NAMES)
 
 
 @pytest.mark.parametrize("shell", ["bash", "fish", "zsh"])
 def test_only_what_begins_as_typed(shell: str, runs: Path, complete: Complete) -> None:
-    offered = " ".join(complete("evaluate lora-5-9-", shell=shell))
+    offered = " ".join(complete("evaluate lora-fashion-mnist-5-9-", shell=shell))
     # zsh gets a piece of its own language, the others a word a line.
-    assert set(re.findall(r"[a-z]+(?:-[0-9a-z]+)+", offered)) == {"lora-5-9-r1", "lora-5-9-r2"}
+    assert set(re.findall(r"[a-z]+(?:-[0-9a-z]+)+", offered)) == {R1, R2}
 
 
 def test_names_come_from_the_folder_that_the_line_or_the_environment_names(
@@ -85,8 +87,8 @@ def test_names_come_from_the_folder_that_the_line_or_the_environment_names(
 ) -> None:
     runs.rename(tmp_path / "elsewhere")
     assert complete("evaluate ") == set()
-    assert complete("evaluate --runs-dir elsewhere ") == NAMES
-    assert complete("evaluate ", env={"LORA_MNIST_RUNS": "elsewhere"}) == NAMES
+    assert complete("evaluate --runs-dir elsewhere ") == set(NAMES)
+    assert complete("evaluate ", env={"LORA_MNIST_RUNS": "elsewhere"}) == set(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -124,5 +126,5 @@ def test_completing_loads_nothing_heavy(runs: Path, complete: Complete, monkeypa
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     ended = subprocess.run([sys.executable, "-c", spy], capture_output=True, text=True, check=False)
-    assert ended.stdout.split() == ["lora-5-9-r1", "lora-5-9-r2"]
+    assert ended.stdout.split() == [R1, R2]
     assert set(ended.stderr.split()) & {"torch", "numpy", "matplotlib", "pytorch_lightning"} == set()

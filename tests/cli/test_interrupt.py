@@ -11,25 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_artifacts import TRAIN_BASE
 
 START_LIMIT = 120
+"""Seconds until a process says its first line, on a machine that has a core to spare."""
 STOP_LIMIT = 3
-"""Seconds from Ctrl-C to the prompt, on a machine that has a core to spare; nearly all is the interpreter's own end."""
+"""Seconds from Ctrl-C to the prompt, on such a machine; nearly all is the interpreter's own end."""
 
 Started = tuple["subprocess.Popen[str]", Path]
+
+
+def _crowd() -> float:
+    """How many processes share a core; limits on the clock's time stretch with it."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def _interrupt_at(line: str, started: Started, signal_: int = signal.SIGINT) -> tuple[int, str, str]:
     """Wait for a line on stderr, send a signal; returns the exit code, stdout and stderr."""
     process, log = started
-    deadline = time.monotonic() + START_LIMIT
+    begin = time.monotonic()
     while line not in log.read_text():
         assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, f"no '{line}' in:\n{log.read_text()}"
+        assert time.monotonic() - begin < START_LIMIT * _crowd(), f"no '{line}' in:\n{log.read_text()}"
         time.sleep(0.01)
     process.send_signal(signal_)
-    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    out, _ = process.communicate(timeout=STOP_LIMIT * crowd)
+    out, _ = process.communicate(timeout=STOP_LIMIT * _crowd())
     return process.returncode, out, log.read_text()
 
 
@@ -38,21 +44,13 @@ def _everything(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_an_interrupted_base_leaves_nothing(start: Callable[..., Started], tmp_path: Path) -> None:
-    started = start("train-base", "--epochs", "500", "--verbose")
-    code, out, err = _interrupt_at("base-0-4: epoch 1/500", started)
-    assert code == 130
-    assert out == ""
-    assert "Traceback" not in err
-    assert "trained" not in err
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_cancelled_job_leaves_nothing_either(start: Callable[..., Started], tmp_path: Path) -> None:
-    started = start("train-base", "--epochs", "500", "--verbose")
-    code, out, err = _interrupt_at("base-0-4: epoch 1/500", started, signal.SIGTERM)
+@pytest.mark.usefixtures("data")
+def test_a_cancelled_job_leaves_nothing(start: Callable[..., Started], tmp_path: Path) -> None:
+    started = start(*TRAIN_BASE, "--epochs", "50000", "--verbose")
+    code, out, err = _interrupt_at("base-fashion-mnist-0-4: epoch 1/50000", started, signal.SIGTERM)
     assert (code, out) == (143, "")
     assert "Traceback" not in err
+    assert "trained" not in err
     assert not (tmp_path / "runs").exists()
 
 
@@ -63,17 +61,7 @@ def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Call
     monkeypatch.setattr("lora_mnist_cli.registry.registry.Registry.scan", interrupted)
     outcome = run("runs", "list")
     assert (outcome.code, outcome.out) == (130, "")
-    assert "interrupted" in outcome.err
-
-
-def test_an_interrupt_anywhere_is_130(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lora_mnist_cli.registry.registry.Registry.scan", interrupted)
-    outcome = run("runs", "list")
-    assert (outcome.code, outcome.out) == (130, "")
-    assert "Traceback" not in outcome.err
+    assert outcome.err == "interrupted; nothing half done is left\n"
 
 
 def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
@@ -81,27 +69,27 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
 ) -> None:
     before = _everything(runs)
     # Their names say the seed, so nothing of this sweep is there yet but what comes first.
-    options = ["--seed", "3", "--epochs", "40", "--batch-size", "256"]
+    options = ["--seed", "3", "--epochs", "1000", "--batch-size", "256"]
     assert run("finetune", "--rank", "1", *options).code == 0
-    finished = (runs / "lora-5-9-r1-s3" / "artifact.json").read_bytes()
+    finished = (runs / "lora-fashion-mnist-5-9-r1-s3" / "artifact.json").read_bytes()
     sweep = ["sweep", "--ranks", "1,2,4", *options, "--name", "stopped"]
-    code, out, err = _interrupt_at("2 adapters on 5-9: epoch 1/40", start(*sweep, "--verbose"))
+    code, out, err = _interrupt_at("2 adapters on 5-9: epoch 1/1000", start(*sweep, "--verbose"))
     assert (code, out) == (130, "")
     assert "Traceback" not in err
-    assert "lora-5-9-r1-s3 is up to date" in err
-    assert _everything(runs) == sorted([*before, "lora-5-9-r1-s3"])
+    assert "lora-fashion-mnist-5-9-r1-s3 is up to date" in err
+    assert _everything(runs) == sorted([*before, "lora-fashion-mnist-5-9-r1-s3"])
 
     again = run(*sweep, "--json")
     assert again.code == 0
     assert "trained 2 adapters on 5-9" in again.err
-    names = [f"lora-5-9-r{rank}-s3" for rank in (1, 2, 4)]
+    names = [f"lora-fashion-mnist-5-9-r{rank}-s3" for rank in (1, 2, 4)]
     assert [row["artifact"] for row in again.json["results"]] == names
-    assert (runs / "lora-5-9-r1-s3" / "artifact.json").read_bytes() == finished
+    assert (runs / "lora-fashion-mnist-5-9-r1-s3" / "artifact.json").read_bytes() == finished
     assert _everything(runs) == sorted([*before, *names, "stopped"])
 
 
 def _in_processes(start: Callable[..., Started]) -> Started:
-    options = ("--seeds", "3-4", "--epochs", "40", "--batch-size", "256", "--name", "stopped")
+    options = ("--seeds", "3-4", "--epochs", "20000", "--batch-size", "256", "--name", "stopped")
     return start("sweep", "--ranks", "100,120", *options, "--backend", "processes", "--workers", "2", "--verbose")
 
 
@@ -138,7 +126,7 @@ def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start: Calla
     _interrupt_at("trains bank 2 of 2", started := _in_processes(start), signal.SIGKILL)
     workers = _workers(started[1].read_text())
     assert len(workers) == 2
-    deadline = time.monotonic() + START_LIMIT
+    begin = time.monotonic()
     while not all(map(_gone, workers)):
-        assert time.monotonic() < deadline, "a process trains for nobody"
+        assert time.monotonic() - begin < START_LIMIT * _crowd(), "a process trains for nobody"
         time.sleep(0.05)

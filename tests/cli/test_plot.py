@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_artifacts import BASE, R1, SWEEP
 
 from lora_mnist_cli.stages.plotting import KINDS
 
@@ -17,17 +18,17 @@ MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 # Kind → arguments, and the file's name that they lead to.
 DEFAULTS = {
     "predictions": (
-        ["lora-5-9-r1", "--digits", "0-4", "--alpha", "0.5"],
-        "predictions-lora-5-9-r1-on-0-4-alpha-0.5.png",
+        [R1, "--digits", "0-4", "--alpha", "0.5"],
+        "predictions-lora-fashion-mnist-5-9-r1-on-0-4-alpha-0.5.png",
     ),
-    "ranks": ([], "ranks-sweep-5-9.png"),
-    "alpha": (["lora-5-9-r1"], "alpha-lora-5-9-r1.png"),
-    "forgetting": ([], "forgetting-lora-5-9-r2.png"),
-    "history": ([], "history-lora-5-9-r2.png"),
+    "ranks": ([], "ranks-sweep-fashion-mnist-5-9.png"),
+    "alpha": ([R1], "alpha-lora-fashion-mnist-5-9-r1.png"),
+    "forgetting": ([], "forgetting-lora-fashion-mnist-5-9-r2.png"),
+    "history": ([], "history-lora-fashion-mnist-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
-    "spectrum": (["sweep-5-9"], "spectrum-sweep-5-9.png"),
-    "tradeoff": (["sweep-5-9"], "tradeoff-sweep-5-9.png"),
-    "confusion": (["base-0-4"], "confusion-base-0-4.png"),
+    "spectrum": ([SWEEP], "spectrum-sweep-fashion-mnist-5-9.png"),
+    "tradeoff": ([SWEEP], "tradeoff-sweep-fashion-mnist-5-9.png"),
+    "confusion": ([BASE], "confusion-base-fashion-mnist-0-4.png"),
 }
 
 
@@ -57,10 +58,10 @@ def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tm
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
 def test_the_suffix_of_the_output_is_the_format(suffix: str, runs: Path, run: Run, tmp_path: Path) -> None:
     output = tmp_path / f"my picture{suffix}"
-    outcome = run("plot", "history", "base-0-4", "--output", output, "--json")
+    outcome = run("plot", "history", BASE, "--output", output, "--json")
     assert (outcome.code, outcome.err) == (0, "")
     assert set(outcome.json) == {"schema_version", "command", "artifact", "kind", "output"}
-    assert (outcome.json["artifact"], outcome.json["kind"]) == ("base-0-4", "history")
+    assert (outcome.json["artifact"], outcome.json["kind"]) == (BASE, "history")
     assert outcome.json["output"] == str(output)
     assert output.read_bytes().startswith(MAGIC[suffix.lower()])
     assert _pictures(tmp_path) == [output.name]
@@ -86,14 +87,14 @@ def test_the_same_picture_twice_is_the_same_file(runs: Path, run: Run, tmp_path:
         (["alpha", "--count", "5"], "--count"),
         (["alpha", "--alpha", "1"], "--alpha"),
         (["history", "--digits", "0-4"], "--digits"),
-        (["confusion", "base-0-4", "--count", "5"], "--count"),
-        (["confusion", "base-0-4", "--alpha", "1"], "'base-0-4'"),
-        (["predictions", "base-0-4", "--alpha", "0"], "'base-0-4'"),
-        (["predictions", "base-0-4", "--count", "0"], "0"),
-        (["predictions", "base-0-4", "--count", "100000"], "100000"),
-        (["predictions", "base-0-4", "--count", "x"], "'x'"),
-        (["history", "base-0-4", "--output", "a.gif"], ".gif"),
-        (["history", "base-0-4", "--output", "picture"], "picture"),
+        (["confusion", BASE, "--count", "5"], "--count"),
+        (["confusion", BASE, "--alpha", "1"], repr(BASE)),
+        (["predictions", BASE, "--alpha", "0"], repr(BASE)),
+        (["predictions", BASE, "--count", "0"], "0"),
+        (["predictions", BASE, "--count", "100000"], "100000"),
+        (["predictions", BASE, "--count", "x"], "'x'"),
+        (["history", BASE, "--output", "a.gif"], ".gif"),
+        (["history", BASE, "--output", "picture"], "picture"),
         (["bogus"], "'bogus'"),
         (["confusoin"], "confusion"),
     ],

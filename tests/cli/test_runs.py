@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_artifacts import BASE, NAMES, R1, R2, SWEEP
 
 from lora_mnist_cli.registry.artifact import read_artifact
 
 Run = Callable[..., Any]
-
-NAMES = ["base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"]
 
 
 def _everything(folder: Path) -> list[str]:
@@ -28,24 +27,24 @@ def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs: Path
     assert [artifact["kind"] for artifact in artifacts.values()] == ["base", "adapter", "adapter", "sweep"]
     created = [artifact["created"] for artifact in artifacts.values()]
     assert created == sorted(created)
-    base = artifacts["base-0-4"]
-    assert (base["dataset"], base["digits"], base["rank"], base["seed"]) == ("mnist", "0-4", None, 0)
+    base = artifacts[BASE]
+    assert (base["dataset"], base["digits"], base["rank"], base["seed"]) == ("fashion-mnist", "0-4", None, 0)
     assert base["parents"] == []
-    assert base["subsets"] == read_artifact(runs / "base-0-4").scores["subsets"]
-    lineage = {"role": "base", "name": "base-0-4", "digest": base["digest"]}
-    assert artifacts["lora-5-9-r2"]["rank"] == 2
-    assert artifacts["lora-5-9-r2"]["parents"] == [lineage]
+    assert base["subsets"] == read_artifact(runs / BASE).scores["subsets"]
+    lineage = {"role": "base", "name": BASE, "digest": base["digest"]}
+    assert artifacts[R2]["rank"] == 2
+    assert artifacts[R2]["parents"] == [lineage]
     members = [{"role": "member", "name": name, "digest": artifacts[name]["digest"]} for name in NAMES[1:3]]
-    assert artifacts["sweep-5-9"]["parents"] == [lineage, *members]
+    assert artifacts[SWEEP]["parents"] == [lineage, *members]
     for name, artifact in artifacts.items():
         sizes = [path.stat().st_size for path in (runs / name).iterdir() if path.name != "artifact.json"]
         assert artifact["bytes"] == sum(sizes)
 
     lines = run("runs", "list").out.splitlines()
     assert [line.split()[0] for line in lines if line.split() and line.split()[0] in NAMES] == NAMES
-    (row,) = [line.split() for line in lines if "lora-5-9-r1" in line]
-    accuracy = next(s["accuracy"] for s in artifacts["lora-5-9-r1"]["subsets"] if s["digits"] == "5-9")
-    assert row[:8] == ["lora-5-9-r1", "adapter", "mnist", "5-9", "1", "0", "base-0-4", f"{100 * accuracy:.2f}"]
+    (row,) = [line.split() for line in lines if R1 in line]
+    accuracy = next(s["accuracy"] for s in artifacts[R1]["subsets"] if s["digits"] == "5-9")
+    assert row[:8] == [R1, "adapter", "fashion-mnist", "5-9", "1", "0", BASE, f"{100 * accuracy:.2f}"]
 
 
 def test_nothing_there_is_no_error(run: Run, tmp_path: Path) -> None:
@@ -68,46 +67,47 @@ def test_what_is_no_artifact_is_not_listed(runs: Path, run: Run) -> None:
 
 
 def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs: Path, run: Run) -> None:
-    manifest = json.loads((runs / "lora-5-9-r1" / "artifact.json").read_text())
+    manifest = json.loads((runs / R1 / "artifact.json").read_text())
     manifest["scores"]["subsets"][0]["accuracy"] = 1.0
-    (runs / "lora-5-9-r1" / "artifact.json").write_text(json.dumps(manifest))
+    (runs / R1 / "artifact.json").write_text(json.dumps(manifest))
     outcome = run("runs", "list", "--json")
     assert outcome.code == 0
-    assert [artifact["name"] for artifact in outcome.json["artifacts"]] == [n for n in NAMES if n != "lora-5-9-r1"]
+    assert [artifact["name"] for artifact in outcome.json["artifacts"]] == [n for n in NAMES if n != R1]
     (line,) = outcome.err.splitlines()
-    assert line.startswith("warning: 'lora-5-9-r1' is damaged")
-    assert "lora-mnist runs remove lora-5-9-r1" in line
+    assert line.startswith("warning: 'lora-fashion-mnist-5-9-r1' is damaged")
+    assert "lora-mnist runs remove lora-fashion-mnist-5-9-r1" in line
 
 
 def test_show_tells_all_that_is_recorded(runs: Path, run: Run) -> None:
-    document = run("runs", "show", "base-0-4", "--json").json
+    document = run("runs", "show", BASE, "--json").json
     assert set(document) == {"schema_version", "command", "artifact", "manifest", "needed_by", "aliases"}
-    assert document["manifest"] == json.loads((runs / "base-0-4" / "artifact.json").read_text())
+    assert document["manifest"] == json.loads((runs / BASE / "artifact.json").read_text())
     assert document["needed_by"] == NAMES[1:]
     assert document["aliases"] == []
-    printed = run("runs", "show", "base-0-4").out
+    printed = run("runs", "show", BASE).out
     for shown in (document["manifest"]["digest"], "epochs", "wall time", "torch", "history.csv", *NAMES[1:]):
         assert shown in printed
-    assert "base-0-4 (base)" in run("runs", "show", "lora-5-9-r2").out
+    assert "base-fashion-mnist-0-4 (base)" in run("runs", "show", R2).out
 
 
 def test_path_is_the_folder_and_nothing_else(runs: Path, run: Run, tmp_path: Path) -> None:
-    outcome = run("runs", "path", "base-0-4")
-    assert (outcome.out, outcome.err) == (f"{Path('runs', 'base-0-4')}\n", "")
-    document = run("runs", "path", "base-0-4", "--runs-dir", runs, "--json").json
-    assert document["path"] == str(runs / "base-0-4")
-    assert document["artifact"] == "base-0-4"
+    outcome = run("runs", "path", BASE)
+    assert (outcome.out, outcome.err) == (f"{Path('runs', 'base-fashion-mnist-0-4')}\n", "")
+    document = run("runs", "path", BASE, "--runs-dir", runs, "--json").json
+    assert document["path"] == str(runs / BASE)
+    assert document["artifact"] == BASE
 
 
 def test_a_long_path_is_one_line(trained: Path, run: Run, tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a folder with a rather long name"] * 8)
     deep.parent.mkdir(parents=True)
     deep.symlink_to(trained)
-    assert run("runs", "path", "base-0-4", "--runs-dir", deep).out == f"{deep / 'base-0-4'}\n"
+    assert run("runs", "path", BASE, "--runs-dir", deep).out == f"{deep / 'base-fashion-mnist-0-4'}\n"
 
 
 @pytest.mark.parametrize(
-    ("name", "needed_by"), [("base-0-4", "lora-5-9-r1, lora-5-9-r2, sweep-5-9"), ("lora-5-9-r1", "sweep-5-9")]
+    ("name", "needed_by"),
+    [(BASE, f"{R1}, {R2}, {SWEEP}"), (R1, SWEEP)],
 )
 def test_what_others_descend_from_is_not_removed_and_they_are_named(
     name: str, needed_by: str, runs: Path, run: Run
@@ -129,16 +129,16 @@ def test_in_the_right_order_all_can_be_removed(runs: Path, run: Run) -> None:
 
 
 def test_a_damaged_artifact_can_be_removed(runs: Path, run: Run) -> None:
-    (runs / "sweep-5-9" / "artifact.json").write_text("no JSON")
-    assert run("runs", "remove", "sweep-5-9", "--json").json["removed"] == ["sweep-5-9"]
+    (runs / SWEEP / "artifact.json").write_text("no JSON")
+    assert run("runs", "remove", SWEEP, "--json").json["removed"] == [SWEEP]
     assert _everything(runs) == NAMES[:3]
 
 
 def test_a_copy_of_an_artifact_lets_the_first_go(runs: Path, run: Run) -> None:
     """Lineage is by content: while the same content is there under another name, nothing is lost."""
     (runs / "copy").mkdir()
-    for path in (runs / "base-0-4").iterdir():
+    for path in (runs / BASE).iterdir():
         (runs / "copy" / path.name).write_bytes(path.read_bytes())
-    assert run("runs", "remove", "base-0-4").code == 0
-    assert run("evaluate", "lora-5-9-r1", "--alpha", "0").code == 0
+    assert run("runs", "remove", BASE).code == 0
+    assert run("evaluate", R1, "--alpha", "0").code == 0
     assert run("runs", "remove", "copy").code == 3

@@ -9,10 +9,11 @@ from statistics import mean, stdev
 from typing import Any
 
 import pytest
+from small_artifacts import BASE, R1, R2, SWEEP
 
 Run = Callable[..., Any]
 
-SWEEP = ["sweep", "--epochs", "0", "--name", "new"]
+NEW = ["sweep", "--epochs", "0", "--name", "new"]
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -28,7 +29,7 @@ def _rows(text: str) -> list[list[str]]:
 def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(
     option: str, value: str, values: str, runs: Path, run: Run
 ) -> None:
-    outcome = run(*SWEEP, f"--{option}", value, f"--{option}s", values)
+    outcome = run(*NEW, f"--{option}", value, f"--{option}s", values)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == (f"error: --{option} and --{option}s can't be given both (--{option}s {values} is enough)\n")
 
@@ -53,7 +54,7 @@ def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(
 )
 def test_odd_grids_are_refused_in_one_line(arguments: list[str], shown: str, runs: Path, run: Run) -> None:
     before = sorted(runs.iterdir())
-    outcome = run(*SWEEP, *arguments)
+    outcome = run(*NEW, *arguments)
     assert (outcome.code, outcome.out) == (2, "")
     (line,) = outcome.err.splitlines()
     assert shown in line
@@ -63,15 +64,15 @@ def test_odd_grids_are_refused_in_one_line(arguments: list[str], shown: str, run
 def test_a_file_of_a_grid_and_options_above_it(runs: Path, run: Run, tmp_path: Path) -> None:
     file = tmp_path / "grid.toml"
     file.write_text('ranks = [3]\nseeds = "1-3"\nlrs = [1e-3, 3e-3]\nscalings = "constant,rslora"\n')
-    whole = run(*SWEEP, "--grid", file, "--dry-run", "--json").json
+    whole = run(*NEW, "--grid", file, "--dry-run", "--json").json
     assert whole["grid"] == {
         "ranks": [3], "seeds": [1, 2, 3], "lrs": [0.001, 0.003], "scalings": ["constant", "rslora"],
     }  # fmt: skip
     assert whole["adapters"] == len(whole["missing"]) == 12
-    less = run(*SWEEP, "--grid", file, "--lr", "0.01", "--seeds", "5", "--dry-run", "--json").json
+    less = run(*NEW, "--grid", file, "--lr", "0.01", "--seeds", "5", "--dry-run", "--json").json
     assert less["grid"] == {"ranks": [3], "seeds": [5], "scalings": ["constant", "rslora"]}
     file.write_text("lrz = [1]")
-    outcome = run(*SWEEP, "--grid", file)
+    outcome = run(*NEW, "--grid", file)
     assert outcome.code == 2
     assert "did you mean 'lrs'" in outcome.err
 
@@ -82,16 +83,19 @@ def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
     outcome = run(*arguments)
     assert outcome.code == 0
     told = dict(_rows(outcome.out)[1:8])
-    assert told["base"] == "base-0-4"
+    assert told["base"] == BASE
     assert (told["ranks"], told["seeds"], told["adapters"]) == ("1, 2", "0, 1", "4")
-    assert told["there already"] == "2: lora-5-9-r1, lora-5-9-r2"
-    assert told["to train"] == "2: lora-5-9-r1-s1, lora-5-9-r2-s1"
+    assert told["there already"] == "2: lora-fashion-mnist-5-9-r1, lora-fashion-mnist-5-9-r2"
+    assert told["to train"] == "2: lora-fashion-mnist-5-9-r1-s1, lora-fashion-mnist-5-9-r2-s1"
     assert re.fullmatch(r"about .+ \(.+ to .+, by 2 adapters on this base\)", told["time"])
-    document = run(*arguments, "--bank-memory", "1", "--json").json
+    document = run(*arguments, "--json").json
     assert document["command"] == "sweep"
     assert (document["dry_run"], document["up_to_date"], document["artifact"]) == (True, False, "new")
-    assert [bank["adapters"] for bank in document["banks"]] == [["lora-5-9-r1-s1"], ["lora-5-9-r2-s1"]]
+    assert [bank["adapters"] for bank in document["banks"]] == [[f"{R1}-s1", f"{R2}-s1"]]
     assert document["estimate"]["samples"] == 2
+    split = run("sweep", "--ranks", "200,210", "--name", "new", "--dry-run", "--bank-memory", "1", "--json").json
+    names = [f"lora-fashion-mnist-5-9-r{rank}" for rank in (200, 210)]
+    assert [bank["adapters"] for bank in split["banks"]] == [[name] for name in names]
     assert sorted(path.name for path in runs.rglob("*")) == before
     there = run("sweep", "--ranks", "1,2", "--epochs", "1", "--dry-run", "--json").json
     assert (there["up_to_date"], there["missing"], there["banks"], there["estimate"]) == (True, [], [], None)
@@ -143,9 +147,9 @@ def test_ranks_of_a_grid_are_drawn_of_one_combination(runs: Path, run: Run, tmp_
     assert (tmp_path / "ranks-new-lr-0.2.png").exists()
 
 
-def test_several_banks_are_one_training_at_a_terminal(runs: Path, terminal: Run) -> None:
-    options = ["--epochs", "2", "--batch-size", "256", "--bank-memory", "2", "--name", "new", "--verbose"]
-    ended = terminal("sweep", "--ranks", "3,4", *options)
+def test_several_banks_are_one_training_at_a_terminal(runs: Path, at_terminal: Run) -> None:
+    options = ["--epochs", "2", "--bank-memory", "1", "--name", "new", "--verbose"]
+    ended = at_terminal("sweep", "--ranks", "200,210", *options)
     assert ended.code == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", ended.err)
     assert "2 adapters on 5-9, part 1/2: epoch 2/2" in text
@@ -173,7 +177,7 @@ def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run
     header, *rows = _rows(run(*asked).out)
     assert header[:3] == ["rank", "parameters", "seed"]
     assert [row[0] for row in rows] == ["1", "2", "full", "full", "full", "full"]
-    assert [row[1] for row in rows[:2]] == ["1,050", "2,100"]  # one seed each: no mean of them
+    assert [row[1] for row in rows[:2]] == ["850", "1,700"]  # one seed each: no mean of them
     assert rows[-2][1:3] == ["mean ± 95 %", "n=2"]
     (told,) = (s for s in beside["summary"][0]["subsets"] if s["digits"] == "5-9")
     half = (told["accuracy"]["high"] - told["accuracy"]["low"]) / 2
@@ -182,7 +186,7 @@ def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run
 
 def test_one_run_of_full_fine_tuning_is_a_row(runs: Path, run: Run) -> None:
     assert run("finetune", "--method", "full", "--epochs", "0").code == 0
-    header, *rows = _rows(run("sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "full-5-9").out)
+    header, *rows = _rows(run("sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "full-fashion-mnist-5-9").out)
     assert header[:2] == ["rank", "parameters"]
     assert header[2] == "5-9 acc. %"
     assert [row[0] for row in rows] == ["1", "2", "full"]
@@ -193,9 +197,9 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> N
     assert run("finetune", "--method", "full", "--epochs", "0").code == 0
     before = sorted(runs.iterdir())
     for arguments, code, shown in (
-        (["ful-5-9"], 3, "did you mean 'full-5-9'"),
-        (["base-0-4"], 3, "'base-0-4' is of kind base"),
-        (["full-5-9", "--dry-run"], 2, "--dry-run shows no figures"),
+        (["full-fashion-mnist-5-8"], 3, "did you mean 'full-fashion-mnist-5-9'"),
+        ([BASE], 3, "'base-fashion-mnist-0-4' is of kind base"),
+        (["full-fashion-mnist-5-9", "--dry-run"], 2, "--dry-run shows no figures"),
     ):
         refused = run(*new, *arguments)
         assert (refused.code, refused.out) == (code, "")
@@ -204,13 +208,16 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> N
         assert sorted(runs.iterdir()) == before
     assert run("finetune", "--method", "full", "--digits", "0-9", "--epochs", "0").code == 0
     for name, shown in (
-        ("lora-5-9-r1", "'lora-5-9-r1' is no adapter without a rank"),
-        ("sweep-5-9", "'sweep-5-9' is no adapter without a rank"),
-        ("full-0-9", "'full-0-9' and 'new' are not adapters of one base on the same digits"),
+        (R1, "'lora-fashion-mnist-5-9-r1' is no adapter without a rank"),
+        (SWEEP, "'sweep-fashion-mnist-5-9' is no adapter without a rank"),
+        (
+            "full-fashion-mnist-0-9",
+            "'full-fashion-mnist-0-9' and 'new' are not adapters of one base",
+        ),
     ):
         refused = run(*new, name)
         assert (refused.code, refused.out) == (2, "")
         assert shown in refused.err
-    twice = run(*new, "full-5-9", "--beside", "full-5-9")
+    twice = run(*new, "full-fashion-mnist-5-9", "--beside", "full-fashion-mnist-5-9")
     assert twice.code == 2
-    assert "'full-5-9' is named twice" in twice.err
+    assert "'full-fashion-mnist-5-9' is named twice" in twice.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.cli.table_width import fit, fold
-from lora_mnist_cli.cli.tables import runs_table, sweep_table, table
+from lora_mnist_cli.cli.commands.runs.find import runs_table
+from lora_mnist_cli.cli.sweep_table import sweep_table
+from lora_mnist_cli.cli.table_width import fit_columns, fold, wrap
+from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages.study_report import report_table
 
 Run = Callable[..., Any]
 
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
-SETTINGS = ["--ranks", "1,16", "--epochs", "1", "--batch-size", "512"]
+SETTINGS = ["--ranks", "1,16", "--epochs", "1"]
 SEEDS = ["sweep", *SETTINGS, "--seeds", "0-2", "--name", "seeds", "--quiet"]
 GRID = [
     "sweep", *SETTINGS, "--seeds", "0-1", "--scalings", "constant,rslora", "--lrs", "1e-3,3e-3", "--name", "grid",
@@ -29,15 +30,16 @@ GRID = [
 
 
 @pytest.fixture(scope="module")
-def grids(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def grids(trained: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both sweeps. Not to be written to."""
     runs = Path(shutil.copytree(trained, tmp_path_factory.mktemp("grids") / "runs"))
-    assert main([*SEEDS, "--runs-dir", str(runs)]) == main([*GRID, "--runs-dir", str(runs)]) == 0
+    for sweep in (SEEDS, GRID):
+        assert main([*sweep, "--runs-dir", str(runs), "--data-dir", str(small_data)]) == 0
     return runs
 
 
 @pytest.fixture
-def _there(grids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _there(grids: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORA_MNIST_RUNS", str(grids))
 
 
@@ -62,7 +64,7 @@ def _shown(text: str) -> list[str]:
         ("accuracy on 5-9", 1, ["accuracy", "on 5-9"]),
         ("≥ 0.003", 1, ["≥ 0.003"]),
         ("B − A", 1, ["B − A"]),
-        ("lora-5-9-r8-lr0.003", 5, ["lora-5-9-r8-lr0.003"]),
+        ("lora-fashion-mnist-5-9-r8-lr0.003", 5, ["lora-fashion-mnist-5-9-r8-lr0.003"]),
         ("", 0, [""]),
     ],
 )
@@ -93,23 +95,23 @@ def _total(widths: Sequence[int]) -> int:
     ],
 )
 def test_folding_comes_first_and_then_columns_are_left_out(width: int, widths: list[int], dropped: list[int]) -> None:
-    layout = fit(COLUMNS, width, _total, whole=[3], optional=[3, 2])
+    layout = fit_columns(COLUMNS, width, _total, whole=[3], optional=[3, 2])
     assert (layout.widths, layout.dropped, layout.natural) == (widths, dropped, 34)
     assert layout.kept == [place for place in range(4) if place not in dropped]
 
 
-# Commands at a terminal of 80 columns
+# Commands at a terminal of 80 columns; that real terminals are asked for their width is tested below
 
 
 def _words(lines: Sequence[str]) -> set[str]:
     return {word for line in lines for word in line.split() if not set(word) <= {"─"}}
 
 
-def _check(arguments: Sequence[str], terminal: Run, program: Run, *, columns: int = 80, code: int = 0) -> list[str]:
+def _check(arguments: Sequence[str], at_terminal: Run, run: Run, *, columns: int = 80, code: int = 0) -> list[str]:
     """Runs a command at a terminal; no line is too wide, and it shows all the words that a pipe gets, but for columns
     that it names. Returns its lines.
     """
-    ended, plain = terminal(*arguments, columns=columns), program(*arguments)
+    ended, plain = at_terminal(*arguments, columns=columns), run(*arguments)
     assert (ended.code, plain.code) == (code, code)
     lines = _shown(ended.out)
     assert max(map(len, lines)) <= columns
@@ -122,8 +124,8 @@ def _check(arguments: Sequence[str], terminal: Run, program: Run, *, columns: in
 
 
 @pytest.mark.usefixtures("_there")
-def test_a_sweep_over_seeds_stacks_intervals_under_means(terminal: Run, program: Run) -> None:
-    lines = _check(SEEDS, terminal, program)
+def test_a_sweep_over_seeds_stacks_intervals_under_means(at_terminal: Run, run: Run) -> None:
+    lines = _check(SEEDS, at_terminal, run)
     mean = next(i for i, line in enumerate(lines) if " mean " in line)
     figures = lines[mean].split()[3:]
     assert lines[mean].split()[:3] == ["1", "mean", "n=3"]
@@ -133,9 +135,9 @@ def test_a_sweep_over_seeds_stacks_intervals_under_means(terminal: Run, program:
 
 
 @pytest.mark.usefixtures("_there")
-def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(terminal: Run, program: Run, run: Run) -> None:
+def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(at_terminal: Run, run: Run) -> None:
     results = run(*GRID, "--json").json["results"]
-    lines = _check(GRID, terminal, program)
+    lines = _check(GRID, at_terminal, run)
     (told,) = [i for i, line in enumerate(lines) if line.startswith("Left out, as 80 columns are too few: ")]
     text = " ".join(lines[told:])
     assert re.search(r"few: (0-4 loss, )?(0-9 acc. %, )?0-9 loss\. \d+ are enough; --json has all\.", text)
@@ -144,44 +146,46 @@ def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(terminal: Run, p
     assert {f"{100 * score['accuracy']:.2f}" for score in learned} <= _words(lines)
     assert {"lr", "scaling", "rslora", "0.003"} <= _words(lines)
     assert "0-9 loss" not in " ".join(lines[:told])
-    wider = _shown(terminal(*GRID, columns=enough).out)
+    wider = _shown(at_terminal(*GRID, columns=enough).out)
     assert not any(line.startswith("Left out") for line in wider)
     assert max(map(len, wider)) <= enough
-    assert any(line.startswith("Left out") for line in _shown(terminal(*GRID, columns=enough - 1).out))
+    assert any(line.startswith("Left out") for line in _shown(at_terminal(*GRID, columns=enough - 1).out))
 
 
 @pytest.mark.usefixtures("_there")
-def test_comparisons_fit(terminal: Run, program: Run) -> None:
-    tuned = _check(["compare", "grid", "--tune"], terminal, program)
+def test_comparisons_fit(at_terminal: Run, run: Run) -> None:
+    tuned = _check(["compare", "grid", "--tune"], at_terminal, run)
     first = [line.split()[0] for line in tuned if line.startswith("  ") and line.strip()]
     assert first.count("rslora") == 2 * 2  # in both tables, below "scaling", once a rank
-    for lines in (tuned, _check(["compare", "grid"], terminal, program)):
+    for lines in (tuned, _check(["compare", "grid"], at_terminal, run)):
         assert not any("Left out" in line for line in lines)
 
 
 @pytest.mark.usefixtures("_there")
-def test_gates_fit(terminal: Run, program: Run) -> None:
-    lines = _check(["gate", "grid", "--require", "5-9=0.95"], terminal, program, code=1)
+def test_gates_fit(at_terminal: Run, run: Run) -> None:
+    lines = _check(["gate", "grid", "--require", "5-9=0.95"], at_terminal, run, code=1)
     assert "verdict" in _words(lines)
-    lines = _check(["gate", "grid", "--require", "5-9=0.95", "--plan"], terminal, program)
+    lines = _check(["gate", "grid", "--require", "5-9=0.95", "--plan"], at_terminal, run)
     assert "margin" in _words(lines)
 
 
-def test_a_list_of_artifacts_keeps_a_line_each(runs: Path, terminal: Run, program: Run) -> None:
-    lines = _check(["runs", "list"], terminal, program)
+def test_a_list_of_artifacts_keeps_a_line_each(runs: Path, at_terminal: Run, run: Run) -> None:
+    lines = _check(["runs", "list"], at_terminal, run)
     (told,) = [line for line in lines if line.startswith("Left out, as 80 columns are too few: ")]
     assert "created (UTC)" in " ".join(lines[lines.index(told) :])
     rows = [line for line in lines if line.startswith("  ")]
-    assert [row.split()[0] for row in rows[-4:]] == ["base-0-4", "lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"]
+    assert [row.split()[0] for row in rows[-4:]] == [BASE, R1, R2, SWEEP]
 
 
-def test_the_kinds_of_plots_fit(terminal: Run, program: Run) -> None:
-    assert not any("Left out" in line for line in _check(["plot"], terminal, program))
+def test_the_kinds_of_plots_fit(at_terminal: Run, run: Run) -> None:
+    assert not any("Left out" in line for line in _check(["plot"], at_terminal, run))
 
 
-def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs: Path, terminal: Run, run: Run) -> None:
-    digest = run("runs", "show", "lora-5-9-r1", "--json").json["manifest"]["digest"]
-    shown = _shown(terminal("runs", "show", "lora-5-9-r1", columns=60).out)
+def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(
+    runs: Path, at_terminal: Run, run: Run
+) -> None:
+    digest = run("runs", "show", R1, "--json").json["manifest"]["digest"]
+    shown = _shown(at_terminal("runs", "show", R1, columns=60).out)
     assert digest in "".join(line.removeprefix("  digest").strip() for line in shown)
     assert max(map(len, shown)) <= 60
 
@@ -189,7 +193,7 @@ def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs: P
 @pytest.mark.parametrize("columns", [20, 40])
 def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns: int, runs: Path, terminal: Run) -> None:
     shown = STYLE.sub("", terminal("runs", "list", columns=columns).out)
-    assert {"lora-5-9-r1", "lora-5-9-r2", "sweep-5-9"} <= set(shown.split())
+    assert {R1, R2, SWEEP} <= set(shown.split())
     assert "…" not in shown
     assert "Left out" in shown
 
@@ -197,10 +201,8 @@ def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns: int, 
 # Without a process
 
 
-def _printed(renderable: Any, width: int) -> list[str]:
-    out = io.StringIO()
-    Console(file=out, width=width).print(renderable, crop=False)
-    return [line.rstrip() for line in out.getvalue().splitlines()]
+def _printed(made: Table, width: int | None = None) -> list[str]:
+    return [line.text.rstrip() for line in made.lines(width)]
 
 
 def test_a_long_list_fits_too() -> None:
@@ -209,14 +211,14 @@ def test_a_long_list_fits_too() -> None:
          "parents": [{"role": "base", "name": "base-0-4"}], "subsets": [], "created": "2026-11-25T22:55:44.1Z"}
         for i in range(300)
     ]  # fmt: skip
-    wide, narrow = _printed(runs_table(rows), 10_000), _printed(runs_table(rows), 80)
-    assert len(wide) == 301
-    assert "2026-11-25 22:55:44" in wide[-1]
+    wide, narrow = _printed(runs_table(rows)), _printed(runs_table(rows), 80)
+    assert len(wide) == 300 + 4
+    assert "2026-11-25 22:55:44" in wide[-2]
     assert max(map(len, narrow)) <= 80
-    told = " ".join(narrow[301:])
+    told = " ".join(narrow[304:])
     assert re.fullmatch(r"Left out, as 80 columns .*: .*created \(UTC\)\. 9\d are enough; --json has all\.", told)
-    assert narrow[300].split()[0] == "lora-5-9-r299"
-    assert len(narrow) == 303
+    assert narrow[302].split()[0] == "lora-5-9-r299"
+    assert len(narrow) == 306
 
 
 def test_the_studys_table_over_seeds_fits() -> None:
@@ -226,7 +228,7 @@ def test_the_studys_table_over_seeds_fits() -> None:
         "agrees": False, "n": 10,
     }  # fmt: skip
     columns, (cells,) = report_table([row])
-    made = table(columns, text_columns=("what", "measure", columns[-1]))
+    made = Table(columns, text_columns=("what", "measure", columns[-1]))
     made.add_row(*cells)
     lines = _printed(made, 80)
     assert max(map(len, lines)) <= 80
@@ -248,18 +250,25 @@ def test_a_sweeps_table_over_seeds_has_the_study_beside_it() -> None:
 
 
 def test_text_of_another_script_takes_the_room_that_it_needs() -> None:
-    made = table(("image", "digit"), text_columns=("image",))
+    made = Table(("image", "digit"), text_columns=("image",))
     made.add_row("図 図 図 図 図", "3")
     assert max(len(line) + line.count("図") for line in _printed(made, 20)) <= 20
     assert len([line for line in _printed(made, 20) if "図" in line]) == 2
 
 
 def test_a_folded_cell_steers_no_terminal_either() -> None:
-    made = table(("what", "value"), text_columns=("what",))
+    made = Table(("what", "value"), text_columns=("what",))
     made.add_row("a\nb \x1b[31m red and more and more", "1")
     text = "\n".join(_printed(made, 24))
     assert "\x1b" not in text
     assert r"a\nb" in text
+
+
+def test_running_text_is_wrapped_at_blanks_and_long_words_within() -> None:
+    assert wrap("one two three", 8) == ["one two", "three"]
+    assert wrap("a 0123456789abc d", 5) == ["a", "01234", "56789", "abc", "d"]
+    assert wrap("", 3) == [""]
+    assert wrap("any width will do", None) == ["any width will do"]
 
 
 # In a pipe
@@ -271,9 +280,9 @@ def test_a_folded_cell_steers_no_terminal_either() -> None:
         ["sweep", "--ranks", "1-14", "--seeds", "0-9", "--epochs", "0", "--name", "many", "--dry-run"],
         ["sweep", "--ranks", "1,2", "--epochs", "1"],
         ["runs", "list"],
-        ["runs", "show", "lora-5-9-r1"],
-        ["runs", "lineage", "lora-5-9-r1"],
-        ["runs", "diff", "lora-5-9-r1", "lora-5-9-r2"],
+        ["runs", "show", R1],
+        ["runs", "lineage", R1],
+        ["runs", "diff", R1, R2],
         ["evaluate"],
         ["plot"],
     ],

@@ -4,153 +4,144 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import grouped
+from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
+from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.grid import short
 from lora_mnist_cli.stages import compare
-
-Confidence = Annotated[
-    float, o.number_option("--confidence", "Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")
-]
+from lora_mnist_cli.stages.records.samples import described, named_without_rank
 
 
+@grouped
 def command(
-    first: Annotated[
-        str, typer.Argument(metavar="A", help="A sweep, an adapter or a base.", autocompletion=o.complete_artifact)
-    ],
+    *,
+    first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "A")],
     second: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[B]",
-            help="Another of the same sort; without it, what a sweep varies (as methods) is compared with its first.",
-            autocompletion=o.complete_artifact,
+        o.artifact_argument(
+            "Another one of the same kind. Without it, the settings that a sweep varies (as methods) are compared with "
+            "the first of them.",
+            "[B]",
         ),
     ] = None,
     digits: Annotated[
         str | None,
-        typer.Option("--digits", metavar="TEXT", help="Test images of these digits; default: what both have learned."),
+        o.word_option("--digits", "Compare on the test images of these digits; default: those that both have learned."),
     ] = None,
     tune: Annotated[
         bool,
-        typer.Option(
-            "--tune", help="Of sweeps over --lrs: each setting at the rate that did best on its validation images."
-        ),
+        o.switch("--tune", "For sweeps over --lrs: take each setting at the rate that did best on validation images."),
     ] = False,
-    confidence: Confidence = CONFIDENCE,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    data_dir: o.DataDir = o.DEFAULT_DATA,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    confidence: shared.Confidence = CONFIDENCE,
+    folders: shared.Folders,
+    output: shared.Output,
 ) -> None:
     """Say which of two sweeps, or of two models, is better, and whether the data can tell.
 
     Two sweeps are paired by seed, at each rank that both have, and tested by an exact permutation test. Two models are
     compared on the same images by McNemar's exact test. The difference is always B − A. One sweep over several methods
-    (or scalings, or initialisations) is compared with itself: each with the first. --tune makes it fair where
-    they want different learning rates.
+    (or scalings, or initialisations) is compared with itself: each with the first. --tune makes this fair if they need
+    different learning rates.
     """
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
     chosen = None if digits is None else DigitSet.parse(digits)
-    document = compare(first, second, digits=chosen, confidence=confidence, tune=tune, workspace=where)
-    tables = [] if json_output else _tables(document)
-    print_result("compare", document, tables, as_json=json_output)
+    workspace = folders.workspace(output)
+    document = compare(first, second, digits=chosen, confidence=confidence, tune=tune, workspace=workspace)
+    output.print("compare", document, _tables)
 
 
-def _tables(document: dict[str, Any]) -> list[Any]:
-    from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
-    from lora_mnist_cli.stages.records.samples import described
-
-    def signed(difference: float | None) -> str:
-        return "–" if difference is None else f"{100 * difference:+.2f}"
-
-    def settings(row: dict[str, Any]) -> list[str]:
-        """What a row compares, once where both are the same; nothing of a side that has no rank."""
-        both = (described(row[f"setting_{side}"]) for side in "ab")
-        return list(dict.fromkeys(filter(None, both))) or ["–"]
-
-    def ranks(row: dict[str, Any]) -> list[str]:
-        return list(dict.fromkeys(str(row[f"setting_{side}"]["rank"] or "–") for side in "ab"))
-
-    def about(row: dict[str, Any]) -> str:
-        if within:
-            return f"rank {' | '.join(ranks(row))}, {row['a']} and {row['b']}"
-        return " | ".join(settings(row))
-
-    of_sweeps, rows = document["of"] == "sweeps", document["rows"]
-    confidence = f"{100 * document['confidence']:g} %"
-    how = "paired by seed" if of_sweeps else f"the same {rows[0]['images']:,} images"
-    title = f"test accuracy on digits {document['digits']} of {document['dataset']}, {how}"
+def _tables(document: dict[str, Any]) -> list[Table | str]:
+    rows, name = document["rows"], document["a"]
     within = document["b"] is None
-    made: list[Any] = [f"A: {rows[0]['a']}, of {document['a']}"] if within else [f"A: {document['a']}"]
-    made += [] if within else [f"B: {document['b']}"]
-    if not of_sweeps:
+    sides = [f"A: {rows[0]['a']}, of {name}"] if within else [f"A: {name}", f"B: {document['b']}"]
+    if document["of"] != "sweeps":
         (row,) = rows
-        shown = table(("", "accuracy %", f"{confidence} interval", "it alone right"), text_columns=("",))
-        for label, side in (("A", "a"), ("B", "b")):
-            score = row[f"accuracy_{side}"]
-            bounds = interval(score["low"], score["high"])
-            shown.add_row(label, percent(score["mean"]), bounds, f"{row[f'only_{side}']:,}")
-        difference = row["difference"]
-        bounds = interval(difference["low"], difference["high"], signed)
-        shown.add_row("B − A", signed(difference["mean"]), bounds, f"p = {row['p_value']:.2g}")
-        return [*made, titled(title, shown), row["verdict"]]
-    if "tuned" in document:
-        made += [_tuned(document, confidence)]
-    several = len(rows) > 1
-    columns = [
-        *(["B"] if within else []),
-        "rank",
-        "n",
-        "A %",
-        "B %",
-        "B − A",
-        f"{confidence} interval",
-        "worst (seed)",
-        "p",
-    ]
-    shown = table([*columns, *(["Holm p"] if several else [])], text_columns=("B", "rank"), tight=True)
+        return [*sides, _models(document, row), row["verdict"]]
+    tuned = [_tuned(document)] if "tuned" in document else []
+    verdicts = [f"{_about(row, within)}: {row['verdict']}" if len(rows) > 1 else row["verdict"] for row in rows]
+    left = sorted({seed for row in rows for seed in row["left_out"]})
+    note = [f"Left out, without a figure in both: seeds {', '.join(map(str, left))}."] if left else []
+    return [*sides, *tuned, _sweeps(document), *note, *verdicts]
+
+
+def _title(document: dict[str, Any], how: str) -> str:
+    return f"test accuracy on digits {document['digits']} of {document['dataset']}, {how}"
+
+
+def _models(document: dict[str, Any], row: dict[str, Any]) -> Table:
+    """Make the table of two models on the same images."""
+    title = _title(document, f"the same {row['images']:,} images")
+    heads = ("", "accuracy %", f"{_confidence(document)} interval", "it alone right")
+    made = Table(heads, title=title, text_columns=("",))
+    for label, side in (("A", "a"), ("B", "b")):
+        score = row[f"accuracy_{side}"]
+        made.add_row(label, percent(score["mean"]), interval(score["low"], score["high"]), f"{row[f'only_{side}']:,}")
+    difference = row["difference"]
+    bounds = interval(difference["low"], difference["high"], points)
+    made.add_row("B − A", points(difference["mean"]), bounds, f"p = {row['p_value']:.2g}")
+    return made
+
+
+def _sweeps(document: dict[str, Any]) -> Table:
+    """Make the table of two sweeps, or of one with itself: a row per pair of settings."""
+    rows, within = document["rows"], document["b"] is None
+    several = ["Holm p"] if len(rows) > 1 else []
+    heads = ["rank", "n", "A %", "B %", "B − A", f"{_confidence(document)} interval", "worst (seed)", "p", *several]
+    made = Table(
+        [*(["B"] if within else []), *heads], title=_title(document, "paired by seed"), text_columns=("B", "rank"),
+        tight=True,
+    )  # fmt: skip
     for row in rows:
         difference = row["difference"]
         p_values = [row["p_value"], *([row["p_holm"]] if several else [])]
-        own = " | ".join(each.removeprefix("rank ") for each in settings(row))
-        which = [row["b"], " | ".join(ranks(row))] if within else [own]
-        shown.add_row(
-            *which, str(len(row["seeds"])),
-            percent(row["accuracy_a"]["mean"]), percent(row["accuracy_b"]["mean"]), signed(difference["mean"]),
-            interval(difference["low"], difference["high"], signed), spread_cells(difference, signed)[1],
+        settings = " | ".join(each.removeprefix("rank ") for each in _settings(row))
+        made.add_row(
+            *([row["b"], " | ".join(_ranks(row))] if within else [settings]), str(len(row["seeds"])),
+            percent(row["accuracy_a"]["mean"]), percent(row["accuracy_b"]["mean"]), points(difference["mean"]),
+            interval(difference["low"], difference["high"], points), spread_cells(difference, points)[1],
             *("–" if p is None else f"{p:.2g}" for p in p_values),
         )  # fmt: skip
-    verdicts = [f"{about(row)}: {row['verdict']}" if several else row["verdict"] for row in rows]
-    left = sorted({seed for row in rows for seed in row["left_out"]})
-    told = [f"Left out, without a figure in both: seeds {', '.join(map(str, left))}."] if left else []
-    return [*made, titled(title, shown), *told, *verdicts]
+    return made
 
 
-def _tuned(document: dict[str, Any], confidence: str) -> Any:
-    """The learning rate that each setting got, and what it reached there."""
-    from lora_mnist_cli.cli.tables import interval, percent, spread_cells, table, titled
-    from lora_mnist_cli.settings.grid import short
-    from lora_mnist_cli.stages.records.samples import named_without_rank
+def _confidence(document: dict[str, Any]) -> str:
+    return f"{100 * document['confidence']:g} %"
 
+
+def _settings(row: dict[str, Any]) -> list[str]:
+    """Say what a row compares, once if both sides are the same; a side without a rank says nothing of it."""
+    both = (described(row[f"setting_{side}"]) for side in "ab")
+    return list(dict.fromkeys(filter(None, both))) or ["–"]
+
+
+def _ranks(row: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(str(row[f"setting_{side}"]["rank"] or "–") for side in "ab"))
+
+
+def _about(row: dict[str, Any], within: bool) -> str:
+    return f"rank {' | '.join(_ranks(row))}, {row['a']} and {row['b']}" if within else " | ".join(_settings(row))
+
+
+def _tuned(document: dict[str, Any]) -> Table:
+    """Make the table of the learning rate that each setting got, and of its accuracy there."""
     rows = document["tuned"]
     which = "setting" if document["b"] is None else "sweep"
-    columns = (which, "rank", "lr", "validation %", "test %", f"{confidence} interval", "worst (seed)", "n")
-    shown = table(columns, text_columns=(which,), tight=True)
+    edge = "; ≤ ≥: none was tried beyond it" if any(row["edge"] for row in rows) else ""
+    made = Table(
+        (which, "rank", "lr", "validation %", "test %", f"{_confidence(document)} interval", "worst (seed)", "n"),
+        title=f"each at the learning rate that did best on its validation images{edge}", text_columns=(which,),
+        tight=True,
+    )  # fmt: skip
     beyond = {"lowest": "≤ ", "highest": "≥ "}
     for row in rows:
-        accuracy = row["accuracy"]
-        others = named_without_rank(row["setting"])
+        accuracy, others = row["accuracy"], named_without_rank(row["setting"])
         name = others if which == "setting" else ", ".join(filter(None, (row["sweep"], others)))
-        shown.add_row(
+        made.add_row(
             name, str(row["setting"]["rank"] or "–"), beyond.get(row["edge"], "") + short(row["lr"]),
             percent(row["validation"]), percent(accuracy["mean"]), interval(accuracy["low"], accuracy["high"]),
             spread_cells(accuracy, percent)[1], str(accuracy["n"]),
         )  # fmt: skip
-    title = "each at the learning rate that did best on its validation images"
-    edge = "; ≤ ≥: none was tried beyond it" if any(row["edge"] for row in rows) else ""
-    return titled(title + edge, shown)
+    return made

@@ -8,52 +8,44 @@ from typing import Annotated
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.evaluation.scores import with_intervals
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import import_adapter
 
 
+@grouped
 def command(
+    *,
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR",
-            help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
+            metavar="DIR", help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
             parser=o.folder,
         ),
     ],
     base: Annotated[str, o.artifact_option("--base", "The base that it was trained on.")],
-    digits: o.AdapterDigits = None,
-    name: o.Name = None,
-    note: o.Note = "",
-    force: o.Force = False,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    data_dir: o.DataDir = o.DEFAULT_DATA,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
-) -> None:
+    digits: shared.AdapterDigits = None,
+    publication: shared.Publication,
+    folders: shared.Folders,
+    output: shared.Output,
+) -> None:  # fmt: skip
     """Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored like any other.
 
-    Whatever it has that an adapter here can't have is refused by its name.
+    A setting that adapters here can't have is refused by its name.
     """
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, note=note)
+    workspace = folders.workspace(output, note=publication.note)
     learned = None if digits is None else DigitSet.parse(digits)
-    artifact = import_adapter(folder, base=base, digits=learned, name=name, workspace=where, force=force)
-    from lora_mnist_cli.cli.tables import score_table
-
-    config = artifact.config
-    parameters = artifact.details["trainable_parameters"]
+    adapter = import_adapter(
+        folder, base=base, digits=learned, name=publication.name, workspace=workspace, force=publication.force
+    )
+    config, parameters = adapter.config, adapter.details["trainable_parameters"]
     title = (
-        f"{artifact.name}: imported adapter of method {config.get('method', 'lora')}, rank {config['rank']} "
-        f"({parameters:,} parameters) on digits {config['digits']}, base {artifact.parents[0].name}, "
+        f"{adapter.name}: imported adapter of method {config.get('method', 'lora')}, rank {config['rank']} "
+        f"({parameters:,} parameters) on digits {config['digits']}, base {adapter.parents[0].name}, "
         f"alpha {config['alpha']:g}, scaling {config['scaling']}"
     )
-    document = {
-        "artifact": artifact.name, "digest": artifact.digest, "alpha": config["alpha"], "scaling": config["scaling"],
-        "trainable_parameters": parameters,
-    }  # fmt: skip
-    tables = [] if json_output else [score_table(title, artifact.scores, artifact.dataset)]
-    print_result("import-adapter", document | with_intervals(artifact.scores), tables, as_json=json_output)
+    output.print_scores(
+        "import-adapter", adapter, title, digest=adapter.digest, alpha=config["alpha"], scaling=config["scaling"],
+        trainable_parameters=parameters,
+    )  # fmt: skip

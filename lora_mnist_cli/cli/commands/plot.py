@@ -3,60 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.cli.tables import plot_kinds_table
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import grouped
+from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import parse_where
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot, plot_kinds
 from lora_mnist_cli.system.errors import UsageError
 
 
+@grouped
 def command(
+    *,
     kind: Annotated[
         str | None,
         typer.Argument(
             help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.", autocompletion=o.completions(KINDS)
         ),
     ] = None,
-    name: o.Artifact = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Where to: PNG, SVG or PDF by the suffix; KIND-NAME.png by default.")
+    name: shared.NewestByDefault = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", help="PNG, SVG or PDF file, by the suffix; default: KIND-NAME.png.")
     ] = None,
     digits: Annotated[
-        str | None, typer.Option("--digits", help="Test images of these digits (predictions, confusion).")
+        str | None, o.word_option("--digits", "Test images of these digits (predictions, confusion).")
     ] = None,
     alpha: Annotated[
-        float | None, o.number_option("--alpha", "Put in the trained alpha's place (predictions, confusion).")
+        float | None, o.number_option("--alpha", "Replaces the trained alpha (predictions, confusion).")
     ] = None,
     count: Annotated[
         int | None, o.integer_option("--count", "Images in the grid (predictions); 50 by default.")
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option(
-            "--where",
-            help="Of a sweep over more than ranks and seeds, one value: lr=0.003 (plots of sweeps).",
-        ),
+        o.word_option("--where", "One value of what a sweep varies beside ranks and seeds: lr=0.003 (sweeps)."),
     ] = None,
     beside: Annotated[
         list[str] | None,
-        typer.Option(
+        o.artifact_option(
             "--beside",
-            help="Draw this artifact too: in ranks what has no rank, as full fine-tuning; in spectrum another adapter.",
-            autocompletion=o.complete_artifact,
+            "Draw this artifact too: in ranks a model without a rank (full fine-tuning); in spectrum another adapter.",
         ),
     ] = None,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    data_dir: o.DataDir = o.DEFAULT_DATA,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    folders: shared.Folders,
+    output: shared.Output,
 ) -> None:
     """Draw a picture of an artifact, and print where it is; without a kind, list the kinds."""
     options = PlotOptions(
@@ -64,11 +59,17 @@ def command(
         where=parse_where(where or []), beside=tuple(beside or ()),
     )  # fmt: skip
     if kind is None:
-        if output is not None or options.given():
-            raise UsageError("there is no kind of plot beside the options", hint=f"kinds: {', '.join(KINDS)}")
-        print_result("plot", {"kinds": plot_kinds()}, [plot_kinds_table(plot_kinds())], as_json=json_output)
+        if file is not None or options.given():
+            raise UsageError("these options need a kind of plot", hint=f"kinds: {', '.join(KINDS)}")
+        output.print("plot", {"kinds": plot_kinds()}, lambda document: [_kinds(document["kinds"])])
         return
-    place = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose)
-    artifact, path = plot(kind, name, output=output, options=options, workspace=place)
-    document = {"artifact": artifact.name, "kind": kind, "output": str(path)}
-    print_result("plot", document, [str(path)], as_json=json_output)
+    artifact, path = plot(kind, name, output=file, options=options, workspace=folders.workspace(output))
+    output.print("plot", {"artifact": artifact.name, "kind": kind, "output": str(path)}, [str(path)])
+
+
+def _kinds(kinds: list[dict[str, Any]]) -> Table:
+    heads = ("kind", "of", "shows")
+    made = Table(heads, text_columns=heads)
+    for kind in kinds:
+        made.add_row(kind["kind"], " or ".join(kind["artifacts"]), kind["about"])
+    return made

@@ -3,58 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.commands.finetune import adapter_config
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import given, grouped
+from lora_mnist_cli.cli.sweep_table import sweep_table
+from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.evaluation.seeds import summarise
+from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
-from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words
+from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, short
 from lora_mnist_cli.settings.grid_file import read_grid
+from lora_mnist_cli.settings.keywords import adapter_config
+from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan
+from lora_mnist_cli.stages.records.ceilings import ceilings, method_of
+from lora_mnist_cli.stages.records.results import study_accuracies
 from lora_mnist_cli.system.errors import UsageError
 
 _GRID = "The grid: an adapter for each combination of"
 _PLANS = "How it is done"
-_LISTS = {axis.field: axis for axis in AXES}
+_AXES = {axis.field: axis for axis in AXES}
 
 
 def _list(field: str, about: str, known: Iterable[str] = ()) -> Any:
-    return o.word_option(_LISTS[field].list_option, about, _GRID, known)
+    return o.word_option(_AXES[field].list_option, about, _GRID, known)
 
 
-def command(
+@dataclass(frozen=True)
+class Lists:
+    """The values of the grid's axes; fields have the axes' plural names."""
+
     ranks: Annotated[
         str | None, _list("rank", f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.")
-    ] = None,
-    seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None,
-    methods: Annotated[str | None, _list("method", f"Of {', '.join(METHODS)}.", METHODS)] = None,
-    lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None,
-    alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None,
-    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None,
-    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None,
-    weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None,
-    dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None,
+    ] = None
+    seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None
+    methods: Annotated[str | None, _list("method", f"Of {', '.join(METHODS)}.", METHODS)] = None
+    lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None
+    alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None
+    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None
+    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None
+    weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None
+    dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None
     lr_ratio_bs: Annotated[
-        str | None, _list("lr_ratio_b", "LoRA+: multiples of A's learning rate that B has, as 1,4,16.")
-    ] = None,
+        str | None, _list("lr_ratio_b", "LoRA+: learning rates of B as multiples of A's, as 1,4,16.")
+    ] = None
+
+
+@grouped
+def command(
+    *,
+    lists: Lists,
     grid: Annotated[
         Path | None,
-        typer.Option(
-            "--grid",
-            metavar="FILE",
-            rich_help_panel=_GRID,
-            help='TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. An option stands above it.',
+        o.file_option(
+            "--grid", 'TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID
         ),
     ] = None,
     dry_run: Annotated[
-        bool, o.switch("--dry-run", "Show what would be trained, in which banks and about how long; no more.", _PLANS)
+        bool, o.switch("--dry-run", "Only show what would be trained, in which banks and in about what time.", _PLANS)
     ] = False,
     beside: Annotated[
         list[str] | None,
@@ -65,151 +80,93 @@ def command(
     bank_memory: Annotated[
         int,
         typer.Option(
-            "--bank-memory",
-            metavar="MB",
-            parser=o.whole,
-            rich_help_panel=_PLANS,
-            help="Memory that adapters trained together may take; a larger grid is cut into banks.",
+            "--bank-memory", metavar="MB", parser=o.whole, rich_help_panel=_PLANS,
+            help="Memory for adapters that are trained together; a larger grid is split into banks.",
         ),
     ] = Runtime.bank_megabytes,
-    digits: o.AdapterDigits = None,
-    method: o.Method = None,
-    base: o.Base = None,
-    dataset: o.DatasetOfBase = None,
-    alpha: o.Alpha = None,
-    scaling: o.Scaling = None,
-    init: o.Init = None,
-    dropout: o.Dropout = None,
-    target_layers: o.TargetLayers = None,
-    protect: o.Protect = None,
-    replay_old: o.ReplayOld = None,
-    replay_new: o.ReplayNew = None,
-    distill_weight: o.DistillWeight = None,
-    nullspace_energy: o.NullspaceEnergy = None,
-    vary: o.Vary = None,
-    recipe_name: o.Recipe = "reference",
-    seed: o.Seed = None,
-    epochs: o.Epochs = None,
-    batch_size: o.BatchSize = None,
-    lr: o.Lr = None,
-    lr_power: o.LrPower = None,
-    schedule: o.Schedule = None,
-    lr_ratio_b: o.LrRatioB = None,
-    optimizer: o.Optimizer = None,
-    weight_decay: o.WeightDecay = None,
-    val_split: o.ValSplit = None,
-    precision: o.Precision = None,
-    accelerator: o.Accelerator = "auto",
-    threads: o.Threads = 1,
-    backend: o.Backend = "local",
-    workers: o.Workers = None,
-    address: o.Address = None,
-    logger: o.Logger = "csv",
-    name: o.Name = None,
-    note: o.Note = "",
-    force: o.Force = False,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    data_dir: o.DataDir = o.DEFAULT_DATA,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
-) -> None:
+    digits: shared.AdapterDigits = None,
+    method: shared.Method = None,
+    base: shared.Base = None,
+    dataset: shared.DatasetOfBase = None,
+    shape: shared.AdapterShape,
+    vary: shared.Vary = None,
+    recipe_name: shared.Recipe = "reference",
+    training: shared.AdapterTraining,
+    machine: shared.BankMachine,
+    publication: shared.Publication,
+    folders: shared.Folders,
+    output: shared.Output,
+) -> None:  # fmt: skip
     """Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.
 
-    Adapters that are there already are taken as they are: a sweep that was stopped goes on where it was.
+    Adapters that exist already are not trained again: a sweep that was stopped continues where it was.
     """
-    alone = vary not in (None, "all")
-    texts = {
-        "rank": ranks, "lr": lrs, "alpha": alphas, "scaling": scalings, "init": inits, "weight_decay": weight_decays,
-        "dropout": dropouts, "method": methods, "lr_ratio_b": lr_ratio_bs, "seed": seeds,
-    }  # fmt: skip
-    single = {
-        "lr": lr, "alpha": alpha, "scaling": scaling, "init": init, "weight_decay": weight_decay, "dropout": dropout,
-        "method": method, "lr_ratio_b": lr_ratio_b,
-        # Where one stream alone varies with the seeds, --seed is what holds the others.
-        "seed": None if alone and (seeds is not None or grid is not None) else seed,
-    }  # fmt: skip
-    config = adapter_config(
-        recipe_name, digits, target_layers, protect, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
-        val_split=val_split, precision=precision, lr_power=lr_power, schedule=schedule, vary=vary,
-        held_seed=seed if alone else None, replay_old=replay_old, replay_new=replay_new,
-        distill_weight=distill_weight, nullspace_energy=nullspace_energy, **single,
-    )  # fmt: skip
-    runtime = Runtime(
-        accelerator=accelerator, logger=logger, threads=threads, bank_megabytes=bank_memory, backend=backend,
-        workers=workers, address=address,
-    )  # fmt: skip
-    where = workspace(runs_dir, data_dir, quiet=quiet, verbose=verbose, runtime=runtime, note=note)
+    settings = given(shape, training, digits=digits, method=method, vary=vary)
+    if vary not in (None, "all") and training.seed is not None:
+        # One source of chance varies with the seeds; --seed holds the others.
+        settings["held_seed"] = training.seed
+        if lists.seeds is not None or grid is not None:
+            del settings["seed"]
+    config = adapter_config(recipe(recipe_name).adapter, settings)
+    runtime = machine.runtime(bank_megabytes=bank_memory)
+    workspace = folders.workspace(output, runtime=runtime, note=publication.note)
     asked: dict[str, Any] = {
-        "grid": _grid(texts, single, grid), "config": config, "base": base, "dataset": dataset, "workspace": where,
-        "name": name, "force": force,
+        "grid": _grid(vars(lists), settings, grid), "config": config, "base": base, "dataset": dataset,
+        "workspace": workspace, "name": publication.name, "force": publication.force,
     }  # fmt: skip
     if dry_run and beside:
         raise UsageError("--dry-run shows no figures for --beside to stand beside", hint="leave one of them out")
-    for each in beside or ():
-        where.registry.get(each, "sweep", "adapter")
+    for name in beside or ():
+        workspace.registry.get(name, "sweep", "adapter")
     if dry_run:
         plan = plan_sweep(**asked)
-        tables = [] if json_output else _plan_tables(plan)
-        print_result("sweep", {"dry_run": True, **plan.to_json()}, tables, as_json=json_output)
+        output.print("sweep", {"dry_run": True, **plan.to_json()}, lambda _: _plan_tables(plan))
     else:
-        _print(where, sweep(**asked), beside or [], as_json=json_output)
+        _print(output, workspace, sweep(**asked), beside or [])
 
 
-def _grid(texts: dict[str, str | None], single: dict[str, Any], file: Path | None) -> Grid:
-    """The grid that options and a file give; an option, for one value or a list, stands above the file."""
-    given: dict[str, object] = {}
-    for field, text in texts.items():
-        if text is not None and single.get(field) is not None:
-            axis = _LISTS[field]
+def _grid(texts: dict[str, str | None], settings: dict[str, Any], file: Path | None) -> Grid:
+    """Build the grid that options and a file give; options, for one value or a list, override the file."""
+    for axis in AXES:
+        if (text := texts[axis.plural]) is not None and axis.field in settings:
             raise UsageError(
                 f"{axis.option} and {axis.list_option} can't be given both",
-                hint=f"{axis.list_option} {text} is enough",
-                value=single[field],
-            )
+                hint=f"{axis.list_option} {text} is enough", value=settings[axis.field],
+            )  # fmt: skip
     listed = {} if file is None else read_grid(file)
+    values: dict[str, object] = {}
     for axis in AXES:
-        text, value = texts[axis.field], single.get(axis.field)
-        if text is not None:
-            given[axis.plural] = axis.parse(text, axis.list_option)
-        elif value is not None:
-            given[axis.plural] = [value]
+        if (text := texts[axis.plural]) is not None:
+            values[axis.plural] = axis.parse(text, axis.list_option)
+        elif axis.field in settings:
+            values[axis.plural] = [settings[axis.field]]
         elif axis.plural in listed:
-            given[axis.plural] = listed[axis.plural]
-    return grid_of(given)
+            values[axis.plural] = listed[axis.plural]
+    return grid_of(values)
 
 
-def _print(where: Workspace, artifact: Any, names: list[str], *, as_json: bool) -> None:
-    from lora_mnist_cli.cli.tables import sweep_table
-    from lora_mnist_cli.evaluation.seeds import summarise
-    from lora_mnist_cli.stages.records.ceilings import ceilings, method_of
-    from lora_mnist_cli.stages.records.results import study_accuracies
-
+def _print(output: shared.Output, workspace: Workspace, artifact: Artifact, names: list[str]) -> None:
+    """Print a sweep's results, and beside them those of models without a rank."""
     results, learned = artifact.details["results"], artifact.config["digits"]
-    # The digits that were learned come first: they are what the ranks differ in.
-    subsets = sorted((row["digits"] for row in results[0]["subsets"]), key=lambda digits: digits != learned)
-    base_name = artifact.parents[0].name
-    title = f"{artifact.name}: adapters on digits {learned}, base {base_name}, test images of {artifact.dataset}"
-    study = study_accuracies(where, artifact)
+    study = study_accuracies(workspace, artifact)
     document: dict[str, Any] = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
     ], "summary": summarise(results)}  # fmt: skip
     closing: dict[str, list[dict[str, Any]]] = {}
-    for name, rows in ceilings(where, artifact, names).items():
-        method = method_of(where.registry.get(name))
+    for name, rows in ceilings(workspace, artifact, names).items():
+        method = method_of(workspace.registry.get(name))
         document.setdefault("beside", []).append(
             {"artifact": name, "method": method, "results": rows, "summary": summarise(rows)}
         )
         closing[method if method not in closing else name] = rows
-    tables = [] if as_json else [sweep_table(title, results, subsets, study, learned, closing)]
-    print_result("sweep", document, tables, as_json=as_json)
+    # The digits that were learned come first: the ranks differ in them.
+    subsets = sorted((row["digits"] for row in results[0]["subsets"]), key=lambda digits: digits != learned)
+    base = artifact.parents[0].name
+    title = f"{artifact.name}: adapters on digits {learned}, base {base}, test images of {artifact.dataset}"
+    output.print("sweep", document, lambda _: [sweep_table(title, results, subsets, study, learned, closing)])
 
 
-def _plan_tables(plan: Plan) -> list[Any]:
-    from lora_mnist_cli.cli.tables import facts_table, table, titled
-    from lora_mnist_cli.settings.grid import short
-
+def _plan_tables(plan: Plan) -> list[Table | str]:
     facts = [
         ("base", plan.jobs.base.name),
         *((in_words(plural), _some([short(value) for value in values])) for plural, values in plan.axes.items()),
@@ -218,16 +175,16 @@ def _plan_tables(plan: Plan) -> list[Any]:
         ("to train", f"{len(plan.missing):,}" + (f": {_some(plan.missing)}" if plan.missing else "")),
         ("time", plan.time()),
     ]
-    tables: list[Any] = [titled(f"{plan.name}: what a sweep would do; nothing was trained", facts_table(facts))]
+    tables: list[Table | str] = [facts_table(f"{plan.name}: what a sweep would do; nothing was trained", facts)]
     if plan.banks:
-        banks = table(("bank", "adapters", "MB"))
+        limit = plan.jobs.workspace.runtime.bank_megabytes
+        banks = Table(("bank", "adapters", "MB"), title=f"banks, of at most {limit:,} MB beside the images")
         for number, bank in enumerate(plan.banks, start=1):
             banks.add_row(str(number), f"{len(bank):,}", f"{plan.megabytes(bank):,.1f}")
-        limit = plan.jobs.workspace.runtime.bank_megabytes
-        tables.append(titled(f"banks, of at most {limit:,} MB beside the images", banks))
+        tables.append(banks)
     return tables
 
 
 def _some(words: list[str]) -> str:
-    """A list that is not too long to be read."""
+    """Join the words of a list, with an ellipsis if it is too long to be read."""
     return ", ".join(words) if len(words) <= 12 else f"{', '.join(words[:10])}, … {words[-1]}"

@@ -1,4 +1,4 @@
-"""``lora-mnist runs``: what is there, whether it is sound, and what becomes of it. No torch."""
+"""``lora-mnist runs``: which artifacts exist, whether they are sound, and who gets them. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import typer
 
 from lora_mnist_cli.cli.commands.runs import find, inspect, maintain, share
 
-app = typer.Typer(help="List, show, verify, hand on and remove artifacts.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify, share and remove artifacts.", no_args_is_help=True)
 app.command("list")(find.list_command)
 app.command("latest")(find.latest_command)
 app.command("path")(find.path_command)

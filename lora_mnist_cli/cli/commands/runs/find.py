@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.registry.index import Entry
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import grouped
+from lora_mnist_cli.cli.tables import percent
+from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
@@ -26,7 +28,7 @@ SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def learned_accuracy(row: dict[str, Any]) -> float | None:
-    """The accuracy on the digits that an artifact learned; None where it was not scored."""
+    """Give the accuracy on the digits that an artifact learned; None if it was not scored."""
     return next((score["accuracy"] for score in row["subsets"] if score["digits"] == row["digits"]), None)
 
 
@@ -35,80 +37,80 @@ def _check(what: str, value: str | None, known: Iterable[str]) -> None:
         refuse_unknown(what, value, list(known), "one of")
 
 
+@grouped
 def list_command(
+    *,
     kind: Annotated[str | None, o.word_option("--kind", f"Only those: {', '.join(KINDS)}.", known=KINDS)] = None,
     digits: Annotated[str | None, o.word_option("--digits", "Only those that learned exactly these digits.")] = None,
     rank: Annotated[int | None, o.integer_option("--rank", "Only adapters of this rank.")] = None,
-    base: Annotated[str | None, o.artifact_option("--base", "Only what was made from this base.")] = None,
+    base: Annotated[str | None, o.artifact_option("--base", "Only those that were made from this base.")] = None,
     dataset: Annotated[str | None, o.word_option("--dataset", "Only those of this data set.", known=DATASETS)] = None,
     sort: Annotated[str, o.word_option("--sort", f"Order by {', '.join(SORTS)}.", known=SORTS)] = "created",
-    reverse: Annotated[bool, o.switch("--reverse", "The other way round.")] = False,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    reverse: Annotated[bool, o.switch("--reverse", "Reverse the order.")] = False,
+    folder: shared.RunsFolder,
+    output: shared.Output,
 ) -> None:
-    """List the artifacts, oldest first, with what each was made from."""
+    """List the artifacts, oldest first, with the artifacts that each was made from."""
     _check("kind", kind, KINDS)
     _check("data set", dataset, DATASETS)
     _check("order", sort, SORTS)
     learned = None if digits is None else str(DigitSet.parse(digits))
-    where = workspace(runs_dir, quiet=quiet, verbose=verbose)
-    made_from = None if base is None else where.registry.get(base).digest
-    entries, errors = where.registry.scan()
+    workspace = folder.workspace(output)
+    made_from = None if base is None else workspace.registry.get(base).digest
+    entries, errors = workspace.registry.scan()
     for error in errors:
-        where.reporter.warn(str(error))
-
-    def wanted(entry: Entry) -> bool:
-        return (kind in (None, entry.kind)) and (dataset in (None, entry.dataset))
-
-    rows = [entry.to_json() for entry in entries if wanted(entry)]
-    if learned is not None:
-        rows = [row for row in rows if row["digits"] == learned]
-    if rank is not None:
-        rows = [row for row in rows if row["rank"] == rank]
-    if made_from is not None:
-        rows = [row for row in rows if any(parent["digest"] == made_from for parent in row["parents"])]
-    rows = sorted(rows, key=SORTS[sort], reverse=reverse)
+        workspace.reporter.warn(str(error))
+    rows = [
+        row
+        for entry in entries
+        if kind in (None, entry.kind) and dataset in (None, entry.dataset)
+        for row in [entry.to_json()]
+        if learned in (None, row["digits"])
+        and rank in (None, row["rank"])
+        and (made_from is None or any(parent["digest"] == made_from for parent in row["parents"]))
+    ]
+    rows.sort(key=SORTS[sort], reverse=reverse)
     if not rows:
-        filtered = f"none of {len(entries)} artifacts in {runs_dir} is like that"
-        begin = f"there are no artifacts in {runs_dir}; begin with: lora-mnist train-base"
-        where.reporter.notice(filtered if entries else begin)
-    tables: list[Any] = []
-    if rows and not json_output:
-        from lora_mnist_cli.cli.tables import runs_table
-
-        tables = [runs_table(rows)]
-    print_result("runs list", {"artifacts": rows}, tables, as_json=json_output)
+        none = f"none of {len(entries)} artifacts in {folder.runs_dir} is like that"
+        begin = f"there are no artifacts in {folder.runs_dir}; begin with: lora-mnist train-base"
+        workspace.reporter.notice(none if entries else begin)
+    output.print("runs list", {"artifacts": rows}, lambda _: [runs_table(rows)] if rows else [])
 
 
+def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """Make a row per artifact, in the order given; the accuracy is on the digits that it learned."""
+    heads = ("name", "kind", "data set", "digits", "rank", "seed", "made from", "accuracy %", "created (UTC)")
+    made = Table(
+        heads, text_columns=("name", "kind", "data set", "digits", "made from", "created (UTC)"), whole=heads,
+        optional=("created (UTC)", "data set", "seed", "made from", "kind", "digits", "rank"),
+    )  # fmt: skip
+    for row in rows:
+        accuracy = next((percent(s["accuracy"]) for s in row["subsets"] if s["digits"] == row["digits"]), "")
+        bases = ", ".join(parent["name"] for parent in row["parents"] if parent["role"] == "base")
+        shown = (row[key] for key in ("name", "kind", "dataset", "digits", "rank", "seed"))
+        created = row["created"][:19].replace("T", " ")
+        made.add_row(*("" if value is None else str(value) for value in shown), bases, accuracy, created)
+    return made
+
+
+@grouped
 def latest_command(
+    *,
     kind: Annotated[str, o.word_option("--kind", f"Of which kind: {', '.join(KINDS)}.", known=KINDS)] = "adapter",
     dataset: Annotated[str | None, o.word_option("--dataset", "Of which data set.", known=DATASETS)] = None,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    folder: shared.RunsFolder,
+    output: shared.Output,
 ) -> None:
-    """Print the name of the newest artifact of a kind: what a stage takes where none is named."""
+    """Print the name of the newest artifact of a kind: the one that a command takes if none is named."""
     _check("kind", kind, KINDS)
     _check("data set", dataset, DATASETS)
-    artifact = workspace(runs_dir, quiet=quiet, verbose=verbose).registry.latest(kind, dataset=dataset)
+    artifact = folder.registry(output).latest(kind, dataset=dataset)
     document = {"artifact": artifact.name, "kind": artifact.kind, "created": artifact.created}
-    print_result("runs latest", document, [artifact.name], as_json=json_output)
+    output.print("runs latest", document, [artifact.name])
 
 
-def path_command(
-    name: o.ArtifactName,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
-) -> None:
+@grouped
+def path_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Print the folder of one artifact."""
-    artifact = workspace(runs_dir, quiet=quiet, verbose=verbose).registry.get(name)
-    document = {"artifact": artifact.name, "path": str(artifact.path)}
-    print_result("runs path", document, [str(artifact.path)], as_json=json_output)
+    artifact = folder.registry(output).get(name)
+    output.print("runs path", {"artifact": artifact.name, "path": str(artifact.path)}, [str(artifact.path)])

@@ -3,97 +3,73 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
-from lora_mnist_cli.cli.console import print_result, workspace
+from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.groups import grouped
+from lora_mnist_cli.cli.tables import number, percent, points, score_table
+from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.index import Entry
 from lora_mnist_cli.settings.adapter_config import HOW_TRAINED
-
-if TYPE_CHECKING:
-    from rich.tree import Tree
 
 _DEEPEST = 50
 """Generations that a lineage is shown of; four are common."""
 
 
-def show_command(
-    name: o.ArtifactName,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
-) -> None:
+@grouped
+def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show all that is recorded of one artifact: settings, lineage, scores, versions, files."""
-    where = workspace(runs_dir, quiet=quiet, verbose=verbose)
-    artifact = where.registry.get(name)
-    manifest = artifact.to_manifest()
-    children = [child.name for child in where.registry.descendants(artifact.name)]
-    aliases = [alias for alias, tag in where.registry.tags().items() if tag == (artifact.name, artifact.digest)]
-    tables: list[Any] = []
-    if not json_output:
-        from lora_mnist_cli.cli.tables import facts_table, score_table, titled
+    registry = folder.registry(output)
+    artifact = registry.get(name)
+    children = [child.name for child in registry.descendants(artifact.name)]
+    aliases = [alias for alias, tag in registry.tags().items() if tag == (artifact.name, artifact.digest)]
 
-        tables.append(titled(f"{artifact.name}: {artifact.kind}", facts_table(_facts(artifact, children, aliases))))
-        if artifact.scores:
-            tables.append(score_table("scores on the test images", artifact.scores, artifact.dataset))
-    document = {"artifact": artifact.name, "manifest": manifest, "needed_by": children, "aliases": aliases}
-    print_result("runs show", document, tables, as_json=json_output)
+    def tables(_: dict[str, Any]) -> list[Table]:
+        facts = facts_table(f"{artifact.name}: {artifact.kind}", _facts(artifact, children, aliases))
+        scores = artifact.scores
+        return [facts, *([score_table("scores on the test images", scores, artifact.dataset)] if scores else [])]
+
+    document = {"artifact": artifact.name, "manifest": artifact.to_manifest()}
+    output.print("runs show", document | {"needed_by": children, "aliases": aliases}, tables)
 
 
-def lineage_command(
-    name: o.ArtifactName,
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
-) -> None:
+@grouped
+def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show as a tree what an artifact was made from, up to the base, and what was made from it."""
-    registry = workspace(runs_dir, quiet=quiet, verbose=verbose).registry
+    registry = folder.registry(output)
     artifact = registry.get(name)
     entries, _ = registry.scan()
-    where = {entry.digest: entry for entry in reversed(entries)}
+    by_digest = {entry.digest: entry for entry in reversed(entries)}
     children = [child.name for child in registry.descendants(artifact.name, all_generations=True)]
-    made_from = ancestors(Entry.of(artifact), where)
+    made_from = ancestors(Entry.of(artifact), by_digest)
     document = {"artifact": artifact.name, "digest": artifact.digest, "made_from": made_from, "needed_by": children}
-    tables: list[Any] = []
-    if not json_output:
-        from rich.text import Text
-        from rich.tree import Tree
-
-        tree = Tree(Text(f"{artifact.name} ({artifact.kind}, {artifact.digest[:19]}…)", style="bold"))
-        _grow(tree, made_from)
-        tables = [tree, f"needed by: {', '.join(children) or '–'}"]
-    print_result("runs lineage", document, tables, as_json=json_output)
+    root = f"{artifact.name} ({artifact.kind}, {artifact.digest[:19]}…)"
+    needed_by = f"needed by: {', '.join(children) or '–'}"
+    output.print("runs lineage", document, lambda _: [root, *_branches(made_from), needed_by])
 
 
+@grouped
 def diff_command(
-    first: Annotated[str, typer.Argument(metavar="A", help="An artifact.", autocompletion=o.complete_artifact)],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another.", autocompletion=o.complete_artifact)],
-    runs_dir: o.RunsDir = o.DEFAULT_RUNS,
-    json_output: o.Json = False,
-    quiet: o.Quiet = False,
-    verbose: o.Verbose = False,
-    version: o.Version = False,
+    *,
+    first: Annotated[str, o.artifact_argument("An artifact.", "A")],
+    second: Annotated[str, o.artifact_argument("Another one.", "B")],
+    folder: shared.RunsFolder,
+    output: shared.Output,
 ) -> None:
     """Compare two artifacts: settings, scores and weights.
 
-    Of adapters the changes of the weights are compared, layer by layer: LoRA's products alpha · scale(rank) · B A.
+    For adapters, compares the changes of the weights layer by layer: LoRA's products alpha · scale(rank) · B A.
     """
     from lora_mnist_cli.registry.diff import diff
 
-    found = diff(workspace(runs_dir, quiet=quiet, verbose=verbose).registry, first, second)
-    tables = [] if json_output else _diff_tables(found)
-    print_result("runs diff", found, tables, as_json=json_output)
+    output.print("runs diff", diff(folder.registry(output), first, second), _diff_tables)
 
 
 def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
-    unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults, which nothing was trained by
+    unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults that no training used
     settings = [
         (key, value if isinstance(value, str) else json.dumps(value))
         for key, value in artifact.config.items()
@@ -116,10 +92,10 @@ def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[
 
 
 def ancestors(entry: Entry, where: dict[str, Entry]) -> list[dict[str, Any]]:
-    """What an artifact was made from, as a tree; what can't be found says so.
+    """Give the tree of what an artifact was made from; an artifact that is missing is marked.
 
-    What stands in it more than once is followed once, so that neither a circle nor a maze can be forged, and no
-    deeper than :data:`_DEEPEST`.
+    An artifact that appears more than once is followed once, and no deeper than :data:`_DEEPEST`, so that nobody can
+    forge a circle or a maze.
     """
     top: list[dict[str, Any]] = []
     followed = {entry.digest}
@@ -148,42 +124,50 @@ def ancestors(entry: Entry, where: dict[str, Entry]) -> list[dict[str, Any]]:
     return top
 
 
-def _grow(tree: Tree, rows: list[dict[str, Any]]) -> None:
+def _branches(rows: list[dict[str, Any]], indent: str = "") -> Iterator[str]:
+    """Give a tree's lines below its root."""
     for row in rows:
+        fork, below = ("└── ", "    ") if row is rows[-1] else ("├── ", "│   ")
         mark = ", MISSING" if not row["kind"] else "" if row["followed"] else ", not followed further"
-        _grow(tree.add(f"{row['name']} ({row['role']}, {row['digest'][:19]}…{mark})"), row["made_from"])
+        yield f"{indent}{fork}{row['name']} ({row['role']}, {row['digest'][:19]}…{mark})"
+        yield from _branches(row["made_from"], indent + below)
 
 
-def _diff_tables(found: dict[str, Any]) -> list[Any]:
-    from lora_mnist_cli.cli.tables import number, percent, table, titled
-
+def _diff_tables(found: dict[str, Any]) -> list[Table | str]:
     a, b = found["a"], found["b"]
-    tables: list[Any] = []
-    if found["same_content"]:
-        tables.append(f"{a} and {b} have the same content.")
-    settings = table(("setting", a, b), text_columns=("setting", a, b))
-    for row in found["settings"]:
-        settings.add_row(row["setting"], json.dumps(row["a"]), json.dumps(row["b"]))
-    tables.append(titled("settings that differ", settings) if found["settings"] else "No setting differs.")
+    tables: list[Table | str] = [f"{a} and {b} have the same content."] if found["same_content"] else []
+    if found["settings"]:
+        heads = ("setting", a, b)
+        settings = Table(heads, title="settings that differ", text_columns=heads)
+        for row in found["settings"]:
+            settings.add_row(row["setting"], json.dumps(row["a"]), json.dumps(row["b"]))
+        tables.append(settings)
+    else:
+        tables.append("No setting differs.")
     if found["scores"]:
-        scores = table(("digits", f"{a} acc. %", f"{b} acc. %", "difference", f"{a} loss", f"{b} loss"))
+        figures = ("digits", f"{a} acc. %", f"{b} acc. %", "difference", f"{a} loss", f"{b} loss")
+        scores = Table(figures, title="scores on the test images")
         for row in found["scores"]:
             x, y = row["accuracy_a"], row["accuracy_b"]
-            change = "–" if x is None or y is None else f"{100 * (y - x):+.2f}"
+            change = points(None if x is None or y is None else y - x)
             scores.add_row(row["digits"], percent(x), percent(y), change, number(row["loss_a"]), number(row["loss_b"]))
-        tables.append(titled("scores on the test images", scores))
-    if found["weights"] is None:
-        tables.append("Their weights can't be compared: they are not two bases, or two adapters, of one shape.")
-    elif found["same_weights"]:
-        tables.append("Their weights are equal.")
-    else:
-        weights = table(("tensor", f"norm of {a}", f"norm of {b}", "norm of difference", "cosine"))
-        for row in found["weights"]:
-            weights.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
-        other = any(row["setting"] == "method" for row in found["settings"]) or any(
-            " bias" in row["tensor"] for row in found["weights"]
-        )
-        products = "changes of the weights" if other else "products alpha · scale(rank) · B A"
-        what = "weights" if "." in found["weights"][0]["tensor"] else products
-        tables.append(titled(f"{what} (Frobenius norms)", weights))
-    return tables
+        tables.append(scores)
+    return [*tables, _weights(found)]
+
+
+def _weights(found: dict[str, Any]) -> Table | str:
+    """Compare the weights, or say why there is nothing to compare."""
+    rows = found["weights"]
+    if rows is None:
+        return "Their weights can't be compared: they are not two bases, or two adapters, of one shape."
+    if found["same_weights"]:
+        return "Their weights are equal."
+    other_methods = any(row["setting"] == "method" for row in found["settings"])
+    changes = other_methods or any(" bias" in row["tensor"] for row in rows)
+    products = "changes of the weights" if changes else "products alpha · scale(rank) · B A"
+    title = f"{'weights' if '.' in rows[0]['tensor'] else products} (Frobenius norms)"
+    heads = ("tensor", f"norm of {found['a']}", f"norm of {found['b']}", "norm of difference", "cosine")
+    made = Table(heads, title=title)
+    for row in rows:
+        made.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
+    return made

@@ -1,0 +1,257 @@
+"""The options that several commands share: single ones as types, and those that go together as groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from lora_mnist_cli.cli import basics, console
+from lora_mnist_cli.cli import options as o
+from lora_mnist_cli.cli.tables import score_table
+from lora_mnist_cli.cli.text_table import Table
+from lora_mnist_cli.cli.training_progress import StderrReporter
+from lora_mnist_cli.evaluation.scores import with_intervals
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings import choices, recipes
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.stages import workspace
+from lora_mnist_cli.stages.workspace import Workspace
+
+_FOLDERS = "Where things are"
+_OUTPUT = "Output"
+_TRAINING = "Training"
+_PROTECTION = "Keeping what the base knows"
+
+ArtifactName = Annotated[str, o.artifact_argument("Name of an artifact.")]
+NewestByDefault = Annotated[str | None, o.artifact_argument("Name of an artifact; the newest that fits by default.")]
+Experts = Annotated[
+    list[str] | None,
+    o.artifact_argument(
+        "Name of an artifact; the newest that fits by default. With --route, of several experts.", "[NAME]..."
+    ),
+]
+Route = Annotated[
+    bool,
+    o.switch("--route", "Let a base and its adapters answer together: each image's digit density picks the expert."),
+]
+RouteBy = Annotated[
+    str | None,
+    o.word_option(
+        "--route-by", "mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
+        None, choices.ROUTES,
+    ),
+]  # fmt: skip
+Base = Annotated[str | None, o.artifact_option("--base", "Base to adapt; the newest by default.")]
+DatasetOfBase = Annotated[
+    str | None,
+    o.word_option("--dataset", "Data set of the base; a base of another one is refused.", None, choices.DATASETS),
+]
+AnyDataset = Annotated[
+    str, o.word_option("--dataset", f"One of {', '.join(choices.DATASETS)}.", None, choices.DATASETS)
+]
+Alpha = Annotated[float | None, o.number_option("--alpha", "Replaces the alpha that the adapter was trained with.")]
+Confidence = Annotated[
+    float, o.number_option("--confidence", "Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")
+]
+JUnit = Annotated[Path | None, o.file_option("--junit", "Write the verdicts as JUnit XML too, for CI.")]
+Recipe = Annotated[
+    str,
+    o.word_option(
+        "--recipe", f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES
+    ),
+]
+Logger = Annotated[
+    str,
+    o.word_option(
+        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, choices.LOGGERS
+    ),
+]
+Name = Annotated[
+    str | None, o.word_option("--name", "Name of the artifact; by default it says what is inside.", _FOLDERS)
+]
+Note = Annotated[str, o.word_option("--note", "A note of your own, kept with the artifact.", _FOLDERS)]
+Seed = Annotated[int | None, o.setting_option(o.integer_option, "seed")]
+Epochs = Annotated[int | None, o.setting_option(o.integer_option, "epochs")]
+Method = Annotated[str | None, o.setting_option(o.word_option, "method", None, known=choices.METHODS)]
+Rank = Annotated[int | None, o.setting_option(o.integer_option, "rank", None)]
+AdapterDigits = Annotated[str | None, o.setting_option(o.word_option, "digits", None)]
+Vary = Annotated[str | None, o.setting_option(o.word_option, "vary", None, known=choices.VARIED)]
+_BatchSize = Annotated[int | None, o.setting_option(o.integer_option, "batch_size")]
+_Lr = Annotated[float | None, o.setting_option(o.number_option, "lr")]
+_Schedule = Annotated[str | None, o.setting_option(o.word_option, "schedule", known=choices.SCHEDULES)]
+_Optimizer = Annotated[str | None, o.setting_option(o.word_option, "optimizer", known=choices.OPTIMIZERS)]
+_WeightDecay = Annotated[float | None, o.setting_option(o.number_option, "weight_decay")]
+_ValSplit = Annotated[float | None, o.setting_option(o.number_option, "val_split")]
+_Precision = Annotated[str | None, o.setting_option(o.word_option, "precision", known=choices.PRECISIONS)]
+_Protect = Annotated[str | None, o.setting_option(o.word_option, "protect", _PROTECTION, known=choices.PROTECTIONS)]
+
+
+@dataclass(frozen=True)
+class BaseTraining:
+    """How a base is trained; None is the recipe's value."""
+
+    seed: Seed = None
+    epochs: Epochs = None
+    batch_size: _BatchSize = None
+    lr: _Lr = None
+    schedule: _Schedule = None
+    optimizer: _Optimizer = None
+    weight_decay: _WeightDecay = None
+    val_split: _ValSplit = None
+    precision: _Precision = None
+
+
+@dataclass(frozen=True)
+class AdapterTraining:
+    """How an adapter is trained; None is the recipe's value."""
+
+    seed: Seed = None
+    epochs: Epochs = None
+    batch_size: _BatchSize = None
+    lr: _Lr = None
+    lr_power: Annotated[float | None, o.setting_option(o.number_option, "lr_power")] = None
+    schedule: _Schedule = None
+    lr_ratio_b: Annotated[float | None, o.setting_option(o.number_option, "lr_ratio_b")] = None
+    optimizer: _Optimizer = None
+    weight_decay: _WeightDecay = None
+    val_split: _ValSplit = None
+    precision: _Precision = None
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """What an adapter changes and what protects the base's digits; None is the recipe's value."""
+
+    alpha: Annotated[float | None, o.setting_option(o.number_option, "alpha", None)] = None
+    scaling: Annotated[str | None, o.setting_option(o.word_option, "scaling", None, known=choices.SCALINGS)] = None
+    init: Annotated[str | None, o.setting_option(o.word_option, "init", None, known=choices.INITS)] = None
+    dropout: Annotated[float | None, o.setting_option(o.number_option, "dropout", None)] = None
+    target_layers: Annotated[str | None, o.setting_option(o.word_option, "target_layers", None)] = None
+    protect: Annotated[
+        str | None, o.setting_option(o.word_option, "protect", _PROTECTION, known=choices.PROTECTIONS)
+    ] = None
+    replay_old: Annotated[float | None, o.setting_option(o.number_option, "replay_old", _PROTECTION)] = None
+    replay_new: Annotated[float | None, o.setting_option(o.number_option, "replay_new", _PROTECTION)] = None
+    distill_weight: Annotated[float | None, o.setting_option(o.number_option, "distill_weight", _PROTECTION)] = None
+    nullspace_energy: Annotated[float | None, o.setting_option(o.number_option, "nullspace_energy", _PROTECTION)] = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What training runs on. Fields have the names of :class:`~lora_mnist_cli.settings.runtime.Runtime`'s."""
+
+    accelerator: Annotated[
+        str,
+        o.word_option("--accelerator", f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS),
+    ] = "auto"
+    threads: Annotated[
+        int,
+        o.integer_option(
+            "--threads", "CPU threads of training; with more than one, weights differ in their last places.", _TRAINING
+        ),
+    ] = 1
+
+    def runtime(self, **more: Any) -> Runtime:
+        """Give the runtime, with what a command knows beside it."""
+        return Runtime(**vars(self), **more)
+
+
+@dataclass(frozen=True)
+class BankMachine(Machine):
+    """What the banks of a sweep are trained on."""
+
+    backend: Annotated[
+        str,
+        o.word_option(
+            "--backend", "Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
+            choices.BACKENDS,
+        ),
+    ] = "local"  # fmt: skip
+    workers: Annotated[
+        int | None, o.integer_option("--workers", "Processes of --backend processes (one core per thread).", _TRAINING)
+    ] = None
+    address: Annotated[
+        str | None,
+        o.word_option("--address", "Ray cluster of --backend ray; by default the one that Ray finds.", _TRAINING),
+    ] = None
+    logger: Logger = "csv"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """How an artifact is published."""
+
+    name: Name = None
+    note: Note = ""
+    force: Annotated[
+        bool, o.switch("--force", "Do the work again, and replace the artifact of that name.", _FOLDERS)
+    ] = False
+
+
+@dataclass(frozen=True)
+class RunsFolder:
+    """Where artifacts are. Fields have the names of :class:`~lora_mnist_cli.stages.workspace.Workspace`'s."""
+
+    runs_dir: Annotated[
+        Path, o.folder_option("--runs-dir", workspace.RUNS_VARIABLE, "Folder of the artifacts.", _FOLDERS)
+    ] = workspace.DEFAULT_RUNS
+
+    def workspace(self, output: Output, *, runtime: Runtime | None = None, note: str = "") -> Workspace:
+        """Give the workspace of a command, whose reporter writes to stderr."""
+        reporter = StderrReporter(quiet=output.quiet, verbose=output.verbose)
+        return Workspace(**vars(self), runtime=runtime or Runtime(), reporter=reporter, note=note)
+
+    def registry(self, output: Output) -> Registry:
+        """Give the artifacts."""
+        return self.workspace(output).registry
+
+
+@dataclass(frozen=True)
+class Folders(RunsFolder):
+    """Where artifacts and data sets are."""
+
+    data_dir: Annotated[
+        Path,
+        o.folder_option("--data-dir", workspace.DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS),
+    ] = workspace.DEFAULT_DATA
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command prints, and how."""
+
+    json_output: Annotated[bool, o.switch("--json", "Print one JSON document.", _OUTPUT)] = False
+    quiet: Annotated[bool, o.switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)] = False
+    verbose: Annotated[bool, o.switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)] = False
+    version: basics.Version = False
+
+    def print(self, command: str, document: dict[str, Any], tables: Tables) -> None:
+        """Print a command's result to stdout: the document as JSON, or its tables.
+
+        Args:
+            tables: tables and lines of text, or a function that makes them of the document when they are needed.
+        """
+        if self.json_output:
+            console.print_json(command, document)
+        else:
+            console.print_tables(tables(document) if callable(tables) else tables)
+
+    def print_scores(self, command: str, artifact: Artifact, title: str, below: Tables = (), **facts: Any) -> None:
+        """Print what was published and its scores on the test images.
+
+        Args:
+            below: what stands below the table of the scores, as in :meth:`print`.
+            facts: what the document says beside the artifact's name and its scores.
+        """
+
+        def tables(document: dict[str, Any]) -> list[Table | str]:
+            scores = score_table(title, artifact.scores, artifact.dataset)
+            return [scores, *(below(document) if callable(below) else below)]
+
+        self.print(command, {"artifact": artifact.name, **facts, **with_intervals(artifact.scores)}, tables)
+
+
+Tables = Sequence[Table | str] | Callable[[dict[str, Any]], Sequence[Table | str]]

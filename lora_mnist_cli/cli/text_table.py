@@ -1,0 +1,127 @@
+"""A table of text, aligned and fitted into a terminal; no cell can steer the terminal, whoever wrote its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from lora_mnist_cli.cli.basics import escaped
+from lora_mnist_cli.cli.table_width import Layout, cell_width, fit_columns, fold, wrap
+
+_NARROWEST = 10
+"""Characters that are left to a column of running text in any case."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of text, and whether it is shown bold."""
+
+    text: str
+    bold: bool = False
+
+
+@dataclass
+class _Row:
+    cells: tuple[str, ...]
+    bold: bool
+    closes: bool = False
+
+
+class Table:
+    """Rows under heads, with a line below the heads and a blank line before and after.
+
+    Where it is too wide for a terminal, cells are folded; where that is not enough, optional columns are left out and
+    named below the table.
+
+    Args:
+        heads: of the columns, which are aligned to the right.
+        title: stands above the table.
+        text_columns: heads of the columns that are aligned to the left.
+        optional: heads of the columns that may be left out, the first one first.
+        whole: heads of the columns whose cells are not folded.
+        tight: whether columns stand closer to each other.
+        running: whether the last column is running text, which is wrapped at any blank.
+    """
+
+    def __init__(
+        self, heads: Sequence[str], *, title: str = "", text_columns: Sequence[str] = (),
+        optional: Sequence[str] = (), whole: Sequence[str] = (), tight: bool = False, running: bool = False,
+    ) -> None:  # fmt: skip
+        self.title = escaped(title)
+        self.heads = tuple(map(escaped, heads))
+        self._left = [head in text_columns for head in heads]
+        self._optional, self._whole = ([heads.index(head) for head in some] for some in (optional, whole))
+        self._gap = 2 if tight else 3
+        self._running = running
+        self._rows: list[_Row] = []
+
+    def add_row(self, *cells: str, bold: bool = False) -> None:
+        """Add a row; cells that it lacks at its end are empty."""
+        shown = tuple(map(escaped, cells)) + ("",) * (len(self.heads) - len(cells))
+        self._rows.append(_Row(shown, bold))
+
+    def add_section(self) -> None:
+        """Leave a blank line after the last row."""
+        if self._rows:
+            self._rows[-1].closes = True
+
+    def lines(self, width: int | None = None) -> list[Line]:
+        """Give the table's lines.
+
+        Args:
+            width: of the terminal, in characters; by default there is room for everything.
+        """
+        layout, gap = self._layout(width)
+        made = [Line(text, bold=True) for text in wrap(self.title, width)] if self.title else []
+        made += [Line(""), *self._shown(_Row(self.heads, bold=True), layout, gap, low=True)]
+        made += [Line(f" {'─' * (sum(layout.widths) + gap * len(layout.widths) - 1)}")]
+        for row in self._rows:
+            made += self._shown(row, layout, gap)
+            made += [Line("")] if row.closes and row is not self._rows[-1] else []
+        made.append(Line(""))
+        if layout.dropped and width is not None:
+            heads = ", ".join(self.heads[place] for place in layout.dropped)
+            told = f"Left out, as {width} columns are too few: {heads}. {layout.natural} are enough; --json has all."
+            made += [Line(text) for text in wrap(told, width)]
+        return made
+
+    def _layout(self, width: int | None) -> tuple[Layout, int]:
+        """Give the layout, and the blanks in front of each column but the first, which has two."""
+        columns = list(zip(self.heads, *(row.cells for row in self._rows), strict=True))
+        widths = [max(map(cell_width, column)) for column in columns]
+        natural = sum(widths) + self._gap * len(widths) + 1
+        if width is None or natural <= width:
+            return Layout(list(range(len(columns))), widths, [], natural), self._gap
+        if self._running:
+            rest = width - (natural - widths[-1])
+            return Layout(list(range(len(columns))), [*widths[:-1], max(rest, _NARROWEST)], [], natural), self._gap
+        total = lambda widths: sum(widths) + 2 * len(widths) + 1  # noqa: E731 - a table that is folded is tight
+        return fit_columns(columns, width, total, whole=self._whole, optional=self._optional), 2
+
+    def _shown(self, row: _Row, layout: Layout, gap: int, *, low: bool = False) -> Iterator[Line]:
+        """Give a row's lines; a low one has blank lines above its shorter cells, and not below."""
+        stacks = [
+            wrap(row.cells[place], width) if self._running and place == len(self.heads) - 1
+            else fold(row.cells[place], width)
+            for place, width in zip(layout.kept, layout.widths, strict=True)
+        ]  # fmt: skip
+        height = max(map(len, stacks))
+        if height > 1:
+            stacks = [[""] * (height - len(s)) + s if low else s + [""] * (height - len(s)) for s in stacks]
+        left = [self._left[place] for place in layout.kept]
+        for texts in zip(*stacks, strict=True):
+            cells = [
+                text + blanks if to_left else blanks + text
+                for text, width, to_left in zip(texts, layout.widths, left, strict=True)
+                for blanks in [" " * (width - cell_width(text))]
+            ]
+            yield Line("  " + (" " * gap).join(cells), row.bold)
+
+
+def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
+    """Make a row per fact: its name and its value."""
+    heads = ("what", "value")
+    made = Table(heads, title=title, text_columns=heads, running=True)
+    for fact in facts:
+        made.add_row(*fact)
+    return made

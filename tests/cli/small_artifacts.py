@@ -1,0 +1,9 @@
+"""The names of the artifacts that the fixture ``runs`` has here, and the command that makes such a base."""
+
+BASE = "base-fashion-mnist-0-4"
+R1, R2 = "lora-fashion-mnist-5-9-r1", "lora-fashion-mnist-5-9-r2"
+SWEEP = "sweep-fashion-mnist-5-9"
+NAMES = [BASE, R1, R2, SWEEP]
+"""All of them, oldest first."""
+TRAIN_BASE = ["train-base", "--dataset", "fashion-mnist", "--hidden-size", "16,12", "--batch-size", "100"]
+"""With ``--epochs 1`` the base is up to date."""
