@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from handwriting import CASES, draw
+from drawing.handwriting import CASES, draw
 
 from lora_mnist_cli import Workspace, finetune, train_base
 from lora_mnist_cli.data.pictures import line_width, normalise, read_image

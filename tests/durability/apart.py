@@ -39,5 +39,6 @@ def call(module: str, function: str, **arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
-    print(json.dumps(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(**json.loads(sys.argv[3]))))  # noqa: T201
+    sys.path.insert(0, str(HERE.parent))
+    called = importlib.import_module(f"durability.{sys.argv[1]}")
+    print(json.dumps(getattr(called, sys.argv[2])(**json.loads(sys.argv[3]))))  # noqa: T201

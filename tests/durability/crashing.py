@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import small
-from faults import Counter, Power, die, torn, watched
-from stories import STORIES, State, Story, between, look, runs, take_out, tree
+from durability import small
+from durability.faults import Counter, Power, die, torn, watched
+from durability.stories import STORIES, State, Story, between, look, runs, take_out, tree
 
 
 def every_operation(folder: str, story: str, way: str, without: str = "", clean: bool = False) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import small
-from stories import take_out
+from durability import small
+from durability.stories import take_out
 
 from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.registry import Registry

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.numpy  # noqa: F401 - loaded before anything is watched
-import small
-from faults import MAKING, TAKING, Counter, failing, watched
-from stories import STORIES, Seen, State, Story, between, look, runs, tree
+from durability import small
+from durability.faults import MAKING, TAKING, Counter, failing, watched
+from durability.stories import STORIES, Seen, State, Story, between, look, runs, tree
 
 from lora_mnist_cli.system.errors import MachineError
 

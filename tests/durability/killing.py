@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import stories
+from durability import stories
 
 ENOUGH = 3
 """Kills with none and with one of the two adapters published."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import apart
 import pytest
-from stories import STORIES
+from durability import apart
+from durability.stories import STORIES
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of open files come from /proc")
 

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import apart
 import pytest
-import small
-from stories import STORIES, look, tree
+from durability import apart, small
+from durability.stories import STORIES, look, tree
 
 from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.registry import Registry
