@@ -8,7 +8,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import fcntl
-import inspect
 import json
 import shutil
 import subprocess
@@ -17,17 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from published import forge, publish, sweeper
+from recorder import Recorder
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
-from lora_mnist_cli.system.progress import Reporter, Silent
 
 __all__ = ["forge", "publish", "sweeper"]  # fixtures, for all rooms
+
+# The same examples in each run, however slow a busy machine makes them.
+hypothesis.settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)  # fmt: skip
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -218,32 +225,6 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 def example(tmp_path: Path) -> Path:
     """A runs folder with a tiny base on 0-4, an adapter of rank 1 and their sweep, to do anything with."""
     return Path(shutil.copytree(SCHEMAS / "v2", tmp_path / "runs"))
-
-
-class Recorder(Silent):
-    """A reporter that writes down what it hears, as ``(what, …)``.
-
-    A call that a reporter does not have, or with other arguments than it has, fails.
-    """
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Any, ...]] = []
-        for name, method in vars(Reporter).items():
-            if inspect.isfunction(method) and not name.startswith("_"):
-                setattr(self, name, self._recording(name, inspect.signature(method)))
-
-    def _recording(self, name: str, signature: inspect.Signature) -> Callable[..., None]:
-        def record(*arguments: Any, **named: Any) -> None:
-            _, *heard = signature.bind(self, *arguments, **named).arguments.values()
-            self.events.append((name, *heard))
-
-        return record
-
-    def all(self, name: str) -> list[Any]:
-        """What followed each event of that name; alone where it was one value."""
-        assert hasattr(Reporter, name), name
-        heard = [event[1:] for event in self.events if event[0] == name]
-        return [values[0] if len(values) == 1 else values for values in heard]
 
 
 @pytest.fixture

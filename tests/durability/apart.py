@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+HANGS = 3600
+"""Seconds that nothing here takes, however busy the machine is; whatever does take them hangs."""
 
 
 def call(module: str, function: str, **arguments: Any) -> Any:
@@ -27,10 +29,10 @@ def call(module: str, function: str, **arguments: Any) -> Any:
     places = [str(Path(lora_mnist_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     ran = subprocess.run(
         [sys.executable, str(Path(__file__)), module, function, json.dumps(arguments)],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=HANGS,
         env={
             **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1", "LORA_MNIST_LOCK_WAIT": str(HANGS),
         },
     )  # fmt: skip
     if ran.returncode:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.models.lora import set_alpha
-from lora_mnist_cli.models.methods import METHODS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.stages import finetune
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.stages.workspace import Workspace
@@ -32,13 +32,16 @@ MODELS = [(name, None) for name in NAMES] + [(name, 0.3) for name in NAMES[1:]]
 
 
 @pytest.fixture(scope="module")
-def with_all_methods(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_all_methods(trained: Path, make_once: Callable[..., Path]) -> Path:
     """The trained folder and an adapter of one epoch by each other method. Not to be written to."""
-    runs = Path(shutil.copytree(trained, tmp_path_factory.mktemp("methods") / "runs"))
-    for method in OTHERS:
-        rank = {"rank": 4} if METHODS[method].ranked else {}
-        finetune(AdapterConfig(method=method, epochs=1, **rank), workspace=Workspace(runs), name=method)
-    return runs
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(Path(shutil.copytree(trained, folder / "runs")))
+        for method in OTHERS:
+            rank = {"rank": 4} if METHODS[method].ranked else {}
+            finetune(AdapterConfig(method=method, epochs=1, **rank), workspace=workspace, name=method)
+
+    return make_once("all-methods", make) / "runs"
 
 
 @pytest.fixture
