@@ -40,8 +40,15 @@ hypothesis.settings.load_profile("steady")
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Let the project's options for pytest-xdist pass where that is not installed or switched off."""
     if not pluginmanager.hasplugin("xdist"):
-        for option in ("--numprocesses", "--maxprocesses", "--dist"):
+        for option in ("--numprocesses", "--dist"):
             parser.addoption(option, help="ignored: pytest-xdist does not run")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start a process for each core; at most eight, which take 6 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 @pytest.fixture(autouse=True)

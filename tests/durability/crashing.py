@@ -11,6 +11,17 @@ from durability import small
 from durability.faults import Counter, Power, die, torn, watched
 from durability.stories import STORIES, State, Story, between, look, runs, take_out, tree
 
+WAYS = ("kill", "short", "long")
+
+
+def every_way(folder: str, story: str, stride: int) -> list[dict[str, int]]:
+    """Do :func:`every_operation` in each way; up to a stride of 3, each operation is stopped at in one of them."""
+    found = []
+    for first, way in enumerate(WAYS):
+        (place := Path(folder) / way).mkdir()
+        found.append(every_operation(str(place), story, way, first=first % stride, stride=stride))
+    return found
+
 
 def every_operation(
     folder: str, story: str, way: str, without: str = "", clean: bool = False, first: int = 0, stride: int = 1

@@ -15,6 +15,15 @@ from durability.stories import STORIES, Seen, State, Story, between, look, runs,
 from lora_mnist_cli.system.errors import MachineError
 
 
+def every_error(folder: str, story: str, stride: int) -> list[dict[str, int]]:
+    """Do :func:`every_operation` on a full disk and on a broken one; with a stride, each of them fails elsewhere."""
+    found = []
+    for first, error in enumerate(("ENOSPC", "EIO")):
+        (place := Path(folder) / error).mkdir()
+        found.append(every_operation(str(place), story, error, first % stride, stride))
+    return found
+
+
 def every_operation(folder: str, story: str, error: str, first: int = 0, stride: int = 1) -> dict[str, int]:
     """Let operation 0, 1, 2 … of a story fail until it runs through, and look at what is left each time.
 

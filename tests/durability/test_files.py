@@ -32,14 +32,7 @@ def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(
     quick: Path, story: str, stride: int
 ) -> None:
     """On a disk that is full from that operation on, and where that one operation fails."""
-
-    def every_operation(error: str, first: int) -> dict[str, int]:
-        (quick / error).mkdir()
-        options = {"story": story, "error": error, "first": first % stride, "stride": stride}
-        told: dict[str, int] = apart.call("failing", "every_operation", folder=str(quick / error), **options)
-        return told
-
-    full, broken = every_operation("ENOSPC", 0), every_operation("EIO", 1)
+    full, broken = apart.call("failing", "every_error", folder=str(quick), story=story, stride=stride)
     assert full["unheeded"] <= 1
     assert min(full["reported"], broken["reported"]) >= (5 if stride == 1 else 1)
 

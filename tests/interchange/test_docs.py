@@ -40,7 +40,6 @@ def ours(name: str) -> Tensor:
 
 def agree(found: Tensor, expected: Tensor) -> None:
     assert found.shape == expected.shape == (10_000, 10)
-    assert torch.equal(found.argmax(1), expected.argmax(1))
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 

@@ -79,8 +79,8 @@ def by_hand(tensors: dict[str, torch.Tensor], described: dict[str, Any]) -> np.n
 
 
 def agree(found: np.ndarray, expected: np.ndarray) -> None:
+    """To rounding; where two digits are equally likely to rounding, either may come first."""
     assert found.shape == expected.shape == (10_000, 10)
-    assert (found.argmax(1) == expected.argmax(1)).all()
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(np.abs(expected).max()), rtol=0)
 
 
