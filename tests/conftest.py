@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+# Networks of 64 units are slower on several threads than on one. Set before torch is imported, and for children too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import fcntl
+import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from published import forge, publish, sweeper
+from recorder import Recorder
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -20,7 +27,28 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
-sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so their helpers have to be found
+__all__ = ["forge", "publish", "sweeper"]  # fixtures, for all rooms
+
+# The same examples in each run, however slow a busy machine makes them.
+hypothesis.settings.register_profile(
+    "steady", derandomize=True, database=None, deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)  # fmt: skip
+hypothesis.settings.load_profile("steady")
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let the project's options for pytest-xdist pass where that is not installed or switched off."""
+    if not pluginmanager.hasplugin("xdist"):
+        for option in ("--numprocesses", "--dist"):
+            parser.addoption(option, help="ignored: pytest-xdist does not run")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Start a process for each core; at most eight, which take 6 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 @pytest.fixture(autouse=True)
@@ -33,13 +61,40 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder once per test run, not once per process: ``make_once(name, make)`` calls ``make(folder)``.
+
+    Whichever process comes first makes it, and the others wait for its lock.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent  # which all workers share
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = place / f"shared-{name}"
+        with (place / f"shared-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not folder.exists():
+                unfinished = place / f"unfinished-{name}"
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def trained(make_once: Callable[..., Path]) -> Path:
     """A base of one epoch, adapters of rank 1 and 2 of one epoch and their sweep. Not to be written to."""
-    runs = tmp_path_factory.mktemp("trained") / "runs"
-    workspace = Workspace(runs)
-    train_base(BaseConfig(epochs=1), workspace=workspace)
-    sweep([1, 2], config=AdapterConfig(epochs=1), workspace=workspace)
-    return runs
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder / "runs")
+        train_base(BaseConfig(epochs=1), workspace=workspace)
+        sweep([1, 2], config=AdapterConfig(epochs=1), workspace=workspace)
+
+    return make_once("trained", make) / "runs"
 
 
 @pytest.fixture
@@ -125,27 +180,31 @@ def small_images() -> Callable[..., tuple[Any, Any]]:
 
 @pytest.fixture(scope="session")
 def small_data(
-    tmp_path_factory: pytest.TempPathFactory, idx: Callable[[Any], bytes], small_images: Callable[..., tuple[Any, Any]]
+    make_once: Callable[..., Path], idx: Callable[[Any], bytes], small_images: Callable[..., tuple[Any, Any]]
 ) -> Path:
     """A data folder with a Fashion-MNIST of 500 training and 200 test images. Don't write to it."""
-    folder = tmp_path_factory.mktemp("small_data")
-    raw = folder / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part, count, seed in (("train", 500, 1), ("t10k", 200, 2)):
-        images, labels = small_images(count, seed)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
-    return folder
+
+    def make(folder: Path) -> None:
+        raw = folder / "FashionMNIST" / "raw"
+        raw.mkdir(parents=True)
+        for part, count, seed in (("train", 500, 1), ("t10k", 200, 2)):
+            images, labels = small_images(count, seed)
+            (raw / f"{part}-images-idx3-ubyte").write_bytes(idx(images))
+            (raw / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
+
+    return make_once("small-data", make)
 
 
 @pytest.fixture(scope="session")
-def small_trained(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Path:
+def small_trained(make_once: Callable[..., Path], small_data: Path) -> Path:
     """A runs folder with a base on 0-4 and a sweep of rank 2 on the small data, two epochs each. Don't write to it."""
-    runs = tmp_path_factory.mktemp("small_trained") / "runs"
-    workspace = Workspace(runs, small_data, runtime=Runtime(accelerator="cpu"))
-    train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2), workspace=workspace)
-    sweep([2], config=AdapterConfig(epochs=2, alpha=0.5), workspace=workspace)
-    return runs
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder / "runs", small_data, runtime=Runtime(accelerator="cpu"))
+        train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2), workspace=workspace)
+        sweep([2], config=AdapterConfig(epochs=2, alpha=0.5), workspace=workspace)
+
+    return make_once("small-trained", make) / "runs"
 
 
 @pytest.fixture
@@ -166,114 +225,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def publish() -> Callable[..., Any]:
-    """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
-    from lora_mnist_cli.registry.artifact import Settings
-
-    row = {"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}
-    details = {
-        "base": {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]},
-        "adapter": {"base_digits": "0-4", "trainable_parameters": 1},
-        "sweep": {"results": [row]},
-        "report": {"rows": []},
-    }
-    needed = {
-        "base": {"digits": "0-4", "seed": 0},
-        "adapter": {"digits": "5-9", "rank": 1, "seed": 0},
-        "sweep": {"digits": "5-9", "ranks": [1], "seeds": [0]},
-    }
-    nowhere = "sha256:" + 64 * "0"
-
-    def make(
-        registry: Any, name: str, *, kind: str = "base", config: Any = None, parents: Any = (), dataset: str = "mnist",
-        files: Any = None, force: bool = False, scores: Any = None, more: Any = None,
-    ) -> Any:  # fmt: skip
-        settings = Settings(
-            kind, needed.get(kind, {}) | (config or {}), {"name": dataset, "digest": nowhere}, tuple(parents)
-        )
-        with registry.staging(name) as folder:
-            for file, content in ({"weights": b"1234"} if files is None else files).items():
-                (folder / file).parent.mkdir(exist_ok=True)
-                (folder / file).write_bytes(content)
-            return registry.publish(
-                folder,
-                settings,
-                scores=scores or {},
-                details=details[kind] | (more or {}),
-                environment={},
-                wall_seconds=1.5,
-                force=force,
-            )
-
-    return make
-
-
-@pytest.fixture
-def sweeper(tmp_path: Path, publish: Callable[..., Any]) -> Callable[..., Any]:
-    """Publishes a sweep of given accuracies in ``tmp_path / "runs"``: ``sweeper("a", {8: {0: 0.9, 1: None}})``, by rank
-    and seed; None is a run that failed. It is on a base of its data set where its parents have none.
-    """
-    from lora_mnist_cli.registry.artifact import Parent
-    from lora_mnist_cli.registry.registry import Registry
-
-    def make(
-        name: str, ranks: Any, *, digits: str = "5-9", images: int = 1000, dataset: str = "mnist", parents: Any = ()
-    ) -> Any:
-        results = [
-            {
-                "artifact": f"{name}-r{rank}-s{seed}", "rank": rank, "seed": seed, "trainable_parameters": rank,
-                "failed": "the loss became nan in epoch 1" if accuracy is None else None,
-                "subsets": [{"digits": digits, "count": images, "accuracy": accuracy,
-                             "loss": None if accuracy is None else 1 - accuracy}],
-            }
-            for rank, seeds in ranks.items()
-            for seed, accuracy in seeds.items()
-        ]  # fmt: skip
-        config = {"digits": digits, "ranks": list(ranks), "seeds": list(next(iter(ranks.values())))}
-        registry = Registry(tmp_path / "runs")
-        if not any(parent.role == "base" for parent in parents):
-            known = f"base-of-{dataset}"
-            base = registry.get(known) if registry.has(known) else publish(registry, known, dataset=dataset)
-            parents = [Parent("base", base.name, base.digest), *parents]
-        return publish(
-            registry, name, kind="sweep", config=config, more={"results": results}, parents=parents, dataset=dataset
-        )
-
-    return make
-
-
-@pytest.fixture
-def forge() -> Callable[..., None]:
-    """Edits a manifest and makes its digests and seal fit again, as a forger would: ``forge(folder, change)``.
-
-    ``files`` takes other content for some files, whose sizes and digests are made to fit as well; None drops one.
-    """
-    import contextlib
-
-    from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
-
-    def make(folder: Path, change: Callable[[Any], Any] = lambda _: None, files: Any = None) -> None:
-        manifest = json.loads((folder / "artifact.json").read_text())
-        for file, content in (files or {}).items():
-            manifest["files"].pop(file, None)
-            if content is not None:
-                (folder / file).write_bytes(content)
-                manifest["files"][file] = {"bytes": len(content), "sha256": sha256(content)}
-        change(manifest)
-        with contextlib.suppress(Exception):  # there may be no digest of what the change has made of it
-            parents = tuple(Parent(**parent) for parent in manifest["parents"])
-            settings = Settings(
-                manifest["kind"], manifest["config"], manifest["dataset"], parents, manifest["training_code"]
-            )
-            manifest["fingerprint"] = settings.fingerprint()
-            manifest["digest"] = content_digest(manifest["fingerprint"], manifest["files"])
-        manifest["seal"] = seal_of(manifest)
-        (folder / "artifact.json").write_text(json.dumps(manifest))
-
-    return make
-
-
 SCHEMAS = Path(__file__).resolve().parent / "schemas"
 
 
@@ -281,23 +232,6 @@ SCHEMAS = Path(__file__).resolve().parent / "schemas"
 def example(tmp_path: Path) -> Path:
     """A runs folder with a tiny base on 0-4, an adapter of rank 1 and their sweep, to do anything with."""
     return Path(shutil.copytree(SCHEMAS / "v2", tmp_path / "runs"))
-
-
-class Recorder:
-    """A reporter that writes down what it hears, as ``(what, …)``."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return lambda *arguments: self.events.append((name, *arguments))
-
-    def all(self, name: str) -> list[Any]:
-        """What followed each event of that name; alone where it was one value."""
-        heard = [event[1:] for event in self.events if event[0] == name]
-        return [values[0] if len(values) == 1 else values for values in heard]
 
 
 @pytest.fixture

@@ -136,4 +136,4 @@ def test_the_stages_are_loaded_when_they_are_asked_for() -> None:
         "assert all(callable(getattr(s, name)) for name in s.__all__);"
         "assert 'lora_mnist_cli.stages.adapting' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import implementations
 import pytest
 import torch
-from implementations import WRONG, Right
+from conformance import implementations
+from conformance.implementations import WRONG, Right
 
 from lora_mnist_cli.conformance import ready
 from lora_mnist_cli.conformance.laws import LAWS

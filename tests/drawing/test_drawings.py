@@ -1,26 +1,34 @@
-"""Hand-drawn-looking digits through ``predict``, with a model that is trained in full on all ten."""
+"""Hand-drawn-looking digits through ``predict``, with a model that is trained on all ten."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from handwriting import CASES, draw
+from drawing.handwriting import CASES, draw
 
 from lora_mnist_cli import Workspace, finetune, train_base
 from lora_mnist_cli.data.pictures import line_width, normalise, read_image
 
 
-@pytest.fixture(scope="module")
-def ten(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The study's base on 0-4 and its adapter on all ten digits, in full."""
-    workspace = Workspace(tmp_path_factory.mktemp("ten") / "runs")
-    train_base(workspace=workspace)
-    finetune(rank=64, digits="0-9", workspace=workspace)
-    return workspace.runs_dir
+@pytest.fixture(scope="module", params=["1 epoch", pytest.param("in full", marks=pytest.mark.study)])
+def ten(request: pytest.FixtureRequest, trained: Path, make_once: Callable[..., Path]) -> Path:
+    """The study's base on 0-4 and its adapter on all ten digits."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder / "runs")
+        if request.param == "in full":
+            train_base(workspace=workspace)
+            finetune(rank=64, digits="0-9", workspace=workspace)
+        else:
+            shutil.copytree(trained, folder / "runs")
+            finetune(rank=64, digits="0-9", workspace=workspace, epochs=1)
+
+    return make_once(f"ten-{request.param}", make) / "runs"
 
 
 @pytest.mark.parametrize("case", CASES)

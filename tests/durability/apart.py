@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+HANGS = 3600
+"""Seconds that nothing here takes, however busy the machine is; whatever does take them hangs."""
 
 
 def call(module: str, function: str, **arguments: Any) -> Any:
@@ -27,10 +29,10 @@ def call(module: str, function: str, **arguments: Any) -> Any:
     places = [str(Path(lora_mnist_cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     ran = subprocess.run(
         [sys.executable, str(Path(__file__)), module, function, json.dumps(arguments)],
-        capture_output=True, text=True, check=False, timeout=300,
+        capture_output=True, text=True, check=False, timeout=HANGS,
         env={
             **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places)), "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1", "LORA_MNIST_LOCK_WAIT": str(HANGS),
         },
     )  # fmt: skip
     if ran.returncode:
@@ -39,5 +41,6 @@ def call(module: str, function: str, **arguments: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE))
-    print(json.dumps(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(**json.loads(sys.argv[3]))))  # noqa: T201
+    sys.path.insert(0, str(HERE.parent))
+    called = importlib.import_module(f"durability.{sys.argv[1]}")
+    print(json.dumps(getattr(called, sys.argv[2])(**json.loads(sys.argv[3]))))  # noqa: T201

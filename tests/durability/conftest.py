@@ -1,17 +1,14 @@
-"""The helpers of this folder can be imported, and whatever is tested in memory is tested fast."""
+"""Tests on files run in memory, where a flush costs nothing."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent))  # tests are imported by path, so their helpers have to be found
 
 
 @pytest.fixture

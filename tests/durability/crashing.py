@@ -6,23 +6,36 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
 
-import small
-from faults import Counter, Power, die, torn, watched
-from stories import STORIES, State, Story, between, look, runs, take_out, tree
+from durability import small
+from durability.faults import Counter, Power, die, torn, watched
+from durability.stories import STORIES, State, Story, between, look, runs, take_out, tree
+
+WAYS = ("kill", "short", "long")
 
 
-def every_operation(folder: str, story: str, way: str, without: str = "", clean: bool = False) -> dict[str, Any]:
+def every_way(folder: str, story: str, stride: int) -> list[dict[str, int]]:
+    """Do :func:`every_operation` in each way; up to a stride of 3, each operation is stopped at in one of them."""
+    found = []
+    for first, way in enumerate(WAYS):
+        (place := Path(folder) / way).mkdir()
+        found.append(every_operation(str(place), story, way, first=first % stride, stride=stride))
+    return found
+
+
+def every_operation(
+    folder: str, story: str, way: str, without: str = "", clean: bool = False, first: int = 0, stride: int = 1
+) -> dict[str, int]:
     """Kill a story at operation 0, 1, 2 … until it runs through, and look at what is left each time.
 
     Args:
         way: ``kill``, or a power cut that leaves ``short`` the least or ``long`` the most that the disk may hold.
         without: the mechanism to do without.
         clean: clean up before looking, as the next publication does.
+        first, stride: kill at operation ``first`` and at each ``stride``-th after it.
 
     Returns:
-        How many ``operations`` there were, and those of each kind.
+        How many operations of each kind were killed at; the last, ``end``, is none.
 
     Raises:
         AssertionError: for the first operation after which anything promised doesn't hold.
@@ -36,7 +49,7 @@ def every_operation(folder: str, story: str, way: str, without: str = "", clean:
     states, whole = _undisturbed(place, told)
     take_out(without)
     kinds: dict[str, int] = {}
-    at = 0
+    at = first
     while True:
         box = place / "box"
         shutil.copytree(template, box, symlinks=True)
@@ -52,8 +65,8 @@ def every_operation(folder: str, story: str, way: str, without: str = "", clean:
         _finish(box, told, states[-1], whole, where)
         shutil.rmtree(box)
         if ended:
-            return {"operations": at, "kinds": kinds}
-        at += 1
+            return kinds
+        at += stride
 
 
 def _undisturbed(place: Path, story: Story) -> tuple[list[State], dict[str, str]]:

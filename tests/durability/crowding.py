@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import small
-from stories import take_out
+from durability import small
+from durability.stories import take_out
 
 from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.registry import Registry
@@ -22,6 +22,8 @@ from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError
 
 ROUNDS = "rounds"
 """The file in which the reader tells how often it has been round."""
+STOPPED = "stopped"
+"""The file that is there once the reader has ended, for whatever reason."""
 MOST = 50
 """How many times as many reads there are at most, where the others are slow."""
 
@@ -139,14 +141,20 @@ def _seal(artifact: Any) -> str:
 
 def _wait_for_rounds(root: Path, rounds: int) -> None:
     """Until the reader has been round so many times: however busy the machine, it reads while others publish."""
-    end = time.monotonic() + 120
-    while int((root.parent / ROUNDS).read_text() or 0) < rounds:
-        assert time.monotonic() < end, "the reader has stopped"
+    while int((root.parent / ROUNDS).read_text()) < rounds:
+        assert not (root.parent / STOPPED).exists(), "the reader has stopped"
         time.sleep(0.001)
 
 
 def _read(root: Path, publishers: list[Path]) -> int:
-    """List, read and verify for as long as others publish, and once more."""
+    try:
+        return _read_on(root, publishers)
+    finally:
+        (root.parent / STOPPED).touch()
+
+
+def _read_on(root: Path, publishers: list[Path]) -> int:
+    """List, read and verify for as long as others publish, and once more; returns how often."""
     ours, rounds, last = Registry(root), 0, False
     while not last:
         last = all(done.exists() for done in publishers)

@@ -6,25 +6,34 @@ import contextlib
 import errno
 import shutil
 from pathlib import Path
-from typing import Any
 
 import safetensors.numpy  # noqa: F401 - loaded before anything is watched
-import small
-from faults import MAKING, TAKING, Counter, failing, watched
-from stories import STORIES, Seen, State, Story, between, look, runs, tree
+from durability import small
+from durability.faults import MAKING, TAKING, Counter, failing, watched
+from durability.stories import STORIES, Seen, State, Story, between, look, runs, tree
 
 from lora_mnist_cli.system.errors import MachineError
 
 
-def every_operation(folder: str, story: str, error: str) -> dict[str, Any]:
+def every_error(folder: str, story: str, stride: int) -> list[dict[str, int]]:
+    """Do :func:`every_operation` on a full disk and on a broken one; with a stride, each of them fails elsewhere."""
+    found = []
+    for first, error in enumerate(("ENOSPC", "EIO")):
+        (place := Path(folder) / error).mkdir()
+        found.append(every_operation(str(place), story, error, first % stride, stride))
+    return found
+
+
+def every_operation(folder: str, story: str, error: str, first: int = 0, stride: int = 1) -> dict[str, int]:
     """Let operation 0, 1, 2 … of a story fail until it runs through, and look at what is left each time.
 
     Args:
         error: ``ENOSPC``: the disk is full from that operation on, and only removing works. ``EIO``: that one
             operation fails, whatever it is.
+        first, stride: let operation ``first`` fail, and each ``stride``-th after it.
 
     Returns:
-        How many ``operations`` there were, how many of them were ``reported``, and how many made no difference.
+        How many failures were ``reported``, and how many were ``unheeded``: they made no difference.
 
     Raises:
         AssertionError: for the first operation after which anything promised doesn't hold.
@@ -34,14 +43,14 @@ def every_operation(folder: str, story: str, error: str) -> dict[str, Any]:
     template.mkdir()
     told.prepare(template)
     states, whole = _undisturbed(place, told)
-    at = reported = unheeded = 0
+    at, reported, unheeded = first, 0, 0
     while True:
         box = place / "box"
         shutil.copytree(template, box)
-        caught, done, kind, count = _run(box, told, at, number)
+        caught, done, kind = _run(box, told, at, number)
         where = f"{story}, {error}, operation {at} ({kind}), {done} steps done, {caught!r}"
         if kind == "none":
-            return {"operations": count, "reported": reported, "unheeded": unheeded}
+            return {"reported": reported, "unheeded": unheeded}
         if caught is None:
             # Something that need not work (to write down who holds a lock, to remove what the next run removes).
             unheeded += 1
@@ -57,7 +66,7 @@ def every_operation(folder: str, story: str, error: str) -> dict[str, Any]:
         _check(box, told, done, states, kind, where)
         _finish(box, told, states[-1], whole, where)
         shutil.rmtree(box)
-        at += 1
+        at += stride
 
 
 def _undisturbed(place: Path, story: Story) -> tuple[list[tuple[State, dict[str, str]]], dict[str, str]]:
@@ -72,8 +81,8 @@ def _undisturbed(place: Path, story: Story) -> tuple[list[tuple[State, dict[str,
     return states, tree(box)
 
 
-def _run(box: Path, story: Story, at: int, number: int) -> tuple[Exception | None, int, str, int]:
-    """What was raised, how many steps were done before, the operation that failed, and how many there were."""
+def _run(box: Path, story: Story, at: int, number: int) -> tuple[Exception | None, int, str]:
+    """What was raised, how many steps were done before, and the operation that failed."""
     fate, is_full = failing(number, for_good=True)
     kinds = MAKING if number == errno.ENOSPC else MAKING + TAKING
     hit: list[str] = []
@@ -98,7 +107,7 @@ def _run(box: Path, story: Story, at: int, number: int) -> tuple[Exception | Non
                 done += 1
         except Exception as error:  # noqa: BLE001 - which it is, is what is to be found out
             caught = error
-    return caught, done, hit[0] if hit else "none", counter.count
+    return caught, done, hit[0] if hit else "none"
 
 
 def _check(

@@ -11,22 +11,20 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import stories
+from durability import stories
 
-ENOUGH = 3
-"""Kills with none and with one of the two adapters published."""
+HALTED = "halted"
 ARGUMENTS = ("sweep", "--ranks", "1,2", "--epochs", "1")
 
 
-def random_instants(folder: str, template: str, data: str, times: int, seed: int) -> dict[str, Any]:
+def random_instants(folder: str, template: str, data: str, times: int, seed: int) -> dict[int, int]:
     """Kill a sweep at random instants, look at what is left, and run it again to its end.
 
-    On a busy machine the instants may all fall on one side of a publication. Then more kills follow, as many again at
-    most, that wait for what is lacking: none published yet, or the first of the two.
+    On a busy machine the instants may all fall on one side of a publication. Therefore two more sweeps stop by
+    themselves, before and after they publish the first of their two adapters, and are killed there.
 
     Returns:
-        The ``seconds`` of an undisturbed sweep, and for how many of the killed ones each number of artifacts was
-        ``published`` by then.
+        Number of artifacts published → how many of the sweeps had published so many when they were killed.
 
     Raises:
         AssertionError: for the first kill after which anything promised doesn't hold.
@@ -39,17 +37,17 @@ def random_instants(folder: str, template: str, data: str, times: int, seed: int
     seconds = _sweep(whole, data_dir)
     expected, published = _weights(whole), dict.fromkeys(range(4), 0)
     old = len(stories.runs(place / "warm").names())
-    i = 0
-    while i < times or (min(published[0], published[1]) < ENOUGH and i < 2 * times):
+    for i in range(times + 2):
         box = place / "box"
         shutil.copytree(template, box / "runs")
         before = stories.look(box).state["names"]
-        # A little longer than it takes, so that its last moments are hit as well.
-        child = _start(box, data_dir)
         if i < times:
+            child = _start(box, data_dir)
+            # A little longer than it takes, so that its last moments are hit as well.
             time.sleep(draw.uniform(0, 1.05 * seconds))
-        elif published[0] >= ENOUGH:
-            _wait_for_one_more(box, len(before))
+        else:
+            child = _start(box, data_dir, halt="before" if i == times else "after")
+            _wait_for_halt(box, child)
         listed = stories.runs(box).names()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -68,15 +66,30 @@ def random_instants(folder: str, template: str, data: str, times: int, seed: int
         again = stories.look(box)
         assert not again.problems, f"{where}, then run again: {again.problems}"
         shutil.rmtree(box)
-        i += 1
-    return {"seconds": seconds, "published": published}
+    return published
 
 
-def _wait_for_one_more(box: Path, before: int) -> None:
-    """Until the sweep has published its first adapter, or a minute has passed."""
-    end = time.monotonic() + 60
-    while len(stories.runs(box).names()) <= before and time.monotonic() < end:
-        time.sleep(0.0005)
+def _halt(box: Path, where: str) -> None:
+    """Let this process stop for good before or after it first publishes."""
+    from lora_mnist_cli.registry.registry import Registry
+
+    publish = Registry.publish
+
+    def halting(*arguments: Any, **options: Any) -> NoReturn:
+        if where == "after":
+            publish(*arguments, **options)
+        (box / HALTED).touch()
+        while True:
+            signal.pause()
+
+    Registry.publish = halting  # type: ignore[method-assign]
+
+
+def _wait_for_halt(box: Path, child: int) -> None:
+    while not (box / HALTED).exists():
+        ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        assert ended is None, (box / "stderr").read_text()
+        time.sleep(0.001)
 
 
 def _load_everything(place: Path, template: str, data: Path) -> None:
@@ -118,9 +131,11 @@ def _sweep(box: Path, data: Path) -> float:
     return time.perf_counter() - start
 
 
-def _start(box: Path, data: Path) -> int:
+def _start(box: Path, data: Path, halt: str = "") -> int:
     child = os.fork()
     if child == 0:
+        if halt:
+            _halt(box, halt)
         _be_the_program(box, data)
     return child
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import small
+from durability import small
 
 from lora_mnist_cli.registry import archive, registry, staging
 from lora_mnist_cli.registry.artifact import MANIFEST

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import apart
+from durability import apart
 
 
 def test_of_200_publications_by_many_processes_each_name_is_published_once(quick: Path) -> None:

@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import apart
 import pytest
-from stories import STORIES
+from durability import apart
+from durability.stories import STORIES
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of open files come from /proc")
 
-WAYS = ("kill", "short", "long")
+# By default each operation meets one of the three ways, and with -m slow all of them.
+STRIDES = [pytest.param(3, id="a third"), pytest.param(1, id="all", marks=pytest.mark.slow)]
 
 
+@pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("story", STORIES)
-def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(quick: Path, story: str) -> None:
+def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
+    quick: Path, story: str, stride: int
+) -> None:
     """By a kill, and by power cuts that leave the least and the most that a disk may hold then."""
-
-    def every_operation(way: str) -> dict[str, int]:
-        (quick / way).mkdir()
-        kinds = apart.call("crashing", "every_operation", folder=str(quick / way), story=story, way=way)["kinds"]
-        assert isinstance(kinds, dict)
-        return kinds
-
-    with ThreadPoolExecutor(2) as pool:
-        kill, short, long = pool.map(every_operation, WAYS)
-    assert kill == short == long
-    # That there is something to stop at, and that the last of all is to run through.
-    assert {"write", "create", "fsync", "remove"} - kill.keys() <= ({"remove"} if story == "export" else set())
-    assert kill["end"] == 1
-    assert ("exchange" in kill) == (story == "replace")
+    ways = apart.call("crashing", "every_way", folder=str(quick), story=story, stride=stride)
+    kinds = set().union(*ways)
+    # There is something to stop at, and the last sweep of each way runs through.
+    assert {"write", "create", "fsync", "remove"} - kinds <= ({"remove"} if story == "export" else set())
+    assert [way["end"] for way in ways] == [1, 1, 1]
+    assert ("exchange" in kinds) == (story == "replace")
+    if stride == 1:
+        assert ways[0] == ways[1] == ways[2]
 
 
-def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_loses_nothing(quick: Path) -> None:
+@pytest.mark.parametrize("stride", STRIDES)
+def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_loses_nothing(
+    quick: Path, stride: int
+) -> None:
     """Where the file system has none, the name is without an artifact until the next run puts the old one back."""
 
     def every_operation(place: str, *, clean: bool) -> None:
         (quick / place).mkdir()
-        options = {"story": "replace", "way": "kill", "without": "exchange", "clean": clean}
+        options = {"story": "replace", "way": "kill", "without": "exchange", "clean": clean, "stride": stride}
         apart.call("crashing", "every_operation", folder=str(quick / place), **options)
 
     with pytest.raises(AssertionError, match=r"names other: None is neither sha256:.* nor sha256:"):
@@ -61,16 +61,15 @@ def test_where_a_mechanism_is_missing_it_is_noticed(quick: Path, story: str, way
         apart.call("crashing", "every_operation", folder=str(quick), story=story, way=way, without=mechanism)
 
 
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
-    quick: Path, small_trained: Path, small_data: Path
+    times: int, quick: Path, small_trained: Path, small_data: Path
 ) -> None:
     template = quick / "template"
     template.mkdir()
     (template / "base-fashion-mnist-0-4").symlink_to(small_trained / "base-fashion-mnist-0-4")
-    result = apart.call(
-        "killing", "random_instants", folder=str(quick), template=str(template), data=str(small_data), times=50, seed=7
-    )
-    published = result["published"]
-    assert sum(published.values()) >= 50
-    # The instants are spread over the whole: before the first adapter is there, between the two, and after both.
-    assert min(published["0"], published["1"]) >= 3, result
+    options = {"template": str(template), "data": str(small_data), "times": times, "seed": 7}
+    published = apart.call("killing", "random_instants", folder=str(quick), **options)
+    assert sum(published.values()) == times + 2
+    # Before the first adapter is there, and between the two.
+    assert min(published["0"], published["1"]) >= 1, published

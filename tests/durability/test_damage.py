@@ -1,4 +1,4 @@
-"""Flipped and cut bytes at 300 random places over all files of an adapter and its base: each is found, or harmless."""
+"""Flipped and cut bytes at random places over all files of an adapter and its base: each is found, or harmless."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError
 
-PLACES = 300
 ADAPTER = "lora-fashion-mnist-5-9-r2"
 
 
@@ -31,11 +30,11 @@ def pair(small: Workspace, quick: Path) -> Registry:
     return registry
 
 
-def damages(root: Path, seed: int) -> Iterator[tuple[Path, int, bytes]]:
+def damages(root: Path, places: int, seed: int) -> Iterator[tuple[Path, int, bytes]]:
     """File, place and damaged content: every fourth is a cut, the others a byte with another value."""
     draw = random.Random(seed)
     files = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    for i in range(PLACES):
+    for i in range(places):
         # Each file in turn, as the weights have nearly all of the bytes.
         path = files[i % len(files)]
         content = path.read_bytes()
@@ -70,11 +69,12 @@ def is_harmless(path: Path, damaged: bytes, sound: bytes) -> bool:
         return False
 
 
-def test_300_random_damages_are_found_by_verifying_and_by_loading_or_change_nothing(pair: Registry) -> None:
+@pytest.mark.parametrize("places", [60, pytest.param(300, marks=pytest.mark.slow)])
+def test_random_damages_are_found_by_verifying_and_by_loading_or_change_nothing(pair: Registry, places: int) -> None:
     adapter = pair.get(ADAPTER)
     assert outcome(pair) == (set(), "")
     escaped, found = 0, dict.fromkeys(sorted(path.name for path in pair.root.rglob("*") if path.is_file()), 0)
-    for path, place, damaged in damages(pair.root, seed=3):
+    for path, place, damaged in damages(pair.root, places, seed=3):
         sound = path.read_bytes()
         path.write_bytes(damaged)
         bad, error = outcome(pair)
@@ -92,9 +92,9 @@ def test_300_random_damages_are_found_by_verifying_and_by_loading_or_change_noth
             assert "\n" not in error
         path.write_bytes(sound)
     assert outcome(pair) == (set(), "")
-    assert escaped + sum(found.values()) == PLACES
-    assert min(found.values()) > 20, found
-    assert escaped < PLACES / 10
+    assert escaped + sum(found.values()) == places
+    assert min(found.values()) > places / 15, found
+    assert escaped < places / 10
 
 
 @pytest.mark.parametrize("file", [MANIFEST, "adapter_model.safetensors", "adapter_config.json", "history.csv"])

@@ -13,7 +13,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-import small
+from durability import small
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -415,8 +415,17 @@ def own_digests(artifacts: list[Artifact]) -> list[str]:
     return [artifact.digest for artifact in artifacts]
 
 
-TestRegistryAgainstItsModel = pytest.mark.filterwarnings("default")(Model.TestCase)
-TestRegistryAgainstItsModel.settings = settings(
-    max_examples=40, stateful_step_count=30, derandomize=True, database=None, deadline=None,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+def lives(count: int) -> settings:
+    """So many registries, with 30 steps each."""
+    return settings(max_examples=count, stateful_step_count=30, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.filterwarnings("default")
+class TestRegistryAgainstItsModel(Model.TestCase):
+    settings = lives(8)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+class TestRegistryAgainstItsModelAtLength(Model.TestCase):
+    settings = lives(80)

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import METHODS
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import SCALINGS
+from lora_mnist_cli.settings.choices import METHODS, SCALINGS
 from lora_mnist_cli.stages import Workspace, finetune, import_adapter, sweep
 from lora_mnist_cli.stages.exporting import export_model
 from lora_mnist_cli.system.errors import UsageError
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 BASE = "base-fashion-mnist-0-4"
 LAYERS = ("fc1", "fc2", "fc3")
 CHOICES = [chosen for count in (1, 2, 3) for chosen in itertools.combinations(LAYERS, count)]
-IN_PEFT = [name for name, method in METHODS.items() if not method.not_in_peft]
+IN_PEFT = [name for name in METHODS if not method_named(name).not_in_peft]
 NOT_IN_PEFT = [name for name in METHODS if name not in IN_PEFT]
 
 
@@ -49,21 +49,20 @@ def loaded(folder: Path, base: torch.nn.Module, images: Tensor) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def grids(small_trained: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Workspace]:
+def grids(small_trained: Path, small_data: Path, make_once: Callable[..., Path]) -> Callable[..., Workspace]:
     """A workspace with an adapter of one epoch for each method and scaling, on some layers; made when asked for."""
-    workspaces: dict[tuple[str, ...], Workspace] = {}
 
-    def made(layers: tuple[str, ...]) -> Workspace:
-        if layers not in workspaces:
-            runs = tmp_path_factory.mktemp("grid") / "runs"
-            workspaces[layers] = Workspace(Path(shutil.copytree(small_trained, runs)), small_data)
+    def grid(layers: tuple[str, ...]) -> Workspace:
+        def make(folder: Path) -> None:
+            workspace = Workspace(Path(shutil.copytree(small_trained, folder / "runs")), small_data)
             sweep(
-                [3], grid={"methods": IN_PEFT, "scalings": SCALINGS}, workspace=workspaces[layers], name="grid",
+                [3], grid={"methods": IN_PEFT, "scalings": SCALINGS}, workspace=workspace, name="grid",
                 config=AdapterConfig(target_layers=layers, epochs=1, lr=0.02, alpha=0.5),
             )  # fmt: skip
-        return workspaces[layers]
 
-    return made
+        return Workspace(make_once("-".join(("grid", *layers)), make) / "runs", small_data)
+
+    return grid
 
 
 def test_the_matrix_has_what_there_is() -> None:

@@ -449,7 +449,7 @@ HOLDER = """
     with Registry(Path(sys.argv[1])).staging("held") as folder:
         (folder / "weights").write_bytes(b"12")
         print("ready", flush=True)
-        time.sleep(60)
+        time.sleep(3600)
 """
 
 

@@ -32,13 +32,16 @@ MODELS = [(name, None) for name in NAMES] + [(name, 0.3) for name in NAMES[1:]]
 
 
 @pytest.fixture(scope="module")
-def with_all_methods(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_all_methods(trained: Path, make_once: Callable[..., Path]) -> Path:
     """The trained folder and an adapter of one epoch by each other method. Not to be written to."""
-    runs = Path(shutil.copytree(trained, tmp_path_factory.mktemp("methods") / "runs"))
-    for method in OTHERS:
-        rank = {"rank": 4} if METHODS[method].ranked else {}
-        finetune(AdapterConfig(method=method, epochs=1, **rank), workspace=Workspace(runs), name=method)
-    return runs
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(Path(shutil.copytree(trained, folder / "runs")))
+        for method in OTHERS:
+            rank = {"rank": 4} if METHODS[method].ranked else {}
+            finetune(AdapterConfig(method=method, epochs=1, **rank), workspace=workspace, name=method)
+
+    return make_once("all-methods", make) / "runs"
 
 
 @pytest.fixture
@@ -76,8 +79,8 @@ def by_hand(tensors: dict[str, torch.Tensor], described: dict[str, Any]) -> np.n
 
 
 def agree(found: np.ndarray, expected: np.ndarray) -> None:
+    """To rounding; where two digits are equally likely to rounding, either may come first."""
     assert found.shape == expected.shape == (10_000, 10)
-    assert (found.argmax(1) == expected.argmax(1)).all()
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(np.abs(expected).max()), rtol=0)
 
 
@@ -107,7 +110,13 @@ def test_plain_files_load_elsewhere_and_compute_the_same(name: str, alpha: float
         assert float(np.abs(expected - expected_logits(runs, name)).max()) > 0.1
 
 
-@pytest.mark.parametrize(("name", "alpha"), [*MODELS[: len(NAMES)], ("lora-5-9-r2", 0.3), ("dora", 0.3), ("full", 0.0)])
+# Torch's exporter takes two seconds for each. The weights are those of the plain files, whatever method they came by.
+IN_ONNX = [("base-0-4", None), ("lora-5-9-r2", 0.3), ("full", 0.0)] + [
+    pytest.param(name, alpha, marks=pytest.mark.slow) for name, alpha in (*MODELS[1 : len(NAMES)], ("dora", 0.3))
+]
+
+
+@pytest.mark.parametrize(("name", "alpha"), IN_ONNX)
 def test_onnx_runs_elsewhere_on_pixels_in_batches_of_any_size(
     name: str, alpha: float | None, runs: Path, run: Run
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,14 @@ def spread() -> dict[tuple[str, str, str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("study")
-    command = [sys.executable, "-m", "lora_mnist_cli", "reproduce", "--json", "--quiet", "--seed", str(NEW_SEED)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    made: dict[str, Any] = json.loads(done.stdout)
+def document(make_once: Callable[..., Path]) -> dict[str, Any]:
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-m", "lora_mnist_cli", "reproduce", "--json", "--quiet", "--seed", str(NEW_SEED)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (folder / "document.json").write_text(done.stdout)
+
+    made: dict[str, Any] = json.loads((make_once("study", make) / "document.json").read_text())
     return made
 
 
