@@ -204,8 +204,7 @@ class Folders(RunsFolder):
     """Where artifacts and data sets are."""
 
     data_dir: Annotated[
-        Path,
-        o.folder_option("--data-dir", DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS),
+        Path, o.folder_option("--data-dir", DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS)
     ] = DEFAULT_DATA
 
 
