@@ -1,4 +1,4 @@
-"""The command line: the only importer of Typer and Rich. One file a subcommand, as thin as it can be."""
+"""The command line: the only importer of Typer and Rich. One file per subcommand, as thin as it can be."""
 
 from __future__ import annotations
 

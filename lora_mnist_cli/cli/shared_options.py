@@ -17,8 +17,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings import choices, recipes
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages import workspace
-from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.stages.workspace import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, RUNS_VARIABLE, Workspace
 
 _FOLDERS = "Where things are"
 _OUTPUT = "Output"
@@ -49,20 +48,14 @@ DatasetOfBase = Annotated[
     str | None,
     o.word_option("--dataset", "Data set of the base; a base of another one is refused.", None, choices.DATASETS),
 ]
-AnyDataset = Annotated[
-    str, o.word_option("--dataset", f"One of {', '.join(choices.DATASETS)}.", None, choices.DATASETS)
-]
+AnyDataset = Annotated[str, o.choice_option("--dataset", choices.DATASETS)]
 Alpha = Annotated[float | None, o.number_option("--alpha", "Replaces the alpha that the adapter was trained with.")]
 Confidence = Annotated[
     float, o.number_option("--confidence", "Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")
 ]
 JUnit = Annotated[Path | None, o.file_option("--junit", "Write the verdicts as JUnit XML too, for CI.")]
-Recipe = Annotated[
-    str,
-    o.word_option(
-        "--recipe", f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES
-    ),
-]
+_RECIPES = f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}."
+Recipe = Annotated[str, o.word_option("--recipe", _RECIPES, _TRAINING, recipes.RECIPES)]
 Logger = Annotated[
     str,
     o.word_option(
@@ -143,10 +136,7 @@ class AdapterShape:
 class Machine:
     """What training runs on. Fields have the names of :class:`~lora_mnist_cli.settings.runtime.Runtime`'s."""
 
-    accelerator: Annotated[
-        str,
-        o.word_option("--accelerator", f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS),
-    ] = "auto"
+    accelerator: Annotated[str, o.choice_option("--accelerator", choices.ACCELERATORS, _TRAINING)] = "auto"
     threads: Annotated[
         int,
         o.integer_option(
@@ -195,9 +185,9 @@ class Publication:
 class RunsFolder:
     """Where artifacts are. Fields have the names of :class:`~lora_mnist_cli.stages.workspace.Workspace`'s."""
 
-    runs_dir: Annotated[
-        Path, o.folder_option("--runs-dir", workspace.RUNS_VARIABLE, "Folder of the artifacts.", _FOLDERS)
-    ] = workspace.DEFAULT_RUNS
+    runs_dir: Annotated[Path, o.folder_option("--runs-dir", RUNS_VARIABLE, "Folder of the artifacts.", _FOLDERS)] = (
+        DEFAULT_RUNS
+    )
 
     def workspace(self, output: Output, *, runtime: Runtime | None = None, note: str = "") -> Workspace:
         """Give the workspace of a command, whose reporter writes to stderr."""
@@ -214,9 +204,8 @@ class Folders(RunsFolder):
     """Where artifacts and data sets are."""
 
     data_dir: Annotated[
-        Path,
-        o.folder_option("--data-dir", workspace.DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS),
-    ] = workspace.DEFAULT_DATA
+        Path, o.folder_option("--data-dir", DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS)
+    ] = DEFAULT_DATA
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _list(field: str, about: str, known: Iterable[str] = ()) -> Any:
 
 @dataclass(frozen=True)
 class Lists:
-    """The values of the grid's axes; fields have the axes' plural names."""
+    """The values of the grid's axes, and a file of them; fields have the axes' plural names."""
 
     ranks: Annotated[
         str | None, _list("rank", f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.")
@@ -56,18 +56,18 @@ class Lists:
     lr_ratio_bs: Annotated[
         str | None, _list("lr_ratio_b", "LoRA+: learning rates of B as multiples of A's, as 1,4,16.")
     ] = None
+    grid: Annotated[
+        Path | None,
+        o.file_option(
+            "--grid", 'TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID
+        ),
+    ] = None
 
 
 @grouped
 def command(
     *,
     lists: Lists,
-    grid: Annotated[
-        Path | None,
-        o.file_option(
-            "--grid", 'TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID
-        ),
-    ] = None,
     dry_run: Annotated[
         bool, o.switch("--dry-run", "Only show what would be trained, in which banks and in about what time.", _PLANS)
     ] = False,
@@ -105,13 +105,13 @@ def command(
     if vary not in (None, "all") and training.seed is not None:
         # One source of chance varies with the seeds; --seed holds the others.
         settings["held_seed"] = training.seed
-        if lists.seeds is not None or grid is not None:
+        if lists.seeds is not None or lists.grid is not None:
             del settings["seed"]
     config = adapter_config(recipe(recipe_name).adapter, settings)
     runtime = machine.runtime(bank_megabytes=bank_memory)
     workspace = folders.workspace(output, runtime=runtime, note=publication.note)
     asked: dict[str, Any] = {
-        "grid": _grid(vars(lists), settings, grid), "config": config, "base": base, "dataset": dataset,
+        "grid": _grid(lists, settings), "config": config, "base": base, "dataset": dataset,
         "workspace": workspace, "name": publication.name, "force": publication.force,
     }  # fmt: skip
     if dry_run and beside:
@@ -125,15 +125,16 @@ def command(
         _print(output, workspace, sweep(**asked), beside or [])
 
 
-def _grid(texts: dict[str, str | None], settings: dict[str, Any], file: Path | None) -> Grid:
+def _grid(lists: Lists, settings: dict[str, Any]) -> Grid:
     """Build the grid that options and a file give; options, for one value or a list, override the file."""
+    texts = vars(lists)
     for axis in AXES:
         if (text := texts[axis.plural]) is not None and axis.field in settings:
             raise UsageError(
                 f"{axis.option} and {axis.list_option} can't be given both",
                 hint=f"{axis.list_option} {text} is enough", value=settings[axis.field],
             )  # fmt: skip
-    listed = {} if file is None else read_grid(file)
+    listed = {} if lists.grid is None else read_grid(lists.grid)
     values: dict[str, object] = {}
     for axis in AXES:
         if (text := texts[axis.plural]) is not None:
