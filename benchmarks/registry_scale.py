@@ -4,8 +4,7 @@ Run it from anywhere: ``python benchmarks/registry_scale.py --counts 100,1000,10
 
 The artifacts are real ones, tiny, published through the registry's own manifest code; adapters on one base. Each
 figure is of a whole process, from the start of the interpreter to its end, with its output read and thrown away. The
-first call after so many artifacts appeared reads all manifests and writes the index; the rows "no index" delete it
-before each call. The help of an empty Typer program stands beside them: it is what any command costs.
+help of an empty Typer program stands beside them: it is what any command costs.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
-from lora_mnist_cli.registry.index import INDEX
-from lora_mnist_cli.registry.manifest import MANIFEST
+from lora_mnist_cli.registry.artifact import Parent, Settings
+from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
+from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
@@ -93,8 +92,6 @@ def main() -> None:
         "`runs list`": [*program, "runs", "list"],
         "`runs list --json`": [*program, "runs", "list", "--json"],
         "`runs latest`": [*program, "runs", "latest"],
-        "`runs list`, no index": [*program, "runs", "list"],
-        "`runs latest`, no index": [*program, "runs", "latest"],
         "`--help`": [*program, "--help"],
         "an empty Typer program's `--help`": [sys.executable, "-c", EMPTY_TYPER, "--help"],
     }
@@ -107,8 +104,6 @@ def main() -> None:
             times: dict[str, list[float]] = {what: [] for what in calls}
             for _ in range(options.rounds):
                 for what, command in calls.items():
-                    if "no index" in what:
-                        (root / INDEX).unlink(missing_ok=True)
                     times[what].append(seconds(command, root))
         for what, of in times.items():
             lines.append(f"| {count:,} | {what} | {len(of)} | {median(of):.3f} s | {min(of):.3f}–{max(of):.3f} s |")

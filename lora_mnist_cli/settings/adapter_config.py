@@ -24,8 +24,8 @@ from lora_mnist_cli.settings.config import MAX_RANK, MAX_SEED, ConfigT, Training
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ConfigError
 
-_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 _DEFAULT_RANK = 8
 
@@ -178,7 +178,7 @@ class AdapterConfig(TrainingConfig):
             # No gradient reaches the factors then. An untouched start may have it.
             problems.append("alpha is another number than 0 where there are epochs: at 0.0 nothing learns")
         if self.imported is not None:
-            if not isinstance(self.imported, str) or not _DIGEST.fullmatch(self.imported):
+            if not isinstance(self.imported, str) or not DIGEST.fullmatch(self.imported):
                 problems.append(f"imported is the SHA-256 of a file of weights, not {self.imported!r}")
             if self.epochs != 0:
                 problems.append(f"what was trained elsewhere has no epochs here: it takes no {self.epochs}")
@@ -258,7 +258,7 @@ class AdapterConfig(TrainingConfig):
         if not isinstance(layers, tuple):
             problems.append(f"target layers are a list of names, not {layers!r}")
             return
-        odd = [layer for layer in layers if not isinstance(layer, str) or not _LAYER.fullmatch(layer)]
+        odd = [layer for layer in layers if not isinstance(layer, str) or not LAYER.fullmatch(layer)]
         for layer in odd:
             problems.append(f"a layer is named fc1, fc2, …, not {layer!r}")
         if not layers or (not odd and len(set(layers)) != len(layers)):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
-from lora_mnist_cli.registry.index import Entry
+from lora_mnist_cli.registry.entries import Entry
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet

@@ -10,7 +10,7 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli.console import print_result, workspace
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.registry.index import Entry
+from lora_mnist_cli.registry.entries import Entry
 from lora_mnist_cli.settings.adapter_config import HOW_TRAINED
 
 if TYPE_CHECKING:
