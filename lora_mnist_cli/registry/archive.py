@@ -17,10 +17,11 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, read_artifact, to_artifact
 from lora_mnist_cli.registry.entries import Entry
+from lora_mnist_cli.registry.lineage import children_first
 from lora_mnist_cli.registry.manifest import parse_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, ExtentError, decode_manifest
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file, is_name
-from lora_mnist_cli.registry.registry import Registry, children_first
+from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import lineage_names
 from lora_mnist_cli.registry.weights import check_header
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError

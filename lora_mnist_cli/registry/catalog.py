@@ -1,13 +1,14 @@
-"""Reading ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
+"""Reads ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, age, folders, read_entries
+from lora_mnist_cli.registry.entries import Entry, folders, read_entries
+from lora_mnist_cli.registry.lineage import generations
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_digest, is_name
 from lora_mnist_cli.system.errors import (
@@ -33,7 +34,7 @@ MAKERS = {
 
 
 def ignore(_text: str) -> None:
-    """Where nobody asked to be told."""
+    """Ignore a notice; the default of ``say``."""
 
 
 class Catalog:
@@ -318,21 +319,6 @@ def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
         raise ArtifactError(
             f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
         )
-
-
-def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
-    """Some artifacts and all that was made from them, and so on, oldest first."""
-    made_from: dict[str, list[Entry]] = {}
-    for entry in entries:
-        for digest in {parent.digest for parent in entry.parents}:
-            made_from.setdefault(digest, []).append(entry)
-    reached, pending = {entry.name: entry for entry in first}, list(first)
-    while pending:
-        for entry in made_from.get(pending.pop().digest, []):
-            if entry.name not in reached:
-                reached[entry.name] = entry
-                pending.append(entry)
-    return sorted(reached.values(), key=age)
 
 
 def _show(value: object) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
 from lora_mnist_cli.registry.creation import forget_created, next_created, remember_created
 from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
 from lora_mnist_cli.registry.entries import Entry
+from lora_mnist_cli.registry.lineage import children_first
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -268,22 +268,3 @@ def check_note(note: str) -> str:
     if len(note) > MAX_NOTE:
         raise UsageError(f"a note has {MAX_NOTE:,} characters at most, not {len(note):,}", value=len(note))
     return note
-
-
-def children_first(entries: Sequence[Entry]) -> list[str]:
-    """Names in an order in which each comes before what it was made from."""
-    by_digest = {entry.digest: entry for entry in entries}
-    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
-    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
-    ordered: list[str] = []
-    pending = [digest for digest in by_digest if not waiting[digest]]
-    while pending:
-        digest = pending.pop()
-        ordered.append(digest)
-        for parent in parents[digest]:
-            waiting[parent] -= 1
-            if not waiting[parent]:
-                pending.append(parent)
-    # Whoever is left stands in a circle, which only a forged lineage has: any order will do.
-    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
-    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]
