@@ -2,10 +2,9 @@
 
 Run it from anywhere: ``python benchmarks/registry_scale.py --counts 100,1000,10000 --rounds 5``.
 
-The artifacts are real ones, tiny, published through the registry's own manifest code; adapters on one base. Each
-figure is of a whole process, from the start of the interpreter to its end, with its output read and thrown away. The
-first call after so many artifacts appeared reads all manifests and writes the index; the rows "no index" delete it
-before each call. The help of an empty Typer program stands beside them: it is what any command costs.
+The artifacts are real ones, tiny, published through the registry's own manifest code; adapters on one base. Figures of
+commands are of a whole process, from the start of the interpreter to its end, with its output read and thrown away. The
+help of an empty Typer program stands beside them: it is what any command costs.
 """
 
 from __future__ import annotations
@@ -22,15 +21,16 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
-from lora_mnist_cli.registry.index import INDEX
-from lora_mnist_cli.registry.manifest import MANIFEST
+from lora_mnist_cli.registry.artifact import Parent, Settings, read_artifact
+from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
+from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 
 EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
 DATA = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
+PUBLISHED, READ = "one more published", "one read and checked (processor's time)"
 SUBSETS = [{"digits": d, "count": 5000, "accuracy": 0.5, "loss": 1.0} for d in ("0-4", "5-9", "0-9")]
 
 
@@ -69,6 +69,29 @@ def fill(root: Path, count: int) -> None:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
+def publication(root: Path, number: int) -> float:
+    """Publish an adapter more; return the wall time in seconds."""
+    registry = Registry(root)
+    base = registry.get("base-0-4")
+    config = AdapterConfig(seed=number, digits=DigitSet(range(5, 10)), target_layers=("fc1",)).to_json()
+    settings = Settings("adapter", config, DATA, (Parent("base", base.name, base.digest),))
+    start = time.perf_counter()
+    with registry.staging(f"more-{number}", settings.parents) as folder:
+        (folder / "adapter_model.safetensors").write_bytes(bytes(100))
+        details = {"base_digits": "0-4", "trainable_parameters": 8 * 794}
+        registry.publish(folder, settings, scores={}, details=details, environment={}, wall_seconds=1.0)
+    return time.perf_counter() - start
+
+
+def reading(root: Path) -> float:
+    """Read all artifacts, up to a thousand; return the processor's time for one in seconds."""
+    folders = [root / name for name in Registry(root).names()[:1000]]
+    start = time.process_time()
+    for folder in folders:
+        read_artifact(folder)
+    return (time.process_time() - start) / len(folders)
+
+
 def seconds(command: list[str], root: Path) -> float:
     """Wall time of a whole process."""
     start = time.perf_counter()
@@ -93,8 +116,6 @@ def main() -> None:
         "`runs list`": [*program, "runs", "list"],
         "`runs list --json`": [*program, "runs", "list", "--json"],
         "`runs latest`": [*program, "runs", "latest"],
-        "`runs list`, no index": [*program, "runs", "list"],
-        "`runs latest`, no index": [*program, "runs", "latest"],
         "`--help`": [*program, "--help"],
         "an empty Typer program's `--help`": [sys.executable, "-c", EMPTY_TYPER, "--help"],
     }
@@ -103,15 +124,16 @@ def main() -> None:
         with TemporaryDirectory() as folder:
             root = Path(folder) / "runs"
             fill(root, count)
-            seconds(calls["`runs list`"], root)
-            times: dict[str, list[float]] = {what: [] for what in calls}
-            for _ in range(options.rounds):
+            publication(root, count)  # the first one in a large folder reads all creation times
+            times: dict[str, list[float]] = {what: [] for what in [*calls, PUBLISHED, READ]}
+            for i in range(options.rounds):
                 for what, command in calls.items():
-                    if "no index" in what:
-                        (root / INDEX).unlink(missing_ok=True)
                     times[what].append(seconds(command, root))
-        for what, of in times.items():
-            lines.append(f"| {count:,} | {what} | {len(of)} | {median(of):.3f} s | {min(of):.3f}–{max(of):.3f} s |")
+                times[PUBLISHED].append(publication(root, count + i + 1))
+                times[READ].append(reading(root))
+        for what, measured in times.items():
+            low, middle, high = (f"{time:.3g}" for time in (min(measured), median(measured), max(measured)))
+            lines.append(f"| {count:,} | {what} | {len(measured)} | {middle} s | {low}–{high} s |")
             print(lines[-1], file=sys.stderr, flush=True)
     print("\n".join(lines))
     print(

@@ -95,7 +95,8 @@ def forge() -> Callable[..., None]:
     """
     import contextlib
 
-    from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
+    from lora_mnist_cli.registry.artifact import Parent, Settings
+    from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
 
     def make(folder: Path, change: Callable[[Any], Any] = lambda _: None, files: Any = None) -> None:
         manifest = json.loads((folder / "artifact.json").read_text())

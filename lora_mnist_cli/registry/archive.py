@@ -15,18 +15,13 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from lora_mnist_cli.registry.artifact import Artifact, read_artifact, seal_of, to_artifact
-from lora_mnist_cli.registry.index import Entry
-from lora_mnist_cli.registry.manifest import (
-    MANIFEST,
-    MAX_MANIFEST,
-    ExtentError,
-    decode_manifest,
-    is_file,
-    is_name,
-    parse_manifest,
-)
-from lora_mnist_cli.registry.registry import Registry, children_first
+from lora_mnist_cli.registry.artifact import Artifact, read_artifact, to_artifact
+from lora_mnist_cli.registry.entries import Entry
+from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.manifest import parse_manifest
+from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, ExtentError, decode_manifest
+from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file, is_name
+from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import lineage_names
 from lora_mnist_cli.registry.weights import check_header
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError
@@ -166,7 +161,7 @@ def _unpack(archive: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], folder:
         raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST}: {error}", value=folder.name) from error
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{file}: {folder.name}: its {MANIFEST} is not JSON", value=folder.name) from error
-    artifact = to_artifact(folder, parse_manifest(read, folder.name, seal_of))
+    artifact = to_artifact(folder, parse_manifest(read, folder.name))
     if odd := sorted(parts.keys() ^ {MANIFEST, *artifact.files}):
         raise ArtifactError(f"{file}: {folder.name}: missing or not listed: {', '.join(odd)}", value=odd)
     folder.mkdir()

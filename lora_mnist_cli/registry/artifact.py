@@ -8,20 +8,18 @@ not over when, where or under which name it was made: the same work gives the sa
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.registry.manifest import MANIFEST, MAX_NAME, SCHEMA_VERSION, is_name, read_manifest
+from lora_mnist_cli.registry.digests import canonical, content_of, has_digest, sha256
+from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, read_manifest
+from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NAME, is_name
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.system.files import open_regular
-
-LOG_FOLDER = "tensorboard"
-"""Event files carry times and host names, so they are no part of the content digest."""
 
 _LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
 """Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
@@ -45,16 +43,6 @@ def check_name(name: str) -> str:
         hint = "a letter or digit first, then letters, digits, '.', '_', ',' and '-'"
         raise UsageError(f"{shown} can't be an artifact's name", hint=hint, value=name)
     return name
-
-
-def canonical(value: object) -> bytes:
-    """JSON with sorted keys and no spaces: equal values give equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def sha256(content: bytes) -> str:
-    """The digest as it is written everywhere: ``sha256:`` and 64 hexadecimal digits."""
-    return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -244,17 +232,6 @@ class Artifact:
         }
 
 
-def seal_of(manifest: Mapping[str, Any]) -> str:
-    """The seal that belongs to a manifest: over all of it but the seal itself."""
-    return sha256(canonical({key: value for key, value in manifest.items() if key != "seal"}))
-
-
-def content_digest(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> str:
-    """The digest of what an artifact holds: its fingerprint, and name and digest of each file but the logs."""
-    kept = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{LOG_FOLDER}/")}
-    return sha256(canonical({"fingerprint": fingerprint, "files": kept}))
-
-
 def read_artifact(path: Path) -> Artifact:
     """The artifact in a folder, its manifest checked: schema version, fields, seal and digest.
 
@@ -264,7 +241,12 @@ def read_artifact(path: Path) -> Artifact:
     if path.is_symlink():
         problem = f"'{path.name}' is a symbolic link, which is no artifact"
         raise ArtifactError(problem, hint=make_again(path.name), value=path.name)
-    return to_artifact(path, read_manifest(path, seal_of))
+    return read_folder(path)
+
+
+def read_folder(path: Path) -> Artifact:
+    """Read the artifact in a folder, as :func:`read_artifact` does; it is known that the folder is no symbolic link."""
+    return to_artifact(path, read_manifest(path))
 
 
 def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
@@ -277,16 +259,21 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
         kind=manifest["kind"],
         config=manifest["config"],
         dataset=manifest["dataset"],
-        parents=tuple(Parent(**parent) for parent in manifest["parents"]),
+        parents=tuple([Parent(row["role"], row["name"], row["digest"]) for row in manifest["parents"]]),
         code=manifest["training_code"],
     )
-    digest = content_digest(settings.fingerprint(), manifest["files"])
-    if (manifest["fingerprint"], manifest["digest"]) != (settings.fingerprint(), digest):
+    fingerprint, files = manifest["fingerprint"], manifest["files"]
+    sound = has_digest(settings.flat(), fingerprint)
+    if not sound or not has_digest(content_of(fingerprint, files), manifest["digest"]):
         raise ArtifactError(
             f"'{path.name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
             hint=make_again(path.name),
             value=path.name,
         )
-    own = {f.name: manifest[f.name] for f in fields(Artifact) if f.name not in ("path", "settings")}
     # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-    return Artifact(path=path, settings=settings, **(own | {"name": path.name}))
+    own = {key: manifest[key] for key in _OWN_FIELDS}
+    return Artifact(path=path, name=path.name, settings=settings, **own)
+
+
+_OWN_FIELDS = tuple(f.name for f in fields(Artifact) if f.name not in ("path", "name", "settings"))
+"""Fields of an artifact that stand in its manifest under the same name."""

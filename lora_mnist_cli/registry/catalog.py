@@ -1,15 +1,17 @@
-"""Reading ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
+"""Reads ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from lora_mnist_cli.registry import index
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.index import Entry
-from lora_mnist_cli.registry.manifest import MANIFEST, ROLES, is_digest, is_name
+from lora_mnist_cli.registry.entries import Entry, folders, read_entries
+from lora_mnist_cli.registry.lineage import generations
+from lora_mnist_cli.registry.manifest import ROLES
+from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
+from lora_mnist_cli.settings.checks import is_digest
 from lora_mnist_cli.system.errors import (
     ArtifactError,
     MachineError,
@@ -33,7 +35,7 @@ MAKERS = {
 
 
 def ignore(_text: str) -> None:
-    """Where nobody asked to be told."""
+    """Ignore a notice; the default of ``say``."""
 
 
 class Catalog:
@@ -56,7 +58,7 @@ class Catalog:
     def names(self) -> list[str]:
         """Names of all artifacts, sorted; what lies around without a manifest is none."""
         with machine_errors(f"can't read {self.root}"):
-            return sorted(name for name in index.folders(self.root) if self.has(name))
+            return sorted(name for name in folders(self.root) if self.has(name))
 
     def has(self, name: str) -> bool:
         """Whether there is an artifact of that name, sound or not."""
@@ -65,8 +67,7 @@ class Catalog:
     def scan(self) -> tuple[list[Entry], list[ArtifactError]]:
         """All artifacts, oldest first, and what is wrong with those that can't be read."""
         with machine_errors(f"can't read {self.root}"):
-            found, errors = index.entries(self.root)
-        return sorted(found.values(), key=_age), errors
+            return read_entries(self.root)
 
     def get(self, name: str, *kinds: str) -> Artifact:
         """The artifact of that name, or of the alias after an ``@``.
@@ -99,13 +100,10 @@ class Catalog:
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
-        with machine_errors(f"can't read {self.root}"):
-            if (entry := index.newest(self.root, kinds[0], dataset)) is not None:
-                return read_artifact(self.root / entry.name)
         found, errors = self.scan()
         for kind in kinds:
             for entry in reversed(found):
-                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.by_name_alone:
+                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.never_default:
                     try:
                         return read_artifact(self.root / entry.name)
                     except ArtifactError:
@@ -117,7 +115,7 @@ class Catalog:
         first = MAKERS["base"] + (f" --dataset {dataset}" if dataset else "")
         steps = [MAKERS[kinds[0]]] if kinds[0] != "base" else []
         bases = (entry for entry in found if entry.kind == "base" and dataset in (None, entry.dataset))
-        if all(base.by_name_alone for base in bases):
+        if all(base.never_default for base in bases):
             steps.insert(0, first)
         raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {', then '.join(steps)}")
 
@@ -154,7 +152,7 @@ class Catalog:
         candidate = self.readable(name) if is_name(name) and self.has(name) else None
         if candidate is not None and candidate.digest == digest:
             return name
-        # The index is only a hint of where to look: what counts is the manifest.
+        # The entries are only a hint of where to look: what counts is the manifest now.
         for entry in self.scan()[0] if among is None else among:
             if entry.digest == digest and (there := self.readable(entry.name)) is not None and there.digest == digest:
                 return entry.name
@@ -322,25 +320,6 @@ def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
         raise ArtifactError(
             f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
         )
-
-
-def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
-    """Some artifacts and all that was made from them, and so on, oldest first."""
-    made_from: dict[str, list[Entry]] = {}
-    for entry in entries:
-        for digest in {parent.digest for parent in entry.parents}:
-            made_from.setdefault(digest, []).append(entry)
-    reached, pending = {entry.name: entry for entry in first}, list(first)
-    while pending:
-        for entry in made_from.get(pending.pop().digest, []):
-            if entry.name not in reached:
-                reached[entry.name] = entry
-                pending.append(entry)
-    return sorted(reached.values(), key=_age)
-
-
-def _age(entry: Entry) -> tuple[str, str]:
-    return entry.created, entry.name
 
 
 def _show(value: object) -> str:

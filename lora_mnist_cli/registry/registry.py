@@ -11,32 +11,25 @@ import contextlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.registry.artifact import (
-    Artifact,
-    Settings,
-    check_name,
-    content_digest,
-    read_artifact,
-    seal_of,
-    sha256,
-)
+from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, read_artifact
 from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
-from lora_mnist_cli.registry.index import INDEX, Entry
-from lora_mnist_cli.registry.manifest import MANIFEST, MAX_NOTE, MAX_YEAR
-from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, Shelf
+from lora_mnist_cli.registry.creation import forget_created, next_created, remember_created
+from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
+from lora_mnist_cli.registry.entries import Entry
+from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
+from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import exchange, flush, machine_errors, remove_empty, whole_file
 
 __all__ = ["STAGING", "Registry"]
 
 
-class Registry(Shelf):
+class Registry(StagingArea):
     """The artifacts under one folder, to read and to change. It is made when something is published.
 
     Args:
@@ -74,11 +67,12 @@ class Registry(Shelf):
                 flush(path)
             fingerprint = settings.fingerprint()
             with self._lock(f"publishing {name}"):
+                created = next_created(self.root, lambda: [entry.created for entry in self.scan()[0]])
                 artifact = Artifact(
                     path=final,
                     name=name,
                     kind=settings.kind,
-                    created=self._now(),
+                    created=created,
                     digest=content_digest(fingerprint, files),
                     fingerprint=fingerprint,
                     seal="",
@@ -96,6 +90,7 @@ class Registry(Shelf):
                 (staged / MANIFEST).write_text(text, encoding="utf-8")
                 read_artifact(staged)  # what no reader would take is not published
                 self._refuse_orphan(name, artifact.parents)
+                remember_created(self.root, created, new_folder=not self.taken(name))
                 return self._install(staged, artifact, force)
 
     def admit(self, staged: Sequence[tuple[Path, Artifact]]) -> list[Artifact]:
@@ -133,6 +128,7 @@ class Registry(Shelf):
                         hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
                         value=artifact.name,
                     )
+            forget_created(self.root)  # what comes from elsewhere may be newer than anything here
             try:
                 return [self._install(folder, artifact) for folder, artifact in fresh]
             except BaseException:
@@ -178,15 +174,6 @@ class Registry(Shelf):
             undo()
             raise
 
-    def _now(self) -> str:
-        """The time, and in any case later than the newest artifact: "the newest" survives a clock that jumps back."""
-        now = datetime.now(UTC)
-        found, _ = self.scan()
-        if found and now.isoformat(timespec="microseconds") <= found[-1].created:
-            later = datetime.fromisoformat(found[-1].created) + timedelta(microseconds=1)
-            now = later if later.year <= MAX_YEAR else now
-        return now.isoformat(timespec="microseconds")
-
     def remove(self, name: str, *, cascade: bool = False) -> list[str]:
         """Remove an artifact that no other needs; a damaged one too.
 
@@ -211,17 +198,15 @@ class Registry(Shelf):
                 self.refuse_if_needed(name, "removed")
             self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
             self._remove_dead()
+            forget_created(self.root)
             with contextlib.ExitStack() as stack:
-                stack.callback(remove_empty, [self._shelf()])
+                stack.callback(remove_empty, [self._staging_root()])
                 for each in filter(self.has, doomed):
                     self._put_away(each, stack)
                 try:
                     self._forget(doomed)
                 except OSError:
                     stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
-            if not self.scan()[0]:
-                with contextlib.suppress(OSError):
-                    (self.root / INDEX).unlink()
         remove_empty([self.root])
         return doomed
 
@@ -232,7 +217,7 @@ class Registry(Shelf):
 
     def _put_away(self, name: str, stack: contextlib.ExitStack) -> None:
         """Take an artifact out of sight in one step: a reader never sees one that is half gone. The rest goes later."""
-        outer = self._room(name)
+        outer = self._new_folder(name)
         stack.callback(shutil.rmtree, outer, ignore_errors=True)
         os.rename(self.root / name, outer / REMOVED)
         self._settle(lambda: os.rename(outer / REMOVED, self.root / name))
@@ -283,22 +268,3 @@ def check_note(note: str) -> str:
     if len(note) > MAX_NOTE:
         raise UsageError(f"a note has {MAX_NOTE:,} characters at most, not {len(note):,}", value=len(note))
     return note
-
-
-def children_first(entries: Sequence[Entry]) -> list[str]:
-    """Names in an order in which each comes before what it was made from."""
-    by_digest = {entry.digest: entry for entry in entries}
-    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
-    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
-    ordered: list[str] = []
-    pending = [digest for digest in by_digest if not waiting[digest]]
-    while pending:
-        digest = pending.pop()
-        ordered.append(digest)
-        for parent in parents[digest]:
-            waiting[parent] -= 1
-            if not waiting[parent]:
-                pending.append(parent)
-    # Whoever is left stands in a circle, which only a forged lineage has: any order will do.
-    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
-    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]

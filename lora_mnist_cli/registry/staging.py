@@ -19,7 +19,7 @@ from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, check_name
 from lora_mnist_cli.registry.catalog import TAGS, Catalog
-from lora_mnist_cli.registry.manifest import MANIFEST
+from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
 from lora_mnist_cli.system.locks import HOST, exclusive, owner, read_owner, try_lock
@@ -27,10 +27,12 @@ from lora_mnist_cli.system.locks import HOST, exclusive, owner, read_owner, try_
 STAGING = ".staging"
 REPLACED = "replaced"
 REMOVED = "removed"
+OLD_INDEX = ".index.sqlite"
+"""A cache of manifests that earlier versions kept; nothing reads it any more."""
 _OWNER = "owner.json"
 
 
-class Shelf(Catalog):
+class StagingArea(Catalog):
     """The artifacts under one folder, with the staging folders beside them."""
 
     def _lock(self, doing: str) -> AbstractContextManager[None]:
@@ -77,7 +79,7 @@ class Shelf(Catalog):
     def _begin_locked(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
         self._refuse_orphan(name, parents)
         self._remove_dead()
-        outer = self._room(name)
+        outer = self._new_folder(name)
         try:
             handle = os.open(outer / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
             try:
@@ -96,19 +98,19 @@ class Shelf(Catalog):
             raise
         return outer, handle
 
-    def _room(self, name: str) -> Path:
-        """A new folder on the shelf. The name is in front, so that whoever looks knows what it was to become."""
+    def _new_folder(self, name: str) -> Path:
+        """Make a new staging folder; its name begins with the artifact's."""
         for _ in range(100):
-            self._shelf().mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty shelf away
-                return Path(tempfile.mkdtemp(prefix=f"{name}@{HOST}@", dir=self._shelf()))
-        raise OSError(f"{self._shelf()} is taken away again and again")
+            self._staging_root().mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
+                return Path(tempfile.mkdtemp(prefix=f"{name}@{HOST}@", dir=self._staging_root()))
+        raise OSError(f"{self._staging_root()} is taken away again and again")
 
-    def _shelf(self) -> Path:
-        shelf = self.root / STAGING
-        if shelf.is_symlink():
-            raise ArtifactError(f"{shelf} is a symbolic link: nothing is written through it", value=shelf)
-        return shelf
+    def _staging_root(self) -> Path:
+        folder = self.root / STAGING
+        if folder.is_symlink():
+            raise ArtifactError(f"{folder} is a symbolic link: nothing is written through it", value=folder)
+        return folder
 
     def _discard(self, outer: Path) -> None:
         """Remove a staging folder; an artifact that was about to be replaced goes back to its place first.
@@ -162,35 +164,39 @@ class Shelf(Catalog):
 
     def _was_removing(self, name: str) -> bool:
         """Whether a process was killed while it removed that artifact: it is out of sight, and not yet gone."""
+        root = self._staging_root()
         return any(
-            row["state"] == "dead" and row["name"] == name and not (self._shelf() / row["folder"] / _OWNER).exists()
+            row["state"] == "dead" and row["name"] == name and not (root / row["folder"] / _OWNER).exists()
             for row in self._clean(dry_run=True)
         )
 
     def _leftovers(self) -> list[Path]:
-        """Files that a process was about to rename when it was killed."""
-        folder = self.root / TAGS
-        return [] if folder.is_symlink() else list(folder.glob(".*.new"))
+        """Return files that a killed process was about to rename, and the index that earlier versions kept."""
+        folder, index = self.root / TAGS, self.root / OLD_INDEX
+        found = [] if folder.is_symlink() else list(folder.glob(".*.new"))
+        return [*found, index] if index.is_file() or index.is_symlink() else found
 
     def _remove_dead(self) -> None:
         """Remove the staging folders of this machine that no process has locked; those of live ones are not read.
 
-        A bank of many adapters comes here once for each, with all the others' folders beside.
+        A bank of many adapters calls this once per adapter, beside the folders of all the others.
         """
-        for folder in self._shelved():
+        with contextlib.suppress(OSError):
+            os.unlink(self.root / OLD_INDEX)
+        for folder in self._staging_folders():
             if folder.name.split("@")[1] == HOST and not _is_locked(folder / _OWNER):
                 self._discard(folder)
 
-    def _shelved(self) -> list[Path]:
-        """What lies on the shelf, sorted; symbolic links are nothing of ours."""
-        shelf = self._shelf()
-        with contextlib.suppress(FileNotFoundError), os.scandir(shelf) as found:
-            return sorted(shelf / e.name for e in found if e.name.count("@") >= 2 and not e.is_symlink())
+    def _staging_folders(self) -> list[Path]:
+        """Return the staging folders, sorted; symbolic links are none."""
+        root = self._staging_root()
+        with contextlib.suppress(FileNotFoundError), os.scandir(root) as found:
+            return sorted(root / e.name for e in found if e.name.count("@") >= 2 and not e.is_symlink())
         return []
 
     def _clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
         found = []
-        for folder in self._shelved():
+        for folder in self._staging_folders():
             who, files = read_owner(folder / _OWNER), _files(folder)
             name, host = folder.name.split("@")[:2]
             state = "live" if _is_locked(folder / _OWNER) else "dead" if host == HOST else "another host"

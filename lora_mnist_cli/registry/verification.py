@@ -10,8 +10,9 @@ from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact, read_artifact
 from lora_mnist_cli.registry.catalog import Catalog, refuse_role
-from lora_mnist_cli.registry.index import Entry, stamp_of
-from lora_mnist_cli.registry.manifest import MANIFEST, UPGRADE
+from lora_mnist_cli.registry.entries import Entry, stamp_of
+from lora_mnist_cli.registry.manifest import UPGRADE
+from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.weights import check_finite, check_header
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import DATASETS

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.sources import data_digest
-from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact, Parent, Settings
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DataError

@@ -150,29 +150,45 @@ def is_still(handle: int, path: Path) -> bool:
     return False
 
 
-def read_regular(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most ``limit`` bytes, which is not a symbolic link.
+def read_regular(path: Path | str, limit: int) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes, which is not a symbolic link.
 
     Raises:
         OSError: as :func:`open_regular`.
     """
-    with open_regular(path, limit) as file:
-        # Asked for more than there is, Python would take the memory for all of it first.
-        return file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
+    handle, size = _open_regular(path, limit)
+    try:
+        content = os.read(handle, size + 1)
+        # One call reads a whole file, as a rule.
+        while len(content) < size and (part := os.read(handle, size - len(content))):
+            content += part
+        return content
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
-def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
-    """A regular file of at most ``limit`` bytes, which is not a symbolic link, to read.
+def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
+    """Open a regular file of at most ``limit`` bytes, which is not a symbolic link, for reading.
 
     Raises:
-        OSError: where it is missing, something else than a regular file, or larger. Nothing was read then: neither a
-            device without an end nor a file that fills the memory can do harm.
+        OSError: where it is missing, something other than a regular file, or larger. Nothing has been read then:
+            neither a device without end nor a file that fills the memory can do harm.
     """
+    handle, _ = _open_regular(path, limit)
+    try:
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
+def _open_regular(path: Path | str, limit: int) -> tuple[int, int]:
+    """Return the open file and its size."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        if error.errno == errno.ELOOP and path.is_symlink():  # the system speaks of too many levels of them
+        if error.errno == errno.ELOOP and os.path.islink(path):  # the system speaks of too many levels of them
             raise OSError(errno.ELOOP, "it is a symbolic link") from error
         raise
     try:
@@ -180,11 +196,11 @@ def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file")
         if found.st_size > limit:
-            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and {limit:,} at most make sense")
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            yield file
-    finally:
+            raise OSError(errno.EFBIG, f"it has {found.st_size:,} bytes, and at most {limit:,} make sense")
+    except BaseException:
         os.close(handle)
+        raise
+    return handle, found.st_size
 
 
 def exchange(first: Path, second: Path) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from durability import apart, small
 from durability.stories import STORIES, look, tree
 
+from lora_mnist_cli.registry import creation as creation_module
 from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages import Workspace
@@ -154,7 +155,7 @@ def test_the_newest_is_the_last_that_was_published_whatever_the_clock_says(
         def now(cls, tz: clocks.tzinfo | None = None) -> clocks.datetime:
             return now
 
-    monkeypatch.setattr(registry_module, "datetime", Clock)
+    monkeypatch.setattr(creation_module, "datetime", Clock)
     created = []
     for i, jump in enumerate((0, -3600, -86_400 * 365 * 40, 0, -1)):
         now += clocks.timedelta(seconds=jump)

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
-from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Settings, content_digest, sha256
+from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Settings
+from lora_mnist_cli.registry.digests import content_digest, sha256
 from lora_mnist_cli.registry.registry import STAGING, Registry
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.registry.weights import BASE_FILE

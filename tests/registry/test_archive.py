@@ -221,7 +221,7 @@ def linked(entries: Entries) -> Entries:
 
 
 def resealed(content: bytes) -> bytes:
-    from lora_mnist_cli.registry.artifact import seal_of
+    from lora_mnist_cli.registry.digests import seal_of
 
     manifest = json.loads(content)
     manifest["files"]["../../victim"] = manifest["files"]["history.csv"]

@@ -11,15 +11,9 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry.artifact import (
-    MANIFEST,
-    Artifact,
-    Parent,
-    Settings,
-    check_name,
-    content_digest,
-    read_artifact,
-)
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
+from lora_mnist_cli.registry.digests import content_digest
+from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry import registry as registry_module
-from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent
+from lora_mnist_cli.registry import creation as creation_module
+from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.catalog import TAGS
 from lora_mnist_cli.registry.registry import STAGING, Registry
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -370,7 +370,7 @@ class Clock(datetime):
 def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
     registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "datetime", Clock)
+    monkeypatch.setattr(creation_module, "datetime", Clock)
     published = []
     for days in (0, 400, -400, -400, 10):
         monkeypatch.setattr(Clock, "at", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
@@ -407,7 +407,7 @@ def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
         with registry.staging("child", parents) as folder:
             (folder / "weights").write_bytes(b"1")
             shutil.rmtree(registry.root / "base")
-            settings = registry_module.Settings(
+            settings = Settings(
                 "adapter", {"digits": "5-9", "rank": 1, "seed": 0}, base.settings.dataset, tuple(parents)
             )
             details = {"base_digits": "0-4", "trainable_parameters": 1}

@@ -18,8 +18,9 @@ import pytest
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
-from lora_mnist_cli.registry.index import Entry
-from lora_mnist_cli.registry.registry import STAGING, Registry, children_first, machine_errors
+from lora_mnist_cli.registry.entries import Entry
+from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.files import exchange
 
@@ -692,9 +693,8 @@ def test_of_two_that_remove_the_same_one_finds_nothing(
         waiting.remove("one")
 
 
-def _summary(*parents: dict[str, str]) -> str:
-    nothing = {"digits": None, "rank": None, "seed": None, "failed": None, "subsets": [], "bytes": 0, "note": ""}
-    return json.dumps(nothing | {"parents": parents})
+def _report(name: str, digest: str, *parents: Parent) -> Entry:
+    return Entry(name=name, kind="report", created=digest, digest=digest, dataset="mnist", parents=parents)
 
 
 def _chain(length: int, width: int = 1) -> list[Entry]:
@@ -702,9 +702,8 @@ def _chain(length: int, width: int = 1) -> list[Entry]:
     made: list[Entry] = []
     for i in range(length):
         above = [entry for entry in made if entry.name.startswith(f"r{i - 1}-")]
-        parents = [{"role": "input", "name": entry.name, "digest": entry.digest} for entry in above]
-        summary = _summary(*parents)
-        made += [Entry(f"r{i}-{j}", "report", "mnist", f"{i}-{j}", f"{i:06}", summary) for j in range(width)]
+        parents = tuple(Parent("input", entry.name, entry.digest) for entry in above)
+        made += [_report(f"r{i}-{j}", f"{i}-{j}", *parents) for j in range(width)]
     return made
 
 
@@ -725,8 +724,8 @@ def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length: int, widt
 
 def test_a_circle_ends() -> None:
     """No digest fits one, but members are no part of a digest."""
-    one = Entry("one", "report", "mnist", "1", "1", _summary(vars(Parent("input", "two", "2"))))
-    two = Entry("two", "report", "mnist", "2", "2", _summary(vars(Parent("input", "one", "1"))))
+    one = _report("one", "1", Parent("input", "two", "2"))
+    two = _report("two", "2", Parent("input", "one", "1"))
     assert sorted(children_first([one, two])) == ["one", "two"]
     (row,) = ancestors(one, {"1": one, "2": two})
     assert (row["name"], [(each["name"], each["followed"]) for each in row["made_from"]]) == ("two", [("one", False)])

@@ -64,7 +64,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a flipped bit": (lambda folder: flip(folder / "model.safetensors", -1), "model.safetensors", "digest"),
     "a flipped bit of a record": (lambda folder: flip(folder / "history.csv"), "history.csv", "digest"),
     "cut short": (lambda folder: os.truncate(folder / "history.csv", 10), "history.csv", "digest"),
-    "grown": (lambda folder: os.truncate(folder / "history.csv", 10_000), "history.csv", "at most make sense"),
+    "grown": (lambda folder: os.truncate(folder / "history.csv", 10_000), "history.csv", "make sense"),
     "emptied": (lambda folder: os.truncate(folder / "model.safetensors", 0), "model.safetensors", "digest"),
     "a missing file": (lambda folder: (folder / "history.csv").unlink(), "history.csv", "No such file"),
     "a file more": (lambda folder: (folder / "notes.txt").write_text("x"), "notes.txt", "no part of what"),

@@ -11,7 +11,8 @@ from typing import Any
 
 from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split
 from lora_mnist_cli.models.methods import trainable_parameters
-from lora_mnist_cli.registry.artifact import Artifact, Settings, canonical, sha256
+from lora_mnist_cli.registry.artifact import Artifact, Settings
+from lora_mnist_cli.registry.digests import canonical, sha256
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet

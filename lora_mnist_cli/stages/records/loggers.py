@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.progress import Reporter

@@ -12,7 +12,7 @@ from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import number, percent, points, score_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.registry.index import Entry
+from lora_mnist_cli.registry.entries import Entry
 from lora_mnist_cli.settings.adapter_config import HOW_TRAINED
 
 _DEEPEST = 50

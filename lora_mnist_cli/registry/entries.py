@@ -1,0 +1,132 @@
+"""What a list of artifacts shows of each, read from all manifests of a folder. No torch.
+
+Every manifest is read and checked in full. A process remembers an entry for as long as its manifest is the same file
+with the same times: a forced sweep asks for all artifacts once per adapter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_mnist_cli.registry.artifact import Artifact, Parent, read_folder
+from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
+from lora_mnist_cli.system.errors import ArtifactError
+
+_REMEMBERED: dict[str, dict[str, tuple[str, Entry]]] = {}
+"""Folder → name → stamp of the manifest, and the entry that was read from it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What listing and finding need of an artifact.
+
+    Args:
+        digits: the digits that it learned, or None.
+        rank: None where it has none.
+        subsets: its scores, a row per digit set.
+        bytes: of all its files.
+        failed: why its training failed, or None.
+    """
+
+    name: str
+    kind: str
+    created: str
+    digest: str
+    dataset: str
+    digits: str | None = None
+    rank: int | None = None
+    seed: int | None = None
+    parents: tuple[Parent, ...] = ()
+    subsets: tuple[dict[str, Any], ...] = ()
+    bytes: int = 0
+    note: str = ""
+    failed: str | None = None
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Entry:
+        """Return the entry of an artifact."""
+        return cls(
+            name=artifact.name,
+            kind=artifact.kind,
+            created=artifact.created,
+            digest=artifact.digest,
+            dataset=artifact.dataset,
+            digits=artifact.config.get("digits"),
+            rank=artifact.config.get("rank") or None,
+            seed=artifact.config.get("seed"),
+            parents=artifact.parents,
+            subsets=tuple(artifact.scores.get("subsets", ())),
+            bytes=sum(file["bytes"] for file in artifact.files.values()),
+            note=artifact.note,
+            failed=artifact.details.get("failed"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        parents = [dict(vars(parent)) for parent in self.parents]
+        return vars(self) | {"parents": parents, "subsets": list(self.subsets)}
+
+    @property
+    def never_default(self) -> bool:
+        """Whether no stage takes it by default: it diverged, or was made of adapters by merging or combining."""
+        of_adapters = self.kind in ("base", "adapter") and any(parent.role == "adapter" for parent in self.parents)
+        return bool(self.failed) or of_adapters
+
+
+def folders(root: Path) -> list[str]:
+    """Return the names of the folders that may be artifacts, in no order; symbolic links are none.
+
+    Raises:
+        OSError: where the folder exists and can't be read.
+    """
+    try:
+        with os.scandir(root) as found:
+            return [e.name for e in found if is_name(e.name) and e.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
+    """Return the entries of all artifacts, oldest first, and an error for each that can't be read.
+
+    Raises:
+        OSError: where the folder exists and can't be read.
+    """
+    before = _REMEMBERED.get(str(root.absolute()), {})
+    now: dict[str, tuple[str, Entry]] = {}
+    errors = []
+    for name in folders(root):
+        stamp = stamp_of(root, name)
+        if stamp is None:
+            continue
+        known = before.get(name)
+        if known is not None and known[0] == stamp:
+            now[name] = known
+            continue
+        try:
+            now[name] = stamp, Entry.of(read_folder(root / name))
+        except ArtifactError as error:
+            if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
+                errors.append(error)
+    _REMEMBERED[str(root.absolute())] = now
+    return sorted((entry for _, entry in now.values()), key=age), errors
+
+
+def age(entry: Entry) -> tuple[str, str]:
+    """Return what entries are sorted by, oldest first."""
+    return entry.created, entry.name
+
+
+def stamp_of(root: Path, name: str) -> str | None:
+    """Return what changes whenever a manifest does, or None where there is no such file."""
+    try:
+        found = os.stat(f"{root}/{name}/{MANIFEST}", follow_symlinks=False)
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"

@@ -1,0 +1,291 @@
+"""The parts of a manifest as declared types: names and digests, scores, files, settings, and what each kind records.
+
+A struct says which fields there are, of which type and in which range. :mod:`~lora_mnist_cli.registry.manifest` makes
+the manifest of each kind from them. A new field of a manifest is a line in a struct here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from lora_mnist_cli.registry.manifest_limits import MAX_TEXT, MAX_WHOLE
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.checks import DIGEST, LAYER
+from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
+from lora_mnist_cli.settings.digits import DigitSet
+
+MANIFEST = "artifact.json"
+MAX_NAME = 100
+MAX_NOTE = 2000
+MAX_YEAR = 2999
+_MAX_BYTES = 2**32
+"""Of a file: twice the largest weights that are read. A sparse file of any size costs its sender nothing."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*", re.ASCII)
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00", re.ASCII)
+
+
+def hold(condition: object, problem: str) -> None:
+    """Raise a ValueError with the problem, where the condition is not met."""
+    if not condition:
+        raise ValueError(problem)
+
+
+def is_name(text: object) -> bool:
+    """Return whether this can be an artifact's name: a letter or digit, then letters, digits and ``._,-``."""
+    return isinstance(text, str) and len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def is_created(text: object) -> bool:
+    """Return whether this is a creation time: in UTC, to the microsecond, in a year up to 2999."""
+    if not isinstance(text, str) or _CREATED.fullmatch(text) is None:
+        return False
+    try:
+        return datetime.fromisoformat(text).year <= MAX_YEAR
+    except ValueError:  # a day that is none
+        return False
+
+
+@lru_cache(maxsize=1024)
+def is_file(name: object) -> bool:
+    """Return whether this names a file inside an artifact's folder: relative, in at most one folder, not hidden."""
+    if not isinstance(name, str) or not 0 < len(name) <= 255 or not name.isprintable() or "\\" in name:
+        return False
+    parts = name.split("/")
+    return len(parts) <= 2 and all(part and not part.startswith(".") for part in parts) and name != MANIFEST
+
+
+def _whole(pattern: re.Pattern[str]) -> str:
+    """Return a pattern that holds for a whole text where it is only searched for."""
+    return rf"^(?:{pattern.pattern})\Z"
+
+
+FORMS = {_whole(_NAME): "a name", _whole(DIGEST): "a digest", _whole(LAYER): "a layer (fc1, fc2, …)"}
+"""Pattern → what it stands for in a message."""
+
+Name = Annotated[str, Meta(pattern=_whole(_NAME), max_length=MAX_NAME)]
+Digest = Annotated[str, Meta(pattern=_whole(DIGEST))]
+Layer = Annotated[str, Meta(pattern=_whole(LAYER))]
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
+Count = Annotated[int, Meta(ge=0, le=MAX_WHOLE - 1)]
+Counts = Annotated[list[Count], Meta(min_length=1)]
+Size = Annotated[int, Meta(ge=1, le=2**20)]
+Whole = Annotated[int, Meta(gt=-MAX_WHOLE, le=MAX_WHOLE - 1)]
+Number = float
+"""JSON has neither NaN nor infinity, so that every number is finite."""
+AtLeast0 = Annotated[float, Meta(ge=0)]
+Above0 = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+if TYPE_CHECKING:
+    Digits = str
+else:
+    Digits = Literal[tuple(str(DigitSet(d for d in range(10) if mask >> d & 1)) for mask in range(1, 1024))]
+    """A digit set as it is written: sorted, runs folded."""
+
+
+class Strict(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """Fields beside which no others are allowed."""
+
+
+class SubsetScore(Strict):
+    """The scores of a model on the images of a digit set; None where there are no images or no finite loss."""
+
+    digits: Digits
+    count: Count
+    accuracy: Share | None
+    loss: AtLeast0 | None
+
+
+class DigitScore(Strict):
+    """The scores of a model on the images of a digit."""
+
+    digit: Annotated[int, Meta(ge=0, le=9)]
+    count: Count
+    accuracy: Share | None
+    loss: AtLeast0 | None
+
+
+class Scores(Strict):
+    """Both tables of scores, or neither."""
+
+    subsets: list[SubsetScore] | UnsetType = UNSET
+    per_digit: list[DigitScore] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        hold((self.subsets is UNSET) == (self.per_digit is UNSET), "subsets and per_digit belong together")
+
+
+class DataSet(Strict):
+    """The data set of an artifact."""
+
+    name: Name
+    digest: Digest
+
+
+class ParentEntry(Strict):
+    """An artifact that this one was made from, by name and content."""
+
+    role: Literal["base", "adapter", "member", "input"]
+    name: Name
+    digest: Digest
+
+
+class File(Strict):
+    """Size and SHA-256 of a file."""
+
+    bytes: Annotated[int, Meta(ge=0, le=_MAX_BYTES)]
+    sha256: Digest
+
+
+class Environment(Struct):
+    """Versions of packages, and where the work was done."""
+
+    versions: dict[Text, Text] | UnsetType = UNSET
+    platform: Text | UnsetType = UNSET
+    cores: Whole | UnsetType | None = UNSET
+    device: Text | UnsetType = UNSET
+    threads: Whole | UnsetType = UNSET
+    logger: Text | UnsetType = UNSET
+
+
+class Settings(Struct, kw_only=True):
+    """Settings of any artifact; :meth:`~lora_mnist_cli.settings.config.TrainingConfig.from_json` checks the values."""
+
+    digits: Digits | UnsetType = UNSET
+    rank: Count | UnsetType = UNSET
+    seed: Count | UnsetType = UNSET
+    if TYPE_CHECKING:  # fields of configs, which :func:`_settings_of` adds
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+def _settings_of(config: type[TrainingConfig], **declared: Any) -> Any:
+    """Make a struct of the fields of a config, each of its type where it is there.
+
+    Args:
+        declared: field → type, of fields that are required or stricter than in the config.
+    """
+    hints = get_type_hints(config)
+    names = {f.name for f in fields(config)} - {*Settings.__struct_fields__, *declared}
+    optional = [(name, _bounded(hints[name]) | UnsetType, UNSET) for name in sorted(names)]
+    required = [item for item in declared.items() if UnsetType not in get_args(item[1])]
+    optional += [(name, hint, UNSET) for name, hint in declared.items() if UnsetType in get_args(hint)]
+    return msgspec.defstruct(f"{config.__name__}Settings", [*required, *optional], bases=(Settings,), kw_only=True)
+
+
+def _bounded(hint: Any) -> Any:
+    """Return a type with limits on its integers and texts."""
+    parts = get_args(hint)
+    if not parts:
+        return {int: Whole, str: Text}.get(hint, hint)
+    inner: Any = tuple(part if part is ... else _bounded(part) for part in parts)
+    return tuple.__class_getitem__(inner) if get_origin(hint) is tuple else Union[inner]  # noqa: UP007 - known only now
+
+
+class Details(Struct, kw_only=True):
+    """What any artifact may record."""
+
+    base_digits: Digits | UnsetType = UNSET
+    trainable_parameters: Count | UnsetType = UNSET
+    rank: Count | UnsetType = UNSET
+    seed: Count | UnsetType = UNSET
+
+
+class Merged(Strict):
+    """How exact the merge of an adapter into a base was."""
+
+    alpha: Number
+    weight_residual: Number
+    logit_residual: Number
+    largest_logit: Number
+    base_digits: Digits
+    adapter_digits: Digits
+    predictions_changed: Count
+    images: Count
+
+
+class CombinedParent(Strict):
+    """An adapter that went into a combined one."""
+
+    name: Name
+    digits: Digits
+    weight: Number
+
+
+class CombinedLayer(Strict):
+    """Norm of the sum in a layer, and the share of it that was lost."""
+
+    norm: AtLeast0
+    residual: AtLeast0
+
+
+class Combined(Strict):
+    """How an adapter was combined from others."""
+
+    parents: list[CombinedParent]
+    layers: dict[Layer, CombinedLayer]
+    residual: AtLeast0
+
+
+class BaseDetails(Details):
+    """Shapes of the layers (out × in), mean and deviation of the pixels."""
+
+    layers: Annotated[dict[Layer, tuple[Size, Size]], Meta(min_length=1, max_length=999)]
+    pixel_stats: tuple[Number, Above0]
+    merged: Merged | UnsetType = UNSET
+
+
+class AdapterDetails(Details):
+    """Digits of the base, parameters that were trained, and why training failed, where it did."""
+
+    base_digits: Digits
+    trainable_parameters: Count
+    failed: Text | UnsetType = UNSET
+    bank: Text | UnsetType = UNSET
+    combined: Combined | UnsetType = UNSET
+
+
+class Result(Struct, kw_only=True):
+    """An adapter of a sweep: its settings on the axes, and its scores."""
+
+    artifact: Name
+    rank: Count
+    seed: Count
+    trainable_parameters: Count
+    subsets: list[SubsetScore]
+    failed: Text | None = None
+
+
+class SweepDetails(Details):
+    """The results of a sweep."""
+
+    results: Annotated[list[Result], Meta(min_length=1)]
+
+
+class ReportRow(Struct):
+    """A figure of a report, beside the one of the original study."""
+
+    what: Text
+    digits: Text
+    measure: Text
+    study: Number | None
+    here: Number | None
+    difference: Number | None
+
+
+class ReportDetails(Details):
+    """The table of a report."""
+
+    rows: list[ReportRow]
+
+
+BaseSettings = _settings_of(BaseConfig, digits=Digits)
+AdapterSettings = _settings_of(AdapterConfig, digits=Digits, rank=Count, seed=Count, imported=Digest | UnsetType)
+SweepSettings = _settings_of(AdapterConfig, digits=Digits, ranks=Counts, seeds=Counts)
