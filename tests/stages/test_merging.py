@@ -114,12 +114,12 @@ def test_what_was_merged_is_kept_and_forged_lineage_is_found(
 
     base = small.registry.parent(adapter)
     for change, found in {
-        parents(("base", base)): "a base whose parents are base",
-        parents(("adapter", adapter), ("base", base)): "a base whose parents are adapter, base",
+        parents(("base", base)): "their roles are base",
+        parents(("adapter", adapter), ("base", base)): "their roles are adapter, base",
         parents(): "merged",
         parents(("base", base), ("adapter", onto)): "its adapter 'onto' is not one of its base",
         parents(("base", base), ("adapter", base)): "which is of kind base",
-        (lambda manifest: manifest["details"]["merged"].update(images=-1)): "merged: images",
+        (lambda manifest: manifest["details"]["merged"].update(images=-1)): "merged.images",
         (lambda manifest: manifest["details"].pop("merged")): "merged",
     }.items():
         forge(small.runs_dir / made.name, change)
