@@ -117,9 +117,9 @@ def make_plan(
     """
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
     strategies = list(STRATEGIES) if strategies is None else strategies
-    distinct("cures", strategies)
+    distinct("strategies", strategies)
     for strategy in strategies:
-        refuse_unknown("cure", strategy, list(STRATEGIES), "cures:")
+        refuse_unknown("strategy", strategy, list(STRATEGIES), "strategies:")
     strategies = [strategy for strategy in STRATEGIES if strategy in strategies]
     distinct("seeds", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
