@@ -1,6 +1,6 @@
 """Ways to adapt a frozen base, one file per method, named as its row of ``settings.choices.METHODS``.
 
-The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in
+Read :mod:`.method` first: it is the contract. The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in
 :mod:`lora_mnist_cli.models.lora`. No torch here.
 """
 
