@@ -1,7 +1,8 @@
 """Ways to combine adapters of one base, one file per way, named as its row of ``settings.choices.COMBINERS``.
 
-Read :mod:`.combiner` first: it is the contract. They work on the changes of the weights, ΔW, and never on the factors: ``B₁A₁ + B₂A₂`` is not ``(B₁ + B₂)(A₁ + A₂)``,
-and different factors can have the same ΔW. No torch, and NumPy only inside functions.
+Read :mod:`.combiner` first: it is the contract. Combiners work on the changes of the weights, ΔW, and never on the
+factors: ``B₁A₁ + B₂A₂`` is not ``(B₁ + B₂)(A₁ + A₂)``, and different factors can have the same ΔW. No torch, and NumPy
+only inside functions.
 """
 
 from __future__ import annotations

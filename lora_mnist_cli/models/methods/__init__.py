@@ -1,7 +1,7 @@
 """Ways to adapt a frozen base, one file per method, named as its row of ``settings.choices.METHODS``.
 
-Read :mod:`.method` first: it is the contract. The layers that train them are in :mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in
-:mod:`lora_mnist_cli.models.lora`. No torch here.
+Read :mod:`.method` first: it is the contract. The layers that train them are in
+:mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in :mod:`lora_mnist_cli.models.lora`. No torch here.
 """
 
 from __future__ import annotations
