@@ -27,11 +27,7 @@ def subset_scores(per_digit: Sequence[dict[str, Any]], digit_sets: Sequence[Digi
 def means(count: int, right: int, loss: float) -> dict[str, Any]:
     """Return count, accuracy and mean loss; a figure without images, or a loss that is not finite, is None."""
     finite = count > 0 and abs(loss) < float("inf")
-    return {
-        "count": count,
-        "accuracy": right / count if count else None,
-        "loss": loss / count if finite else None,
-    }
+    return {"count": count, "accuracy": right / count if count else None, "loss": loss / count if finite else None}
 
 
 def hits(row: dict[str, Any]) -> int:

@@ -11,14 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.evaluation.intervals import (
-    CONFIDENCE,
-    Interval,
-    Spread,
-    mean_interval,
-    require_finite,
-    z_quantile,
-)
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, Interval, Spread, mean_interval, require_finite, z_quantile
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import alpha_table, percent, score_table
 from lora_mnist_cli.cli.text_table import Table
@@ -24,22 +23,17 @@ if TYPE_CHECKING:
 Result = tuple[dict[str, Any], list[Table | str]]
 
 
-@grouped
+@o.grouped
 def command(
     *,
     names: shared.Experts = None,
     route: shared.Route = False,
     route_by: shared.RouteBy = None,
     alpha: Annotated[
-        str | None,
-        o.word_option("--alpha", "Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values."),
+        str | None, o.word("Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values.")
     ] = None,
-    digits: Annotated[
-        list[str] | None, o.word_option("--digits", "Score these digits instead; may be given more than once.")
-    ] = None,
-    min_accuracy: Annotated[
-        str | None, o.word_option("--min-accuracy", "A gate, as 0-4=0.98,5-9=0.95: exit code 1 if it is not met.")
-    ] = None,
+    digits: Annotated[list[str] | None, o.word("Score these digits instead; may be given more than once.")] = None,
+    min_accuracy: Annotated[str | None, o.word("A gate, as 0-4=0.98,5-9=0.95: exit code 1 if it is not met.")] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:

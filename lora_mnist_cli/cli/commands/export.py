@@ -7,12 +7,11 @@ from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 
 
-@grouped
+@o.grouped
 def command(
     *,
     names: Annotated[
@@ -22,13 +21,13 @@ def command(
     route_by: shared.RouteBy = None,
     form: Annotated[
         str | None,
-        o.word_option(
-            "--format", f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", None, FORMATS
+        o.word(
+            f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", None, FORMATS, flag="--format"
         ),
     ] = None,
     alpha: shared.Alpha = None,
     file: Annotated[
-        Path | None, o.file_option("--output", "The file; by default the artifact's name with a suffix.")
+        Path | None, o.file("The file; by default the artifact's name with a suffix.", flag="--output")
     ] = None,
     force: Annotated[bool, o.switch("--force", "Replace existing files.")] = False,
     folders: shared.Folders,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import percent, points
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages import forgetting
@@ -13,7 +13,7 @@ from lora_mnist_cli.stages import forgetting
 _MEASURES = ("backward", "forward", "forgetting")
 
 
-@grouped
+@o.grouped
 def command(*, name: shared.NewestByDefault = None, folders: shared.Folders, output: shared.Output) -> None:
     """Measure what an adapter forgot of its base's digits, and what it still knows but overrides.
 

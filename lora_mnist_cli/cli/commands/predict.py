@@ -9,7 +9,6 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import class_of, percent
 from lora_mnist_cli.cli.text_table import Table
@@ -17,15 +16,13 @@ from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict
 from lora_mnist_cli.system.errors import UsageError
 
 
-@grouped
+@o.grouped
 def command(
     *,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files, folders of them, or - for stdin.")
     ],
-    artifact: Annotated[
-        str | None, o.artifact_option("--artifact", "An adapter or a base; the newest adapter by default.")
-    ] = None,
+    artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
         bool,
         o.switch(
@@ -35,8 +32,8 @@ def command(
     experts: Annotated[
         list[str] | None,
         o.artifact_option(
-            "--expert",
             "With --route, a base or an adapter, instead of --artifact and its base; may be given more than once.",
+            flag="--expert",
         ),
     ] = None,
     route_by: shared.RouteBy = None,

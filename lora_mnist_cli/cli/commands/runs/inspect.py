@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import number, percent, points, score_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.registry.artifact import Artifact
@@ -19,7 +18,7 @@ _DEEPEST = 50
 """Generations that a lineage is shown of; four are common."""
 
 
-@grouped
+@o.grouped
 def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show all that is recorded of one artifact: settings, lineage, scores, versions, files."""
     registry = folder.registry(output)
@@ -36,7 +35,7 @@ def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output
     output.print("runs show", document | {"needed_by": children, "aliases": aliases}, tables)
 
 
-@grouped
+@o.grouped
 def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show as a tree what an artifact was made from, up to the base, and what was made from it."""
     registry = folder.registry(output)
@@ -51,7 +50,7 @@ def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, out
     output.print("runs lineage", document, lambda _: [root, *_branches(made_from), needed_by])
 
 
-@grouped
+@o.grouped
 def diff_command(
     *,
     first: Annotated[str, o.artifact_argument("An artifact.", "A")],
