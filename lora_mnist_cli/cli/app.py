@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 
 import typer
 
 from lora_mnist_cli.cli.basics import Version, say
-from lora_mnist_cli.cli.plain_output import plain_off_terminal
 from lora_mnist_cli.system.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
 
 EXIT_BROKEN_PIPE = 141
 """What a shell reports for a program that SIGPIPE ended."""
+
+FORCING = ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE")
+"""Variables by which Typer or Rich takes any stream for a terminal."""
+HELP_WIDTH = "120"
 
 COMMANDS = {
     "train-base": ("train_base", "Train the base: a small MLP that learns some of the digits."),
@@ -29,7 +34,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score an adapter or a base on the test images; the newest adapter by default."),
     "forgetting": (
         "forgetting",
-        "Measure what an adapter forgot of its base's digits, and what it still knows but overrides.",
+        "Measure what an adapter forgot of its base's digits, and what is merely outranked.",
     ),
     "chain": (
         "chain",
@@ -103,7 +108,7 @@ def run(arguments: list[str]) -> int:
         # The shell's completion may ask for any of them.
         completing = any(name.endswith("_COMPLETE") for name in os.environ)
         wanted = None if completing else next((word for word in arguments if not word.startswith("-")), "")
-        with plain_off_terminal():
+        with _plain_off_terminal():
             code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -120,6 +125,23 @@ def run(arguments: list[str]) -> int:
         say("interrupted; nothing half done is left")
     _let_go_of_stdout()
     return code if isinstance(code, int) else EXIT_DONE
+
+
+@contextlib.contextmanager
+def _plain_off_terminal() -> Iterator[None]:
+    """Hide :data:`FORCING` from Typer's help while a command runs, and give help a fixed width, off a terminal.
+
+    Typer reads these variables when it first writes help.
+    """
+    if sys.stdout.isatty():
+        yield
+        return
+    hidden = {name: os.environ.pop(name) for name in FORCING if name in os.environ}
+    os.environ.setdefault("TERMINAL_WIDTH", HELP_WIDTH)
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _let_go_of_stdout() -> None:

@@ -41,10 +41,7 @@ def transfer(R: Matrix, untrained: Sequence[float]) -> Transfer:
     ``FWT = mean_{j>0} (R[j-1][j] − untrained[j])``, ``forgetting = mean_{j<n-1} max_{i<n-1} (R[i][j] − R[n-1][j])``.
 
     Chaudhry et al. take the maximum over all earlier states of the network, also those before the task was learned.
-
-    Args:
-        R: n × n.
-        untrained: n, the accuracy of the untrained network on each task.
+    ``R`` is n × n, and ``untrained`` has the n accuracies of the untrained network.
 
     Raises:
         ValueError: where the matrix is not square, the vector does not fit it, or an accuracy is not finite.

@@ -5,20 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from lora_mnist_cli.settings.checks import (
-    digit_set,
-    is_digest,
-    is_layer_name,
-    number,
-    one_of,
-    other_default,
-    setting,
-    whole,
-)
+from lora_mnist_cli.settings.checks import digit_set, is_digest, is_layer_name, number, one_of, setting, whole
 from lora_mnist_cli.settings.choices import (
     COMBINERS,
     INITS,
@@ -37,6 +28,10 @@ from lora_mnist_cli.system.errors import ConfigError
 added = partial(setting, added_later=True)
 
 _DEFAULT_RANK = 8
+
+
+def _other_default(name: str, default: Any) -> Any:
+    return field(default=default, metadata=TrainingConfig.__dataclass_fields__[name].metadata)
 
 
 def _table_help(table: Mapping[str, Any]) -> str:
@@ -138,8 +133,8 @@ class AdapterConfig(TrainingConfig):
         0.95, "Nullspace: share of the old inputs' energy that adapters keep out of.", number("above 0 and below 1")
     )
     # The study trains its adapters with AdamW under reduce-on-plateau.
-    optimizer: str = other_default(TrainingConfig, "optimizer", "adamw")
-    schedule: str = other_default(TrainingConfig, "schedule", "plateau")
+    optimizer: str = _other_default("optimizer", "adamw")
+    schedule: str = _other_default("schedule", "plateau")
 
     def __post_init__(self) -> None:
         # The default rank, with a method that has no ranks, was not asked for.
@@ -255,11 +250,7 @@ def unused_value(name: str) -> Any:
 
 
 def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
-    """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for.
-
-    Args:
-        method: by default the one that the settings name.
-    """
+    """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for."""
     choice = METHODS.get(str(method or values.get("method", "lora")))
     unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}

@@ -39,9 +39,8 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
     if len(tasks) < 2:
         raise UsageError("one task is no chain", hint=HINT, value=tasks)
     if missing := [digit for digit in ALL_DIGITS if digit not in seen]:
-        raise UsageError(
-            f"{_named(missing)} in no task", hint="scores are over all ten, so each is in one", value=tasks
-        )
+        hint = "scores are over all ten, so each is in one"
+        raise UsageError(f"{_named(missing)} in no task", hint=hint, value=tasks)
     return tuple(tasks)
 
 

@@ -58,11 +58,7 @@ class UsageError(LoraMnistError):
 
 
 class ConfigError(UsageError):
-    """A config has fields that are not allowed; the error reports every problem at once.
-
-    Args:
-        problems: one sentence per problem, at least one.
-    """
+    """A config has fields that are not allowed; the error reports every problem at once, a sentence each."""
 
     def __init__(self, problems: Sequence[str], *, hint: str = "", value: object = None) -> None:
         super().__init__("; ".join(problems), hint=hint, value=value)
@@ -101,14 +97,10 @@ def make_again(name: str) -> str:
 
 
 def refuse_unknown(what: str, value: str, known: Sequence[str], listed: str) -> None:
-    """Refuse a word that is not among the known ones.
-
-    Args:
-        what: the kind of word, in the singular.
-        listed: introduces the list of known words, where none of them is near.
+    """Refuse a word of the kind ``what`` that is not among the known ones.
 
     Raises:
-        UsageError: with the nearest known word, or all of them.
+        UsageError: with the nearest known word, or all of them after the words ``listed``.
     """
     if value not in known:
         hint = nearest(value, known) or f"{listed} {', '.join(known)}"

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -27,9 +26,7 @@ class Worker:
     """A process with an interpreter of its own, and the connection to it.
 
     It is started as a program and not by ``multiprocessing``, which would run the caller's script once more in it.
-
-    Args:
-        serve: a function of a module, called there with the other end of the connection.
+    There, ``serve``, a function of a module, is called with the other end of the connection.
     """
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
@@ -166,20 +163,11 @@ class Pool:
 
 
 class SendingReporter(Silent):
-    """A reporter in a worker process: it sends some of its calls to the parent, as ``(method, *arguments)``.
-
-    Args:
-        connection: leads to the parent.
-        methods: names of the methods whose calls are sent; the others are dropped.
-    """
+    """A reporter in a worker process: it sends calls of these methods to the parent, as ``(method, *arguments)``."""
 
     def __init__(self, connection: Connection, *methods: str) -> None:
         for method in methods:
-            setattr(self, method, partial(self._send, connection, method))
-
-    @staticmethod
-    def _send(connection: Connection, *message: object) -> None:
-        connection.send(message)
+            setattr(self, method, lambda *arguments, method=method: connection.send((method, *arguments)))
 
 
 def run(module: str, serve: str, handle: int) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import alpha_table, percent, score_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.scores import with_intervals
@@ -44,7 +43,7 @@ def command(
     alphas = None if alpha is None else parse_floats(alpha, "--alpha")
     digit_sets = [DigitSet.parse(text) for text in digits or ()]
     gates = parse_gates(min_accuracy) if min_accuracy is not None else []
-    refuse_without_route(route, route_by, names or [], alphas)
+    shared.refuse_without_route(route, route_by, names or [], alphas)
     workspace = folders.workspace(output)
     evaluations: Sequence[Evaluation]
     if route:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 
 
@@ -40,7 +39,7 @@ def command(
     content and how images are normalised; an ONNX file normalises them itself.
     """
     workspace = folders.workspace(output)
-    refuse_without_route(route, route_by, names, alpha)
+    shared.refuse_without_route(route, route_by, names, alpha)
     if route:
         by = route_by or "mixture"
         document = export_routed(names, form or "onnx", by=by, output=file, force=force, workspace=workspace)

@@ -15,7 +15,7 @@ _MEASURES = ("backward", "forward", "forgetting")
 
 @o.grouped
 def command(*, name: shared.NewestByDefault = None, folders: shared.Folders, output: shared.Output) -> None:
-    """Measure what an adapter forgot of its base's digits, and what it still knows but overrides.
+    """Measure what an adapter forgot of its base's digits, and what is merely outranked.
 
     Takes the newest adapter by default. For the base and the adapter, on old and new digits: accuracy over all ten
     logits, and with the task known (the logits of other digits are masked); the calibration of both; and what a linear

@@ -9,7 +9,6 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import class_of, percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict_routed
@@ -50,7 +49,7 @@ def command(
 
     A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did.
     """
-    refuse_without_route(route, route_by, [], alpha)
+    shared.refuse_without_route(route, route_by, [], alpha)
     if experts and (artifact or not route):
         raise UsageError("--expert is for --route, in the place of --artifact", value=experts)
     workspace = folders.workspace(output)

@@ -14,8 +14,7 @@ from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
-from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, short
-from lora_mnist_cli.settings.grid_file import read_grid
+from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid, short
 from lora_mnist_cli.settings.keywords import adapter_config
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
