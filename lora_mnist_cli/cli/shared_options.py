@@ -40,10 +40,11 @@ Route = Annotated[
 ]
 RouteBy = Annotated[
     str | None,
-    o.word("mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
-        None, choices.ROUTES,
+    o.word(
+        "mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
+        known=choices.ROUTES,
     ),
-]  # fmt: skip
+]
 Base = Annotated[str | None, o.artifact_option("Base to adapt; the newest by default.")]
 DatasetOfBase = Annotated[
     str | None, o.word("Data set of the base; a base of another one is refused.", None, choices.DATASETS)
@@ -208,22 +209,16 @@ class Output:
     version: basics.Version = False
 
     def print(self, command: str, document: dict[str, Any], tables: Tables) -> None:
-        """Print a command's result to stdout: the document as JSON, or its tables.
-
-        Args:
-            tables: tables and lines of text, or a function that makes them of the document when they are needed.
-        """
+        """Print a command's result to stdout: the document as JSON, or its tables, which a function may make of it."""
         if self.json_output:
             console.print_json(command, document)
         else:
             console.print_tables(tables(document) if callable(tables) else tables)
 
     def print_scores(self, command: str, artifact: Artifact, title: str, below: Tables = (), **facts: Any) -> None:
-        """Print what was published and its scores on the test images.
+        """Print what was published, its scores on the test images, and what stands ``below`` their table.
 
-        Args:
-            below: what stands below the table of the scores, as in :meth:`print`.
-            facts: what the document says beside the artifact's name and its scores.
+        The JSON document has the ``facts`` beside the artifact's name and its scores.
         """
 
         def tables(document: dict[str, Any]) -> list[Table | str]:

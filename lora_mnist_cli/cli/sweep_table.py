@@ -24,8 +24,7 @@ def sweep_table(
 
     Args:
         subsets: the digit sets in the order of their columns.
-        study: rank → the study's accuracy; empty if it has none to compare with.
-        study_digits: the digit set that the study's accuracy is on.
+        study: rank → the study's accuracy on ``study_digits``; empty if it has none to compare with.
         beside: method → results of models without a rank, which are no part of the sweep.
     """
     beside = beside or {}
@@ -63,11 +62,8 @@ def _add_rows(
         return
     (summary,) = summarise(rows)
     spreads = {spread["digits"]: spread for spread in summary["subsets"]}
-    closing = [
-        spread_cells(spreads[digits][what], show)
-        for digits in subsets
-        for what, show in (("accuracy", percent), ("loss", number))
-    ]
+    shows = (("accuracy", percent), ("loss", number))
+    closing = [spread_cells(spreads[digits][what], show) for digits in subsets for what, show in shows]
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
     n = f"n={len(rows) - summary['failed']}{failed}"
     made.add_row(*named, "mean ± 95 %", n, *(mean for mean, _ in closing), *reference, bold=True)

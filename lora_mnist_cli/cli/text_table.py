@@ -35,7 +35,6 @@ class Table:
 
     Args:
         heads: of the columns, which are aligned to the right.
-        title: stands above the table.
         text_columns: heads of the columns that are aligned to the left.
         optional: heads of the columns that may be left out, the first one first.
         whole: heads of the columns whose cells are not folded.
@@ -66,11 +65,7 @@ class Table:
             self._rows[-1].closes = True
 
     def lines(self, width: int | None = None) -> list[Line]:
-        """Give the table's lines.
-
-        Args:
-            width: of the terminal, in characters; by default there is room for everything.
-        """
+        """Give the table's lines, for a terminal of that width in characters or with room for everything."""
         layout, gap = self._layout(width)
         made = [Line(text, bold=True) for text in wrap(self.title, width)] if self.title else []
         made += [Line(""), *self._shown(_Row(self.heads, bold=True), layout, gap, low=True)]

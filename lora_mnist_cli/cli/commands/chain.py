@@ -1,7 +1,5 @@
 """``lora-mnist chain``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
@@ -24,7 +22,7 @@ def command(
     *,
     tasks: Annotated[str, o.word("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
-        str | None, o.word(f"Any of {_STRATEGIES}. As plain,routed; all by default.", None, STRATEGIES)
+        str | None, o.word(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
     ] = None,
     cures: Annotated[str | None, o.word("The former name of --strategies.", hidden=True)] = None,
     seeds: Annotated[str, o.word("Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")] = "0",

@@ -1,7 +1,5 @@
 """``lora-mnist combine``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
@@ -20,7 +18,7 @@ _DENSITIES = ", ".join(f"{name} {each.density:g}" for name, each in COMBINERS.it
 def command(
     *,
     adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.", "ADAPTER")],
-    method: Annotated[str, o.word(f"{_METHODS}.", None, COMBINERS)] = "linear",
+    method: Annotated[str, o.word(f"{_METHODS}.", known=COMBINERS)] = "linear",
     weights: Annotated[
         str | None, o.word("A multiplier for each adapter, as 1,0.5; 1 by default.", metavar="LIST")
     ] = None,

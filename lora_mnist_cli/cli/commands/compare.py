@@ -1,7 +1,5 @@
 """``lora-mnist compare``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o

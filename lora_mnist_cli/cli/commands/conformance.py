@@ -1,7 +1,5 @@
 """``lora-mnist conformance``."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated, Any
 

@@ -1,9 +1,7 @@
 """``lora-mnist export``."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
@@ -21,7 +19,7 @@ def command(
     form: Annotated[
         str | None,
         o.word(
-            f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", None, FORMATS, flag="--format"
+            f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", known=FORMATS, flag="--format"
         ),
     ] = None,
     alpha: shared.Alpha = None,
@@ -40,11 +38,9 @@ def command(
     """
     workspace = folders.workspace(output)
     shared.refuse_without_route(route, route_by, names, alpha)
+    target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
-        by = route_by or "mixture"
-        document = export_routed(names, form or "onnx", by=by, output=file, force=force, workspace=workspace)
+        document = export_routed(names, form or "onnx", by=route_by or "mixture", **target)
     else:
-        document = export_model(
-            names[0], form or "safetensors", alpha=alpha, output=file, force=force, workspace=workspace
-        )
+        document = export_model(names[0], form or "safetensors", alpha=alpha, **target)
     output.print("export", document, [document["file"], f"{document['file']}.json"])

@@ -1,7 +1,5 @@
 """``lora-mnist finetune``."""
 
-from __future__ import annotations
-
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes

@@ -1,7 +1,5 @@
 """``lora-mnist forgetting``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from lora_mnist_cli.cli import options as o

@@ -1,7 +1,5 @@
 """``lora-mnist predict``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

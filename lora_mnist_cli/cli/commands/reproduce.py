@@ -1,7 +1,5 @@
 """``lora-mnist reproduce``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
@@ -35,7 +33,7 @@ def command(
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
-    dataset: Annotated[str, o.word(f"One of {', '.join(DATASETS)}; the study used mnist.", None, DATASETS)] = "mnist",
+    dataset: Annotated[str, o.word(f"One of {', '.join(DATASETS)}; the study used mnist.", known=DATASETS)] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[

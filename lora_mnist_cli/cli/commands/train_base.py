@@ -1,7 +1,5 @@
 """``lora-mnist train-base``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from lora_mnist_cli.cli import options as o

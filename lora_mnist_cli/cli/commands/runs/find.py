@@ -1,7 +1,5 @@
 """``runs list``, ``runs latest`` and ``runs path``: which artifacts there are, and where."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """``runs show``, ``runs lineage`` and ``runs diff``: all that is recorded of an artifact, or of two."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any

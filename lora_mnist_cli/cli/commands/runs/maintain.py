@@ -1,7 +1,5 @@
 """``runs verify``, ``runs clean`` and ``runs remove``: keeping a folder of artifacts sound and tidy."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o

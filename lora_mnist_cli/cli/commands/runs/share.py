@@ -1,7 +1,5 @@
 """``runs tag``, ``untag``, ``export`` and ``import``: giving artifacts other names, and to other people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
