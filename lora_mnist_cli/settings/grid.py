@@ -6,6 +6,7 @@ other settings were given as lists.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
@@ -67,13 +68,11 @@ class Axis:
         if self.kind is str and isinstance(given, str):
             return given
         if not isinstance(given, (bool, str)):
-            try:
+            with contextlib.suppress(TypeError, OverflowError):
                 if self.kind is int:
                     return operator.index(given)  # type: ignore[arg-type]
                 if self.kind is float and isinstance(given, (int, float)):
                     return float(given)
-            except (TypeError, OverflowError):
-                pass
         what = {int: "a whole number", float: "a number", str: "a word"}[self.kind]
         raise UsageError(f"{given!r:.60} in {where} is not {what}", value=given)
 
@@ -132,9 +131,7 @@ class Grid:
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
             if method is None and field != RANK.field:
                 problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
-            if method is None:
-                continue
-            for value in values:
+            for value in values if method is not None else ():
                 try:
                     _replace(template, {METHOD.field: method, field: value})
                 except ConfigError as error:

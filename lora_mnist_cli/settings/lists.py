@@ -61,20 +61,6 @@ def parse_words(text: str, where: str) -> list[str]:
     return words
 
 
-def parse_protections(text: str | None) -> tuple[str, ...] | None:
-    """Parse names of protections such as ``replay,mask``; ``none`` gives no names."""
-    if text is None:
-        return None
-    return () if text.strip().lower() == "none" else tuple(part.strip() for part in text.split(","))
-
-
-def parse_layers(text: str | None) -> tuple[str, ...] | None:
-    """Parse names of layers such as ``fc1,fc3``; ``all`` gives None, which stands for all layers."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    return tuple(part.strip() for part in text.split(","))
-
-
 def distinct(what: str, values: Sequence[object]) -> None:
     """Refuse a list of ``what``, a plural, that is empty or has a value twice, by a UsageError."""
     if not values or len(set(values)) != len(values):

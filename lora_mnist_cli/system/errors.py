@@ -88,8 +88,6 @@ class DataError(LoraMnistError):
 class MachineError(LoraMnistError):
     """The machine failed: the disk is full, or a folder can't be written to."""
 
-    exit_code = 5
-
 
 def make_again(name: str) -> str:
     """Return the advice for an artifact that is damaged."""

@@ -60,11 +60,9 @@ class Worker:
 
 @dataclass(frozen=True)
 class Message:
-    """News of a task.
+    """News of a task, by its number, from the process that has it.
 
     Args:
-        task: its number.
-        pid: the process that has the task.
         kind: ``begun``; ``again`` or ``lost`` where the process died; or the first word that the process sent.
         payload: the rest that the process sent; for ``again`` and ``lost``, how the process ended.
     """
@@ -98,13 +96,9 @@ class Pool:
         self._idle: list[Worker] = []
 
     def run(self, workers: int) -> Generator[Message, None, None]:
-        """Yield messages until all tasks are over. Close the generator in any case: that ends all processes.
+        """Yield messages until all tasks are over, from that many processes at most; raise what a task raises.
 
-        Args:
-            workers: how many processes, at most.
-
-        Raises:
-            Exception: what a task raised.
+        Close the generator in any case: that ends all processes.
         """
         try:
             while len(self._idle) < min(workers, len(self._tasks)):

@@ -58,8 +58,7 @@ def command(
         document["gates"] = checked
         tables.append(_gate_table(checked))
     output.print("evaluate", document, tables)
-    missed = [row for row in checked if not row["passed"]]
-    if missed:
+    if missed := [row for row in checked if not row["passed"]]:
         raise GateError("; ".join(map(_shortfall, missed)), value=missed)
 
 

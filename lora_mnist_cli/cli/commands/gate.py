@@ -54,8 +54,7 @@ def command(
         write_junit(junit, f"gate {document['artifact']}", cases, seconds=time.perf_counter() - start)
     output.print("gate", document, _tables)
     let_through = (PASS, INCONCLUSIVE) if allow_inconclusive else (PASS,)
-    if document["verdict"] not in let_through:
-        missed = [row for row in document["gates"] if row["verdict"] not in let_through]
+    if missed := [row for row in document["gates"] if row["verdict"] not in let_through]:
         raise GateError("; ".join(f"{row['verdict']}: {about(row)}" for row in missed), value=missed)
 
 

@@ -80,8 +80,7 @@ def _tables(
 ) -> list[Table | str]:
     from lora_mnist_cli.data.pictures import drawn
 
-    with_base = predictions[0].base is not None
-    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if with_base else [])]
+    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if predictions[0].base else [])]
     heads += ["expert", "%"] if "experts" in document else []
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
     title = f"{document['artifact'] or ', '.join(document['experts'])}{at}"
@@ -94,7 +93,5 @@ def _tables(
         if "expert" in row:
             cells += [row["expert"]["artifact"], percent(row["expert"]["probability"])]
         made.add_row(row["image"], *cells)
-    inputs = predictions if show_input else []
-    return [made, *(line for each in inputs for line in (
-        f"{each.image.source}, as the model saw it:", *drawn(each.image.pixels)
-    ))]  # fmt: skip
+    inputs = [each.image for each in predictions] if show_input else []
+    return [made, *(line for i in inputs for line in (f"{i.source}, as the model saw it:", *drawn(i.pixels)))]

@@ -22,8 +22,7 @@ def command(
         str,
         o.word(
             "lora: what LoRA learns at each rank; forgetting: two tasks and five in a row, by each strategy (3 seeds).",
-            None,
-            STUDIES,
+            known=STUDIES,
         ),
     ] = "lora",
     seed: shared.Seed = None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.sweep_table import sweep_table
+from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise

@@ -67,11 +67,8 @@ def diff_command(
 
 def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
     unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults that no training used
-    settings = [
-        (key, value if isinstance(value, str) else json.dumps(value))
-        for key, value in artifact.config.items()
-        if key not in unsaid
-    ]
+    said = {key: value for key, value in artifact.config.items() if key not in unsaid}
+    settings = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in said.items()]
     return [
         ("created", artifact.created),
         ("digest", artifact.digest),
@@ -102,14 +99,11 @@ def ancestors(entry: Entry, where: dict[str, Entry]) -> list[dict[str, Any]]:
         for child, rows in level:
             for parent in child.parents:
                 here = where.get(parent.digest)
+                name, kind = (parent.name, None) if here is None else (here.name, here.kind)
                 row: dict[str, Any] = {
-                    "role": parent.role,
-                    "name": here.name if here is not None else parent.name,
-                    "digest": parent.digest,
-                    "kind": here.kind if here is not None else None,
-                    "followed": parent.digest not in followed,
-                    "made_from": [],
-                }
+                    "role": parent.role, "name": name, "digest": parent.digest, "kind": kind,
+                    "followed": parent.digest not in followed, "made_from": [],
+                }  # fmt: skip
                 rows.append(row)
                 if here is not None and here.parents and parent.digest not in followed:
                     if depth + 1 == _DEEPEST:
