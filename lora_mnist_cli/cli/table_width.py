@@ -69,12 +69,9 @@ def fit_columns(
 ) -> Layout:  # fmt: skip
     """Fit a table's columns into a width: fold as little as possible; if that is not enough, leave out optional ones.
 
-    Args:
-        columns: each column's texts, its head first.
-        total: gives the width of a table from its columns' widths.
-        whole: places of columns whose cells are not folded; their heads are, as far as the cells allow.
-        optional: places of the columns that may be left out, the first one first. A layout that is still too wide has
-            none of them, and is as narrow as it can be.
+    A column has its head first; ``total`` gives a table's width from those of its columns. Columns at the places
+    ``whole`` have only their heads folded, as far as the cells allow. Those at ``optional`` may be left out, the first
+    one first. A layout that is still too wide has none of them, and is as narrow as it can be.
     """
     texts = [list(dict.fromkeys(column)) for column in columns]
     least = []

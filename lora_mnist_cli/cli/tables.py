@@ -79,12 +79,8 @@ def sweep_table(
     """Make a row per adapter, ordered by combination.
 
     With several seeds, two rows close each combination: means with half their 95 % intervals, and the worst seed of
-    each figure.
-
-    Args:
-        subsets: the digit sets in the order of their columns.
-        study: rank → the study's accuracy on ``study_digits``; empty if it has none to compare with.
-        beside: method → results of models without a rank, which are no part of the sweep.
+    each figure. ``study`` gives the study's accuracy on ``study_digits`` by rank, where it has one; ``beside`` the
+    results of models without a rank by method, which are no part of the sweep.
     """
     beside = beside or {}
     several = len({row["seed"] for rows in (results, *beside.values()) for row in rows}) > 1

@@ -30,16 +30,10 @@ class _Row:
 class Table:
     """Rows under heads, with a line below the heads and a blank line before and after.
 
-    Where it is too wide for a terminal, cells are folded; where that is not enough, optional columns are left out and
-    named below the table.
-
-    Args:
-        heads: of the columns, which are aligned to the right.
-        text_columns: heads of the columns that are aligned to the left.
-        optional: heads of the columns that may be left out, the first one first.
-        whole: heads of the columns whose cells are not folded.
-        tight: whether columns stand closer to each other.
-        running: whether the last column is running text, which is wrapped at any blank.
+    Columns are aligned to the right, those with ``text_columns`` as heads to the left. Where the table is too wide for
+    a terminal, cells are folded except those of ``whole`` columns; where that is not enough, ``optional`` columns are
+    left out, the first one first, and named below. A ``tight`` table has its columns closer to each other; in a
+    ``running`` one the last column is running text, which is wrapped at any blank.
     """
 
     def __init__(

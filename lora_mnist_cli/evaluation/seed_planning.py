@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_left
 from statistics import NormalDist
@@ -56,10 +57,7 @@ def fewest_pairs(tests: int = 1, confidence: float = CONFIDENCE) -> int:
 
     :func:`~lora_mnist_cli.evaluation.significance.holm` adjusts for the number of ``tests``.
     """
-    n = 1
-    while tests * 2.0 / 2**n > 1 - confidence + 1e-12:
-        n += 1
-    return n
+    return next(n for n in itertools.count(1) if tests * 2.0 / 2**n <= 1 - confidence + 1e-12)
 
 
 def images_needed(

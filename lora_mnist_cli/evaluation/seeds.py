@@ -55,14 +55,9 @@ def spread(
 ) -> dict[str, Any]:
     """Return mean, interval, standard deviation, worst seed and n of one figure over seeds.
 
-    Args:
-        figures: one per seed; None, or not finite, for a run without a figure.
-        worst: ``min`` or ``max``, which gives the worst figure.
-        confidence: of the interval of the mean.
-
-    Returns:
-        ``n``, the runs with a figure; ``mean``, ``sd``, ``low``, ``high`` (None for too few runs); and ``worst`` with
-        ``worst_seed``: the first run without a figure where there is one, because nothing is worse.
+    A run without a figure has None, or a number that is not finite. ``n`` counts the others; ``mean``, ``sd``, ``low``
+    and ``high`` are None for too few of them. ``worst``, the ``min`` or ``max``, comes with ``worst_seed``: the first
+    run without a figure where there is one, because nothing is worse.
     """
     finite = [(f, seed) for f, seed in zip(figures, seeds, strict=True) if f is not None and math.isfinite(f)]
     row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(finite)}
@@ -81,14 +76,9 @@ def spread(
 def best_rate(runs: Sequence[Row]) -> dict[str, Any] | None:
     """Return the learning rate with the highest mean validation accuracy over all seeds; of equal ones the lowest.
 
-    A rate at which a run diverged is never the best: the mean of the lucky runs says nothing.
-
-    Args:
-        runs: of one setting except rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``.
-
-    Returns:
-        ``lr``, the mean ``accuracy``, and ``edge``: ``lowest`` or ``highest`` where no rate beyond it was tried, else
-        None. None where no rate has an accuracy for all its runs.
+    A rate at which a run diverged is never the best: the mean of the lucky runs says nothing. The runs are of one
+    setting except rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``. ``edge`` is ``lowest``
+    or ``highest`` where no rate beyond was tried, else None. None where no rate has an accuracy for all its runs.
     """
     by_rate: dict[float, list[float | None]] = {}
     for run in sorted(runs, key=lambda run: float(run["lr"])):

@@ -69,10 +69,8 @@ def sign_flip_p(differences: Sequence[float]) -> tuple[float, bool]:
     If only chance separates the two of a pair, each difference could as well have the other sign. The test assumes
     nothing about their distribution. Up to :data:`MAX_EXACT` pairs all 2ⁿ sign changes are counted: the sums of one
     half of the pairs are sorted, and each sum of the other half is looked up in them. SciPy's permutation test adds
-    them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of them.
-
-    Returns:
-        The two-sided p-value, at least 2 / 2ⁿ, and whether it is exact.
+    them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of them. The two-sided
+    p-value is at least 2 / 2ⁿ; the second value tells whether it is exact.
 
     Raises:
         ValueError: for no differences, or one that is not finite.

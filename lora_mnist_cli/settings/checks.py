@@ -20,17 +20,11 @@ from lora_mnist_cli.system.errors import ConfigError, nearest
 Rule = Callable[[str, Any], Iterable[str]]
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
 
 
 def is_digest(value: object) -> bool:
     """Tell whether a value is a SHA-256 as manifests write it: ``sha256:`` and 64 hexadecimal digits."""
     return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
-
-
-def is_layer_name(value: object) -> bool:
-    """Tell whether a value names a layer of the network: ``fc1`` to ``fc999``."""
-    return isinstance(value, str) and _LAYER.fullmatch(value) is not None
 
 
 def setting(default: Any, about: str, rule: Rule, *, words: str | None = None, added_later: bool = False) -> Any:

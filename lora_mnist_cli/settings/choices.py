@@ -99,10 +99,8 @@ def protections_in_order(names: Iterable[str]) -> tuple[str, ...]:
 class CombinerChoice:
     """A way to make one adapter of several, in words.
 
-    Args:
-        exact: whether it keeps the whole sum, in factors put side by side, rather than what a rank can hold of it.
-        density: the share of entries that it keeps where none is given; None for a way that keeps all.
-        random: whether it draws random numbers.
+    An ``exact`` one keeps the whole sum, in factors put side by side, rather than what a rank can hold of it. The
+    ``density`` is the share of entries that it keeps where none is given; None for a way that keeps all.
     """
 
     about: str

@@ -74,10 +74,7 @@ ALL_DIGITS = DigitSet(range(10))
 
 
 def reporting_sets(base: DigitSet, learned: DigitSet | None = None) -> list[DigitSet]:
-    """Return the digit sets of a score table: the base's digits, the other digits if there are any, and all ten.
-
-    The digits that an adapter ``learned`` come last, where they are none of these sets.
-    """
+    """Return the digit sets of a score table: the base's, the others if there are any, all ten, ``learned`` ones."""
     rest = base.complement()
     sets = [base, rest, ALL_DIGITS] if rest else [ALL_DIGITS]
     return sets if learned is None or learned in sets else [*sets, learned]

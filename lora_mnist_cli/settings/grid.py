@@ -33,10 +33,8 @@ _MAX_FILE = 2**20
 class Axis:
     """A setting that a sweep may vary: a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
 
-    Args:
-        plural: the name of the list of its values in options, grid files and the settings of a sweep.
-        kind: the type of its values.
-        mark: the letters before a value in an adapter's name.
+    The list of its values has the ``plural`` name in options, grid files and the settings of a sweep. The ``mark`` is
+    the letters before a value in an adapter's name.
     """
 
     field: str
@@ -129,9 +127,11 @@ class Grid:
         for field, values in self.values.items():
             # Values are checked with a method that uses them.
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
-            if method is None and field != RANK.field:
-                problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
-            for value in values if method is not None else ():
+            if method is None:
+                if field != RANK.field:
+                    problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
+                continue
+            for value in values:
                 try:
                     _replace(template, {METHOD.field: method, field: value})
                 except ConfigError as error:
@@ -204,10 +204,7 @@ def varying_axes(config: Mapping[str, Any]) -> tuple[Axis, ...]:
 
 
 def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
-    """Return the parts of an adapter's name for its values on some axes.
-
-    The reference recipe's values have no part, and neither has the method, which the name begins with.
-    """
+    """Return the parts of an adapter's name for its values on some axes, without the reference's and the method."""
     reference = RECIPES["reference"].adapter
     values = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
     return [f"{axis.mark}{short(value)}" for axis, value in values if value != getattr(reference, axis.field)]
@@ -224,11 +221,7 @@ def in_words(name: str) -> str:
 
 
 def parse_where(texts: Sequence[str]) -> dict[str, Value]:
-    """Parse choices among a sweep's combinations, such as ``lr=0.003``, to field → value.
-
-    Raises:
-        UsageError: for a text of another form, and for a field that is no axis or is given twice.
-    """
+    """Parse choices among a sweep's combinations, as ``lr=0.003``, to field → value; a UsageError refuses others."""
     fields = {axis.field: axis for axis in OTHERS}
     chosen: dict[str, Value] = {}
     for text in texts:

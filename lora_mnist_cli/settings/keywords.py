@@ -95,11 +95,7 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
 
 
 def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:
-    """Make a digit set of a set, a text (``"0-4"``) or single digits.
-
-    Raises:
-        UsageError: for anything that is no digit set.
-    """
+    """Make a digit set of a set, a text (``"0-4"``) or single digits; a UsageError refuses anything else."""
     if isinstance(digits, DigitSet):
         return digits
     return DigitSet.parse(digits) if isinstance(digits, str) else DigitSet(digits)

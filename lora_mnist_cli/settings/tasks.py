@@ -26,11 +26,7 @@ def parse_tasks(text: str) -> tuple[DigitSet, ...]:
 
 
 def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
-    """Check that tasks make a chain: at least two, with each digit in exactly one.
-
-    Raises:
-        UsageError: for tasks that don't; it names the digits.
-    """
+    """Check that tasks make a chain: at least two, with each digit in exactly one; a UsageError names the digits."""
     seen: list[int] = []
     for task in tasks:
         if twice := [digit for digit in task if digit in seen]:

@@ -27,19 +27,14 @@ EXIT_TERMINATED = 143
 class LoraMnistError(Exception):
     """Base of all errors that a user can cause or fix.
 
-    Args:
-        problem: what was wrong, with the value, in one sentence.
-        hint: the command or option that helps; empty where there is none.
-        value: the offending value, as the user gave it.
+    It gives the problem in a sentence, the command or option that helps as a hint, and the offending value.
     """
 
     exit_code = 5
 
     def __init__(self, problem: str, *, hint: str = "", value: object = None) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
-        self.value = value
+        self.problem, self.hint, self.value = problem, hint, value
 
     def __str__(self) -> str:
         return f"{self.problem} ({self.hint})" if self.hint else self.problem

@@ -21,8 +21,8 @@ def command(
     implementation: Annotated[
         str,
         typer.Argument(
-            metavar="IMPLEMENTATION",
             help=f"pkg.module:factory, which is imported and called; or {', '.join(READY)}.",
+            metavar="IMPLEMENTATION",
             autocompletion=o.completions(READY),
         ),
     ],

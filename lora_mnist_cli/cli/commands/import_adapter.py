@@ -18,8 +18,8 @@ def command(
         Path,
         typer.Argument(
             metavar="DIR",
-            help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
             parser=o.folder,
+            help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
         ),
     ],
     base: Annotated[str, o.artifact_option("The base that it was trained on.")],

@@ -118,15 +118,12 @@ def _grid(texts: dict[str, str | None], settings: dict[str, Any], file: Path | N
                 f"{axis.option} and {axis.list_option} can't be given both",
                 hint=f"{axis.list_option} {text} is enough", value=settings[axis.field],
             )  # fmt: skip
-    listed = {} if file is None else read_grid(file)
-    values: dict[str, object] = {}
+    values: dict[str, object] = {} if file is None else dict(read_grid(file))
     for axis in AXES:
         if (text := texts[axis.plural]) is not None:
             values[axis.plural] = axis.parse(text, axis.list_option)
         elif axis.field in settings:
             values[axis.plural] = [settings[axis.field]]
-        elif axis.plural in listed:
-            values[axis.plural] = listed[axis.plural]
     return grid_of(values)
 
 
