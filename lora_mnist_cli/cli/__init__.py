@@ -16,11 +16,7 @@ from lora_mnist_cli.system.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code.
-
-    Args:
-        arguments: the words after the program's name; by default those of the process.
-    """
+    """Run the command line, with the process's arguments by default; returns the exit code."""
     try:
         _prepare_streams()
         # In here, so that Ctrl-C while it loads is an interrupt like any other.

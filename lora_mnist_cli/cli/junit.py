@@ -13,13 +13,9 @@ from lora_mnist_cli.system.files import machine_errors, whole_file
 
 @dataclass(frozen=True)
 class Case:
-    """One verdict.
+    """One verdict: what was asked, the evidence in a line, the outcome (``passed``, ``failed`` or ``skipped``).
 
-    Args:
-        name: what was asked.
-        output: the evidence, in a line.
-        outcome: ``passed``, ``failed`` or ``skipped``.
-        kind: the verdict's own name, for what did not pass.
+    ``kind`` is the verdict's name, for what did not pass.
     """
 
     name: str
@@ -31,9 +27,7 @@ class Case:
 def junit_xml(suite: str, cases: Sequence[Case], *, seconds: float = 0.0, now: datetime | None = None) -> bytes:
     """Write a suite of verdicts with the elements and attributes that Ant's and Jenkins's schemas of the format share.
 
-    Args:
-        suite: its name, which each case has as its class.
-        seconds: duration of the suite; each case gets an equal share.
+    Each case has the suite's name as its class, and an equal share of its seconds.
     """
     when = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%S")
     outcomes = [case.outcome for case in cases]

@@ -1,19 +1,27 @@
-"""How options are made: their types, the words that a shell completes, and how wrong values are refused."""
+"""How options are made: their types, groups and completions, and how wrong values are refused.
+
+An option is named for its parameter, unless it has a ``flag``; one with a ``panel`` stands there in the help.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields, is_dataclass
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import typer
 
 from lora_mnist_cli.registry.catalog import Catalog
-from lora_mnist_cli.settings import config, recipes
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.stages import workspace
 from lora_mnist_cli.system.errors import LoraMnistError
 
@@ -33,15 +41,13 @@ def completions(known: Iterable[str]) -> Callable[[str], list[str]]:
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
 
 
-def whole(text: str | int) -> int:
-    """Read a whole number; the line that refuses anything else shows it. A default comes as the number itself."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,30}", str(text).strip(), re.ASCII):
+def _whole(text: str | int) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,30}", str(text).strip(), re.ASCII):  # a default comes as the number itself
         raise typer.BadParameter(f"'{text}' is not a whole number")
     return int(text)
 
 
-def real(text: str) -> float:
-    """Read a number; the line that refuses anything else shows it."""
+def _real(text: str) -> float:
     try:
         return float(text)
     except ValueError:
@@ -55,49 +61,46 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-def integer_option(flag: str, about: str, panel: str | None = None) -> Any:
+def _option(flag: str | None, about: str, panel: str | None, **more: Any) -> Any:
+    return typer.Option(*([flag] if flag else []), help=about, rich_help_panel=panel, **more)
+
+
+def integer(about: str, panel: str | None = None, *, metavar: str = "INT") -> Any:
     """Make an option that takes a whole number."""
-    return typer.Option(flag, help=about, parser=whole, metavar="INT", rich_help_panel=panel)
+    return _option(None, about, panel, parser=_whole, metavar=metavar)
 
 
-def number_option(flag: str, about: str, panel: str | None = None) -> Any:
+def number(about: str, panel: str | None = None) -> Any:
     """Make an option that takes a number."""
-    return typer.Option(flag, help=about, parser=real, metavar="FLOAT", rich_help_panel=panel)
+    return _option(None, about, panel, parser=_real, metavar="FLOAT")
 
 
-def word_option(
-    flag: str, about: str, panel: str | None = None, known: Iterable[str] = (), *, metavar: str = "TEXT",
+def word(
+    about: str, panel: str | None = None, known: Iterable[str] = (), *, flag: str | None = None, metavar: str = "TEXT",
     hidden: bool = False,
 ) -> Any:  # fmt: skip
     """Make an option that takes a word or a list of them; the known words are completed."""
-    return typer.Option(
-        flag, help=about, metavar=metavar, autocompletion=completions(known), rich_help_panel=panel, hidden=hidden
-    )
+    return _option(flag, about, panel, metavar=metavar, autocompletion=completions(known), hidden=hidden)
 
 
-def choice_option(flag: str, known: Iterable[str], panel: str | None = None) -> Any:
-    """Make an option that takes one of some words."""
-    return word_option(flag, f"One of {', '.join(known)}.", panel, known)
-
-
-def file_option(flag: str, about: str, panel: str | None = None) -> Any:
+def file(about: str, panel: str | None = None, *, flag: str | None = None) -> Any:
     """Make an option that takes the path of a file."""
-    return typer.Option(flag, help=about, metavar="FILE", rich_help_panel=panel)
+    return _option(flag, about, panel, metavar="FILE")
 
 
-def folder_option(flag: str, variable: str, about: str, panel: str) -> Any:
+def folder_option(variable: str, about: str, panel: str) -> Any:
     """Make an option that takes a folder, which a variable of the environment may name too."""
-    return typer.Option(flag, envvar=variable, help=about, metavar="FOLDER", parser=folder, rich_help_panel=panel)
+    return _option(None, about, panel, envvar=variable, metavar="FOLDER", parser=folder)
 
 
 def switch(flag: str, about: str, panel: str | None = None) -> Any:
     """Make an option that takes no value."""
-    return typer.Option(flag, help=about, rich_help_panel=panel)
+    return _option(flag, about, panel)
 
 
-def artifact_option(flag: str, about: str) -> Any:
+def artifact_option(about: str, *, flag: str | None = None) -> Any:
     """Make an option that takes the name of an artifact, which is completed."""
-    return typer.Option(flag, help=about, metavar="TEXT", autocompletion=complete_artifact)
+    return _option(flag, about, None, metavar="TEXT", autocompletion=complete_artifact)
 
 
 def artifact_argument(about: str, metavar: str | None = None) -> Any:
@@ -105,16 +108,55 @@ def artifact_argument(about: str, metavar: str | None = None) -> Any:
     return typer.Argument(help=about, metavar=metavar, autocompletion=complete_artifact)
 
 
-def setting_option(make: Callable[..., Any], name: str, panel: str | None = "Training", **more: Any) -> Any:
+def setting(name: str, panel: str | None = "Training", known: Iterable[str] = ()) -> Any:
     """Make the option of a config's field. Its value is None if it is not given; then the recipe's value is used."""
-    cls = AdapterConfig if name in AdapterConfig.__dataclass_fields__ else config.BaseConfig
-    reference = recipes.RECIPES["reference"]
+    field = (BaseConfig.__dataclass_fields__ | AdapterConfig.__dataclass_fields__)[name]
+    reference = RECIPES["reference"]
+    about = field.metadata["help"]
     values = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
-    about = (
-        cls.__dataclass_fields__[name].metadata.get("help")
-        or (config.TrainingConfig.__dataclass_fields__[name].metadata["help"])
-    )
     if None not in values and () not in values:
         shown = f"{values[0]} for a base, {values[1]} for an adapter" if len(set(values)) > 1 else str(values[0])
         about = f"{about} (reference: {shown})"
-    return make(f"--{name.replace('_', '-')}", about, panel, **more)
+    if str(field.type).startswith(("int", "float")):
+        return (integer if str(field.type).startswith("int") else number)(about, panel)
+    return word(about, panel, known)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of options: Typer, which wants each option in the signature, sees their fields.
+
+    A field is an option as a parameter is: its type is an ``Annotated`` one, and its default is the option's. Options
+    keep the order in which parameters and fields are written.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name in groups:
+            parameters += _parameters(groups[name])
+        else:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+
+    @functools.wraps(command)
+    def flat(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**made, **values)
+
+    flat.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return flat
+
+
+def _parameters(group: Any) -> list[Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    defaults = {field.name: Parameter.empty if field.default is MISSING else field.default for field in fields(group)}
+    return [Parameter(n, Parameter.KEYWORD_ONLY, annotation=hints[n], default=d) for n, d in defaults.items()]
+
+
+def given(*groups: object, **options: object) -> Any:
+    """Collect what a user gave: the fields of groups and the single options that are not None, by name."""
+    values = {name: value for group in groups for name, value in vars(group).items()} | options
+    return {name: value for name, value in values.items() if value is not None}

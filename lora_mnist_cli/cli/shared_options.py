@@ -18,6 +18,7 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings import choices, recipes
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, RUNS_VARIABLE, Workspace
+from lora_mnist_cli.system.errors import UsageError
 
 _FOLDERS = "Where things are"
 _OUTPUT = "Output"
@@ -38,48 +39,42 @@ Route = Annotated[
 ]
 RouteBy = Annotated[
     str | None,
-    o.word_option(
-        "--route-by", "mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
-        None, choices.ROUTES,
+    o.word(
+        "mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
+        known=choices.ROUTES,
     ),
-]  # fmt: skip
-Base = Annotated[str | None, o.artifact_option("--base", "Base to adapt; the newest by default.")]
+]
+Base = Annotated[str | None, o.artifact_option("Base to adapt; the newest by default.")]
 DatasetOfBase = Annotated[
-    str | None,
-    o.word_option("--dataset", "Data set of the base; a base of another one is refused.", None, choices.DATASETS),
+    str | None, o.word("Data set of the base; a base of another one is refused.", None, choices.DATASETS)
 ]
-AnyDataset = Annotated[str, o.choice_option("--dataset", choices.DATASETS)]
-Alpha = Annotated[float | None, o.number_option("--alpha", "Replaces the alpha that the adapter was trained with.")]
-Confidence = Annotated[
-    float, o.number_option("--confidence", "Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")
-]
-JUnit = Annotated[Path | None, o.file_option("--junit", "Write the verdicts as JUnit XML too, for CI.")]
-_RECIPES = f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}."
-Recipe = Annotated[str, o.word_option("--recipe", _RECIPES, _TRAINING, recipes.RECIPES)]
-Logger = Annotated[
+AnyDataset = Annotated[str, o.word(f"One of {', '.join(choices.DATASETS)}.", None, choices.DATASETS)]
+Alpha = Annotated[float | None, o.number("Replaces the alpha that the adapter was trained with.")]
+Confidence = Annotated[float, o.number("Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")]
+JUnit = Annotated[Path | None, o.file("Write the verdicts as JUnit XML too, for CI.")]
+Recipe = Annotated[
     str,
-    o.word_option(
-        "--logger", "csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, choices.LOGGERS
-    ),
+    o.word(f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES, flag="--recipe"),
 ]
-Name = Annotated[
-    str | None, o.word_option("--name", "Name of the artifact; by default it says what is inside.", _FOLDERS)
+Logger = Annotated[
+    str, o.word("csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, choices.LOGGERS)
 ]
-Note = Annotated[str, o.word_option("--note", "A note of your own, kept with the artifact.", _FOLDERS)]
-Seed = Annotated[int | None, o.setting_option(o.integer_option, "seed")]
-Epochs = Annotated[int | None, o.setting_option(o.integer_option, "epochs")]
-Method = Annotated[str | None, o.setting_option(o.word_option, "method", None, known=choices.METHODS)]
-Rank = Annotated[int | None, o.setting_option(o.integer_option, "rank", None)]
-AdapterDigits = Annotated[str | None, o.setting_option(o.word_option, "digits", None)]
-Vary = Annotated[str | None, o.setting_option(o.word_option, "vary", None, known=choices.VARIED)]
-_BatchSize = Annotated[int | None, o.setting_option(o.integer_option, "batch_size")]
-_Lr = Annotated[float | None, o.setting_option(o.number_option, "lr")]
-_Schedule = Annotated[str | None, o.setting_option(o.word_option, "schedule", known=choices.SCHEDULES)]
-_Optimizer = Annotated[str | None, o.setting_option(o.word_option, "optimizer", known=choices.OPTIMIZERS)]
-_WeightDecay = Annotated[float | None, o.setting_option(o.number_option, "weight_decay")]
-_ValSplit = Annotated[float | None, o.setting_option(o.number_option, "val_split")]
-_Precision = Annotated[str | None, o.setting_option(o.word_option, "precision", known=choices.PRECISIONS)]
-_Protect = Annotated[str | None, o.setting_option(o.word_option, "protect", _PROTECTION, known=choices.PROTECTIONS)]
+Name = Annotated[str | None, o.word("Name of the artifact; by default it says what is inside.", _FOLDERS)]
+Note = Annotated[str, o.word("A note of your own, kept with the artifact.", _FOLDERS)]
+Seed = Annotated[int | None, o.setting("seed")]
+Epochs = Annotated[int | None, o.setting("epochs")]
+Method = Annotated[str | None, o.setting("method", None, choices.METHODS)]
+Rank = Annotated[int | None, o.setting("rank", None)]
+AdapterDigits = Annotated[str | None, o.setting("digits", None)]
+Vary = Annotated[str | None, o.setting("vary", None, choices.VARIED)]
+_BatchSize = Annotated[int | None, o.setting("batch_size")]
+_Lr = Annotated[float | None, o.setting("lr")]
+_Schedule = Annotated[str | None, o.setting("schedule", _TRAINING, choices.SCHEDULES)]
+_Optimizer = Annotated[str | None, o.setting("optimizer", _TRAINING, choices.OPTIMIZERS)]
+_WeightDecay = Annotated[float | None, o.setting("weight_decay")]
+_ValSplit = Annotated[float | None, o.setting("val_split")]
+_Precision = Annotated[str | None, o.setting("precision", _TRAINING, choices.PRECISIONS)]
+_Protect = Annotated[str | None, o.setting("protect", _PROTECTION, choices.PROTECTIONS)]
 
 
 @dataclass(frozen=True)
@@ -105,9 +100,9 @@ class AdapterTraining:
     epochs: Epochs = None
     batch_size: _BatchSize = None
     lr: _Lr = None
-    lr_power: Annotated[float | None, o.setting_option(o.number_option, "lr_power")] = None
+    lr_power: Annotated[float | None, o.setting("lr_power")] = None
     schedule: _Schedule = None
-    lr_ratio_b: Annotated[float | None, o.setting_option(o.number_option, "lr_ratio_b")] = None
+    lr_ratio_b: Annotated[float | None, o.setting("lr_ratio_b")] = None
     optimizer: _Optimizer = None
     weight_decay: _WeightDecay = None
     val_split: _ValSplit = None
@@ -118,30 +113,27 @@ class AdapterTraining:
 class AdapterShape:
     """What an adapter changes and what protects the base's digits; None is the recipe's value."""
 
-    alpha: Annotated[float | None, o.setting_option(o.number_option, "alpha", None)] = None
-    scaling: Annotated[str | None, o.setting_option(o.word_option, "scaling", None, known=choices.SCALINGS)] = None
-    init: Annotated[str | None, o.setting_option(o.word_option, "init", None, known=choices.INITS)] = None
-    dropout: Annotated[float | None, o.setting_option(o.number_option, "dropout", None)] = None
-    target_layers: Annotated[str | None, o.setting_option(o.word_option, "target_layers", None)] = None
-    protect: Annotated[
-        str | None, o.setting_option(o.word_option, "protect", _PROTECTION, known=choices.PROTECTIONS)
-    ] = None
-    replay_old: Annotated[float | None, o.setting_option(o.number_option, "replay_old", _PROTECTION)] = None
-    replay_new: Annotated[float | None, o.setting_option(o.number_option, "replay_new", _PROTECTION)] = None
-    distill_weight: Annotated[float | None, o.setting_option(o.number_option, "distill_weight", _PROTECTION)] = None
-    nullspace_energy: Annotated[float | None, o.setting_option(o.number_option, "nullspace_energy", _PROTECTION)] = None
+    alpha: Annotated[float | None, o.setting("alpha", None)] = None
+    scaling: Annotated[str | None, o.setting("scaling", None, choices.SCALINGS)] = None
+    init: Annotated[str | None, o.setting("init", None, choices.INITS)] = None
+    dropout: Annotated[float | None, o.setting("dropout", None)] = None
+    target_layers: Annotated[str | None, o.setting("target_layers", None)] = None
+    protect: _Protect = None
+    replay_old: Annotated[float | None, o.setting("replay_old", _PROTECTION)] = None
+    replay_new: Annotated[float | None, o.setting("replay_new", _PROTECTION)] = None
+    distill_weight: Annotated[float | None, o.setting("distill_weight", _PROTECTION)] = None
+    nullspace_energy: Annotated[float | None, o.setting("nullspace_energy", _PROTECTION)] = None
 
 
 @dataclass(frozen=True)
 class Machine:
     """What training runs on. Fields have the names of :class:`~lora_mnist_cli.settings.runtime.Runtime`'s."""
 
-    accelerator: Annotated[str, o.choice_option("--accelerator", choices.ACCELERATORS, _TRAINING)] = "auto"
+    accelerator: Annotated[
+        str, o.word(f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS)
+    ] = "auto"
     threads: Annotated[
-        int,
-        o.integer_option(
-            "--threads", "CPU threads of training; with more than one, weights differ in their last places.", _TRAINING
-        ),
+        int, o.integer("CPU threads of training; with more than one, weights differ in their last places.", _TRAINING)
     ] = 1
 
     def runtime(self, **more: Any) -> Runtime:
@@ -155,17 +147,15 @@ class BankMachine(Machine):
 
     backend: Annotated[
         str,
-        o.word_option(
-            "--backend", "Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
+        o.word("Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
             choices.BACKENDS,
         ),
     ] = "local"  # fmt: skip
-    workers: Annotated[
-        int | None, o.integer_option("--workers", "Processes of --backend processes (one core per thread).", _TRAINING)
-    ] = None
+    workers: Annotated[int | None, o.integer("Processes of --backend processes (one core per thread).", _TRAINING)] = (
+        None
+    )
     address: Annotated[
-        str | None,
-        o.word_option("--address", "Ray cluster of --backend ray; by default the one that Ray finds.", _TRAINING),
+        str | None, o.word("Ray cluster of --backend ray; by default the one that Ray finds.", _TRAINING)
     ] = None
     logger: Logger = "csv"
 
@@ -185,9 +175,7 @@ class Publication:
 class RunsFolder:
     """Where artifacts are. Fields have the names of :class:`~lora_mnist_cli.stages.workspace.Workspace`'s."""
 
-    runs_dir: Annotated[Path, o.folder_option("--runs-dir", RUNS_VARIABLE, "Folder of the artifacts.", _FOLDERS)] = (
-        DEFAULT_RUNS
-    )
+    runs_dir: Annotated[Path, o.folder_option(RUNS_VARIABLE, "Folder of the artifacts.", _FOLDERS)] = DEFAULT_RUNS
 
     def workspace(self, output: Output, *, runtime: Runtime | None = None, note: str = "") -> Workspace:
         """Give the workspace of a command, whose reporter writes to stderr."""
@@ -204,7 +192,7 @@ class Folders(RunsFolder):
     """Where artifacts and data sets are."""
 
     data_dir: Annotated[
-        Path, o.folder_option("--data-dir", DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS)
+        Path, o.folder_option(DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS)
     ] = DEFAULT_DATA
 
 
@@ -218,22 +206,16 @@ class Output:
     version: basics.Version = False
 
     def print(self, command: str, document: dict[str, Any], tables: Tables) -> None:
-        """Print a command's result to stdout: the document as JSON, or its tables.
-
-        Args:
-            tables: tables and lines of text, or a function that makes them of the document when they are needed.
-        """
+        """Print a command's result to stdout: the document as JSON, or its tables, which a function may make of it."""
         if self.json_output:
             console.print_json(command, document)
         else:
             console.print_tables(tables(document) if callable(tables) else tables)
 
     def print_scores(self, command: str, artifact: Artifact, title: str, below: Tables = (), **facts: Any) -> None:
-        """Print what was published and its scores on the test images.
+        """Print what was published, its scores on the test images, and what stands ``below`` their table.
 
-        Args:
-            below: what stands below the table of the scores, as in :meth:`print`.
-            facts: what the document says beside the artifact's name and its scores.
+        The JSON document has the ``facts`` beside the artifact's name and its scores.
         """
 
         def tables(document: dict[str, Any]) -> list[Table | str]:
@@ -244,3 +226,20 @@ class Output:
 
 
 Tables = Sequence[Table | str] | Callable[[dict[str, Any]], Sequence[Table | str]]
+
+
+def refuse_without_route(route: bool, route_by: str | None, names: Sequence[str], alpha: object = None) -> None:
+    """Refuse options that need ``--route`` without it, and ``--alpha`` with it.
+
+    Raises:
+        UsageError: for the first of them.
+    """
+    if route and alpha is not None:
+        raise UsageError("--alpha is not for --route: experts answer as they were trained", value=alpha)
+    if not route and route_by is not None:
+        raise UsageError("--route-by needs --route", hint=f"--route --route-by {route_by}", value=route_by)
+    if not route and len(names) > 1:
+        raise UsageError(
+            f"one artifact at a time, not '{names[1]}' beside '{names[0]}'", hint="--route lets them answer together",
+            value=names,
+        )  # fmt: skip

@@ -17,13 +17,9 @@ _BREAK = re.compile(r"(?<![±≤≥=−|])(?<!\brank)(?<!\blr)(?<!\balpha)(?<!\b
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table are shown, and their widths.
+    """The places of the columns that are shown, their widths in characters, and the places of those left out.
 
-    Args:
-        kept: places of the columns that are shown, in their order.
-        widths: of those, in characters.
-        dropped: places of the columns that are left out.
-        natural: the width of the whole table with every column, folded as far as it can be.
+    ``natural`` is the width of the whole table with every column, folded as far as it can be.
     """
 
     kept: list[int]
@@ -73,15 +69,9 @@ def fit_columns(
 ) -> Layout:  # fmt: skip
     """Fit a table's columns into a width: fold as little as possible; if that is not enough, leave out optional ones.
 
-    Args:
-        columns: each column's texts, its head first.
-        width: of the terminal.
-        total: gives the width of a table from its columns' widths.
-        whole: places of columns whose cells are not folded; their heads are, as far as the cells allow.
-        optional: places of the columns that may be left out, the first one first.
-
-    Returns:
-        The layout. One that is still too wide is as narrow as it can be, and has no optional column.
+    A column has its head first; ``total`` gives a table's width from those of its columns. Columns at the places
+    ``whole`` have only their heads folded, as far as the cells allow. Those at ``optional`` may be left out, the first
+    one first. A layout that is still too wide has none of them, and is as narrow as it can be.
     """
     texts = [list(dict.fromkeys(column)) for column in columns]
     least = []

@@ -30,17 +30,10 @@ class _Row:
 class Table:
     """Rows under heads, with a line below the heads and a blank line before and after.
 
-    Where it is too wide for a terminal, cells are folded; where that is not enough, optional columns are left out and
-    named below the table.
-
-    Args:
-        heads: of the columns, which are aligned to the right.
-        title: stands above the table.
-        text_columns: heads of the columns that are aligned to the left.
-        optional: heads of the columns that may be left out, the first one first.
-        whole: heads of the columns whose cells are not folded.
-        tight: whether columns stand closer to each other.
-        running: whether the last column is running text, which is wrapped at any blank.
+    Columns are aligned to the right, those with ``text_columns`` as heads to the left. Where the table is too wide for
+    a terminal, cells are folded except those of ``whole`` columns; where that is not enough, ``optional`` columns are
+    left out, the first one first, and named below. A ``tight`` table has its columns closer to each other; in a
+    ``running`` one the last column is running text, which is wrapped at any blank.
     """
 
     def __init__(
@@ -66,11 +59,7 @@ class Table:
             self._rows[-1].closes = True
 
     def lines(self, width: int | None = None) -> list[Line]:
-        """Give the table's lines.
-
-        Args:
-            width: of the terminal, in characters; by default there is room for everything.
-        """
+        """Give the table's lines, for a terminal of that width in characters or with room for everything."""
         layout, gap = self._layout(width)
         made = [Line(text, bold=True) for text in wrap(self.title, width)] if self.title else []
         made += [Line(""), *self._shown(_Row(self.heads, bold=True), layout, gap, low=True)]

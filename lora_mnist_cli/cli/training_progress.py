@@ -16,23 +16,18 @@ if TYPE_CHECKING:
 class StderrReporter:
     """Shows notices, warnings and progress on stderr: a moving bar at a terminal, else a line when training ends.
 
-    Args:
-        quiet: show warnings only.
-        verbose: show a line per epoch as well.
+    A quiet one shows warnings only, a verbose one also a line per epoch.
     """
 
     def __init__(self, *, quiet: bool, verbose: bool) -> None:
-        self.quiet = quiet
-        self.verbose = verbose
+        self.quiet, self.verbose = quiet, verbose
         self._said: set[str] = set()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._start = 0.0
-        self._title = ""
+        self._title = self._val = ""
         self._epochs = self._epoch = 0
         self._part = self._parts = 1
-        self._loss: float | None = None
-        self._val = ""
 
     def notice(self, text: str) -> None:
         """Print a line once, unless quiet."""
@@ -51,7 +46,7 @@ class StderrReporter:
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
         """Start a bar at a terminal."""
-        self._title, self._epochs, self._epoch, self._loss, self._val = title, epochs, 0, None, ""
+        self._title, self._epochs, self._epoch, self._val = title, epochs, 0, ""
         self._part = self._parts = 1
         self._start = time.perf_counter()
         if self.quiet or not sys.stderr.isatty():
@@ -78,7 +73,7 @@ class StderrReporter:
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
         """Move the bar."""
-        self._epoch, self._loss = epoch, loss
+        self._epoch = epoch
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, advance=steps, epoch=f"{epoch}/{self._epochs}", loss=f"{loss:.4f}")
 
@@ -90,8 +85,7 @@ class StderrReporter:
             self._progress.update(self._task, val=self._val)
         if self.verbose:
             loss = "" if val_loss is None else f", val. loss {val_loss:.4f}"
-            line = f"{self._shown}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}"
-            self._above_bar(line)
+            self._above_bar(f"{self._shown}: epoch {epoch}/{self._epochs}{loss}{', ' if self._val else ''}{self._val}")
 
     def _above_bar(self, line: str) -> None:
         if self._progress is not None:

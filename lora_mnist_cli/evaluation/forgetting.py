@@ -1,7 +1,7 @@
-"""Forgetting: the digits that a network lost, and those it still separates once other digits' logits are masked.
+"""Forgetting: the digits that a network has forgotten, and those that are merely outranked.
 
-A network that answers "9" to every "4" may have lost the difference between a 4 and the other old digits, or may still
-know it and rank the new digits higher. With the logits of the other half masked (the task is known: multi-head
+A network that answers "9" to every "4" may have forgotten the difference between a 4 and the other old digits, or may
+still know it and rank the new digits higher. With the logits of the other half masked (the task is known: multi-head
 evaluation in the literature on continual learning) only the first shows.
 """
 
@@ -22,14 +22,7 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence lies in one interval.
-
-    Args:
-        low: the interval's lower end, which is outside it (except 0).
-        high: the interval's upper end, which is inside it.
-        count: the number of images.
-        confidence: their mean confidence; None without images, as is ``accuracy``.
-    """
+    """The images whose confidence lies in (low, high], 0 included; without images their means are None."""
 
     low: float
     high: float
@@ -40,13 +33,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The distance of confidence from accuracy.
-
-    Args:
-        error: the expected calibration error, a fraction; None without images.
-        confidence: the mean over all images.
-        bins: of equal width, from 0 to 1.
-    """
+    """The distance of confidence from accuracy: the expected calibration error, a fraction; None without images."""
 
     error: float | None
     confidence: float | None
@@ -60,12 +47,9 @@ def masked(logits: Tensor, digits: DigitSet) -> Tensor:
 
 
 def accuracy(logits: Tensor, labels: Tensor, digits: DigitSet, *, among: DigitSet = ALL_DIGITS) -> float | None:
-    """Return the accuracy on the images of some digits, or None without images.
+    """Return the accuracy on the images of some digits, or None without images; ``among`` may be predicted.
 
-    Args:
-        logits: n × 10, of any images.
-        labels: n.
-        among: the digits that may be predicted.
+    ``logits`` are n × 10 and ``labels`` n, of any images.
     """
     rows = rows_of(labels, digits)
     right = masked(logits[rows], among).argmax(1) == labels[rows]
@@ -77,10 +61,8 @@ def accuracy_matrix(
 ) -> list[list[float]]:
     """Return a row for each state of a network, with its accuracy on each task: the R of ``evaluation.transfer``.
 
-    Args:
-        after: n × 10 logits of the same images for each state.
-        labels: n.
-        known: whether the task is known; then only its digits may be predicted, otherwise all ten.
+    ``after`` holds the n × 10 logits of each state for the same images. If the task is ``known``, only its digits may
+    be predicted.
 
     Raises:
         ValueError: where a task has no images.
@@ -95,10 +77,7 @@ def calibration(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> Calibrat
     """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3) and its bins.
 
     ``ECE = Σ_b |B_b| / n · |accuracy(B_b) − confidence(B_b)|``, over bins of equal width of the largest probability.
-
-    Args:
-        logits: n × classes; some may be −∞.
-        labels: n.
+    Some of the logits (n × classes) may be −∞.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
     right = (predicted == labels).double()
@@ -110,11 +89,12 @@ def calibration(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> Calibrat
         Bin(i / bins, (i + 1) / bins, n, sure / n if n else None, hits / n if n else None)
         for i, (n, sure, hits) in enumerate(zip(counts.tolist(), *sums, strict=True))
     )
-    n = len(labels)
-    gaps = [
+    if not (n := len(labels)):
+        return Calibration(None, None, filled)
+    gaps = (
         b.count * abs(b.accuracy - b.confidence) for b in filled if b.accuracy is not None and b.confidence is not None
-    ]
-    return Calibration(sum(gaps) / n if n else None, confidence.mean().item() if n else None, filled)
+    )
+    return Calibration(sum(gaps) / n, confidence.mean().item(), filled)
 
 
 def rows_of(labels: Tensor, digits: DigitSet) -> Tensor:
@@ -126,9 +106,7 @@ def rows_of(labels: Tensor, digits: DigitSet) -> Tensor:
 def hidden_features(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """Return the activations of each hidden layer after its ReLU: name → n × units, from the input on.
 
-    Args:
-        model: :class:`~lora_mnist_cli.models.mlp.MNISTModel`, plain or adapted.
-        images: n × 784, normalised.
+    The model is a :class:`~lora_mnist_cli.models.mlp.MNISTModel`, plain or adapted; images are n × 784, normalised.
     """
     *inner, _ = model.named_children()
     hidden, features = images, {}

@@ -26,13 +26,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and spread of a figure over several runs.
-
-    Args:
-        n: the number of runs.
-        deviation: sample standard deviation; None for a single run.
-        interval: of the mean; None for a single run.
-    """
+    """Mean, sample standard deviation and interval of the mean over n runs; the last two are None for a single run."""
 
     n: int
     mean: float
@@ -73,10 +67,9 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
         ValueError: for fewer than two values, or one that is not finite.
     """
     require_finite(values)
-    if len(values) < 2:
+    if (n := len(values)) < 2:
         raise ValueError("the range of one more run needs two runs at least")
-    mean = math.fsum(values) / len(values)
-    half = t_quantile(confidence, len(values) - 1) * stdev(values) * math.sqrt(1 + 1 / len(values))
+    mean, half = math.fsum(values) / n, t_quantile(confidence, n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
     return Interval(mean - half, mean + half, confidence)
 
 

@@ -17,12 +17,9 @@ FIVE_TASKS = tuple(DigitSet((digit, digit + 1)) for digit in range(0, 10, 2))
 
 @dataclass(frozen=True)
 class LiteratureResult:
-    """A published result.
+    """A published result of a method.
 
-    Args:
-        what: the method.
-        setup: the differences from this project's chains: hidden units, and the data kept of earlier tasks.
-        source: authors, year and arXiv number where there is one.
+    ``setup`` gives the differences from this project's chains: hidden units, and the data kept of earlier tasks.
     """
 
     what: str

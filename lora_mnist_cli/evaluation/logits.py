@@ -33,10 +33,7 @@ def one_thread() -> Iterator[None]:
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Return logits (n × 10) of images (n × 784), in evaluation mode, on :func:`one_thread`.
-
-    The model's mode is restored afterwards.
-    """
+    """Return logits (n × 10) of images (n × 784), in evaluation mode and on one thread; the mode is restored."""
     (logits,) = predict_with(lambda batch: (model(batch),), model, images)
     return logits
 
@@ -68,11 +65,7 @@ def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     """Return count, accuracy and mean cross-entropy of each digit, 0 to 9.
 
     A digit without images has count 0 and None for both figures. A loss that is not finite is None, and an image whose
-    loss is not finite counts as wrong.
-
-    Args:
-        logits: n × 10.
-        labels: n.
+    loss is not finite counts as wrong. ``logits`` are n × 10, ``labels`` n.
     """
     losses = F.cross_entropy(logits.double(), labels, reduction="none")
     count = torch.bincount(labels, minlength=10)

@@ -24,13 +24,7 @@ _MOST_STEPS = 300
 
 @dataclass(frozen=True)
 class Probe:
-    """A classifier that is linear in features.
-
-    Args:
-        mean: of the features it was fitted on.
-        weight: features × classes.
-        bias: classes.
-    """
+    """A classifier that is linear in features: ``(features − mean) W + b``, with W of features × classes."""
 
     mean: Tensor
     weight: Tensor
@@ -45,12 +39,8 @@ def fit_probe(features: Tensor, labels: Tensor, *, classes: int = 10, penalty: f
     """Fit a multinomial logistic regression by L-BFGS from zero: a convex problem, without random numbers.
 
     The features are whitened first, so that the penalty is on the variance of the logits and not on a layer's units.
-    That also halves the steps of the fit.
-
-    Args:
-        features: n × features, float32.
-        labels: n, from 0 to ``classes`` - 1.
-        penalty: on half the sum of the squared weights of whitened features.
+    That also halves the steps of the fit. ``features`` are n × features in float32, ``labels`` n from 0 to
+    ``classes`` − 1, and ``penalty`` weighs half the sum of the squared weights of whitened features.
     """
     mean = features.mean(0)
     centred = (features - mean).double()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import wilson_interval
@@ -27,11 +27,7 @@ def subset_scores(per_digit: Sequence[dict[str, Any]], digit_sets: Sequence[Digi
 def means(count: int, right: int, loss: float) -> dict[str, Any]:
     """Return count, accuracy and mean loss; a figure without images, or a loss that is not finite, is None."""
     finite = count > 0 and abs(loss) < float("inf")
-    return {
-        "count": count,
-        "accuracy": right / count if count else None,
-        "loss": loss / count if finite else None,
-    }
+    return {"count": count, "accuracy": right / count if count else None, "loss": loss / count if finite else None}
 
 
 def hits(row: dict[str, Any]) -> int:
@@ -41,15 +37,11 @@ def hits(row: dict[str, Any]) -> int:
 
 def with_intervals(scores: dict[str, Any]) -> dict[str, Any]:
     """Add the Wilson interval of each accuracy to the scores of a model."""
-    return {kind: _with_intervals(rows) for kind, rows in scores.items()}
+    return {kind: [{**row, **_bounds(row)} for row in rows] for kind, rows in scores.items()}
 
 
-def _with_intervals(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    with_bounds = []
-    for row in rows:
-        # An imported manifest may hold any number here.
-        sound = row["accuracy"] is not None and row["count"] > 0 and 0 <= row["accuracy"] <= 1
-        interval = wilson_interval(hits(row), row["count"]) if sound else None
-        low, high = (None, None) if interval is None else (interval.low, interval.high)
-        with_bounds.append({**row, "accuracy_low": low, "accuracy_high": high})
-    return with_bounds
+def _bounds(row: dict[str, Any]) -> dict[str, float | None]:
+    # An imported manifest may hold any number here.
+    sound = row["accuracy"] is not None and row["count"] > 0 and 0 <= row["accuracy"] <= 1
+    interval = wilson_interval(hits(row), row["count"]) if sound else None
+    return {f"accuracy_{end}": getattr(interval, end, None) for end in ("low", "high")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from bisect import bisect_left
 from statistics import NormalDist
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE, t_quantile, z_quantile
@@ -16,11 +18,8 @@ MAX_SEEDS = 1_000_000
 def power(n: int, difference: float, deviation: float, confidence: float = CONFIDENCE) -> float:
     """Return the chance that n runs, or pairs, give an interval of the mean that excludes 0 on the right side.
 
-    Exact for normal figures, by the noncentral t distribution (Cohen 1988, ch. 2; Hahn & Meeker 1991, § 8).
-
-    Args:
-        difference: the true mean; its sign does not matter.
-        deviation: the standard deviation of single figures.
+    Exact for normal figures, by the noncentral t distribution (Cohen 1988, ch. 2; Hahn & Meeker 1991, § 8). The sign
+    of ``difference``, the true mean, does not matter; ``deviation`` is the standard deviation of single figures.
     """
     if n < 2 or difference == 0:
         return 0.0
@@ -39,10 +38,8 @@ def seeds_needed(
 ) -> int | None:
     """Return the fewest seeds that find a difference, or a margin, of this size with ``target_power``.
 
-    The deviation is most often an estimate from few runs; then the number is a plan and not a promise.
-
-    Returns:
-        At least 2; None where the difference is 0 or it would take more than :data:`MAX_SEEDS`.
+    The deviation is most often an estimate from few runs; then the number is a plan and not a promise. It is at least
+    2, and None where the difference is 0 or it would take more than :data:`MAX_SEEDS`.
     """
     if not (math.isfinite(difference) and math.isfinite(deviation)) or difference == 0:
         return None
@@ -51,25 +48,16 @@ def seeds_needed(
         high *= 2
         if high > MAX_SEEDS:
             return None
-    low = high // 2
-    while low + 1 < high:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if power(middle, difference, deviation, confidence) >= target_power else (middle, high)
-        )  # fmt: skip
-    return high
+    more = range(high // 2 + 1, high)
+    return more.start + bisect_left(more, target_power, key=lambda n: power(n, difference, deviation, confidence))
 
 
 def fewest_pairs(tests: int = 1, confidence: float = CONFIDENCE) -> int:
     """Return the fewest pairs whose permutation p-value, which is at least 2 / 2ⁿ, can be significant at all.
 
-    Args:
-        tests: the number of tests that :func:`~lora_mnist_cli.evaluation.significance.holm` adjusts for.
+    :func:`~lora_mnist_cli.evaluation.significance.holm` adjusts for the number of ``tests``.
     """
-    n = 1
-    while tests * 2.0 / 2**n > 1 - confidence + 1e-12:
-        n += 1
-    return n
+    return next(n for n in itertools.count(1) if tests * 2.0 / 2**n <= 1 - confidence + 1e-12)
 
 
 def images_needed(
@@ -77,10 +65,7 @@ def images_needed(
 ) -> int | None:
     """Return the test images that McNemar's test needs to tell two models apart that disagree as on ``count`` images.
 
-    It uses the normal approximation to the test (Connor 1987).
-
-    Returns:
-        None where they are right equally often.
+    It uses the normal approximation to the test (Connor 1987). None where they are right equally often.
     """
     apart, difference = (only_first + only_second) / count, (only_second - only_first) / count
     if difference == 0:

@@ -31,25 +31,20 @@ def by_setting(results: Sequence[Row]) -> Iterator[tuple[dict[str, Any], list[Ro
 def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
     """Summarise results, a row per setting, for the command line's JSON and tables.
 
-    Returns:
-        The setting with its ``rank``; ``n`` runs; how many of them ``failed``; and ``subsets``, each with the
-        :func:`spread` of ``accuracy`` and ``loss``. Failed runs have no figures, so means are over the others.
+    A row has the setting with its ``rank``; ``n`` runs; how many of them ``failed``; and ``subsets``, each with the
+    :func:`spread` of ``accuracy`` and ``loss``. Failed runs have no figures, so means are over the others.
     """
     rows = []
     for settings, runs in by_setting(results):
-        labels = [subset["digits"] for subset in runs[0]["subsets"]]
         seeds = [run["seed"] for run in runs]
-        subsets = []
-        for i, digits in enumerate(labels):
-            scores = [run["subsets"][i] for run in runs]
-            subsets.append(
-                {
-                    "digits": digits,
-                    "count": scores[0]["count"],
-                    "accuracy": spread([score["accuracy"] for score in scores], seeds, worst=min),
-                    "loss": spread([score["loss"] for score in scores], seeds, worst=max),
-                }
-            )
+        subsets = [
+            {"digits": scores[0]["digits"], "count": scores[0]["count"]}
+            | {
+                what: spread([s[what] for s in scores], seeds, worst=w)
+                for what, w in (("accuracy", min), ("loss", max))
+            }
+            for scores in zip(*(run["subsets"] for run in runs), strict=True)
+        ]
         failed = sum(run.get("failed") is not None for run in runs)
         rows.append({**settings, "n": len(runs), "failed": failed, "subsets": subsets})
     return rows
@@ -60,20 +55,15 @@ def spread(
 ) -> dict[str, Any]:
     """Return mean, interval, standard deviation, worst seed and n of one figure over seeds.
 
-    Args:
-        figures: one per seed; None, or not finite, for a run without a figure.
-        worst: ``min`` or ``max``, which gives the worst figure.
-        confidence: of the interval of the mean.
-
-    Returns:
-        ``n``, the runs with a figure; ``mean``, ``sd``, ``low``, ``high`` (None for too few runs); and ``worst`` with
-        ``worst_seed``: the first run without a figure where there is one, because nothing is worse.
+    A run without a figure has None, or a number that is not finite. ``n`` counts the others; ``mean``, ``sd``, ``low``
+    and ``high`` are None for too few of them. ``worst``, the ``min`` or ``max``, comes with ``worst_seed``: the first
+    run without a figure where there is one, because nothing is worse.
     """
-    finite = [(figure, seed) for figure, seed in zip(figures, seeds, strict=True) if is_figure(figure)]
+    finite = [(f, seed) for f, seed in zip(figures, seeds, strict=True) if f is not None and math.isfinite(f)]
     row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(finite)}
     missing = [seed for figure, seed in zip(figures, seeds, strict=True) if not is_figure(figure)]
     if finite:
-        over_seeds = mean_interval([figure for figure, _ in finite if figure is not None], confidence)
+        over_seeds = mean_interval([figure for figure, _ in finite], confidence)
         row |= {"mean": over_seeds.mean, "sd": over_seeds.deviation}
         if over_seeds.interval is not None:
             row |= {"low": over_seeds.interval.low, "high": over_seeds.interval.high}
@@ -86,14 +76,9 @@ def spread(
 def best_rate(runs: Sequence[Row]) -> dict[str, Any] | None:
     """Return the learning rate with the highest mean validation accuracy over all seeds; of equal ones the lowest.
 
-    A rate at which a run diverged is never the best: the mean of the lucky runs says nothing.
-
-    Args:
-        runs: of one setting except rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``.
-
-    Returns:
-        ``lr``, the mean ``accuracy``, and ``edge``: ``lowest`` or ``highest`` where no rate beyond it was tried, else
-        None. None where no rate has an accuracy for all its runs.
+    A rate at which a run diverged is never the best: the mean of the lucky runs says nothing. The runs are of one
+    setting except rate and seed, each with ``lr``, whether it ``failed``, and its ``accuracy``. ``edge`` is ``lowest``
+    or ``highest`` where no rate beyond was tried, else None. None where no rate has an accuracy for all its runs.
     """
     by_rate: dict[float, list[float | None]] = {}
     for run in sorted(runs, key=lambda run: float(run["lr"])):
@@ -117,9 +102,5 @@ def is_figure(value: float | None) -> bool:
 
 
 def plus_minus(mean: float | None, low: float | None, high: float | None, show: Callable[[float | None], str]) -> str:
-    """Write a mean, with half the width of its interval where it has one: ``97.9 ± 0.1``.
-
-    Args:
-        show: writes a figure.
-    """
+    """Write a mean, with half the width of its interval where it has one: ``97.9 ± 0.1``; ``show`` writes a figure."""
     return show(mean) if low is None or high is None else f"{show(mean)} ± {show((high - low) / 2)}"

@@ -11,14 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.evaluation.intervals import (
-    CONFIDENCE,
-    Interval,
-    Spread,
-    mean_interval,
-    require_finite,
-    z_quantile,
-)
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, Interval, Spread, mean_interval, require_finite, z_quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +25,7 @@ RESAMPLES = 99_999
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A comparison of two recipes that ran with the same seeds.
-
-    Args:
-        difference: spread of second − first over the pairs.
-        p_value: of the sign-flip permutation test, two-sided.
-        exact: whether all sign changes were counted; otherwise :data:`RESAMPLES` random ones were.
-    """
+    """A comparison of two recipes over the same seeds: second − first, and the results of :func:`sign_flip_p`."""
 
     difference: Spread
     p_value: float
@@ -47,15 +34,9 @@ class PairedComparison:
 
 @dataclass(frozen=True)
 class McNemar:
-    """A comparison of two models on the same images.
+    """A comparison of two models by the images that both, only one or neither gets right.
 
-    Args:
-        both: images that both get right.
-        only_first: images that only the first gets right.
-        only_second: images that only the second gets right.
-        neither: images that both get wrong.
-        difference: accuracy of the second − that of the first.
-        p_value: exact and two-sided.
+    ``difference`` is the accuracy of the second − that of the first; ``p_value`` is exact and two-sided.
     """
 
     both: int
@@ -88,10 +69,8 @@ def sign_flip_p(differences: Sequence[float]) -> tuple[float, bool]:
     If only chance separates the two of a pair, each difference could as well have the other sign. The test assumes
     nothing about their distribution. Up to :data:`MAX_EXACT` pairs all 2ⁿ sign changes are counted: the sums of one
     half of the pairs are sorted, and each sum of the other half is looked up in them. SciPy's permutation test adds
-    them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of them.
-
-    Returns:
-        The two-sided p-value, at least 2 / 2ⁿ, and whether it is exact.
+    them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of them. The two-sided
+    p-value is at least 2 / 2ⁿ; the second value tells whether it is exact.
 
     Raises:
         ValueError: for no differences, or one that is not finite.
@@ -129,11 +108,8 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = C
 
     Images that both get right, or both wrong, say nothing about which is better. Without a difference, each of the
     other images would be right for either model with probability 1/2: the p-value is the binomial one. The interval
-    of the difference is Agresti and Min's (2005), which adds half an image to each of the four counts.
-
-    Args:
-        first: whether the first model gets each image right.
-        second: the same images, in the same order.
+    of the difference is Agresti and Min's (2005), which adds half an image to each of the four counts. ``first`` and
+    ``second`` say whether each model gets each image right, in the same order.
 
     Raises:
         ValueError: without images, or for lists of two lengths.

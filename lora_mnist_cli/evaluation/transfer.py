@@ -16,15 +16,9 @@ Matrix = Sequence[Sequence[float]]
 
 @dataclass(frozen=True)
 class Transfer:
-    """The measures of one chain; all are differences or means of accuracies, as fractions.
+    """The measures of one chain, as fractions: ACC, BWT, FWT, forgetting, and the mean accuracy so far after each task.
 
-    Args:
-        accuracy: ACC, the mean over all tasks after the last.
-        backward: BWT, the mean change of earlier tasks by learning later ones; negative where they were forgotten. None
-            for a single task, as are the next two.
-        forward: FWT, the mean accuracy on a task before it is learned, above that of an untrained network.
-        forgetting: the mean fall of earlier tasks from their best accuracy.
-        so_far: after each task, the mean accuracy over the tasks up to it.
+    BWT is negative where earlier tasks were forgotten. The middle three are None for a single task.
     """
 
     accuracy: float
@@ -41,10 +35,7 @@ def transfer(R: Matrix, untrained: Sequence[float]) -> Transfer:
     ``FWT = mean_{j>0} (R[j-1][j] − untrained[j])``, ``forgetting = mean_{j<n-1} max_{i<n-1} (R[i][j] − R[n-1][j])``.
 
     Chaudhry et al. take the maximum over all earlier states of the network, also those before the task was learned.
-
-    Args:
-        R: n × n.
-        untrained: n, the accuracy of the untrained network on each task.
+    ``R`` is n × n, and ``untrained`` has the n accuracies of the untrained network.
 
     Raises:
         ValueError: where the matrix is not square, the vector does not fit it, or an accuracy is not finite.

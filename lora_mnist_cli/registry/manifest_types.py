@@ -16,8 +16,8 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from lora_mnist_cli.registry.manifest_limits import MAX_TEXT, MAX_WHOLE
-from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.checks import DIGEST, LAYER
+from lora_mnist_cli.settings.adapter_config import LAYER, AdapterConfig
+from lora_mnist_cli.settings.checks import DIGEST
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 

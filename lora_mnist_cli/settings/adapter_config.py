@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from lora_mnist_cli.settings.checks import (
-    digit_set,
-    is_digest,
-    is_layer_name,
-    number,
-    one_of,
-    other_default,
-    setting,
-    whole,
-)
+from lora_mnist_cli.settings.checks import digit_set, is_digest, number, one_of, setting, whole
 from lora_mnist_cli.settings.choices import (
     COMBINERS,
     INITS,
@@ -37,6 +29,11 @@ from lora_mnist_cli.system.errors import ConfigError
 added = partial(setting, added_later=True)
 
 _DEFAULT_RANK = 8
+LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
+
+
+def _other_default(name: str, default: Any) -> Any:
+    return field(default=default, metadata=TrainingConfig.__dataclass_fields__[name].metadata)
 
 
 def _table_help(table: Mapping[str, Any]) -> str:
@@ -57,7 +54,7 @@ def _layers(_: str, layers: object) -> Iterator[str]:
     if not isinstance(layers, tuple):
         yield f"target layers are a list of names, not {layers!r}"
         return
-    odd = [layer for layer in layers if not is_layer_name(layer)]
+    odd = [layer for layer in layers if not (isinstance(layer, str) and LAYER.fullmatch(layer))]
     for layer in odd:
         yield f"a layer is named fc1, fc2, …, not {layer!r}"
     if not layers or (not odd and len(set(layers)) != len(layers)):
@@ -92,10 +89,9 @@ class AdapterConfig(TrainingConfig):
         "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)
     )
     init: str = setting(
-        "reference",
-        "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
+        "reference", "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
         one_of(INITS),
-    )
+    )  # fmt: skip
     dropout: float = setting(
         0.0, "Probability that an input of the adapter is dropped in training.", number("at least 0 and below 1")
     )
@@ -104,11 +100,9 @@ class AdapterConfig(TrainingConfig):
         "all", "What the seed varies: all, or only init, order or split, the others held at --seed.", one_of(VARIED)
     )
     lr_power: float = added(
-        0.0,
-        "The learning rate is lr / rank^power: small ranks take a higher one.",
-        number("at least -4 and at most 4"),
-        words="learning rate's power",
-    )
+        0.0, "The learning rate is lr / rank^power: small ranks take a higher one.",
+        number("at least -4 and at most 4"), words="learning rate's power",
+    )  # fmt: skip
     held_seed: int = added(0, "Seed of the random streams that --vary holds.", whole(0, MAX_SEED))
     lr_ratio_b: float = added(
         1.0, "LoRA+: learning rate of B over that of A.", number("above 0"), words="ratio of learning rates"
@@ -118,11 +112,9 @@ class AdapterConfig(TrainingConfig):
         None, "Multiplier of each adapter that a combined one was made of.", _combined_weights
     )
     combined_density: float | None = added(
-        None,
-        "Share of each adapter's entries that is kept (ties, dare).",
-        number("above 0 and at most 1"),
+        None, "Share of each adapter's entries that is kept (ties, dare).", number("above 0 and at most 1"),
         words="density",
-    )
+    )  # fmt: skip
     imported: str | None = added(None, "SHA-256 of the file of weights of an imported adapter.", _imported)
     protect: tuple[str, ...] = added(
         (), f"Keep what the base knows, by any of {_table_help(PROTECTIONS)}. As replay,mask.", _protections
@@ -138,8 +130,8 @@ class AdapterConfig(TrainingConfig):
         0.95, "Nullspace: share of the old inputs' energy that adapters keep out of.", number("above 0 and below 1")
     )
     # The study trains its adapters with AdamW under reduce-on-plateau.
-    optimizer: str = other_default(TrainingConfig, "optimizer", "adamw")
-    schedule: str = other_default(TrainingConfig, "schedule", "plateau")
+    optimizer: str = _other_default("optimizer", "adamw")
+    schedule: str = _other_default("schedule", "plateau")
 
     def __post_init__(self) -> None:
         # The default rank, with a method that has no ranks, was not asked for.
@@ -255,11 +247,7 @@ def unused_value(name: str) -> Any:
 
 
 def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
-    """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for.
-
-    Args:
-        method: by default the one that the settings name.
-    """
+    """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for."""
     choice = METHODS.get(str(method or values.get("method", "lora")))
     unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}

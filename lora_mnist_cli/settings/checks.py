@@ -20,7 +20,6 @@ from lora_mnist_cli.system.errors import ConfigError, nearest
 Rule = Callable[[str, Any], Iterable[str]]
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-LAYER = re.compile(r"fc[1-9][0-9]{0,2}", re.ASCII)
 
 
 def is_digest(value: object) -> bool:
@@ -28,31 +27,18 @@ def is_digest(value: object) -> bool:
     return isinstance(value, str) and DIGEST.fullmatch(value) is not None
 
 
-def is_layer_name(value: object) -> bool:
-    """Tell whether a value names a layer of the network: ``fc1`` to ``fc999``."""
-    return isinstance(value, str) and LAYER.fullmatch(value) is not None
-
-
 def setting(default: Any, about: str, rule: Rule, *, words: str | None = None, added_later: bool = False) -> Any:
-    """Declare a field of a :class:`SelfChecking` dataclass.
+    """Declare a field of a :class:`SelfChecking` dataclass, with the sentence of its option's help and its rule.
 
-    Args:
-        about: the sentence of the option's help.
-        rule: tells what is wrong with a value. None needs no rule where it is the default.
-        words: the field's name in messages; by default the field's name with spaces.
-        added_later: the field is left out of a manifest at its default, so that older fingerprints stay valid.
+    A default of None needs no rule. ``words`` is the field's name in messages, by default with spaces. A field that was
+    ``added_later`` is left out of a manifest at its default, so that older fingerprints stay valid.
     """
     return field(default=default, metadata={"help": about, "rule": rule, "words": words, "added_later": added_later})
 
 
-def other_default(kind: type[Any], name: str, default: Any) -> Any:
-    """Declare the field of a base class again, with another default."""
-    return field(default=default, metadata=kind.__dataclass_fields__[name].metadata)
-
-
 @lru_cache
 def _rules(kind: type[Any]) -> list[tuple[str, str, Rule, bool, bool]]:
-    """Field, words, rule, whether None needs no rule, and whether the value is a float, of each setting."""
+    """Return field, words, rule, whether None needs no rule, and whether the value is a float, of each setting."""
     return [
         (
             f.name, f.metadata["words"] or f.name.replace("_", " "), f.metadata["rule"], f.default is None,

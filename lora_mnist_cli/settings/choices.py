@@ -29,11 +29,9 @@ BACKENDS = ("local", "processes", "ray")
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A way to adapt a frozen base, in words. Its mathematics is in :mod:`lora_mnist_cli.models.methods`.
+    """A way to adapt a frozen base, in words: in pictures, and in tables and help.
 
     Args:
-        title: its name in pictures.
-        about: a few words for tables and help.
         unused: fields of the config that mean nothing to it; ``rank`` is 0 where it is one of them.
         in_banks: whether banks can train it; adapters of other methods are trained one after the other.
         random_start: whether its start draws random numbers.
@@ -60,21 +58,13 @@ METHODS = {
     "dora": MethodChoice("DoRA", "magnitude and direction apart", random_start=True),
     "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init",)),
     "full": MethodChoice("Full fine-tuning", "full fine-tuning, the ceiling", unused=_UNUSED_WITHOUT_FACTORS),
-    "head": MethodChoice(
-        "Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True
-    ),
-}  # fmt: skip
+    "head": MethodChoice("Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True),
+}
 
 
 @dataclass(frozen=True)
 class ProtectionChoice:
-    """A way to keep what the base knows, in words. The code is in :mod:`lora_mnist_cli.training.protections`.
-
-    Args:
-        about: a few words for tables and help.
-        settings: fields of the adapter's config that belong to this protection.
-        needs_statistics: whether it needs the class statistics of the base.
-    """
+    """A way to keep what the base knows, in words, with the fields of the adapter's config that belong to it alone."""
 
     about: str
     settings: tuple[str, ...] = ()
@@ -107,13 +97,10 @@ def protections_in_order(names: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class CombinerChoice:
-    """A way to make one adapter of several, in words. The code is in :mod:`lora_mnist_cli.models.combining`.
+    """A way to make one adapter of several, in words.
 
-    Args:
-        about: a few words for tables and help.
-        exact: whether it keeps the whole sum, in factors put side by side, rather than what a rank can hold of it.
-        density: the share of entries that it keeps where none is given; None for a way that keeps all.
-        random: whether it draws random numbers.
+    An ``exact`` one keeps the whole sum, in factors put side by side, rather than what a rank can hold of it. The
+    ``density`` is the share of entries that it keeps where none is given; None for a way that keeps all.
     """
 
     about: str

@@ -34,9 +34,7 @@ class TrainingConfig(SelfChecking):
     """How weights are trained. The defaults are the reference recipe's, where base and adapter share them."""
 
     seed: int = setting(0, "Fixes initialisation, split and data order, each by its own stream.", whole(0, MAX_SEED))
-    epochs: int = setting(
-        10, "Passes over the training split; 0 publishes the untouched start.", whole(0, MAX_EPOCHS)
-    )  # fmt: skip
+    epochs: int = setting(10, "Passes over the training split; 0 publishes the untouched start.", whole(0, MAX_EPOCHS))
     batch_size: int = setting(64, "Images per optimiser step.", whole(1, MAX_BATCH))
     lr: float = setting(1e-3, "Learning rate.", number("above 0"), words="learning rate")
     optimizer: str = setting("adam", f"One of {', '.join(OPTIMIZERS)}.", one_of(OPTIMIZERS))

@@ -60,9 +60,6 @@ class DigitSet:
         rest = [digit for digit in range(10) if digit not in self.members]
         return DigitSet(rest) if rest else None
 
-    def __contains__(self, digit: object) -> bool:
-        return digit in self.members
-
     def __iter__(self) -> Iterator[int]:
         return iter(self.members)
 
@@ -77,10 +74,7 @@ ALL_DIGITS = DigitSet(range(10))
 
 
 def reporting_sets(base: DigitSet, learned: DigitSet | None = None) -> list[DigitSet]:
-    """Return the digit sets of a score table: the base's digits, the other digits if there are any, and all ten.
-
-    The digits that an adapter ``learned`` come last, where they are none of these sets.
-    """
+    """Return the digit sets of a score table: the base's, the others if there are any, all ten, ``learned`` ones."""
     rest = base.complement()
     sets = [base, rest, ALL_DIGITS] if rest else [ALL_DIGITS]
     return sets if learned is None or learned in sets else [*sets, learned]

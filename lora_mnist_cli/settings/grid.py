@@ -6,12 +6,14 @@ other settings were given as lists.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.settings import lists
@@ -24,17 +26,15 @@ Value = int | float | str
 
 MAX_ADAPTERS = 10_000
 """Adapters of a sweep, at most: its manifest has a row and a digest of each."""
+_MAX_FILE = 2**20
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting that a sweep may vary.
+    """A setting that a sweep may vary: a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
 
-    Args:
-        field: a field of :class:`~lora_mnist_cli.settings.adapter_config.AdapterConfig`.
-        plural: the name of the list of its values in options, grid files and the settings of a sweep.
-        kind: the type of its values.
-        mark: the letters before a value in an adapter's name.
+    The list of its values has the ``plural`` name in options, grid files and the settings of a sweep. The ``mark`` is
+    the letters before a value in an adapter's name.
     """
 
     field: str
@@ -53,14 +53,9 @@ class Axis:
         return f"--{self.plural.replace('_', '-')}"
 
     def parse(self, text: str, where: str) -> list[Any]:
-        """Parse a list of values.
-
-        Raises:
-            UsageError: where a part of the text is no value.
-        """
+        """Parse a list of values, as the functions of :mod:`~lora_mnist_cli.settings.lists` do."""
         parsers: dict[type, Any] = {int: lists.parse_integers, float: lists.parse_floats, str: lists.parse_words}
-        values: list[Any] = parsers[self.kind](text, where)
-        return values
+        return list(parsers[self.kind](text, where))
 
     def value(self, given: object, where: str) -> Value:
         """Convert a value to the axis's type, so that 1 and 1.0 are the same. The config checks its range.
@@ -71,13 +66,11 @@ class Axis:
         if self.kind is str and isinstance(given, str):
             return given
         if not isinstance(given, (bool, str)):
-            try:
+            with contextlib.suppress(TypeError, OverflowError):
                 if self.kind is int:
                     return operator.index(given)  # type: ignore[arg-type]
                 if self.kind is float and isinstance(given, (int, float)):
                     return float(given)
-            except (TypeError, OverflowError):
-                pass
         what = {int: "a whole number", float: "a number", str: "a word"}[self.kind]
         raise UsageError(f"{given!r:.60} in {where} is not {what}", value=given)
 
@@ -100,11 +93,7 @@ AXES = (RANK, *OTHERS, SEED)
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of some axes, made by :func:`grid_of`. All other settings are plain ones.
-
-    Args:
-        values: field → values, at least one, each once.
-    """
+    """Values of some axes by field, at least one and each once, made by :func:`grid_of`."""
 
     values: Mapping[str, tuple[Value, ...]]
 
@@ -121,10 +110,7 @@ class Grid:
         """Return a config for each combination, the seed innermost.
 
         Settings that a method does not use make no combinations: full fine-tuning, which has no rank, is there once
-        and not once per rank.
-
-        Args:
-            template: the settings that the grid leaves as they are.
+        and not once per rank. The grid leaves the other settings of ``template`` as they are.
 
         Raises:
             UsageError: for more than :data:`MAX_ADAPTERS` combinations.
@@ -134,19 +120,16 @@ class Grid:
         if count > MAX_ADAPTERS:
             axes = [a for a in AXES if len(self.values.get(a.field, ())) > 1]
             factors = " × ".join(f"{len(self.values[a.field]):,} {in_words(a.plural)}" for a in axes)
-            raise UsageError(
-                f"{factors} are {count:,} adapters, and a sweep has at most {MAX_ADAPTERS:,}",
-                hint="several sweeps with a --name each can share a base",
-                value=count,
-            )
+            problem = f"{factors} are {count:,} adapters, and a sweep has at most {MAX_ADAPTERS:,}"
+            raise UsageError(problem, hint="several sweeps with a --name each can share a base", value=count)
         problems: list[str] = []
         methods = self.values.get(METHOD.field, (template.method,))
         for field, values in self.values.items():
             # Values are checked with a method that uses them.
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
-            if method is None and field != RANK.field:
-                problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
             if method is None:
+                if field != RANK.field:
+                    problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
                 continue
             for value in values:
                 try:
@@ -184,16 +167,44 @@ def grid_of(given: Mapping[str, object]) -> Grid:
     return Grid({axis.field: values[axis.field] for axis in AXES if axis.field in values})
 
 
+def read_grid(path: Path) -> dict[str, tuple[Value, ...]]:
+    """Read lists by their plural names from a TOML file; each is a list or a text: ``lrs = [1e-3]``, ``seeds = "0-9"``.
+
+    Raises:
+        UsageError: where the file can't be read, is no TOML, or says anything else.
+    """
+    import tomllib  # few sweeps have a file
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"can't read the grid file '{path}': {reason}", value=path) from error
+    if len(content) > _MAX_FILE:
+        raise UsageError(f"the grid file '{path}' is larger than a megabyte", value=path)
+    try:
+        tables = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        hint = 'write ranks = [1, 2], seeds = "0-9", lrs = [1e-3, 3e-3], a line each'
+        raise UsageError(f"the grid file '{path}' is not TOML: {error}", hint=hint, value=path) from error
+    if not tables:
+        names = ", ".join(axis.plural for axis in AXES)
+        raise UsageError(f"the grid file '{path}' has no axis", hint=f"axes: {names}", value=path)
+    try:
+        grid = grid_of(tables)
+    except UsageError as error:
+        raise UsageError(f"the grid file '{path}': {error.problem}", hint=error.hint, value=error.value) from error
+    return {axis.plural: grid.values[axis.field] for axis in AXES if axis.field in grid.values}
+
+
 def varying_axes(config: Mapping[str, Any]) -> tuple[Axis, ...]:
     """Return the axes that a sweep's settings list, without rank and seed."""
     return tuple(axis for axis in OTHERS if axis.plural in config)
 
 
 def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
-    """Return the parts of an adapter's name for its values on some axes.
-
-    The reference recipe's values have no part, and neither has the method, which the name begins with.
-    """
+    """Return the parts of an adapter's name for its values on some axes, without the reference's and the method."""
     reference = RECIPES["reference"].adapter
     values = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
     return [f"{axis.mark}{short(value)}" for axis, value in values if value != getattr(reference, axis.field)]
@@ -210,11 +221,7 @@ def in_words(name: str) -> str:
 
 
 def parse_where(texts: Sequence[str]) -> dict[str, Value]:
-    """Parse choices among a sweep's combinations, such as ``lr=0.003``, to field → value.
-
-    Raises:
-        UsageError: for a text of another form, and for a field that is no axis or is given twice.
-    """
+    """Parse choices among a sweep's combinations, as ``lr=0.003``, to field → value; a UsageError refuses others."""
     fields = {axis.field: axis for axis in OTHERS}
     chosen: dict[str, Value] = {}
     for text in texts:
@@ -234,11 +241,8 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
     if isinstance(listed, str):
         listed = axis.parse(listed, where)
     elif isinstance(listed, (Mapping, bytes)) or not isinstance(listed, Iterable):
-        raise UsageError(
-            f"{where} are a list or a text, not {listed!r:.60}",
-            hint=f'write {where} = "{"1,2,4" if axis.kind is int else "…,…"}" or {where} = […]',
-            value=listed,
-        )
+        hint = f'write {where} = "{"1,2,4" if axis.kind is int else "…,…"}" or {where} = […]'
+        raise UsageError(f"{where} are a list or a text, not {listed!r:.60}", hint=hint, value=listed)
     values = tuple(axis.value(value, where) for value in listed)
     lists.distinct(in_words(where), values)
     return values

@@ -8,7 +8,6 @@ from typing import TypedDict
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.lists import parse_layers, parse_protections
 
 
 class TrainingKeywords(TypedDict, total=False):
@@ -89,19 +88,22 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
     if (digits := given.get("digits")) is not None:
         values["digits"] = digit_set(digits)
     if (layers := given.get("target_layers")) is not None:
-        values["target_layers"] = parse_layers(layers) if isinstance(layers, str) else tuple(layers)
+        values["target_layers"] = None if _is_word(layers, "all") else _names(layers)
     if "protect" in given:
-        protect = given["protect"]
-        values["protect"] = parse_protections(protect) if isinstance(protect, str) else tuple(protect)
+        values["protect"] = () if _is_word(given["protect"], "none") else _names(given["protect"])
     return with_overrides(config or AdapterConfig(), **values)
 
 
 def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:
-    """Make a digit set of a set, a text (``"0-4"``) or single digits.
-
-    Raises:
-        UsageError: for anything that is no digit set.
-    """
+    """Make a digit set of a set, a text (``"0-4"``) or single digits; a UsageError refuses anything else."""
     if isinstance(digits, DigitSet):
         return digits
     return DigitSet.parse(digits) if isinstance(digits, str) else DigitSet(digits)
+
+
+def _is_word(given: Sequence[str] | str, word: str) -> bool:
+    return isinstance(given, str) and given.strip().lower() == word
+
+
+def _names(given: Sequence[str] | str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in given.split(",")) if isinstance(given, str) else tuple(given)

@@ -13,10 +13,7 @@ _RANGE = re.compile(r"(-?[0-9]{1,18})(?:-([0-9]{1,18}))?", re.ASCII)
 
 
 def parse_integers(text: str, where: str, *, ranges: bool = True) -> list[int]:
-    """Parse whole numbers such as ``1,2,4`` or, with ranges, ``0-4,7``.
-
-    Args:
-        where: the option or key that has the list, for messages.
+    """Parse whole numbers such as ``1,2,4`` or, with ranges, ``0-4,7``; messages say ``where`` the list stands.
 
     Raises:
         UsageError: for any other text, naming the part that is wrong, and for more than :data:`MAX_LIST` numbers.
@@ -39,9 +36,6 @@ def parse_integers(text: str, where: str, *, ranges: bool = True) -> list[int]:
 def parse_floats(text: str, where: str) -> list[float]:
     """Parse numbers such as ``0,0.5,1``.
 
-    Args:
-        where: the option or key that has the list, for messages.
-
     Raises:
         UsageError: for any other text, naming the part that is wrong.
     """
@@ -50,17 +44,13 @@ def parse_floats(text: str, where: str) -> list[float]:
         try:
             numbers.append(float(part))
         except ValueError:
-            raise UsageError(
-                f"'{part}' in {where} '{text}' is not a number", hint="write 0,0.5,1", value=text
-            ) from None
+            problem = f"'{part}' in {where} '{text}' is not a number"
+            raise UsageError(problem, hint="write 0,0.5,1", value=text) from None
     return numbers
 
 
 def parse_words(text: str, where: str) -> list[str]:
     """Parse words such as ``constant,rslora``.
-
-    Args:
-        where: the option or key that has the list, for messages.
 
     Raises:
         UsageError: for an empty word.
@@ -71,29 +61,8 @@ def parse_words(text: str, where: str) -> list[str]:
     return words
 
 
-def parse_protections(text: str | None) -> tuple[str, ...] | None:
-    """Parse names of protections such as ``replay,mask``; ``none`` gives no names."""
-    if text is None:
-        return None
-    return () if text.strip().lower() == "none" else tuple(part.strip() for part in text.split(","))
-
-
-def parse_layers(text: str | None) -> tuple[str, ...] | None:
-    """Parse names of layers such as ``fc1,fc3``; ``all`` gives None, which stands for all layers."""
-    if text is None or text.strip().lower() == "all":
-        return None
-    return tuple(part.strip() for part in text.split(","))
-
-
 def distinct(what: str, values: Sequence[object]) -> None:
-    """Refuse a list that is empty or has a value twice.
-
-    Args:
-        what: the name of its values, in the plural.
-
-    Raises:
-        UsageError: for either.
-    """
+    """Refuse a list of ``what``, a plural, that is empty or has a value twice, by a UsageError."""
     if not values or len(set(values)) != len(values):
         shown = f"{list(values)!r:.200}"
         raise UsageError(f"{what} are given once each, and at least one: {shown}", value=list(values))
@@ -113,9 +82,5 @@ def as_ranges(numbers: Sequence[int]) -> str:
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun, for example ``1 seed``, ``1,200 seeds`` or ``2 processes``.
-
-    Args:
-        plural: where it is something else than the noun with an s.
-    """
+    """Return a number with its noun, for example ``1 seed``, ``1,200 seeds`` or ``2 processes``."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -46,13 +46,9 @@ def recipe_of(config: AdapterConfig) -> str | None:
 
     Digits, rank, seed, layers, epochs and protections are no part of a recipe.
     """
-    left_open = (
-        "digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs", "protect", *PROTECTION_SETTINGS,
-    )  # fmt: skip
-    for name, known in RECIPES.items():
-        if name != "reference" and follows(config, known.adapter, left_open):
-            return name
-    return None
+    left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs", "protect")
+    others = (name for name in RECIPES if name != "reference")
+    return next((n for n in others if follows(config, RECIPES[n].adapter, left_open + PROTECTION_SETTINGS)), None)
 
 
 def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:

@@ -26,11 +26,7 @@ def parse_tasks(text: str) -> tuple[DigitSet, ...]:
 
 
 def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
-    """Check that tasks make a chain: at least two, with each digit in exactly one.
-
-    Raises:
-        UsageError: for tasks that don't; it names the digits.
-    """
+    """Check that tasks make a chain: at least two, with each digit in exactly one; a UsageError names the digits."""
     seen: list[int] = []
     for task in tasks:
         if twice := [digit for digit in task if digit in seen]:
@@ -39,9 +35,8 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
     if len(tasks) < 2:
         raise UsageError("one task is no chain", hint=HINT, value=tasks)
     if missing := [digit for digit in ALL_DIGITS if digit not in seen]:
-        raise UsageError(
-            f"{_named(missing)} in no task", hint="scores are over all ten, so each is in one", value=tasks
-        )
+        hint = "scores are over all ten, so each is in one"
+        raise UsageError(f"{_named(missing)} in no task", hint=hint, value=tasks)
     return tuple(tasks)
 
 

@@ -1,4 +1,4 @@
-"""Measuring what an adapter forgot of earlier digits and what it still knows but overrides, on its whole chain."""
+"""Measuring what an adapter has forgotten of earlier digits and what is merely outranked, on its whole chain."""
 
 from __future__ import annotations
 

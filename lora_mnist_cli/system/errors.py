@@ -27,19 +27,14 @@ EXIT_TERMINATED = 143
 class LoraMnistError(Exception):
     """Base of all errors that a user can cause or fix.
 
-    Args:
-        problem: what was wrong, with the value, in one sentence.
-        hint: the command or option that helps; empty where there is none.
-        value: the offending value, as the user gave it.
+    It gives the problem in a sentence, the command or option that helps as a hint, and the offending value.
     """
 
     exit_code = 5
 
     def __init__(self, problem: str, *, hint: str = "", value: object = None) -> None:
         super().__init__(problem)
-        self.problem = problem
-        self.hint = hint
-        self.value = value
+        self.problem, self.hint, self.value = problem, hint, value
 
     def __str__(self) -> str:
         return f"{self.problem} ({self.hint})" if self.hint else self.problem
@@ -58,11 +53,7 @@ class UsageError(LoraMnistError):
 
 
 class ConfigError(UsageError):
-    """A config has fields that are not allowed; the error reports every problem at once.
-
-    Args:
-        problems: one sentence per problem, at least one.
-    """
+    """A config has fields that are not allowed; the error reports every problem at once, a sentence each."""
 
     def __init__(self, problems: Sequence[str], *, hint: str = "", value: object = None) -> None:
         super().__init__("; ".join(problems), hint=hint, value=value)
@@ -92,8 +83,6 @@ class DataError(LoraMnistError):
 class MachineError(LoraMnistError):
     """The machine failed: the disk is full, or a folder can't be written to."""
 
-    exit_code = 5
-
 
 def make_again(name: str) -> str:
     """Return the advice for an artifact that is damaged."""
@@ -101,14 +90,10 @@ def make_again(name: str) -> str:
 
 
 def refuse_unknown(what: str, value: str, known: Sequence[str], listed: str) -> None:
-    """Refuse a word that is not among the known ones.
-
-    Args:
-        what: the kind of word, in the singular.
-        listed: introduces the list of known words, where none of them is near.
+    """Refuse a word of the kind ``what`` that is not among the known ones.
 
     Raises:
-        UsageError: with the nearest known word, or all of them.
+        UsageError: with the nearest known word, or all of them after the words ``listed``.
     """
     if value not in known:
         hint = nearest(value, known) or f"{listed} {', '.join(known)}"

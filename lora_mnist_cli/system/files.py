@@ -23,10 +23,7 @@ _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 
 @contextlib.contextmanager
 def machine_errors(what: str, place: str = "--runs-dir") -> Iterator[None]:
-    """Turns the operating system's refusals inside into one line with an exit code.
-
-    Args:
-        place: the option, or argument, that says where what is written goes.
+    """Turn the operating system's refusals inside into one line that names ``place``, the option for another folder.
 
     Raises:
         MachineError: for a full disk, a missing permission, a read-only file system and the like.
@@ -34,14 +31,10 @@ def machine_errors(what: str, place: str = "--runs-dir") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full, forbidden = (
-            f"free some space, or choose another {place}",
-            f"choose another {place}, one that you may write to",
-        )
-        hints = {
-            errno.ENOSPC: full, errno.EDQUOT: full,
-            errno.EACCES: forbidden, errno.EPERM: forbidden, errno.EROFS: forbidden,
-        }  # fmt: skip
+        full = f"free some space, or choose another {place}"
+        forbidden = f"choose another {place}, one that you may write to"
+        hints = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), full)
+        hints |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), forbidden)
         if place != "--runs-dir":  # a folder of artifacts is made where there is none
             hints[errno.ENOENT] = f"make the folder, or choose another {place}"
         reason = error.strerror or str(error)
@@ -49,7 +42,7 @@ def machine_errors(what: str, place: str = "--runs-dir") -> Iterator[None]:
 
 
 def missing_folders(path: Path) -> list[Path]:
-    """The folders that would have to be made for ``path`` to be there, the innermost first."""
+    """Return the folders that would have to be made for ``path`` to be there, the innermost first."""
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
@@ -75,10 +68,10 @@ def flush(path: Path) -> None:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to, that takes the path's place in one step at the end of the block, flushed.
+    """Open a file that takes the path's place in one step at the end of the block, flushed.
 
     A reader sees the old content or the new, and never a part of either; where the block fails, the old stays. What
-    a process that was killed left here of a file of its own is taken away first.
+    killed processes left in the folder is removed first.
     """
     _remove_dead(path.parent)
     new, file = _begin(path.parent)
@@ -94,7 +87,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _begin(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new hidden file in a folder, locked for as long as it is open."""
+    """Open a new hidden file in a folder, locked for as long as it is open."""
     for _ in range(100):
         # A name of its own length: beside the longest that a file can have there is no room for more.
         new = folder / f".{os.urandom(16).hex()}.new"
@@ -143,7 +136,7 @@ def _remove_dead(folder: Path) -> None:
 
 
 def is_still(handle: int, path: Path) -> bool:
-    """Whether an open file is the one of that path: another process may have taken it away meanwhile."""
+    """Tell whether an open file is still the one of that path: another process may have removed it."""
     with contextlib.suppress(FileNotFoundError):
         here, there = os.fstat(handle), os.stat(path, follow_symlinks=False)
         return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
@@ -215,15 +208,14 @@ def exchange(first: Path, second: Path) -> bool:
     if call(os.fsencode(first), os.fsencode(second)) == 0:
         return True
     number = ctypes.get_errno()
-    # The kernel knows the call, but not every file system does.
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):  # the kernel knows the call, this file system does not
         return False
     raise OSError(number, os.strerror(number))
 
 
 @lru_cache(maxsize=1)
 def _exchange_call() -> Any:
-    """The system's exchange of two paths, as a function of both; None where there is none."""
+    """Return the system's exchange of two paths, as a function of both; None where there is none."""
     here, swap = -100 if sys.platform == "linux" else -2, 2
     libc = ctypes.CDLL(None, use_errno=True)
     if sys.platform == "linux" and hasattr(libc, "renameat2"):

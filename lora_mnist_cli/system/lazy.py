@@ -12,10 +12,7 @@ def lazy_exports(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]
 
     A name that was asked for once is set in the package, and later lookups cost nothing. No module directly in the
     package may have the name of an export: Python sets an imported submodule in the package, in the export's place.
-
-    Args:
-        package: its ``__name__``.
-        homes: exported name → module, below the package, that defines it.
+    ``homes`` gives the module, below the package, that defines each exported name.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - it is what Python looks for in the package

@@ -1,7 +1,7 @@
 """Locks between processes: one for the short moments that change ``runs/``, one for each staging folder.
 
-Both are the kernel's own (``flock``), so a process that is killed lets go of them. The file of the first is taken away
-by whoever held it, so that nothing lies around; a waiter therefore looks again whether its file is still the one.
+Both are the kernel's (``flock``), so a killed process lets go of them. Whoever held the first removes its file; a
+waiter therefore checks that its file is still the one of that name.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ HOST = "".join(c if c.isalnum() or c in ".-" else "_" for c in socket.gethostnam
 
 
 def owner(**more: Any) -> bytes:
-    """Who holds a lock, for those who wait for it or find it dead."""
+    """Say who holds a lock, for those who wait for it or find it dead."""
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     return json.dumps({"pid": os.getpid(), "host": HOST, "started": started, **more}).encode()
 
 
 def read_owner(path: Path) -> dict[str, Any]:
-    """What :func:`owner` wrote; empty where it can't be read."""
+    """Return what :func:`owner` wrote; empty where it can't be read."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(read_regular(path, _MAX_OWNER))
         return found if isinstance(found, dict) else {}
@@ -45,7 +45,7 @@ def read_owner(path: Path) -> dict[str, Any]:
 
 
 def wait_seconds() -> float:
-    """How long to wait for the lock: what the environment says, or a minute."""
+    """Return how long to wait for the lock: what the environment says, or a minute."""
     with contextlib.suppress(ValueError):
         seconds = float(os.environ.get(WAIT_VARIABLE, DEFAULT_WAIT))
         if 0 <= seconds < float("inf"):
@@ -54,7 +54,7 @@ def wait_seconds() -> float:
 
 
 def try_lock(handle: int) -> bool:
-    """Whether the lock of an open file was free, and is now ours."""
+    """Take the lock of an open file if it is free; tell whether it was."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -66,11 +66,9 @@ def try_lock(handle: int) -> bool:
 
 @contextlib.contextmanager
 def exclusive(root: Path, doing: str, say: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time is inside, for all that know the folder ``root``, which has to be there.
+    """Let one process at a time inside, of all that know the folder ``root``, which has to be there.
 
-    Args:
-        doing: what for, as those who wait will read it.
-        say: hears what this process waits for, where it waits for more than a second.
+    Those who wait read what it is ``doing``; after a second, ``say`` is told what this process waits for.
 
     Raises:
         MachineError: where another process stays inside for longer than :func:`wait_seconds`.
@@ -105,11 +103,8 @@ def _acquire(path: Path, say: Callable[[str], None]) -> int:
             told = True
             say(f"waiting for {_holder(path)}")
         if waited > wait:
-            raise MachineError(
-                f"waited {waited:.0f} s for {_holder(path)}",
-                hint=f"{WAIT_VARIABLE} says how many seconds to wait",
-                value=str(path),
-            )
+            hint = f"{WAIT_VARIABLE} says how many seconds to wait"
+            raise MachineError(f"waited {waited:.0f} s for {_holder(path)}", hint=hint, value=str(path))
         time.sleep(pause)
         pause = min(2 * pause, 0.1)
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -27,9 +26,7 @@ class Worker:
     """A process with an interpreter of its own, and the connection to it.
 
     It is started as a program and not by ``multiprocessing``, which would run the caller's script once more in it.
-
-    Args:
-        serve: a function of a module, called there with the other end of the connection.
+    There, ``serve``, a function of a module, is called with the other end of the connection.
     """
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
@@ -63,11 +60,9 @@ class Worker:
 
 @dataclass(frozen=True)
 class Message:
-    """News of a task.
+    """News of a task, by its number, from the process that has it.
 
     Args:
-        task: its number.
-        pid: the process that has the task.
         kind: ``begun``; ``again`` or ``lost`` where the process died; or the first word that the process sent.
         payload: the rest that the process sent; for ``again`` and ``lost``, how the process ended.
     """
@@ -101,13 +96,9 @@ class Pool:
         self._idle: list[Worker] = []
 
     def run(self, workers: int) -> Generator[Message, None, None]:
-        """Yield messages until all tasks are over. Close the generator in any case: that ends all processes.
+        """Yield messages until all tasks are over, from that many processes at most; raise what a task raises.
 
-        Args:
-            workers: how many processes, at most.
-
-        Raises:
-            Exception: what a task raised.
+        Close the generator in any case: that ends all processes.
         """
         try:
             while len(self._idle) < min(workers, len(self._tasks)):
@@ -166,20 +157,11 @@ class Pool:
 
 
 class SendingReporter(Silent):
-    """A reporter in a worker process: it sends some of its calls to the parent, as ``(method, *arguments)``.
-
-    Args:
-        connection: leads to the parent.
-        methods: names of the methods whose calls are sent; the others are dropped.
-    """
+    """A reporter in a worker process: it sends calls of these methods to the parent, as ``(method, *arguments)``."""
 
     def __init__(self, connection: Connection, *methods: str) -> None:
         for method in methods:
-            setattr(self, method, partial(self._send, connection, method))
-
-    @staticmethod
-    def _send(connection: Connection, *message: object) -> None:
-        connection.send(message)
+            setattr(self, method, lambda *arguments, method=method: connection.send((method, *arguments)))
 
 
 def run(module: str, serve: str, handle: int) -> None:

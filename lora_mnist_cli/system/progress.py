@@ -49,19 +49,12 @@ class Silent:
     """A reporter that drops everything; the base of those that pass a part of it on."""
 
     def notice(self, text: str) -> None: ...
-
     def detail(self, text: str) -> None: ...
-
     def warn(self, text: str) -> None: ...
-
     def begin(self, title: str, epochs: int, steps: int) -> None: ...
-
     def part(self, number: int, parts: int) -> None: ...
-
     def advance(self, steps: int, epoch: int, loss: float) -> None: ...
-
     def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None: ...
-
     def end(self) -> None: ...
 
 
@@ -97,11 +90,7 @@ class Forwarding:
 
 
 class WithoutNotices(Forwarding):
-    """Passes everything on, except notices and warnings already given.
-
-    Args:
-        warned: the warnings already given.
-    """
+    """Passes everything on, except notices and the warnings already given, ``warned``."""
 
     def __init__(self, reporter: Reporter, warned: Collection[str] = ()) -> None:
         super().__init__(reporter)
@@ -128,7 +117,6 @@ class _Parts(Forwarding):
         super().part(self.begun, len(self._steps))
 
     def part(self, number: int, parts: int) -> None: ...
-
     def end(self) -> None: ...
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from small_artifacts import BASE, R1, R2, SWEEP, TRAIN_BASE
 
-from lora_mnist_cli.cli.sweep_table import sweep_table
+from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.data import sources
 from lora_mnist_cli.data.sources import class_names

@@ -13,8 +13,8 @@ from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.commands.runs.find import runs_table
-from lora_mnist_cli.cli.sweep_table import sweep_table
 from lora_mnist_cli.cli.table_width import fit_columns, fold, wrap
+from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages.study_report import report_table
 

@@ -16,7 +16,6 @@ from PIL import Image
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import app
-from lora_mnist_cli.cli.plain_output import FORCING
 from lora_mnist_cli.registry.archive import export_artifact
 from lora_mnist_cli.registry.registry import Registry
 
@@ -195,7 +194,7 @@ def test_help_in_a_pipe_is_plain_and_whole(name: str, run: Callable[..., Any], m
         assert re.search(rf"{flag}(?![\w-])", outcome.out), flag
 
 
-@pytest.mark.parametrize("variable", FORCING)
+@pytest.mark.parametrize("variable", app.FORCING)
 def test_no_variable_makes_help_in_a_pipe_coloured(variable: str, program: Callable[..., Any]) -> None:
     """In a process, as Typer reads them once."""
     ended = program("evaluate", "--help", env={variable: "1"})
@@ -207,10 +206,10 @@ def test_no_variable_makes_help_in_a_pipe_coloured(variable: str, program: Calla
 def test_the_variables_are_there_again_after_a_command(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in FORCING:
+    for variable in app.FORCING:
         monkeypatch.setenv(variable, "1")
     assert run("plot").code == 0
-    assert all(os.environ[variable] == "1" for variable in FORCING)
+    assert all(os.environ[variable] == "1" for variable in app.FORCING)
 
 
 def test_the_former_name_of_an_option_is_accepted_and_hidden(run: Callable[..., Any]) -> None:

@@ -12,8 +12,7 @@ import pytest
 from lora_mnist_cli.registry.artifact import check_name
 from lora_mnist_cli.settings import grid as module
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, short
-from lora_mnist_cli.settings.grid_file import read_grid
+from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, read_grid, short
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 

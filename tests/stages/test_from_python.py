@@ -75,7 +75,7 @@ def test_a_function_has_the_defaults_of_its_command(
         passed.update(inspect.signature(function).bind(*arguments, **named).arguments)
         raise SeenError("seen")
 
-    module = importlib.import_module(f"lora_mnist_cli.cli.commands.{app.COMMANDS[command][0]}")
+    module = importlib.import_module(f"lora_mnist_cli.cli.commands.{command.replace('-', '_')}")
     monkeypatch.setattr(module, function.__name__, spy)
     assert "seen" in run(command).err
     where = passed.pop("workspace")

@@ -1,12 +1,9 @@
 """``lora-mnist chain``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.settings.lists import parse_integers, parse_words
@@ -20,30 +17,23 @@ from lora_mnist_cli.system.errors import UsageError
 _STRATEGIES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATEGIES.items())
 
 
-@grouped
+@o.grouped
 def command(
     *,
-    tasks: Annotated[
-        str, o.word_option("--tasks", "Tasks with a comma between them, each a range or digits joined by +.")
-    ] = "0-4,5-9",
+    tasks: Annotated[str, o.word("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
-        str | None,
-        o.word_option("--strategies", f"Any of {_STRATEGIES}. As plain,routed; all by default.", None, STRATEGIES),
+        str | None, o.word(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
     ] = None,
-    cures: Annotated[str | None, o.word_option("--cures", "The former name of --strategies.", hidden=True)] = None,
-    seeds: Annotated[
-        str, o.word_option("--seeds", "Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")
-    ] = "0",
-    rank: Annotated[int, o.integer_option("--rank", "Rank of the adapters.")] = RANK,
+    cures: Annotated[str | None, o.word("The former name of --strategies.", hidden=True)] = None,
+    seeds: Annotated[str, o.word("Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")] = "0",
+    rank: Annotated[int, o.integer("Rank of the adapters.")] = RANK,
     dataset: shared.AnyDataset = "mnist",
     recipe: shared.Recipe = RECIPE,
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
-        o.integer_option(
-            "--workers", "Processes that train side by side (one core per thread and 2 GB per process).", "Training"
-        ),
+        o.integer("Processes that train side by side (one core per thread and 2 GB per process).", "Training"),
     ] = None,
     name: shared.Name = None,
     note: shared.Note = "",

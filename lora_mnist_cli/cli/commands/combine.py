@@ -1,12 +1,9 @@
 """``lora-mnist combine``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import number
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.settings.choices import COMBINERS
@@ -17,24 +14,19 @@ _METHODS = "; ".join(f"{name}: {combiner.about}" for name, combiner in COMBINERS
 _DENSITIES = ", ".join(f"{name} {each.density:g}" for name, each in COMBINERS.items() if each.density is not None)
 
 
-@grouped
+@o.grouped
 def command(
     *,
     adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.", "ADAPTER")],
-    method: Annotated[str, o.word_option("--method", f"{_METHODS}.", None, COMBINERS)] = "linear",
+    method: Annotated[str, o.word(f"{_METHODS}.", known=COMBINERS)] = "linear",
     weights: Annotated[
-        str | None, o.word_option("--weights", "A multiplier for each adapter, as 1,0.5; 1 by default.", metavar="LIST")
+        str | None, o.word("A multiplier for each adapter, as 1,0.5; 1 by default.", metavar="LIST")
     ] = None,
     rank: Annotated[
-        int | None,
-        o.integer_option("--rank", "Rank of the new adapter; by default the largest of the adapters' ranks."),
+        int | None, o.integer("Rank of the new adapter; by default the largest of the adapters' ranks.")
     ] = None,
-    density: Annotated[
-        float | None, o.number_option("--density", f"Share of each adapter's entries that is kept ({_DENSITIES}).")
-    ] = None,
-    seed: Annotated[
-        int | None, o.integer_option("--seed", "Seed that chooses the entries that dare drops; 0 by default.")
-    ] = None,
+    density: Annotated[float | None, o.number(f"Share of each adapter's entries that is kept ({_DENSITIES}).")] = None,
+    seed: Annotated[int | None, o.integer("Seed that chooses the entries that dare drops; 0 by default.")] = None,
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,

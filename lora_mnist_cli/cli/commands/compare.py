@@ -1,12 +1,9 @@
 """``lora-mnist compare``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
@@ -16,7 +13,7 @@ from lora_mnist_cli.stages import compare
 from lora_mnist_cli.stages.records.samples import described, named_without_rank
 
 
-@grouped
+@o.grouped
 def command(
     *,
     first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "A")],
@@ -29,8 +26,7 @@ def command(
         ),
     ] = None,
     digits: Annotated[
-        str | None,
-        o.word_option("--digits", "Compare on the test images of these digits; default: those that both have learned."),
+        str | None, o.word("Compare on the test images of these digits; default: those that both have learned.")
     ] = None,
     tune: Annotated[
         bool,

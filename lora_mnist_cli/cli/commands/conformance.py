@@ -1,7 +1,5 @@
 """``lora-mnist conformance``."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated, Any
 
@@ -9,7 +7,6 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.junit import Case, write_junit
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.conformance.running import BROKEN, HOLDS, READY, SKIPPED, check, find_factory
@@ -18,20 +15,18 @@ from lora_mnist_cli.system.errors import GateError
 _OUTCOMES = {HOLDS: "passed", BROKEN: "failed", SKIPPED: "skipped"}
 
 
-@grouped
+@o.grouped
 def command(
     *,
     implementation: Annotated[
         str,
         typer.Argument(
-            metavar="IMPLEMENTATION",
             help=f"pkg.module:factory, which is imported and called; or {', '.join(READY)}.",
+            metavar="IMPLEMENTATION",
             autocompletion=o.completions(READY),
         ),
     ],
-    skip: Annotated[
-        list[str] | None, o.word_option("--skip", "Don't try this law; may be given more than once.", metavar="LAW")
-    ] = None,
+    skip: Annotated[list[str] | None, o.word("Don't try this law; may be given more than once.", metavar="LAW")] = None,
     junit: shared.JUnit = None,
     output: shared.Output,
 ) -> None:

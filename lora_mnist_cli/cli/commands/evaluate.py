@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import grouped
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import alpha_table, percent, score_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.scores import with_intervals
@@ -24,22 +22,17 @@ if TYPE_CHECKING:
 Result = tuple[dict[str, Any], list[Table | str]]
 
 
-@grouped
+@o.grouped
 def command(
     *,
     names: shared.Experts = None,
     route: shared.Route = False,
     route_by: shared.RouteBy = None,
     alpha: Annotated[
-        str | None,
-        o.word_option("--alpha", "Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values."),
+        str | None, o.word("Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values.")
     ] = None,
-    digits: Annotated[
-        list[str] | None, o.word_option("--digits", "Score these digits instead; may be given more than once.")
-    ] = None,
-    min_accuracy: Annotated[
-        str | None, o.word_option("--min-accuracy", "A gate, as 0-4=0.98,5-9=0.95: exit code 1 if it is not met.")
-    ] = None,
+    digits: Annotated[list[str] | None, o.word("Score these digits instead; may be given more than once.")] = None,
+    min_accuracy: Annotated[str | None, o.word("A gate, as 0-4=0.98,5-9=0.95: exit code 1 if it is not met.")] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
@@ -50,7 +43,7 @@ def command(
     alphas = None if alpha is None else parse_floats(alpha, "--alpha")
     digit_sets = [DigitSet.parse(text) for text in digits or ()]
     gates = parse_gates(min_accuracy) if min_accuracy is not None else []
-    refuse_without_route(route, route_by, names or [], alphas)
+    shared.refuse_without_route(route, route_by, names or [], alphas)
     workspace = folders.workspace(output)
     evaluations: Sequence[Evaluation]
     if route:
@@ -65,8 +58,7 @@ def command(
         document["gates"] = checked
         tables.append(_gate_table(checked))
     output.print("evaluate", document, tables)
-    missed = [row for row in checked if not row["passed"]]
-    if missed:
+    if missed := [row for row in checked if not row["passed"]]:
         raise GateError("; ".join(map(_shortfall, missed)), value=missed)
 
 

@@ -1,18 +1,14 @@
 """``lora-mnist export``."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 
 
-@grouped
+@o.grouped
 def command(
     *,
     names: Annotated[
@@ -22,13 +18,13 @@ def command(
     route_by: shared.RouteBy = None,
     form: Annotated[
         str | None,
-        o.word_option(
-            "--format", f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", None, FORMATS
+        o.word(
+            f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", known=FORMATS, flag="--format"
         ),
     ] = None,
     alpha: shared.Alpha = None,
     file: Annotated[
-        Path | None, o.file_option("--output", "The file; by default the artifact's name with a suffix.")
+        Path | None, o.file("The file; by default the artifact's name with a suffix.", flag="--output")
     ] = None,
     force: Annotated[bool, o.switch("--force", "Replace existing files.")] = False,
     folders: shared.Folders,
@@ -41,12 +37,10 @@ def command(
     content and how images are normalised; an ONNX file normalises them itself.
     """
     workspace = folders.workspace(output)
-    refuse_without_route(route, route_by, names, alpha)
+    shared.refuse_without_route(route, route_by, names, alpha)
+    target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
-        by = route_by or "mixture"
-        document = export_routed(names, form or "onnx", by=by, output=file, force=force, workspace=workspace)
+        document = export_routed(names, form or "onnx", by=route_by or "mixture", **target)
     else:
-        document = export_model(
-            names[0], form or "safetensors", alpha=alpha, output=file, force=force, workspace=workspace
-        )
+        document = export_model(names[0], form or "safetensors", alpha=alpha, **target)
     output.print("export", document, [document["file"], f"{document['file']}.json"])

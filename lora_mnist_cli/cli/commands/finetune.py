@@ -1,17 +1,15 @@
 """``lora-mnist finetune``."""
 
-from __future__ import annotations
-
+from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import given, grouped
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.keywords import adapter_config
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import finetune
 
 
-@grouped
+@o.grouped
 def command(
     *,
     rank: shared.Rank = None,
@@ -29,7 +27,7 @@ def command(
     output: shared.Output,
 ) -> None:
     """Train one adapter on a frozen base, by LoRA or another method; by default on the digits new to the base."""
-    settings = given(shape, training, rank=rank, method=method, digits=digits)
+    settings = o.given(shape, training, rank=rank, method=method, digits=digits)
     config = adapter_config(recipe(recipe_name).adapter, settings)
     workspace = folders.workspace(output, runtime=machine.runtime(logger=logger), note=publication.note)
     adapter = finetune(

@@ -1,11 +1,9 @@
 """``lora-mnist forgetting``."""
 
-from __future__ import annotations
-
 from typing import Any
 
+from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import percent, points
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages import forgetting
@@ -13,9 +11,9 @@ from lora_mnist_cli.stages import forgetting
 _MEASURES = ("backward", "forward", "forgetting")
 
 
-@grouped
+@o.grouped
 def command(*, name: shared.NewestByDefault = None, folders: shared.Folders, output: shared.Output) -> None:
-    """Measure what an adapter forgot of its base's digits, and what it still knows but overrides.
+    """Measure what an adapter forgot of its base's digits, and what is merely outranked.
 
     Takes the newest adapter by default. For the base and the adapter, on old and new digits: accuracy over all ten
     logits, and with the task known (the logits of other digits are masked); the calibration of both; and what a linear

@@ -1,13 +1,10 @@
 """``lora-mnist gate``."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.junit import Case, write_junit
 from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
@@ -18,16 +15,14 @@ from lora_mnist_cli.stages.records.samples import named_without_rank
 from lora_mnist_cli.system.errors import GateError, UsageError
 
 
-@grouped
+@o.grouped
 def command(
     *,
-    require: Annotated[str, o.word_option("--require", "Accuracies to reach, as 5-9=0.95 or 0-4=0.98,5-9=0.95.")],
+    require: Annotated[str, o.word("Accuracies to reach, as 5-9=0.95 or 0-4=0.98,5-9=0.95.")],
     name: Annotated[
         str | None, o.artifact_argument("A sweep; the newest by default. An adapter or a base is one run.", "SWEEP")
     ] = None,
-    rank: Annotated[
-        int | None, o.integer_option("--rank", "Check this rank only; by default each rank has to pass.")
-    ] = None,
+    rank: Annotated[int | None, o.integer("Check this rank only; by default each rank has to pass.")] = None,
     confidence: shared.Confidence = CONFIDENCE,
     allow_inconclusive: Annotated[
         bool, o.switch("--allow-inconclusive", "Exit code 0 if the data can't tell.")
@@ -59,8 +54,7 @@ def command(
         write_junit(junit, f"gate {document['artifact']}", cases, seconds=time.perf_counter() - start)
     output.print("gate", document, _tables)
     let_through = (PASS, INCONCLUSIVE) if allow_inconclusive else (PASS,)
-    if document["verdict"] not in let_through:
-        missed = [row for row in document["gates"] if row["verdict"] not in let_through]
+    if missed := [row for row in document["gates"] if row["verdict"] not in let_through]:
         raise GateError("; ".join(f"{row['verdict']}: {about(row)}" for row in missed), value=missed)
 
 

@@ -1,7 +1,5 @@
 """``lora-mnist import-adapter``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -9,27 +7,27 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import import_adapter
 
 
-@grouped
+@o.grouped
 def command(
     *,
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR", help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
+            metavar="DIR",
             parser=o.folder,
+            help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
         ),
     ],
-    base: Annotated[str, o.artifact_option("--base", "The base that it was trained on.")],
+    base: Annotated[str, o.artifact_option("The base that it was trained on.")],
     digits: shared.AdapterDigits = None,
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
-) -> None:  # fmt: skip
+) -> None:
     """Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored like any other.
 
     A setting that adapters here can't have is refused by its name.

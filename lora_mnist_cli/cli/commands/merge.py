@@ -1,24 +1,20 @@
 """``lora-mnist merge``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import merge
 
 
-@grouped
+@o.grouped
 def command(
     *,
     adapter: shared.NewestByDefault = None,
     alpha: shared.Alpha = None,
     digits: Annotated[
-        str | None,
-        o.word_option("--digits", "Digits that the new base is said to know; default: what the adapter learned."),
+        str | None, o.word("Digits that the new base is said to know; default: what the adapter learned.")
     ] = None,
     publication: shared.Publication,
     folders: shared.Folders,

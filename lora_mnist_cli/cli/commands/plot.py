@@ -1,7 +1,5 @@
 """``lora-mnist plot``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +7,6 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import parse_where
@@ -17,7 +14,7 @@ from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, plot, plot_kinds
 from lora_mnist_cli.system.errors import UsageError
 
 
-@grouped
+@o.grouped
 def command(
     *,
     kind: Annotated[
@@ -30,24 +27,16 @@ def command(
     file: Annotated[
         Path | None, typer.Option("--output", help="PNG, SVG or PDF file, by the suffix; default: KIND-NAME.png.")
     ] = None,
-    digits: Annotated[
-        str | None, o.word_option("--digits", "Test images of these digits (predictions, confusion).")
-    ] = None,
-    alpha: Annotated[
-        float | None, o.number_option("--alpha", "Replaces the trained alpha (predictions, confusion).")
-    ] = None,
-    count: Annotated[
-        int | None, o.integer_option("--count", "Images in the grid (predictions); 50 by default.")
-    ] = None,
+    digits: Annotated[str | None, o.word("Test images of these digits (predictions, confusion).")] = None,
+    alpha: Annotated[float | None, o.number("Replaces the trained alpha (predictions, confusion).")] = None,
+    count: Annotated[int | None, o.integer("Images in the grid (predictions); 50 by default.")] = None,
     where: Annotated[
-        list[str] | None,
-        o.word_option("--where", "One value of what a sweep varies beside ranks and seeds: lr=0.003 (sweeps)."),
+        list[str] | None, o.word("One value of what a sweep varies beside ranks and seeds: lr=0.003 (sweeps).")
     ] = None,
     beside: Annotated[
         list[str] | None,
         o.artifact_option(
-            "--beside",
-            "Draw this artifact too: in ranks a model without a rank (full fine-tuning); in spectrum another adapter.",
+            "Draw this artifact too: in ranks a model without a rank (full fine-tuning); in spectrum another adapter."
         ),
     ] = None,
     folders: shared.Folders,

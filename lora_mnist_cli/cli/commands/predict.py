@@ -1,7 +1,5 @@
 """``lora-mnist predict``."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer
@@ -9,23 +7,19 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import grouped
-from lora_mnist_cli.cli.routing import refuse_without_route
 from lora_mnist_cli.cli.tables import class_of, percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict_routed
 from lora_mnist_cli.system.errors import UsageError
 
 
-@grouped
+@o.grouped
 def command(
     *,
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files, folders of them, or - for stdin.")
     ],
-    artifact: Annotated[
-        str | None, o.artifact_option("--artifact", "An adapter or a base; the newest adapter by default.")
-    ] = None,
+    artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
         bool,
         o.switch(
@@ -35,8 +29,8 @@ def command(
     experts: Annotated[
         list[str] | None,
         o.artifact_option(
-            "--expert",
             "With --route, a base or an adapter, instead of --artifact and its base; may be given more than once.",
+            flag="--expert",
         ),
     ] = None,
     route_by: shared.RouteBy = None,
@@ -53,7 +47,7 @@ def command(
 
     A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did.
     """
-    refuse_without_route(route, route_by, [], alpha)
+    shared.refuse_without_route(route, route_by, [], alpha)
     if experts and (artifact or not route):
         raise UsageError("--expert is for --route, in the place of --artifact", value=experts)
     workspace = folders.workspace(output)
@@ -86,8 +80,7 @@ def _tables(
 ) -> list[Table | str]:
     from lora_mnist_cli.data.pictures import drawn
 
-    with_base = predictions[0].base is not None
-    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if with_base else [])]
+    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if predictions[0].base else [])]
     heads += ["expert", "%"] if "experts" in document else []
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
     title = f"{document['artifact'] or ', '.join(document['experts'])}{at}"
@@ -100,7 +93,5 @@ def _tables(
         if "expert" in row:
             cells += [row["expert"]["artifact"], percent(row["expert"]["probability"])]
         made.add_row(row["image"], *cells)
-    inputs = predictions if show_input else []
-    return [made, *(line for each in inputs for line in (
-        f"{each.image.source}, as the model saw it:", *drawn(each.image.pixels)
-    ))]  # fmt: skip
+    inputs = [each.image for each in predictions] if show_input else []
+    return [made, *(line for i in inputs for line in (f"{i.source}, as the model saw it:", *drawn(i.pixels)))]

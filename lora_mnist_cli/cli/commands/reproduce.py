@@ -1,13 +1,10 @@
 """``lora-mnist reproduce``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.commands.chain import chain_tables
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import DATASETS
@@ -18,41 +15,36 @@ from lora_mnist_cli.stages.study_report import TEXT_COLUMNS, heading, report_tab
 from lora_mnist_cli.system.errors import UsageError
 
 
-@grouped
+@o.grouped
 def command(
     *,
     study: Annotated[
         str,
-        o.word_option(
-            "--study",
+        o.word(
             "lora: what LoRA learns at each rank; forgetting: two tasks and five in a row, by each strategy (3 seeds).",
-            None, STUDIES,
+            known=STUDIES,
         ),
     ] = "lora",
     seed: shared.Seed = None,
     seeds: Annotated[
-        str | None,
-        o.word_option("--seeds", "Run the study once with each of these seeds, as 0-9: means, ranges, verdicts."),
+        str | None, o.word("Run the study once with each of these seeds, as 0-9: means, ranges, verdicts.")
     ] = None,
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
-    dataset: Annotated[
-        str, o.word_option("--dataset", f"One of {', '.join(DATASETS)}; the study used mnist.", None, DATASETS)
-    ] = "mnist",
+    dataset: Annotated[str, o.word(f"One of {', '.join(DATASETS)}; the study used mnist.", known=DATASETS)] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
-        o.integer_option(
-            "--workers",
+        o.integer(
             "For --study forgetting: processes that train side by side (one core per thread and 2 GB per process).",
             "Training",
         ),
     ] = None,
     folders: shared.Folders,
     output: shared.Output,
-) -> None:  # fmt: skip
+) -> None:
     """Run the whole study and compare its figures with the original's, with every picture.
 
     Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. Work that is up to date is not done again. With several

@@ -1,25 +1,18 @@
 """``lora-mnist sweep``."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import given, grouped
-from lora_mnist_cli.cli.sweep_table import sweep_table
+from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
-from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, short
-from lora_mnist_cli.settings.grid_file import read_grid
+from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid, short
 from lora_mnist_cli.settings.keywords import adapter_config
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
@@ -31,11 +24,6 @@ from lora_mnist_cli.system.errors import UsageError
 
 _GRID = "The grid: an adapter for each combination of"
 _PLANS = "How it is done"
-_AXES = {axis.field: axis for axis in AXES}
-
-
-def _list(field: str, about: str, known: Iterable[str] = ()) -> Any:
-    return o.word_option(_AXES[field].list_option, about, _GRID, known)
 
 
 @dataclass(frozen=True)
@@ -43,28 +31,26 @@ class Lists:
     """The values of the grid's axes, and a file of them; fields have the axes' plural names."""
 
     ranks: Annotated[
-        str | None, _list("rank", f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.")
+        str | None, o.word(f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.", _GRID)
     ] = None
-    seeds: Annotated[str | None, _list("seed", "Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None
-    methods: Annotated[str | None, _list("method", f"Of {', '.join(METHODS)}.", METHODS)] = None
-    lrs: Annotated[str | None, _list("lr", "Learning rates, as 1e-3,3e-3.")] = None
-    alphas: Annotated[str | None, _list("alpha", "Multipliers, as 0.5,1,2.")] = None
-    scalings: Annotated[str | None, _list("scaling", f"Of {', '.join(SCALINGS)}.", SCALINGS)] = None
-    inits: Annotated[str | None, _list("init", f"Of {', '.join(INITS)}.", INITS)] = None
-    weight_decays: Annotated[str | None, _list("weight_decay", "Weight decays, as 0,0.01.")] = None
-    dropouts: Annotated[str | None, _list("dropout", "Dropout probabilities, as 0,0.1.")] = None
-    lr_ratio_bs: Annotated[
-        str | None, _list("lr_ratio_b", "LoRA+: learning rates of B as multiples of A's, as 1,4,16.")
-    ] = None
+    seeds: Annotated[str | None, o.word("Seeds, as 0-4 or 1,3; the one of --seed by default.", _GRID)] = None
+    methods: Annotated[str | None, o.word(f"Of {', '.join(METHODS)}.", _GRID, METHODS)] = None
+    lrs: Annotated[str | None, o.word("Learning rates, as 1e-3,3e-3.", _GRID)] = None
+    alphas: Annotated[str | None, o.word("Multipliers, as 0.5,1,2.", _GRID)] = None
+    scalings: Annotated[str | None, o.word(f"Of {', '.join(SCALINGS)}.", _GRID, SCALINGS)] = None
+    inits: Annotated[str | None, o.word(f"Of {', '.join(INITS)}.", _GRID, INITS)] = None
+    weight_decays: Annotated[str | None, o.word("Weight decays, as 0,0.01.", _GRID)] = None
+    dropouts: Annotated[str | None, o.word("Dropout probabilities, as 0,0.1.", _GRID)] = None
+    lr_ratio_bs: Annotated[str | None, o.word("LoRA+: learning rates of B as multiples of A's, as 1,4,16.", _GRID)] = (
+        None
+    )
     grid: Annotated[
         Path | None,
-        o.file_option(
-            "--grid", 'TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID
-        ),
+        o.file('TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID),
     ] = None
 
 
-@grouped
+@o.grouped
 def command(
     *,
     lists: Lists,
@@ -74,14 +60,13 @@ def command(
     beside: Annotated[
         list[str] | None,
         o.artifact_option(
-            "--beside", "Close the table with this sweep or adapter without a rank, as full fine-tuning: the ceiling."
+            "Close the table with this sweep or adapter without a rank, as full fine-tuning: the ceiling."
         ),
     ] = None,
     bank_memory: Annotated[
         int,
-        typer.Option(
-            "--bank-memory", metavar="MB", parser=o.whole, rich_help_panel=_PLANS,
-            help="Memory for adapters that are trained together; a larger grid is split into banks.",
+        o.integer(
+            "Memory for adapters that are trained together; a larger grid is split into banks.", _PLANS, metavar="MB"
         ),
     ] = Runtime.bank_megabytes,
     digits: shared.AdapterDigits = None,
@@ -96,12 +81,12 @@ def command(
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
-) -> None:  # fmt: skip
+) -> None:
     """Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.
 
     Adapters that exist already are not trained again: a sweep that was stopped continues where it was.
     """
-    settings = given(shape, training, digits=digits, method=method, vary=vary)
+    settings = o.given(shape, training, digits=digits, method=method, vary=vary)
     if vary not in (None, "all") and training.seed is not None:
         # One source of chance varies with the seeds; --seed holds the others.
         settings["held_seed"] = training.seed
@@ -134,15 +119,12 @@ def _grid(lists: Lists, settings: dict[str, Any]) -> Grid:
                 f"{axis.option} and {axis.list_option} can't be given both",
                 hint=f"{axis.list_option} {text} is enough", value=settings[axis.field],
             )  # fmt: skip
-    listed = {} if lists.grid is None else read_grid(lists.grid)
-    values: dict[str, object] = {}
+    values: dict[str, object] = {} if lists.grid is None else dict(read_grid(lists.grid))
     for axis in AXES:
         if (text := texts[axis.plural]) is not None:
             values[axis.plural] = axis.parse(text, axis.list_option)
         elif axis.field in settings:
             values[axis.plural] = [settings[axis.field]]
-        elif axis.plural in listed:
-            values[axis.plural] = listed[axis.plural]
     return grid_of(values)
 
 

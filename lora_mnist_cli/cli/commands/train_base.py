@@ -1,27 +1,23 @@
 """``lora-mnist train-base``."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.console import classes
-from lora_mnist_cli.cli.groups import given, grouped
 from lora_mnist_cli.settings.keywords import base_config
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import train_base
 
 
-@grouped
+@o.grouped
 def command(
     *,
-    digits: Annotated[str, o.word_option("--digits", "Digits that the base learns: 0-4, 5,7-9 or all.")] = "0-4",
+    digits: Annotated[str, o.word("Digits that the base learns: 0-4, 5,7-9 or all.")] = "0-4",
     dataset: shared.AnyDataset = "mnist",
     hidden_size: Annotated[
-        str | None,
-        o.word_option("--hidden-size", "Units per hidden layer: 64 for both, or 128,32 for the first and the second."),
+        str | None, o.word("Units per hidden layer: 64 for both, or 128,32 for the first and the second.")
     ] = None,
     recipe_name: shared.Recipe = "reference",
     training: shared.BaseTraining,
@@ -37,7 +33,7 @@ def command(
     """
     sizes = None if hidden_size is None else parse_integers(hidden_size, "--hidden-size", ranges=False)
     hidden_sizes = sizes and tuple(sizes * 2 if len(sizes) == 1 else sizes)
-    settings = given(training, digits=digits, dataset=dataset, hidden_sizes=hidden_sizes)
+    settings = o.given(training, digits=digits, dataset=dataset, hidden_sizes=hidden_sizes)
     config = base_config(recipe(recipe_name).base, settings)
     workspace = folders.workspace(output, runtime=machine.runtime(logger=logger), note=publication.note)
     base = train_base(config, workspace=workspace, name=publication.name, force=publication.force)

@@ -1,22 +1,14 @@
 """``lora-mnist runs``: which artifacts exist, whether they are sound, and who gets them. No torch."""
 
-from __future__ import annotations
-
 import typer
 
 from lora_mnist_cli.cli.commands.runs import find, inspect, maintain, share
 
 app = typer.Typer(help="List, show, verify, share and remove artifacts.", no_args_is_help=True)
-app.command("list")(find.list_command)
-app.command("latest")(find.latest_command)
-app.command("path")(find.path_command)
-app.command("show")(inspect.show_command)
-app.command("lineage")(inspect.lineage_command)
-app.command("diff")(inspect.diff_command)
-app.command("verify")(maintain.verify_command)
-app.command("clean")(maintain.clean_command)
-app.command("remove")(maintain.remove_command)
-app.command("tag")(share.tag_command)
-app.command("untag")(share.untag_command)
-app.command("export")(share.export_command)
-app.command("import")(share.import_command)
+for command in (
+    find.list_command, find.latest_command, find.path_command,
+    inspect.show_command, inspect.lineage_command, inspect.diff_command,
+    maintain.verify_command, maintain.clean_command, maintain.remove_command,
+    share.tag_command, share.untag_command, share.export_command, share.import_command,
+):  # fmt: skip
+    app.command(command.__name__.removesuffix("_command"))(command)

@@ -1,13 +1,10 @@
 """``runs list``, ``runs latest`` and ``runs path``: which artifacts there are, and where."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.manifest import KINDS
@@ -37,15 +34,15 @@ def _check(what: str, value: str | None, known: Iterable[str]) -> None:
         refuse_unknown(what, value, list(known), "one of")
 
 
-@grouped
+@o.grouped
 def list_command(
     *,
-    kind: Annotated[str | None, o.word_option("--kind", f"Only those: {', '.join(KINDS)}.", known=KINDS)] = None,
-    digits: Annotated[str | None, o.word_option("--digits", "Only those that learned exactly these digits.")] = None,
-    rank: Annotated[int | None, o.integer_option("--rank", "Only adapters of this rank.")] = None,
-    base: Annotated[str | None, o.artifact_option("--base", "Only those that were made from this base.")] = None,
-    dataset: Annotated[str | None, o.word_option("--dataset", "Only those of this data set.", known=DATASETS)] = None,
-    sort: Annotated[str, o.word_option("--sort", f"Order by {', '.join(SORTS)}.", known=SORTS)] = "created",
+    kind: Annotated[str | None, o.word(f"Only those: {', '.join(KINDS)}.", known=KINDS)] = None,
+    digits: Annotated[str | None, o.word("Only those that learned exactly these digits.")] = None,
+    rank: Annotated[int | None, o.integer("Only adapters of this rank.")] = None,
+    base: Annotated[str | None, o.artifact_option("Only those that were made from this base.")] = None,
+    dataset: Annotated[str | None, o.word("Only those of this data set.", known=DATASETS)] = None,
+    sort: Annotated[str, o.word(f"Order by {', '.join(SORTS)}.", known=SORTS)] = "created",
     reverse: Annotated[bool, o.switch("--reverse", "Reverse the order.")] = False,
     folder: shared.RunsFolder,
     output: shared.Output,
@@ -93,11 +90,11 @@ def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
     return made
 
 
-@grouped
+@o.grouped
 def latest_command(
     *,
-    kind: Annotated[str, o.word_option("--kind", f"Of which kind: {', '.join(KINDS)}.", known=KINDS)] = "adapter",
-    dataset: Annotated[str | None, o.word_option("--dataset", "Of which data set.", known=DATASETS)] = None,
+    kind: Annotated[str, o.word(f"Of which kind: {', '.join(KINDS)}.", known=KINDS)] = "adapter",
+    dataset: Annotated[str | None, o.word("Of which data set.", known=DATASETS)] = None,
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
@@ -109,7 +106,7 @@ def latest_command(
     output.print("runs latest", document, [artifact.name])
 
 
-@grouped
+@o.grouped
 def path_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Print the folder of one artifact."""
     artifact = folder.registry(output).get(name)

@@ -1,14 +1,11 @@
 """``runs show``, ``runs lineage`` and ``runs diff``: all that is recorded of an artifact, or of two."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.tables import number, percent, points, score_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.registry.artifact import Artifact
@@ -19,7 +16,7 @@ _DEEPEST = 50
 """Generations that a lineage is shown of; four are common."""
 
 
-@grouped
+@o.grouped
 def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show all that is recorded of one artifact: settings, lineage, scores, versions, files."""
     registry = folder.registry(output)
@@ -36,7 +33,7 @@ def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output
     output.print("runs show", document | {"needed_by": children, "aliases": aliases}, tables)
 
 
-@grouped
+@o.grouped
 def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Show as a tree what an artifact was made from, up to the base, and what was made from it."""
     registry = folder.registry(output)
@@ -51,7 +48,7 @@ def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, out
     output.print("runs lineage", document, lambda _: [root, *_branches(made_from), needed_by])
 
 
-@grouped
+@o.grouped
 def diff_command(
     *,
     first: Annotated[str, o.artifact_argument("An artifact.", "A")],
@@ -70,11 +67,8 @@ def diff_command(
 
 def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
     unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults that no training used
-    settings = [
-        (key, value if isinstance(value, str) else json.dumps(value))
-        for key, value in artifact.config.items()
-        if key not in unsaid
-    ]
+    said = {key: value for key, value in artifact.config.items() if key not in unsaid}
+    settings = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in said.items()]
     return [
         ("created", artifact.created),
         ("digest", artifact.digest),
@@ -105,14 +99,11 @@ def ancestors(entry: Entry, where: dict[str, Entry]) -> list[dict[str, Any]]:
         for child, rows in level:
             for parent in child.parents:
                 here = where.get(parent.digest)
+                name, kind = (parent.name, None) if here is None else (here.name, here.kind)
                 row: dict[str, Any] = {
-                    "role": parent.role,
-                    "name": here.name if here is not None else parent.name,
-                    "digest": parent.digest,
-                    "kind": here.kind if here is not None else None,
-                    "followed": parent.digest not in followed,
-                    "made_from": [],
-                }
+                    "role": parent.role, "name": name, "digest": parent.digest, "kind": kind,
+                    "followed": parent.digest not in followed, "made_from": [],
+                }  # fmt: skip
                 rows.append(row)
                 if here is not None and here.parents and parent.digest not in followed:
                     if depth + 1 == _DEEPEST:

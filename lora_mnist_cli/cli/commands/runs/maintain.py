@@ -1,18 +1,15 @@
 """``runs verify``, ``runs clean`` and ``runs remove``: keeping a folder of artifacts sound and tidy."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.manifest import UPGRADE
 from lora_mnist_cli.system.errors import ArtifactError
 
 
-@grouped
+@o.grouped
 def verify_command(
     *,
     name: Annotated[str | None, o.artifact_argument("Name of an artifact; all by default.")] = None,
@@ -57,7 +54,7 @@ def verify_command(
         raise ArtifactError(lines, hint="; ".join(hints), value=bad)
 
 
-@grouped
+@o.grouped
 def clean_command(
     *,
     dry_run: Annotated[bool, o.switch("--dry-run", "Only list them, with their files.")] = False,
@@ -85,7 +82,7 @@ def _staging(found: list[dict[str, Any]]) -> list[Table | str]:
     return [made, count] if found else [count]
 
 
-@grouped
+@o.grouped
 def remove_command(
     *,
     name: shared.ArtifactName,

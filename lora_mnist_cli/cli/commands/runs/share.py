@@ -1,7 +1,5 @@
 """``runs tag``, ``untag``, ``export`` and ``import``: giving artifacts other names, and to other people."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +7,11 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.groups import grouped
 
 Alias = Annotated[str, typer.Argument(help="A word of your own; @ALIAS can then be used in place of a name.")]
 
 
-@grouped
+@o.grouped
 def tag_command(*, name: shared.ArtifactName, alias: Alias, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Let @ALIAS stand for an artifact, in place of what it stood for before."""
     artifact = folder.registry(output).tag(name, alias)
@@ -23,7 +20,7 @@ def tag_command(*, name: shared.ArtifactName, alias: Alias, folder: shared.RunsF
     output.print("runs tag", document, [f"@{alias} stands for {artifact.name}"])
 
 
-@grouped
+@o.grouped
 def untag_command(*, alias: Alias, folder: shared.RunsFolder, output: shared.Output) -> None:
     """Remove an alias; the artifact stays."""
     folder.registry(output).untag(alias)
@@ -31,7 +28,7 @@ def untag_command(*, alias: Alias, folder: shared.RunsFolder, output: shared.Out
     output.print("runs untag", {"alias": alias}, [f"alias @{alias} removed"])
 
 
-@grouped
+@o.grouped
 def export_command(
     *,
     name: shared.ArtifactName,
@@ -49,7 +46,7 @@ def export_command(
     output.print("runs export", document, [f"{file}: {', '.join(names)}"])
 
 
-@grouped
+@o.grouped
 def import_command(
     *,
     file: Annotated[Path, typer.Argument(help="A zip file that runs export wrote.")],
