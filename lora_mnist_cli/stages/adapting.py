@@ -13,8 +13,7 @@ from lora_mnist_cli.stages.banks.cut import AdapterRequest
 from lora_mnist_cli.stages.banks.plan import Plan
 from lora_mnist_cli.stages.banks.sweep_request import request_sweep
 from lora_mnist_cli.stages.banks.work import AdapterJobs, diverged, plan_jobs
-from lora_mnist_cli.stages.records.names import adapter_name
-from lora_mnist_cli.stages.records.resolving import find_base, resolve
+from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import result_row, results_csv
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError

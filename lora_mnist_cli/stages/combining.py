@@ -15,8 +15,8 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.records.names import default_name
-from lora_mnist_cli.stages.records.untrained import publish_untrained
+from lora_mnist_cli.stages.records.publishing import publish_untrained
+from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 

@@ -18,7 +18,7 @@ from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import plotting
 from lora_mnist_cli.stages.adapting import finetune, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
-from lora_mnist_cli.stages.records.reports import publish_report
+from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
 from lora_mnist_cli.stages.training_base import train_base
@@ -41,7 +41,7 @@ def reproduce(
 
     Args:
         study: ``lora`` for this one, or ``forgetting`` for chains of tasks with every strategy, by
-            :func:`~lora_mnist_cli.stages.chains.study.study_forgetting`.
+            :func:`~lora_mnist_cli.stages.chains.run.study_forgetting`.
         seed: of the base and of every adapter; 0 by default.
         seeds: run the whole study with each of these, on a base per seed. Each row then has the mean, its interval, the
             worst seed and the range that one more run would lie in, and says whether the study's run lies there.
@@ -62,7 +62,7 @@ def reproduce(
     if study == "forgetting":
         if ceiling:
             raise UsageError("the study of forgetting has its ceiling, joint training, in any case", value=ceiling)
-        from lora_mnist_cli.stages.chains.study import SEEDS, study_forgetting
+        from lora_mnist_cli.stages.chains.run import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
         return study_forgetting(chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)

@@ -10,7 +10,7 @@ from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.stages.records.tables import markdown_table
+from lora_mnist_cli.stages.records.publishing import markdown_table
 
 Row = dict[str, Any]
 """A figure of the study: ``what``, ``digits``, ``measure``, the ``study``'s value, the one ``here``, ``difference``."""

@@ -11,7 +11,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.records.names import default_name
+from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Workspace, write_history
 from lora_mnist_cli.system.files import machine_errors
 

@@ -13,8 +13,14 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, grid_of, marks
 from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
-from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings, default_name, varied
-from lora_mnist_cli.stages.records.resolving import find_base, resolve
+from lora_mnist_cli.stages.records.resolving import (
+    adapter_name,
+    adapter_settings,
+    default_name,
+    find_base,
+    resolve,
+    varied,
+)
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
 

@@ -23,7 +23,7 @@ from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_ban
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Trained
 from lora_mnist_cli.stages.records.histories import parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.records.names import adapter_settings
+from lora_mnist_cli.stages.records.resolving import adapter_settings
 from lora_mnist_cli.stages.workspace import Making, Workspace, write_history
 from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors

@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.tables import markdown_table
+from lora_mnist_cli.stages.records.publishing import markdown_table
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")

@@ -1,4 +1,4 @@
-"""Chains of tasks, class-incremental: strategies side by side over several seeds, in a report."""
+"""Chains of tasks, class-incremental: strategies side by side over seeds, in a report; and the study of two chains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
-from lora_mnist_cli.evaluation.literature import literature_results
+from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.settings.adapter_config import with_overrides
@@ -21,12 +22,16 @@ from lora_mnist_cli.stages.chains.chain_run import ChainRun
 from lora_mnist_cli.stages.chains.figures import Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.reports import publish_report
+from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import WithoutNotices
 
 PICTURE_FILE = "cures.png"
+CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
+SEEDS = (0, 1, 2)
+"""The default of the study: the fewest seeds whose interval is narrow enough to say something."""
 RECIPE, RANK = "tuned", 16
 """The defaults, chosen on validation images of single tasks (docs/tuned-recipe.md): the rank is the smallest that is
 less than 0.2 points below rank 64, which takes a third longer."""
@@ -222,3 +227,52 @@ def _plain_rows(document: Document) -> list[Document]:
         for key, measure in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip
+
+
+def study_forgetting(
+    seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
+    workers: int | None = None, workspace: Workspace | None = None,
+) -> Artifact:  # fmt: skip
+    """Run :func:`chain` on 0-4 then 5-9, and on five tasks of two digits.
+
+    Args:
+        seeds: of both chains.
+        epochs: the recipe's by default; any other number is a quick look.
+        workers: as :func:`chain` takes them.
+
+    Returns:
+        A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
+        ``details["chains"]`` has the documents of both, and ``details["rows"]`` their tables.
+
+    Raises:
+        As :func:`chain`.
+    """
+    from lora_mnist_cli.stages.chains.report import section
+
+    workspace = workspace or Workspace()
+    plans = [
+        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
+    ]
+    reports = learn_and_report(plans, workers)
+    config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
+    inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
+    documents = [report.details["chain"] | {"config": report.config} for report in reports]
+
+    def write(folder: Path) -> tuple[str, dict[str, Any]]:
+        lines = ["# Learning new digits without losing the old", ""]
+        for (name, tasks), report, document in zip(CHAINS.items(), reports, documents, strict=True):
+            picture = f"cures-{name}.png"
+            with machine_errors(f"can't write {picture}"):
+                (folder / picture).write_bytes(report.read(PICTURE_FILE))
+            lines += [f"## {' then '.join(map(str, tasks))}", "", *section(document, report.config), ""]
+            lines += [f"![Old against new digits for every strategy]({picture})", ""]
+        rows = [
+            row | {"what": f"{row['what']}, {name} tasks"}
+            for name, report in zip(CHAINS, reports, strict=True)
+            for row in report.details["rows"]
+        ]
+        return "\n".join(lines), {"rows": rows, "chains": documents}
+
+    of = f"-{dataset}" if dataset != "mnist" else ""
+    name = f"study-forgetting{of}-seeds-{as_ranges(seeds)}"
+    return publish_report(workspace, name, Settings("report", config, reports[0].settings.dataset, inputs), write)

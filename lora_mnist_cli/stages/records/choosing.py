@@ -21,7 +21,7 @@ def choose_model(workspace: Workspace, name: str | None, alphas: Sequence[float]
         ArtifactError: where there is no such artifact.
     """
     for alpha in alphas:
-        _finite(alpha)
+        finite(alpha)
     if name is not None:
         return workspace.registry.get(name, "adapter", "base")
     return workspace.latest("adapter") if alphas else workspace.latest("adapter", "base")
@@ -37,10 +37,15 @@ def chosen_alpha(artifact: Artifact, alpha: float | None) -> float | None:
         if alpha is not None:
             raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=alpha)
         return None
-    return _finite(artifact.config["alpha"] if alpha is None else alpha)
+    return finite(artifact.config["alpha"] if alpha is None else alpha)
 
 
-def _finite(alpha: float) -> float:
+def finite(alpha: float) -> float:
+    """Return an alpha as a number; refuse one that is not finite.
+
+    Raises:
+        UsageError: then.
+    """
     if not math.isfinite(alpha):
         raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
     return float(alpha)

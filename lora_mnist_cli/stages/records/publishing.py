@@ -1,19 +1,50 @@
-"""Scoring and publishing an adapter that was not trained here."""
+"""Publishing what was not trained here: reports with Markdown tables, and adapters that were combined or imported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.models.methods import trainable_parameters
-from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
-from lora_mnist_cli.stages.workspace import Making
+from lora_mnist_cli.stages.workspace import Making, Workspace
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+REPORT_FILE = "report.md"
+
+
+def publish_report(
+    workspace: Workspace, name: str, settings: Settings, write: Callable[[Path], tuple[str, dict[str, Any]]]
+) -> Artifact:
+    """Return the report of that name if it is up to date; else make it.
+
+    Args:
+        write: puts the pictures into a folder, and returns the Markdown and the details.
+    """
+    if report := workspace.up_to_date(name, settings, force=False):
+        return report
+    with workspace.making(name, settings) as making:
+        text, details = write(making.folder)
+        with machine_errors(f"can't write {REPORT_FILE}"):
+            (making.folder / REPORT_FILE).write_text(text, encoding="utf-8")
+        return making.publish(scores={}, details=details)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[str] = ()) -> list[str]:
+    """Return the lines of a Markdown table; figures stand at the right of their column.
+
+    Args:
+        rows: cells as text, one per entry of ``head``.
+        text: entries of ``head`` whose columns hold words, which stand at the left.
+    """
+    rule = "|".join("---" if column in text else "---:" for column in head)
+    return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def publish_untrained(
@@ -35,6 +66,7 @@ def publish_untrained(
     """
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.models.adapted_linear import load_adapter_tensors
+    from lora_mnist_cli.models.methods import trainable_parameters
     from lora_mnist_cli.registry.checkpoint import save_adapter
     from lora_mnist_cli.stages.records.loading import attach_adapters, load_model
 
