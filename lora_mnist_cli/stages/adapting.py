@@ -133,33 +133,24 @@ def plan_sweep(
 
 
 def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterConfig:
-    """Return the config that all adapters of a sweep share.
-
-    Raises:
-        UsageError: as the config; also for a rank, which a sweep has several of.
-    """
+    """Return the config that all adapters of a sweep share; it has no rank, because a sweep has several."""
     if RANK.field in settings:
         raise UsageError("a sweep has several ranks", hint="ranks=[1, 2, 4]", value=settings)
     return adapter_config(config, settings)
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
-    """Return whether a sweep's adapters are all there, and warn of those trained without the present logger.
-
-    Raises:
-        ArtifactError: where one is damaged.
-    """
+    """Return whether a sweep's adapters are all there and sound, and warn of those without the present logger."""
     lacking = []
-    for parent in sweep.parents:
-        if parent.role == "member":
-            name_now = workspace.registry.locate(parent.name, parent.digest)
-            if name_now is None:
-                workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
-                return False
-            member = workspace.registry.get(name_now)
-            member.check_files()
-            if workspace.lacks_log(member):
-                lacking.append(member.name)
+    for parent in (parent for parent in sweep.parents if parent.role == "member"):
+        name_now = workspace.registry.locate(parent.name, parent.digest)
+        if name_now is None:
+            workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
+            return False
+        member = workspace.registry.get(name_now)
+        member.check_files()
+        if workspace.lacks_log(member):
+            lacking.append(member.name)
     if lacking:
         which = f"{lacking[0]} was" if len(lacking) == 1 else f"{lacking[0]} and {len(lacking) - 1} more were"
         logger = workspace.runtime.logger

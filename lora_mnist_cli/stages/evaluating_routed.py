@@ -75,10 +75,8 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
             )
     if len(experts) == 1:
         if experts[0].kind == "base":
-            raise UsageError(
-                f"there is nothing to choose between for a router with '{experts[0].name}' alone",
-                hint="name adapters on it as well", value=experts[0].name,
-            )  # fmt: skip
+            problem = f"there is nothing to choose between for a router with '{experts[0].name}' alone"
+            raise UsageError(problem, hint="name adapters on it as well", value=experts[0].name)
         workspace.reporter.notice(f"the experts are {bases[0].name} and {experts[0].name}")
         experts = [bases[0], *experts]
     return experts, bases[0]

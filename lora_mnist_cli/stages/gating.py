@@ -76,17 +76,12 @@ def plan_gate(
         has_spread = spread["n"] >= 2 and sample.count > 0
         deviation = _deviation(spread["sd"], sample.count) if has_spread else math.nan
         margin = spread["mean"] - gate.minimum if has_spread else None
-        rows.append(
-            {
-                "setting": sample.setting,
-                "digits": str(gate.digits),
-                "minimum": gate.minimum,
-                **{key: spread[key] for key in ("n", "mean", "sd")},
-                "margin": margin,
-                "seeds_needed": None if margin is None else seeds_needed(margin, deviation, confidence),
-                "seeds_by_margin": [[m, seeds_needed(m, deviation, confidence)] for m in MARGINS],
-            }
-        )
+        rows.append({
+            "setting": sample.setting, "digits": str(gate.digits), "minimum": gate.minimum,
+            **{key: spread[key] for key in ("n", "mean", "sd")}, "margin": margin,
+            "seeds_needed": None if margin is None else seeds_needed(margin, deviation, confidence),
+            "seeds_by_margin": [[m, seeds_needed(m, deviation, confidence)] for m in MARGINS],
+        })  # fmt: skip
     return {"artifact": artifact.name, "confidence": confidence, "power": POWER, "plans": rows}
 
 
@@ -96,9 +91,8 @@ def _samples(
     """Return the artifact, and each gate with each sample that it is about."""
     registry = workspace.registry
     artifact = workspace.latest("sweep") if name is None else registry.get(name, "sweep", "adapter", "base")
-    pairs = []
+    of_sweep, pairs = artifact.kind == "sweep", []
     for gate in gates:
-        of_sweep = artifact.kind == "sweep"
         found = samples(registry, artifact, gate.digits) if of_sweep else [single(artifact, gate.digits)]
         chosen = [sample for sample in found if rank in (None, sample.setting.get("rank"))]
         if not chosen:

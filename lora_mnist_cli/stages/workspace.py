@@ -73,11 +73,8 @@ class Workspace:
         from lora_mnist_cli.data.dataset import MNISTDataset
 
         if data_digest(artifact.dataset, self.data_dir) != artifact.settings.dataset["digest"]:
-            raise DataError(
-                f"{artifact.dataset} in {self.data_dir} has not the files that '{artifact.name}' was made with",
-                hint="give the right --data-dir, or make the artifact again",
-                value=artifact.name,
-            )
+            problem = f"{artifact.dataset} in {self.data_dir} has not the files that '{artifact.name}' was made with"
+            raise DataError(problem, hint="give the right --data-dir, or make the artifact again", value=artifact.name)
         return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:

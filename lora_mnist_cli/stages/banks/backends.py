@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.util
 import shutil
 from collections.abc import Sequence
@@ -17,15 +16,11 @@ from lora_mnist_cli.stages.banks.job import train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import UsageError
-from lora_mnist_cli.system.processes import Pool, SendingReporter, sendable
+from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 
 
 def check_backend(runtime: Runtime) -> None:
-    """Refuse a backend that is not installed.
-
-    Raises:
-        UsageError: then; it says what to install.
-    """
+    """Refuse a backend that is not installed, by a UsageError that says what to install."""
     if runtime.backend == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("Ray is not installed", hint="pip install 'lora-mnist[ray]'", value="ray")
 
@@ -49,11 +44,6 @@ def workers(runtime: Runtime, banks: int) -> int:
         if torch.cuda.is_available():
             return 1  # a device is one queue, however many processes wait for it
     return max(1, min(banks, machine.cores() // runtime.threads))
-
-
-def in_one_process(runtime: Runtime) -> Runtime:
-    """Return the runtime for one process that trains a bank."""
-    return dataclasses.replace(runtime, backend="local", workers=None, address=None)
 
 
 def about_backend(runtime: Runtime, banks: int) -> str:
@@ -103,11 +93,4 @@ class ProcessBackend:
 def serve(connection: Connection) -> None:
     """Train the banks that come over the connection, in a worker process, until the connection is closed."""
     reporter = SendingReporter(connection, "advance", "epoch_done")
-    while True:
-        job, images = connection.recv()
-        try:
-            answer = train_bank(job, images, reporter)
-        except Exception as error:  # noqa: BLE001 - the parent shows it
-            connection.send(("raised", sendable(error)))
-        else:
-            connection.send(("answer", answer))
+    answer_tasks(connection, lambda task: (train_bank(*task, reporter),))

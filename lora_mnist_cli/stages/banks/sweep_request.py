@@ -56,13 +56,9 @@ def request_sweep(
     workspace: Workspace, ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: GridLike | None,
     config: AdapterConfig, base: str | None, dataset: str | None, name: str | None,
 ) -> SweepRequest:  # fmt: skip
-    """Work out a sweep's adapters with all their names and settings; see :func:`lora_mnist_cli.stages.adapting.sweep`.
+    """Work out a sweep's adapters with all their names and settings, and refuse all that can be told beforehand.
 
-    Args:
-        config: what all adapters have in common.
-
-    Raises:
-        UsageError, ArtifactError: as ``sweep``, for all that can be told beforehand.
+    The arguments are those of :func:`lora_mnist_cli.stages.adapting.sweep`; the config is what all adapters share.
     """
     if name is not None:
         check_name(name)
@@ -99,24 +95,15 @@ def _shared_settings(members: Sequence[AdapterConfig], grid: Grid, config: Adapt
 def _whole_grid(
     ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: GridLike | None, config: AdapterConfig
 ) -> Grid:
-    """Return a grid that has ranks and seeds among its axes, wherever they were given.
-
-    Args:
-        config: has the method and the seed of all adapters, where the grid has none.
-
-    Raises:
-        UsageError: where something is given twice, or ranks to methods that have none.
-    """
+    """Return a grid that has ranks and seeds among its axes, wherever they were given; else the config's seed."""
     more = grid if isinstance(grid, Grid) else grid_of(grid or {})
     given: dict[str, object] = {axis.plural: more.values[axis.field] for axis in AXES if axis.field in more.values}
     methods = [str(name) for name in more.values.get(METHOD.field, (config.method,))]
     ranked = any(name not in METHODS or METHODS[name].ranked for name in methods)
     if not ranked and (ranks is not None or RANK.plural in given):
-        raise UsageError(
-            f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no rank",
-            hint="leave the ranks out, or add a method that has one",
-            value=ranks or given[RANK.plural],
-        )
+        problem = f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no rank"
+        hint = "leave the ranks out, or add a method that has one"
+        raise UsageError(problem, hint=hint, value=ranks or given[RANK.plural])
     for axis, values, default in (
         (RANK, ranks, original_study.RANKS if ranked else (0,)),
         (SEED, seeds, (config.seed,)),

@@ -70,9 +70,8 @@ class Plan:
 
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
-    recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
-    workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
+    seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,
+    dataset: str = "mnist", workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
@@ -103,8 +102,7 @@ def chain(
     """
     plan = make_plan(
         tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
-        dataset=dataset, name=name,
-        workspace=workspace or Workspace(),
+        dataset=dataset, name=name, workspace=workspace or Workspace(),
     )  # fmt: skip
     (report,) = learn_and_report([plan], workers)
     return report
@@ -115,11 +113,7 @@ def make_plan(
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
     workspace: Workspace,
 ) -> Plan:  # fmt: skip
-    """What :func:`chain` is asked for, checked.
-
-    Raises:
-        UsageError: as there.
-    """
+    """Check the arguments of :func:`chain`, and raise its UsageErrors."""
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
     strategies = list(STRATEGIES) if strategies is None else strategies
     distinct("cures", strategies)
@@ -149,15 +143,7 @@ def make_plan(
 
 
 def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
-    """Learn chains, together where there are several processes, and report each.
-
-    Args:
-        plans: in one workspace.
-        workers: as :func:`chain` has them.
-
-    Raises:
-        As :func:`chain`.
-    """
+    """Learn chains of one workspace, together where there are several processes, and report each; see :func:`chain`."""
     if workers is not None and workers < 1:
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     parts = [(plan.chain_runs, plan.strategies) for plan in plans]
@@ -185,13 +171,11 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
 
     def write(folder: Path) -> tuple[str, Document]:
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
-        seeds = plan.config["seeds"]
-        rows = []
+        seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
             runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
-            rows.append(
-                {"cure": strategy, "title": STRATEGIES[strategy].title, "runs": runs, "summary": _summary(runs, seeds)}
-            )
+            title, summary = STRATEGIES[strategy].title, _summary(runs, seeds)
+            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary})
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),

@@ -25,20 +25,15 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     if HISTORY_FILE not in artifact.files and (instead := artifact.instead_of_training):
-        raise ArtifactError(
-            f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}", hint="name one that was trained here",
-            value=artifact.name,
-        )  # fmt: skip
+        problem = f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}"
+        raise ArtifactError(problem, hint="name one that was trained here", value=artifact.name)
     try:
         table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
         rows += _rows(table)
     except (TypeError, ValueError, csv.Error) as error:
         place = f"line {table.line_num}: " if rows else ""
-        raise ArtifactError(
-            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
-            hint=make_again(artifact.name),
-            value=HISTORY_FILE,
-        ) from error
+        problem = f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}"
+        raise ArtifactError(problem, hint=make_again(artifact.name), value=HISTORY_FILE) from error
     return rows
 
 
@@ -74,11 +69,8 @@ def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, 
     for name in (row["artifact"] for row in results):
         member = registry.member(sweep, name)
         if member is None:
-            raise ArtifactError(
-                f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then",
-                hint="the same lora-mnist sweep again trains what is missing",
-                value=name,
-            )
+            problem = f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then"
+            raise ArtifactError(problem, hint="the same lora-mnist sweep again trains what is missing", value=name)
         adapters.append(member)
     return adapters
 
@@ -101,11 +93,8 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         accuracy = last and last["val_accuracy"]
         rows.append({key: row[key] for key in ("rank", "lr", "seed")} | {"failed": failed, "accuracy": accuracy})
     if not any(row["failed"] or row["accuracy"] is not None for row in rows):
-        raise ArtifactError(
-            f"'{sweep.name}' was trained without validation images, and rates are compared on those",
-            hint="make it with a --val-split above 0",
-            value=sweep.name,
-        )
+        problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
+        raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)
     return rows
 
 

@@ -47,11 +47,8 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         ArtifactError: where the base is missing or another one, weights are damaged or don't fit, or training failed.
     """
     if reason := artifact.details.get("failed"):
-        raise ArtifactError(
-            f"'{artifact.name}' has no weights: its training diverged, {reason}",
-            hint="name another, or train it with a lower --lr",
-            value=artifact.name,
-        )
+        problem = f"'{artifact.name}' has no weights: its training diverged, {reason}"
+        raise ArtifactError(problem, hint="name another, or train it with a lower --lr", value=artifact.name)
     base = artifact if artifact.kind == "base" else registry.parent(artifact)
     for part in {base.name: base, artifact.name: artifact}.values():
         part.check_files()

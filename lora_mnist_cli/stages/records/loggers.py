@@ -70,11 +70,8 @@ def check_logger(runtime: Runtime) -> None:
     package = importlib.util.find_spec(runtime.logger)
     # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
     if package is None or package.origin is None:
-        raise UsageError(
-            f"{_TITLES[runtime.logger]} is not installed",
-            hint=f"pip install 'lora-mnist[{runtime.logger}]'",
-            value=runtime.logger,
-        )
+        problem = f"{_TITLES[runtime.logger]} is not installed"
+        raise UsageError(problem, hint=f"pip install 'lora-mnist[{runtime.logger}]'", value=runtime.logger)
 
 
 def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:

@@ -26,11 +26,8 @@ def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Ar
         refuse_unknown("data set", dataset, DATASETS, "data sets:")
     base = workspace.latest("base", dataset=dataset) if name is None else workspace.registry.get(name, "base")
     if dataset not in (None, base.dataset):
-        raise ArtifactError(
-            f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}",
-            hint=f"lora-mnist train-base --dataset {dataset}",
-            value=base.name,
-        )
+        problem = f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}"
+        raise ArtifactError(problem, hint=f"lora-mnist train-base --dataset {dataset}", value=base.name)
     return base
 
 
@@ -45,11 +42,8 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     if digits is None:
         raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
     if config.protect and all(digit in digits for digit in base_digits):
-        raise UsageError(
-            f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect",
-            hint="leave --protect out, or learn other --digits",
-            value=str(digits),
-        )
+        problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
+        raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
     return dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
 
 

@@ -94,16 +94,11 @@ def ceilings(workspace: Workspace, sweep: Artifact, names: Sequence[str]) -> dic
     results: dict[str, Rows] = {}
     for name, other in zip(names, others, strict=True):
         if _digits_and_base(workspace, other) != _digits_and_base(workspace, sweep):
-            raise UsageError(
-                f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits",
-                hint="only what learned the same can stand beside each other",
-                value=name,
-            )
+            problem = f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits"
+            raise UsageError(problem, hint="only what learned the same can stand beside each other", value=name)
         if other.config.get("rank") or any(other.config.get("ranks", ())) or varying_axes(other.config):
-            raise UsageError(
-                f"'{name}' is no adapter without a rank, and no sweep of one such method", value=name,
-                hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling",
-            )  # fmt: skip
+            problem = f"'{name}' is no adapter without a rank, and no sweep of one such method"
+            raise UsageError(problem, value=name, hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling")
         results[other.name] = other.details["results"] if other.kind == "sweep" else [result_row(other)]
     return results
 
