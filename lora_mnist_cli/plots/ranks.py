@@ -134,9 +134,7 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
 
 
 def _write_means(axes: Axes, runs: Mapping[int, SeedPercents], study_percents: Mapping[int, float]) -> None:
-    """Write each mean as a number: below right of its marker, away from a rising line, or above left of it where the
-    study's marker is below.
-    """
+    """Write each mean below right of its marker, away from a rising line, or above left where the study's is below."""
     for rank, some in runs.items():
         low, high = some.extent
         above = study_percents.get(rank, math.inf) < some.mean
@@ -164,9 +162,7 @@ def _range(runs: Mapping[int, SeedPercents]) -> str:
 
 
 def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> list[int]:
-    """Put ticks at the ranks, with the number of trainable parameters below where a rank has just one; return the ranks
-    that got a tick.
-    """
+    """Put ticks at the ranks, above the trainable parameters where that is one number; return the ranks with a tick."""
     parameters: dict[int, set[int]] = {rank: set() for rank in study}
     for result in results:
         parameters.setdefault(result["rank"], set()).add(result["trainable_parameters"])

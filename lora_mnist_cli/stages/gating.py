@@ -19,6 +19,11 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 MARGINS = (0.001, 0.002, 0.005, 0.01, 0.02)
 """Margins for which a plan gives the number of seeds, beside the sweep's own."""
 
+_ONE_SEED = (
+    "one seed: the spread between seeds is not known "
+    "(sweep --seeds 0-9 shows it; evaluate --min-accuracy is a gate on one model)"
+)
+
 Document = dict[str, Any]
 
 
@@ -122,11 +127,7 @@ def _judge(sample: Sample, gate: Gate, confidence: float) -> Document:
         if row["interval"]["high"] < minimum:
             row["reason"] = "the interval of its finite test set lies wholly below"
         else:
-            row["verdict"] = INCONCLUSIVE
-            row["reason"] = (
-                "one seed: the spread between seeds is not known "
-                "(sweep --seeds 0-9 shows it; evaluate --min-accuracy is a gate on one model)"
-            )
+            row |= {"verdict": INCONCLUSIVE, "reason": _ONE_SEED}
     else:
         row |= _over_seeds(accuracies, minimum, count, confidence)
     return row
@@ -154,11 +155,8 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
 
 
 def _deviation(deviation: float, count: int) -> float:
-    """Return the deviation between seeds, but no less than that of rounding to whole images.
-
-    A few seeds can have the very same count right by chance. Taking that for no spread at all would let a gate pass or
-    fail without evidence. Rounding to one image alone has a deviation of 1 / (√12 · images).
-    """
+    """Return the deviation between seeds, but no less than that of rounding to whole images: 1 / (√12 · images)."""
+    # A few seeds can have the same count right by chance. Without a floor, a gate would pass or fail without evidence.
     return max(deviation, 1 / (math.sqrt(12) * count))
 
 

@@ -127,9 +127,7 @@ def _guess(logits: Any) -> dict[str, Any]:
     probabilities = logits.double().softmax(0)
     first, second = probabilities.topk(2).indices.tolist()
     return {
-        "digit": first,
-        "probability": float(probabilities[first]),
-        "runner_up": second,
-        "runner_up_probability": float(probabilities[second]),
+        "digit": first, "probability": float(probabilities[first]),
+        "runner_up": second, "runner_up_probability": float(probabilities[second]),
         "probabilities": probabilities.tolist(),
-    }
+    }  # fmt: skip

@@ -94,18 +94,14 @@ class StudyRun:
         return tuple(Parent("input", artifact.name, artifact.digest) for artifact in artifacts if artifact)
 
     @property
-    def highest(self) -> dict[str, Any]:
+    def highest(self) -> Row:
         """The result of the highest rank."""
-        result: dict[str, Any] = self.ranks.details["results"][-1]
-        return result
+        return dict(self.ranks.details["results"][-1])
 
 
 def _study_name(dataset: str, seeds: Sequence[int], *, ceiling: bool = False, digits: str = "") -> str:
-    words = ["study", "ceiling" if ceiling else "", "" if dataset == "mnist" else dataset, digits]
-    if len(seeds) > 1:
-        words.append(f"seeds-{as_ranges(seeds)}")
-    elif seeds[0]:
-        words.append(f"s{seeds[0]}")
+    seeded = f"seeds-{as_ranges(seeds)}" if len(seeds) > 1 else f"s{seeds[0]}" if seeds[0] else ""
+    words = ("study", "ceiling" if ceiling else "", "" if dataset == "mnist" else dataset, digits, seeded)
     return "-".join(filter(None, words))
 
 
@@ -152,21 +148,17 @@ def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
     """Return the table of one run, a row per figure of the study."""
     old, new, every = map(str, (original_study.BASE_DIGITS, original_study.NEW_DIGITS, ALL_DIGITS))
 
-    def row(
-        what: str, digits: str, study: float | None, scores: dict[str, Any], measure: str = "accuracy"
-    ) -> Row:  # fmt: skip
+    def row(what: str, digits: str, study: float | None, scores: Row, measure: str = "accuracy") -> Row:
         here = _subset(scores, digits)[measure]
         study = study if run.base.dataset == "mnist" else None
-        difference = None if here is None or study is None else here - study
-        return {
-            "what": what, "digits": digits, "measure": measure, "study": study, "here": here, "difference": difference
-        }  # fmt: skip
+        named = {"what": what, "digits": digits, "measure": measure, "study": study, "here": here}
+        return named | {"difference": None if here is None or study is None else here - study}
 
     rows = []
     for digits in (old, new):
         rows.append(row("base", digits, original_study.BASE_ACCURACY[digits], run.base.scores))
         rows.append(row("base", digits, original_study.BASE_LOSS[digits], run.base.scores, "loss"))
-    results = run.ranks.details["results"]
+    results, all_rank = run.ranks.details["results"], original_study.ALL_DIGITS_RANK
     for result in results:
         rank = result["rank"]
         rows.append(row(f"LoRA 5-9, rank {rank}", new, original_study.ADAPTER_ACCURACY[rank], result))
@@ -175,9 +167,8 @@ def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
     keeps_most = max(results, key=lambda result: _subset(result, old)["accuracy"])
     rows.append(row("LoRA 5-9, any rank (highest)", old, original_study.OLD_DIGITS_AFTER, keeps_most))
     (bare,) = evaluate(run.highest["artifact"], alphas=[0.0], workspace=workspace)
-    bare_title = f"LoRA 5-9, rank {run.highest['rank']}, alpha 0"
+    bare_title, all_title = f"LoRA 5-9, rank {run.highest['rank']}, alpha 0", f"LoRA 0-9, rank {all_rank}"
     rows.append(row(bare_title, old, original_study.BASE_ACCURACY[old], bare.scores))
-    all_title = f"LoRA 0-9, rank {original_study.ALL_DIGITS_RANK}"
     rows.append(row(all_title, every, original_study.ALL_DIGITS_ACCURACY, run.all_digits.scores))
     return rows
 

@@ -147,12 +147,9 @@ def _introduction(seeds: Sequence[int], epochs: int, dataset: str) -> str:
     has_study = dataset == "mnist"
     by_recipe = f"{on_dataset(dataset)}, by the study's recipe"
     if len(seeds) == 1:
-        one = f"One run with seed {seeds[0]} and {trained}"
-        if has_study:
-            return (
-                f"{one} beside the study's one run. Neither column has a spread: single runs differ, most at low ranks."
-            )
-        return f"{one}{by_recipe}, of which the study has no figures."
+        beside = " beside the study's one run. Neither column has a spread: single runs differ, most at low ranks."
+        rest = beside if has_study else f"{by_recipe}, of which the study has no figures."
+        return f"One run with seed {seeds[0]} and {trained}{rest}"
     beside = ", beside the study's one run" if has_study else by_recipe
     held = ": the study's run is held against that" if has_study else ""
     return (

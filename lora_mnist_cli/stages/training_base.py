@@ -41,9 +41,8 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     config, workspace = base_config(config, settings), workspace or Workspace()
-    if name is None:
-        name = default_name("base", config.dataset, config.digits, seed=config.seed)
-    check_name(name)
+    usual = default_name("base", config.dataset, config.digits, seed=config.seed)
+    name = check_name(usual if name is None else name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if base := workspace.up_to_date(name, fixed, force):
         return base

@@ -167,23 +167,16 @@ class Making:
             MachineError: where it can't be written.
         """
         listed = tuple(Parent("member", member.name, member.digest) for member in members)
+        settings = dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed))
         return self.workspace.registry.publish(
-            self.folder,
-            dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed)),
-            scores=scores,
-            details=details,
+            self.folder, settings, scores=scores, details=details, force=self.force,
             environment=made_in or environment(self.workspace.runtime if scores else None),
             wall_seconds=self.seconds if seconds is None else seconds,
-            force=self.force,
-        )
+        )  # fmt: skip
 
 
 def write_history(history: str, folder: Path) -> None:
-    """Write ``history.csv``.
-
-    Raises:
-        MachineError: where it can't be written.
-    """
+    """Write ``history.csv``."""
     with machine_errors(f"can't write {HISTORY_FILE}"):
         (folder / HISTORY_FILE).write_text(history, encoding="utf-8")
 

@@ -10,8 +10,7 @@ from multiprocessing.connection import Connection
 
 from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Backend, Lost, Task
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Backend, CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.job import train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine

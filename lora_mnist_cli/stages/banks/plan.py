@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from statistics import median
 from typing import Any
@@ -47,10 +47,6 @@ class Estimate:
         if self.alike:
             return f"about {_time(self.seconds)} ({spread}by {by})"
         return f"very roughly {_time(self.seconds)} ({spread}by {by}, from banks of other sizes)"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the estimate as JSON values."""
-        return {**vars(self)}
 
 
 def estimate(jobs: AdapterJobs) -> Estimate | None:
@@ -167,17 +163,12 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
         return {
-            "artifact": self.name,
-            "up_to_date": self.up_to_date,
-            "base": self.jobs.base.name,
-            "digits": str(self.jobs.requests[0].config.digits),
-            "grid": self.axes,
-            "adapters": len(self.jobs.requests),
-            "there": self.there,
-            "missing": self.missing,
+            "artifact": self.name, "up_to_date": self.up_to_date, "base": self.jobs.base.name,
+            "digits": str(self.jobs.requests[0].config.digits), "grid": self.axes,
+            "adapters": len(self.jobs.requests), "there": self.there, "missing": self.missing,
             "banks": [
                 {"adapters": [member.name for member in bank], "megabytes": round(self.megabytes(bank), 1)}
                 for bank in self.banks
             ],
-            "estimate": self.estimate.to_json() if self.estimate else None,
-        }
+            "estimate": asdict(self.estimate) if self.estimate else None,
+        }  # fmt: skip

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Lost, Task
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.backend import TRIES, Answers, CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.job import Answer, train_bank
 from lora_mnist_cli.system.errors import UsageError
 

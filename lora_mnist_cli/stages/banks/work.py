@@ -16,9 +16,8 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import counted
-from lora_mnist_cli.stages.banks.backend import Lost, Task
+from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Trained
 from lora_mnist_cli.stages.records.histories import parse_history
@@ -205,16 +204,12 @@ class AdapterJobs:
         config = bank[0].config
         assert config.digits is not None
         job = Job(
-            title=_title(bank),
-            base=self._weights,
-            hidden_sizes=base_config.hidden_sizes,
-            base_digits=str(base_config.digits),
-            pixel_stats=(mean, std),
+            title=_title(bank), base=self._weights, hidden_sizes=base_config.hidden_sizes,
+            base_digits=str(base_config.digits), pixel_stats=(mean, std), steps=sum(self._training_steps(bank)),
             members=tuple(member.config.to_json() for member in bank),
-            steps=sum(self._training_steps(bank)),
             runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
             statistics=self._statistics if config.needs_statistics else None,
-        )
+        )  # fmt: skip
         return job, self._images(config.digits)
 
     @cached_property

@@ -73,8 +73,9 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
         workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
-        common = {"what": "EWC", "measure": "accuracy", "study": None, "difference": None}
-        rows = [common | {"digits": subset["digits"], "here": subset["accuracy"]} for subset in reached["subsets"]]
+        same = {"measure": "accuracy", "study": None, "difference": None}
+        subsets = reached["subsets"]
+        rows = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]
         return making.publish(scores=reached, details={"rows": rows})
 
 

@@ -57,16 +57,6 @@ class Plan:
     name: str
     config: Document
 
-    @property
-    def tasks(self) -> tuple[DigitSet, ...]:
-        """The tasks, in the order in which they are learned."""
-        return self.chain_runs[0].tasks
-
-    @property
-    def workspace(self) -> Workspace:
-        """The workspace of all runs."""
-        return self.chain_runs[0].workspace
-
 
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
@@ -155,7 +145,8 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
 
 
 def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
-    workspace, tasks, chain_runs = plan.workspace, plan.tasks, plan.chain_runs
+    chain_runs = plan.chain_runs
+    workspace, tasks = chain_runs[0].workspace, chain_runs[0].tasks
     known_scores = outcome.scores if outcome else StateScores()
     if outcome and not outcome.lost:
         # The processes have already reported every artifact, part by part.

@@ -41,22 +41,14 @@ def chosen_alpha(artifact: Artifact, alpha: float | None) -> float | None:
 
 
 def finite(alpha: float) -> float:
-    """Return an alpha as a number; refuse one that is not finite.
-
-    Raises:
-        UsageError: then.
-    """
+    """Return an alpha as a number; refuse one that is not finite."""
     if not math.isfinite(alpha):
         raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
     return float(alpha)
 
 
 def named_once(names: Iterable[str], hint: str = "") -> None:
-    """Refuse a name that a user gives twice.
-
-    Raises:
-        UsageError: then.
-    """
+    """Refuse a name that a user gives twice."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

@@ -56,7 +56,10 @@ def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         accuracies = (row["train_accuracy"], row["val_accuracy"])
         if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
             raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
-        yield row | {"epoch": _epoch(line["epoch"])}
+        epoch = int(line["epoch"])
+        if not 0 <= epoch <= MAX_EPOCHS:
+            raise ValueError(f"epoch {epoch}")
+        yield row | {"epoch": epoch}
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
@@ -96,10 +99,3 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
         raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)
     return rows
-
-
-def _epoch(text: str) -> int:
-    epoch = int(text)
-    if not 0 <= epoch <= MAX_EPOCHS:
-        raise ValueError(f"epoch {epoch}")
-    return epoch

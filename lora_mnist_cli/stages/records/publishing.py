@@ -65,14 +65,14 @@ def publish_untrained(
         MachineError: where it can't be written.
     """
     from lora_mnist_cli.evaluation.logits import predict, scores
-    from lora_mnist_cli.models.adapted_linear import load_adapter_tensors
+    from lora_mnist_cli.models.adapted_linear import attach, load_adapter_tensors
     from lora_mnist_cli.models.methods import trainable_parameters
     from lora_mnist_cli.registry.checkpoint import save_adapter
-    from lora_mnist_cli.stages.records.loading import attach_adapters, load_model
+    from lora_mnist_cli.stages.records.loading import load_model
 
     assert config.digits is not None
     loaded = load_model(making.workspace.registry, base)
-    attach_adapters(loaded.model, config, start=False)
+    attach(loaded.model, config, start=False)
     load_adapter_tensors(loaded.model, tensors)
     test = making.workspace.test_images(base, loaded.pixel_stats)
     logits = predict(loaded.model, test.images)

@@ -76,23 +76,13 @@ def default_name(
     Args:
         kind: of the artifact; an adapter's method.
     """
-    parts = [
-        kind,
-        dataset if dataset != "mnist" else "",
-        str(digits),
-        f"r{rank}" if rank else "",
-        *marks,
-        f"s{seed}" if seed else "",
-    ]
-    return "-".join(part for part in parts if part)
+    beside = dataset if dataset != "mnist" else ""
+    parts = (kind, beside, str(digits), f"r{rank}" if rank else "", *marks, f"s{seed}" if seed else "")
+    return "-".join(filter(None, parts))
 
 
 def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = ()) -> str:
-    """Return an adapter's default name.
-
-    Args:
-        axes: what a sweep varies beside rank and seed.
-    """
+    """Return an adapter's default name; ``axes`` are those that a sweep varies beside rank and seed."""
     recipe = recipe_of(config)
     differences = [*([recipe] if recipe else marks(config, axes)), *config.protect]
     name = default_name(

@@ -24,21 +24,14 @@ Rows = list[dict[str, Any]]
 
 
 def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
-    """Return an adapter's row in a sweep's results.
-
-    Args:
-        axes: what the sweep varies beside rank and seed.
-    """
+    """Return an adapter's row in a sweep's results; ``axes`` are those that it varies beside rank and seed."""
     config = AdapterConfig.from_json(adapter.config)
+    varying = {axis.field: getattr(config, axis.field) for axis in axes}
     return {
-        "artifact": adapter.name,
-        "rank": config.rank,
-        **{axis.field: getattr(config, axis.field) for axis in axes},
-        "seed": adapter.config["seed"],
-        "trainable_parameters": adapter.details["trainable_parameters"],
-        "failed": adapter.details.get("failed"),
+        "artifact": adapter.name, "rank": config.rank, **varying, "seed": adapter.config["seed"],
+        "trainable_parameters": adapter.details["trainable_parameters"], "failed": adapter.details.get("failed"),
         "subsets": adapter.scores["subsets"],
-    }
+    }  # fmt: skip
 
 
 def results_csv(results: Sequence[dict[str, Any]]) -> str:
@@ -62,9 +55,6 @@ def study_accuracies(
     Args:
         chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them the results come
             from several recipes, and there is nothing to compare.
-
-    Raises:
-        ArtifactError: where the sweep's base is gone.
     """
     chosen, varying = dict(chosen or {}), varying_axes(sweep.config)
     if any(axis.field not in chosen for axis in varying):
