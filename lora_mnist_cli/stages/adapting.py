@@ -118,11 +118,7 @@ def plan_sweep(
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
     force: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
-    """Plan what :func:`sweep` would do with these arguments; train and write nothing.
-
-    Raises:
-        As :func:`sweep`, for all that can be told beforehand.
-    """
+    """Plan what :func:`sweep` would do with these arguments, and refuse what it would; train and write nothing."""
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     sweep_there = workspace.registry.up_to_date(request.name, request.settings, force=force)

@@ -90,9 +90,6 @@ def export_routed(
     Returns:
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts``
         (name, digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
-
-    Raises:
-        UsageError, ArtifactError, MachineError: as :func:`export_model` and ``load_experts``.
     """
     if format_name != "onnx":
         raise UsageError(f"a router has no form '{format_name}'", hint="--format onnx", value=format_name)

@@ -89,9 +89,6 @@ def predict_routed(
 
     Returns:
         The experts, and a prediction per image.
-
-    Raises:
-        UsageError, ArtifactError, DataError: as these two.
     """
     from lora_mnist_cli.data.pictures import find_images, read_image
     from lora_mnist_cli.stages.evaluating_routed import load_experts

@@ -15,8 +15,7 @@ from multiprocessing.connection import Connection
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages.banks import backends
-from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.figures import StateScores, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, State, StateScores, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks

@@ -18,8 +18,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
-from lora_mnist_cli.stages.chains.chain_run import ChainRun
-from lora_mnist_cli.stages.chains.figures import Document, StateScores, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import publish_report
@@ -218,9 +217,6 @@ def study_forgetting(
     Returns:
         A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
         ``details["chains"]`` has the documents of both, and ``details["rows"]`` their tables.
-
-    Raises:
-        As :func:`chain`.
     """
     from lora_mnist_cli.stages.chains.report import section
 

@@ -51,13 +51,9 @@ def publish_untrained(
     making: Making, base: Artifact, config: AdapterConfig, tensors: Mapping[str, Tensor], *, origin: str,
     extra_digit_sets: Sequence[DigitSet] = (), details: Mapping[str, Any] | None = None,
 ) -> Artifact:  # fmt: skip
-    """Score and publish an adapter that is given by its tensors.
+    """Score and publish an adapter that is given by its tensors, by the keys of a file of weights.
 
-    Args:
-        tensors: by the keys of a file of weights.
-        origin: in words, for messages.
-        extra_digit_sets: that it is scored on beside the usual ones.
-        details: beside the usual ones.
+    Extra digit sets and details come beside the usual ones; the origin, in words, stands in messages.
 
     Raises:
         ArtifactError: where tensors don't fit, logits are not finite, or the base is damaged.
