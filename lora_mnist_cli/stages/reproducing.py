@@ -22,8 +22,8 @@ from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
 from lora_mnist_cli.stages.training_base import train_base
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
 
 STUDIES = ("lora", "forgetting")
@@ -70,12 +70,9 @@ def reproduce(
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
-    try:
+    with advising():  # the parts of a report have no names to choose
         runs = [_train(seed, epochs, ceiling, dataset, workspace) for seed in seeds]
         return _report(runs, seeds, ceiling, workspace)
-    except OtherSettingsError as error:
-        # The parts of a report have no names to choose, so the usual hint would not help.
-        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
 @dataclass(frozen=True)

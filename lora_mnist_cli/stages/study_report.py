@@ -122,12 +122,7 @@ def markdown(
     rows: Sequence[Row], *, pictures: Sequence[tuple[str, str]], same: bool, seeds: Sequence[int], epochs: int,
     dataset: str,
 ) -> str:  # fmt: skip
-    """Write the report.
-
-    Args:
-        pictures: caption and file name of each.
-        same: whether alpha 0 gave the base's logits, bit for bit.
-    """
+    """Write the report, with pictures by caption and file; ``same`` if alpha 0 gave the base's logits, bit for bit."""
     columns, cells = report_table(rows)
     lines = [f"# {heading(dataset)}", "", _introduction(seeds, epochs, dataset), ""]
     lines += [*markdown_table(columns, cells, TEXT_COLUMNS), ""]

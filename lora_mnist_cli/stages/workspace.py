@@ -17,7 +17,7 @@ from lora_mnist_cli.data.sources import data_digest
 from lora_mnist_cli.registry.artifact import LOG_FOLDER, Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.errors import DataError, OtherSettingsError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, Silent
 
@@ -31,6 +31,15 @@ HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
 """The advice where a name is taken and the stage itself named its artifacts."""
 PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
+
+
+@contextmanager
+def advising(hint: str = MAKE_ROOM) -> Iterator[None]:
+    """Give the refusal of a name that has other settings another hint, because the user did not choose that name."""
+    try:
+        yield
+    except OtherSettingsError as error:
+        raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
 
 
 @dataclass(frozen=True)
@@ -132,12 +141,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Making:
-    """An artifact that is being made; :meth:`Workspace.making` begins one.
-
-    Args:
-        folder: where its files are written.
-        start: when its making began, by :func:`time.perf_counter`.
-    """
+    """An artifact that is being made in a folder; :meth:`Workspace.making` begins one and starts the clock."""
 
     workspace: Workspace
     folder: Path

@@ -19,11 +19,7 @@ Task = tuple[Job, Images]
 
 @dataclass(frozen=True)
 class Lost:
-    """A bank that was begun :data:`TRIES` times, and each time its process or machine died.
-
-    Args:
-        cause: how the last one ended.
-    """
+    """A bank that was begun :data:`TRIES` times, and each time its process or machine died, at last by ``cause``."""
 
     cause: str
 
@@ -35,13 +31,8 @@ Answers = Generator[tuple[int, "Answer | Lost"], None, None]
 class CombinedProgress:
     """Adds up the progress of banks that train at the same time, and reports it as one training.
 
-    An epoch counts as done when as many steps are done as it has in all banks together.
-
-    Args:
-        reporter: is told of the whole.
-        title: of the whole.
-        epochs: of every bank.
-        steps: optimiser steps per epoch of each bank.
+    An epoch counts as done when as many steps are done as it has in all banks together. The epochs are those of every
+    bank; ``steps`` are the optimiser steps per epoch of each.
     """
 
     def __init__(self, reporter: Reporter, title: str, epochs: int, steps: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Backend, CombinedProgress, Lost, Task
-from lora_mnist_cli.stages.banks.job import train_bank
+from lora_mnist_cli.stages.banks.job import Answer, train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import UsageError
@@ -55,11 +55,7 @@ def about_backend(runtime: Runtime, banks: int) -> str:
 
 
 class ProcessBackend:
-    """Trains banks in processes of this machine, each with an interpreter of its own.
-
-    Args:
-        workers: how many at once.
-    """
+    """Trains banks in some processes of this machine, each with an interpreter of its own."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -92,4 +88,8 @@ class ProcessBackend:
 def serve(connection: Connection) -> None:
     """Train the banks that come over the connection, in a worker process, until the connection is closed."""
     reporter = SendingReporter(connection, "advance", "epoch_done")
-    answer_tasks(connection, lambda task: (train_bank(*task, reporter),))
+
+    def train(task: Task) -> tuple[Answer]:
+        return (train_bank(*task, reporter),)
+
+    answer_tasks(connection, train)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from lora_mnist_cli.evaluation import original_study
@@ -21,19 +21,15 @@ from lora_mnist_cli.stages.records.resolving import (
     resolve,
     varied,
 )
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
+from lora_mnist_cli.system.errors import UsageError
 
 GridLike = Grid | Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """A sweep that a user asks for.
-
-    Args:
-        named: whether the user gave it its name.
-    """
+    """A sweep that a user asks for, and ``named`` if the user gave it its name."""
 
     name: str
     named: bool
@@ -42,14 +38,9 @@ class SweepRequest:
     adapters: list[AdapterRequest]
     settings: Settings
 
-    @contextmanager
-    def helpful(self) -> Iterator[None]:
+    def helpful(self) -> AbstractContextManager[None]:
         """Give the refusal of an adapter's name, which has other settings, the hint that helps a sweep."""
-        try:
-            yield
-        except OtherSettingsError as error:
-            hint = MAKE_ROOM if self.named else "--name NEW keeps both: its adapters are then named for it"
-            raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
+        return advising(MAKE_ROOM if self.named else "--name NEW keeps both: its adapters are then named for it")
 
 
 def request_sweep(

@@ -67,12 +67,7 @@ def plan_jobs(
 
 @dataclass
 class AdapterJobs:
-    """The work to do for some adapters on one base. Made by :func:`plan_jobs`.
-
-    Args:
-        settings: of each adapter, by name.
-        done: name → artifact of those that are there already.
-    """
+    """The work to do for some adapters on one base, made by :func:`plan_jobs`; ``done`` are those that are there."""
 
     workspace: Workspace
     base: Artifact

@@ -75,8 +75,8 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
         same = {"measure": "accuracy", "study": None, "difference": None}
         subsets = reached["subsets"]
-        rows = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]
-        return making.publish(scores=reached, details={"rows": rows})
+        table = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]
+        return making.publish(scores=reached, details={"rows": table})
 
 
 def save_penalty(penalty: EwcPenalty, folder: Path) -> None:

@@ -22,8 +22,8 @@ from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScor
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import publish_report
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import WithoutNotices
 
@@ -42,14 +42,7 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A chain to be learned and reported.
-
-    Args:
-        chain_runs: one per seed.
-        strategies: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`.
-        name: of the report.
-        config: of the report.
-    """
+    """A chain to be learned, by a run per seed and strategy, and the name and the config of its report."""
 
     chain_runs: tuple[ChainRun, ...]
     strategies: tuple[str, ...]
@@ -136,11 +129,9 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
     if workers is not None and workers < 1:
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     parts = [(plan.chain_runs, plan.strategies) for plan in plans]
-    try:
+    with advising():
         learned = train_in_processes(parts, workers)
         return [_report(plan, learned) for plan in plans]
-    except OtherSettingsError as error:
-        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
 def _report(plan: Plan, outcome: PartResults | None) -> Artifact:

@@ -24,8 +24,7 @@ def publish_report(
 ) -> Artifact:
     """Return the report of that name if it is up to date; else make it.
 
-    Args:
-        write: puts the pictures into a folder, and returns the Markdown and the details.
+    To make it, ``write`` puts the pictures into a folder, and returns the Markdown and the details.
     """
     if report := workspace.up_to_date(name, settings, force=False):
         return report
@@ -37,12 +36,7 @@ def publish_report(
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[str] = ()) -> list[str]:
-    """Return the lines of a Markdown table; figures stand at the right of their column.
-
-    Args:
-        rows: cells as text, one per entry of ``head``.
-        text: entries of ``head`` whose columns hold words, which stand at the left.
-    """
+    """Return the lines of a Markdown table; the columns under ``text`` hold words, at the left, others figures."""
     rule = "|".join("---" if column in text else "---:" for column in head)
     return [f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)]
 

@@ -71,10 +71,7 @@ def default_name(
     """Return a name that says what is inside: ``base-0-4``, ``full-5-9``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
 
     The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds the
-    artifact of a single run with the default seed.
-
-    Args:
-        kind: of the artifact; an adapter's method.
+    artifact of a single run with the default seed. The kind of an adapter is its method.
     """
     beside = dataset if dataset != "mnist" else ""
     parts = (kind, beside, str(digits), f"r{rank}" if rank else "", *marks, f"s{seed}" if seed else "")

@@ -103,11 +103,7 @@ def method_of(artifact: Artifact) -> str:
 
 
 def titles(workspace: Workspace, results: dict[str, Rows], taken: Sequence[str] = ()) -> dict[str, Rows]:
-    """Return the results by titles for a picture: the method, with the artifact's name where two have one method.
-
-    Args:
-        taken: titles that stand for others.
-    """
+    """Return the results by titles for a picture: the method, with the artifact's name where that title is taken."""
     by_title: dict[str, Rows] = {}
     for name, rows in results.items():
         title = METHODS[method_of(workspace.registry.get(name))].title
