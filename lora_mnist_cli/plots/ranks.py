@@ -47,7 +47,10 @@ def draw(
 
     study_percents = {rank: 100 * accuracy for rank, accuracy in study.items()}
     if study:
-        _draw_study(upper, study_percents)
+        upper.plot(
+            list(study_percents), list(study_percents.values()), linestyle="none", marker=style.STUDY.marker, zorder=4,
+            markersize=8, markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run",
+        )  # fmt: skip
     flat = _flat(ceilings or {}, new_digits)
     _draw_ceilings(upper, flat)
     runs = _by_rank(results, new_digits)
@@ -99,13 +102,6 @@ def _draw_ceilings(axes: Axes, ceilings: Mapping[str, SeedPercents]) -> None:
         axes.axhline(runs.mean, color=style.MUTED, linestyle=dashes, linewidth=1.4, zorder=1, label=label)
         if n > 1:
             axes.axhspan(*runs.interval, color=style.MUTED, alpha=0.15, linewidth=0, zorder=0)
-
-
-def _draw_study(axes: Axes, percents: Mapping[int, float]) -> None:
-    axes.plot(
-        list(percents), list(percents.values()), linestyle="none", marker=style.STUDY.marker, markersize=8,
-        markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run", zorder=4,
-    )  # fmt: skip
 
 
 def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.stages.records.choosing import chosen_alpha
+from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 

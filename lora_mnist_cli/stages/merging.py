@@ -9,7 +9,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
-from lora_mnist_cli.stages.records.choosing import chosen_alpha
+from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 

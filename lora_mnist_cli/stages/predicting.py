@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.stages.records.choosing import choose_model, chosen_alpha
+from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_s
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace, advising
 from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unknown
-from lora_mnist_cli.system.files import machine_errors
 
 STUDIES = ("lora", "forgetting")
 RANKS_FILE = "ranks.png"
@@ -230,6 +229,5 @@ def _ranks_picture(runs: Sequence[StudyRun], folder: Path) -> list[tuple[str, st
         ceilings={FULL_TITLE: full} if full else {},
         title=f"The study{on_dataset(dataset)} with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
-    with machine_errors(f"can't write {RANKS_FILE}"):
-        style.save(figure, folder / RANKS_FILE)
+    style.save(figure, folder / RANKS_FILE)
     return [("Accuracy by rank", RANKS_FILE)]

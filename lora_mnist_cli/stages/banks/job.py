@@ -45,8 +45,6 @@ class Job:
     Args:
         title: its name where progress is shown.
         base: the base's weights, as safetensors.
-        hidden_sizes: of the base.
-        base_digits: the digits that the base learned.
         pixel_stats: mean and standard deviation that inputs are normalised with.
         members: each member's config, as JSON.
         steps: optimiser steps per epoch of the whole bank, for its progress.

@@ -140,11 +140,7 @@ class Plan:
 
     @cached_property
     def estimate(self) -> Estimate | None:
-        """How long training takes; None where there is nothing to train or to judge by.
-
-        Raises:
-            DataError: where the data set is not available.
-        """
+        """How long training takes; None where there is nothing to train or to judge by."""
         return estimate(self.jobs)
 
     def time(self) -> str:

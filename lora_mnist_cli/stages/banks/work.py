@@ -32,9 +32,8 @@ from lora_mnist_cli.training.bank.grouping import cohorts
 
 def diverged(reason: str, config: AdapterConfig) -> DivergedError:
     """Return the error for a training that diverged."""
-    return DivergedError(
-        f"training diverged: {reason}", hint=f"a lower --lr than {config.lr:g} may help", value=config.lr
-    )
+    hint = f"a lower --lr than {config.lr:g} may help"
+    return DivergedError(f"training diverged: {reason}", hint=hint, value=config.lr)
 
 
 def plan_jobs(

@@ -67,13 +67,14 @@ class PartResults:
             self.warned.add(text)
 
 
-def train_in_processes(
-    chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]], workers: int | None
-) -> PartResults | None:
+Chains = Sequence[tuple[Sequence[ChainRun], Sequence[str]]]
+"""The runs of each chain, one per seed, and the strategies that learn them; all in one workspace."""
+
+
+def train_in_processes(chains: Chains, workers: int | None) -> PartResults | None:
     """Learn chains in several processes; parts that are up to date are not learned again.
 
     Args:
-        chains: the runs of each chain, one per seed, and the strategies that learn them; all in one workspace.
         workers: see :func:`default_workers`.
 
     Returns:
@@ -124,7 +125,7 @@ def default_workers(runtime: Runtime) -> int:
     return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
-def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list[ChainPart]:
+def parts_of(chains: Chains) -> list[ChainPart]:
     """Cut chains into parts: first those that others wait for, then the longest, so that none is left for the end."""
     parts: list[ChainPart] = []
     later: list[ChainPart] = []

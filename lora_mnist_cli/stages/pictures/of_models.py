@@ -16,8 +16,8 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import measuring_forgetting
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
-from lora_mnist_cli.stages.records.choosing import chosen_alpha
 from lora_mnist_cli.stages.records.histories import read_history
+from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:

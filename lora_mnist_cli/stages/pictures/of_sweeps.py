@@ -36,9 +36,8 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
         raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
     results = [row for row in _chosen_results(artifact, options.where) if row["rank"]]
     if not results:
-        raise UsageError(
-            f"'{artifact.name}' has no ranks to draw", hint="full fine-tuning and head have none", value=artifact.name
-        )
+        problem = f"'{artifact.name}' has no ranks to draw"
+        raise UsageError(problem, hint="full fine-tuning and head have none", value=artifact.name)
     return ranks.draw(
         results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
         study=study_accuracies(workspace, artifact, options.where),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import Value
-from lora_mnist_cli.stages.records.choosing import finite
+from lora_mnist_cli.stages.records.resolving import finite
 from lora_mnist_cli.system.errors import UsageError
 
 

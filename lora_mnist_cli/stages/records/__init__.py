@@ -1,4 +1,4 @@
-"""Helpers that several stages share: choosing, loading, histories, samples, results, publishing, loggers.
+"""Helpers that several stages share: resolving, loading, histories, samples, results, publishing, loggers.
 
 It imports ``workspace`` and the rooms below. Read :mod:`.loading` first.
 """

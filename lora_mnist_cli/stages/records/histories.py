@@ -38,11 +38,7 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
 
 
 def parse_history(text: str) -> list[dict[str, Any]]:
-    """Return the rows of a history that was just made.
-
-    Raises:
-        ValueError: where it is odd.
-    """
+    """Return the rows of a history that was just made; a ValueError says what is odd about it."""
     return list(_rows(csv.DictReader(io.StringIO(text), strict=True)))
 
 

@@ -35,7 +35,6 @@ class LoggedRun:
     """One training, for a logger.
 
     Args:
-        settings: name → value.
         history: a row per epoch, with the columns of ``history.csv``.
         scores: on the test images, in the form of manifests; figures that are None are left out.
         failed: why it ended, where it diverged; else None.

@@ -16,7 +16,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, Axis, Value, varying_axes
-from lora_mnist_cli.stages.records.choosing import named_once
+from lora_mnist_cli.stages.records.resolving import named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
 
