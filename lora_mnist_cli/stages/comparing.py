@@ -100,9 +100,8 @@ def _sides(workspace: Workspace, first: str, second: str | None) -> tuple[Artifa
 def _note_other_base(workspace: Workspace, a: Artifact, b: Artifact) -> None:
     ours, theirs = (next((parent for parent in side.parents if parent.role == "base"), None) for side in (a, b))
     if ours and theirs and ours.digest != theirs.digest:
-        workspace.reporter.notice(
-            f"'{a.name}' is on base '{ours.name}' and '{b.name}' on '{theirs.name}': the difference is theirs too"
-        )
+        bases = f"'{a.name}' is on base '{ours.name}' and '{b.name}' on '{theirs.name}'"
+        workspace.reporter.notice(f"{bases}: the difference is theirs too")
 
 
 def _tuned_rows(sweeps: list[Artifact], sides: list[list[Sample]], confidence: float) -> list[Document]:

@@ -57,10 +57,8 @@ def request_sweep(
     members = grid.members(config)
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
-    settings = Settings(
-        "sweep", _shared_settings(members, grid, config), parent.settings.dataset,
-        (Parent("base", parent.name, parent.digest),),
-    )  # fmt: skip
+    parents = (Parent("base", parent.name, parent.digest),)
+    settings = Settings("sweep", _shared_settings(members, grid, config), parent.settings.dataset, parents)
     adapters = [
         AdapterRequest(_member_name(workspace, parent, member, grid.varying, name), member) for member in members
     ]
