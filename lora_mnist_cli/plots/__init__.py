@@ -1,6 +1,6 @@
 """Figures: a record in, a figure out. The only importer of matplotlib, and never of its global state.
 
-One file per kind has a ``draw`` that takes plain numbers and returns a figure; ``style.save`` writes it. The file of
-the same name in ``stages/pictures`` gathers the numbers. This room may import ``evaluation`` and the rooms below. Read
+One file per kind has a ``draw`` that takes plain numbers and returns a figure; ``style.save`` writes it. A function
+``draw_KIND`` in ``stages/pictures`` gathers the numbers. This room may import ``evaluation`` and the rooms below. Read
 :mod:`~lora_mnist_cli.plots.style` first, then any kind.
 """

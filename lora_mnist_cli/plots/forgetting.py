@@ -41,8 +41,8 @@ def draw(halves: Rows, probes: Rows, *, title: str) -> Figure:
         _draw_reliability(lower, models["adapter"], _ROLES[half])
         style.tidy(upper)
         style.tidy(lower)
-    grid[0][0].set_ylabel("Test accuracy (%)")
-    grid[1][0].set_ylabel("Test accuracy (%)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Test accuracy (%)")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -137,10 +138,8 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
 
 
 def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
-    counts = dict.fromkeys(((row["rank"], row["lr"]) for row in rows), 0)
-    for row in rows:
-        counts[row["rank"], row["lr"]] += 1
-    most, least = max(counts.values(), default=0), min(counts.values(), default=0)
+    counts = Counter((row["rank"], row["lr"]) for row in rows).values()
+    most, least = max(counts, default=0), min(counts, default=0)
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"

@@ -47,7 +47,10 @@ def draw(
 
     study_percents = {rank: 100 * accuracy for rank, accuracy in study.items()}
     if study:
-        _draw_study(upper, study_percents)
+        upper.plot(
+            list(study_percents), list(study_percents.values()), linestyle="none", marker=style.STUDY.marker, zorder=4,
+            markersize=8, markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run",
+        )  # fmt: skip
     flat = _flat(ceilings or {}, new_digits)
     _draw_ceilings(upper, flat)
     runs = _by_rank(results, new_digits)
@@ -101,13 +104,6 @@ def _draw_ceilings(axes: Axes, ceilings: Mapping[str, SeedPercents]) -> None:
             axes.axhspan(*runs.interval, color=style.MUTED, alpha=0.15, linewidth=0, zorder=0)
 
 
-def _draw_study(axes: Axes, percents: Mapping[int, float]) -> None:
-    axes.plot(
-        list(percents), list(percents.values()), linestyle="none", marker=style.STUDY.marker, markersize=8,
-        markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run", zorder=4,
-    )  # fmt: skip
-
-
 def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -> None:
     if not runs:
         style.say_nothing_to_draw(axes, "no accuracy on these digits")
@@ -134,9 +130,7 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
 
 
 def _write_means(axes: Axes, runs: Mapping[int, SeedPercents], study_percents: Mapping[int, float]) -> None:
-    """Write each mean as a number: below right of its marker, away from a rising line, or above left of it where the
-    study's marker is below.
-    """
+    """Write each mean below right of its marker, away from a rising line, or above left where the study's is below."""
     for rank, some in runs.items():
         low, high = some.extent
         above = study_percents.get(rank, math.inf) < some.mean
@@ -164,9 +158,7 @@ def _range(runs: Mapping[int, SeedPercents]) -> str:
 
 
 def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> list[int]:
-    """Put ticks at the ranks, with the number of trainable parameters below where a rank has just one; return the ranks
-    that got a tick.
-    """
+    """Put ticks at the ranks, above the trainable parameters where that is one number; return the ranks with a tick."""
     parameters: dict[int, set[int]] = {rank: set() for rank in study}
     for result in results:
         parameters.setdefault(result["rank"], set()).add(result["trainable_parameters"])

@@ -35,27 +35,12 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.workspace import Workspace as Workspace
 
 _HOMES = {
-    "Evaluation": "evaluating",
-    "PlotOptions": "plotting",
-    "Workspace": "workspace",
-    "chain": "chains.run",
-    "check_gates": "evaluating",
-    "combine": "combining",
-    "compare": "comparing",
-    "evaluate": "evaluating",
-    "evaluate_routed": "evaluating_routed",
-    "finetune": "adapting",
-    "forgetting": "measuring_forgetting",
-    "gate": "gating",
-    "import_adapter": "importing",
-    "merge": "merging",
-    "parse_gates": "evaluating",
-    "plan_gate": "gating",
-    "plan_sweep": "adapting",
-    "plot": "plotting",
-    "reproduce": "reproducing",
-    "sweep": "adapting",
-    "train_base": "training_base",
-}
+    "Evaluation": "evaluating", "PlotOptions": "plotting", "Workspace": "workspace", "chain": "chains.run",
+    "check_gates": "evaluating", "combine": "combining", "compare": "comparing", "evaluate": "evaluating",
+    "evaluate_routed": "evaluating_routed", "finetune": "adapting", "forgetting": "measuring_forgetting",
+    "gate": "gating", "import_adapter": "importing", "merge": "merging", "parse_gates": "evaluating",
+    "plan_gate": "gating", "plan_sweep": "adapting", "plot": "plotting", "reproduce": "reproducing",
+    "sweep": "adapting", "train_base": "training_base",
+}  # fmt: skip
 __all__ = list(_HOMES)
 __getattr__ = lazy_exports(__name__, _HOMES)

@@ -13,8 +13,7 @@ from lora_mnist_cli.stages.banks.cut import AdapterRequest
 from lora_mnist_cli.stages.banks.plan import Plan
 from lora_mnist_cli.stages.banks.sweep_request import request_sweep
 from lora_mnist_cli.stages.banks.work import AdapterJobs, diverged, plan_jobs
-from lora_mnist_cli.stages.records.names import adapter_name
-from lora_mnist_cli.stages.records.resolving import find_base, resolve
+from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import result_row, results_csv
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
@@ -119,11 +118,7 @@ def plan_sweep(
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
     force: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
-    """Plan what :func:`sweep` would do with these arguments; train and write nothing.
-
-    Raises:
-        As :func:`sweep`, for all that can be told beforehand.
-    """
+    """Plan what :func:`sweep` would do with these arguments, and refuse what it would; train and write nothing."""
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     sweep_there = workspace.registry.up_to_date(request.name, request.settings, force=force)
@@ -134,33 +129,24 @@ def plan_sweep(
 
 
 def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterConfig:
-    """Return the config that all adapters of a sweep share.
-
-    Raises:
-        UsageError: as the config; also for a rank, which a sweep has several of.
-    """
+    """Return the config that all adapters of a sweep share; it has no rank, because a sweep has several."""
     if RANK.field in settings:
         raise UsageError("a sweep has several ranks", hint="ranks=[1, 2, 4]", value=settings)
     return adapter_config(config, settings)
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
-    """Return whether a sweep's adapters are all there, and warn of those trained without the present logger.
-
-    Raises:
-        ArtifactError: where one is damaged.
-    """
+    """Return whether a sweep's adapters are all there and sound, and warn of those without the present logger."""
     lacking = []
-    for parent in sweep.parents:
-        if parent.role == "member":
-            name_now = workspace.registry.locate(parent.name, parent.digest)
-            if name_now is None:
-                workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
-                return False
-            member = workspace.registry.get(name_now)
-            member.check_files()
-            if workspace.lacks_log(member):
-                lacking.append(member.name)
+    for parent in (parent for parent in sweep.parents if parent.role == "member"):
+        name_now = workspace.registry.locate(parent.name, parent.digest)
+        if name_now is None:
+            workspace.reporter.notice(f"{sweep.name} lacks {parent.name}, which is trained again")
+            return False
+        member = workspace.registry.get(name_now)
+        member.check_files()
+        if workspace.lacks_log(member):
+            lacking.append(member.name)
     if lacking:
         which = f"{lacking[0]} was" if len(lacking) == 1 else f"{lacking[0]} and {len(lacking) - 1} more were"
         logger = workspace.runtime.logger

@@ -15,8 +15,8 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.records.names import default_name
-from lora_mnist_cli.stages.records.untrained import publish_untrained
+from lora_mnist_cli.stages.records.publishing import publish_untrained
+from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -93,18 +93,10 @@ def _combined_config(
     adapters: Sequence[Artifact], base: Artifact, method: str, weights: Sequence[float] | None, rank: int | None,
     density: float | None, seed: int | None,
 ) -> AdapterConfig:  # fmt: skip
-    """Return the config of the combined adapter, from what the user gave and what the adapters have.
-
-    Raises:
-        UsageError: where there are more or fewer weights than adapters, or a value does not hold.
-        ArtifactError: where an adapter changes biases.
-    """
+    """Return the config of the combined adapter, from what the user gave and what the adapters have."""
     if weights is not None and len(weights) != len(adapters):
-        raise UsageError(
-            f"{len(adapters)} adapters have {len(adapters)} weights, not {len(weights)}",
-            hint=f"--weights {','.join('1' for _ in adapters)}",
-            value=list(weights),
-        )
+        problem = f"{len(adapters)} adapters have {len(adapters)} weights, not {len(weights)}"
+        raise UsageError(problem, hint=f"--weights {','.join('1' for _ in adapters)}", value=list(weights))
     choice = COMBINERS[method]
     configs = [AdapterConfig.from_json(adapter.config) for adapter in adapters]
     ranks = [_rank(config, base) for config in configs]
@@ -121,11 +113,7 @@ def _combined_config(
 
 
 def _refuse_unused(name: str, method: CombinerChoice, **given: float | None) -> None:
-    """Refuse options that the method has no use for, rather than ignore them.
-
-    Raises:
-        UsageError: then.
-    """
+    """Refuse options that the method has no use for, rather than ignore them."""
     why = {
         "rank": f"{name} keeps the sum exactly, in the sum of the ranks" if method.exact else "",
         "density": f"{name} keeps every entry" if method.density is None else "",
@@ -138,22 +126,15 @@ def _refuse_unused(name: str, method: CombinerChoice, **given: float | None) -> 
 
 
 def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
-    """Return the base that all the adapters are on.
-
-    Raises:
-        UsageError: where there are none, or one is named twice.
-        ArtifactError: where they are on different bases, or one has no weights.
-    """
+    """Return the base that all the adapters are on; refuse one without weights, and one that is named twice."""
     if not adapters:
         raise UsageError("there is nothing to combine", hint="name adapters of one base")
     bases = [workspace.registry.parent(adapter) for adapter in adapters]
     seen: set[str] = set()
     for adapter, base in zip(adapters, bases, strict=True):
         if reason := adapter.details.get("failed"):
-            raise ArtifactError(
-                f"'{adapter.name}' has no weights: its training diverged, {reason}", hint="leave it out",
-                value=adapter.name,
-            )  # fmt: skip
+            problem = f"'{adapter.name}' has no weights: its training diverged, {reason}"
+            raise ArtifactError(problem, hint="leave it out", value=adapter.name)
         if base.digest != bases[0].digest:
             raise ArtifactError(
                 f"'{adapters[0].name}' is on base '{bases[0].name}' and '{adapter.name}' on '{base.name}': what they "
@@ -162,26 +143,18 @@ def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
                 value=adapter.name,
             )
         if adapter.digest in seen:
-            raise UsageError(
-                f"'{adapter.name}' is named twice", hint="--weights 2,1 counts one more", value=adapter.name
-            )
+            problem = f"'{adapter.name}' is named twice"
+            raise UsageError(problem, hint="--weights 2,1 counts one more", value=adapter.name)
         seen.add(adapter.digest)
     return bases[0]
 
 
 def _rank(config: AdapterConfig, base: Artifact) -> int:
-    """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank.
-
-    Raises:
-        ArtifactError: where biases change as well.
-    """
+    """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank."""
     method = METHODS[config.method]
     if not method.ranked:
-        raise ArtifactError(
-            f"{method.title} changes biases as well, which no low-rank product holds",
-            hint="combine adapters by lora, dora or pissa",
-            value=config.method,
-        )
+        problem = f"{method.title} changes biases as well, which no low-rank product holds"
+        raise ArtifactError(problem, hint="combine adapters by lora, dora or pissa", value=config.method)
     mathematics = method_named(config.method)
     shapes = [base.details["layers"][layer] for layer in config.target_layers or ()]
     return max(
@@ -219,7 +192,8 @@ def _combined(
     products = [zero | _products(workspace, adapter) for adapter in adapters]
     changes = [{layer: product.matrix() for layer, product in by_layer.items()} for by_layer in products]
     # A generator for each adapter by its content, so that the entries it drops don't depend on the adapter's place.
-    draws = [np.random.default_rng(_stream(config.seed, adapter)) for adapter in adapters]
+    streams = [hashlib.sha256(f"{config.seed}/combine/{adapter.digest}".encode()) for adapter in adapters]
+    draws = [np.random.default_rng(int(stream.hexdigest(), 16)) for stream in streams]
     exact = combiner_named(config.combined).wanted(
         changes, weights, density=config.combined_density or 1.0, draws=draws
     )
@@ -228,10 +202,10 @@ def _combined(
         if not bool(np.isfinite(change).all()):
             raise ArtifactError(f"what the adapters add to {layer} has values that are no finite numbers", value=layer)
         if COMBINERS[config.combined].exact:
-            whole = side_by_side([by_layer[layer] for by_layer in products], weights)
-            held[layer] = whole.padded(config.rank).stored()
+            kept = side_by_side([by_layer[layer] for by_layer in products], weights).padded(config.rank)
         else:
-            held[layer] = truncated(change, config.rank).stored()
+            kept = truncated(change, config.rank)
+        held[layer] = kept.stored()
     norms = {layer: float(np.linalg.norm(change)) for layer, change in exact.items()}
     residuals = {layer: relative_residual(change, held[layer].matrix()) for layer, change in exact.items()}
     total = math.hypot(*norms.values())
@@ -243,8 +217,3 @@ def _combined(
         "layers": {layer: {"norm": norms[layer], "residual": residuals[layer]} for layer in exact},
         "residual": math.hypot(*(norms[layer] * residuals[layer] for layer in exact)) / total if total else 0.0,
     }
-
-
-def _stream(seed: int, adapter: Artifact) -> int:
-    """Return the seed of an adapter's random numbers, which no other adapter has."""
-    return int(hashlib.sha256(f"{seed}/combine/{adapter.digest}".encode()).hexdigest(), 16)

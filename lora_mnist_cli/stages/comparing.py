@@ -80,57 +80,36 @@ def compare(
 
 
 def _sides(workspace: Workspace, first: str, second: str | None) -> tuple[Artifact, Artifact]:
-    """Return what is compared; a sweep alone is both sides.
-
-    Raises:
-        UsageError, ArtifactError: where the two can't be compared.
-    """
+    """Return what is compared, and refuse what can't be; a sweep alone is both sides."""
     a = workspace.registry.get(first, "sweep", "adapter", "base")
     if second is None and a.kind != "sweep":
-        raise UsageError(
-            f"'{first}' is a single {a.kind}, and there is nothing to compare it with",
-            hint=f"lora-mnist compare {first} B",
-            value=first,
-        )
+        problem = f"'{first}' is a single {a.kind}, and there is nothing to compare it with"
+        raise UsageError(problem, hint=f"lora-mnist compare {first} B", value=first)
     b = a if second is None else workspace.registry.get(second, "sweep", "adapter", "base")
     if (a.kind == "sweep") != (b.kind == "sweep"):
         sweep, model = (a, b) if a.kind == "sweep" else (b, a)
-        raise UsageError(
-            f"'{sweep.name}' is a sweep and '{model.name}' a single {model.kind}",
-            hint="compare two sweeps, or two models",
-            value=model.name,
-        )
+        problem = f"'{sweep.name}' is a sweep and '{model.name}' a single {model.kind}"
+        raise UsageError(problem, hint="compare two sweeps, or two models", value=model.name)
     if a.settings.dataset != b.settings.dataset:
         files = " in two versions" if a.dataset == b.dataset else f" and {b.dataset}"
-        raise ArtifactError(
-            f"'{a.name}' and '{b.name}' have no test images in common: {a.dataset}{files}",
-            hint="compare what was trained on the same data set",
-            value=b.dataset,
-        )
+        problem = f"'{a.name}' and '{b.name}' have no test images in common: {a.dataset}{files}"
+        raise ArtifactError(problem, hint="compare what was trained on the same data set", value=b.dataset)
     return a, b
 
 
 def _note_other_base(workspace: Workspace, a: Artifact, b: Artifact) -> None:
-    bases = [next((parent for parent in side.parents if parent.role == "base"), None) for side in (a, b)]
-    ours, theirs = bases
+    ours, theirs = (next((parent for parent in side.parents if parent.role == "base"), None) for side in (a, b))
     if ours and theirs and ours.digest != theirs.digest:
-        workspace.reporter.notice(
-            f"'{a.name}' is on base '{ours.name}' and '{b.name}' on '{theirs.name}': the difference is theirs too"
-        )
+        bases = f"'{a.name}' is on base '{ours.name}' and '{b.name}' on '{theirs.name}'"
+        workspace.reporter.notice(f"{bases}: the difference is theirs too")
 
 
 def _tuned_rows(sweeps: list[Artifact], sides: list[list[Sample]], confidence: float) -> list[Document]:
-    """Return each setting at its chosen learning rate, with the accuracies on which it was chosen.
-
-    Raises:
-        UsageError: where there was no rate to choose.
-    """
+    """Return each setting at its chosen learning rate, with the accuracies on which it was chosen."""
     if all(sample.rate is None for side in sides for sample in side):
-        raise UsageError(
-            f"{' and '.join(sweep.name for sweep in sweeps)}: one learning rate alone, and none to choose",
-            hint="lora-mnist sweep --lrs 3e-4,1e-3,3e-3,1e-2 --seeds 0-4 --name rates",
-            value=sweeps[0].name,
-        )
+        problem = f"{' and '.join(sweep.name for sweep in sweeps)}: one learning rate alone, and none to choose"
+        hint = "lora-mnist sweep --lrs 3e-4,1e-3,3e-3,1e-2 --seeds 0-4 --name rates"
+        raise UsageError(problem, hint=hint, value=sweeps[0].name)
     return [
         {"sweep": sweep.name, "setting": sample.setting}
         | (sample.rate or {"lr": sweep.config["lr"], "validation": None, "edge": None})
@@ -144,11 +123,8 @@ def _common_digits(workspace: Workspace, a: Artifact, b: Artifact) -> DigitSet:
     ours, theirs = (DigitSet.parse(artifact.config["digits"]) for artifact in (a, b))
     common = [digit for digit in ours if digit in theirs]
     if not common:
-        raise UsageError(
-            f"'{a.name}' learned {ours} and '{b.name}' {theirs}, which have no digit in common",
-            hint="--digits says on which test images they are compared",
-            value=str(theirs),
-        )
+        problem = f"'{a.name}' learned {ours} and '{b.name}' {theirs}, which have no digit in common"
+        raise UsageError(problem, hint="--digits says on which test images they are compared", value=str(theirs))
     if ours != theirs:
         workspace.reporter.notice(
             f"'{a.name}' learned {ours} and '{b.name}' {theirs}: compared on {DigitSet(common)}, which both learned"
@@ -161,11 +137,7 @@ Pair = tuple[str, Sample, str, Sample]
 
 
 def _between(a: Artifact, b: Artifact, ours: list[Sample], theirs: list[Sample]) -> list[Pair]:
-    """Pair the settings that two sweeps have in common.
-
-    Raises:
-        UsageError: where that is nothing.
-    """
+    """Pair the settings that two sweeps have in common; refuse two that have none."""
     pairs = [(x, y) for x in ours for y in theirs if x.setting == y.setting]
     if not pairs and len(ours) == len(theirs) == 1:
         pairs = [(ours[0], theirs[0])]
@@ -178,26 +150,17 @@ def _between(a: Artifact, b: Artifact, ours: list[Sample], theirs: list[Sample])
     if not pairs:
         for one, other in ((a, b), (b, a)):
             if more := [in_words(axis.field) for axis in varying_axes(one.config) if axis.plural not in other.config]:
-                raise UsageError(
-                    f"'{one.name}' varies {' and '.join(more)} too, and '{other.name}' does not",
-                    hint=f"lora-mnist compare {one.name} compares its own with each other",
-                    value=one.name,
-                )
+                problem = f"'{one.name}' varies {' and '.join(more)} too, and '{other.name}' does not"
+                hint = f"lora-mnist compare {one.name} compares its own with each other"
+                raise UsageError(problem, hint=hint, value=one.name)
         listed = (", ".join(described(sample.setting) for sample in some) for some in (ours, theirs))
-        raise UsageError(
-            f"'{a.name}' and '{b.name}' have no rank in common: {' against '.join(listed)}",
-            hint="sweep the same ranks, or one rank each",
-            value=b.name,
-        )
+        problem = f"'{a.name}' and '{b.name}' have no rank in common: {' against '.join(listed)}"
+        raise UsageError(problem, hint="sweep the same ranks, or one rank each", value=b.name)
     return [(a.name, x, b.name, y) for x, y in pairs]
 
 
 def _within(sweep: Artifact, side: list[Sample]) -> list[Pair]:
-    """Pair the first setting of a sweep, beside rank and seed, with each other one at the same rank.
-
-    Raises:
-        UsageError: where there is no other.
-    """
+    """Pair the first setting of a sweep, beside rank and seed, with each other one at the same rank."""
     named = [(named_without_rank(sample.setting), sample) for sample in side]
     first = named[0][0]
     # A method without ranks stands beside each rank of the other.
@@ -207,11 +170,8 @@ def _within(sweep: Artifact, side: list[Sample]) -> list[Pair]:
         if setting == first and (x.setting["rank"] == y.setting["rank"] or 0 in (x.setting["rank"], y.setting["rank"]))
     ]  # fmt: skip
     if not pairs:
-        raise UsageError(
-            f"'{sweep.name}' varies nothing beside rank and seed that could be compared",
-            hint=f"lora-mnist compare {sweep.name} B, with another sweep",
-            value=sweep.name,
-        )
+        problem = f"'{sweep.name}' varies nothing beside rank and seed that could be compared"
+        raise UsageError(problem, hint=f"lora-mnist compare {sweep.name} B, with another sweep", value=sweep.name)
     return pairs
 
 
@@ -252,9 +212,9 @@ def _models(workspace: Workspace, a: Artifact, b: Artifact, digits: DigitSet, co
     ours, labels = _correct(workspace, a)
     theirs, _ = _correct(workspace, b)
     chosen = torch.isin(labels, torch.tensor(digits.members))
-    _refuse_without_images(int(chosen.sum()), digits)
-    table = significance.mcnemar(ours[chosen].tolist(), theirs[chosen].tolist(), confidence)
     count = int(chosen.sum())
+    _refuse_without_images(count, digits)
+    table = significance.mcnemar(ours[chosen].tolist(), theirs[chosen].tolist(), confidence)
     row: Document = {
         "a": a.name, "b": b.name, "images": count,
         "both": table.both, "only_a": table.only_first, "only_b": table.only_second, "neither": table.neither,

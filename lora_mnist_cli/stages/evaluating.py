@@ -10,7 +10,7 @@ from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.keywords import digit_set
-from lora_mnist_cli.stages.records.choosing import choose_model, chosen_alpha
+from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
 

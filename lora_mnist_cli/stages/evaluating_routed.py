@@ -11,7 +11,7 @@ from lora_mnist_cli.settings.choices import ROUTES
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.evaluating import Evaluation
-from lora_mnist_cli.stages.records.choosing import named_once
+from lora_mnist_cli.stages.records.resolving import named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -39,8 +39,6 @@ class RoutedExperts:
     """Experts that belong together, loaded.
 
     Args:
-        artifacts: the experts.
-        base: the base of all of them.
         model: normalised images (n × 784) → log probabilities (n × 10).
         pixel_stats: mean and standard deviation that images are normalised with.
     """
@@ -75,10 +73,8 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
             )
     if len(experts) == 1:
         if experts[0].kind == "base":
-            raise UsageError(
-                f"there is nothing to choose between for a router with '{experts[0].name}' alone",
-                hint="name adapters on it as well", value=experts[0].name,
-            )  # fmt: skip
+            problem = f"there is nothing to choose between for a router with '{experts[0].name}' alone"
+            raise UsageError(problem, hint="name adapters on it as well", value=experts[0].name)
         workspace.reporter.notice(f"the experts are {bases[0].name} and {experts[0].name}")
         experts = [bases[0], *experts]
     return experts, bases[0]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.stages.records.choosing import chosen_alpha
+from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
@@ -61,18 +61,11 @@ def export_model(
     at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
     path = output or Path(f"{artifact.name}{at}{FORMATS[format_name]}")
     described: dict[str, Any] = {
-        "file": path.name,
-        "format": format_name,
-        "artifact": {"name": artifact.name, "digest": artifact.digest},
-        "base": {"name": loaded.base.name, "digest": loaded.base.digest},
-        "alpha": chosen,
-        "layers": loaded.base.details["layers"],
-        "activation": "relu",
-        "input": _INPUTS[format_name == "onnx"],
-        "normalisation": {"mean": mean, "std": std},
-        "dataset": artifact.dataset,
-        "digits": artifact.config["digits"],
-    }
+        "file": path.name, "format": format_name, "artifact": {"name": artifact.name, "digest": artifact.digest},
+        "base": {"name": loaded.base.name, "digest": loaded.base.digest}, "alpha": chosen,
+        "layers": loaded.base.details["layers"], "activation": "relu", "input": _INPUTS[format_name == "onnx"],
+        "normalisation": {"mean": mean, "std": std}, "dataset": artifact.dataset, "digits": artifact.config["digits"],
+    }  # fmt: skip
     content: bytes | Mapping[str, bytes]
     if described_for_peft is not None:
         content = {ADAPTER_FILE: artifact.read(ADAPTER_FILE), ADAPTER_CONFIG_FILE: described_for_peft}
@@ -97,9 +90,6 @@ def export_routed(
     Returns:
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts``
         (name, digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
-
-    Raises:
-        UsageError, ArtifactError, MachineError: as :func:`export_model` and ``load_experts``.
     """
     if format_name != "onnx":
         raise UsageError(f"a router has no form '{format_name}'", hint="--format onnx", value=format_name)
@@ -130,19 +120,13 @@ def export_routed(
 
 
 def _peft(adapter: Artifact, alpha: float | None) -> bytes:
-    """Return PEFT's config file for an adapter at an alpha.
-
-    Raises:
-        UsageError: where PEFT has no such adapter; it says why.
-    """
+    """Return PEFT's config file for an adapter at an alpha, or say why PEFT has no such adapter."""
     config = AdapterConfig.from_json(adapter.config)
     method = method_named(config.method)
     hint = "--format safetensors writes the merged model"
     if method.not_in_peft:
-        raise UsageError(
-            f"PEFT can't say what '{adapter.name}' is, by {config.method}: {method.not_in_peft}", hint=hint,
-            value=config.method,
-        )  # fmt: skip
+        problem = f"PEFT can't say what '{adapter.name}' is, by {config.method}: {method.not_in_peft}"
+        raise UsageError(problem, hint=hint, value=config.method)
     assert alpha is not None
     if alpha != config.alpha and not method.alpha_in_peft:
         raise UsageError(

@@ -19,6 +19,11 @@ PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 MARGINS = (0.001, 0.002, 0.005, 0.01, 0.02)
 """Margins for which a plan gives the number of seeds, beside the sweep's own."""
 
+_ONE_SEED = (
+    "one seed: the spread between seeds is not known "
+    "(sweep --seeds 0-9 shows it; evaluate --min-accuracy is a gate on one model)"
+)
+
 Document = dict[str, Any]
 
 
@@ -76,17 +81,12 @@ def plan_gate(
         has_spread = spread["n"] >= 2 and sample.count > 0
         deviation = _deviation(spread["sd"], sample.count) if has_spread else math.nan
         margin = spread["mean"] - gate.minimum if has_spread else None
-        rows.append(
-            {
-                "setting": sample.setting,
-                "digits": str(gate.digits),
-                "minimum": gate.minimum,
-                **{key: spread[key] for key in ("n", "mean", "sd")},
-                "margin": margin,
-                "seeds_needed": None if margin is None else seeds_needed(margin, deviation, confidence),
-                "seeds_by_margin": [[m, seeds_needed(m, deviation, confidence)] for m in MARGINS],
-            }
-        )
+        rows.append({
+            "setting": sample.setting, "digits": str(gate.digits), "minimum": gate.minimum,
+            **{key: spread[key] for key in ("n", "mean", "sd")}, "margin": margin,
+            "seeds_needed": None if margin is None else seeds_needed(margin, deviation, confidence),
+            "seeds_by_margin": [[m, seeds_needed(m, deviation, confidence)] for m in MARGINS],
+        })  # fmt: skip
     return {"artifact": artifact.name, "confidence": confidence, "power": POWER, "plans": rows}
 
 
@@ -96,9 +96,8 @@ def _samples(
     """Return the artifact, and each gate with each sample that it is about."""
     registry = workspace.registry
     artifact = workspace.latest("sweep") if name is None else registry.get(name, "sweep", "adapter", "base")
-    pairs = []
+    of_sweep, pairs = artifact.kind == "sweep", []
     for gate in gates:
-        of_sweep = artifact.kind == "sweep"
         found = samples(registry, artifact, gate.digits) if of_sweep else [single(artifact, gate.digits)]
         chosen = [sample for sample in found if rank in (None, sample.setting.get("rank"))]
         if not chosen:
@@ -128,11 +127,7 @@ def _judge(sample: Sample, gate: Gate, confidence: float) -> Document:
         if row["interval"]["high"] < minimum:
             row["reason"] = "the interval of its finite test set lies wholly below"
         else:
-            row["verdict"] = INCONCLUSIVE
-            row["reason"] = (
-                "one seed: the spread between seeds is not known "
-                "(sweep --seeds 0-9 shows it; evaluate --min-accuracy is a gate on one model)"
-            )
+            row |= {"verdict": INCONCLUSIVE, "reason": _ONE_SEED}
     else:
         row |= _over_seeds(accuracies, minimum, count, confidence)
     return row
@@ -160,11 +155,8 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
 
 
 def _deviation(deviation: float, count: int) -> float:
-    """Return the deviation between seeds, but no less than that of rounding to whole images.
-
-    A few seeds can have the very same count right by chance. Taking that for no spread at all would let a gate pass or
-    fail without evidence. Rounding to one image alone has a deviation of 1 / (√12 · images).
-    """
+    """Return the deviation between seeds, but no less than that of rounding to whole images: 1 / (√12 · images)."""
+    # A few seeds can have the same count right by chance. Without a floor, a gate would pass or fail without evidence.
     return max(deviation, 1 / (math.sqrt(12) * count))
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, check_name
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings
-from lora_mnist_cli.stages.records.resolving import resolve
-from lora_mnist_cli.stages.records.untrained import publish_untrained
+from lora_mnist_cli.stages.records.publishing import publish_untrained
+from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
 from lora_mnist_cli.stages.workspace import Workspace
 
 

@@ -54,7 +54,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     """
     workspace = workspace or Workspace()
     adapter = workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter")
-    steps = chain(workspace, adapter)
+    steps = _chain(workspace, adapter)
     tasks = [step.task for step in steps]
     halves = _halves(tasks)
 
@@ -73,24 +73,19 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     after = [predict(state.model, test.images) for state in loaded]
     networks = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}
     return {
-        "artifact": adapter.name,
-        "base": steps[-2].artifact.name,
-        "dataset": adapter.dataset,
-        "old": str(halves["old"]),
-        "new": str(halves["new"]) if "new" in halves else None,
+        "artifact": adapter.name, "base": steps[-2].artifact.name, "dataset": adapter.dataset,
+        "old": str(halves["old"]), "new": str(halves["new"]) if "new" in halves else None,
         "halves": [
             {"model": model, "half": half, **_half(logits, labels, digits)}
             for model, logits in (("base", after[-2]), ("adapter", after[-1]))
             for half, digits in halves.items()
         ],
-        "probe_images": len(train.labels),
-        "probes": _probes(networks, train, test, halves),
-        "chain": [step.artifact.name for step in steps],
-        "tasks": [str(task) for task in tasks],
+        "probe_images": len(train.labels), "probes": _probes(networks, train, test, halves),
+        "chain": [step.artifact.name for step in steps], "tasks": [str(task) for task in tasks],
         "transfer": {
-            key: measured(start, after, labels, tasks, known=known) for key, known in (("all", False), ("known", True))
+            key: _measured(start, after, labels, tasks, known=known) for key, known in (("all", False), ("known", True))
         },
-    }
+    }  # fmt: skip
 
 
 def _halves(tasks: Sequence[DigitSet]) -> dict[str, DigitSet]:
@@ -100,12 +95,8 @@ def _halves(tasks: Sequence[DigitSet]) -> dict[str, DigitSet]:
     return {"old": DigitSet(old)} | ({"new": DigitSet(new)} if new else {})
 
 
-def chain(workspace: Workspace, adapter: Artifact) -> list[Step]:
-    """Return the states that a network went through: its first base, each adapter merged on the way, and this adapter.
-
-    Raises:
-        ArtifactError: where one of them is missing or damaged.
-    """
+def _chain(workspace: Workspace, adapter: Artifact) -> list[Step]:
+    """Return the states of a network: its first base, each adapter merged on the way, and this adapter."""
     steps = [Step(adapter, DigitSet.parse(adapter.config["digits"]))]
     base = workspace.registry.parent(adapter)
     while base.parents:
@@ -114,16 +105,11 @@ def chain(workspace: Workspace, adapter: Artifact) -> list[Step]:
     return [Step(base, DigitSet.parse(base.config["digits"])), *reversed(steps)]
 
 
-def measured(
+def _measured(
     untrained: Tensor, after: Sequence[Tensor], labels: Tensor, tasks: Sequence[DigitSet], *, known: bool
 ) -> Document:
-    """Return ``R``, ``untrained`` and the measures of a chain, from logits (n × 10) of the same images.
-
-    Args:
-        untrained: logits of the network before any training.
-        after: logits of its state after each task.
-        labels: n.
-        known: whether the task is known at test time; see :func:`lora_mnist_cli.evaluation.forgetting.accuracy_matrix`.
+    """Return ``R``, ``untrained`` and the measures of a chain, from logits (n × 10) before any training and after each
+    task; ``known`` says whether the task is known at test time.
     """
     from lora_mnist_cli.evaluation.forgetting import accuracy_matrix
 
@@ -138,16 +124,13 @@ def _half(logits: Tensor, labels: Tensor, digits: DigitSet) -> Document:
 
     rows = rows_of(labels, digits)
     free, true = logits[rows], labels[rows]
-    calibrations = [asdict(calibration(answers, true)) for answers in (free, masked(free, digits))]
-    over_all, among_known = [curve | {"bins": list(curve["bins"])} for curve in calibrations]
+    curves = [asdict(calibration(answers, true)) for answers in (free, masked(free, digits))]
+    over_all, among_known = [curve | {"bins": list(curve["bins"])} for curve in curves]
     return {
-        "digits": str(digits),
-        "count": len(true),
-        "accuracy": accuracy(logits, labels, digits),
+        "digits": str(digits), "count": len(true), "accuracy": accuracy(logits, labels, digits),
         "accuracy_known": accuracy(logits, labels, digits, among=digits),
-        "calibration": over_all,
-        "calibration_known": among_known,
-    }
+        "calibration": over_all, "calibration_known": among_known,
+    }  # fmt: skip
 
 
 def _probes(
@@ -166,8 +149,7 @@ def _probes(
                 logits = fit_probe(features, train.labels).logits(unseen[layer])
                 reached = {half: accuracy(logits, test.labels, digits) for half, digits in halves.items()}
                 row = {"layer": layer, "model": model, "old": reached["old"], "new": reached.get("new")}
-                row["all"] = accuracy(logits, test.labels, ALL_DIGITS)
-                rows.setdefault(layer, []).append(row)
+                rows.setdefault(layer, []).append(row | {"all": accuracy(logits, test.labels, ALL_DIGITS)})
     return [row for of_layer in rows.values() for row in of_layer]
 
 

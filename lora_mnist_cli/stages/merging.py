@@ -9,7 +9,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
-from lora_mnist_cli.stages.records.choosing import chosen_alpha
+from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 
@@ -81,11 +81,7 @@ def merge(
 
 
 def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[Tensor, dict[str, Any]]:
-    """Merge a model's adapter into its layers; return the merged model's logits, and how far they are from before.
-
-    Raises:
-        ArtifactError: where the logits are not finite.
-    """
+    """Merge a model's adapter into its layers; return the merged model's logits, and how far they are from before."""
     from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models import lora
 
@@ -110,11 +106,7 @@ def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[
 def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits: DigitSet) -> bytes | None:
     """Return the statistics file for the digits of a merged base: the adapter's, or that of base and adapter together.
 
-    Args:
-        kept_digits: those that the merged network knows.
-
-    Returns:
-        The file; None where one of the two has none, they are in different bases, or for other digits.
+    None where one of the two has no file, they are in different bases, or for digits that the network does not know.
     """
     from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
     from lora_mnist_cli.registry.weights import STATISTICS_FILE

@@ -1,11 +1,12 @@
 """Pictures of artifacts: the table of kinds, and the stage that draws one.
 
-A new kind is a row in :data:`KINDS` and two files of its name: one in :mod:`lora_mnist_cli.stages.pictures` gathers
-the record, one in :mod:`lora_mnist_cli.plots` draws it.
+A new kind is a row in :data:`KINDS`, a function ``draw_KIND`` in :mod:`lora_mnist_cli.stages.pictures` that gathers the
+record, and a file of its name in :mod:`lora_mnist_cli.plots` that draws it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -102,17 +103,22 @@ def plot(
         from lora_mnist_cli.plots.style import check_suffix
 
         check_suffix(output)
-    if name is not None:
-        artifact = workspace.registry.get(name, *chosen.artifacts)
-    else:
-        artifact = workspace.latest(*chosen.artifacts)
-    gatherer = import_module(f"lora_mnist_cli.stages.pictures.{kind.replace('-', '_')}")
-    figure = gatherer.picture(workspace, artifact, options)
+    kinds = chosen.artifacts
+    artifact = workspace.latest(*kinds) if name is None else workspace.registry.get(name, *kinds)
     from lora_mnist_cli.plots.style import save
 
     output = output or _default_path(kind, artifact, options)
-    save(figure, output)
+    save(gatherer(kind)(workspace, artifact, options), output)
     return artifact, output
+
+
+def gatherer(kind: str) -> Callable[[Workspace, Artifact, PlotOptions], Any]:
+    """Return the function that gathers what a kind draws and gives the figure."""
+    module = "of_sweeps" if "sweep" in KINDS[kind].artifacts else "of_models"
+    function: Callable[[Workspace, Artifact, PlotOptions], Any] = getattr(
+        import_module(f"lora_mnist_cli.stages.pictures.{module}"), f"draw_{kind.replace('-', '_')}"
+    )
+    return function
 
 
 def _default_path(kind: str, artifact: Artifact, options: PlotOptions) -> Path:

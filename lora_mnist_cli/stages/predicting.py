@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.stages.records.choosing import choose_model, chosen_alpha
+from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -89,9 +89,6 @@ def predict_routed(
 
     Returns:
         The experts, and a prediction per image.
-
-    Raises:
-        UsageError, ArtifactError, DataError: as these two.
     """
     from lora_mnist_cli.data.pictures import find_images, read_image
     from lora_mnist_cli.stages.evaluating_routed import load_experts
@@ -127,9 +124,7 @@ def _guess(logits: Any) -> dict[str, Any]:
     probabilities = logits.double().softmax(0)
     first, second = probabilities.topk(2).indices.tolist()
     return {
-        "digit": first,
-        "probability": float(probabilities[first]),
-        "runner_up": second,
-        "runner_up_probability": float(probabilities[second]),
+        "digit": first, "probability": float(probabilities[first]),
+        "runner_up": second, "runner_up_probability": float(probabilities[second]),
         "probabilities": probabilities.tolist(),
-    }
+    }  # fmt: skip

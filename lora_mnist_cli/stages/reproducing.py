@@ -18,13 +18,12 @@ from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import plotting
 from lora_mnist_cli.stages.adapting import finetune, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
-from lora_mnist_cli.stages.records.reports import publish_report
+from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
 from lora_mnist_cli.stages.training_base import train_base
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import DivergedError, OtherSettingsError, UsageError, refuse_unknown
-from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unknown
 
 STUDIES = ("lora", "forgetting")
 RANKS_FILE = "ranks.png"
@@ -41,7 +40,7 @@ def reproduce(
 
     Args:
         study: ``lora`` for this one, or ``forgetting`` for chains of tasks with every strategy, by
-            :func:`~lora_mnist_cli.stages.chains.study.study_forgetting`.
+            :func:`~lora_mnist_cli.stages.chains.run.study_forgetting`.
         seed: of the base and of every adapter; 0 by default.
         seeds: run the whole study with each of these, on a base per seed. Each row then has the mean, its interval, the
             worst seed and the range that one more run would lie in, and says whether the study's run lies there.
@@ -62,7 +61,7 @@ def reproduce(
     if study == "forgetting":
         if ceiling:
             raise UsageError("the study of forgetting has its ceiling, joint training, in any case", value=ceiling)
-        from lora_mnist_cli.stages.chains.study import SEEDS, study_forgetting
+        from lora_mnist_cli.stages.chains.run import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
         return study_forgetting(chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)
@@ -70,12 +69,9 @@ def reproduce(
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
-    try:
+    with advising():  # the parts of a report have no names to choose
         runs = [_train(seed, epochs, ceiling, dataset, workspace) for seed in seeds]
         return _report(runs, seeds, ceiling, workspace)
-    except OtherSettingsError as error:
-        # The parts of a report have no names to choose, so the usual hint would not help.
-        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,14 @@ class StudyRun:
         return tuple(Parent("input", artifact.name, artifact.digest) for artifact in artifacts if artifact)
 
     @property
-    def highest(self) -> dict[str, Any]:
+    def highest(self) -> Row:
         """The result of the highest rank."""
-        result: dict[str, Any] = self.ranks.details["results"][-1]
-        return result
+        return dict(self.ranks.details["results"][-1])
 
 
 def _study_name(dataset: str, seeds: Sequence[int], *, ceiling: bool = False, digits: str = "") -> str:
-    words = ["study", "ceiling" if ceiling else "", "" if dataset == "mnist" else dataset, digits]
-    if len(seeds) > 1:
-        words.append(f"seeds-{as_ranges(seeds)}")
-    elif seeds[0]:
-        words.append(f"s{seeds[0]}")
+    seeded = f"seeds-{as_ranges(seeds)}" if len(seeds) > 1 else f"s{seeds[0]}" if seeds[0] else ""
+    words = ("study", "ceiling" if ceiling else "", "" if dataset == "mnist" else dataset, digits, seeded)
     return "-".join(filter(None, words))
 
 
@@ -152,21 +144,17 @@ def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
     """Return the table of one run, a row per figure of the study."""
     old, new, every = map(str, (original_study.BASE_DIGITS, original_study.NEW_DIGITS, ALL_DIGITS))
 
-    def row(
-        what: str, digits: str, study: float | None, scores: dict[str, Any], measure: str = "accuracy"
-    ) -> Row:  # fmt: skip
+    def row(what: str, digits: str, study: float | None, scores: Row, measure: str = "accuracy") -> Row:
         here = _subset(scores, digits)[measure]
         study = study if run.base.dataset == "mnist" else None
-        difference = None if here is None or study is None else here - study
-        return {
-            "what": what, "digits": digits, "measure": measure, "study": study, "here": here, "difference": difference
-        }  # fmt: skip
+        named = {"what": what, "digits": digits, "measure": measure, "study": study, "here": here}
+        return named | {"difference": None if here is None or study is None else here - study}
 
     rows = []
     for digits in (old, new):
         rows.append(row("base", digits, original_study.BASE_ACCURACY[digits], run.base.scores))
         rows.append(row("base", digits, original_study.BASE_LOSS[digits], run.base.scores, "loss"))
-    results = run.ranks.details["results"]
+    results, all_rank = run.ranks.details["results"], original_study.ALL_DIGITS_RANK
     for result in results:
         rank = result["rank"]
         rows.append(row(f"LoRA 5-9, rank {rank}", new, original_study.ADAPTER_ACCURACY[rank], result))
@@ -175,9 +163,8 @@ def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
     keeps_most = max(results, key=lambda result: _subset(result, old)["accuracy"])
     rows.append(row("LoRA 5-9, any rank (highest)", old, original_study.OLD_DIGITS_AFTER, keeps_most))
     (bare,) = evaluate(run.highest["artifact"], alphas=[0.0], workspace=workspace)
-    bare_title = f"LoRA 5-9, rank {run.highest['rank']}, alpha 0"
+    bare_title, all_title = f"LoRA 5-9, rank {run.highest['rank']}, alpha 0", f"LoRA 0-9, rank {all_rank}"
     rows.append(row(bare_title, old, original_study.BASE_ACCURACY[old], bare.scores))
-    all_title = f"LoRA 0-9, rank {original_study.ALL_DIGITS_RANK}"
     rows.append(row(all_title, every, original_study.ALL_DIGITS_ACCURACY, run.all_digits.scores))
     return rows
 
@@ -242,6 +229,5 @@ def _ranks_picture(runs: Sequence[StudyRun], folder: Path) -> list[tuple[str, st
         ceilings={FULL_TITLE: full} if full else {},
         title=f"The study{on_dataset(dataset)} with {len(runs)} seeds, each on a base of its own: accuracy by rank",
     )  # fmt: skip
-    with machine_errors(f"can't write {RANKS_FILE}"):
-        style.save(figure, folder / RANKS_FILE)
+    style.save(figure, folder / RANKS_FILE)
     return [("Accuracy by rank", RANKS_FILE)]

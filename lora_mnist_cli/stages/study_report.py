@@ -10,7 +10,7 @@ from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.stages.records.tables import markdown_table
+from lora_mnist_cli.stages.records.publishing import markdown_table
 
 Row = dict[str, Any]
 """A figure of the study: ``what``, ``digits``, ``measure``, the ``study``'s value, the one ``here``, ``difference``."""
@@ -122,12 +122,7 @@ def markdown(
     rows: Sequence[Row], *, pictures: Sequence[tuple[str, str]], same: bool, seeds: Sequence[int], epochs: int,
     dataset: str,
 ) -> str:  # fmt: skip
-    """Write the report.
-
-    Args:
-        pictures: caption and file name of each.
-        same: whether alpha 0 gave the base's logits, bit for bit.
-    """
+    """Write the report, with pictures by caption and file; ``same`` if alpha 0 gave the base's logits, bit for bit."""
     columns, cells = report_table(rows)
     lines = [f"# {heading(dataset)}", "", _introduction(seeds, epochs, dataset), ""]
     lines += [*markdown_table(columns, cells, TEXT_COLUMNS), ""]
@@ -147,12 +142,9 @@ def _introduction(seeds: Sequence[int], epochs: int, dataset: str) -> str:
     has_study = dataset == "mnist"
     by_recipe = f"{on_dataset(dataset)}, by the study's recipe"
     if len(seeds) == 1:
-        one = f"One run with seed {seeds[0]} and {trained}"
-        if has_study:
-            return (
-                f"{one} beside the study's one run. Neither column has a spread: single runs differ, most at low ranks."
-            )
-        return f"{one}{by_recipe}, of which the study has no figures."
+        beside = " beside the study's one run. Neither column has a spread: single runs differ, most at low ranks."
+        rest = beside if has_study else f"{by_recipe}, of which the study has no figures."
+        return f"One run with seed {seeds[0]} and {trained}{rest}"
     beside = ", beside the study's one run" if has_study else by_recipe
     held = ": the study's run is held against that" if has_study else ""
     return (

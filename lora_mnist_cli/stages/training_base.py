@@ -11,7 +11,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.records.names import default_name
+from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Workspace, write_history
 from lora_mnist_cli.system.files import machine_errors
 
@@ -41,9 +41,8 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     config, workspace = base_config(config, settings), workspace or Workspace()
-    if name is None:
-        name = default_name("base", config.dataset, config.digits, seed=config.seed)
-    check_name(name)
+    usual = default_name("base", config.dataset, config.digits, seed=config.seed)
+    name = check_name(usual if name is None else name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if base := workspace.up_to_date(name, fixed, force):
         return base

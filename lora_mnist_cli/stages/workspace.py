@@ -18,7 +18,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.errors import DataError, OtherSettingsError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, Silent
 
@@ -32,6 +32,15 @@ HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
 """The advice where a name is taken and the stage itself named its artifacts."""
 PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
+
+
+@contextmanager
+def advising(hint: str = MAKE_ROOM) -> Iterator[None]:
+    """Give the refusal of a name that has other settings another hint, because the user did not choose that name."""
+    try:
+        yield
+    except OtherSettingsError as error:
+        raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
 
 
 @dataclass(frozen=True)
@@ -74,11 +83,8 @@ class Workspace:
         from lora_mnist_cli.data.dataset import MNISTDataset
 
         if data_digest(artifact.dataset, self.data_dir) != artifact.settings.dataset["digest"]:
-            raise DataError(
-                f"{artifact.dataset} in {self.data_dir} has not the files that '{artifact.name}' was made with",
-                hint="give the right --data-dir, or make the artifact again",
-                value=artifact.name,
-            )
+            problem = f"{artifact.dataset} in {self.data_dir} has not the files that '{artifact.name}' was made with"
+            raise DataError(problem, hint="give the right --data-dir, or make the artifact again", value=artifact.name)
         return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
@@ -136,12 +142,7 @@ class Workspace:
 
 @dataclass(frozen=True)
 class Making:
-    """An artifact that is being made; :meth:`Workspace.making` begins one.
-
-    Args:
-        folder: where its files are written.
-        start: when its making began, by :func:`time.perf_counter`.
-    """
+    """An artifact that is being made in a folder; :meth:`Workspace.making` begins one and starts the clock."""
 
     workspace: Workspace
     folder: Path
@@ -171,23 +172,16 @@ class Making:
             MachineError: where it can't be written.
         """
         listed = tuple(Parent("member", member.name, member.digest) for member in members)
+        settings = dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed))
         return self.workspace.registry.publish(
-            self.folder,
-            dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed)),
-            scores=scores,
-            details=details,
+            self.folder, settings, scores=scores, details=details, force=self.force,
             environment=made_in or environment(self.workspace.runtime if scores else None),
             wall_seconds=self.seconds if seconds is None else seconds,
-            force=self.force,
-        )
+        )  # fmt: skip
 
 
 def write_history(history: str, folder: Path) -> None:
-    """Write ``history.csv``.
-
-    Raises:
-        MachineError: where it can't be written.
-    """
+    """Write ``history.csv``."""
     with machine_errors(f"can't write {HISTORY_FILE}"):
         (folder / HISTORY_FILE).write_text(history, encoding="utf-8")
 

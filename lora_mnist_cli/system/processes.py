@@ -173,6 +173,18 @@ def run(module: str, serve: str, handle: int) -> None:
     os._exit(0)
 
 
+def answer_tasks(connection: Connection, work: Callable[[Any], tuple[Any, ...]]) -> None:
+    """Answer every task of a connection by what ``work`` returns or raises, until the connection is closed."""
+    while True:
+        task = connection.recv()
+        try:
+            answer = work(task)
+        except Exception as error:  # noqa: BLE001 - the parent shows it
+            connection.send(("raised", sendable(error)))
+        else:
+            connection.send(("answer", *answer))
+
+
 def sendable(error: Exception) -> Exception:
     """Return an error in a form that can be sent to another process and shown there."""
     if isinstance(error, LoraMnistError):

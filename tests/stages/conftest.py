@@ -40,4 +40,4 @@ class SameProcessPool:
 @pytest.fixture
 def pool_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Banks of ``--backend processes`` are trained in this process, where a process is not what is tested."""
-    monkeypatch.setattr("lora_mnist_cli.stages.banks.process_backend.Pool", SameProcessPool)
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.backends.Pool", SameProcessPool)

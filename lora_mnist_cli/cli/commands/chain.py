@@ -11,7 +11,7 @@ from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chains import report
 from lora_mnist_cli.stages.chains.run import RANK, RECIPE
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.reports import REPORT_FILE
+from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.system.errors import UsageError
 
 _STRATEGIES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATEGIES.items())

@@ -9,7 +9,7 @@ from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers
-from lora_mnist_cli.stages.records.reports import REPORT_FILE
+from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.stages.reproducing import STUDIES, reproduce
 from lora_mnist_cli.stages.study_report import TEXT_COLUMNS, heading, report_table, verdicts
 from lora_mnist_cli.system.errors import UsageError

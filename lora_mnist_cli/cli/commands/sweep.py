@@ -18,8 +18,7 @@ from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan
-from lora_mnist_cli.stages.records.ceilings import ceilings, method_of
-from lora_mnist_cli.stages.records.results import study_accuracies
+from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies
 from lora_mnist_cli.system.errors import UsageError
 
 _GRID = "The grid: an adapter for each combination of"

@@ -1,26 +1,25 @@
-"""Choosing the backend that trains the banks, and its number of processes. No torch here."""
+"""The backend of worker processes on this machine, and the choice between it and Ray. No torch here."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import importlib.util
 import shutil
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 
 from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages.banks.backend import Backend
-from lora_mnist_cli.stages.banks.process_backend import ProcessBackend
+from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Backend, CombinedProgress, Lost, Task
+from lora_mnist_cli.stages.banks.job import Answer, train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 
 
 def check_backend(runtime: Runtime) -> None:
-    """Refuse a backend that is not installed.
-
-    Raises:
-        UsageError: then; it says what to install.
-    """
+    """Refuse a backend that is not installed, by a UsageError that says what to install."""
     if runtime.backend == "ray" and importlib.util.find_spec("ray") is None:
         raise UsageError("Ray is not installed", hint="pip install 'lora-mnist[ray]'", value="ray")
 
@@ -46,11 +45,6 @@ def workers(runtime: Runtime, banks: int) -> int:
     return max(1, min(banks, machine.cores() // runtime.threads))
 
 
-def in_one_process(runtime: Runtime) -> Runtime:
-    """Return the runtime for one process that trains a bank."""
-    return dataclasses.replace(runtime, backend="local", workers=None, address=None)
-
-
 def about_backend(runtime: Runtime, banks: int) -> str:
     """Say in words where a number of banks are trained."""
     threads = f"{counted(runtime.threads, 'thread')} each"
@@ -58,3 +52,44 @@ def about_backend(runtime: Runtime, banks: int) -> str:
         return f"tasks of a Ray cluster, {threads}"
     processes = 1 if runtime.backend == "local" else workers(runtime, banks)
     return f"{counted(processes, 'process', 'processes')}, {threads}, on a machine of {machine.cores()} cores"
+
+
+class ProcessBackend:
+    """Trains banks in some processes of this machine, each with an interpreter of its own."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def run(self, tasks: Sequence[Task], progress: CombinedProgress) -> Answers:
+        """See :meth:`Backend.run`."""
+        with contextlib.closing(Pool(serve, tasks, tries=TRIES).run(self.workers)) as messages:
+            for message in messages:
+                number, payload = message.task, message.payload
+                bank, process = f"bank {number + 1} of {len(tasks)}", f"process {message.pid}"
+                if message.kind == "begun":
+                    progress.reporter.detail(f"{process} trains {bank}")
+                elif message.kind == "advance":
+                    steps, _, loss = payload
+                    progress.advance(number, steps, loss)
+                elif message.kind == "epoch_done":
+                    _, val_loss, val_accuracy = payload
+                    progress.epoch_done(number, val_loss, val_accuracy)
+                elif message.kind == "again":
+                    progress.again(number)
+                    progress.reporter.warn(f"{process} {payload[0]}; {bank}, which it trained, is trained again")
+                elif message.kind == "lost":
+                    progress.again(number)
+                    yield number, Lost(f"its process {payload[0]}, as {TRIES - 1} before it ended too")
+                else:
+                    progress.done(number)
+                    yield number, payload[0]
+
+
+def serve(connection: Connection) -> None:
+    """Train the banks that come over the connection, in a worker process, until the connection is closed."""
+    reporter = SendingReporter(connection, "advance", "epoch_done")
+
+    def train(task: Task) -> tuple[Answer]:
+        return (train_bank(*task, reporter),)
+
+    answer_tasks(connection, train)

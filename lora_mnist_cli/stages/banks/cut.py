@@ -22,12 +22,7 @@ five banks costs no more than their times differ from run to run."""
 
 @dataclass(frozen=True)
 class AdapterRequest:
-    """An adapter that a stage wants to have.
-
-    Args:
-        name: the name that it is to have.
-        config: with digits and layers filled in.
-    """
+    """An adapter that a stage wants to have; its config has digits and layers filled in."""
 
     name: str
     config: AdapterConfig

@@ -45,8 +45,6 @@ class Job:
     Args:
         title: its name where progress is shown.
         base: the base's weights, as safetensors.
-        hidden_sizes: of the base.
-        base_digits: the digits that the base learned.
         pixel_stats: mean and standard deviation that inputs are normalised with.
         members: each member's config, as JSON.
         steps: optimiser steps per epoch of the whole bank, for its progress.
@@ -122,6 +120,8 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     from lora_mnist_cli.models.mlp import MNISTModel
     from lora_mnist_cli.stages.records.loading import twin
     from lora_mnist_cli.training.bank.trainer import fit_bank
+    from lora_mnist_cli.training.objective import ProtectionContext
+    from lora_mnist_cli.training.protections import make_objective
 
     start = time.perf_counter()
     base = MNISTModel(job.hidden_sizes)
@@ -130,10 +130,11 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
     old = None if job.statistics is None else ClassStatistics.from_bytes(job.statistics)
-    objective = _objective(job, base, configs[0], train, old) if configs[0].protect else train
-    outcomes = fit_bank(
-        models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title
-    )  # fmt: skip
+    objective: Objective | MNISTDataset = train
+    if configs[0].protect:
+        digits = DigitSet.parse(job.base_digits)
+        objective = make_objective(ProtectionContext(base, digits, configs[0], train, job.pixel_stats, old))
+    outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title)
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
     statistics = _statistics(train, present, old)
@@ -170,16 +171,6 @@ def _trained(
     return Trained(weights, statistics[_split(config)], history, None, reached, seconds)
 
 
-def _objective(
-    job: Job, base: MNISTModel, config: AdapterConfig, train: MNISTDataset, old: ClassStatistics | None
-) -> Objective:
-    """Return what protected members learn from; it needs nothing but the job."""
-    from lora_mnist_cli.training.objective import ProtectionContext
-    from lora_mnist_cli.training.protections import make_objective
-
-    return make_objective(ProtectionContext(base, DigitSet.parse(job.base_digits), config, train, job.pixel_stats, old))
-
-
 Split = tuple[float, int]
 """The training images of an adapter: the share that is held out, and the seed that picks it."""
 
@@ -193,9 +184,7 @@ def _statistics(
 ) -> dict[Split, bytes]:
     """Return the statistics file of each training split among the adapters; most share one.
 
-    Args:
-        old: the base's statistics, where they protect the adapters. The new ones are in their basis, so that a merged
-            base can have both.
+    They are in the basis of the ``old`` ones that protect the adapters, so that a merged base can have both.
     """
     from lora_mnist_cli.data.dataset import split_rows
     from lora_mnist_cli.models.densities import ClassStatistics

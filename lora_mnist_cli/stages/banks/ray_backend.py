@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Lost, Task
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.backend import TRIES, Answers, CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.job import Answer, train_bank
 from lora_mnist_cli.system.errors import UsageError
 
@@ -75,11 +74,7 @@ class _Lines(io.TextIOBase):
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Hold a connection to a cluster; use one that is open already, and leave it open.
-
-    Raises:
-        UsageError: where there is no cluster at the address.
-    """
+    """Hold a connection to a cluster; use one that is open already, and leave it open."""
     # Ray sends usage statistics by default; the user has not agreed to that.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -126,11 +121,7 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _refuse_unreachable(address: str | None) -> None:
-    """Refuse ``HOST:PORT`` where nothing listens: Ray would retry for minutes.
-
-    Raises:
-        UsageError: then.
-    """
+    """Refuse ``HOST:PORT`` where nothing listens: Ray would retry for minutes."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         return

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from lora_mnist_cli.evaluation import original_study
@@ -13,21 +13,23 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, grid_of, marks
 from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
-from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings, default_name, varied
-from lora_mnist_cli.stages.records.resolving import find_base, resolve
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
+from lora_mnist_cli.stages.records.resolving import (
+    adapter_name,
+    adapter_settings,
+    default_name,
+    find_base,
+    resolve,
+    varied,
+)
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
+from lora_mnist_cli.system.errors import UsageError
 
 GridLike = Grid | Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """A sweep that a user asks for.
-
-    Args:
-        named: whether the user gave it its name.
-    """
+    """A sweep that a user asks for, and ``named`` if the user gave it its name."""
 
     name: str
     named: bool
@@ -36,27 +38,18 @@ class SweepRequest:
     adapters: list[AdapterRequest]
     settings: Settings
 
-    @contextmanager
-    def helpful(self) -> Iterator[None]:
+    def helpful(self) -> AbstractContextManager[None]:
         """Give the refusal of an adapter's name, which has other settings, the hint that helps a sweep."""
-        try:
-            yield
-        except OtherSettingsError as error:
-            hint = MAKE_ROOM if self.named else "--name NEW keeps both: its adapters are then named for it"
-            raise OtherSettingsError(error.problem, hint=hint, value=error.value) from error
+        return advising(MAKE_ROOM if self.named else "--name NEW keeps both: its adapters are then named for it")
 
 
 def request_sweep(
     workspace: Workspace, ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: GridLike | None,
     config: AdapterConfig, base: str | None, dataset: str | None, name: str | None,
 ) -> SweepRequest:  # fmt: skip
-    """Work out a sweep's adapters with all their names and settings; see :func:`lora_mnist_cli.stages.adapting.sweep`.
+    """Work out a sweep's adapters with all their names and settings, and refuse all that can be told beforehand.
 
-    Args:
-        config: what all adapters have in common.
-
-    Raises:
-        UsageError, ArtifactError: as ``sweep``, for all that can be told beforehand.
+    The arguments are those of :func:`lora_mnist_cli.stages.adapting.sweep`; the config is what all adapters share.
     """
     if name is not None:
         check_name(name)
@@ -64,10 +57,8 @@ def request_sweep(
     members = grid.members(config)
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
-    settings = Settings(
-        "sweep", _shared_settings(members, grid, config), parent.settings.dataset,
-        (Parent("base", parent.name, parent.digest),),
-    )  # fmt: skip
+    parents = (Parent("base", parent.name, parent.digest),)
+    settings = Settings("sweep", _shared_settings(members, grid, config), parent.settings.dataset, parents)
     adapters = [
         AdapterRequest(_member_name(workspace, parent, member, grid.varying, name), member) for member in members
     ]
@@ -93,24 +84,15 @@ def _shared_settings(members: Sequence[AdapterConfig], grid: Grid, config: Adapt
 def _whole_grid(
     ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: GridLike | None, config: AdapterConfig
 ) -> Grid:
-    """Return a grid that has ranks and seeds among its axes, wherever they were given.
-
-    Args:
-        config: has the method and the seed of all adapters, where the grid has none.
-
-    Raises:
-        UsageError: where something is given twice, or ranks to methods that have none.
-    """
+    """Return a grid that has ranks and seeds among its axes, wherever they were given; else the config's seed."""
     more = grid if isinstance(grid, Grid) else grid_of(grid or {})
     given: dict[str, object] = {axis.plural: more.values[axis.field] for axis in AXES if axis.field in more.values}
     methods = [str(name) for name in more.values.get(METHOD.field, (config.method,))]
     ranked = any(name not in METHODS or METHODS[name].ranked for name in methods)
     if not ranked and (ranks is not None or RANK.plural in given):
-        raise UsageError(
-            f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no rank",
-            hint="leave the ranks out, or add a method that has one",
-            value=ranks or given[RANK.plural],
-        )
+        problem = f"{' and '.join(methods)} {'has' if len(methods) == 1 else 'have'} no rank"
+        hint = "leave the ranks out, or add a method that has one"
+        raise UsageError(problem, hint=hint, value=ranks or given[RANK.plural])
     for axis, values, default in (
         (RANK, ranks, original_study.RANKS if ranked else (0,)),
         (SEED, seeds, (config.seed,)),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack, closing, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,14 +17,13 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import counted
-from lora_mnist_cli.stages.banks.backend import Lost, Task
-from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, in_one_process, make_backend
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
+from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Trained
 from lora_mnist_cli.stages.records.histories import parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.records.names import adapter_settings
+from lora_mnist_cli.stages.records.resolving import adapter_settings
 from lora_mnist_cli.stages.workspace import Making, Workspace, write_history
 from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors
@@ -34,9 +33,8 @@ from lora_mnist_cli.training.bank.grouping import cohorts
 
 def diverged(reason: str, config: AdapterConfig) -> DivergedError:
     """Return the error for a training that diverged."""
-    return DivergedError(
-        f"training diverged: {reason}", hint=f"a lower --lr than {config.lr:g} may help", value=config.lr
-    )
+    hint = f"a lower --lr than {config.lr:g} may help"
+    return DivergedError(f"training diverged: {reason}", hint=hint, value=config.lr)
 
 
 def plan_jobs(
@@ -58,11 +56,8 @@ def plan_jobs(
         raise UsageError("what was imported is not trained here", hint="import_adapter publishes it")
     # To tell whether the files are the base's, all of them are read.
     if workspace.dataset_settings(base.dataset) != base.settings.dataset:
-        raise ArtifactError(
-            f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on",
-            hint="give the right --data-dir, or train the base again",
-            value=base.name,
-        )
+        problem = f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on"
+        raise ArtifactError(problem, hint="give the right --data-dir, or train the base again", value=base.name)
     settings = {request.name: adapter_settings(base, request.config) for request in requests}
     registry = workspace.registry
     there = {name: registry.up_to_date(name, wanted, force=force) for name, wanted in settings.items()}
@@ -72,12 +67,7 @@ def plan_jobs(
 
 @dataclass
 class AdapterJobs:
-    """The work to do for some adapters on one base. Made by :func:`plan_jobs`.
-
-    Args:
-        settings: of each adapter, by name.
-        done: name → artifact of those that are there already.
-    """
+    """The work to do for some adapters on one base, made by :func:`plan_jobs`; ``done`` are those that are there."""
 
     workspace: Workspace
     base: Artifact
@@ -160,17 +150,12 @@ class AdapterJobs:
         adapters: dict[str, Artifact] = {}
         with as_one(outer, self._title_of_all, steps) if len(steps) > 1 else nullcontext(outer) as reporter:
             for bank in self.banks:
-                with ExitStack() as stack:
-                    making = self._stage(bank, stack)
+                with self._stage(bank) as making:
                     adapters |= self._publish(bank, train_bank(*self._task(bank), reporter), making)
         return adapters
 
     def _train_elsewhere(self) -> dict[str, Artifact]:
-        """Have the banks trained by a backend, and publish each when its answer comes.
-
-        Raises:
-            MachineError: where banks were lost, after all others were published.
-        """
+        """Have the banks trained by a backend, and publish each when its answer comes."""
         reporter = self.workspace.reporter
         backend = make_backend(self.workspace.runtime, len(self.banks))
         tasks = [self._task(bank) for bank in self.banks]
@@ -185,31 +170,28 @@ class AdapterJobs:
                     if isinstance(answer, Lost):
                         lost.append((number, answer))
                         continue
-                    with ExitStack() as stack:
-                        making = self._stage(self.banks[number], stack)
+                    with self._stage(self.banks[number]) as making:
                         adapters |= self._publish(self.banks[number], answer, making)
         finally:
             reporter.end()
         if lost:
             names = [member.name for number, _ in lost for member in self.banks[number] if member.name not in self.done]
             listed = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
-            raise MachineError(
-                f"{listed} could not be trained: {lost[0][1].cause}",
-                hint="all others are published, and the same command trains what is missing; fewer --workers may help",
-                value=names,
-            )
+            problem = f"{listed} could not be trained: {lost[0][1].cause}"
+            hint = "all others are published, and the same command trains what is missing; fewer --workers may help"
+            raise MachineError(problem, hint=hint, value=names)
         return adapters
 
     @property
     def _title_of_all(self) -> str:
         return _title([member for bank in self.banks for member in bank])
 
-    def _stage(self, bank: Bank, stack: ExitStack) -> list[Making]:
-        """Begin the artifact of each member; its staging folder is there as long as the stack is open."""
-        making = self.workspace.making
-        return [
-            stack.enter_context(making(member.name, self.settings[member.name], force=self.force)) for member in bank
-        ]
+    @contextmanager
+    def _stage(self, bank: Bank) -> Iterator[list[Making]]:
+        """Begin the artifact of each member; their staging folders are there as long as the context is open."""
+        making, settings = self.workspace.making, self.settings
+        with ExitStack() as stack:
+            yield [stack.enter_context(making(one.name, settings[one.name], force=self.force)) for one in bank]
 
     def _task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""
@@ -217,16 +199,12 @@ class AdapterJobs:
         config = bank[0].config
         assert config.digits is not None
         job = Job(
-            title=_title(bank),
-            base=self._weights,
-            hidden_sizes=base_config.hidden_sizes,
-            base_digits=str(base_config.digits),
-            pixel_stats=(mean, std),
+            title=_title(bank), base=self._weights, hidden_sizes=base_config.hidden_sizes,
+            base_digits=str(base_config.digits), pixel_stats=(mean, std), steps=sum(self._training_steps(bank)),
             members=tuple(member.config.to_json() for member in bank),
-            steps=sum(self._training_steps(bank)),
-            runtime=in_one_process(self.workspace.runtime),
+            runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
             statistics=self._statistics if config.needs_statistics else None,
-        )
+        )  # fmt: skip
         return job, self._images(config.digits)
 
     @cached_property
@@ -240,11 +218,7 @@ class AdapterJobs:
 
     @cached_property
     def _statistics(self) -> bytes:
-        """The base's file of class statistics, checked.
-
-        Raises:
-            ArtifactError: where it has none, or they make no sense.
-        """
+        """The base's file of class statistics, checked."""
         from lora_mnist_cli.registry.checkpoint import load_statistics
         from lora_mnist_cli.registry.weights import STATISTICS_FILE
 
@@ -281,11 +255,8 @@ class AdapterJobs:
         runtime, reporter, start = self.workspace.runtime, self.workspace.reporter, making.seconds
         layers = {layer: self.base.details["layers"][layer] for layer in config.target_layers or ()}
         parameters = trainable_parameters(config, layers)
-        details: dict[str, Any] = {
-            "trainable_parameters": parameters,
-            "base_digits": self.base.config["digits"],
-            "bank": mark,
-        }
+        details: dict[str, Any] = {"trainable_parameters": parameters, "base_digits": self.base.config["digits"]}
+        details["bank"] = mark
         write_history(trained.history, folder)
         origin = {"kind": "adapter", "base": self.base.name, "dataset": self.base.dataset}
         run = LoggedRun(

@@ -1,21 +1,35 @@
-"""One run of a chain: its tasks, its seed, and how it learns the next task."""
+"""One run of a chain: its tasks, its seed, how it learns the next task, and the figures of what it learned."""
 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from lora_mnist_cli.evaluation.scores import subset_scores
+from lora_mnist_cli.evaluation.transfer import transfer
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.tasks import old_digits
 from lora_mnist_cli.stages.adapting import finetune
+from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import DataError
 
 State = tuple[Artifact, ...]
 """The artifacts that answer after a task: one network, or several experts behind a router."""
+
+Document = dict[str, Any]
+PerDigit = list[Document]
+"""The scores on each digit's test images, as :func:`~lora_mnist_cli.evaluation.logits.scores` gives them."""
+
+StateScores = dict[tuple[str, ...], PerDigit]
+"""Scores that were calculated in another process, by :func:`key_of` or :func:`key_before`."""
 
 
 @dataclass(frozen=True)
@@ -59,3 +73,69 @@ class ChainRun:
                 base = merge(states[-1][0].name, merged=merged, workspace=self.workspace)
             states.append((self.learn(label, task, base, config),))
         return states
+
+
+def key_of(state: State) -> tuple[str, ...]:
+    """Return the key of a state among scores."""
+    return tuple(artifact.digest for artifact in state)
+
+
+def key_before(chain_run: ChainRun) -> tuple[str, ...]:
+    """Return the key of the untrained network among scores."""
+    return "untrained", chain_run.first().digest
+
+
+def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known_scores: StateScores) -> Document:
+    """Return the figures of one run that :func:`~lora_mnist_cli.stages.chains.run.chain` reports.
+
+    Args:
+        states: the state after each task; or a single one, which has no transfer.
+        before: the scores of the untrained network, by :func:`score_before`.
+        known_scores: scores that are not calculated again.
+
+    Raises:
+        DataError: where there are no test images of a task.
+    """
+    tasks = chain_run.tasks
+    scored = [known_scores.get(key_of(state)) or score(state, chain_run) for state in states]
+    untrained = [_accuracy(before, task) for task in tasks]
+    R = [[_accuracy(per_digit, task) for task in tasks] for per_digit in scored]
+    measures: Document = dict.fromkeys(("backward", "forward", "forgetting", "so_far"))
+    measures = {"accuracy": sum(R[-1]) / len(tasks)} | measures
+    if len(R) == len(tasks):
+        measures = asdict(transfer(R, untrained))
+        measures["so_far"] = list(measures["so_far"])
+    every = DigitSet(digit for task in tasks for digit in task)
+    return {
+        "seed": chain_run.base.seed, "R": R, "untrained": untrained, **measures,
+        **{key: _accuracy(scored[-1], digits) for key, digits in (
+            ("all", every), ("old", old_digits(tasks)), ("new", tasks[-1])
+        )},
+        "artifacts": [[artifact.name for artifact in state] for state in states],
+    }  # fmt: skip
+
+
+def score(state: State, chain_run: ChainRun) -> PerDigit:
+    """Return the scores of a state; a single network was published with its scores."""
+    if len(state) == 1:
+        return list(state[0].scores["per_digit"])
+    names = [artifact.name for artifact in state]
+    return list(evaluate_routed(names, workspace=chain_run.workspace).scores["per_digit"])
+
+
+def score_before(chain_run: ChainRun) -> PerDigit:
+    """Score the network before its first training."""
+    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.stages.records.loading import untrained_base
+
+    base = chain_run.first()
+    mean, std = base.details["pixel_stats"]
+    test = chain_run.workspace.test_images(base, (mean, std))
+    return list(scores(predict(untrained_base(chain_run.base), test.images), test.labels, [])["per_digit"])
+
+
+def _accuracy(per_digit: PerDigit, digits: DigitSet) -> float:
+    accuracy = subset_scores(per_digit, [digits])[0]["accuracy"]
+    if accuracy is None:
+        raise DataError(f"there are no test images of digits {digits}", value=str(digits))
+    return float(accuracy)

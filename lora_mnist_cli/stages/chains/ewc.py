@@ -6,7 +6,7 @@ A published network is a report with weights, and no base: only the next task of
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.digits import DigitSet
@@ -26,23 +26,16 @@ STRENGTH = 1e4
 
 
 def ewc_states(chain_run: ChainRun, label: str) -> list[Artifact]:
-    """Return the artifact after each task; those that are up to date are not networks again."""
-    before = chain_run.first()
-    networks: list[Artifact] = []
-    for task in chain_run.tasks:
-        before = _after(
-            chain_run, f"{chain_run.prefix}-{label}-after-{len(networks) + 1}{chain_run.suffix}", task, before
-        )
-        networks.append(before)
-    return networks
+    """Return the artifact after each task; those that are up to date are not trained again."""
+    states = [chain_run.first()]
+    for number, task in enumerate(chain_run.tasks, 1):
+        name = f"{chain_run.prefix}-{label}-after-{number}{chain_run.suffix}"
+        states.append(_after(chain_run, name, task, states[-1]))
+    return states[1:]
 
 
 def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> Artifact:
-    """Return the network after one more task.
-
-    Args:
-        before: the base, where this task is the first, which it has learned; otherwise the network before this task.
-    """
+    """Return the network after one more task; before the first task stands the base, which has learned that task."""
     workspace, recipe = chain_run.workspace, chain_run.base
     first = before.kind == "base"
     config = {
@@ -63,9 +56,7 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         from lora_mnist_cli.training import ewc
 
         stats = normalisation(before.dataset, workspace.data_dir)
-        data = MNISTDataset.load(
-            "train", task, dataset=before.dataset, data_dir=workspace.data_dir, pixel_stats=stats
-        )  # fmt: skip
+        data = MNISTDataset.load("train", task, dataset=before.dataset, data_dir=workspace.data_dir, pixel_stats=stats)
         rows, _ = split_rows(len(data), recipe.val_split, recipe.seed_of("split"))
         model = MNISTModel(recipe.hidden_sizes)
         load_base(model, before)
@@ -82,16 +73,10 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
         workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
-        details = {"rows": [_row(subset) for subset in reached["subsets"]]}
-        return making.publish(scores=reached, details=details)
-
-
-def _row(subset: dict[str, Any]) -> dict[str, Any]:
-    """Return a score in the form that every report has."""
-    return {
-        "what": "EWC", "digits": subset["digits"], "measure": "accuracy", "study": None, "difference": None,
-        "here": subset["accuracy"],
-    }  # fmt: skip
+        same = {"measure": "accuracy", "study": None, "difference": None}
+        subsets = reached["subsets"]
+        table = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]
+        return making.publish(scores=reached, details={"rows": table})
 
 
 def save_penalty(penalty: EwcPenalty, folder: Path) -> None:

@@ -15,11 +15,10 @@ from multiprocessing.connection import Connection
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages.banks import backends
-from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.figures import StateScores, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, State, StateScores, key_before, key_of, score, score_before
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.system import machine
-from lora_mnist_cli.system.processes import Pool, SendingReporter, sendable
+from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 from lora_mnist_cli.system.progress import Reporter, Silent
 
 TRIES = 2
@@ -68,13 +67,14 @@ class PartResults:
             self.warned.add(text)
 
 
-def train_in_processes(
-    chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]], workers: int | None
-) -> PartResults | None:
+Chains = Sequence[tuple[Sequence[ChainRun], Sequence[str]]]
+"""The runs of each chain, one per seed, and the strategies that learn them; all in one workspace."""
+
+
+def train_in_processes(chains: Chains, workers: int | None) -> PartResults | None:
     """Learn chains in several processes; parts that are up to date are not learned again.
 
     Args:
-        chains: the runs of each chain, one per seed, and the strategies that learn them; all in one workspace.
         workers: see :func:`default_workers`.
 
     Returns:
@@ -90,7 +90,8 @@ def train_in_processes(
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
     reporter, learned, done = workspace.reporter, PartResults(), 0
-    pool = Pool(serve, [_silent(part) for part in parts], tries=TRIES, after=[part.after for part in parts])
+    sent = [_reporting_to(Silent(), part) for part in parts]
+    pool = Pool(serve, sent, tries=TRIES, after=[part.after for part in parts])
     try:
         with contextlib.closing(pool.run(workers)) as all_that_is_heard:
             for heard in all_that_is_heard:
@@ -124,10 +125,10 @@ def default_workers(runtime: Runtime) -> int:
     return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
-def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list[ChainPart]:
+def parts_of(chains: Chains) -> list[ChainPart]:
     """Cut chains into parts: first those that others wait for, then the longest, so that none is left for the end."""
     parts: list[ChainPart] = []
-    later: list[tuple[ChainRun, tuple[str, ...], frozenset[int]]] = []
+    later: list[ChainPart] = []
     shared: set[tuple[str, int]] = set()
     for chain_runs, strategies in chains:
         # Strategies that share their first adapter are learned by one process.
@@ -138,45 +139,35 @@ def parts_of(chains: Sequence[tuple[Sequence[ChainRun], Sequence[str]]]) -> list
             parts.append(ChainPart(chain_run, (), frozenset()))
             for group in filter(None, groups):
                 if STRATEGIES[group[0]].after_first:
-                    later.append((chain_run, group, first))
-                elif (group[0], chain_run.base.seed) not in shared:
-                    # All chains share it.
+                    later.append(ChainPart(chain_run, group, first))
+                elif (group[0], chain_run.base.seed) not in shared:  # all chains share it
                     shared.add((group[0], chain_run.base.seed))
-                    later.append((chain_run, group, frozenset()))
-    later.sort(key=lambda part: _length(part[0], part[1]), reverse=True)
-    return parts + [ChainPart(*part) for part in later]
+                    later.append(ChainPart(chain_run, group, frozenset()))
+    return parts + sorted(later, key=_length, reverse=True)
 
 
-def _length(chain_run: ChainRun, strategies: Sequence[str]) -> int:
+def _length(part: ChainPart) -> int:
     """Estimate how long a part takes, in passes over the images of one digit."""
-    _, *others = chain_run.tasks
-    after_first = sum(map(len, others))
-    return sum(
-        STRATEGIES[strategy].cost * (after_first if STRATEGIES[strategy].after_first else 10) for strategy in strategies
-    )
+    after_first = sum(map(len, part.chain_run.tasks[1:]))
+    rows = [STRATEGIES[strategy] for strategy in part.strategies]
+    return sum(row.cost * (after_first if row.after_first else 10) for row in rows)
 
 
-def _silent(part: ChainPart) -> ChainPart:
-    """Return the part for another process, which has its own reporter."""
-    workspace = dataclasses.replace(part.chain_run.workspace, reporter=Silent())
+def _reporting_to(reporter: Reporter, part: ChainPart) -> ChainPart:
+    """Return the part with another reporter."""
+    workspace = dataclasses.replace(part.chain_run.workspace, reporter=reporter)
     return dataclasses.replace(part, chain_run=dataclasses.replace(part.chain_run, workspace=workspace))
 
 
 def serve(line: Connection) -> None:
     """Learn the parts that arrive on a connection and send their scores, until it is closed: a worker process."""
-    while True:
-        part: ChainPart = line.recv()
-        workspace = dataclasses.replace(part.chain_run.workspace, reporter=SendingReporter(line, "warn"))
-        try:
-            learned = _learn(dataclasses.replace(part.chain_run, workspace=workspace), part.strategies)
-        except Exception as error:  # noqa: BLE001 - the calling process shows it
-            line.send(("raised", sendable(error)))
-        else:
-            line.send(("answer", *learned))
+    reporter = SendingReporter(line, "warn")
+    answer_tasks(line, lambda part: _learn(_reporting_to(reporter, part)))
 
 
-def _learn(chain_run: ChainRun, strategies: Sequence[str]) -> tuple[StateScores, bool]:
+def _learn(part: ChainPart) -> tuple[StateScores, bool]:
     """Learn a part; return its scores, and whether anything in it is new."""
+    chain_run, strategies = part.chain_run, part.strategies
     start, state_scores = datetime.now(UTC), StateScores()
 
     def is_new(state: State) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.tables import markdown_table
+from lora_mnist_cli.stages.records.publishing import markdown_table
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")
@@ -65,13 +65,9 @@ def section(document: Document, config: Document) -> list[str]:
     lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:
         lines += ["", "Published results, with their set-up; the 64-64 network here keeps no image:", ""]
+        words = ("what", "setup", "source")
         figures = [
-            (
-                result["what"],
-                result["setup"],
-                result["source"],
-                f"{100 * result['accuracy']:.2f}".rstrip("0").rstrip("."),
-            )
+            (*(result[key] for key in words), f"{100 * result['accuracy']:.2f}".rstrip("0").rstrip("."))
             for result in document["published"]
         ]
         lines += markdown_table(("method", "set-up", "source", "on 0-9"), figures, text=("method", "set-up", "source"))

@@ -1,4 +1,4 @@
-"""Chains of tasks, class-incremental: strategies side by side over several seeds, in a report."""
+"""Chains of tasks, class-incremental: strategies side by side over seeds, in a report; and the study of two chains."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
-from lora_mnist_cli.evaluation.literature import literature_results
+from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
 from lora_mnist_cli.settings.adapter_config import with_overrides
@@ -17,16 +18,19 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
-from lora_mnist_cli.stages.chains.chain_run import ChainRun
-from lora_mnist_cli.stages.chains.figures import Document, StateScores, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.reports import publish_report
-from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace
-from lora_mnist_cli.system.errors import OtherSettingsError, UsageError, refuse_unknown
+from lora_mnist_cli.stages.records.publishing import publish_report
+from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.errors import UsageError, refuse_unknown
+from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import WithoutNotices
 
 PICTURE_FILE = "cures.png"
+CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
+SEEDS = (0, 1, 2)
+"""The default of the study: the fewest seeds whose interval is narrow enough to say something."""
 RECIPE, RANK = "tuned", 16
 """The defaults, chosen on validation images of single tasks (docs/tuned-recipe.md): the rank is the smallest that is
 less than 0.2 points below rank 64, which takes a third longer."""
@@ -38,36 +42,18 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Plan:
-    """A chain to be learned and reported.
-
-    Args:
-        chain_runs: one per seed.
-        strategies: in the order of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`.
-        name: of the report.
-        config: of the report.
-    """
+    """A chain to be learned, by a run per seed and strategy, and the name and the config of its report."""
 
     chain_runs: tuple[ChainRun, ...]
     strategies: tuple[str, ...]
     name: str
     config: Document
 
-    @property
-    def tasks(self) -> tuple[DigitSet, ...]:
-        """The tasks, in the order in which they are learned."""
-        return self.chain_runs[0].tasks
-
-    @property
-    def workspace(self) -> Workspace:
-        """The workspace of all runs."""
-        return self.chain_runs[0].workspace
-
 
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
-    seeds: Sequence[int] = (0,),
-    recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None, dataset: str = "mnist",
-    workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
+    seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,
+    dataset: str = "mnist", workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
@@ -98,8 +84,7 @@ def chain(
     """
     plan = make_plan(
         tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
-        dataset=dataset, name=name,
-        workspace=workspace or Workspace(),
+        dataset=dataset, name=name, workspace=workspace or Workspace(),
     )  # fmt: skip
     (report,) = learn_and_report([plan], workers)
     return report
@@ -110,11 +95,7 @@ def make_plan(
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
     workspace: Workspace,
 ) -> Plan:  # fmt: skip
-    """What :func:`chain` is asked for, checked.
-
-    Raises:
-        UsageError: as there.
-    """
+    """Check the arguments of :func:`chain`, and raise its UsageErrors."""
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
     strategies = list(STRATEGIES) if strategies is None else strategies
     distinct("strategies", strategies)
@@ -144,27 +125,18 @@ def make_plan(
 
 
 def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
-    """Learn chains, together where there are several processes, and report each.
-
-    Args:
-        plans: in one workspace.
-        workers: as :func:`chain` has them.
-
-    Raises:
-        As :func:`chain`.
-    """
+    """Learn chains of one workspace, together where there are several processes, and report each; see :func:`chain`."""
     if workers is not None and workers < 1:
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
     parts = [(plan.chain_runs, plan.strategies) for plan in plans]
-    try:
+    with advising():
         learned = train_in_processes(parts, workers)
         return [_report(plan, learned) for plan in plans]
-    except OtherSettingsError as error:
-        raise OtherSettingsError(error.problem, hint=MAKE_ROOM, value=error.value) from error
 
 
 def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
-    workspace, tasks, chain_runs = plan.workspace, plan.tasks, plan.chain_runs
+    chain_runs = plan.chain_runs
+    workspace, tasks = chain_runs[0].workspace, chain_runs[0].tasks
     known_scores = outcome.scores if outcome else StateScores()
     if outcome and not outcome.lost:
         # The processes have already reported every artifact, part by part.
@@ -180,13 +152,11 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
 
     def write(folder: Path) -> tuple[str, Document]:
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
-        seeds = plan.config["seeds"]
-        rows = []
+        seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
             runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
-            rows.append(
-                {"cure": strategy, "title": STRATEGIES[strategy].title, "runs": runs, "summary": _summary(runs, seeds)}
-            )
+            title, summary = STRATEGIES[strategy].title, _summary(runs, seeds)
+            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary})
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
@@ -222,3 +192,49 @@ def _plain_rows(document: Document) -> list[Document]:
         for key, measure in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip
+
+
+def study_forgetting(
+    seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
+    workers: int | None = None, workspace: Workspace | None = None,
+) -> Artifact:  # fmt: skip
+    """Run :func:`chain` on 0-4 then 5-9, and on five tasks of two digits.
+
+    Args:
+        seeds: of both chains.
+        epochs: the recipe's by default; any other number is a quick look.
+        workers: as :func:`chain` takes them.
+
+    Returns:
+        A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
+        ``details["chains"]`` has the documents of both, and ``details["rows"]`` their tables.
+    """
+    from lora_mnist_cli.stages.chains.report import section
+
+    workspace = workspace or Workspace()
+    plans = [
+        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
+    ]
+    reports = learn_and_report(plans, workers)
+    config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
+    inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
+    documents = [report.details["chain"] | {"config": report.config} for report in reports]
+
+    def write(folder: Path) -> tuple[str, dict[str, Any]]:
+        lines = ["# Learning new digits without losing the old", ""]
+        for (name, tasks), report, document in zip(CHAINS.items(), reports, documents, strict=True):
+            picture = f"cures-{name}.png"
+            with machine_errors(f"can't write {picture}"):
+                (folder / picture).write_bytes(report.read(PICTURE_FILE))
+            lines += [f"## {' then '.join(map(str, tasks))}", "", *section(document, report.config), ""]
+            lines += [f"![Old against new digits for every strategy]({picture})", ""]
+        rows = [
+            row | {"what": f"{row['what']}, {name} tasks"}
+            for name, report in zip(CHAINS, reports, strict=True)
+            for row in report.details["rows"]
+        ]
+        return "\n".join(lines), {"rows": rows, "chains": documents}
+
+    of = f"-{dataset}" if dataset != "mnist" else ""
+    name = f"study-forgetting{of}-seeds-{as_ranges(seeds)}"
+    return publish_report(workspace, name, Settings("report", config, reports[0].settings.dataset, inputs), write)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import Value
+from lora_mnist_cli.stages.records.resolving import finite
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -33,8 +33,8 @@ class PlotOptions:
     beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.alpha is not None and not math.isfinite(self.alpha):
-            raise UsageError(f"alpha is a finite number, not {self.alpha}", value=self.alpha)
+        if self.alpha is not None:
+            finite(self.alpha)
         if self.count is not None and not 1 <= self.count <= 500:
             raise UsageError(f"a grid shows 1 to 500 images, not {self.count}", value=self.count)
 

@@ -1,4 +1,4 @@
-"""Helpers that several stages share: choosing, loading, names, histories, samples, results, reports, loggers.
+"""Helpers that several stages share: resolving, loading, histories, samples, results, publishing, loggers.
 
 It imports ``workspace`` and the rooms below. Read :mod:`.loading` first.
 """

@@ -25,29 +25,20 @@ def read_history(artifact: Artifact) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     if HISTORY_FILE not in artifact.files and (instead := artifact.instead_of_training):
-        raise ArtifactError(
-            f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}", hint="name one that was trained here",
-            value=artifact.name,
-        )  # fmt: skip
+        problem = f"'{artifact.name}' has no file {HISTORY_FILE}: {instead}"
+        raise ArtifactError(problem, hint="name one that was trained here", value=artifact.name)
     try:
         table = csv.DictReader(io.StringIO(artifact.read(HISTORY_FILE).decode()), strict=True)
         rows += _rows(table)
     except (TypeError, ValueError, csv.Error) as error:
         place = f"line {table.line_num}: " if rows else ""
-        raise ArtifactError(
-            f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}",
-            hint=make_again(artifact.name),
-            value=HISTORY_FILE,
-        ) from error
+        problem = f"'{artifact.name}' has an odd {HISTORY_FILE}: {place}{error}"
+        raise ArtifactError(problem, hint=make_again(artifact.name), value=HISTORY_FILE) from error
     return rows
 
 
 def parse_history(text: str) -> list[dict[str, Any]]:
-    """Return the rows of a history that was just made.
-
-    Raises:
-        ValueError: where it is odd.
-    """
+    """Return the rows of a history that was just made; a ValueError says what is odd about it."""
     return list(_rows(csv.DictReader(io.StringIO(text), strict=True)))
 
 
@@ -61,7 +52,10 @@ def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         accuracies = (row["train_accuracy"], row["val_accuracy"])
         if not all(value is None or not math.isfinite(value) or 0 <= value <= 1 for value in accuracies):
             raise ValueError(f"an accuracy is between 0 and 1, not {accuracies}")
-        yield row | {"epoch": _epoch(line["epoch"])}
+        epoch = int(line["epoch"])
+        if not 0 <= epoch <= MAX_EPOCHS:
+            raise ValueError(f"epoch {epoch}")
+        yield row | {"epoch": epoch}
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
@@ -74,11 +68,8 @@ def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, 
     for name in (row["artifact"] for row in results):
         member = registry.member(sweep, name)
         if member is None:
-            raise ArtifactError(
-                f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then",
-                hint="the same lora-mnist sweep again trains what is missing",
-                value=name,
-            )
+            problem = f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then"
+            raise ArtifactError(problem, hint="the same lora-mnist sweep again trains what is missing", value=name)
         adapters.append(member)
     return adapters
 
@@ -101,16 +92,6 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         accuracy = last and last["val_accuracy"]
         rows.append({key: row[key] for key in ("rank", "lr", "seed")} | {"failed": failed, "accuracy": accuracy})
     if not any(row["failed"] or row["accuracy"] is not None for row in rows):
-        raise ArtifactError(
-            f"'{sweep.name}' was trained without validation images, and rates are compared on those",
-            hint="make it with a --val-split above 0",
-            value=sweep.name,
-        )
+        problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
+        raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)
     return rows
-
-
-def _epoch(text: str) -> int:
-    epoch = int(text)
-    if not 0 <= epoch <= MAX_EPOCHS:
-        raise ValueError(f"epoch {epoch}")
-    return epoch

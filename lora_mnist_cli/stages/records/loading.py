@@ -47,11 +47,8 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         ArtifactError: where the base is missing or another one, weights are damaged or don't fit, or training failed.
     """
     if reason := artifact.details.get("failed"):
-        raise ArtifactError(
-            f"'{artifact.name}' has no weights: its training diverged, {reason}",
-            hint="name another, or train it with a lower --lr",
-            value=artifact.name,
-        )
+        problem = f"'{artifact.name}' has no weights: its training diverged, {reason}"
+        raise ArtifactError(problem, hint="name another, or train it with a lower --lr", value=artifact.name)
     base = artifact if artifact.kind == "base" else registry.parent(artifact)
     for part in {base.name: base, artifact.name: artifact}.values():
         part.check_files()
@@ -62,7 +59,7 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
     load_base(model, base)
     if artifact.kind == "adapter":
         check_size(artifact, ADAPTER_FILE, adapter_shapes(artifact, base))
-        attach_adapters(model, AdapterConfig.from_json(artifact.config), start=False)
+        adapted_linear.attach(model, AdapterConfig.from_json(artifact.config), start=False)
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]
     return LoadedModel(model, base, base_config, (mean, std))
@@ -80,17 +77,5 @@ def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
     for name, layer in model.named_children():
         other.set_submodule(name, layer)
     with seeded(config.seed_of("init"), "init"):
-        attach_adapters(other, config)
+        adapted_linear.attach(other, config)
     return other
-
-
-def attach_adapters(model: MNISTModel, config: AdapterConfig, *, start: bool = True) -> None:
-    """Put a config's adapters on a model, with start values from PyTorch's global generator.
-
-    Args:
-        start: False where weights are about to be loaded.
-
-    Raises:
-        UsageError: where a target layer is none of the model's.
-    """
-    adapted_linear.attach(model, config, start=start)

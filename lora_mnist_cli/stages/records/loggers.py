@@ -36,7 +36,6 @@ class LoggedRun:
     """One training, for a logger.
 
     Args:
-        settings: name → value.
         history: a row per epoch, with the columns of ``history.csv``.
         scores: on the test images, in the form of manifests; figures that are None are left out.
         failed: why it ended, where it diverged; else None.
@@ -61,21 +60,14 @@ class LoggedRun:
 
 
 def check_logger(runtime: Runtime) -> None:
-    """Refuse a logger whose package is not installed, before the work.
-
-    Raises:
-        UsageError: with the extra that brings it.
-    """
+    """Refuse a logger whose package is not installed, by a UsageError that names the extra that brings it."""
     if runtime.logger == "csv":
         return
     package = importlib.util.find_spec(runtime.logger)
     # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
     if package is None or package.origin is None:
-        raise UsageError(
-            f"{_TITLES[runtime.logger]} is not installed",
-            hint=f"pip install 'lora-mnist[{runtime.logger}]'",
-            value=runtime.logger,
-        )
+        problem = f"{_TITLES[runtime.logger]} is not installed"
+        raise UsageError(problem, hint=f"pip install 'lora-mnist[{runtime.logger}]'", value=runtime.logger)
 
 
 def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:
@@ -103,18 +95,13 @@ def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Lo
 
 
 def _tell(logger: Logger, run: LoggedRun, *, together: bool = False) -> None:
-    """All of a run, in order.
-
-    Args:
-        together: settings and scores in one call, as TensorBoard's table of settings needs them.
-    """
+    """Log a whole run in order; settings and scores ``together`` in one call, as TensorBoard's table needs them."""
     last = 0
     for row in run.history:
         last = int(row["epoch"])
         figures = {name: value for name, value in row.items() if name != "epoch" and value is not None}
         logger.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)}, step=last)
-    settings = {**run.settings, **({"failed": run.failed} if run.failed else {})}
-    metrics = run.metrics()
+    settings, metrics = {**run.settings} | ({"failed": run.failed} if run.failed else {}), run.metrics()
     if together:
         logger.log_hyperparams(settings, metrics, last)
     else:
@@ -144,12 +131,10 @@ def _mlflow(place: Path, run: LoggedRun) -> None:
     quiet("mlflow", "alembic")
     try:
         logger = MLFlowLogger(
-            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT,
-            run_name=run.name,
-            tracking_uri=remote or _store(place),
+            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT, run_name=run.name,
+            tracking_uri=remote or _store(place), tags={"mlflow.note.content": run.note} if run.note else None,
             artifact_location=None if remote else (place / "mlruns").as_uri(),
-            tags={"mlflow.note.content": run.note} if run.note else None,
-        )
+        )  # fmt: skip
         _tell(logger, run)
     finally:
         # Lightning's logger makes its store that of the process, in MLflow's variable as well.
@@ -187,9 +172,8 @@ def _mlflow_where(place: Path) -> str:
 
 
 def _wandb_where(place: Path) -> str:
-    folder = place / WANDB_FOLDER
-    offline = (os.environ.get("WANDB_MODE") or "offline") in ("offline", "dryrun")
-    return f"{folder}" + (f" (wandb sync {folder}/offline-run-* sends it)" if offline else "")
+    folder, mode = place / WANDB_FOLDER, os.environ.get("WANDB_MODE") or "offline"
+    return f"{folder}" + (f" (wandb sync {folder}/offline-run-* sends it)" if mode in ("offline", "dryrun") else "")
 
 
 _TITLES = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "Weights & Biases"}

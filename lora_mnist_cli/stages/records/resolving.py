@@ -1,15 +1,65 @@
-"""The base that adapters are for, and what an adapter's config takes from it."""
+"""Resolving what a user asks for: models, bases and alphas, and a new adapter's digits, layers, name and settings."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable, Sequence
 
-from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.grid import Axis, marks
+from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest, refuse_unknown
+
+
+def choose_model(workspace: Workspace, name: str | None, alphas: Sequence[float] = ()) -> Artifact:
+    """Return the adapter or base of that name; without one the newest adapter, or the newest base if there is none.
+
+    Args:
+        alphas: that the model is to have. Only an adapter can have one, so with them no base is taken by default.
+
+    Raises:
+        UsageError: where an alpha is not finite.
+        ArtifactError: where there is no such artifact.
+    """
+    for alpha in alphas:
+        finite(alpha)
+    if name is not None:
+        return workspace.registry.get(name, "adapter", "base")
+    return workspace.latest("adapter") if alphas else workspace.latest("adapter", "base")
+
+
+def chosen_alpha(artifact: Artifact, alpha: float | None) -> float | None:
+    """Return the alpha that an adapter is to have, by default the trained one; None for a base.
+
+    Raises:
+        UsageError: where it is not finite, or given for a base.
+    """
+    if artifact.kind == "base":
+        if alpha is not None:
+            raise UsageError(f"'{artifact.name}' is a base and has no alpha", hint="name an adapter", value=alpha)
+        return None
+    return finite(artifact.config["alpha"] if alpha is None else alpha)
+
+
+def finite(alpha: float) -> float:
+    """Return an alpha as a number; refuse one that is not finite."""
+    if not math.isfinite(alpha):
+        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
+    return float(alpha)
+
+
+def named_once(names: Iterable[str], hint: str = "") -> None:
+    """Refuse a name that a user gives twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise UsageError(f"'{name}' is named twice", hint=hint, value=name)
+        seen.add(name)
 
 
 def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Artifact:
@@ -23,11 +73,8 @@ def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Ar
         refuse_unknown("data set", dataset, DATASETS, "data sets:")
     base = workspace.latest("base", dataset=dataset) if name is None else workspace.registry.get(name, "base")
     if dataset not in (None, base.dataset):
-        raise ArtifactError(
-            f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}",
-            hint=f"lora-mnist train-base --dataset {dataset}",
-            value=base.name,
-        )
+        problem = f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}"
+        raise ArtifactError(problem, hint=f"lora-mnist train-base --dataset {dataset}", value=base.name)
     return base
 
 
@@ -42,11 +89,8 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     if digits is None:
         raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
     if config.protect and all(digit in digits for digit in base_digits):
-        raise UsageError(
-            f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect",
-            hint="leave --protect out, or learn other --digits",
-            value=str(digits),
-        )
+        problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
+        raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
     return dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
 
 
@@ -66,3 +110,37 @@ def _target_layers(config: AdapterConfig, base: Artifact) -> tuple[str, ...]:
             )
         layers = layers[-1:]
     return tuple(layer for layer in layers if config.target_layers is None or layer in config.target_layers)
+
+
+def default_name(
+    kind: str, dataset: str, digits: object, *, rank: int | None = None, marks: Sequence[str] = (), seed: int = 0
+) -> str:
+    """Return a name that says what is inside: ``base-0-4``, ``full-5-9``, ``lora-kmnist-5-9-r8-lr0.003-s3``.
+
+    The data set is named where it is not MNIST and the seed where it is not 0, so that a sweep over seeds finds the
+    artifact of a single run with the default seed. The kind of an adapter is its method.
+    """
+    beside = dataset if dataset != "mnist" else ""
+    parts = (kind, beside, str(digits), f"r{rank}" if rank else "", *marks, f"s{seed}" if seed else "")
+    return "-".join(filter(None, parts))
+
+
+def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = ()) -> str:
+    """Return an adapter's default name; ``axes`` are those that a sweep varies beside rank and seed."""
+    recipe = recipe_of(config)
+    differences = [*([recipe] if recipe else marks(config, axes)), *config.protect]
+    name = default_name(
+        config.method, base.dataset, config.digits, rank=config.rank, marks=differences, seed=config.seed
+    )
+    return name + varied(config)
+
+
+def varied(config: AdapterConfig) -> str:
+    """Return the end of a name where the seed varies one stream alone: ``-init``, or ``-init-h7`` where 7 is held."""
+    held = f"-h{config.held_seed}" if config.held_seed else ""
+    return "" if config.vary == "all" else f"-{config.vary}{held}"
+
+
+def adapter_settings(base: Artifact, config: AdapterConfig) -> Settings:
+    """Return the settings of an adapter: all that decides its weights. It learns from the data set of its base."""
+    return Settings("adapter", config.to_json(), base.settings.dataset, (Parent("base", base.name, base.digest),))

@@ -1,4 +1,7 @@
-"""The results of a sweep: a row per adapter, the same as CSV, and the original study's figures beside them."""
+"""The results of a sweep: a row per adapter, the same as CSV, and what tables and pictures show beside them.
+
+Beside them stand the figures of the original study, and methods without a rank, such as full fine-tuning, as a ceiling.
+"""
 
 from __future__ import annotations
 
@@ -10,27 +13,25 @@ from typing import Any
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, Axis, Value, varying_axes
+from lora_mnist_cli.stages.records.resolving import named_once
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import UsageError
+
+Rows = list[dict[str, Any]]
 
 
 def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
-    """Return an adapter's row in a sweep's results.
-
-    Args:
-        axes: what the sweep varies beside rank and seed.
-    """
+    """Return an adapter's row in a sweep's results; ``axes`` are those that it varies beside rank and seed."""
     config = AdapterConfig.from_json(adapter.config)
+    varying = {axis.field: getattr(config, axis.field) for axis in axes}
     return {
-        "artifact": adapter.name,
-        "rank": config.rank,
-        **{axis.field: getattr(config, axis.field) for axis in axes},
-        "seed": adapter.config["seed"],
-        "trainable_parameters": adapter.details["trainable_parameters"],
-        "failed": adapter.details.get("failed"),
+        "artifact": adapter.name, "rank": config.rank, **varying, "seed": adapter.config["seed"],
+        "trainable_parameters": adapter.details["trainable_parameters"], "failed": adapter.details.get("failed"),
         "subsets": adapter.scores["subsets"],
-    }
+    }  # fmt: skip
 
 
 def results_csv(results: Sequence[dict[str, Any]]) -> str:
@@ -54,9 +55,6 @@ def study_accuracies(
     Args:
         chosen: a value of each axis that the sweep varies beside rank and seed. Without one of them the results come
             from several recipes, and there is nothing to compare.
-
-    Raises:
-        ArtifactError: where the sweep's base is gone.
     """
     chosen, varying = dict(chosen or {}), varying_axes(sweep.config)
     if any(axis.field not in chosen for axis in varying):
@@ -70,3 +68,44 @@ def study_accuracies(
         return {}
     accuracies = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
     return {rank: accuracy for rank, accuracy in accuracies.items() if accuracy is not None}
+
+
+def ceilings(workspace: Workspace, sweep: Artifact, names: Sequence[str]) -> dict[str, Rows]:
+    """Return name → results of adapters without a rank, or of sweeps of one such method, in the order of the names.
+
+    They show how far an adapter of any rank could come, so they must have learned the sweep's digits on its base.
+
+    Raises:
+        UsageError: where one learned other digits, is on another base, has a rank, or is named twice.
+        ArtifactError: where one is missing.
+    """
+    others = [workspace.registry.get(name, "sweep", "adapter") for name in names]
+    named_once((other.name for other in others), hint="once is enough")
+    results: dict[str, Rows] = {}
+    for name, other in zip(names, others, strict=True):
+        if _digits_and_base(workspace, other) != _digits_and_base(workspace, sweep):
+            problem = f"'{name}' and '{sweep.name}' are not adapters of one base on the same digits"
+            raise UsageError(problem, hint="only what learned the same can stand beside each other", value=name)
+        if other.config.get("rank") or any(other.config.get("ranks", ())) or varying_axes(other.config):
+            problem = f"'{name}' is no adapter without a rank, and no sweep of one such method"
+            raise UsageError(problem, value=name, hint="lora-mnist sweep --method full --seeds 0-4 --name ceiling")
+        results[other.name] = other.details["results"] if other.kind == "sweep" else [result_row(other)]
+    return results
+
+
+def _digits_and_base(workspace: Workspace, artifact: Artifact) -> tuple[str, str]:
+    return artifact.config["digits"], workspace.registry.parent(artifact).digest
+
+
+def method_of(artifact: Artifact) -> str:
+    """Return the method of an adapter, or of all adapters of a sweep, by its short name."""
+    return str(artifact.config.get("method", AdapterConfig.method))
+
+
+def titles(workspace: Workspace, results: dict[str, Rows], taken: Sequence[str] = ()) -> dict[str, Rows]:
+    """Return the results by titles for a picture: the method, with the artifact's name where that title is taken."""
+    by_title: dict[str, Rows] = {}
+    for name, rows in results.items():
+        title = METHODS[method_of(workspace.registry.get(name))].title
+        by_title[title if title not in (*by_title, *taken) else f"{title} ({name})"] = rows
+    return by_title

@@ -101,11 +101,8 @@ def tuned(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]
         of_setting = [row for values, row in rows if values == without_rate]
         best = best_rate(validation_runs(registry, sweep, of_setting))
         if best is None:
-            raise ArtifactError(
-                f"at no learning rate did all runs of {described(without_rate) or sweep.name} end well",
-                hint="sweep lower --lrs",
-                value=sweep.name,
-            )
+            problem = f"at no learning rate did all runs of {described(without_rate) or sweep.name} end well"
+            raise ArtifactError(problem, hint="sweep lower --lrs", value=sweep.name)
         (at_best,) = (sample for sample in all_rates if sample.setting == without_rate | {LR: best["lr"]})
         rate = {LR: best["lr"], "validation": best["accuracy"], "edge": best["edge"]}
         result.append(Sample(without_rate, at_best.scores, rate))
@@ -137,10 +134,8 @@ def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet)
     member = registry.member(sweep, name)
     if member is None:
         in_table = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
-        raise ArtifactError(
-            f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone",
-            hint=f"it has {in_table} itself; running the sweep again makes the adapter again",
-            value=name,
-        )
+        problem = f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone"
+        hint = f"it has {in_table} itself; running the sweep again makes the adapter again"
+        raise ArtifactError(problem, hint=hint, value=name)
     (score,) = subset_scores(member.scores["per_digit"], [digits])
     return score

@@ -11,16 +11,11 @@ from lora_mnist_cli.system.errors import UsageError
 Document = dict[str, Any]
 
 
-def check_confidence(confidence: float) -> float:
-    """Return the confidence itself.
-
-    Raises:
-        UsageError: where it is not between a half and one.
-    """
+def check_confidence(confidence: float) -> None:
+    """Refuse a confidence that is not between a half and one."""
     if not 0.5 <= confidence < 1:
         hint = "write it as a fraction, 0.95"
         raise UsageError(f"a confidence is from 0.5 to below 1, not {confidence:g}", hint=hint, value=confidence)
-    return confidence
 
 
 def points(difference: float) -> str:

@@ -19,11 +19,10 @@ from lora_mnist_cli.settings.choices import BACKENDS, METHODS, PROTECTIONS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep
-from lora_mnist_cli.stages.banks.backends import about_backend, workers
-from lora_mnist_cli.stages.banks.combined_progress import CombinedProgress
+from lora_mnist_cli.stages.banks.backend import CombinedProgress
+from lora_mnist_cli.stages.banks.backends import ProcessBackend, about_backend, workers
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
-from lora_mnist_cli.stages.banks.process_backend import ProcessBackend
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
 from lora_mnist_cli.system.progress import Silent

@@ -14,8 +14,7 @@ from lora_mnist_cli.registry.artifact import Settings
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
-from lora_mnist_cli.stages.records.names import adapter_name, adapter_settings
-from lora_mnist_cli.stages.records.resolving import resolve
+from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
 from lora_mnist_cli.stages.records.results import study_accuracies
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
 

@@ -178,7 +178,7 @@ FIRST_TASK, LAST_EWC = "the first task of 0-3,4-6,7-9, seed 0", "ewc of 0-3,4-6,
 
 
 FOR_PROCESSES = (
-    "lora_mnist_cli.stages.chains.figures.evaluate_routed",
+    "lora_mnist_cli.stages.chains.chain_run.evaluate_routed",
     "lora_mnist_cli.stages.chains.run.score_before",
     "lora_mnist_cli.training.trainer.fit",
     "lora_mnist_cli.training.ewc.learn",

@@ -1,0 +1,209 @@
+"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, their names in a legend, and
+the records of four kinds. Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lora_mnist_cli.plots import learning_rate, ranks, spectrum, style, tradeoff
+from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
+from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.pictures.options import PlotOptions
+from lora_mnist_cli.stages.records.histories import members, validation_runs
+from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies, titles
+from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
+
+SHARES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
+"""Shares of the trained alpha at which an adapter is scored."""
+
+
+def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Draw the adapters of a sweep by rank.
+
+    Raises:
+        UsageError: where the chosen results have no rank.
+        ArtifactError: where the manifest lacks the base's digits.
+    """
+    learned, base_digits = artifact.config["digits"], artifact.details.get("base_digits")
+    if base_digits is None:
+        raise ArtifactError(f"'{artifact.name}' does not tell the base's digits", hint=make_again(artifact.name))
+    results = [row for row in _chosen_results(artifact, options.where) if row["rank"]]
+    if not results:
+        problem = f"'{artifact.name}' has no ranks to draw"
+        raise UsageError(problem, hint="full fine-tuning and head have none", value=artifact.name)
+    return ranks.draw(
+        results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
+        study=study_accuracies(workspace, artifact, options.where),
+        title=f"Adapters on digits {learned}, base on {base_digits}{_where(options)}: test accuracy by rank",
+    )  # fmt: skip
+
+
+def _ceilings(workspace: Workspace, sweep: Artifact, options: PlotOptions) -> dict[str, list[dict[str, Any]]]:
+    """Return title → results of methods without a rank: the sweep's, and those of artifacts beside it."""
+    by_title: dict[str, list[dict[str, Any]]] = {}
+    # A method without a rank has the other settings too, a learning rate for example: those have to be the same.
+    others = {name: value for name, value in options.where.items() if name != METHOD.field}
+    for row in sweep.details["results"]:
+        if not row["rank"] and METHOD.field in row and all(row[name] == value for name, value in others.items()):
+            by_title.setdefault(METHODS[row[METHOD.field]].title, []).append(row)
+    return by_title | titles(workspace, ceilings(workspace, sweep, options.beside), list(by_title))
+
+
+def draw_learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Draw a sweep over learning rates.
+
+    Raises:
+        ArtifactError: where the sweep has one rate, or a run has no validation accuracy.
+    """
+    if "lrs" not in artifact.config:
+        listed = ",".join(map(str, artifact.config["ranks"]))
+        hint = f"lora-mnist sweep --ranks {listed} --lrs 1e-3,4e-3,1.6e-2 --name rates"
+        raise ArtifactError(f"'{artifact.name}' has only one learning rate", hint=hint, value=artifact.name)
+    rows = validation_runs(workspace.registry, artifact, _chosen_results(artifact, options.where, drawn="lr"))
+    learned, method = artifact.config["digits"], str(options.where.get(METHOD.field, method_of(artifact)))
+    return learning_rate.draw(
+        rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=_rank_label(method, 0),
+        title=f"Adapters on digits {learned}{_where(options)}: validation accuracy by learning rate",
+    )  # fmt: skip
+
+
+def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Draw the singular values of an adapter, or of all adapters of a sweep, and of those beside it."""
+    adapters, note = _labelled_adapters(workspace, artifact, options)
+    if options.beside:
+        adapters = [(label if artifact.kind == "sweep" else adapter.name, adapter) for label, adapter in adapters]
+        adapters += [(name, workspace.registry.get(name, "adapter")) for name in options.beside]
+    names = ", ".join((artifact.name, *options.beside))
+    seeds = f" ({note})" if note else ""
+    return spectrum.draw(
+        [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters],
+        title=f"{names}{_where(options)}: singular values of the update ΔW by layer{seeds}",
+    )
+
+
+def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectrum.Matrix, ...]]:
+    """Return layer → the factors of its ΔW, from left to right."""
+    from lora_mnist_cli.models.lora import LoRALinear, adapted_layers
+    from lora_mnist_cli.stages.records.loading import load_model
+
+    factors: dict[str, tuple[spectrum.Matrix, ...]] = {}
+    for name, layer in adapted_layers(load_model(workspace.registry, adapter).model).items():
+        if isinstance(layer, LoRALinear):
+            B, A = (factor.detach().double().numpy() for factor in (layer.lora_B, layer.lora_A))
+            factors[name] = layer.alpha * layer.scale * B, A
+        else:  # a method whose change is no plain product; it is known to its own precision
+            factors[name] = (layer.change()[0].detach().numpy(),)
+    return factors
+
+
+def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Score an adapter, or all adapters of a sweep, at shares of their alpha and draw their paths.
+
+    Raises:
+        ArtifactError: where the adapters learned no digit that is new to the base.
+    """
+    old = DigitSet.parse(artifact.details["base_digits"])
+    only_new = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in old]
+    if not only_new:
+        problem = f"'{artifact.name}' learned no digit that its base, on {old}, did not know"
+        raise ArtifactError(problem, hint="name an adapter that did; plot alpha draws this one", value=artifact.name)
+    new = DigitSet(only_new)
+    adapters, note = _labelled_adapters(workspace, artifact, options)
+    if len(adapters) > 1:
+        workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(SHARES)} alphas each")
+    shares = ", ".join(f"{share:g}" for share in SHARES)
+    return tradeoff.draw(
+        [{"label": label} | _path(workspace, adapter, [old, new]) for label, adapter in adapters],
+        old_digits=str(old), new_digits=str(new),
+        title=f"{artifact.name}{_where(options)}: new digits against old as alpha rises",
+        subtitle=f"{note + '; ' if note else ''}points: {shares} of the trained alpha",
+    )  # fmt: skip
+
+
+def _path(workspace: Workspace, adapter: Artifact, old_and_new: list[DigitSet]) -> dict[str, Any]:
+    """Return the trained alpha, and both accuracies at every share of it."""
+    trained = float(adapter.config["alpha"])
+    # An untrained adapter may have an alpha of 0, and every share of that is 0.
+    alphas = sorted({share * (trained or 1.0) for share in SHARES} | {trained}, key=abs)
+    finite = [alpha for alpha in alphas if math.isfinite(alpha)]
+    points = []
+    for evaluation in evaluate(adapter.name, alphas=finite, digit_sets=old_and_new, workspace=workspace):
+        old, new = (subset["accuracy"] for subset in evaluation.scores["subsets"])
+        points.append({"alpha": evaluation.alpha, "old": old, "new": new})
+    return {"trained_alpha": trained, "points": points}
+
+
+def _chosen_results(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
+    """Return a sweep's results at one value of each axis that it varies beside rank, seed and the axis ``drawn``."""
+    varying = {axis.field: axis for axis in varying_axes(sweep.config) if axis.field != drawn}
+    for name, value in where.items():
+        if name == drawn:
+            raise UsageError(f"this picture shows every {in_words(name)}", hint="leave that --where out", value=name)
+        if name not in varying:
+            axes = ", ".join(map(in_words, varying))
+            hint = f"it varies {axes}" if varying else "--where is for sweeps that vary more"
+            raise UsageError(f"'{sweep.name}' does not vary {in_words(name)}", hint=hint, value=name)
+        if value not in (values := sweep.config[varying[name].plural]):
+            hint = f"it has {', '.join(map(short, values))}"
+            raise UsageError(f"'{sweep.name}' has no {in_words(name)} {short(value)}", hint=hint, value=value)
+    if left_open := [axis for name, axis in varying.items() if name not in where]:
+        values_of = {axis: list(map(short, sweep.config[axis.plural])) for axis in left_open}
+        lists = "; ".join(f"{in_words(axis.plural)} {', '.join(values)}" for axis, values in values_of.items())
+        first = " ".join(f"--where {axis.option[2:]}={values[0]}" for axis, values in values_of.items())
+        problem = f"'{sweep.name}' has several adapters per rank and seed: {lists}"
+        raise UsageError(problem, hint=f"draw one combination: {first}", value=sweep.name)
+    return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
+
+
+def _where(options: PlotOptions) -> str:
+    """Say for a title which results of a sweep were chosen."""
+    return "".join(f", {in_words(name)} {short(value)}" for name, value in options.where.items())
+
+
+def _rank_label(method: str, rank: int) -> str:
+    """Name an adapter among others of one method: by its rank, or by a method that has none."""
+    return f"rank {rank}" if rank else METHODS[method].title
+
+
+def _labelled_adapters(
+    workspace: Workspace, artifact: Artifact, options: PlotOptions
+) -> tuple[list[tuple[str, Artifact]], str]:
+    """Return the adapter itself, or all adapters of a sweep by method and rank, labelled; and a note on the seeds.
+
+    Runs of one setting share a label.
+    """
+    method = method_of(artifact)
+    if artifact.kind == "adapter":
+        if options.where:
+            raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
+        return [(_rank_label(method, artifact.config["rank"]), artifact)], ""
+    drawn = "" if METHOD.field in options.where else METHOD.field
+    several_methods = bool(drawn) and METHOD in varying_axes(artifact.config)
+    methods = [*artifact.config.get(METHOD.plural, ()), ""]
+    results = sorted(
+        _chosen_results(artifact, options.where, drawn),
+        key=lambda row: (methods.index(row.get(METHOD.field, "")), row["rank"]),
+    )
+    sound = [row for row in results if row["failed"] is None]
+    if not sound:
+        problem = f"all adapters of '{artifact.name}'{_where(options)} diverged"
+        raise ArtifactError(problem, hint="make it with a lower --lr", value=artifact.name)
+
+    def label(row: Mapping[str, Any]) -> str:
+        row_method = str(row.get(METHOD.field, method))
+        name = _rank_label(row_method, row["rank"])
+        return f"{row_method}, {name}" if several_methods and row["rank"] else name
+
+    seeds = artifact.config["seeds"]
+    note = f"seed {seeds[0]}" if len(seeds) == 1 else f"n = {len(seeds)} seeds"
+    if diverged := [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]:
+        note += f"; diverged: {'; '.join(diverged)}"
+    adapters = members(workspace.registry, artifact, sound)
+    return [(label(row), adapter) for row, adapter in zip(sound, adapters, strict=True)], note
