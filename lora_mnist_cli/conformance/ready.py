@@ -22,24 +22,14 @@ class Ours:
     """:mod:`lora_mnist_cli.models.lora`."""
 
     scaling = "constant"
+    set_alpha = staticmethod(lora.set_alpha)
+    merge = staticmethod(lora.merge)
+    unmerge = staticmethod(lora.unmerge)
+    state = staticmethod(adapter_tensors)
+    load = staticmethod(load_adapter_tensors)
 
     def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> nn.Module:
         return lora.attach(model, rank, alpha=alpha, scaling=self.scaling, dropout=dropout)
-
-    def set_alpha(self, model: nn.Module, alpha: float) -> None:
-        lora.set_alpha(model, alpha)
-
-    def merge(self, model: nn.Module) -> None:
-        lora.merge(model)
-
-    def unmerge(self, model: nn.Module) -> None:
-        lora.unmerge(model)
-
-    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
-        return adapter_tensors(model)
-
-    def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        load_adapter_tensors(model, state)
 
     def factors(self, model: nn.Module) -> Mapping[str, tuple[Tensor, Tensor]]:
         layers = lora.adapted_layers(model).items()

@@ -94,9 +94,9 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
     if set(skip) >= set(LAWS):
         raise UsageError("all laws are skipped, so nothing would be tried", hint="leave out some --skip")
     rows = []
-    for law in LAWS.values():
+    for name, law in LAWS.items():
         verdict, evidence = SKIPPED, "not tried"
-        if law.name not in skip:
+        if name not in skip:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # laws are about computations, not about warnings
                 try:
@@ -105,10 +105,10 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
                     verdict, evidence = BROKEN, str(error)
                 except NotImplementedError as error:
                     what = f": {error}" if str(error) else ""
-                    verdict, evidence = BROKEN, f"not implemented{what} (--skip {law.name} where that is meant)"
+                    verdict, evidence = BROKEN, f"not implemented{what} (--skip {name} where that is meant)"
                 except Exception as error:  # noqa: BLE001 - any exception of the code under test is evidence
                     verdict, evidence = BROKEN, f"it raised {_one_line(error)}"
-        rows.append({"law": law.name, "about": law.about, "verdict": verdict, "evidence": evidence})
+        rows.append({"law": name, "about": law.about, "verdict": verdict, "evidence": evidence})
     return rows
 
 

@@ -15,17 +15,17 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
 
 from lora_mnist_cli.system.errors import DataError, UsageError
 from lora_mnist_cli.system.files import open_regular
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Picture = NDArray[np.float32]
-
+Picture = NDArray[np.float32]
 SUFFIXES = (".png", ".jpg", ".jpeg")
 STDIN = "-"
 MAX_BYTES = 64 * 2**20
@@ -108,8 +108,6 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
 
 def is_dark_on_light(grey: Picture) -> bool:
     """Tell whether a picture's edge is nearer to its lightest pixel than to its darkest; the digit is in the middle."""
-    import numpy as np
-
     return bool(np.median(_border(grey)) > (float(grey.min()) + float(grey.max())) / 2)
 
 
@@ -118,9 +116,6 @@ def normalise(ink: Picture) -> Picture:
 
     Lines that would be thinner than :data:`_LINE` are widened first.
     """
-    import numpy as np
-    from PIL import Image as Pillow
-
     cut = _thickened(_cut(ink))
     height, width = (max(1, round(side * _BOX / max(cut.shape))) for side in cut.shape)
     small = np.asarray(Pillow.fromarray(cut).resize((width, height), Pillow.Resampling.BICUBIC)).clip(0)
@@ -136,8 +131,6 @@ def normalise(ink: Picture) -> Picture:
 
 def _cut(ink: Picture) -> Picture:
     """Cut a picture to the digit's edges."""
-    import numpy as np
-
     rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -147,8 +140,6 @@ def line_width(ink: Picture) -> float:
 
     A line of width w and length l has the area w·l, and the outline 2·l; in grey, the outline is the total variation.
     """
-    import numpy as np
-
     down, right = np.gradient(np.pad(ink, 2))  # differences at the rim itself would be of one pixel, not of two
     return 2 * float(ink.sum()) / float(np.hypot(down, right).sum())
 
@@ -159,9 +150,6 @@ def _thickened(cut: Picture) -> Picture:
     A Gaussian adds the missing width, and makes all lines of one width equally dark in any direction. Divided by the
     value in the middle of a line, they are full ink again.
     """
-    import numpy as np
-    from PIL import Image as Pillow
-
     width = line_width(cut) * _BOX / max(cut.shape)
     if width >= _LINE:
         return cut
@@ -185,22 +173,16 @@ def drawn(pixels: Picture) -> list[str]:
 
 
 def _centre(mass: Any) -> float:
-    import numpy as np
-
     return float((mass * np.arange(len(mass))).sum() / mass.sum())
 
 
 def _border(grey: Picture) -> Any:
-    import numpy as np
-
     wide = max(1, min(grey.shape) // 20)
     return np.concatenate([grey[:wide].ravel(), grey[-wide:].ravel(), grey[:, :wide].ravel(), grey[:, -wide:].ravel()])
 
 
 def _ink(light: Picture) -> Picture | None:
     """Return the ink of each pixel, 0 to 1, after subtracting the background and its noise."""
-    import numpy as np
-
     border = _border(light)
     ground = float(np.median(border))
     noise = min(0.3, 3 * 1.4826 * float(np.median(np.abs(border - ground))))
@@ -232,10 +214,6 @@ def _read_grey(content: bytes, shown: str) -> Picture:
     Raises:
         DataError: as :func:`read_image`.
     """
-    from PIL import Image as Pillow
-    from PIL import ImageOps, UnidentifiedImageError
-
-    too_large = f"{shown} has more than {MAX_PIXELS // 10**6} million pixels"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -251,6 +229,7 @@ def _read_grey(content: bytes, shown: str) -> Picture:
         except UnidentifiedImageError as error:
             raise DataError(f"{shown} is not an image", hint="PNG or JPEG", value=shown) from error
         except Pillow.DecompressionBombError as error:
+            too_large = f"{shown} has more than {MAX_PIXELS // 10**6} million pixels"
             raise DataError(too_large, hint="make it smaller", value=shown) from error
         except (DataError, MemoryError):
             raise
@@ -260,8 +239,6 @@ def _read_grey(content: bytes, shown: str) -> Picture:
 
 
 def _grey(image: Any) -> Picture:
-    import numpy as np
-
     if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would cut off at 255
         values = np.asarray(image).astype(np.float32) / np.float32(65535)
         step = -(-max(values.shape) // _ENOUGH)
@@ -275,9 +252,6 @@ def _grey(image: Any) -> Picture:
 
 def _on_ground(image: Any) -> Any:
     """Put a picture with transparent parts on white, or on black where its visible part is light."""
-    import numpy as np
-    from PIL import Image as Pillow
-
     grey, alpha = (np.asarray(band).astype(np.float64) for band in image.split())
     light = alpha.sum() > 0 and (grey * alpha).sum() / alpha.sum() > 127
     # A picture without transparent parts needs no ground.

@@ -29,7 +29,7 @@ from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.training import lightning
 from lora_mnist_cli.training.engine import session
 from lora_mnist_cli.training.mlp_step import MLPStep
-from lora_mnist_cli.training.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
+from lora_mnist_cli.training.optimizers import cosine_share, make_optimizer, make_plateau, ratio_b
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class ModelTraining:
         if _is_plain(self.module) and self.config.precision != "bf16-mixed":
             self.mlp_step = MLPStep(trainable)
             trainable = [self.mlp_step.parameter]
-        factors_b = [p for name, p in self.module.named_parameters() if p.requires_grad and is_factor_b(name)]
+        factors_b = [p for name, p in self.module.named_parameters() if p.requires_grad and ".lora_B" in name]
         self._optimizer = make_optimizer(self.config, trainable, factors_b)
         self._plateau = make_plateau(self._optimizer) if self.config.schedule == "plateau" else None
         return [self._optimizer]

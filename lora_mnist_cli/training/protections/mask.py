@@ -8,12 +8,9 @@ classes for the same reason. Without replay, no loss compares an old logit with 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from lora_mnist_cli.training.protections.protection import Protection
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.protections import Protection
 
 
 class Mask(Protection):
