@@ -10,17 +10,14 @@ before each call. The help of an empty Typer program stands beside them: it is w
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
+
+from harness import MEASURED, TOOL, Timing, hardware, in_turn, measured, options, process, report, table
 
 from lora_mnist_cli.registry.artifact import Parent, Settings, content_digest, seal_of, sha256
 from lora_mnist_cli.registry.index import INDEX
@@ -69,54 +66,36 @@ def fill(root: Path, count: int) -> None:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def seconds(command: list[str], root: Path) -> float:
-    """Wall time of a whole process."""
-    start = time.perf_counter()
-    subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"LORA_MNIST_RUNS": str(root)},
-    )
-    return time.perf_counter() - start
-
-
 def main() -> None:
-    """Measure, print the table."""
-    parser = argparse.ArgumentParser(description="Time listing and finding artifacts.")
+    """Measure, and print the table."""
+    parser = options(__doc__, rounds=5)
     parser.add_argument("--counts", default="100,1000,10000")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    program = [sys.executable, "-m", "lora_mnist_cli"]
+    given = parser.parse_args()
     calls = {
-        "`runs list`": [*program, "runs", "list"],
-        "`runs list --json`": [*program, "runs", "list", "--json"],
-        "`runs latest`": [*program, "runs", "latest"],
-        "`runs list`, no index": [*program, "runs", "list"],
-        "`runs latest`, no index": [*program, "runs", "latest"],
-        "`--help`": [*program, "--help"],
+        "`runs list`": [*TOOL, "runs", "list"],
+        "`runs list --json`": [*TOOL, "runs", "list", "--json"],
+        "`runs latest`": [*TOOL, "runs", "latest"],
+        "`runs list`, no index": [*TOOL, "runs", "list"],
+        "`runs latest`, no index": [*TOOL, "runs", "latest"],
+        "`--help`": [*TOOL, "--help"],
         "an empty Typer program's `--help`": [sys.executable, "-c", EMPTY_TYPER, "--help"],
     }
-    lines = ["| artifacts | command | n | median | min–max |", "|---:|---|---:|---:|---:|"]
-    for count in map(int, options.counts.split(",")):
+
+    def call(what: str, root: Path) -> Timing:
+        if "no index" in what:
+            (root / INDEX).unlink(missing_ok=True)
+        return process(what, calls[what], more={"LORA_MNIST_RUNS": str(root)})
+
+    rows = []
+    for count in map(int, given.counts.split(",")):
         with TemporaryDirectory() as folder:
             root = Path(folder) / "runs"
             fill(root, count)
-            seconds(calls["`runs list`"], root)
-            times: dict[str, list[float]] = {what: [] for what in calls}
-            for _ in range(options.rounds):
-                for what, command in calls.items():
-                    if "no index" in what:
-                        (root / INDEX).unlink(missing_ok=True)
-                    times[what].append(seconds(command, root))
-        for what, of in times.items():
-            lines.append(f"| {count:,} | {what} | {len(of)} | {median(of):.3f} s | {min(of):.3f}–{max(of):.3f} s |")
-            print(lines[-1], file=sys.stderr, flush=True)
-    print("\n".join(lines))
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, Typer {version('typer')}."
-    )
+            call("`runs list`", root)
+            timings = in_turn({what: partial(call, what, root) for what in calls}, given.rounds)
+        rows += [(f"{count:,}", what, *measured(each, places=3)) for what, each in timings.items()]
+    times = table(("artifacts", "command", *MEASURED), rows, text=2)
+    report(given, times, f"{hardware()} Typer {version('typer')}.")
 
 
 if __name__ == "__main__":
