@@ -139,11 +139,10 @@ def _modes(bench: Bench) -> str:
 
 @_law("scaling", "Outputs are W x + b + alpha · scale(rank) · B A x, with the scale that is claimed.")
 def _scaling(bench: Bench) -> str:
-    worst = 0.0
-    for rank, alpha in ((1, 1.0), (RANK, 1.0), (RANK, ALPHA), (8, -0.5), (4, 2.0)):
-        adapted = bench.adapted(rank=rank, alpha=alpha)
-        worst = max(worst, _follows(adapted, alpha, f"rank {rank}, alpha {alpha:g}: outputs are"))
-    return _off(worst)
+    return _off(max(
+        _follows(bench.adapted(rank=rank, alpha=alpha), alpha, f"rank {rank}, alpha {alpha:g}: outputs are")
+        for rank, alpha in ((1, 1.0), (RANK, 1.0), (RANK, ALPHA), (8, -0.5), (4, 2.0))
+    ))  # fmt: skip
 
 
 @_law("set-alpha", "Setting alpha is as good as attaching with it, however often it is set.")

@@ -14,12 +14,12 @@ from lora_mnist_cli.system.errors import LoraMnistError, UsageError, nearest, re
 
 HOLDS, BROKEN, SKIPPED = "holds", "BROKEN", "skipped"
 READY = {
-    name: f"lora_mnist_cli.conformance.ready:{factory}"
-    for name, factory in (
-        ("ours", "Ours"), ("ours-standard", "OursStandard"), ("ours-rslora", "OursRslora"),
-        ("peft", "Peft"), ("loralib", "Loralib"),
-    )
-}  # fmt: skip
+    "ours": "lora_mnist_cli.conformance.ready:Ours",
+    "ours-standard": "lora_mnist_cli.conformance.ready:OursStandard",
+    "ours-rslora": "lora_mnist_cli.conformance.ready:OursRslora",
+    "peft": "lora_mnist_cli.conformance.ready:Peft",
+    "loralib": "lora_mnist_cli.conformance.ready:Loralib",
+}
 """Short names of the implementations that come with this package."""
 
 
@@ -59,11 +59,8 @@ def find_factory(text: str) -> Factory:
         raise UsageError(f"'{text}' makes no implementation: {_one_line(error)}", hint=hint, value=text) from error
     lacking = [name for name in METHODS if not callable(getattr(implementation, name, None))]
     if lacking:
-        raise UsageError(
-            f"what '{text}' makes lacks {', '.join(lacking)}",
-            hint="docs/conformance.md describes the protocol",
-            value=lacking,
-        )
+        hint = "docs/conformance.md describes the protocol"
+        raise UsageError(f"what '{text}' makes lacks {', '.join(lacking)}", hint=hint, value=lacking)
     scaling = getattr(implementation, "scaling", None)
     if scaling not in SCALINGS:
         hint = f"one of {', '.join(SCALINGS)}"

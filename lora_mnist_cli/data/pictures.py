@@ -74,15 +74,15 @@ def find_images(names: Iterable[str]) -> list[str]:
     sources: list[str] = []
     for name in names:
         path = Path(name)
-        if name == STDIN or not path.is_dir():
-            if name != STDIN and not path.exists():
-                raise DataError(f"there is no image {name}", value=name)
+        if name != STDIN and path.is_dir():
+            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
+            sources += inside
+        elif name == STDIN or path.exists():
             sources.append(name)
-            continue
-        inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not inside:
-            raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
-        sources += inside
+        else:
+            raise DataError(f"there is no image {name}", value=name)
     if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read once only", hint="name - once", value=STDIN)
     return sources
@@ -209,11 +209,7 @@ def _read_bytes(source: str, shown: str) -> bytes:
 
 
 def _read_grey(content: bytes, shown: str) -> Picture:
-    """Decode a picture in grey, 0 (black) to 1 (white).
-
-    Raises:
-        DataError: as :func:`read_image`.
-    """
+    """Decode a picture in grey, 0 (black) to 1 (white)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

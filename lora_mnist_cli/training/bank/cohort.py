@@ -103,11 +103,7 @@ class Cohort:
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> tuple[list[float], list[float]]:
-        """Return mean cross-entropy and accuracy of each member on rows of the data set, without dropout.
-
-        Args:
-            rows: row numbers; with several seeds, one line per seed.
-        """
+        """Return mean cross-entropy and accuracy of each member on rows of the data set (as in :meth:`steps`)."""
         rows = rows.view(self.seeds, -1)
         loss = torch.zeros(self.members, dtype=torch.float64, device=rows.device)
         hits = torch.zeros_like(loss)

@@ -18,7 +18,7 @@ class Mask(Protection):
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Hide the logits of other digits from the images; samples see all logits."""
-        hidden = objective.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
+        hidden = objective.data.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
         hidden[: objective.images] = context.hidden(context.new_digits)
         return dataclasses.replace(objective, main=dataclasses.replace(objective.main, hidden=hidden))
 
