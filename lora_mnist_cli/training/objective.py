@@ -96,10 +96,8 @@ class Objective:
 
         Add rows first: later protections decide something for each row.
         """
-        images, labels, targets = (
-            torch.cat(parts)
-            for parts in zip((self.data.images, self.data.labels, self.main.targets), *samples, strict=True)
-        )
+        rows = (self.data.images, self.data.labels, self.main.targets)
+        images, labels, targets = (torch.cat(parts) for parts in zip(rows, *samples, strict=True))
         main = dataclasses.replace(self.main, targets=targets)
         return dataclasses.replace(self, data=MNISTDataset(images, labels), main=main)
 
