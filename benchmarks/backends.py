@@ -17,7 +17,7 @@ from pathlib import Path
 from shutil import copytree
 from tempfile import TemporaryDirectory
 
-from harness import Timing, hardware, in_turn, options, process, report, spread, table
+from harness import MEASURED, Timing, hardware, in_turn, measured, options, process, report, table
 
 PROGRAM = "from lora_mnist_cli.cli import entry; entry()"
 ONE_BANK = f"from lora_mnist_cli.stages.banks import cut; cut.WORTH_A_PROCESS = 10**9; {PROGRAM}"
@@ -46,12 +46,8 @@ def main() -> None:
             return timing
 
         timings = in_turn({name: partial(run, name, *way) for name, way in ways.items()}, given.rounds)
-    rows = [
-        (name, str(len(each)), spread([t.clock for t in each], 1, " s"), spread([t.cpu for t in each], 1, " s"),
-         f"{max(t.others for t in each):.2f}")
-        for name, each in timings.items()
-    ]  # fmt: skip
-    head = (f"70 adapters, {given.epochs} epochs, whole command", "n", "clock", "CPU", "cores others took, max")
+    rows = [(name, *measured(each, places=1)) for name, each in timings.items()]
+    head = (f"70 adapters, {given.epochs} epochs, whole command", *MEASURED)
     same = f"The bytes of all adapters {'are the same' if len(digests) == 1 else 'DIFFER'}."
     report(given, table(head, rows), f"{same} {hardware()}")
 

@@ -1,4 +1,4 @@
-"""How long chains of tasks take: ``python benchmarks/chains.py``; two Markdown tables on stdout, in about ten minutes.
+"""How long chains of tasks take: ``python benchmarks/chains.py``; Markdown tables on stdout, in about ten minutes.
 
 First full fine-tuning, the stage alone: by autograd and with the gradient written out, in turn. Then
 ``lora-mnist reproduce --study forgetting`` as a whole process, with one process that trains and with one per core. A
@@ -12,7 +12,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-from harness import TOOL, Timing, hardware, in_turn, options, process, ratios, report, spread, table, timed
+from harness import (
+    MEASURED,
+    TOOL,
+    Timing,
+    compared,
+    hardware,
+    in_turn,
+    measured,
+    options,
+    process,
+    report,
+    table,
+    timed,
+)
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -52,28 +65,21 @@ def study(rounds: int, epochs: int | None) -> dict[str, list[Timing]]:
     return in_turn({name: partial(run, name, workers) for name, workers in counts.items()}, rounds)
 
 
-def beside_last(heading: str, timings: dict[str, list[Timing]]) -> str:
-    """A row per way, and its time divided by the last one's."""
-    last = list(timings.values())[-1]
-    rows = [
-        (name, str(len(each)), *(
-            cell
-            for clock in ("clock", "cpu")
-            for cell in (spread([getattr(timing, clock) for timing in each]), spread(ratios(each, last, clock)))
-        ))
-        for name, each in timings.items()
-    ]  # fmt: skip
-    return table((heading, "n", "clock, s", "÷ last", "CPU, s", "÷ last"), rows)
+def tables(heading: str, timings: dict[str, list[Timing]]) -> list[str]:
+    """The times, and the ratios of each way to the last."""
+    *others, last = timings
+    rows = [(name, *measured(each)) for name, each in timings.items()]
+    return [table((heading, *MEASURED), rows), compared("ratio", timings, [(name, last) for name in others])]
 
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = options(__doc__, rounds=5)
+    parser = options(__doc__, rounds=5, epochs=None)
     parser.add_argument("--study-rounds", type=int, default=2, help="of the study; --rounds is of full fine-tuning")
     given = parser.parse_args()
-    parts = [beside_last("full fine-tuning on 5-9", full(given.rounds, given.epochs or 10))]
+    parts = tables("full fine-tuning on 5-9", full(given.rounds, given.epochs or 10))
     if given.study_rounds:
-        parts.append(beside_last("the study of forgetting", study(given.study_rounds, given.epochs)))
+        parts += tables("the study of forgetting", study(given.study_rounds, given.epochs))
     report(given, *parts, hardware())
 
 

@@ -17,8 +17,9 @@ from tempfile import TemporaryDirectory
 
 from harness import hardware, in_turn, options, process, report, spread, table
 
+from lora_mnist_cli.evaluation.original_study import NEW_DIGITS, RANKS
+
 COUNTS = (1, 7, 35, 70, 350, 1000)
-RANKS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def train(count: int, epochs: int) -> dict[str, float]:
@@ -27,16 +28,14 @@ def train(count: int, epochs: int) -> dict[str, float]:
 
     from lora_mnist_cli.settings.adapter_config import AdapterConfig
     from lora_mnist_cli.settings.config import BaseConfig
-    from lora_mnist_cli.settings.digits import DigitSet
     from lora_mnist_cli.settings.runtime import Runtime
     from lora_mnist_cli.stages import Workspace, train_base
     from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
     from lora_mnist_cli.stages.banks.work import plan_jobs
 
     torch.set_num_threads(1)
-    digits = DigitSet(range(5, 10))
     configs = [
-        AdapterConfig(rank=rank, seed=seed, epochs=epochs, digits=digits, target_layers=("fc1", "fc2", "fc3"))
+        AdapterConfig(rank=rank, seed=seed, epochs=epochs, digits=NEW_DIGITS, target_layers=("fc1", "fc2", "fc3"))
         for seed, rank in ((i // len(RANKS), RANKS[i % len(RANKS)]) for i in range(count))
     ]
     with TemporaryDirectory() as folder:
@@ -52,7 +51,7 @@ def train(count: int, epochs: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print the table."""
-    parser = options(__doc__, epochs=1)
+    parser = options(__doc__, rounds=1, epochs=1)
     parser.add_argument("--only", type=int, help="train that many in this process, and print the figures as JSON")
     given = parser.parse_args()
     if given.only:

@@ -10,7 +10,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,8 @@ from statistics import median
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+MEASURED = ("n", "clock", "CPU, median", "cores others took, max")
+"""The columns of :func:`measured`."""
 TOOL = (sys.executable, "-m", "lora_mnist_cli")
 
 
@@ -92,14 +94,31 @@ def spread(values: Sequence[float], places: int = 2, unit: str = "") -> str:
     return f"{median(values):.{places}f}{unit} ({low:.{places}f}–{high:.{places}f})"
 
 
-def ratios(above: Sequence[Timing], below: Sequence[Timing], clock: str, share: float = 1.0) -> list[float]:
-    """Per round, a time divided by another.
+def measured(each: Sequence[Timing], places: int = 2) -> tuple[str, ...]:
+    """The cells under :data:`MEASURED`."""
+    clock = spread([timing.clock for timing in each], places, " s")
+    cpu = f"{median(timing.cpu for timing in each):.{places}f} s"
+    return str(len(each)), clock, cpu, f"{max(timing.others for timing in each):.2f}"
+
+
+def compared(
+    what: str, timings: Mapping[str, Sequence[Timing]], pairs: Iterable[tuple[str, str]], *, places: int = 2,
+    amounts: Mapping[str, int] | None = None,
+) -> str:  # fmt: skip
+    """A table of ratios, which are those of a round: a row per pair of names that were both timed.
 
     Args:
-        clock: ``clock`` or ``cpu``.
-        share: what a ratio is multiplied by, for times of different amounts of work.
+        what: the head of the first column.
+        amounts: the work of each name, where the ratio is that of times for the same amount.
     """
-    return [share * getattr(a, clock) / getattr(b, clock) for a, b in zip(above, below, strict=True)]
+    rows = []
+    for peer, ours in pairs:
+        if peer in timings and ours in timings:
+            share = amounts[ours] / amounts[peer] if amounts else 1.0
+            rounds = list(zip(timings[peer], timings[ours], strict=True))
+            ratios = [[share * getattr(a, clock) / getattr(b, clock) for a, b in rounds] for clock in ("clock", "cpu")]
+            rows.append((f"{peer} ÷ {ours}", str(len(rounds)), *(spread(each, places) for each in ratios)))
+    return table((what, "n", "clock", "CPU"), rows)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) -> str:
@@ -108,16 +127,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) 
     return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def options(about: str | None, *, rounds: int = 1, epochs: int | None = None) -> argparse.ArgumentParser:
-    """A parser that has ``--rounds``, ``--epochs`` and ``--output``.
+def options(about: str | None, **counts: int | None) -> argparse.ArgumentParser:
+    """A parser that has ``--output``, and an option for each count, with its default.
 
     Args:
         about: the docstring of the script, whose first line stands in the help.
-        epochs: by default; None where the script, or the recipe, has its own.
     """
     parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
-    parser.add_argument("--rounds", type=_at_least_one, default=rounds)
-    parser.add_argument("--epochs", type=_at_least_one, default=epochs)
+    for name, default in counts.items():
+        parser.add_argument(f"--{name}", type=_at_least_one, default=default)
     parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
     return parser
 

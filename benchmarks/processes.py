@@ -15,10 +15,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
-from harness import TOOL, Timing, hardware, options, process, ratios, report, spread, table
+from harness import MEASURED, TOOL, Timing, compared, hardware, measured, options, process, report, table
 
 from lora_mnist_cli.registry.registry import Registry
 
@@ -65,25 +64,16 @@ def tables(rounds: Sequence[dict[str, Timing]], epochs: int) -> list[str]:
     """The times, and the ratios."""
     timings = {what: [each[what] for each in rounds] for what in rounds[0]}
     rows = [
-        (what, str(len(each)), spread([t.clock for t in each], 2, " s"), f"{median(t.cpu for t in each):.2f} s",
-         f"{max(t.memory for t in each) / 1e9:.2f} GB", f"{max(t.others for t in each):.2f}")
+        (what, *measured(each), f"{max(timing.memory for timing in each) / 1e9:.2f} GB")
         for what, each in timings.items()
-    ]  # fmt: skip
-    head = (
-        f"whole processes, {epochs} epochs", "n", "clock", "CPU, median", "peak memory", "cores others took, max",
-    )  # fmt: skip
-    pairs = [
-        (f"{peer} ÷ {ours.partition(': ')[2]}", str(len(rounds)),
-         *(spread(ratios(timings[peer], timings[ours], clock), 1) for clock in ("clock", "cpu")))
-        for peer, ours in PAIRS
-        if peer in timings
-    ]  # fmt: skip
-    return [table(head, rows), table(("ratio, within each round", "n", "clock", "CPU"), pairs)]
+    ]
+    head = (f"whole processes, {epochs} epochs", *MEASURED, "peak memory")
+    return [table(head, rows), compared("ratio, within each round", timings, PAIRS, places=1)]
 
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = options(__doc__, epochs=10)
+    parser = options(__doc__, rounds=1, epochs=10)
     parser.add_argument("--threads", type=int, help="of the study's processes; as many as PyTorch takes by default")
     parser.add_argument("--base-only", action="store_true", help="the base stage alone, which is a tenth of the time")
     given = parser.parse_args()

@@ -7,14 +7,13 @@ stopped goes on where it was.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import hardware, table
+from harness import hardware, options, report, table
 
 from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.registry.artifact import Artifact
@@ -38,11 +37,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "replay, nullspace, mask": {"protect": ("replay", "nullspace", "mask")},
     "replay, mask at rank 8": {"protect": ("replay", "mask"), "rank": 8},
     "replay, mask, twice the samples (`--replay-old 2 --replay-new 2`)": {
-        "protect": ("replay", "mask"),
-        "replay_old": 2.0,
-        "replay_new": 2.0,
+        "protect": ("replay", "mask"), "replay_old": 2.0, "replay_new": 2.0,
     },
-}
+}  # fmt: skip
 SUBSETS = ("0-4", "5-9", "0-9")
 
 
@@ -61,10 +58,9 @@ def spread(figures: Sequence[float]) -> str:
 
 def main() -> None:
     """Train, score and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__, rank=64)
     parser.add_argument("--runs-dir", type=Path, required=True)
     parser.add_argument("--seeds", default="0-9")
-    parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--recipe", default="tuned")
     given = parser.parse_args()
     seeds, workspace = parse_integers(given.seeds, "--seeds"), Workspace(given.runs_dir)
@@ -82,8 +78,8 @@ def main() -> None:
         rows.append((what, *cells, f"{min(accuracies(adapters, '0-9')):.2f}"))
         print(rows[-1], file=sys.stderr)
     about = f"Accuracy in % on the test images, {given.recipe} recipe, rank {given.rank}; mean of {len(seeds)} seeds"
-    print(f"{about} and its 95 % interval. {hardware()}\n")
-    print(table(("`--protect`", *SUBSETS, "worst seed on 0-9"), rows))
+    head = ("`--protect`", *SUBSETS, "worst seed on 0-9")
+    report(given, f"{about} and its 95 % interval. {hardware()}", table(head, rows))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ help of an empty Typer program stands beside them: it is what any command costs.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
+from functools import partial
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
+
+from harness import MEASURED, TOOL, hardware, in_turn, measured, options, process, report, table, timed
 
 from lora_mnist_cli.registry.artifact import Parent, Settings, read_artifact
 from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
@@ -30,7 +28,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 
 EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
 DATA = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
-PUBLISHED, READ = "one more published", "one read and checked (processor's time)"
+PUBLISHED, READ = "one more published", "all read and checked, up to 1,000"
 SUBSETS = [{"digits": d, "count": 5000, "accuracy": 0.5, "loss": 1.0} for d in ("0-4", "5-9", "0-9")]
 
 
@@ -69,76 +67,52 @@ def fill(root: Path, count: int) -> None:
         (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
-def publication(root: Path, number: int) -> float:
-    """Publish an adapter more; return the wall time in seconds."""
+def publication(root: Path, number: int) -> None:
+    """Publish an adapter more."""
     registry = Registry(root)
     base = registry.get("base-0-4")
     config = AdapterConfig(seed=number, digits=DigitSet(range(5, 10)), target_layers=("fc1",)).to_json()
     settings = Settings("adapter", config, DATA, (Parent("base", base.name, base.digest),))
-    start = time.perf_counter()
     with registry.staging(f"more-{number}", settings.parents) as folder:
         (folder / "adapter_model.safetensors").write_bytes(bytes(100))
         details = {"base_digits": "0-4", "trainable_parameters": 8 * 794}
         registry.publish(folder, settings, scores={}, details=details, environment={}, wall_seconds=1.0)
-    return time.perf_counter() - start
 
 
-def reading(root: Path) -> float:
-    """Read all artifacts, up to a thousand; return the processor's time for one in seconds."""
-    folders = [root / name for name in Registry(root).names()[:1000]]
-    start = time.process_time()
-    for folder in folders:
-        read_artifact(folder)
-    return (time.process_time() - start) / len(folders)
-
-
-def seconds(command: list[str], root: Path) -> float:
-    """Wall time of a whole process."""
-    start = time.perf_counter()
-    subprocess.run(
-        command,
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"LORA_MNIST_RUNS": str(root)},
-    )
-    return time.perf_counter() - start
+def reading(root: Path) -> None:
+    """Read and check all artifacts, up to a thousand."""
+    for name in Registry(root).names()[:1000]:
+        read_artifact(root / name)
 
 
 def main() -> None:
-    """Measure, print the table."""
-    parser = argparse.ArgumentParser(description="Time listing and finding artifacts.")
+    """Measure, and print the table."""
+    parser = options(__doc__, rounds=5)
     parser.add_argument("--counts", default="100,1000,10000")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    program = [sys.executable, "-m", "lora_mnist_cli"]
+    given = parser.parse_args()
     calls = {
-        "`runs list`": [*program, "runs", "list"],
-        "`runs list --json`": [*program, "runs", "list", "--json"],
-        "`runs latest`": [*program, "runs", "latest"],
-        "`--help`": [*program, "--help"],
+        "`runs list`": [*TOOL, "runs", "list"],
+        "`runs list --json`": [*TOOL, "runs", "list", "--json"],
+        "`runs latest`": [*TOOL, "runs", "latest"],
+        "`--help`": [*TOOL, "--help"],
         "an empty Typer program's `--help`": [sys.executable, "-c", EMPTY_TYPER, "--help"],
     }
-    lines = ["| artifacts | command | n | median | min–max |", "|---:|---|---:|---:|---:|"]
-    for count in map(int, options.counts.split(",")):
+    rows = []
+    for size in map(int, given.counts.split(",")):
         with TemporaryDirectory() as folder:
-            root = Path(folder) / "runs"
-            fill(root, count)
-            publication(root, count)  # the first one in a large folder reads all creation times
-            times: dict[str, list[float]] = {what: [] for what in [*calls, PUBLISHED, READ]}
-            for i in range(options.rounds):
-                for what, command in calls.items():
-                    times[what].append(seconds(command, root))
-                times[PUBLISHED].append(publication(root, count + i + 1))
-                times[READ].append(reading(root))
-        for what, measured in times.items():
-            low, middle, high = (f"{time:.3g}" for time in (min(measured), median(measured), max(measured)))
-            lines.append(f"| {count:,} | {what} | {len(measured)} | {middle} s | {low}–{high} s |")
-            print(lines[-1], file=sys.stderr, flush=True)
-    print("\n".join(lines))
-    print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores; Python {platform.python_version()}, Typer {version('typer')}."
-    )
+            root, numbers = Path(folder) / "runs", count(size)
+            fill(root, size)
+            publication(root, next(numbers))  # the first one in a large folder reads all creation times
+            more = {"LORA_MNIST_RUNS": str(root)}
+            ways = {what: partial(process, what, command, more=more) for what, command in calls.items()}
+            ways[PUBLISHED] = lambda root=root, numbers=numbers: timed(
+                PUBLISHED, partial(publication, root, next(numbers))
+            )
+            ways[READ] = partial(timed, READ, partial(reading, root))
+            timings = in_turn(ways, given.rounds)
+        rows += [(f"{size:,}", what, *measured(each, places=4)) for what, each in timings.items()]
+    times = table(("artifacts", "command", *MEASURED), rows, text=2)
+    report(given, times, f"{hardware()} Typer {version('typer')}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What routing costs beside plain evaluation: ``python benchmarks/routing.py``; a Markdown table on stdout.
+"""What routing costs beside plain evaluation: ``python benchmarks/routing.py``; Markdown tables on stdout.
 
 One adapter alone against a base and one or two adapters behind a router, on the 10,000 test images: as whole processes,
 and the calculation alone, on one thread. Each round measures all of them in turn, and a ratio is that of a round.
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness import TOOL, Timing, hardware, in_turn, options, process, ratios, report, spread, table, timed
+from harness import MEASURED, TOOL, compared, hardware, in_turn, measured, options, process, report, table, timed
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -35,21 +35,15 @@ def main() -> None:
         train_base(BaseConfig(epochs=given.epochs), workspace=workspace)
         sweep([8, 64], config=AdapterConfig(epochs=given.epochs), workspace=workspace)
         whole = {
-            (name, "whole process"): partial(process, name, [*TOOL, *call, "--runs-dir", place, "--json", "--quiet"])
+            f"{name}, whole process": partial(process, name, [*TOOL, *call, "--runs-dir", place, "--json", "--quiet"])
             for name, call in CALLS.items()
         }
-        inner = {(name, "calculation"): partial(timed, name, call) for name, call in calculations(workspace).items()}
-        timings: dict[tuple[str, str], list[Timing]] = in_turn(whole | inner, given.rounds)
-    rows = []
-    for (name, kind), each in timings.items():
-        cells = []
-        for clock in ("clock", "cpu"):
-            plain = timings[next(iter(CALLS)), kind]
-            ratio = "1" if each is plain else spread(ratios(each, plain, clock))
-            cells += [spread([getattr(timing, clock) for timing in each], 3), ratio]
-        rows.append((name, kind, *cells))
-    head = ("what", "measured", "clock, s", "÷ plain", "CPU, s", "÷ plain")
-    report(given, f"{given.rounds} rounds; 10,000 images", table(head, rows, text=2), hardware())
+        inner = {f"{name}, calculation": partial(timed, name, call) for name, call in calculations(workspace).items()}
+        timings = in_turn(whole | inner, given.rounds)
+    rows = [(name, *measured(each, places=3)) for name, each in timings.items()]
+    pairs = [(name, plain) for plain, *others in map(list, (whole, inner)) for name in others]
+    parts = table(("10,000 images", *MEASURED), rows), compared("ratio", timings, pairs)
+    report(given, *parts, hardware())
 
 
 def calculations(workspace: Workspace) -> dict[str, Callable[[], object]]:

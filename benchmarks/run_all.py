@@ -8,10 +8,11 @@ write pages of the documentation; they train for minutes to hours, measure no ti
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from harness import options, report
 
 HERE = Path(__file__).resolve().parent
 
@@ -35,23 +36,19 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def main() -> None:
     """Run them, and print their tables under headings."""
-    parser = argparse.ArgumentParser(description="Run all benchmarks.")
+    parser = options(__doc__)
     parser.add_argument("--quick", action="store_true", help="a first look: fewer rounds and epochs")
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the tables to as well")
-    options = parser.parse_args()
-    parts = ["# Benchmarks\n"]
+    given = parser.parse_args()
+    parts = ["# Benchmarks"]
     for heading, commands in ALL.items():
-        script, *rest = commands[options.quick]
+        script, *rest = commands[given.quick]
         print(f"{heading}: {script} {' '.join(rest)}", file=sys.stderr)
-        ended = subprocess.run(
-            [sys.executable, str(HERE / script), *rest], check=True, stdout=subprocess.PIPE, text=True
-        )
-        parts.append(
-            f"## {heading}\n\n`python benchmarks/{script} {' '.join(rest)}`".rstrip(" `") + f"`\n\n{ended.stdout}"
-        )
-        if options.output:
-            options.output.write_text("\n".join(parts), encoding="utf-8")
-    print("\n".join(parts), end="")
+        command = [sys.executable, str(HERE / script), *rest]
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        parts += [f"## {heading}", f"`{' '.join(['python', f'benchmarks/{script}', *rest])}`", printed.rstrip()]
+        if given.output:  # now, because a later one may fail
+            given.output.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    report(given, *parts)
 
 
 if __name__ == "__main__":

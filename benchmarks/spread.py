@@ -6,25 +6,26 @@ It writes a Markdown table and the same figures as JSON, which ``tests/study`` c
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-from importlib.metadata import version
+import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from harness import hardware, options, report, table
+
 from lora_mnist_cli.stages import Workspace, reproduce
+
+HEAD = ("what", "measure", "study, one run", "mean", "standard deviation", "lowest to highest", "study, in deviations")
 
 
 def spread(seeds: int, runs_dir: Path) -> list[dict[str, Any]]:
     """A row a figure of the study: its value there, and mean, standard deviation and extremes of our seeds."""
     tables = []
     for seed in range(seeds):
-        report = reproduce(seed=seed, workspace=Workspace(runs_dir))
-        tables.append(report.details["rows"])
-        print(f"seed {seed}: {report.name}", flush=True)
+        made = reproduce(seed=seed, workspace=Workspace(runs_dir))
+        tables.append(made.details["rows"])
+        print(f"seed {seed}: {made.name}", file=sys.stderr)
     rows = []
     for figures in zip(*tables, strict=True):
         here = [figure["here"] for figure in figures]
@@ -33,50 +34,36 @@ def spread(seeds: int, runs_dir: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table, accuracies in percent."""
-    lines = [
-        "# How far single runs of the study scatter",
-        "",
-        f"Reference recipe, {rows[0]['n']} seeds, each with a base, a split, a data order and initialisations of its "
-        "own; MNIST's test images. The last column is (study − mean) / standard deviation. Written by "
-        f"`python benchmarks/spread.py --seeds {rows[0]['n']}`.",
-        "",
-        "| what | measure | study, one run | mean | standard deviation | lowest to highest | study, in deviations |",
-        "|---|---|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        factor, places, unit = (100, 2, " %") if row["measure"] == "accuracy" else (1, 3, "")
-        study, middle, deviation, low, high = (
-            f"{factor * row[key]:.{places}f}" for key in ("study", "mean", "sd", "min", "max")
-        )
-        away = f"{(row['study'] - row['mean']) / row['sd']:+.1f}" if row["sd"] else "–"
-        lines.append(
-            f"| {row['what']} | {row['measure']} on {row['digits']} | {study}{unit} | {middle}{unit} | {deviation} | "
-            f"{low} to {high} | {away} |"
-        )
-    lines += [
-        "",
-        f"Measured on {platform.machine()}, {os.cpu_count()} cores, no GPU, one training thread; Python "
-        f"{platform.python_version()}, torch {version('torch')}, pytorch-lightning {version('pytorch-lightning')}.",
-        "",
-    ]
-    return "\n".join(lines)
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """A row of the table, accuracies in percent."""
+    factor, places, unit = (100, 2, " %") if row["measure"] == "accuracy" else (1, 3, "")
+    study, middle, deviation, low, high = (
+        f"{factor * row[key]:.{places}f}" for key in ("study", "mean", "sd", "min", "max")
+    )
+    away = f"{(row['study'] - row['mean']) / row['sd']:+.1f}" if row["sd"] else "–"
+    measure = f"{row['measure']} on {row['digits']}"
+    return row["what"], measure, study + unit, middle + unit, deviation, f"{low} to {high}", away
 
 
 def main() -> None:
     """Run the seeds and write both files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="how many, from 0 on; at least 2")
+    parser = options(__doc__, seeds=10)
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="where the artifacts are and go")
-    parser.add_argument("--output", type=Path, default=Path("docs/spread"), help="without suffix: .md and .json follow")
-    options = parser.parse_args()
-    if options.seeds < 2:
+    parser.set_defaults(output=Path("docs/spread.md"))
+    given = parser.parse_args()
+    if given.seeds < 2:
         parser.error("a spread needs at least 2 seeds")
-    rows = spread(options.seeds, options.runs_dir)
-    options.output.with_suffix(".md").write_text(markdown(rows), encoding="utf-8")
-    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    print(markdown(rows))
+    rows = spread(given.seeds, given.runs_dir)
+    given.output = given.output.with_suffix(".md")
+    given.output.with_suffix(".json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    about = (
+        f"Reference recipe, {given.seeds} seeds, each with a base, a split, a data order and initialisations of its "
+        "own; MNIST's test images. The last column is (study − mean) / standard deviation. Written by "
+        f"`python benchmarks/spread.py --seeds {given.seeds}`."
+    )
+    figures = table(HEAD, [cells(row) for row in rows], text=2)
+    measured = f"Measured with one training thread on {hardware()}"
+    report(given, "# How far single runs of the study scatter", about, figures, measured)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ have run once before a timer starts.
 
 The study's pipeline runs as it is, with as many threads as PyTorch takes by itself, and with one, which is our
 default; for the adapters, which take seven times as long, with one alone. Threads wait for each other in every
-operation, so on a small or busy machine that can be most of the difference. The last column says how many cores other
+operation, so on a small or busy machine that can be most of the difference. The table says how many cores other
 processes took meanwhile: a ratio is worth something only where that is about 0.
 """
 
@@ -21,18 +21,21 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
 import study_pipeline
 import torch
-from harness import Timing, hardware, options, ratios, report, spread, table, timed
+from harness import MEASURED, Timing, compared, hardware, in_turn, measured, options, report, table, timed
 from torch.utils.data import Subset
 
-from lora_mnist_cli.data.sources import forget_splits
+from lora_mnist_cli.data.sources import Split, forget_splits
+from lora_mnist_cli.evaluation.original_study import BASE_DIGITS as DIGITS
+from lora_mnist_cli.evaluation.original_study import NEW_DIGITS as OTHERS
 from lora_mnist_cli.evaluation.original_study import RANKS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -41,19 +44,21 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 DATA = Path("data")
-DIGITS, OTHERS = DigitSet(range(5)), DigitSet(range(5, 10))
 
 Stage = Callable[[int, int, Path], float]
 """From epochs, a seed and an empty folder to the accuracy reached."""
 
 
+def images(split: Split, digits: DigitSet) -> study_pipeline.DigitImages:
+    """The images as the study's pipeline has them."""
+    return study_pipeline.DigitImages(split, digits.members, DATA)
+
+
 def study(epochs: int, seed: int, folder: Path) -> float:
     """The study's base stage, which tests the base on 0-4 and on 5-9; returns the accuracy on 0-4."""
-    model = study_pipeline.train(
-        study_pipeline.DigitImages("train", DIGITS.members, DATA), folder, epochs=epochs, seed=seed
-    )
-    tests = [study_pipeline.DigitImages("test", digits, DATA) for digits in (DIGITS.members, OTHERS.members)]
-    (accuracy, _), _ = (study_pipeline.evaluate(model, images, folder) for images in tests)
+    model = study_pipeline.train(images("train", DIGITS), folder, epochs=epochs, seed=seed)
+    tests = [images("test", digits) for digits in (DIGITS, OTHERS)]
+    (accuracy, _), _ = (study_pipeline.evaluate(model, each, folder) for each in tests)
     return accuracy
 
 
@@ -69,17 +74,16 @@ class Ranks:
     """Seven adapters on a base of one epoch, made before the timer starts; the accuracy is that of rank 64 on 5-9."""
 
     def __init__(self, folder: Path) -> None:
-        self.base = study_pipeline.train(study_pipeline.DigitImages("train", DIGITS.members, DATA), folder, epochs=1)
+        self.base = study_pipeline.train(images("train", DIGITS), folder, epochs=1)
         self.runs = folder / "runs"
         train_base(BaseConfig(epochs=1), workspace=Workspace(runs_dir=self.runs, data_dir=DATA))
 
     def study(self, epochs: int, seed: int, folder: Path) -> float:
         """The study's: one adapter after the other, each tested on 5-9 and on 0-4."""
-        images = study_pipeline.DigitImages("train", OTHERS.members, DATA)
-        tests = [study_pipeline.DigitImages("test", digits, DATA) for digits in (OTHERS.members, DIGITS.members)]
+        new, tests = images("train", OTHERS), [images("test", digits) for digits in (OTHERS, DIGITS)]
         accuracy = 0.0
         for rank in RANKS:
-            model = study_pipeline.adapt(self.base, rank, images, folder, epochs=epochs, seed=seed)
+            model = study_pipeline.adapt(self.base, rank, new, folder, epochs=epochs, seed=seed)
             (accuracy, _), _ = (study_pipeline.evaluate(model, each, folder) for each in tests)
         return accuracy
 
@@ -92,41 +96,38 @@ class Ranks:
         return float(row["accuracy"])
 
 
-def measure(what: str, stage: Stage, threads: int, epochs: int, seed: int) -> Timing:
+def measure(what: str, stage: Stage, threads: int, epochs: int, seeds: Iterator[int]) -> Timing:
     """Time a stage from the files on; the result is the accuracy reached."""
     # Splits that an earlier run unpacked are kept in memory; each run is to unpack its own.
     forget_splits()
     torch.set_num_threads(threads)
     # The study's pipeline shows its progress on stdout, where the table is to go.
     with TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        return timed(what, partial(stage, epochs, seed, Path(folder)))
+        return timed(what, partial(stage, epochs, next(seeds), Path(folder)))
 
 
 def warm_up() -> None:
     """Run both pipelines once on little, so that neither pays for lazy imports and first calls in its timer."""
     with TemporaryDirectory() as folder:
-        few = Subset(study_pipeline.DigitImages("train", DIGITS.members, DATA), range(640))
+        few = Subset(images("train", DIGITS), range(640))
         study_pipeline.evaluate(study_pipeline.train(few, Path(folder), epochs=1), few, Path(folder))
         train_base(BaseConfig(epochs=1, val_split=0.98), workspace=Workspace(runs_dir=Path(folder), data_dir=DATA))
 
 
-def tables(runs: dict[str, list[Timing]], heading: str) -> list[str]:
+def tables(runs: dict[str, list[Timing]], heading: str, of: str) -> list[str]:
     """The times, and the ratio of each peer's to ours, which come last."""
     rows = []
     for what, each in runs.items():
         reached = [timing.result for timing in each]
-        accuracy = f"{median(reached):.2%} ({min(reached):.2%}–{max(reached):.2%})"
-        others = f"{max(timing.others for timing in each):.2f}"
-        rows.append((what, str(len(each)), spread([timing.clock for timing in each], 2, " s"), accuracy, others))
+        rows.append((what, *measured(each), f"{median(reached):.2%} ({min(reached):.2%}–{max(reached):.2%})"))
     *peers, ours = runs
-    pairs = [(what, str(len(runs[what])), spread(ratios(runs[what], runs[ours], "clock"), 1)) for what in peers]
-    head = (*heading.split(" | "), "cores others took, max")
-    return [table(head, rows), table((f"÷ {ours}", "n", "clock"), pairs)]
+    pairs = compared("ratio", runs, [(peer, ours) for peer in peers], places=1)
+    return [table((heading, *MEASURED, f"test accuracy {of}"), rows), pairs]
 
 
 def main() -> None:
     """Measure, and print the tables."""
-    parser = options(__doc__, epochs=10)
+    parser = options(__doc__, rounds=1, epochs=10)
     parser.add_argument("--stage", choices=("base", "ranks"), default="base")
     given = parser.parse_args()
     # Lightning's advice on loaders and devices is about the pipeline that is measured as it is.
@@ -140,23 +141,22 @@ def main() -> None:
             warm_up()
             ranks = Ranks(Path(place)) if given.stage == "ranks" else None
         if ranks is None:
-            heading = f"base stage, {given.epochs} epochs | n | clock | test accuracy on {DIGITS}"
+            heading, of = f"base stage, {given.epochs} epochs", f"on {DIGITS}"
             stages: dict[str, tuple[Stage, int]] = {
                 f"the study's pipeline as it is, threads: {default}": (study, default),
                 f"the study's pipeline, threads: {one}": (study, one),
                 f"`train_base`, threads: {one}": (ours, one),
             }
         else:
-            heading = f"seven ranks, {given.epochs} epochs | n | clock | test accuracy of rank {RANKS[-1]} on {OTHERS}"
+            heading, of = f"seven ranks, {given.epochs} epochs", f"of rank {RANKS[-1]} on {OTHERS}"
             stages = {
                 f"the study's pipeline, threads: {one}": (ranks.study, one),
                 f"`sweep`, threads: {one}": (ranks.ours, one),
             }
-        runs: dict[str, list[Timing]] = {what: [] for what in stages}
-        for seed in range(given.rounds):
-            for what, (stage, threads) in stages.items():
-                runs[what].append(measure(what, stage, threads, given.epochs, seed))
-    report(given, *tables(runs, heading), hardware())
+        runs = in_turn(
+            {what: partial(measure, what, *way, given.epochs, count()) for what, way in stages.items()}, given.rounds
+        )
+    report(given, *tables(runs, heading, of), hardware())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A data set of images with a transform call a sample, a loader in the main process that collates them one by one,
 Lightning's automatic optimisation with a metric and two log calls a step, both shown in Lightning's progress bar and
 written by its TensorBoard logger. Nothing here is slowed down on purpose, and nothing is tuned. The notebook asks for
-mixed precision, which on a CPU is bfloat16; here that is an argument, and 32-bit floats, our own, are the default.
+mixed precision, which on a CPU is bfloat16; here it computes in 32-bit floats, as the project does.
 """
 
 from __future__ import annotations
@@ -130,9 +130,7 @@ class LowRank(nn.Module):
         return cast(Tensor, self.base(inputs)) + inputs @ self.A.t() @ self.B.t()
 
 
-def train(
-    dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10, seed: int = 0, precision: str = "32-true"
-) -> StudyClassifier:
+def train(dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10, seed: int = 0) -> StudyClassifier:
     """Train a new network on an 80/20 random split of a data set.
 
     Args:
@@ -140,26 +138,24 @@ def train(
         seed: of the global generator, which split, initialisation and order are all drawn from.
     """
     torch.manual_seed(seed)
-    return fit(StudyClassifier(), dataset, folder, epochs, precision)
+    return fit(StudyClassifier(), dataset, folder, epochs)
 
 
 def adapt(
     base: StudyClassifier, rank: int, dataset: Dataset[tuple[Tensor, int]], folder: Path, *, epochs: int = 10,
-    seed: int = 0, precision: str = "32-true",
+    seed: int = 0,
 ) -> StudyClassifier:  # fmt: skip
     """Train an adapter of that rank on a base, in the same way."""
     torch.manual_seed(seed)
-    return fit(StudyAdapter(base, rank), dataset, folder, epochs, precision)
+    return fit(StudyAdapter(base, rank), dataset, folder, epochs)
 
 
-def fit(
-    model: StudyClassifier, dataset: Dataset[tuple[Tensor, int]], folder: Path, epochs: int, precision: str
-) -> StudyClassifier:
+def fit(model: StudyClassifier, dataset: Dataset[tuple[Tensor, int]], folder: Path, epochs: int) -> StudyClassifier:
     """Train a network, or what of it is not frozen, on an 80/20 random split of a data set."""
     count = len(dataset)  # type: ignore[arg-type]
     n_train = int(TRAIN_SHARE * count)
     train_part, val_part = random_split(dataset, [n_train, count - n_train])
-    _trainer(folder, epochs, precision).fit(
+    _trainer(folder, epochs).fit(
         model, DataLoader(train_part, batch_size=BATCH_SIZE, shuffle=True), DataLoader(val_part, batch_size=BATCH_SIZE)
     )
     return model
@@ -172,11 +168,10 @@ def evaluate(model: StudyClassifier, dataset: Dataset[tuple[Tensor, int]], folde
     return scores["test_accuracy"], scores["test_loss"]
 
 
-def _trainer(folder: Path, epochs: int | None = None, precision: str = "32-true") -> pl.Trainer:
+def _trainer(folder: Path, epochs: int | None = None) -> pl.Trainer:
     # The summary alone is left out: it would be printed between the results of whoever measures.
     return pl.Trainer(
         max_epochs=epochs,
-        precision=precision,  # type: ignore[arg-type]
         logger=TensorBoardLogger(folder),
         enable_checkpointing=False,
         enable_model_summary=False,

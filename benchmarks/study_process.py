@@ -18,7 +18,8 @@ from tempfile import TemporaryDirectory
 
 from study_pipeline import DigitImages, StudyClassifier, adapt, evaluate, train
 
-RANKS = (1, 2, 4, 8, 16, 32, 64)
+from lora_mnist_cli.evaluation.original_study import RANKS
+
 OLD, NEW, ALL = range(5), range(5, 10), range(10)
 
 

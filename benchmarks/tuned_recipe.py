@@ -17,7 +17,6 @@ At the end the recipe, as the package has it, is trained with other seeds as wel
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 import statistics
@@ -28,22 +27,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from harness import hardware
+from harness import hardware, options, report, table
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.evaluation.original_study import NEW_DIGITS, RANKS
 from lora_mnist_cli.evaluation.seeds import summarise
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 from lora_mnist_cli.stages.records.loading import LoadedModel, load_model, twin
 from lora_mnist_cli.training.bank.trainer import fit_bank
 
-RANKS = (1, 2, 4, 8, 16, 32, 64)
-DIGITS = DigitSet(range(5, 10))
 RATES = (1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2)
 Figures = dict[tuple[int, int], float]
 """Rank and seed → validation accuracy after the last epoch; 0 where training diverged."""
@@ -84,7 +82,7 @@ class Search:
         made: dict[str, Figures] = {what: {} for what in wanted}
         for batch_size in sorted({config.batch_size for config in wanted.values()}):
             members = [
-                (what, dataclasses.replace(config, rank=rank, seed=seed, epochs=self.epochs, digits=DIGITS))
+                (what, dataclasses.replace(config, rank=rank, seed=seed, epochs=self.epochs, digits=NEW_DIGITS))
                 for what, config in wanted.items()
                 if config.batch_size == batch_size
                 for seed in self.seeds
@@ -105,141 +103,101 @@ class Search:
 
 def search(found: Search) -> Trial:
     """The three steps; returns the best trial."""
-    by_schedule = {
-        schedule: found.run(
-            f"1. Schedule {schedule}",
-            {f"lr {rate:g}": AdapterConfig(schedule=schedule, lr=rate) for rate in RATES},
-        )
-        for schedule in ("constant", "cosine")
-    }
-    ceilings = {
-        schedule: statistics.fmean(max(trial.mean(rank) for trial in trials) for rank in RANKS)
-        for schedule, trials in by_schedule.items()
-    }
+    ceilings = {}
+    for schedule in ("constant", "cosine"):
+        wanted = {f"lr {rate:g}": AdapterConfig(schedule=schedule, lr=rate) for rate in RATES}
+        trials = found.run(f"1. Schedule {schedule}", wanted)
+        ceilings[schedule] = statistics.fmean(max(trial.mean(rank) for trial in trials) for rank in RANKS)
     schedule = max(ceilings, key=ceilings.__getitem__)
-    best = max(
-        found.run(
-            "2. One rule for all ranks",
-            {
-                f"{schedule}, lr {rate:g} / rank^{power:g}": AdapterConfig(schedule=schedule, lr=rate, lr_power=power)
-                for rate in (1.6e-2, 2.4e-2, 3.2e-2)
-                for power in (0.3, 0.375, 0.45)
-            },
-        ),
-        key=lambda trial: trial.score,
-    )
+    wanted = {
+        f"{schedule}, lr {rate:g} / rank^{power:g}": AdapterConfig(schedule=schedule, lr=rate, lr_power=power)
+        for rate in (1.6e-2, 2.4e-2, 3.2e-2)
+        for power in (0.3, 0.375, 0.45)
+    }
+    best = max(found.run("2. One rule for all ranks", wanted), key=lambda trial: trial.score)
     for changes in (
         [{"init": "kaiming"}, {"init": "gaussian"}],
         [{"weight_decay": 0.0}, {"weight_decay": 0.03}, {"weight_decay": 0.1}],
         [{"batch_size": 32}, {"batch_size": 128}],
     ):
-        trials = found.run(
-            "3. What else",
-            {
-                f"{best.what}, {' '.join(f'{k} {v}' for k, v in change.items())}".replace(
-                    "_", " "
-                ): dataclasses.replace(
-                    best.config,
-                    **change,  # type: ignore[arg-type]
-                )
-                for change in changes
-            },
-        )
-        better = max(trials, key=lambda trial: trial.score)
+        wanted = {}
+        for change in changes:
+            words = " ".join(f"{name} {value}" for name, value in change.items()).replace("_", " ")
+            wanted[f"{best.what}, {words}"] = dataclasses.replace(best.config, **change)
+        better = max(found.run("3. What else", wanted), key=lambda trial: trial.score)
         gain, error = better.gain(best)
         if gain > error:
             best = better
     return best
 
 
-def report(found: Search, best: Trial, seconds: float) -> str:
+def trials_of(found: Search, best: Trial, seconds: float) -> list[str]:
     """All trials as Markdown tables, and what was chosen."""
-    heads = " | ".join(f"rank {rank}" for rank in RANKS)
-    lines = [
+    parts = [
         "# The tuned recipe",
-        "",
-        "`python benchmarks/tuned_recipe.py` found the recipe `--recipe tuned`. The network, the frozen base,",
-        "the ranks, the layers and the ten epochs are those of the reference recipe; no image of 0-4 is stored or",
-        "seen. Every choice was made on validation images of 5-9, a fifth of the training images; the test images",
+        "`python benchmarks/tuned_recipe.py` found the recipe `--recipe tuned`. The network, the frozen base,\n"
+        "the ranks, the layers and the ten epochs are those of the reference recipe; no image of 0-4 is stored or\n"
+        "seen. Every choice was made on validation images of 5-9, a fifth of the training images; the test images\n"
         "were not read.",
-        "",
         f"Validation accuracy in % after {found.epochs} epochs, mean of {len(found.seeds)} seeds; what diverged is 0.",
     ]
     for step, trials in found.trials.items():
-        lines += ["", f"## {step}", "", f"| settings | {heads} | mean |", "|---|" + "---:|" * (len(RANKS) + 1)]
-        for trial in trials:
-            cells = " | ".join(f"{100 * trial.mean(rank):.2f}" for rank in RANKS)
-            mark = " **(taken)**" if trial is best else ""
-            lines.append(f"| {trial.what}{mark} | {cells} | {100 * trial.score:.2f} |")
+        rows = [
+            (f"{trial.what}{' **(taken)**' if trial is best else ''}",
+             *(f"{100 * value:.2f}" for value in (*map(trial.mean, RANKS), trial.score)))
+            for trial in trials
+        ]  # fmt: skip
+        parts += [f"## {step}", table(("settings", *(f"rank {rank}" for rank in RANKS), "mean"), rows)]
     config = best.config
     count = sum(len(trial.figures) for trials in found.trials.values() for trial in trials)
-    lines += [
-        "",
+    return [
+        *parts,
         "## What was taken",
-        "",
         f"`schedule` {config.schedule}, `lr` {config.lr:g}, `lr_power` {config.lr_power:g}, `init` {config.init}, "
         f"`weight_decay` {config.weight_decay if config.weight_decay is not None else 'of AdamW, 0.01'}, "
         f"`batch_size` {config.batch_size}.",
-        "",
-        "After the choice, the recipe returns most of the held-out images to training: its `val_split` is 0.05, enough",
-        "to draw the curve. That was decided beforehand, not by any figure.",
-        "",
+        "After the choice, the recipe returns most of the held-out images to training: its `val_split` is 0.05,\n"
+        "enough to draw the curve. That was decided beforehand, not by any figure.",
         f"{count:,} adapters in {seconds:.0f} s. {hardware()} One thread.",
     ]
-    return "\n".join(lines) + "\n"
 
 
-def on_test_images(workspace: Workspace, seeds: int) -> str:
+def on_test_images(workspace: Workspace, seeds: int) -> list[str]:
     """Ten adapters a rank by the recipe as the package has it, scored on the test images: after all is chosen."""
     config = recipe("tuned").adapter
     rows = []
-    for digits, ranks in ((DIGITS, RANKS), (ALL_DIGITS, (original_study.ALL_DIGITS_RANK,))):
-        made = sweep(
-            ranks, seeds=range(seeds), config=dataclasses.replace(config, digits=digits), workspace=workspace
-        )  # fmt: skip
+    for digits, ranks in ((NEW_DIGITS, RANKS), (ALL_DIGITS, (original_study.ALL_DIGITS_RANK,))):
+        wanted = dataclasses.replace(config, digits=digits)
+        made = sweep(ranks, seeds=range(seeds), config=wanted, workspace=workspace)
         for row in summarise(made.details["results"]):
             (figure,) = [subset["accuracy"] for subset in row["subsets"] if subset["digits"] == str(digits)]
+            known = original_study.adapter_accuracy(digits, row["rank"]) or math.nan
             mean, low, high, worst = (f"{100 * figure[key]:.2f}" for key in ("mean", "low", "high", "worst"))
-            rank = row["rank"]
-            known = original_study.adapter_accuracy(digits, rank) or math.nan
-            rows.append(f"| {rank} on {digits} | {100 * known:.2f} | {mean} | {low} to {high} | {worst} | {row['n']} |")
-    return "\n".join(
-        [
-            "## On the test images",
-            "",
-            "Test accuracy in % of the recipe as it is in the package, on one base, read once and after all choices.",
-            "The interval is that of the mean over seeds (95 %, t distribution); the study's figures are single runs.",
-            "",
-            "| rank | study | mean | interval | worst seed | n |",
-            "|---|---:|---:|---:|---:|---:|",
-            *rows,
-        ]
-    )
+            what = f"{row['rank']} on {digits}"
+            rows.append((what, f"{100 * known:.2f}", mean, f"{low} to {high}", worst, str(row["n"])))
+    return [
+        "## On the test images",
+        "Test accuracy in % of the recipe as it is in the package, on one base, read once and after all choices.\n"
+        "The interval is that of the mean over seeds (95 %, t distribution); the study's figures are single runs.",
+        table(("rank", "study", "mean", "interval", "worst seed", "n"), rows),
+    ]
 
 
 def main() -> None:
     """Search, print the report, write it where it is asked for."""
-    parser = argparse.ArgumentParser(description="Search for the tuned recipe, on validation data alone.")
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--test-seeds", type=int, default=10, help="seeds that are scored on the test images at the end"
-    )
-    parser.add_argument("--output", type=Path, help="a Markdown file to write the report to as well")
-    options = parser.parse_args()
+    parser = options(__doc__, epochs=10, seeds=3)
+    parser.add_argument("--test-seeds", type=int, default=10, help="those scored on the test images at the end")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     start = time.perf_counter()
     with TemporaryDirectory() as folder:
         workspace = Workspace(runs_dir=Path(folder))
         loaded = load_model(workspace.registry, train_base(BaseConfig(), workspace=workspace))
-        found = Search(loaded, MNISTDataset.load("train", DIGITS), options.seeds, options.epochs)
-        best = search(found)
-        text = report(found, best, time.perf_counter() - start)
-        if options.test_seeds:
-            text += "\n" + on_test_images(workspace, options.test_seeds) + "\n"
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text, encoding="utf-8")
+        found = Search(loaded, MNISTDataset.load("train", NEW_DIGITS), given.seeds, given.epochs)
+        parts = trials_of(found, search(found), time.perf_counter() - start)
+        if given.test_seeds:
+            parts += on_test_images(workspace, given.test_seeds)
+    report(given, *parts)
 
 
 if __name__ == "__main__":

@@ -28,11 +28,7 @@ class BrokenError(Exception):
 
 
 def hold(condition: object, evidence: str) -> None:
-    """Demand that a condition holds.
-
-    Raises:
-        BrokenError: with the evidence, where it does not hold.
-    """
+    """Raise :class:`BrokenError` with the evidence unless a condition holds."""
     if not condition:
         raise BrokenError(evidence)
 
@@ -90,11 +86,7 @@ class Adapted:
 
 
 class Bench:
-    """Makes adapted models.
-
-    Args:
-        factory: makes a new implementation.
-    """
+    """Makes adapted models of the implementations that a factory makes."""
 
     def __init__(self, factory: Factory) -> None:
         self.factory = factory

@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lora_mnist_cli.conformance.bench import (
     ALPHA,
@@ -20,7 +21,6 @@ from lora_mnist_cli.conformance.bench import (
     TOLERANCE,
     Adapted,
     Bench,
-    BrokenError,
     digest,
     formula,
     gap,
@@ -30,6 +30,7 @@ from lora_mnist_cli.conformance.bench import (
     plain,
 )
 
+Weights = Mapping[str, Tensor]
 EXACT = "bit for bit"
 ROUNDS = 20
 """Rounds of merging and unmerging, over which rounding errors would add up."""
@@ -44,7 +45,6 @@ class Law:
         check: returns the evidence, or raises ``BrokenError``.
     """
 
-    name: str
     about: str
     check: Callable[[Bench], str]
 
@@ -55,7 +55,7 @@ LAWS: dict[str, Law] = {}
 
 def _law(name: str, about: str) -> Callable[[Callable[[Bench], str]], Callable[[Bench], str]]:
     def enter(check: Callable[[Bench], str]) -> Callable[[Bench], str]:
-        LAWS[name] = Law(name, about, check)
+        LAWS[name] = Law(about, check)
         return check
 
     return enter
@@ -115,45 +115,34 @@ def _trainable(bench: Bench) -> str:
 
 @_law("base", "The base's weights, hashed, never move: not when adapted, trained, scaled, saved or loaded.")
 def _base(bench: Bench) -> str:
-    expected = digest(plain().state_dict())
-    adapted = bench.adapted(filled=False)
-
-    def same(when: str) -> None:
-        weights = adapted.weights()
-        distance = gap(weights, plain().state_dict())
-        hold(digest(weights) == expected, f"the base's weights have moved by up to {distance:.3g} {when}")
-
-    same("when adapters are attached")
+    adapted, moved = bench.adapted(filled=False), "the base's weights have moved by up to {:.3g}"
+    _base_stays(adapted, f"{moved} when adapters are attached")
     _train(adapted)
-    same("in training")
+    _base_stays(adapted, f"{moved} in training")
     adapted.code.set_alpha(adapted.model, -0.5)
-    same("when alpha changes")
+    _base_stays(adapted, f"{moved} when alpha changes")
     adapted.code.load(adapted.model, _copy(adapted.code.state(adapted.model)))
-    same("when a state is loaded")
-    return f"sha256 {expected[:12]}…"
+    _base_stays(adapted, f"{moved} when a state is loaded")
+    return f"sha256 {digest(plain().state_dict())[:12]}…"
 
 
 @_law("modes", "train() and eval() alone move no weight, and without dropout no output.")
 def _modes(bench: Bench) -> str:
     adapted, x = bench.adapted(), inputs()
-    expected, before = digest(plain().state_dict()), adapted(x)
+    before = adapted(x)
     for training in (False, True, False):
         adapted.model.train(training)
-        hold(
-            digest(adapted.weights()) == expected,
-            f"{_mode(training)}() alone moves the weights, by up to {gap(adapted.weights(), plain().state_dict()):.3g}",
-        )
+        _base_stays(adapted, f"{_mode(training)}() alone moves the weights, by up to {{:.3g}}")
         _equal(adapted(x), before, f"outputs after {_mode(training)}() are others")
     return EXACT
 
 
 @_law("scaling", "Outputs are W x + b + alpha · scale(rank) · B A x, with the scale that is claimed.")
 def _scaling(bench: Bench) -> str:
-    worst = 0.0
-    for rank, alpha in ((1, 1.0), (RANK, 1.0), (RANK, ALPHA), (8, -0.5), (4, 2.0)):
-        adapted = bench.adapted(rank=rank, alpha=alpha)
-        worst = max(worst, _follows(adapted, alpha, f"rank {rank}, alpha {alpha:g}"))
-    return _off(worst)
+    return _off(max(
+        _follows(bench.adapted(rank=rank, alpha=alpha), alpha, f"rank {rank}, alpha {alpha:g}: outputs are")
+        for rank, alpha in ((1, 1.0), (RANK, 1.0), (RANK, ALPHA), (8, -0.5), (4, 2.0))
+    ))  # fmt: skip
 
 
 @_law("set-alpha", "Setting alpha is as good as attaching with it, however often it is set.")
@@ -161,7 +150,7 @@ def _set_alpha(bench: Bench) -> str:
     adapted, worst = bench.adapted(alpha=2.0), 0.0
     for alpha in (0.5, 0.5, -1.0, 3.0):
         adapted.code.set_alpha(adapted.model, alpha)
-        worst = max(worst, _follows(adapted, alpha, f"attached with alpha 2, then set to {alpha:g}"))
+        worst = max(worst, _follows(adapted, alpha, f"attached with alpha 2, then set to {alpha:g}: outputs are"))
     return _off(worst)
 
 
@@ -181,18 +170,15 @@ def _alpha_0(bench: Bench) -> str:
 
 def _merge(training: bool) -> Callable[[Bench], str]:
     def check(bench: Bench) -> str:
-        adapted, x = bench.adapted(), inputs()
+        adapted = bench.adapted()
         adapted.model.train(training)
         adapted.code.merge(adapted.model)
         merged, old = adapted.weights(), plain().state_dict()
         for name in LAYERS:
             moved = gap(merged[f"{name}.weight"], old[f"{name}.weight"])
             hold(moved > 1e-3, f"{_mode(training)}: merging leaves the weight of {name} as it was")
-        distance = gap(merged, merged_weights(adapted, ALPHA))
-        hold(distance <= TOLERANCE, f"{_mode(training)}: merged weights are {_off(distance)}")
-        distance = gap(adapted(x), formula(adapted, ALPHA, x))
-        hold(distance <= TOLERANCE, f"{_mode(training)}: outputs of the merged model are {_off(distance)}")
-        return _off(distance)
+        _near(merged, merged_weights(adapted, ALPHA), f"{_mode(training)}: merged weights are")
+        return _off(_follows(adapted, ALPHA, f"{_mode(training)}: outputs of the merged model are"))
 
     return check
 
@@ -205,17 +191,13 @@ _law("merge-eval", "Merged in evaluation mode, the weights hold the product, and
 def _merge_twice(bench: Bench) -> str:
     adapted = bench.adapted()
     adapted.code.unmerge(adapted.model)
-    distance = gap(adapted.weights(), plain().state_dict())
-    hold(distance <= TOLERANCE, f"unmerging what was never merged leaves weights {_off(distance)}")
+    _near(adapted.weights(), plain().state_dict(), "unmerging what was never merged leaves weights")
     for _ in range(2):
         adapted.code.merge(adapted.model)
-    distance = gap(adapted.weights(), merged_weights(adapted, ALPHA))
-    hold(distance <= TOLERANCE, f"merged twice, the weights are {_off(distance)}")
+    _near(adapted.weights(), merged_weights(adapted, ALPHA), "merged twice, the weights are")
     for _ in range(2):
         adapted.code.unmerge(adapted.model)
-    distance = gap(adapted.weights(), plain().state_dict())
-    hold(distance <= TOLERANCE, f"unmerged twice, the weights are {_off(distance)}")
-    return _off(distance)
+    return _off(_near(adapted.weights(), plain().state_dict(), "unmerged twice, the weights are"))
 
 
 @_law("unmerge", "Unmerged, the model is what it was before: weights, outputs and what is trainable.")
@@ -223,9 +205,8 @@ def _unmerge(bench: Bench) -> str:
     adapted = bench.adapted()
     adapted.code.merge(adapted.model)
     adapted.code.unmerge(adapted.model)
-    distance = gap(adapted.weights(), plain().state_dict())
-    hold(distance <= TOLERANCE, f"the weights are {_off(distance)}")
-    distance = _follows(adapted, ALPHA, "unmerged")
+    _near(adapted.weights(), plain().state_dict(), "the weights are")
+    distance = _follows(adapted, ALPHA, "unmerged: outputs are")
     for name, pair in adapted.factors().items():
         for which, factor in _both(pair):
             hold(factor.requires_grad, f"{which} of {name} is no longer trainable")
@@ -238,50 +219,36 @@ def _unmerge_exact(bench: Bench) -> str:
     for i in range(ROUNDS):
         adapted.code.merge(adapted.model)
         adapted.code.unmerge(adapted.model)
-        if digest(adapted.weights()) != digest(plain().state_dict()):
-            raise BrokenError(
-                f"the weights are off by up to {gap(adapted.weights(), plain().state_dict()):.3g} after round {i + 1}"
-            )
+        _base_stays(adapted, f"the weights are off by up to {{:.3g}} after round {i + 1}")
     return EXACT
 
 
 @_law("alpha-merged", "Setting alpha while merged is refused or takes effect, and never damages the base.")
 def _alpha_merged(bench: Bench) -> str:
-    adapted, x, refused = bench.adapted(), inputs(), False
+    adapted = bench.adapted()
     adapted.code.merge(adapted.model)
-    try:
-        adapted.code.set_alpha(adapted.model, 0.5)
-    except NotImplementedError:
-        raise
-    except Exception:  # noqa: BLE001 - any exception is a refusal
-        refused = True
-    expected = ALPHA if refused else 0.5
-    distance = gap(adapted(x), formula(adapted, expected, x))
-    hold(distance <= TOLERANCE, f"outputs after setting alpha while merged are {_off(distance)}")
+    refused = _refusal(lambda: adapted.code.set_alpha(adapted.model, 0.5)) is not None
+    _follows(adapted, ALPHA if refused else 0.5, "outputs after setting alpha while merged are")
     adapted.code.unmerge(adapted.model)
-    distance = gap(adapted.weights(), plain().state_dict())
-    hold(distance <= TOLERANCE, f"after setting alpha while merged, unmerging leaves weights {_off(distance)}")
+    _near(adapted.weights(), plain().state_dict(), "after setting alpha while merged, unmerging leaves weights")
     return "refused" if refused else "takes effect"
 
 
 @_law("attach-twice", "Attaching twice is refused, or leaves one adapter: nothing is stacked.")
 def _attach_twice(bench: Bench) -> str:
-    adapted = bench.adapted()
+    adapted, again = bench.adapted(), list[nn.Module]()
     keys, weights = set(adapted.code.state(adapted.model)), digest(adapted.weights())
-    try:
-        again = adapted.code.attach(adapted.model, rank=RANK, alpha=ALPHA, dropout=0.0)
-    except NotImplementedError:
-        raise
-    except Exception as error:  # noqa: BLE001 - any exception is a refusal
+    error = _refusal(lambda: again.append(adapted.code.attach(adapted.model, rank=RANK, alpha=ALPHA, dropout=0.0)))
+    if error is not None:
         after, outcome = adapted, f"refused ({type(error).__name__})"
     else:
-        after, outcome = Adapted(adapted.code, again, RANK), "one adapter stays"
+        after, outcome = Adapted(adapted.code, again[0], RANK), "one adapter stays"
         after.fill()
     tensors = set(after.code.state(after.model))
     extra = _words(sorted(tensors - keys))
     hold(tensors == keys, f"{outcome}: there are {len(tensors)} tensors, and {len(keys)} before: {extra}")
     hold(set(after.factors()) == set(LAYERS), f"{outcome}: there are adapters on {_words(after.factors())}")
-    _follows(after, ALPHA, f"attached twice ({outcome})")
+    _follows(after, ALPHA, f"attached twice ({outcome}): outputs are")
     hold(digest(after.weights()) == weights, f"{outcome}: the base's weights have moved")
     return outcome
 
@@ -293,15 +260,14 @@ def _dropout(bench: Bench) -> str:
     hold(not torch.equal(adapted(x), adapted(x)), "train: outputs are the same each time, so nothing is dropped")
     adapted.model.eval()
     _equal(adapted(x), adapted(x), "eval: outputs differ each time")
-    _follows(adapted, ALPHA, "eval")
+    _follows(adapted, ALPHA, "eval: outputs are")
     adapted = bench.adapted(dropout=p)  # a new one, whose weights no change of mode has touched
     adapted.code.set_alpha(adapted.model, 0.0)
     _equal(adapted(x), plain()(x), "train, at alpha 0: outputs are not the base's, so its own inputs are dropped")
     # A network of one layer, so that the mean goes through no ReLU.
     linear, few = bench.adapted(dropout=p, hidden=()), inputs(4)
     mean = linear(few.repeat(20_000, 1)).reshape(20_000, 4, -1).mean(0)
-    distance = gap(mean, formula(linear, ALPHA, few, hidden=()))
-    hold(distance <= 0.05, f"train: the mean over 20,000 draws is {_off(distance)}")
+    distance = _near(mean, formula(linear, ALPHA, few, hidden=()), "train: the mean over 20,000 draws is", 0.05)
     return f"mean over 20,000 draws {_off(distance)}"
 
 
@@ -332,13 +298,8 @@ def _load_strict(bench: Bench) -> str:
     taken = []
     for what, bad in wrong.items():
         adapted = bench.adapted(seed=1)
-        try:
-            adapted.code.load(adapted.model, _copy(bad))
-        except NotImplementedError:
-            raise
-        except Exception:  # noqa: BLE001 - any exception is a refusal
-            continue
-        taken.append(what)
+        if _refusal(partial(adapted.code.load, adapted.model, _copy(bad))) is None:
+            taken.append(what)
     hold(not taken, f"taken without a word: a state with {', with '.join(taken)}")
     return f"{len(wrong)} wrong states refused"
 
@@ -364,22 +325,38 @@ def _gradients(bench: Bench) -> str:
             values[i] = kept - step
             numeric.view(-1)[i] = (above - float((adapted(x) * probe).sum())) / (2 * step)
             values[i] = kept
-        distance = gap(torch.as_tensor(factor.grad), numeric)
-        hold(distance <= 1e-6, f"the gradient of {name} is {_off(distance)}")
-        worst = max(worst, distance)
+        worst = max(worst, _near(torch.as_tensor(factor.grad), numeric, f"the gradient of {name} is", 1e-6))
     return _off(worst)
 
 
-def _follows(adapted: Adapted, alpha: float, when: str) -> float:
-    """Return the distance of the outputs from the formula's.
-
-    Raises:
-        BrokenError: where it is above the tolerance.
-    """
-    x = inputs()
-    distance = gap(adapted(x), formula(adapted, alpha, x))
-    hold(distance <= TOLERANCE, f"{when}: outputs are {_off(distance)}")
+def _near(actual: Weights | Tensor, expected: Weights | Tensor, evidence: str, tolerance: float = TOLERANCE) -> float:
+    """Demand that values are the expected ones within a tolerance, and return their distance."""
+    distance = gap(actual, expected)
+    hold(distance <= tolerance, f"{evidence} {_off(distance)}")
     return distance
+
+
+def _follows(adapted: Adapted, alpha: float, evidence: str) -> float:
+    """Demand that the outputs are the formula's, and return their distance."""
+    x = inputs()
+    return _near(adapted(x), formula(adapted, alpha, x), evidence)
+
+
+def _base_stays(adapted: Adapted, evidence: str) -> None:
+    """Demand that the weights in use are the plain network's, bit for bit; the evidence is given their distance."""
+    weights, base = adapted.weights(), plain().state_dict()
+    hold(digest(weights) == digest(base), evidence.format(gap(weights, base)))
+
+
+def _refusal(call: Callable[[], object]) -> Exception | None:
+    """Return the exception by which a call is refused, whatever it is; None where the call is accepted."""
+    try:
+        call()
+    except NotImplementedError:
+        raise
+    except Exception as error:  # noqa: BLE001 - any exception is a refusal
+        return error
+    return None
 
 
 def _train(adapted: Adapted) -> None:
@@ -396,7 +373,7 @@ def _equal(actual: Tensor, expected: Tensor, evidence: str) -> None:
     hold(torch.equal(actual, expected.detach()), f"{evidence} (up to {gap(actual, expected.detach()):.3g} apart)")
 
 
-def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _copy(state: Weights) -> dict[str, Tensor]:
     return {key: value.detach().clone() for key, value in state.items()}
 
 

@@ -22,24 +22,14 @@ class Ours:
     """:mod:`lora_mnist_cli.models.lora`."""
 
     scaling = "constant"
+    set_alpha = staticmethod(lora.set_alpha)
+    merge = staticmethod(lora.merge)
+    unmerge = staticmethod(lora.unmerge)
+    state = staticmethod(adapter_tensors)
+    load = staticmethod(load_adapter_tensors)
 
     def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> nn.Module:
         return lora.attach(model, rank, alpha=alpha, scaling=self.scaling, dropout=dropout)
-
-    def set_alpha(self, model: nn.Module, alpha: float) -> None:
-        lora.set_alpha(model, alpha)
-
-    def merge(self, model: nn.Module) -> None:
-        lora.merge(model)
-
-    def unmerge(self, model: nn.Module) -> None:
-        lora.unmerge(model)
-
-    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
-        return adapter_tensors(model)
-
-    def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        load_adapter_tensors(model, state)
 
     def factors(self, model: nn.Module) -> Mapping[str, tuple[Tensor, Tensor]]:
         layers = lora.adapted_layers(model).items()
@@ -69,11 +59,10 @@ class Peft:
     def __init__(self) -> None:
         self.peft: Any = _library("peft")
 
-    def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> nn.Module:
+    def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> Any:
         targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
         config = self.peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets)
-        adapted: nn.Module = self.peft.get_peft_model(model, config)
-        return adapted
+        return self.peft.get_peft_model(model, config)
 
     def set_alpha(self, model: nn.Module, alpha: float) -> None:
         # PEFT takes a multiple of the configured alpha.
@@ -86,9 +75,8 @@ class Peft:
     def unmerge(self, model: Any) -> None:
         model.unmerge_adapter()
 
-    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
-        state: Mapping[str, Tensor] = self.peft.get_peft_model_state_dict(model)
-        return state
+    def state(self, model: nn.Module) -> Any:
+        return self.peft.get_peft_model_state_dict(model)
 
     def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         self.peft.set_peft_model_state_dict(model, dict(state))
@@ -121,7 +109,7 @@ class Loralib:
                 new = self.loralib.Linear(
                     layer.in_features, layer.out_features, r=rank, lora_alpha=alpha, lora_dropout=dropout
                 )
-                new.load_state_dict(_weights({"": layer}, separator=""), strict=False)
+                new.load_state_dict(layer.state_dict(), strict=False)
                 model.set_submodule(name, new)
         self.loralib.mark_only_lora_as_trainable(model)
         return model
@@ -139,9 +127,8 @@ class Loralib:
         for layer in self._layers(model).values():
             layer.train()
 
-    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
-        state: Mapping[str, Tensor] = self.loralib.lora_state_dict(model)
-        return state
+    def state(self, model: nn.Module) -> Any:
+        return self.loralib.lora_state_dict(model)
 
     def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         # loralib's documentation loads without strictness.
@@ -158,11 +145,11 @@ class Loralib:
         return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
 
 
-def _weights(layers: Mapping[str, Any], separator: str = ".") -> dict[str, Tensor]:
+def _weights(layers: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the weight and bias of each layer, by the layer's name."""
     weights: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        weights |= {f"{name}{separator}weight": layer.weight.detach(), f"{name}{separator}bias": layer.bias.detach()}
+        weights |= {f"{name}.weight": layer.weight.detach(), f"{name}.bias": layer.bias.detach()}
     return weights
 
 

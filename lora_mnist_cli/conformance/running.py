@@ -14,12 +14,12 @@ from lora_mnist_cli.system.errors import LoraMnistError, UsageError, nearest, re
 
 HOLDS, BROKEN, SKIPPED = "holds", "BROKEN", "skipped"
 READY = {
-    name: f"lora_mnist_cli.conformance.ready:{factory}"
-    for name, factory in (
-        ("ours", "Ours"), ("ours-standard", "OursStandard"), ("ours-rslora", "OursRslora"),
-        ("peft", "Peft"), ("loralib", "Loralib"),
-    )
-}  # fmt: skip
+    "ours": "lora_mnist_cli.conformance.ready:Ours",
+    "ours-standard": "lora_mnist_cli.conformance.ready:OursStandard",
+    "ours-rslora": "lora_mnist_cli.conformance.ready:OursRslora",
+    "peft": "lora_mnist_cli.conformance.ready:Peft",
+    "loralib": "lora_mnist_cli.conformance.ready:Loralib",
+}
 """Short names of the implementations that come with this package."""
 
 
@@ -59,11 +59,8 @@ def find_factory(text: str) -> Factory:
         raise UsageError(f"'{text}' makes no implementation: {_one_line(error)}", hint=hint, value=text) from error
     lacking = [name for name in METHODS if not callable(getattr(implementation, name, None))]
     if lacking:
-        raise UsageError(
-            f"what '{text}' makes lacks {', '.join(lacking)}",
-            hint="docs/conformance.md describes the protocol",
-            value=lacking,
-        )
+        hint = "docs/conformance.md describes the protocol"
+        raise UsageError(f"what '{text}' makes lacks {', '.join(lacking)}", hint=hint, value=lacking)
     scaling = getattr(implementation, "scaling", None)
     if scaling not in SCALINGS:
         hint = f"one of {', '.join(SCALINGS)}"
@@ -94,9 +91,9 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
     if set(skip) >= set(LAWS):
         raise UsageError("all laws are skipped, so nothing would be tried", hint="leave out some --skip")
     rows = []
-    for law in LAWS.values():
+    for name, law in LAWS.items():
         verdict, evidence = SKIPPED, "not tried"
-        if law.name not in skip:
+        if name not in skip:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # laws are about computations, not about warnings
                 try:
@@ -105,10 +102,10 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
                     verdict, evidence = BROKEN, str(error)
                 except NotImplementedError as error:
                     what = f": {error}" if str(error) else ""
-                    verdict, evidence = BROKEN, f"not implemented{what} (--skip {law.name} where that is meant)"
+                    verdict, evidence = BROKEN, f"not implemented{what} (--skip {name} where that is meant)"
                 except Exception as error:  # noqa: BLE001 - any exception of the code under test is evidence
                     verdict, evidence = BROKEN, f"it raised {_one_line(error)}"
-        rows.append({"law": law.name, "about": law.about, "verdict": verdict, "evidence": evidence})
+        rows.append({"law": name, "about": law.about, "verdict": verdict, "evidence": evidence})
     return rows
 
 

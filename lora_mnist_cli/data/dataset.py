@@ -38,19 +38,13 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         if images.ndim != 2 or labels.ndim != 1 or len(images) != len(labels):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
-        self.images = images
-        self.labels = labels
+        self.images, self.labels = images, labels
 
     @classmethod
     def load(
-        cls,
-        split: Split,
-        digits: DigitSet = ALL_DIGITS,
-        *,
-        dataset: str = "mnist",
-        data_dir: Path = Path("data"),
+        cls, split: Split, digits: DigitSet = ALL_DIGITS, *, dataset: str = "mnist", data_dir: Path = Path("data"),
         pixel_stats: tuple[float, float] | None = None,
-    ) -> MNISTDataset:
+    ) -> MNISTDataset:  # fmt: skip
         """Load the images of some digits of a split, pixels scaled to [0, 1] and then ``(x - mean) / std``.
 
         Args:
@@ -59,8 +53,8 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             DataError: where the files are not available or damaged, or hold none of the digits.
         """
-        mean, std = pixel_stats or normalisation(dataset, data_dir)
-        return cls.from_pixels(*load_digits(dataset, split, digits, data_dir), (mean, std))
+        pixel_stats = pixel_stats or normalisation(dataset, data_dir)
+        return cls.from_pixels(*load_digits(dataset, split, digits, data_dir), pixel_stats)
 
     @classmethod
     def from_pixels(

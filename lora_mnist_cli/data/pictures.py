@@ -15,17 +15,17 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
 
 from lora_mnist_cli.system.errors import DataError, UsageError
 from lora_mnist_cli.system.files import open_regular
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Picture = NDArray[np.float32]
-
+Picture = NDArray[np.float32]
 SUFFIXES = (".png", ".jpg", ".jpeg")
 STDIN = "-"
 MAX_BYTES = 64 * 2**20
@@ -74,15 +74,15 @@ def find_images(names: Iterable[str]) -> list[str]:
     sources: list[str] = []
     for name in names:
         path = Path(name)
-        if name == STDIN or not path.is_dir():
-            if name != STDIN and not path.exists():
-                raise DataError(f"there is no image {name}", value=name)
+        if name != STDIN and path.is_dir():
+            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
+            sources += inside
+        elif name == STDIN or path.exists():
             sources.append(name)
-            continue
-        inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not inside:
-            raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
-        sources += inside
+        else:
+            raise DataError(f"there is no image {name}", value=name)
     if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read once only", hint="name - once", value=STDIN)
     return sources
@@ -108,8 +108,6 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
 
 def is_dark_on_light(grey: Picture) -> bool:
     """Tell whether a picture's edge is nearer to its lightest pixel than to its darkest; the digit is in the middle."""
-    import numpy as np
-
     return bool(np.median(_border(grey)) > (float(grey.min()) + float(grey.max())) / 2)
 
 
@@ -118,9 +116,6 @@ def normalise(ink: Picture) -> Picture:
 
     Lines that would be thinner than :data:`_LINE` are widened first.
     """
-    import numpy as np
-    from PIL import Image as Pillow
-
     cut = _thickened(_cut(ink))
     height, width = (max(1, round(side * _BOX / max(cut.shape))) for side in cut.shape)
     small = np.asarray(Pillow.fromarray(cut).resize((width, height), Pillow.Resampling.BICUBIC)).clip(0)
@@ -136,8 +131,6 @@ def normalise(ink: Picture) -> Picture:
 
 def _cut(ink: Picture) -> Picture:
     """Cut a picture to the digit's edges."""
-    import numpy as np
-
     rows, columns = (np.flatnonzero((ink > _EDGE).any(axis)) for axis in (1, 0))
     return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
@@ -147,8 +140,6 @@ def line_width(ink: Picture) -> float:
 
     A line of width w and length l has the area w·l, and the outline 2·l; in grey, the outline is the total variation.
     """
-    import numpy as np
-
     down, right = np.gradient(np.pad(ink, 2))  # differences at the rim itself would be of one pixel, not of two
     return 2 * float(ink.sum()) / float(np.hypot(down, right).sum())
 
@@ -159,9 +150,6 @@ def _thickened(cut: Picture) -> Picture:
     A Gaussian adds the missing width, and makes all lines of one width equally dark in any direction. Divided by the
     value in the middle of a line, they are full ink again.
     """
-    import numpy as np
-    from PIL import Image as Pillow
-
     width = line_width(cut) * _BOX / max(cut.shape)
     if width >= _LINE:
         return cut
@@ -185,22 +173,16 @@ def drawn(pixels: Picture) -> list[str]:
 
 
 def _centre(mass: Any) -> float:
-    import numpy as np
-
     return float((mass * np.arange(len(mass))).sum() / mass.sum())
 
 
 def _border(grey: Picture) -> Any:
-    import numpy as np
-
     wide = max(1, min(grey.shape) // 20)
     return np.concatenate([grey[:wide].ravel(), grey[-wide:].ravel(), grey[:, :wide].ravel(), grey[:, -wide:].ravel()])
 
 
 def _ink(light: Picture) -> Picture | None:
     """Return the ink of each pixel, 0 to 1, after subtracting the background and its noise."""
-    import numpy as np
-
     border = _border(light)
     ground = float(np.median(border))
     noise = min(0.3, 3 * 1.4826 * float(np.median(np.abs(border - ground))))
@@ -227,15 +209,7 @@ def _read_bytes(source: str, shown: str) -> bytes:
 
 
 def _read_grey(content: bytes, shown: str) -> Picture:
-    """Decode a picture in grey, 0 (black) to 1 (white).
-
-    Raises:
-        DataError: as :func:`read_image`.
-    """
-    from PIL import Image as Pillow
-    from PIL import ImageOps, UnidentifiedImageError
-
-    too_large = f"{shown} has more than {MAX_PIXELS // 10**6} million pixels"
+    """Decode a picture in grey, 0 (black) to 1 (white)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -251,6 +225,7 @@ def _read_grey(content: bytes, shown: str) -> Picture:
         except UnidentifiedImageError as error:
             raise DataError(f"{shown} is not an image", hint="PNG or JPEG", value=shown) from error
         except Pillow.DecompressionBombError as error:
+            too_large = f"{shown} has more than {MAX_PIXELS // 10**6} million pixels"
             raise DataError(too_large, hint="make it smaller", value=shown) from error
         except (DataError, MemoryError):
             raise
@@ -260,8 +235,6 @@ def _read_grey(content: bytes, shown: str) -> Picture:
 
 
 def _grey(image: Any) -> Picture:
-    import numpy as np
-
     if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would cut off at 255
         values = np.asarray(image).astype(np.float32) / np.float32(65535)
         step = -(-max(values.shape) // _ENOUGH)
@@ -275,9 +248,6 @@ def _grey(image: Any) -> Picture:
 
 def _on_ground(image: Any) -> Any:
     """Put a picture with transparent parts on white, or on black where its visible part is light."""
-    import numpy as np
-    from PIL import Image as Pillow
-
     grey, alpha = (np.asarray(band).astype(np.float64) for band in image.split())
     light = alpha.sum() > 0 and (grey * alpha).sum() / alpha.sum() > 127
     # A picture without transparent parts needs no ground.

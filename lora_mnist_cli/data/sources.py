@@ -42,7 +42,8 @@ class Source:
         normalisation: mean and standard deviation of the pixels on [0, 1], or None: measured on the training images.
         sha256: SHA-256 of each unpacked file, where they are known.
         transposed: whether rows and columns of an image are swapped in the file.
-        fetch: torchvision's class and its arguments for a split; None for the data set that the package contains.
+        fetch: the arguments of torchvision's class, which has the folder's name, for the training images or the test
+            images; None for the data set that the package contains.
         classes: names of the classes 0 to 9, where they are not digits.
     """
 
@@ -51,11 +52,12 @@ class Source:
     normalisation: tuple[float, float] | None = None
     sha256: dict[str, str] | None = None
     transposed: bool = False
-    fetch: tuple[str, Callable[[bool], dict[str, Any]]] | None = None
+    fetch: Callable[[bool], dict[str, Any]] | None = None
     classes: tuple[str, ...] = ()
 
+    @property
     def names(self) -> list[str]:
-        """Return all file names, training files first."""
+        """All file names, training files first."""
         return [*self.files["train"], *self.files["test"]]
 
 
@@ -63,10 +65,6 @@ _MNIST_FILES: dict[Split, tuple[str, str]] = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-
-
-def _train(train: bool) -> dict[str, Any]:
-    return {"train": train}
 
 
 SOURCES: dict[str, Source] = {
@@ -85,7 +83,7 @@ SOURCES: dict[str, Source] = {
     "fashion-mnist": Source(
         "FashionMNIST",
         _MNIST_FILES,
-        fetch=("FashionMNIST", _train),
+        fetch=lambda train: {"train": train},
         classes=(
             "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
         ),
@@ -93,7 +91,7 @@ SOURCES: dict[str, Source] = {
     "kmnist": Source(
         "KMNIST",
         _MNIST_FILES,
-        fetch=("KMNIST", _train),
+        fetch=lambda train: {"train": train},
         classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
     "qmnist": Source(
@@ -102,7 +100,7 @@ SOURCES: dict[str, Source] = {
             "train": ("qmnist-train-images-idx3-ubyte", "qmnist-train-labels-idx2-int"),
             "test": ("qmnist-test-images-idx3-ubyte", "qmnist-test-labels-idx2-int"),
         },
-        fetch=("QMNIST", lambda train: {"what": "train" if train else "test"}),
+        fetch=lambda train: {"what": "train" if train else "test"},
     ),
     "emnist-digits": Source(
         "EMNIST",
@@ -111,7 +109,7 @@ SOURCES: dict[str, Source] = {
             "test": ("emnist-digits-test-images-idx3-ubyte", "emnist-digits-test-labels-idx1-ubyte"),
         },
         transposed=True,
-        fetch=("EMNIST", lambda train: {"split": "digits", "train": train}),
+        fetch=lambda train: {"split": "digits", "train": train},
     ),
 }  # fmt: skip
 
@@ -132,12 +130,10 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     if dataset not in SOURCES:
         raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
     source = SOURCES[dataset]
-    if source.sha256 is not None:
-        sums = source.sha256
-    else:
-        paths = _locate(dataset, data_dir)
-        sums = {name: hashlib.sha256(_unpack(paths[name], dataset)).hexdigest() for name in source.names()}
-    listing = "".join(f"{sums[name]}  {name}\n" for name in source.names())
+    sums = source.sha256 or {
+        name: hashlib.sha256(_unpack(path, dataset)).hexdigest() for name, path in _locate(dataset, data_dir).items()
+    }
+    listing = "".join(f"{sums[name]}  {name}\n" for name in source.names)
     return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
 
@@ -159,17 +155,16 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
 
     source = SOURCES[dataset]
     paths = _locate(dataset, data_dir)
-    image_name, label_name = source.files[split]
-    images = _read(paths[image_name], image_name, dataset)
-    labels = _read(paths[label_name], label_name, dataset)
+    image_path, label_path = (paths[name] for name in source.files[split])
+    images, labels = (_read(paths[name], name, dataset) for name in source.files[split])
     if labels.ndim == 2:  # QMNIST has eight numbers per digit; the first is its class
         labels = labels[:, 0]
     if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
-        raise _damaged(paths[image_name], dataset, f"it holds {images.shape} values, not n × 28 × 28 bytes")
+        raise _damaged(image_path, dataset, f"it holds {images.shape} values, not n × 28 × 28 bytes")
     if labels.ndim != 1 or len(labels) != len(images):
-        raise _damaged(paths[label_name], dataset, f"it has labels {labels.shape} for {len(images)} images")
+        raise _damaged(label_path, dataset, f"it has labels {labels.shape} for {len(images)} images")
     if not len(labels) or labels.min() < 0 or labels.max() > 9:
-        raise _damaged(paths[label_name], dataset, "its labels are not all from 0 to 9")
+        raise _damaged(label_path, dataset, "its labels are not all from 0 to 9")
     if source.transposed:
         images = images.transpose(0, 2, 1)
     images, labels = np.ascontiguousarray(images), labels.astype(np.uint8)
@@ -178,11 +173,7 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
 
 
 def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
-    """Count the images of each digit in a split.
-
-    Raises:
-        DataError: as :func:`load_split`.
-    """
+    """Count the images of each digit in a split, as :func:`load_split`."""
     import numpy as np
 
     counts: list[int] = np.bincount(load_split(dataset, split, data_dir)[1], minlength=10).tolist()
@@ -218,8 +209,7 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
 
     MNIST's are the study's constants; those of other data sets are measured on the training images, to four places.
     """
-    constants = SOURCES[dataset].normalisation
-    if constants is not None:
+    if constants := SOURCES[dataset].normalisation:
         return constants
     import numpy as np
 
@@ -238,21 +228,16 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
 def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
     """Return the path of each file; torchvision downloads missing files where it can."""
     source = SOURCES[dataset]
-    folders = [data_dir / source.folder / "raw"]
-    if source.fetch is None:
-        folders = [data_dir / "mnist", *folders, *_SHIPPED]
-    for folder in folders:
-        files = _present(folder, source)
-        if len(files) == len(source.names()):
-            return files
     raw = data_dir / source.folder / "raw"
-    reason = "the package was installed without its data"
-    if source.fetch is not None:
-        reason = _fetch(source, data_dir)
+    for folder in (raw,) if source.fetch else (data_dir / "mnist", raw, *_SHIPPED):
+        files = _present(folder, source)
+        if len(files) == len(source.names):
+            return files
+    reason = _fetch(source, data_dir) if source.fetch else "the package was installed without its data"
     files = _present(raw, source)
-    if len(files) == len(source.names()):
+    missing = [name for name in source.names if name not in files]
+    if not missing:
         return files
-    missing = [name for name in source.names() if name not in files]
     raise DataError(
         f"{dataset} is not available ({reason}): missing {', '.join(missing)}",
         hint=f"put these files, plain or as .gz, into {raw}",
@@ -261,7 +246,7 @@ def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
 
 
 def _present(folder: Path, source: Source) -> dict[str, Path]:
-    candidates = {name: (folder / name, folder / f"{name}.gz") for name in source.names()}
+    candidates = {name: (folder / name, folder / f"{name}.gz") for name in source.names}
     return {name: path for name, paths in candidates.items() if (path := next(filter(Path.is_file, paths), None))}
 
 
@@ -271,13 +256,12 @@ def _fetch(source: Source, data_dir: Path) -> str:
     new_folders = missing_folders(data_dir / source.folder / "raw")
     import torchvision.datasets  # type: ignore[import-untyped]
 
-    class_name, arguments = source.fetch
-    make = getattr(torchvision.datasets, class_name)
+    make = getattr(torchvision.datasets, source.folder)
     try:
         # torchvision prints its downloads, and stdout is for results alone.
         with contextlib.redirect_stdout(sys.stderr):
             for train in (True, False):
-                make(str(data_dir), download=True, **arguments(train))
+                make(str(data_dir), download=True, **source.fetch(train))
     except Exception as error:  # noqa: BLE001 - torchvision raises whatever its transport, archive reader or parser raised
         remove_empty(new_folders)
         return f"the download failed: {error}".splitlines()[0].rstrip(" :.")
@@ -303,10 +287,10 @@ def _unpack(path: Path, dataset: str) -> bytes:
 
 
 def _damaged(path: Path, dataset: str, why: str) -> DataError:
-    cure = "delete it, and the next run fetches it again"
-    if SOURCES[dataset].fetch is None:
-        if _PACKAGE in path.resolve().parents:
-            cure = "install the package again, from its folder: pip install --force-reinstall --no-deps ."
-        else:
-            cure = "delete it, and the copy that the package ships is used, or restore it: git checkout data/mnist"
+    if SOURCES[dataset].fetch:
+        cure = "delete it, and the next run fetches it again"
+    elif _PACKAGE in path.resolve().parents:
+        cure = "install the package again, from its folder: pip install --force-reinstall --no-deps ."
+    else:
+        cure = "delete it, and the copy that the package ships is used, or restore it: git checkout data/mnist"
     return DataError(f"the data file {path} is damaged: {why}", hint=cure, value=path)

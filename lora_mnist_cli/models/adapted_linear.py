@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -66,18 +67,18 @@ class MethodLinear(AdaptedLinear):
     def settle(self) -> None:
         """Replace the tensors that were trained by those that the file of weights will hold."""
         if not self.settled:
-            kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
+            kept = self.kept()
             self.trained = nn.ParameterDict()
             for name in self._fixed:
                 delattr(self, _buffer(name))
-            self._hold({name: tensor.detach().clone() for name, tensor in kept.items()}, self._kept)
+            self._hold({name: tensor.clone() for name, tensor in kept.items()}, self._kept)
 
+    @torch.no_grad()
     def kept(self) -> dict[str, Tensor]:
         """Return the tensors that the file of weights holds, by name."""
         if self.settled:
             return {name: getattr(self, _buffer(name)) for name in self._kept}
-        with torch.no_grad():
-            kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
+        kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
         return {name: tensor.detach() for name, tensor in kept.items()}
 
     @torch.no_grad()
@@ -150,15 +151,12 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     Raises:
         UsageError: where the model lacks a target layer, or has adapters already.
     """
-
-    def make(base: nn.Linear) -> AdaptedLinear:
-        if config.method == "lora":
-            return LoRALinear(
-                base, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout
-            )
-        return MethodLinear(base, config, start=start)
-
-    return lora.attach_made(model, make, config.target_layers)
+    if config.method == "lora":
+        return lora.attach(
+            model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
+            target_layers=config.target_layers,
+        )  # fmt: skip
+    return lora.attach_made(model, partial(MethodLinear, config=config, start=start), config.target_layers)
 
 
 def settle(model: nn.Module) -> None:

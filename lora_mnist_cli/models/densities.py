@@ -75,19 +75,14 @@ class ClassStatistics:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return cls._fit(images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed), like)
+            images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
+            mean, basis = fit_basis(images) if like is None else (like.mean, like.basis)
+            points, distances = coordinates(images, mean, basis)
+            digits, counts = torch.unique(labels, return_counts=True)
+            rows_of_digits = [labels == digit for digit in digits]
+            fitted = [fit_mixture(points[rows], distances[rows], generator) for rows in rows_of_digits]
         finally:
             torch.set_num_threads(threads)
-
-    @classmethod
-    def _fit(
-        cls, images: Tensor, labels: Tensor, generator: torch.Generator, like: ClassStatistics | None
-    ) -> ClassStatistics:  # fmt: skip
-        mean, basis = fit_basis(images) if like is None else (like.mean, like.basis)
-        points, distances = coordinates(images, mean, basis)
-        digits, counts = torch.unique(labels, return_counts=True)
-        rows_of_digits = [labels == digit for digit in digits]
-        fitted = [fit_mixture(points[rows], distances[rows], generator) for rows in rows_of_digits]
         weights, centres, directions, noise = (torch.cat(parts) for parts in zip(*fitted, strict=True))
         components = torch.tensor([len(parts[0]) for parts in fitted])
         return cls(digits, counts, components, mean, basis, weights, centres.half(), directions.half(), noise)
@@ -108,9 +103,6 @@ class ClassStatistics:
         kept = ~from_other.repeat_interleave(self.components)
         order = torch.cat([self.digits[~from_other], other.digits]).argsort()
 
-        def of_digits(name: str) -> Tensor:
-            return torch.cat([getattr(self, name)[~from_other], getattr(other, name)])
-
         def of_components(name: str) -> list[Tensor]:
             parts = [
                 *torch.split(getattr(self, name)[kept], self.components[~from_other].tolist()),
@@ -118,7 +110,10 @@ class ClassStatistics:
             ]
             return [parts[i] for i in order.tolist()]
 
-        digits = {name: of_digits(name)[order] for name in ("digits", "counts", "components")}
+        digits = {
+            name: torch.cat([getattr(self, name)[~from_other], getattr(other, name)])[order]
+            for name in ("digits", "counts", "components")
+        }
         components = ("weights", "centres", "directions", "noise")
         return dataclasses.replace(self, **digits, **{name: torch.cat(of_components(name)) for name in components})
 
@@ -190,15 +185,10 @@ class ClassStatistics:
 
     def densities(self, dtype: torch.dtype) -> Densities:
         """Return the densities of the components, prepared for a floating point type."""
-        if dtype not in self._prepared:
-            self._prepared[dtype] = self._densities(dtype)
-        return self._prepared[dtype]
+        return Densities(**{name: tensor.to(dtype) for name, tensor in vars(self._densities).items()})
 
     @cached_property
-    def _prepared(self) -> dict[torch.dtype, Densities]:
-        return {}
-
-    def _densities(self, dtype: torch.dtype) -> Densities:
+    def _densities(self) -> Densities:
         """Use the matrix inversion lemma: ``(W Wᵀ + σ² I)⁻¹ = (I - W M⁻¹ Wᵀ) / σ²`` with ``M = Wᵀ W + σ² I``, q × q."""
         loadings, noise, centres = self.directions.double(), self.noise.double(), self.centres.double()
         q = loadings.shape[2]
@@ -208,13 +198,12 @@ class ClassStatistics:
         whitening = whitening / noise.sqrt()[:, None, None]
         log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (PIXELS - q) * noise.log()
         constant = self.weights.double().log() - 0.5 * (PIXELS * math.log(2 * math.pi) + log_det) + log_volume()
-        double = Densities(
+        return Densities(
             mean=self.mean, basis=self.basis, constant=constant,
             whitening=whitening.reshape(-1, loadings.shape[1]).T.contiguous(),
             offsets=(whitening @ centres[:, :, None]).reshape(-1),
             centres=centres, noise=noise,
         )  # fmt: skip
-        return Densities(**{name: tensor.to(dtype) for name, tensor in vars(double).items()})
 
 
 @dataclass(frozen=True, eq=False)

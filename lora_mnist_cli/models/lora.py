@@ -47,13 +47,12 @@ class AdaptedLinear(nn.Module):
         self.base = base.requires_grad_(False)
         self.alpha = alpha
         self.enabled = True
-        self._plain_weight: Tensor | None = None
-        self._plain_bias: Tensor | None = None
+        self._plain: list[Tensor] | None = None
 
     @property
     def merged(self) -> bool:
         """Whether the change is in the base's weight at present."""
-        return self._plain_weight is not None
+        return self._plain is not None
 
     def change(self) -> tuple[Tensor, Tensor | None]:
         """Return the change of the weight (out × in), and of the bias, at the present alpha."""
@@ -68,21 +67,18 @@ class AdaptedLinear(nn.Module):
         """Add the change to the base's weight and bias; does nothing where it is merged already."""
         if not self.merged:
             weight, bias = self.change()
-            self._plain_weight = self.base.weight.clone()
+            self._plain = [parameter.clone() for parameter in self.base.parameters()]
             self.base.weight.add_(weight)
             if bias is not None:
-                self._plain_bias = self.base.bias.clone()
                 self.base.bias.add_(bias)
 
     @torch.no_grad()
     def unmerge(self) -> None:
         """Restore the base's weight and bias bit for bit, from copies, because subtracting the change would round."""
-        if self._plain_weight is not None:
-            self.base.weight.copy_(self._plain_weight)
-            self._plain_weight = None
-        if self._plain_bias is not None:
-            self.base.bias.copy_(self._plain_bias)
-            self._plain_bias = None
+        if self._plain is not None:
+            for parameter, plain in zip(self.base.parameters(), self._plain, strict=True):
+                parameter.copy_(plain)
+            self._plain = None
 
 
 class LoRALinear(AdaptedLinear):

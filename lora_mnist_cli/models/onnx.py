@@ -23,12 +23,7 @@ OPSET = 18
 
 
 class WithNormalisation(nn.Module):
-    """Logits (n × 10) of images (n × 28 × 28) whose pixels go from 0 to 1.
-
-    Args:
-        model: a model of normalised images.
-        mean, std: the normalisation.
-    """
+    """Logits (n × 10) of images (n × 28 × 28) whose pixels go from 0 to 1, by a model of normalised images."""
 
     def __init__(self, model: nn.Module, mean: float, std: float) -> None:
         super().__init__()
@@ -62,11 +57,7 @@ def encoded(model: MNISTModel, stats: tuple[float, float], format_name: str, met
 
 
 def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str, str]) -> bytes:
-    """Encode a model of normalised images as an ONNX file that takes any number of images, pixels from 0 to 1.
-
-    Raises:
-        UsageError: where ONNX's packages are not installed.
-    """
+    """Encode a model as an ONNX file that takes any number of images, pixels from 0 to 1; raises as :func:`encoded`."""
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
@@ -109,15 +100,11 @@ def write_export(
     text = json.dumps(described, indent=2, allow_nan=False) + "\n"
     with machine_errors(f"can't write {path}", "--output"):
         if isinstance(content, bytes):
-            _write(path, content)
+            files = {path: content}
         else:
             path.mkdir(exist_ok=True)
-            for name, part in content.items():
-                _write(path / name, part)
-        _write(beside, text.encode())
+            files = {path / name: part for name, part in content.items()}
+        for target, part in (*files.items(), (beside, text.encode())):
+            with whole_file(target) as file:
+                file.write(part)
     return beside
-
-
-def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as file:
-        file.write(content)

@@ -48,8 +48,3 @@ class GraphedStep:
             with torch.cuda.graph(self._graph):
                 self._work()
         self._graph.replay()
-
-    @property
-    def recorded(self) -> bool:
-        """Whether the work is a graph by now."""
-        return self._graph is not None

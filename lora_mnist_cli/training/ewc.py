@@ -7,7 +7,6 @@ depends on it: by the diagonal F_k of the Fisher information. Later losses add `
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -45,12 +44,9 @@ class EwcPenalty:
     def with_task(self, model: MNISTModel, fisher: Weights) -> EwcPenalty:
         """Return the penalty with one more task, which the model has just learned."""
         at = {name: weight.detach() for name, weight in model.named_parameters()}
-        return dataclasses.replace(
-            self,
-            fisher={name: each + fisher[name] for name, each in self.fisher.items()},
-            fisher_times_weight={
-                name: each + fisher[name] * at[name] for name, each in self.fisher_times_weight.items()
-            },
+        return EwcPenalty(
+            {name: each + fisher[name] for name, each in self.fisher.items()},
+            {name: each + fisher[name] * at[name] for name, each in self.fisher_times_weight.items()},
         )
 
     def gradient(self, strength: float) -> Callable[[Tensor, Tensor], None]:

@@ -105,11 +105,7 @@ def skip_graph_check(optimizer: torch.optim.Optimizer) -> None:
 
 @cache
 def kernel_works(device: str) -> bool:
-    """Return whether the private calls exist in this PyTorch and compute what ``optimizer.step()`` does; asked once.
-
-    Args:
-        device: the type of a device, as in ``torch.device.type``.
-    """
+    """Return whether the private calls exist and compute what ``optimizer.step()`` does, on a type of device."""
     try:
         return all(_agrees(kind, device) for kind in (torch.optim.Adam, torch.optim.AdamW))
     except Exception:  # noqa: BLE001 - whatever a private call of another version raises, the public call works

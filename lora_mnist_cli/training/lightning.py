@@ -82,11 +82,7 @@ def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
 
 
 def make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
-    """Return a Trainer for manual optimisation, with everything off that this project does itself.
-
-    Raises:
-        UsageError: where the accelerator is not available.
-    """
+    """Return a Trainer for manual optimisation, with everything off that this project does itself, as :func:`run`."""
     quiet()
     # cuBLAS needs this for results that repeat, and reads it at its first call.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -94,18 +90,11 @@ def make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
     on_cpu = runtime.accelerator == "auto" and not torch.cuda.is_available()
     try:
         return pl.Trainer(
-            max_epochs=config.epochs,
-            accelerator="cpu" if on_cpu else runtime.accelerator,
-            devices=1,
-            precision=config.precision,  # type: ignore[arg-type]
-            deterministic=True,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-        )
+            max_epochs=config.epochs, accelerator="cpu" if on_cpu else runtime.accelerator, devices=1,
+            precision=config.precision, deterministic=True,  # type: ignore[arg-type]
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            num_sanity_val_steps=0, limit_val_batches=0,
+        )  # fmt: skip
     except MisconfigurationException as error:
         reason = str(error).splitlines()[0]
         raise UsageError(f"no accelerator '{runtime.accelerator}' here: {reason}", value=runtime.accelerator) from error

@@ -99,12 +99,9 @@ class MLPStep:
 
 
 class _Program:
-    """Forward and backward pass for batches of one size, on memory that is made once.
+    """Forward and backward pass for batches of n images, on memory that is made once; the penalty comes last.
 
-    Args:
-        layers: from the input on, weight and bias, and where their gradients are written.
-        n: images per batch.
-        penalty: the last operation.
+    A layer is its weight and bias, and where their gradients are written.
     """
 
     def __init__(
@@ -137,12 +134,7 @@ class _Program:
             self.backward.append(penalty)
 
     def __call__(self, images: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
-        """Write the gradients of the loss; return the logits (n × classes).
-
-        Args:
-            images: all of them; ``rows`` (n) says which are in the batch.
-            targets: n × classes.
-        """
+        """Write the gradients of the loss on rows (n) of all images; return the logits (n × classes), as targets."""
         torch.index_select(images, 0, rows, out=self.images)
         for call in self.forward:
             call()

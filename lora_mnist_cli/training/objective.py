@@ -75,11 +75,6 @@ class Objective:
         return cls(images, len(images), LossTerm(F.one_hot(images.labels, CLASSES).to(images.images.dtype)))
 
     @property
-    def labels(self) -> Tensor:
-        """The digit of each row."""
-        return self.data.labels
-
-    @property
     def terms(self) -> tuple[LossTerm, ...]:
         """All terms, the main term first."""
         return (self.main, *self.more)
@@ -87,8 +82,7 @@ class Objective:
     @property
     def protected(self) -> bool:
         """Whether it is more than images and their digits by cross-entropy."""
-        plain = self.images == len(self.data) and self.main.hidden is None and not self.more and not self.avoided
-        return not plain
+        return bool(self.images < len(self.data) or self.main.hidden is not None or self.more or self.avoided)
 
     def to(self, like: Tensor) -> Objective:
         """Return the objective on the device and in the dtype of a tensor."""
@@ -98,16 +92,12 @@ class Objective:
         return dataclasses.replace(self, data=data, main=main, more=tuple(more), avoided=avoided)
 
     def with_samples(self, *samples: tuple[Tensor, Tensor, Tensor]) -> Objective:
-        """Return the objective with samples below its rows.
+        """Return the objective with samples below its rows, given as groups of images, labels and targets.
 
         Add rows first: later protections decide something for each row.
-
-        Args:
-            samples: groups of images, their labels and their targets.
         """
-        images, labels, targets = (
-            torch.cat(parts) for parts in zip((self.data.images, self.labels, self.main.targets), *samples, strict=True)
-        )
+        rows = (self.data.images, self.data.labels, self.main.targets)
+        images, labels, targets = (torch.cat(parts) for parts in zip(rows, *samples, strict=True))
         main = dataclasses.replace(self.main, targets=targets)
         return dataclasses.replace(self, data=MNISTDataset(images, labels), main=main)
 

@@ -37,11 +37,6 @@ def ratio_b(config: TrainingConfig) -> float:
     return config.lr_ratio_b if isinstance(config, AdapterConfig) else 1.0
 
 
-def is_factor_b(name: str) -> bool:
-    """Return whether a parameter of that name is the B of an adapter."""
-    return name.rpartition(".")[2].startswith("lora_B")
-
-
 def make_optimizer(
     config: TrainingConfig, parameters: Iterable[nn.Parameter], factors_b: Sequence[nn.Parameter] = ()
 ) -> torch.optim.Optimizer:

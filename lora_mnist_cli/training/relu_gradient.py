@@ -34,11 +34,7 @@ def _operator() -> Any:
 
 @cache
 def operator_works(device: str) -> bool:
-    """Return whether the private operator exists in this PyTorch and computes the gradient; asked once.
-
-    Args:
-        device: the type of a device, as in ``torch.device.type``.
-    """
+    """Return whether the private operator exists in this PyTorch and computes the gradient, on a type of device."""
     gradient = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float32, device=device)
     outputs = torch.tensor([0.5, 0.0, 2.0], dtype=torch.float32, device=device)
     try:

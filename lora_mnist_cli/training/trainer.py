@@ -29,7 +29,7 @@ from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.training import lightning
 from lora_mnist_cli.training.engine import session
 from lora_mnist_cli.training.mlp_step import MLPStep
-from lora_mnist_cli.training.optimizers import cosine_share, is_factor_b, make_optimizer, make_plateau, ratio_b
+from lora_mnist_cli.training.optimizers import cosine_share, make_optimizer, make_plateau, ratio_b
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,6 @@ def history_csv(history: list[EpochRecord]) -> str:
 class SplitData:
     """A data set, split by the config's seed into training and validation.
 
-    Args:
-        dataset: the images of the digits to learn.
-        config: its ``val_split``, ``batch_size`` and ``seed`` are used.
-
     Attributes:
         blocks: the training split, in a new random order per epoch.
         train_sample: the images of the training split that are scored.
@@ -86,14 +82,8 @@ class SplitData:
 class ModelTraining:
     """Trains the parameters of a model that are not frozen, by cross-entropy over all ten logits.
 
-    It is a :class:`~lora_mnist_cli.training.engine.Training`, which says who calls what.
-
-    Args:
-        module: images (n × 784) → logits (n × 10).
-        dataset: the images of the digits to learn.
-        config: the split, the optimiser and its schedule.
-        reporter: receives steps and epochs.
-        history: gets one record per epoch.
+    It is a :class:`~lora_mnist_cli.training.engine.Training`, which says who calls what; its arguments are those of
+    :func:`fit`.
     """
 
     def __init__(
@@ -102,7 +92,7 @@ class ModelTraining:
     ) -> None:  # fmt: skip
         self.module, self.config, self.reporter = module, config, reporter
         self.data = SplitData(dataset, config)
-        self.history: list[EpochRecord] = [] if history is None else history
+        self.history = [] if history is None else history
         self.mlp_step: MLPStep | None = None
         """The step with the gradient written out; None where autograd finds the gradient."""
         self._blocks_done = 0
@@ -115,7 +105,7 @@ class ModelTraining:
         if _is_plain(self.module) and self.config.precision != "bf16-mixed":
             self.mlp_step = MLPStep(trainable)
             trainable = [self.mlp_step.parameter]
-        factors_b = [p for name, p in self.module.named_parameters() if p.requires_grad and is_factor_b(name)]
+        factors_b = [p for name, p in self.module.named_parameters() if p.requires_grad and ".lora_B" in name]
         self._optimizer = make_optimizer(self.config, trainable, factors_b)
         self._plateau = make_plateau(self._optimizer) if self.config.schedule == "plateau" else None
         return [self._optimizer]
@@ -139,8 +129,13 @@ class ModelTraining:
         self.reporter.advance(math.ceil(len(rows) / self.config.batch_size), epoch, loss)
 
     def score(self, epoch: int) -> None:
-        """Score both splits; after an epoch, let the schedule see the result."""
-        latest = self._record(epoch)
+        """Score both splits, and add that to the history; after an epoch, let the schedule see the result."""
+        sample, val = self.data.train_sample, self.data.val
+        train_loss, train_accuracy = mean_scores(predict(self.module, sample.images), sample.labels)
+        val_loss, val_accuracy = mean_scores(predict(self.module, val.images), val.labels) if val else (None, None)
+        lr = self._optimizer.param_groups[0]["lr"]
+        latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
+        self.history.append(latest)
         if epoch == 0:
             return
         # The last step of an epoch can be the one that diverges; the loss before it does not show that.
@@ -164,23 +159,9 @@ class ModelTraining:
 
     def _refuse_unless_finite(self, loss: float, epoch: int) -> None:
         if not math.isfinite(loss):
-            raise DivergedError(
-                f"training diverged: the loss became {loss} in epoch {epoch}",
-                hint=f"a lower --lr than {self.config.lr:g} may help",
-                value=self.config.lr,
-            )
-
-    def _record(self, epoch: int) -> EpochRecord:
-        """Score the present weights on both splits, and add that to the history."""
-        sample, val = self.data.train_sample, self.data.val
-        train_loss, train_accuracy = mean_scores(predict(self.module, sample.images), sample.labels)
-        val_loss = val_accuracy = None
-        if val is not None:
-            val_loss, val_accuracy = mean_scores(predict(self.module, val.images), val.labels)
-        lr = self._optimizer.param_groups[0]["lr"]
-        latest = EpochRecord(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr)
-        self.history.append(latest)
-        return latest
+            hint = f"a lower --lr than {self.config.lr:g} may help"
+            problem = f"training diverged: the loss became {loss} in epoch {epoch}"
+            raise DivergedError(problem, hint=hint, value=self.config.lr)
 
 
 def fit(
@@ -190,6 +171,7 @@ def fit(
     """Train the parameters of ``model`` that are not frozen, in place.
 
     Args:
+        model: images (n × 784) → logits (n × 10).
         model: images (n × 784) → logits (n × 10), on the CPU; it is on the CPU again afterwards, in float32.
         dataset: the images of the digits to learn; it is split into training and validation here.
         history: gets the records as they come, which tells how far a training came that diverges.

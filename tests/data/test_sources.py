@@ -95,7 +95,7 @@ def test_the_canonical_sums_are_those_of_the_unpacked_files() -> None:
         assert hashlib.sha256(content).hexdigest() == SOURCES["mnist"].sha256[path.stem]  # type: ignore[index]
         sums[path.stem] = hashlib.sha256(content).hexdigest()
     assert len(sums) == 4
-    listing = "".join(f"{sums[name]}  {name}\n" for name in SOURCES["mnist"].names())
+    listing = "".join(f"{sums[name]}  {name}\n" for name in SOURCES["mnist"].names)
     assert data_digest("mnist", Path("nowhere")) == "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
 

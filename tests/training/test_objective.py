@@ -72,9 +72,9 @@ def test_replay_adds_samples_of_old_digits_as_the_base_sees_them_and_of_new_ones
     answers = torch.softmax(logits(context, objective.data.images[old])[:, :5], 1)
     torch.testing.assert_close(objective.main.targets[old, :5], answers)
     assert not objective.main.targets[old, 5:].any()
-    assert torch.equal(objective.labels[old], answers.argmax(1))
-    assert set(objective.labels[new].tolist()) == set(range(5, 10))
-    assert torch.equal(objective.main.targets[new].argmax(1), objective.labels[new])
+    assert torch.equal(objective.data.labels[old], answers.argmax(1))
+    assert set(objective.data.labels[new].tolist()) == set(range(5, 10))
+    assert torch.equal(objective.main.targets[new].argmax(1), objective.data.labels[new])
     assert objective.main.hidden is None
 
 
@@ -84,7 +84,7 @@ def test_samples_look_like_their_digits(context: ProtectionContext) -> None:
     means = torch.stack([context.images.images[context.images.labels == digit].mean(0) for digit in NEW])
     new = slice(600, 900)
     nearest = torch.cdist(objective.data.images[new], means).argmin(1) + 5
-    assert (nearest == objective.labels[new]).double().mean() > 0.7
+    assert (nearest == objective.data.labels[new]).double().mean() > 0.7
 
 
 def test_old_digits_that_are_learned_again_are_not_replayed(context: ProtectionContext) -> None:

@@ -7,12 +7,10 @@ preserves its expectation. Then the changes are added up. Few entries of one ada
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lora_mnist_cli.models.combining.combiner import Combiner, weighted_sum
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.models.combining.combiner import Changes, Matrix
+from lora_mnist_cli.models.combining import Combiner
+from lora_mnist_cli.models.combining.products import Changes, Matrix
 
 
 class Dare(Combiner):
@@ -26,7 +24,7 @@ class Dare(Combiner):
             {layer: matrix * (draw.random(matrix.shape) < density) / density for layer, matrix in change.items()}
             for change, draw in zip(changes, draws, strict=True)
         ]
-        return weighted_sum(kept, weights)
+        return super().wanted(kept, weights, density=density, draws=draws)
 
 
 IMPLEMENTATION = Dare()

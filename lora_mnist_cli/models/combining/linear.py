@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-from lora_mnist_cli.models.combining.combiner import Combiner
+from lora_mnist_cli.models.combining import Combiner
 
-
-class Linear(Combiner):
-    """See the module."""
-
-
-IMPLEMENTATION = Linear()
+IMPLEMENTATION = Combiner()

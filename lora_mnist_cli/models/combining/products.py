@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Matrix = npt.NDArray[np.float64]
+Changes = Mapping[str, Matrix]
+"""Layer → ΔW (out × in)."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,6 @@ Psychometrika 1, 211-218).
 
 from __future__ import annotations
 
-from lora_mnist_cli.models.combining.combiner import Combiner
+from lora_mnist_cli.models.combining import Combiner
 
-
-class TruncatedSVD(Combiner):
-    """See the module."""
-
-
-IMPLEMENTATION = TruncatedSVD()
+IMPLEMENTATION = Combiner()

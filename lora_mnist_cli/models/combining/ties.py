@@ -8,14 +8,12 @@ Equal weights w are the paper's λ = w: they multiply the kept entries before th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from lora_mnist_cli.models.combining.combiner import Combiner
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.models.combining.combiner import Changes, Matrix
+from lora_mnist_cli.models.combining import Combiner
+from lora_mnist_cli.models.combining.products import Changes, Matrix
 
 
 class Ties(Combiner):

@@ -1,18 +1,70 @@
 """Ways to adapt a frozen base, one file per method, named as its row of ``settings.choices.METHODS``.
 
-Read :mod:`.method` first: it is the contract. The layers that train them are in
-:mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in :mod:`lora_mnist_cli.models.lora`. No torch here.
+A method trains tensors beside a frozen layer. They make a change of the layer's weight, and of its bias in some
+methods. The file of weights holds the kept tensors, which may differ from the trained ones. The layers that train them
+are in :mod:`lora_mnist_cli.models.adapted_linear`, and LoRA's in :mod:`lora_mnist_cli.models.lora`. No torch here:
+methods work on the tensors they are given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-from lora_mnist_cli.models.methods.method import PEFT_PREFIX, Method
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import implementation
 
-__all__ = ["PEFT_PREFIX", "Method", "method_named", "tensor_shapes", "trainable_parameters"]
+Tensors = Mapping[str, Any]
+"""Name → tensor of PyTorch, or array of NumPy where nothing is trained."""
+Change = tuple[Any, Any]
+"""The change of a layer's weight (out × in) and of its bias (out); None for no change."""
+
+PEFT_PREFIX = "base_model.model."
+
+
+class Method:
+    """The mathematics of one way to adapt linear layers."""
+
+    needs_weight: ClassVar[bool] = False
+    """Whether the change of the kept tensors depends on the layer's weight."""
+    prefix: ClassVar[str] = PEFT_PREFIX
+    """Prefix of a layer's name in a file of weights."""
+    not_in_peft: ClassVar[str] = ""
+    """The reason why PEFT has no format for the kept tensors; empty where it has."""
+    alpha_in_peft: ClassVar[bool] = True
+    """Whether another alpha after the training has the same effect in PEFT as here."""
+
+    def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each kept tensor of a layer, by name."""
+        raise NotImplementedError
+
+    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+        """Count the numbers that are trained for a layer."""
+        raise NotImplementedError
+
+    def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Make the trained tensors and the fixed ones; draws from the global generator.
+
+        Args:
+            weight, bias: those of the frozen layer.
+        """
+        raise NotImplementedError
+
+    def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
+        """Compute the change from the trained and fixed tensors, with gradients."""
+        return self.change(trained, weight, config)
+
+    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
+        """Compute the kept tensors from the trained and fixed ones."""
+        return dict(trained)
+
+    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
+        """Compute the change from the kept tensors, of PyTorch or NumPy, at the config's alpha."""
+        raise NotImplementedError
+
+    def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
+        """Return PEFT's ``adapter_config.json``; None where PEFT has no such method."""
+        return None
 
 
 def method_named(name: str) -> Method:

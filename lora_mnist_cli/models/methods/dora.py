@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.methods import Change, Tensors
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
-from lora_mnist_cli.models.methods.method import Change, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 MAGNITUDE = "lora_magnitude_vector"
@@ -44,8 +44,7 @@ class DoRA(LoRA):
         """``W' − W``."""
         direction = weight + config.alpha * scale(config.scaling, config.rank) * (kept[B] @ kept[A])
         norms = _norms(direction)
-        if hasattr(norms, "detach"):
-            norms = norms.detach()
+        norms = norms.detach() if hasattr(norms, "detach") else norms
         return (kept[MAGNITUDE] / norms)[:, None] * direction - weight, None
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:

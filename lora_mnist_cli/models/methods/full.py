@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_mnist_cli.models.methods.method import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 WEIGHT, BIAS = "weight_delta", "bias_delta"
@@ -37,7 +37,7 @@ class Full(Method):
 
     def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
         """``alpha`` times the differences from the base."""
-        return config.alpha * (trained["weight"] - weight), config.alpha * (trained["bias"] - bias)
+        return self.change(self.kept(trained, weight, bias, config), weight, config)
 
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
         """The differences from the base."""

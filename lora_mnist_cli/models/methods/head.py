@@ -7,9 +7,4 @@ from __future__ import annotations
 
 from lora_mnist_cli.models.methods.full import Full
 
-
-class Head(Full):
-    """Full fine-tuning of one layer, the last."""
-
-
-IMPLEMENTATION = Head()
+IMPLEMENTATION = Full()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods.method import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B = "lora_A.weight", "lora_B.weight"

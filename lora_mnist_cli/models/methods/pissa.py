@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.models.methods import Change, Tensors
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
-from lora_mnist_cli.models.methods.method import Change, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 START_A, START_B = "start_A", "start_B"

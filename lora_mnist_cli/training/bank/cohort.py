@@ -2,8 +2,7 @@
 
 Adapters of one seed see the same images in the same order, so their steps share most of their work: one gather, the
 frozen first layer's product (computed once per training), one matrix product for the A of all members, one fused
-optimiser over all their parameters. The gradient is written out, and a step is a fixed list of operations on memory
-that exists; see :mod:`.program`, and :mod:`.layers` for the layers.
+optimiser over all their parameters. The gradient is written out (:mod:`.program` and :mod:`.layers`).
 """
 
 from __future__ import annotations
@@ -19,8 +18,14 @@ from torch import Tensor, nn
 from lora_mnist_cli.models.architecture import SCORED_AT_ONCE
 from lora_mnist_cli.models.lora import LoRALinear
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
-from lora_mnist_cli.training.bank.layers import BesideLayer, Layer, MemberGroup, MergedLayer, SharedInputLayer
-from lora_mnist_cli.training.bank.losses import avoid_calls
+from lora_mnist_cli.training.bank.layers import (
+    BesideLayer,
+    Layer,
+    MemberGroup,
+    MergedLayer,
+    SharedInputLayer,
+    avoid_calls,
+)
 from lora_mnist_cli.training.bank.optimizer import merged_slices
 from lora_mnist_cli.training.bank.program import Program
 from lora_mnist_cli.training.cuda_graph import GraphedStep
@@ -30,9 +35,9 @@ from lora_mnist_cli.training.fused_adam import FusedAdamStep
 class Cohort:
     """Adapters that are trained in the same steps: of one seed, or of several seeds that all have the same shapes.
 
-    Adapters of one seed see the same images in the same order. The factors of the models become views of one flat
-    tensor, :attr:`flat`, and their gradients of :attr:`gradient`: the optimiser then has few tensors to update. The
-    models are scored and saved as before. A member whose numbers are no longer finite disturbs no other.
+    The factors of the models become views of one flat tensor, :attr:`flat`, and their gradients of :attr:`gradient`:
+    the optimiser then has few tensors to update. The models are scored and saved as before. A member whose numbers are
+    no longer finite disturbs no other.
 
     Args:
         models: the base with each member's adapters attached; the base's layers are the same in all. With several
@@ -98,11 +103,7 @@ class Cohort:
 
     @torch.no_grad()
     def scores(self, rows: Tensor) -> tuple[list[float], list[float]]:
-        """Return mean cross-entropy and accuracy of each member on rows of the data set, without dropout.
-
-        Args:
-            rows: row numbers; with several seeds, one line per seed.
-        """
+        """Return mean cross-entropy and accuracy of each member on rows of the data set (as in :meth:`steps`)."""
         rows = rows.view(self.seeds, -1)
         loss = torch.zeros(self.members, dtype=torch.float64, device=rows.device)
         hits = torch.zeros_like(loss)
@@ -117,8 +118,7 @@ class Cohort:
     def _step(self, optimizer: Callable[[], object], batch: Tensor) -> None:
         self._run(batch, training=True)
         optimizer()
-        for call in self._avoid:
-            call()
+        self.keep_out()
 
     def _recorded_step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
         """Take one optimiser step, as a graph after the first calls."""

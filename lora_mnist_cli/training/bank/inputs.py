@@ -25,6 +25,7 @@ class Batch:
     """
 
     def __init__(self, like: Tensor, sizes: tuple[int, int, int], seeds: int, n: int) -> None:
+        self.seeds, self.n = seeds, n
         # Gathered rows, and the same memory as seeds × n × features.
         self.image_rows, self.product_rows, self.target_rows = (like.new_empty(seeds * n, size) for size in sizes)
         self.images, self.product, self.targets = (
@@ -32,33 +33,24 @@ class Batch:
         )
         # The frozen product as activations are laid out: seeds × features × n.
         self.columns = like.new_empty(seeds, sizes[1], n)
-        self._like, self._seeds, self._n, self._classes = like, seeds, n, sizes[2]
         self.terms: list[TermBatch] = []
 
     def make_terms(self, terms: Sequence[LossTerm]) -> list[TermBatch]:
         """Make the memory of a loss's terms, once; a batch that is only scored needs none."""
-        if not self.terms:
-            shape = self._seeds * self._n, self._classes
-            for term in terms:
-                hidden = None if term.hidden is None else self._like.new_empty(shape)
-                self.terms.append(TermBatch(term, self._like.new_empty(shape), hidden, self._seeds))
+        self.terms = self.terms or [TermBatch(term, self.seeds, self.n) for term in terms]
         return self.terms
 
 
 class TermBatch:
-    """The inputs of one step for a term of the loss.
+    """The inputs of one step for a term of the loss, which is on all rows: n per seed."""
 
-    Args:
-        term: on all rows.
-        target_rows: memory for the gathered targets (seeds · n × classes).
-        hidden_rows: memory for ``hidden``, of the same shape; None where nothing is hidden.
-    """
-
-    def __init__(self, term: LossTerm, target_rows: Tensor, hidden_rows: Tensor | None, seeds: int) -> None:
-        self.term, self.target_rows, self.hidden_rows = term, target_rows, hidden_rows
+    def __init__(self, term: LossTerm, seeds: int, n: int) -> None:
+        self.term = term
+        self.target_rows = term.targets.new_empty(seeds * n, CLASSES)
+        self.hidden_rows = None if term.hidden is None else torch.empty_like(self.target_rows)
         # The same memory as logits are laid out: seeds × classes × n.
-        self.targets = target_rows.view(seeds, -1, target_rows.shape[1]).mT
-        self.hidden = None if hidden_rows is None else hidden_rows.view(seeds, -1, hidden_rows.shape[1]).mT
+        self.targets = self.target_rows.view(seeds, n, CLASSES).mT
+        self.hidden = None if self.hidden_rows is None else self.hidden_rows.view(seeds, n, CLASSES).mT
 
     def load(self, rows: Tensor) -> None:
         """Gather chosen rows (seeds · n)."""

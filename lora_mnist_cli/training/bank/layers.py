@@ -208,3 +208,15 @@ class BesideLayer:
                 else:
                     backward.append(product(dx, group.A.mT, dU, add=dx))
         return forward, backward
+
+
+def avoid_calls(groups: Sequence[MemberGroup], directions: Tensor) -> list[Call]:
+    """Return ``A ← A − (A U) Uᵀ`` for the adapters of a layer, where U are orthonormal columns (in × d)."""
+    calls: list[Call] = []
+    for group in groups:
+        count, rank, _ = group.A.shape
+        U = directions.expand(count, -1, -1)
+        along = group.A.new_empty(count, rank, directions.shape[1])
+        calls.append(product(along, group.A, U))
+        calls.append(product(group.A, along, U.mT, scale=-1.0, add=group.A))
+    return calls

@@ -57,11 +57,7 @@ class MemberOptimizer:
         return [rate * self._share if moves else rate for rate, moves in zip(self._rates, self._cosine, strict=True)]
 
     def advance(self, progress: float) -> None:
-        """Set the rates of the members on the cosine schedule.
-
-        Args:
-            progress: how much of the training is over, from 0 to 1.
-        """
+        """Set the rates of the members on the cosine schedule, at a progress from 0 to 1 of the training."""
         if any(self._cosine):
             self._share = cosine_share(progress)
             for group in self.optimizer.param_groups:

@@ -8,9 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from lora_mnist_cli.training.bank.inputs import FrozenInputs
+from lora_mnist_cli.training.bank.inputs import FrozenInputs, TermBatch
 from lora_mnist_cli.training.bank.layers import Call, Layer, LayerBuffers
-from lora_mnist_cli.training.bank.losses import loss_calls
 from lora_mnist_cli.training.relu_gradient import relu_gradient
 
 
@@ -59,3 +58,37 @@ class Program:
                     partial(gradients[-1].view(shapes, seeds, -1, n).sub_, self.batch.targets.mT),
                 ]
             self.step = [*forward, *loss, partial(gradients[-1].mul_, 1 / n), *backward]
+
+
+def loss_calls(logits: Tensor, gradient: Tensor, terms: Sequence[TermBatch], shape: tuple[int, int]) -> list[Call]:
+    """Return the operations that fill the gradient of a loss by logits, summed over its terms; see ``LossTerm``.
+
+    Args:
+        logits: members × classes × n.
+        gradient: members × classes × n.
+        terms: at least one.
+        shape: how many shapes and how many seeds the members have.
+    """
+    classes, n = logits.shape[1:]
+
+    def by_seed(tensor: Tensor) -> Tensor:
+        return tensor.view(*shape, classes, n)
+
+    shown, share = torch.empty_like(logits), torch.empty_like(logits)
+    calls: list[Call] = []
+    for number, term in enumerate(terms):
+        part = gradient if number == 0 else share
+        seen = logits
+        if term.hidden is not None:
+            calls.append(partial(torch.add, by_seed(logits), term.hidden, out=by_seed(shown)))
+            seen = shown
+        if term.term.temperature != 1:
+            calls.append(partial(torch.div, seen, term.term.temperature, out=shown))
+            seen = shown
+        calls.append(partial(torch.softmax, seen, 1, out=part))
+        if term.term.weight != 1:
+            calls.append(partial(part.mul_, term.term.weight))
+        calls.append(partial(by_seed(part).sub_, term.targets))
+        if number:
+            calls.append(partial(gradient.add_, share))
+    return calls

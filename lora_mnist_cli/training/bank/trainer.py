@@ -151,15 +151,7 @@ class BankTraining:
         self._reporter.advance(math.ceil(rows.shape[1] / cohort.batch_size), epoch, math.nan if mean is None else mean)
 
     def score(self, epoch: int) -> None:
-        """Score both splits, and let each member's schedule see its result."""
-        latest = self._record(epoch)
-        if epoch:
-            val_losses = [record.val_loss for record in latest if record.val_loss is not None]
-            accuracies = [record.val_accuracy for record in latest if record.val_accuracy is not None]
-            self._reporter.epoch_done(epoch, _mean(val_losses), _mean(accuracies))
-
-    def _record(self, epoch: int) -> list[EpochRecord]:
-        """Score all weights on both splits, and add that to the histories; members that failed get no record."""
+        """Score both splits, add that to the histories of those that did not fail, and let their schedules see it."""
         latest: dict[int, EpochRecord] = {}
         for data, (cohort, optimizer) in zip(self.cohort_data, self._cohorts, strict=True):
             members, device = data.members, cohort.flat.device
@@ -170,16 +162,20 @@ class BankTraining:
                 # The last step of an epoch can be the one that diverges; the loss before it does not show that.
                 self._note_failures(members, train_losses, epoch)
                 optimizer.watch(train_losses if val_losses is None else val_losses)
-            nothing = [None] * len(members)
-            figures = zip(
-                train_losses, train_accuracies, val_losses or nothing, val_accuracies or nothing, rates, strict=True
-            )
-            for m, row in zip(members, figures, strict=True):
+            for place, m in enumerate(members):
                 if self.outcomes[m].failed is None:
-                    latest[m] = EpochRecord(epoch, *row)
+                    val_loss = None if val_losses is None else val_losses[place]
+                    val_accuracy = None if val_accuracies is None else val_accuracies[place]
+                    latest[m] = EpochRecord(
+                        epoch, train_losses[place], train_accuracies[place], val_loss, val_accuracy, rates[place]
+                    )
         for m, record in latest.items():
             self.outcomes[m].history.append(record)
-        return [latest[m] for m in sorted(latest)]
+        if epoch:
+            records = [latest[m] for m in sorted(latest)]
+            losses = [record.val_loss for record in records if record.val_loss is not None]
+            accuracies = [record.val_accuracy for record in records if record.val_accuracy is not None]
+            self._reporter.epoch_done(epoch, _mean(losses), _mean(accuracies))
 
     def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
         for m, loss in zip(members, losses, strict=True):

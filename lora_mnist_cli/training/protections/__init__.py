@@ -1,4 +1,4 @@
-"""Ways to keep what a base knows while an adapter learns. Read :mod:`.protection` first.
+"""Ways to keep what a base knows while an adapter learns.
 
 A protection is a row in :data:`lora_mnist_cli.settings.choices.PROTECTIONS` and a file here with the row's name.
 """
@@ -8,15 +8,32 @@ from __future__ import annotations
 from lora_mnist_cli.evaluation.logits import one_thread
 from lora_mnist_cli.settings.choices import implementation
 from lora_mnist_cli.training.objective import Objective, ProtectionContext
-from lora_mnist_cli.training.protections.protection import Protection
-
-__all__ = ["Protection", "make_objective", "protection_named"]
 
 
-def protection_named(name: str) -> Protection:
-    """Return the code of a protection."""
-    protection: Protection = implementation(__name__, name)
-    return protection
+class Protection:
+    """A way to keep what the base knows.
+
+    :func:`make_objective` alone calls :meth:`apply`: once per bank, before the training, in the process that trains
+    the bank, on one thread and on the CPU. The protections of a config are applied in the order of the table, each to
+    the objective of those before it. A protection keeps no state, so one object serves all banks.
+    """
+
+    def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
+        """Return a new objective with this protection; change neither argument.
+
+        Equal arguments give equal bytes: draw random numbers from a stream of
+        :func:`~lora_mnist_cli.data.streams.generator` alone, and not from the config's seed, because a bank's members
+        share one objective.
+
+        Args:
+            objective: with the protections that stand before this one in the table.
+            context: the base, its statistics, the new images and the strengths in ``config``. A protection whose row
+                has ``needs_statistics`` finds ``statistics`` filled in.
+
+        Raises:
+            ValueError: where the context has nothing to protect.
+        """
+        raise NotImplementedError
 
 
 def make_objective(context: ProtectionContext) -> Objective:
@@ -27,5 +44,6 @@ def make_objective(context: ProtectionContext) -> Objective:
     objective = Objective.of(context.images)
     with one_thread():
         for name in context.config.protect:
-            objective = protection_named(name).apply(objective, context)
+            protection: Protection = implementation(__name__, name)
+            objective = protection.apply(objective, context)
     return objective

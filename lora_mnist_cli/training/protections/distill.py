@@ -9,12 +9,11 @@ its strength then does not depend on the temperature. Replayed samples have this
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from lora_mnist_cli.training.protections.protection import Protection
+import torch
 
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.objective import LossTerm, Objective, ProtectionContext
+from lora_mnist_cli.training.protections import Protection
 
 TEMPERATURE = 2.0
 
@@ -24,10 +23,6 @@ class Distill(Protection):
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Add a term that compares the old logits of every row with the base's."""
-        import torch
-
-        from lora_mnist_cli.training.objective import LossTerm
-
         hidden = context.hidden(context.old_digits)
         targets = torch.softmax((context.base_logits(objective.data.images) + hidden) / TEMPERATURE, 1)
         strength = context.config.distill_weight * TEMPERATURE

@@ -8,12 +8,9 @@ classes for the same reason. Without replay, no loss compares an old logit with 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
 
-from lora_mnist_cli.training.protections.protection import Protection
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.protections import Protection
 
 
 class Mask(Protection):
@@ -21,7 +18,7 @@ class Mask(Protection):
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Hide the logits of other digits from the images; samples see all logits."""
-        hidden = objective.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
+        hidden = objective.data.labels.new_zeros(objective.main.targets.shape, dtype=objective.main.targets.dtype)
         hidden[: objective.images] = context.hidden(context.new_digits)
         return dataclasses.replace(objective, main=dataclasses.replace(objective.main, hidden=hidden))
 

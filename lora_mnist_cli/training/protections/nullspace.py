@@ -13,12 +13,13 @@ Old inputs are samples of the base's class statistics, and their activations in 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.training.protections.protection import Protection
+import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.data.streams import generator
+from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.protections import Protection
 
 SAMPLES = 4096
 """How many samples of old digits the directions are computed from."""
@@ -29,30 +30,26 @@ class NullSpace(Protection):
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Add the directions that each layer's A is kept orthogonal to."""
-        from lora_mnist_cli.data.streams import generator
-
         images, _ = context.old_samples(SAMPLES, generator(1, "replay"))
         inputs = context.layer_inputs(images)
-        return dataclasses.replace(
-            objective, avoided=tuple(dominant(each, context.config.nullspace_energy) for each in inputs)
-        )
+        avoided = tuple(dominant(each, context.config.nullspace_energy) for each in inputs)
+        return dataclasses.replace(objective, avoided=avoided)
 
 
-def dominant(inputs: Any, energy: float) -> Any:
+def dominant(inputs: Tensor, energy: float) -> Tensor:
     """Return orthonormal columns (in × d) that span a share of the inputs' energy, the sum of their squares.
 
     Args:
         inputs: n × in.
     """
-    import torch
-
     moments = inputs.double().mT @ inputs.double()
     values, vectors = torch.linalg.eigh(moments)
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
     shares = values.cumsum(0) / values.sum()
     # The last direction reaches the share. It never takes all directions, or nothing could be learned.
     count = min(int((shares < energy).sum()) + 1, len(values) - 1)
-    return vectors[:, :count].to(inputs)
+    directions: Tensor = vectors[:, :count]
+    return directions.to(inputs)
 
 
 IMPLEMENTATION = NullSpace()

@@ -10,12 +10,13 @@ network would recognise samples by their look, and take every real image for a n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+from torch.nn import functional as F
 
-from lora_mnist_cli.training.protections.protection import Protection
-
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.data.streams import generator
+from lora_mnist_cli.models.architecture import CLASSES
+from lora_mnist_cli.training.objective import Objective, ProtectionContext
+from lora_mnist_cli.training.protections import Protection
 
 
 class Replay(Protection):
@@ -23,12 +24,6 @@ class Replay(Protection):
 
     def apply(self, objective: Objective, context: ProtectionContext) -> Objective:
         """Add samples of old digits with the base's soft labels, and samples of new digits with their digit."""
-        import torch
-        from torch.nn import functional as F
-
-        from lora_mnist_cli.data.streams import generator
-        from lora_mnist_cli.models.architecture import CLASSES
-
         config, images = context.config, context.images
         old, new = config.sample_counts(len(images), context.base_digits)
         stream = generator(0, "replay")
