@@ -91,11 +91,11 @@ NEW_SWEEP = ["sweep", "--epochs", "0", "--name", "new"]
     [(TRAIN, "5-2"), (FINETUNE, ""), (NEW_SWEEP, "0-12"), (["evaluate"], "0,,4"), (["plot", "predictions"], "a")],
     ids=["train-base", "finetune", "sweep", "evaluate", "plot"],
 )
-def test_odd_digits(command: list[str], digits: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_odd_digits(command, digits, runs, refused):
     refused([*command, "--digits", digits], 2, f"'{digits}'")
 
 
-def test_a_range_that_runs_backwards_gets_the_right_one(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_range_that_runs_backwards_gets_the_right_one(runs, refused):
     assert "2-5" in refused(["train-base", "--digits", "5-2"], 2)
 
 
@@ -122,7 +122,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("arguments", "shown"), VALUES, ids=[" ".join([a[0], *a[-2:]]) for a, _ in VALUES])
-def test_odd_values(arguments: list[object], shown: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_odd_values(arguments, shown, runs, refused):
     refused(arguments, 2, shown)
 
 
@@ -143,27 +143,25 @@ def test_odd_values(arguments: list[object], shown: str, runs: Path, refused: Ca
         (["finetune", "--base", BASE, "--digits", "all,"], "all,"),
     ],
 )
-def test_odd_options_and_words(arguments: list[object], shown: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_odd_options_and_words(arguments, shown, runs, refused):
     refused(arguments, 2, shown)
 
 
 @pytest.mark.parametrize("command", [["finetune"], ["sweep", "--ranks", "1"]])
-def test_alpha_0_trains_nothing_and_is_refused_where_there_are_epochs(
-    command: list[object], runs: Path, refused: Callable[..., str]
-) -> None:
+def test_alpha_0_trains_nothing_and_is_refused_where_there_are_epochs(command, runs, refused):
     refused([*command, "--alpha", "0", "--epochs", "1", "--name", "new"], 2, "alpha", "0.0 nothing learns")
 
 
-def test_an_empty_folder_name_is_not_the_present_folder(runs: Path, refused: Callable[..., str]) -> None:
+def test_an_empty_folder_name_is_not_the_present_folder(runs, refused):
     for command in (["runs", "list"], ["train-base", "--epochs", "0"]):
         refused([*command, "--runs-dir", ""], 2, "--runs-dir", "empty")
 
 
-def test_several_problems_are_reported_at_once(runs: Path, refused: Callable[..., str]) -> None:
+def test_several_problems_are_reported_at_once(runs, refused):
     refused([*TRAIN, "--epochs", "-1", "--batch-size", "0", "--val-split", "1"], 2, "epochs", "batch size", "val-split")
 
 
-def test_no_epochs_publish_the_untouched_start(runs: Path, run: Run) -> None:
+def test_no_epochs_publish_the_untouched_start(runs, run):
     base = run(*TRAIN_BASE, "--epochs", "0", "--name", "start", "--json")
     assert base.code == 0
     adapter = run("finetune", "--epochs", "0", "--base", "start", "--name", "lora-start", "--json")
@@ -174,7 +172,7 @@ def test_no_epochs_publish_the_untouched_start(runs: Path, run: Run) -> None:
     assert run("evaluate", "lora-start", "--json").json["subsets"] == base.json["subsets"]
 
 
-def test_no_validation_split_is_allowed(runs: Path, run: Run) -> None:
+def test_no_validation_split_is_allowed(runs, run):
     outcome = run(*TRAIN_BASE, "--epochs", "1", "--val-split", "0", "--name", "whole")
     assert outcome.code == 0
     assert "trained whole: 1 epoch in " in outcome.err
@@ -206,7 +204,7 @@ NAMERS = {
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=[repr(name[:10]) for name in ODD_NAMES])
-def test_odd_names(name: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_odd_names(name, runs, refused):
     for command in ("path", "finetune"):
         line = refused([*NAMERS[command], name], 2, ODD_NAMES[name])
         if len(name) > 100:
@@ -214,24 +212,24 @@ def test_odd_names(name: str, runs: Path, refused: Callable[..., str]) -> None:
 
 
 @pytest.mark.parametrize("command", NAMERS)
-def test_every_command_refuses_an_odd_name(command: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_every_command_refuses_an_odd_name(command, runs, refused):
     refused([*NAMERS[command], "../a"], 2, "'../a'")
 
 
-def test_a_leading_dash_is_no_way_round(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_leading_dash_is_no_way_round(runs, refused):
     for command in ("evaluate", "show", "path", "remove"):
         refused([*NAMERS[command], "--", "-x"], 2, "'-x'")
 
 
 @pytest.mark.parametrize("option", ["--digits", "--epochs", "--optimizer", "--runs-dir"])
-def test_escape_sequences_in_values_are_shown_escaped(option: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_escape_sequences_in_values_are_shown_escaped(option, runs, refused):
     if option == "--runs-dir":
         refused(["evaluate", option, "\x1b[31mred"], 3, r"\x1b[31mred")
     else:
         refused(["train-base", option, "\x1b[31mred\n"], 2, r"\x1b[31mred\n")
 
 
-def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs: Path, run: Run) -> None:
+def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs, run):
     """Whoever may write to the folder of artifacts must not be able to steer a reader's terminal."""
     (runs / SWEEP).rename(runs / "\x1b[31mred")
     (runs / "\x1b[32mgreen").mkdir()
@@ -246,7 +244,7 @@ def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs: Path, run:
         assert "\x1b" not in outcome.err
 
 
-def test_escape_sequences_in_a_notice_are_shown_escaped(run: Run) -> None:
+def test_escape_sequences_in_a_notice_are_shown_escaped(run):
     outcome = run("runs", "list", "--runs-dir", "\x1b[31mred")
     assert outcome.code == 0
     assert "\x1b" not in outcome.err
@@ -256,7 +254,7 @@ def test_escape_sequences_in_a_notice_are_shown_escaped(run: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["train-base", "--epochs", "0", "--name", ""], [*FINETUNE, "--base", ""]])
-def test_an_empty_name_is_not_the_default(arguments: list[object], runs: Path, refused: Callable[..., str]) -> None:
+def test_an_empty_name_is_not_the_default(arguments, runs, refused):
     refused(arguments, 2, "''")
 
 
@@ -264,7 +262,7 @@ def test_an_empty_name_is_not_the_default(arguments: list[object], runs: Path, r
 
 
 @pytest.mark.parametrize("command", ["evaluate", "plot", "show", "path", "remove"])
-def test_an_unknown_artifact_gets_the_nearest_name(command: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_an_unknown_artifact_gets_the_nearest_name(command, runs, refused):
     refused(
         [*NAMERS[command], "lora-fashion-mnist-5-9-r3"],
         3,
@@ -274,7 +272,7 @@ def test_an_unknown_artifact_gets_the_nearest_name(command: str, runs: Path, ref
 
 
 @pytest.mark.parametrize("command", ["finetune", "sweep"])
-def test_an_unknown_base_gets_the_nearest_name(command: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_an_unknown_base_gets_the_nearest_name(command, runs, refused):
     refused(
         [command, "--base", "base-fashion-mnist-0-5"],
         3,
@@ -283,7 +281,7 @@ def test_an_unknown_base_gets_the_nearest_name(command: str, runs: Path, refused
     )
 
 
-def test_a_name_like_none_gets_the_command_that_lists(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_name_like_none_gets_the_command_that_lists(runs, refused):
     refused(["evaluate", "zzz"], 3, "'zzz'", "lora-mnist runs list")
 
 
@@ -302,16 +300,14 @@ def test_a_name_like_none_gets_the_command_that_lists(runs: Path, refused: Calla
         (["runs", "remove", BASE], "lora-mnist train-base"),
     ],
 )
-def test_before_anything_was_trained_the_first_command_is_named(
-    arguments: list[object], first: str, refused: Callable[..., str], tmp_path: Path
-) -> None:
+def test_before_anything_was_trained_the_first_command_is_named(arguments, first, refused, tmp_path):
     refused(arguments, 3, first)
     refused([*arguments, "--runs-dir", "some/where"], 3, first)
     (tmp_path / "empty").mkdir()
     refused([*arguments, "--runs-dir", "empty"], 3, first)
 
 
-def test_where_there_is_a_base_only_the_next_step_is_named(runs: Path, run: Run) -> None:
+def test_where_there_is_a_base_only_the_next_step_is_named(runs, run):
     for name in (SWEEP, R1, R2):
         shutil.rmtree(runs / name)
     outcome = run("evaluate", "--alpha", "0")
@@ -331,17 +327,15 @@ def test_where_there_is_a_base_only_the_next_step_is_named(runs: Path, run: Run)
         (["sweep", "--dataset", "kmnist"], "kmnist"),
     ],
 )
-def test_an_artifact_of_the_wrong_kind_or_data_set(
-    arguments: list[object], shown: str, runs: Path, refused: Callable[..., str]
-) -> None:
+def test_an_artifact_of_the_wrong_kind_or_data_set(arguments, shown, runs, refused):
     refused(arguments, 3, shown)
 
 
-def test_a_data_set_that_is_none_is_a_bad_value(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_data_set_that_is_none_is_a_bad_value(runs, refused):
     refused(["finetune", "--base", BASE, "--dataset", "kmist"], 2, "kmist")
 
 
-def test_an_adapter_on_the_wrong_base(runs: Path, run: Run, refused: Callable[..., str]) -> None:
+def test_an_adapter_on_the_wrong_base(runs, run, refused):
     assert run(*TRAIN_BASE, "--epochs", "0", "--seed", "1").code == 0
     shutil.rmtree(runs / BASE)
     (runs / "base-fashion-mnist-0-4-s1").rename(runs / BASE)
@@ -349,18 +343,16 @@ def test_an_adapter_on_the_wrong_base(runs: Path, run: Run, refused: Callable[..
     refused(["plot", "confusion", R1], 3, repr(R1), repr(BASE))
 
 
-def test_other_settings_under_a_name_are_named_with_the_options_that_help(
-    runs: Path, refused: Callable[..., str]
-) -> None:
+def test_other_settings_under_a_name_are_named_with_the_options_that_help(runs, refused):
     refused([*TRAIN_BASE, "--epochs", "2", "--lr", "0.1"], 3, "epochs 1 there, 2 asked for", "lr", "--name", "--force")
 
 
-def test_a_base_that_others_need_is_not_replaced(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_base_that_others_need_is_not_replaced(runs, refused):
     refused([*TRAIN_BASE, "--epochs", "0", "--force"], 3, repr(BASE), R1)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "artifact.json"])
-def test_a_damaged_artifact(file: str, runs: Path, refused: Callable[..., str]) -> None:
+def test_a_damaged_artifact(file, runs, refused):
     path = runs / BASE / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -378,7 +370,7 @@ def test_a_damaged_artifact(file: str, runs: Path, refused: Callable[..., str]) 
 
 
 @pytest.mark.parametrize("command", [["finetune", "--rank", "2"], ["sweep", "--ranks", "1,2"]])
-def test_what_is_damaged_is_not_up_to_date(command: list[object], runs: Path, refused: Callable[..., str]) -> None:
+def test_what_is_damaged_is_not_up_to_date(command, runs, refused):
     weights = runs / R2 / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -393,7 +385,7 @@ def test_what_is_damaged_is_not_up_to_date(command: list[object], runs: Path, re
     )
 
 
-def test_a_runs_folder_that_is_a_file(tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_runs_folder_that_is_a_file(tmp_path, refused):
     (tmp_path / "file").write_text("mine")
     for arguments in (["train-base"], ["finetune"], ["evaluate"], ["runs", "list"], ["runs", "remove", "a"]):
         refused([*arguments, "--runs-dir", "file"], 2, "'file'", "--runs-dir")
@@ -401,18 +393,18 @@ def test_a_runs_folder_that_is_a_file(tmp_path: Path, refused: Callable[..., str
 
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("command", [[*TRAIN_BASE, "--epochs", "0"], ["runs", "list"]])
-def test_a_runs_folder_under_a_file(command: list[str], tmp_path: Path, refused: Callable[..., str]) -> None:
+def test_a_runs_folder_under_a_file(command, tmp_path, refused):
     (tmp_path / "file").write_text("mine")
     refused([*command, "--runs-dir", "file/runs"], 5, "file/runs")
 
 
 @pytest.mark.usefixtures("data")
-def test_a_missing_runs_folder_is_made_when_something_is_published(run: Run, tmp_path: Path) -> None:
+def test_a_missing_runs_folder_is_made_when_something_is_published(run, tmp_path):
     assert run(*TRAIN_BASE, "--epochs", "0", "--runs-dir", "a/b").code == 0
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [BASE]
 
 
-def test_a_missing_runs_folder_is_empty_for_a_reader_and_stays_missing(run: Run, tmp_path: Path) -> None:
+def test_a_missing_runs_folder_is_empty_for_a_reader_and_stays_missing(run, tmp_path):
     outcome = run("runs", "list", "--json", "--runs-dir", "a/b")
     assert (outcome.code, outcome.json["artifacts"]) == (0, [])
     assert "lora-mnist train-base" in outcome.err
@@ -442,24 +434,24 @@ def read_only(runs: Path, disk: Callable[[str], Path]) -> Iterator[Path]:
         ["runs", "remove", SWEEP],
     ],
 )
-def test_a_read_only_runs_folder(arguments: list[object], read_only: Path, refused: Callable[..., str]) -> None:
+def test_a_read_only_runs_folder(arguments, read_only, refused):
     before = _state(read_only)
     refused([*arguments, "--runs-dir", read_only], 5, str(read_only), "--runs-dir")
     assert _state(read_only) == before
 
 
-def test_what_is_in_a_read_only_folder_can_be_used(read_only: Path, run: Run) -> None:
+def test_what_is_in_a_read_only_folder_can_be_used(read_only, run):
     for arguments in (["evaluate"], ["runs", "list"], [*TRAIN_BASE, "--epochs", "1"], ["plot", "history"]):
         assert run(*arguments, "--runs-dir", read_only).code == 0
 
 
 @pytest.mark.usefixtures("data")
-def test_a_missing_runs_folder_that_can_not_be_made(disk: Callable[[str], Path], refused: Callable[..., str]) -> None:
+def test_a_missing_runs_folder_that_can_not_be_made(disk, refused):
     folder = disk("ro") / "some" / "runs"
     refused([*TRAIN_BASE, "--epochs", "0", "--runs-dir", folder], 5, str(folder), "--runs-dir")
 
 
-def test_a_picture_that_can_not_be_written(runs: Path, refused: Callable[..., str]) -> None:
+def test_a_picture_that_can_not_be_written(runs, refused):
     refused(["plot", "history", BASE, "--output", "no/where.png"], 5, "no/where.png")
 
 
@@ -472,7 +464,7 @@ def _pages(folder: Path) -> int:
 
 @pytest.mark.usefixtures("data")
 @pytest.mark.parametrize("short_by", [1, 2, 8])
-def test_a_full_disk(short_by: int, disk: Callable[[str], Path], trained: Path, refused: Callable[..., str]) -> None:
+def test_a_full_disk(short_by, disk, trained, refused):
     """A page short, the manifest does not fit; two, the history; more, the weights."""
     folder = disk(f"size={(_pages(trained / 'base-fashion-mnist-0-4') - short_by) * PAGE}")
     refused([*TRAIN_BASE, "--epochs", "0", "--runs-dir", folder / "runs", "--quiet"], 5, "space", "--runs-dir")
@@ -480,9 +472,7 @@ def test_a_full_disk(short_by: int, disk: Callable[[str], Path], trained: Path, 
 
 
 @pytest.mark.usefixtures("data")
-def test_a_disk_that_fills_up_keeps_what_was_there(
-    disk: Callable[[str], Path], trained: Path, run: Run, refused: Callable[..., str]
-) -> None:
+def test_a_disk_that_fills_up_keeps_what_was_there(disk, trained, run, refused):
     folder = disk(f"size={int(1.6 * _pages(trained / 'base-fashion-mnist-0-4')) * PAGE}")
     options = ["--epochs", "0", "--runs-dir", str(folder), "--quiet"]
     assert run(*TRAIN_BASE, *options).code == 0
@@ -494,13 +484,13 @@ def test_a_disk_that_fills_up_keeps_what_was_there(
     assert run("evaluate", BASE, "--runs-dir", folder).code == 0
 
 
-def test_a_picture_on_a_full_disk(disk: Callable[[str], Path], runs: Path, refused: Callable[..., str]) -> None:
+def test_a_picture_on_a_full_disk(disk, runs, refused):
     picture = disk("size=8k") / "picture.png"
     refused(["plot", "history", BASE, "--output", picture], 5, str(picture), "space")
     assert _state(picture.parent) == {}
 
 
-def test_a_full_stdout(runs: Path, program: Callable[..., Any]) -> None:
+def test_a_full_stdout(runs, program):
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("there is no full device here")
@@ -553,24 +543,20 @@ def _damages(name: str) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_damaged_data(kind: str, example: Path, damage: Callable[..., Path], refused: Callable[..., str]) -> None:
+def test_damaged_data(kind, example, damage, refused):
     name, content = _damages(TEST_IMAGES)[kind]
     folder = damage(name, content)
     line = refused(["evaluate", "base-0-4", "--data-dir", folder], 4, str(folder / "mnist" / name))
     assert "delete it" in line
 
 
-def test_damaged_training_data_leave_no_artifact(
-    damage: Callable[..., Path], refused: Callable[..., str], example: Path
-) -> None:
+def test_damaged_training_data_leave_no_artifact(damage, refused, example):
     folder = damage("train-labels-idx1-ubyte", b"hello")
     refused(["train-base", "--runs-dir", "fresh", "--data-dir", folder], 4, "train-labels-idx1-ubyte", "delete it")
     refused(["train-base", "--name", "new", "--data-dir", folder], 4, "train-labels-idx1-ubyte")
     refused(["finetune", "--rank", "2", "--base", "base-0-4", "--data-dir", folder], 4, "train-labels-idx1-ubyte")
 
 
-def test_folders_that_were_made_for_nothing_are_taken_away(
-    damage: Callable[..., Path], refused: Callable[..., str]
-) -> None:
+def test_folders_that_were_made_for_nothing_are_taken_away(damage, refused):
     folder = damage("train-labels-idx1-ubyte", b"hello")
     refused(["train-base", "--runs-dir", "a/b/c", "--data-dir", folder], 4, "train-labels-idx1-ubyte")

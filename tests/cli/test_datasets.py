@@ -66,7 +66,7 @@ def studied(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_it_learns_and_forgets_as_on_mnist(dataset: str, studied: Path, data: Path, run: Callable[..., Any]) -> None:
+def test_it_learns_and_forgets_as_on_mnist(dataset, studied, data, run):
     where = ["--runs-dir", studied, "--data-dir", data, "--json"]
     base = run("evaluate", f"b-{dataset}", *where).json
     accuracy = {row["digits"]: row["accuracy"] for row in base["subsets"]}
@@ -81,7 +81,7 @@ def test_it_learns_and_forgets_as_on_mnist(dataset: str, studied: Path, data: Pa
 
 
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_tables_have_the_labels_by_name(dataset: str, studied: Path, data: Path, run: Callable[..., Any]) -> None:
+def test_tables_have_the_labels_by_name(dataset, studied, data, run):
     shown = run("evaluate", f"b-{dataset}", "--runs-dir", studied, "--data-dir", data).out
     rows = [line.strip().partition("  ")[0].strip() for line in shown.splitlines()][-12:]
     digits = [row for row in rows if row and row[0].isdigit() and "-" not in row[:2]]
@@ -89,7 +89,7 @@ def test_tables_have_the_labels_by_name(dataset: str, studied: Path, data: Path,
     assert digits == expected
 
 
-def test_a_prediction_has_its_labels_by_name(studied: Path, data: Path, run: Callable[..., Any]) -> None:
+def test_a_prediction_has_its_labels_by_name(studied, data, run):
     from PIL import Image
 
     picture = np.zeros((28, 28), np.uint8)
@@ -101,16 +101,14 @@ def test_a_prediction_has_its_labels_by_name(studied: Path, data: Path, run: Cal
     assert f"{row['digit']} {document['classes'][row['digit']]} " in run("predict", "bag.png", *where).out
 
 
-def test_the_names_are_those_of_torchvision() -> None:
+def test_the_names_are_those_of_torchvision():
     assert list(class_names("fashion-mnist")) == torchvision.datasets.FashionMNIST.classes
     assert list(class_names("kmnist")) == torchvision.datasets.KMNIST.classes
     assert class_names("mnist") == class_names("somebody-elses") == ()
 
 
 @pytest.mark.parametrize("dataset", ["kmnist", "qmnist"])
-def test_pictures_have_the_labels_by_name_where_they_have_names(
-    dataset: str, studied: Path, data: Path, tmp_path: Path
-) -> None:
+def test_pictures_have_the_labels_by_name_where_they_have_names(dataset, studied, data, tmp_path):
     workspace = Workspace(studied, data)
     adapter = next(name for name in Registry(studied).names() if name.startswith(f"lora-{dataset}-5-9-r4"))
     texts = {}
@@ -125,9 +123,7 @@ def test_pictures_have_the_labels_by_name_where_they_have_names(
 
 
 @pytest.mark.parametrize("kind", ["history", "alpha", "tradeoff", "spectrum", "ranks"])
-def test_every_other_kind_of_picture_is_drawn_of_another_data_set(
-    kind: str, studied: Path, data: Path, tmp_path: Path
-) -> None:
+def test_every_other_kind_of_picture_is_drawn_of_another_data_set(kind, studied, data, tmp_path):
     names = Registry(studied).names()
     adapter = next(name for name in names if name.startswith("lora-fashion-mnist-5-9-r4"))
     name = "s-fashion-mnist" if kind == "ranks" else adapter
@@ -136,9 +132,7 @@ def test_every_other_kind_of_picture_is_drawn_of_another_data_set(
 
 
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_the_report_has_no_figures_of_a_study_that_was_not_on_this_data(
-    dataset: str, studied: Path, data: Path, run: Callable[..., Any]
-) -> None:
+def test_the_report_has_no_figures_of_a_study_that_was_not_on_this_data(dataset, studied, data, run):
     report = Registry(studied).get(f"study-{dataset}")
     assert {parent.name for parent in report.parents} == {
         f"base-{dataset}-0-4", f"study-{dataset}-5-9", f"lora-{dataset}-0-9-r64",
@@ -156,9 +150,7 @@ def test_the_report_has_no_figures_of_a_study_that_was_not_on_this_data(
     assert f"study-{dataset} is up to date" in shown.err
 
 
-def test_several_seeds_on_another_data_set_have_ranges_and_no_verdicts(
-    studied: Path, data: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_seeds_on_another_data_set_have_ranges_and_no_verdicts(studied, data, run, monkeypatch):
     workspace = Workspace(studied, data)
     report = reproduce(seeds=[0, 1], epochs=0, dataset="kmnist", workspace=workspace)
     assert report.name == "study-kmnist-seeds-0-1"
@@ -172,7 +164,7 @@ def test_several_seeds_on_another_data_set_have_ranges_and_no_verdicts(
     assert json.loads(json.dumps(report.details["rows"])) == report.details["rows"]
 
 
-def test_a_data_set_that_is_none_is_refused(run: Callable[..., Any]) -> None:
+def test_a_data_set_that_is_none_is_refused(run):
     outcome = run("reproduce", "--dataset", "fashion")
     assert (outcome.code, outcome.out) == (2, "")
     assert "fashion-mnist" in outcome.err

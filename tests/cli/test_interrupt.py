@@ -7,7 +7,6 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from patience import wait_until
@@ -44,7 +43,7 @@ def _everything(folder: Path) -> list[str]:
 
 
 @pytest.mark.usefixtures("data")
-def test_a_cancelled_job_leaves_nothing(start: Callable[..., Started], tmp_path: Path) -> None:
+def test_a_cancelled_job_leaves_nothing(start, tmp_path):
     started = start(*TRAIN_BASE, "--epochs", "50000", "--verbose")
     code, out, err = _interrupt_at("base-fashion-mnist-0-4: epoch 1/50000", started, signal.SIGTERM)
     assert (code, out) == (143, "")
@@ -53,7 +52,7 @@ def test_a_cancelled_job_leaves_nothing(start: Callable[..., Started], tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+def test_an_interrupt_is_acknowledged(monkeypatch, run):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -63,9 +62,7 @@ def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Call
     assert outcome.err == "interrupted; nothing half done is left\n"
 
 
-def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
-    start: Callable[..., Started], runs: Path, run: Callable[..., Any]
-) -> None:
+def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(start, runs, run):
     before = _everything(runs)
     # Their names say the seed, so nothing of this sweep is there yet but what comes first.
     options = ["--seed", "3", "--epochs", "1000", "--batch-size", "256"]
@@ -107,9 +104,7 @@ def _workers(log: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_processes_of_a_sweep_end_with_it(
-    start: Callable[..., Started], runs: Path, signal_: int, expected: int
-) -> None:
+def test_the_processes_of_a_sweep_end_with_it(start, runs, signal_, expected):
     before = _everything(runs)
     code, out, err = _interrupt_at("trains bank 2 of 2", _in_processes(start), signal_)
     assert (code, out) == (expected, "")
@@ -121,7 +116,7 @@ def test_the_processes_of_a_sweep_end_with_it(
     assert _everything(runs) == before
 
 
-def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start: Callable[..., Started], runs: Path) -> None:
+def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start, runs):
     _interrupt_at("trains bank 2 of 2", started := _in_processes(start), signal.SIGKILL)
     workers = _workers(started[1].read_text())
     assert len(workers) == 2

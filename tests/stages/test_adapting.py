@@ -8,9 +8,7 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
@@ -47,7 +45,7 @@ def subsets(artifact: Artifact) -> dict[str, float]:
     return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
-def test_what_it_leaves(small: Workspace) -> None:
+def test_what_it_leaves(small):
     base = small.registry.get(BASE)
     before = (base.path / "model.safetensors").read_bytes()
     artifact = finetune(CONFIG, workspace=small)
@@ -73,13 +71,13 @@ def test_what_it_leaves(small: Workspace) -> None:
     assert len((artifact.path / "history.csv").read_text().splitlines()) == 3
 
 
-def test_it_learns_the_new_digits_and_forgets_the_old(small: Workspace) -> None:
+def test_it_learns_the_new_digits_and_forgets_the_old(small):
     artifact = finetune(dataclasses.replace(CONFIG, epochs=8), workspace=small)
     assert subsets(artifact)["5-9"] > 0.9
     assert subsets(artifact)["0-4"] == 0.0
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, small_data: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(tmp_path, small_data):
     made = []
     for name in ("one", "two"):
         workspace = Workspace(tmp_path / name, small_data)
@@ -92,7 +90,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, small_data: Path) ->
     assert (other.path / "adapter_model.safetensors").read_bytes() != one
 
 
-def test_alpha_0_gives_the_bases_logits_bit_for_bit(small: Workspace) -> None:
+def test_alpha_0_gives_the_bases_logits_bit_for_bit(small):
     artifact = finetune(CONFIG, workspace=small)
     plain = load_model(small.registry, small.registry.get(BASE))
     adapted = load_model(small.registry, artifact)
@@ -103,7 +101,7 @@ def test_alpha_0_gives_the_bases_logits_bit_for_bit(small: Workspace) -> None:
     assert torch.equal(predict(adapted.model, images), logits)
 
 
-def test_no_epochs_publish_an_adapter_that_changes_nothing(small: Workspace) -> None:
+def test_no_epochs_publish_an_adapter_that_changes_nothing(small):
     artifact = finetune(dataclasses.replace(CONFIG, epochs=0), workspace=small)
     assert artifact.scores == small.registry.get(BASE).scores
     tensors = safetensors.torch.load_file(artifact.path / "adapter_model.safetensors")
@@ -111,7 +109,7 @@ def test_no_epochs_publish_an_adapter_that_changes_nothing(small: Workspace) -> 
     assert all(bool(tensor.any()) for key, tensor in tensors.items() if "lora_A" in key)
 
 
-def test_the_trained_alpha_is_in_force_when_it_is_loaded_again(small: Workspace) -> None:
+def test_the_trained_alpha_is_in_force_when_it_is_loaded_again(small):
     artifact = small.registry.get("lora-fashion-mnist-5-9-r2")
     loaded = load_model(small.registry, artifact)
     test = small.test_images(artifact, loaded.pixel_stats)
@@ -120,7 +118,7 @@ def test_the_trained_alpha_is_in_force_when_it_is_loaded_again(small: Workspace)
     assert float(hits.double().mean()) == pytest.approx(subsets(artifact)["0-9"])
 
 
-def test_the_newest_base_is_taken_and_named(small: Workspace, recorder: Any) -> None:
+def test_the_newest_base_is_taken_and_named(small, recorder):
     train_base(dataclasses.replace(BASE_CONFIG, epochs=0, seed=1), workspace=small)
     heard = dataclasses.replace(small, reporter=recorder)
     artifact = finetune(dataclasses.replace(CONFIG, epochs=0), workspace=heard)
@@ -130,14 +128,14 @@ def test_the_newest_base_is_taken_and_named(small: Workspace, recorder: Any) -> 
     assert (named.name, named.parents[0].name) == ("mine", BASE)
 
 
-def test_another_base_makes_other_settings(small: Workspace) -> None:
+def test_another_base_makes_other_settings(small):
     finetune(dataclasses.replace(CONFIG, epochs=0), workspace=small)
     train_base(dataclasses.replace(BASE_CONFIG, seed=1), workspace=small)
     with pytest.raises(OtherSettingsError, match=r"base 0 sha256:\w+… there, sha256:\w+… asked for"):
         finetune(dataclasses.replace(CONFIG, epochs=0), workspace=small)
 
 
-def test_an_adapter_never_loads_on_another_base(small: Workspace) -> None:
+def test_an_adapter_never_loads_on_another_base(small):
     artifact = finetune(CONFIG, workspace=small)
     shutil.rmtree(small.runs_dir / BASE)
     train_base(dataclasses.replace(BASE_CONFIG, seed=1), workspace=small, name=BASE)
@@ -147,13 +145,13 @@ def test_an_adapter_never_loads_on_another_base(small: Workspace) -> None:
     assert caught.value.exit_code == 3
 
 
-def test_a_base_that_was_renamed_is_still_the_base(small: Workspace) -> None:
+def test_a_base_that_was_renamed_is_still_the_base(small):
     artifact = finetune(CONFIG, workspace=small)
     (small.runs_dir / BASE).rename(small.runs_dir / "renamed")
     assert load_model(small.registry, artifact).base.name == "renamed"
 
 
-def test_another_data_set_is_refused(small: Workspace) -> None:
+def test_another_data_set_is_refused(small):
     with pytest.raises(ArtifactError, match="trained on fashion-mnist, not on mnist") as caught:
         finetune(CONFIG, base=BASE, dataset="mnist", workspace=small)
     assert caught.value.hint == "lora-mnist train-base --dataset mnist"
@@ -162,9 +160,7 @@ def test_another_data_set_is_refused(small: Workspace) -> None:
     assert finetune(dataclasses.replace(CONFIG, epochs=0), dataset="fashion-mnist", workspace=small).name == NAME
 
 
-def test_other_files_of_the_data_set_are_refused(
-    small: Workspace, tmp_path: Path, idx: Callable[..., bytes], small_images: Callable[..., Any]
-) -> None:
+def test_other_files_of_the_data_set_are_refused(small, tmp_path, idx, small_images):
     data = Path(shutil.copytree(small.data_dir, tmp_path / "data"))
     images, _ = small_images(500, 77)
     (data / "FashionMNIST/raw/train-images-idx3-ubyte").write_bytes(idx(images))
@@ -172,7 +168,7 @@ def test_other_files_of_the_data_set_are_refused(
         finetune(CONFIG, workspace=dataclasses.replace(small, data_dir=data))
 
 
-def test_a_base_of_all_digits_needs_to_be_told_which(small: Workspace) -> None:
+def test_a_base_of_all_digits_needs_to_be_told_which(small):
     train_base(dataclasses.replace(BASE_CONFIG, digits=ALL_DIGITS, epochs=0), workspace=small)
     before = files(small.runs_dir)
     with pytest.raises(UsageError, match="knows all ten digits") as caught:
@@ -186,7 +182,7 @@ def test_a_base_of_all_digits_needs_to_be_told_which(small: Workspace) -> None:
     assert list(subsets(artifact)) == ["0-9", "3"]
 
 
-def test_digits_0_to_9_at_rank_64(small: Workspace, recorder: Any) -> None:
+def test_digits_0_to_9_at_rank_64(small, recorder):
     config = AdapterConfig(rank=64, digits=ALL_DIGITS, epochs=6, batch_size=16)
     artifact = finetune(config, workspace=dataclasses.replace(small, reporter=recorder))
     assert artifact.name == "lora-fashion-mnist-0-9-r64"
@@ -198,7 +194,7 @@ def test_digits_0_to_9_at_rank_64(small: Workspace, recorder: Any) -> None:
     assert recorder.all("begin")[0][2] == 25  # 400 of the 500 images in batches of 16
 
 
-def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small: Workspace, recorder: Any) -> None:
+def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small, recorder):
     heard = dataclasses.replace(small, reporter=recorder)
 
     def noted() -> bool:
@@ -223,7 +219,7 @@ def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small: Workspace,
     assert not noted()
 
 
-def test_a_subset_of_the_layers_in_any_order(small: Workspace) -> None:
+def test_a_subset_of_the_layers_in_any_order(small):
     config = dataclasses.replace(CONFIG, target_layers=("fc3", "fc1"))
     artifact = finetune(config, workspace=small)
     assert artifact.config["target_layers"] == ["fc1", "fc3"]
@@ -234,13 +230,13 @@ def test_a_subset_of_the_layers_in_any_order(small: Workspace) -> None:
         finetune(CONFIG, workspace=small)
 
 
-def test_all_layers_by_name_are_the_default(small: Workspace) -> None:
+def test_all_layers_by_name_are_the_default(small):
     artifact = finetune(CONFIG, workspace=small)
     named = dataclasses.replace(CONFIG, target_layers=("fc3", "fc2", "fc1"), digits=DigitSet.parse("5-9"))
     assert finetune(named, workspace=small) == artifact
 
 
-def test_an_unknown_layer_is_refused_with_the_nearest(small: Workspace) -> None:
+def test_an_unknown_layer_is_refused_with_the_nearest(small):
     before = files(small.runs_dir)
     with pytest.raises(UsageError, match="no layer 'fc4'") as caught:
         finetune(dataclasses.replace(CONFIG, target_layers=("fc4",)), workspace=small)
@@ -249,7 +245,7 @@ def test_an_unknown_layer_is_refused_with_the_nearest(small: Workspace) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", ".x", "-x", "", "x\n"])
-def test_a_bad_name_is_refused(small: Workspace, name: str) -> None:
+def test_a_bad_name_is_refused(small, name):
     before = files(small.runs_dir)
     with pytest.raises(UsageError, match="name"):
         finetune(CONFIG, workspace=small, name=name)
@@ -258,13 +254,13 @@ def test_a_bad_name_is_refused(small: Workspace, name: str) -> None:
     assert files(small.runs_dir) == before
 
 
-def test_without_a_base_it_says_what_comes_first(tmp_path: Path) -> None:
+def test_without_a_base_it_says_what_comes_first(tmp_path):
     with pytest.raises(ArtifactError, match="first: lora-mnist train-base"):
         finetune(CONFIG, workspace=Workspace(tmp_path / "runs"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_sweep_leaves(small: Workspace, recorder: Any) -> None:
+def test_what_a_sweep_leaves(small, recorder):
     config = dataclasses.replace(CONFIG, epochs=1)
     heard = dataclasses.replace(small, reporter=recorder)
     artifact = sweep([20, 1], seeds=[0, 3], config=config, workspace=heard, name="wide")
@@ -290,7 +286,7 @@ def test_what_a_sweep_leaves(small: Workspace, recorder: Any) -> None:
     assert len([text for text in recorder.all("notice") if "the smaller side of" in text]) == 1
 
 
-def test_a_sweep_member_is_what_finetune_makes(small: Workspace, tmp_path: Path) -> None:
+def test_a_sweep_member_is_what_finetune_makes(small, tmp_path):
     sweep([1, 3], config=dataclasses.replace(CONFIG, rank=9), workspace=small, name="wide")
     other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
     other.registry.remove("wide")
@@ -304,9 +300,7 @@ def test_a_sweep_member_is_what_finetune_makes(small: Workspace, tmp_path: Path)
     assert subsets(alone) == pytest.approx(subsets(member), abs=0.02)
 
 
-def test_a_sweep_that_was_stopped_goes_on_where_it_was(
-    small: Workspace, recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_that_was_stopped_goes_on_where_it_was(small, recorder, monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.MAX_MEMBERS", 1)
     start = len(small.registry.names())
 
@@ -334,7 +328,7 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(
     assert "wide is up to date" in recorder.all("notice")
 
 
-def test_what_is_missing_is_one_bank(small: Workspace, recorder: Any) -> None:
+def test_what_is_missing_is_one_bank(small, recorder):
     finetune(CONFIG, workspace=small)
     heard = dataclasses.replace(small, reporter=recorder)
     sweep([1, 3, 4], seeds=[0, 1], config=CONFIG, workspace=heard, name="wide")
@@ -343,7 +337,7 @@ def test_what_is_missing_is_one_bank(small: Workspace, recorder: Any) -> None:
     assert f"{NAME} is up to date" in recorder.all("notice")
 
 
-def test_memory_cuts_a_grid_into_banks(small: Workspace) -> None:
+def test_memory_cuts_a_grid_into_banks(small):
     base = small.registry.get(BASE)
     wanted = [
         AdapterRequest(f"r{r}-s{s}", dataclasses.replace(CONFIG, rank=r, seed=s)) for r in (8, 1) for s in (0, 1, 2)
@@ -355,7 +349,7 @@ def test_memory_cuts_a_grid_into_banks(small: Workspace) -> None:
     assert [len(bank) for bank in cut_into_banks([*wanted, other], base, 10_000)] == [6, 1]
 
 
-def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Workspace, recorder: Any) -> None:
+def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small, recorder):
     base, heard = small.registry.get(BASE), dataclasses.replace(small, reporter=recorder)
     good = resolve(dataclasses.replace(CONFIG, optimizer="sgd", lr=0.01), base)
     bad = dataclasses.replace(good, rank=4, lr=1e20)
@@ -381,7 +375,7 @@ def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small: Wo
         finetune(bad, base=BASE, workspace=small, name="bad")
 
 
-def test_a_single_adapter_that_diverges_is_not_published(small: Workspace) -> None:
+def test_a_single_adapter_that_diverges_is_not_published(small):
     before = files(small.runs_dir)
     with pytest.raises(DivergedError, match="training diverged") as caught:
         finetune(dataclasses.replace(CONFIG, optimizer="sgd", lr=1e20), workspace=small)
@@ -389,7 +383,7 @@ def test_a_single_adapter_that_diverges_is_not_published(small: Workspace) -> No
     assert files(small.runs_dir) == before
 
 
-def test_a_sweep_of_which_nothing_is_left_says_so(small: Workspace, recorder: Any) -> None:
+def test_a_sweep_of_which_nothing_is_left_says_so(small, recorder):
     config = dataclasses.replace(CONFIG, optimizer="sgd", lr=1e20)
     artifact = sweep([1, 3], config=config, workspace=dataclasses.replace(small, reporter=recorder), name="wide")
     assert all(row["failed"] for row in artifact.details["results"])
@@ -398,7 +392,7 @@ def test_a_sweep_of_which_nothing_is_left_says_so(small: Workspace, recorder: An
     assert [row["accuracy_5-9"] for row in rows] == ["", ""]
 
 
-def test_a_lost_member_is_found_missing_when_the_sweep_is_forced(small: Workspace, recorder: Any) -> None:
+def test_a_lost_member_is_found_missing_when_the_sweep_is_forced(small, recorder):
     name = "lora-fashion-mnist-5-9-r2"
     shutil.rmtree(small.runs_dir / name)
     config = AdapterConfig(epochs=2, alpha=0.5)
@@ -415,14 +409,14 @@ def test_a_lost_member_is_found_missing_when_the_sweep_is_forced(small: Workspac
      ([0], [0], ConfigError), ([1, -1], [0], ConfigError), ([10**9], [0], ConfigError), ([1], [-1], ConfigError),
      (range(1, 201), range(51), UsageError)],
 )  # fmt: skip
-def test_odd_ranks_and_seeds_are_refused(small: Workspace, ranks: Any, seeds: Any, error: type[Exception]) -> None:
+def test_odd_ranks_and_seeds_are_refused(small, ranks, seeds, error):
     before = files(small.runs_dir)
     with pytest.raises(error):
         sweep(ranks, seeds=seeds, config=CONFIG, workspace=small)
     assert files(small.runs_dir) == before
 
 
-def test_where_a_member_has_other_settings_the_advice_helps(small: Workspace) -> None:
+def test_where_a_member_has_other_settings_the_advice_helps(small):
     """A sweep's ``--name`` names the sweep alone, so another one does not make room for its members."""
 
     def attempt() -> str:
@@ -435,9 +429,7 @@ def test_where_a_member_has_other_settings_the_advice_helps(small: Workspace) ->
     assert "--name" not in attempt()
 
 
-def test_a_bank_that_was_published_in_part_is_put_together_again(
-    small: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bank_that_was_published_in_part_is_put_together_again(small, monkeypatch):
     """What is missing of it ends with the bytes that it would have had, though it alone is published."""
     whole = sweep([1, 3, 4], config=CONFIG, workspace=small, name="these")
     names = [row["artifact"] for row in whole.details["results"]]
@@ -468,7 +460,7 @@ def test_a_bank_that_was_published_in_part_is_put_together_again(
     assert trained == [3, 1, 1]
 
 
-def test_a_sweep_with_a_name_names_its_adapters_for_it_where_other_settings_have_theirs(small: Workspace) -> None:
+def test_a_sweep_with_a_name_names_its_adapters_for_it_where_other_settings_have_theirs(small):
     first = sweep([1, 3], config=CONFIG, workspace=small, name="first")
     other = dataclasses.replace(CONFIG, init="kaiming")
     with pytest.raises(OtherSettingsError):
@@ -484,7 +476,7 @@ def test_a_sweep_with_a_name_names_its_adapters_for_it_where_other_settings_have
     assert sweep([1, 3, 4], seeds=[0, 1], config=other, workspace=small, name="km") == second
 
 
-def test_a_sweep_whose_adapter_is_gone_trains_it_again(small: Workspace, recorder: Any) -> None:
+def test_a_sweep_whose_adapter_is_gone_trains_it_again(small, recorder):
     whole = sweep([1, 3], config=CONFIG, workspace=small, name="whole")
     shutil.rmtree(small.registry.root / NAME)
     again = sweep([1, 3], config=CONFIG, workspace=dataclasses.replace(small, reporter=recorder), name="whole")
@@ -494,14 +486,14 @@ def test_a_sweep_whose_adapter_is_gone_trains_it_again(small: Workspace, recorde
     assert small.registry.get(NAME).digest in {p.digest for p in whole.parents}
 
 
-def test_what_diverged_is_not_the_newest_adapter(small: Workspace) -> None:
+def test_what_diverged_is_not_the_newest_adapter(small):
     sound = finetune(CONFIG, workspace=small)
     sweep([1], config=dataclasses.replace(CONFIG, lr=1e30), workspace=small, name="wild")
     assert small.registry.latest("adapter") == sound
 
 
 @pytest.mark.parametrize("vary", ["init", "order", "split"])
-def test_a_sweep_that_varies_one_stream_holds_the_others_at_a_seed(small: Workspace, vary: str) -> None:
+def test_a_sweep_that_varies_one_stream_holds_the_others_at_a_seed(small, vary):
     def start_of(name: str) -> dict[str, torch.Tensor]:
         return safetensors.torch.load_file(small.registry.get(name).path / "adapter_model.safetensors")
 
@@ -521,7 +513,7 @@ def test_a_sweep_that_varies_one_stream_holds_the_others_at_a_seed(small: Worksp
 
 
 @pytest.mark.parametrize("vary", ["init", "order", "split"])
-def test_the_held_seed_itself_gives_what_it_gives_alone(small: Workspace, vary: str) -> None:
+def test_the_held_seed_itself_gives_what_it_gives_alone(small, vary):
     varied = finetune(AdapterConfig(rank=2, epochs=1, seed=3, vary=vary, held_seed=3), workspace=small)
     alone = finetune(AdapterConfig(rank=2, epochs=1, seed=3), workspace=small)
     assert varied.name != alone.name

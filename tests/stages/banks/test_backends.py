@@ -8,7 +8,7 @@ import pickle
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_
     return KilledSweep(here, there, heard, before, whole, caught.value)
 
 
-def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed: KilledSweep) -> None:
+def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed):
     names = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
     assert weights(killed.there, names) == weights(killed.here, names)
     for name in names:
@@ -134,7 +134,7 @@ def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed: Kill
     assert not (killed.there.runs_dir / ".staging").exists()
 
 
-def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed: KilledSweep) -> None:
+def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed):
     heard = killed.heard
     # 13 steps per epoch and seed; the second of three seeds comes to nothing.
     assert heard.begun == [("6 adapters on 5-9", 2, 39)]
@@ -146,16 +146,14 @@ def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(ki
     assert len(heard.warnings) == 3
 
 
-def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed: KilledSweep) -> None:
+def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed):
     says = r"r120-s1, .*r130-s1 could not be trained: its process was ended by SIGKILL, as 2 before it ended too"
     assert re.match(f".*{says}", str(killed.error))
     made = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
     assert set(killed.there.registry.names()) == killed.before | made
 
 
-def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(
-    killed: KilledSweep, tmp_path: Path
-) -> None:
+def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(killed, tmp_path):
     copy = dataclasses.replace(killed.there, runs_dir=Path(shutil.copytree(killed.there.runs_dir, tmp_path / "copy")))
     again = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=copy, name="wide")
     assert again.digest == killed.whole.digest
@@ -177,9 +175,7 @@ RECIPES = [{"method": name} for name in METHODS] + [{"protect": names} for names
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("backend", ["local", "processes", pytest.param("ray", marks=pytest.mark.ray)])
 @pytest.mark.usefixtures("pool_in_this_process")
-def test_the_steps_that_are_told_are_those_that_were_announced(
-    small: Workspace, recorder: Any, request: pytest.FixtureRequest, backend: str, recipe: dict[str, Any]
-) -> None:
+def test_the_steps_that_are_told_are_those_that_were_announced(small, recorder, request, backend, recipe):
     assert set(BACKENDS) == {"local", "processes", "ray"}
     if backend == "ray":
         request.getfixturevalue("cluster")
@@ -194,7 +190,7 @@ def test_the_steps_that_are_told_are_those_that_were_announced(
     assert recorder.all("epoch_done")[-1][0] == epochs
 
 
-def test_what_a_bank_complains_of_is_raised_in_the_driver() -> None:
+def test_what_a_bank_complains_of_is_raised_in_the_driver():
     other = Job("some", b"", (4,), "0-4", (0.1, 0.3), (CONFIG.to_json(),), 1, Runtime(), training_code=-1)
     task = (other, Images((_none(), _none()), (_none(), _none())))
     with pytest.raises(MachineError, match="training code") as caught:
@@ -202,13 +198,13 @@ def test_what_a_bank_complains_of_is_raised_in_the_driver() -> None:
     assert "same version" in caught.value.hint
 
 
-def test_errors_can_be_sent_between_processes() -> None:
+def test_errors_can_be_sent_between_processes():
     for error in (ArtifactError("it is gone", hint="make it", value=3), ConfigError(["one", "two"], hint="so")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.hint) == (type(error), str(error), error.hint)
 
 
-def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
     """Only what it is given by value is used: it works where there is no data and no artifact."""
     from lora_mnist_cli.data.sources import load_digits, load_split
 
@@ -234,9 +230,7 @@ def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pyt
     assert trained.failed is None
 
 
-def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
-    small: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(small, monkeypatch):
     from lora_mnist_cli.training.bank.grouping import cohorts
 
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 64)
@@ -264,7 +258,7 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
     assert cut([2, 1], 2) == [["r2-s0", "r1-s0", "r2-s1", "r1-s1"]]
 
 
-def test_banks_stay_as_they_were_whichever_of_them_are_done(small: Workspace, recorder: Any) -> None:
+def test_banks_stay_as_they_were_whichever_of_them_are_done(small, recorder):
     """Backends finish them in any order; those that are left must not be mixed in another way."""
     tight = dataclasses.replace(small, runtime=Runtime(bank_megabytes=1), reporter=recorder)
     whole = sweep([8, 20, 7], config=CONFIG, workspace=tight, name="wide")
@@ -277,7 +271,7 @@ def test_banks_stay_as_they_were_whichever_of_them_are_done(small: Workspace, re
     assert again.digest == whole.digest
 
 
-def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_processes_there_are(monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: 16)
     monkeypatch.setattr("shutil.which", lambda _: None)
     free = Runtime(backend="processes")
@@ -290,7 +284,7 @@ def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert about_backend(Runtime(threads=2), 3) == "1 process, 2 threads each, on a machine of 16 cores"
 
 
-def test_banks_that_tell_at_the_same_time_are_one_progress(recorder: Any) -> None:
+def test_banks_that_tell_at_the_same_time_are_one_progress(recorder):
     progress = CombinedProgress(recorder, "all", 2, [4, 4])
     progress.begin()
     progress.advance(0, 4, 0.5)
@@ -315,17 +309,13 @@ def test_banks_that_tell_at_the_same_time_are_one_progress(recorder: Any) -> Non
         (("--address", "auto"), "--backend ray"),
     ],
 )
-def test_what_does_not_go_together_is_refused(
-    small: Workspace, run: Callable[..., Any], options: tuple[str, ...], says: str
-) -> None:
+def test_what_does_not_go_together_is_refused(small, run, options, says):
     outcome = run("sweep", *options, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     assert outcome.code == 2
     assert says in outcome.err
 
 
-def test_without_ray_it_says_what_to_install(
-    small: Workspace, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_it_says_what_to_install(small, run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     outcome = run("sweep", "--backend", "ray", "--name", "wide", "--alpha", "0.5", "--epochs", "2", *places)

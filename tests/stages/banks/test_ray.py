@@ -16,7 +16,7 @@ import pytest
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages import Workspace, sweep
+from lora_mnist_cli.stages import sweep
 from lora_mnist_cli.system.errors import UsageError
 
 ray = pytest.importorskip("ray")
@@ -53,9 +53,9 @@ class AtFirstBank:
 
 
 def test_a_node_that_dies_costs_its_bank_only(
-    small: Workspace, tmp_path: Path, recorder: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    small, tmp_path, recorder, cluster, monkeypatch,
+    capsys,
+):  # fmt: skip
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 1)
     other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
     here = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=other, name="wide")
@@ -92,14 +92,14 @@ def test_a_node_that_dies_costs_its_bank_only(
     assert not ray.is_initialized()
 
 
-def test_an_address_without_a_cluster_is_refused(small: Workspace) -> None:
+def test_an_address_without_a_cluster_is_refused(small):
     runtime = Runtime(backend="ray", address="127.0.0.1:1")
     with pytest.raises(UsageError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         sweep([1], config=CONFIG, workspace=dataclasses.replace(small, runtime=runtime), name="wide")
     assert not (small.runs_dir / ".staging").exists()
 
 
-def test_a_sweep_on_ray_that_is_told_to_end_says_so(small: Workspace, small_data: Path, tmp_path: Path) -> None:
+def test_a_sweep_on_ray_that_is_told_to_end_says_so(small, small_data, tmp_path):
     log = tmp_path / "stderr.txt"
     places = ["--runs-dir", str(small.runs_dir), "--data-dir", str(small_data)]
     command = [sys.executable, "-m", "lora_mnist_cli", "sweep", "--name", "wide", "--epochs", "4000", "--verbose"]

@@ -108,7 +108,7 @@ def plain_loop(
 
 @pytest.mark.parametrize("hidden", [(12, 9), (60, 60)])
 @pytest.mark.parametrize("avoiding", [False, True])
-def test_protected_members_are_the_plain_loop(hidden: tuple[int, ...], avoiding: bool) -> None:
+def test_protected_members_are_the_plain_loop(hidden, avoiding):
     plain, data = base(hidden), images(torch.float64)
     avoided = directions((PIXELS, *hidden)) if avoiding else []
     for config, member in zip(CHANGING, train(CHANGING, plain, data, avoided), strict=True):
@@ -117,7 +117,7 @@ def test_protected_members_are_the_plain_loop(hidden: tuple[int, ...], avoiding:
         assert_equal(member, twin, 1e-9)
 
 
-def test_a_protected_member_equals_its_twin_trained_alone() -> None:
+def test_a_protected_member_equals_its_twin_trained_alone():
     plain, data, avoided = base(), images(torch.float64), directions((PIXELS, 12, 9))
     together = train(CHANGING, plain, data, avoided)
     for config, member in zip(CHANGING, together, strict=True):
@@ -125,7 +125,7 @@ def test_a_protected_member_equals_its_twin_trained_alone() -> None:
         assert_equal(member, alone, 1e-9)
 
 
-def test_protected_seeds_in_the_same_steps_are_each_seed_alone() -> None:
+def test_protected_seeds_in_the_same_steps_are_each_seed_alone():
     configs = [dataclasses.replace(config, seed=seed) for config in CHANGING[:3] for seed in range(3)]
     plain, data, avoided = base(), images(torch.float64), directions((PIXELS, 12, 9))
     models = [adapted(plain, config) for config in configs]
@@ -141,7 +141,7 @@ def test_protected_seeds_in_the_same_steps_are_each_seed_alone() -> None:
             assert_equal(member, twin, 1e-9)
 
 
-def test_no_a_ever_points_where_it_is_kept_out_of() -> None:
+def test_no_a_ever_points_where_it_is_kept_out_of():
     plain, data, avoided = base(), images(torch.float64), directions((PIXELS, 12, 9))
     for steps in (0, 30):
         models = [adapted(plain, config) for config in CHANGING]
@@ -155,7 +155,7 @@ def test_no_a_ever_points_where_it_is_kept_out_of() -> None:
                 assert layer.lora_A.detach().norm() > 0.1
 
 
-def test_the_plain_term_is_plain_training_bit_for_bit() -> None:
+def test_the_plain_term_is_plain_training_bit_for_bit():
     """One term over all logits, with the digits as targets, is what a bank does without any."""
     plain, data = base(dtype=torch.float32), images(torch.float32)
     results = []
@@ -170,7 +170,7 @@ def test_the_plain_term_is_plain_training_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-def test_a_protected_member_that_leaves_the_finite_numbers_disturbs_nobody(poison: float) -> None:
+def test_a_protected_member_that_leaves_the_finite_numbers_disturbs_nobody(poison):
     data, avoided, results = images(torch.float64), directions((PIXELS, 12, 9)), []
     for value in (1.0, poison):
         plain = base()
