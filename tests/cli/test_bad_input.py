@@ -234,11 +234,7 @@ def test_escape_sequences_in_names_of_folders_are_shown_escaped(runs, run):
     (runs / SWEEP).rename(runs / "\x1b[31mred")
     (runs / "\x1b[32mgreen").mkdir()
     (runs / "\x1b[32mgreen" / "artifact.json").write_text("no JSON")
-    for arguments in (
-        ["runs", "list"],
-        ["runs", "show", BASE],
-        ["runs", "remove", BASE],
-    ):
+    for arguments in (["runs", "list"], ["runs", "show", BASE], ["runs", "remove", BASE]):
         outcome = run(*arguments)
         assert "\x1b" not in outcome.out
         assert "\x1b" not in outcome.err
@@ -357,13 +353,7 @@ def test_a_damaged_artifact(file, runs, refused):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    refused(
-        ["evaluate", BASE],
-        3,
-        repr(BASE),
-        file,
-        "lora-mnist runs remove base-fashion-mnist-0-4",
-    )
+    refused(["evaluate", BASE], 3, repr(BASE), file, "lora-mnist runs remove base-fashion-mnist-0-4")
 
 
 # Folders
@@ -375,14 +365,7 @@ def test_what_is_damaged_is_not_up_to_date(command, runs, refused):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    refused(
-        [*command, "--epochs", "1", "--quiet"],
-        3,
-        R2,
-        "damaged",
-        weights.name,
-        "lora-mnist runs remove",
-    )
+    refused([*command, "--epochs", "1", "--quiet"], 3, R2, "damaged", weights.name, "lora-mnist runs remove")
 
 
 def test_a_runs_folder_that_is_a_file(tmp_path, refused):

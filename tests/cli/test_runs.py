@@ -101,10 +101,7 @@ def test_a_long_path_is_one_line(trained, run, tmp_path):
     assert run("runs", "path", BASE, "--runs-dir", deep).out == f"{deep / 'base-fashion-mnist-0-4'}\n"
 
 
-@pytest.mark.parametrize(
-    ("name", "needed_by"),
-    [(BASE, f"{R1}, {R2}, {SWEEP}"), (R1, SWEEP)],
-)
+@pytest.mark.parametrize(("name", "needed_by"), [(BASE, f"{R1}, {R2}, {SWEEP}"), (R1, SWEEP)])
 def test_what_others_descend_from_is_not_removed_and_they_are_named(name, needed_by, runs, run):
     outcome = run("runs", "remove", name)
     assert (outcome.code, outcome.out) == (3, "")

@@ -203,10 +203,7 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs, run):
     for name, shown in (
         (R1, "'lora-fashion-mnist-5-9-r1' is no adapter without a rank"),
         (SWEEP, "'sweep-fashion-mnist-5-9' is no adapter without a rank"),
-        (
-            "full-fashion-mnist-0-9",
-            "'full-fashion-mnist-0-9' and 'new' are not adapters of one base",
-        ),
+        ("full-fashion-mnist-0-9", "'full-fashion-mnist-0-9' and 'new' are not adapters of one base"),
     ):
         refused = run(*new, name)
         assert (refused.code, refused.out) == (2, "")

@@ -442,9 +442,7 @@ def test_a_bank_that_was_published_in_part_is_put_together_again(small, monkeypa
 
     fit = trainer.fit_bank
     monkeypatch.setattr(
-        trainer,
-        "fit_bank",
-        lambda models, *rest, **more: trained.append(len(models)) or fit(models, *rest, **more),
+        trainer, "fit_bank", lambda models, *rest, **more: trained.append(len(models)) or fit(models, *rest, **more)
     )
     again = sweep([1, 3, 4], config=CONFIG, workspace=small, name="these")
     assert trained == [3]

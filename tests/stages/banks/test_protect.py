@@ -181,9 +181,7 @@ def test_the_options_of_the_commands(small, run, small_data):
         assert said in refused.err
 
 
-def test_a_protected_adapter_that_is_merged_is_a_base_of_all_digits_and_can_be_protected_again(
-    small,
-):
+def test_a_protected_adapter_that_is_merged_is_a_base_of_all_digits_and_can_be_protected_again(small):
     config = dataclasses.replace(BOTH, epochs=1, digits=DigitSet.parse("5-6"))
     finetune(config, base=BASE, workspace=small, name="second")
     merged = merge("second", workspace=small)
