@@ -122,15 +122,6 @@ def test_pictures_have_the_labels_by_name_where_they_have_names(dataset, studied
     assert ("<!-- 7 -->" in texts["predictions"]) == (dataset not in NAMED)
 
 
-@pytest.mark.parametrize("kind", ["history", "alpha", "tradeoff", "spectrum", "ranks"])
-def test_every_other_kind_of_picture_is_drawn_of_another_data_set(kind, studied, data, tmp_path):
-    names = Registry(studied).names()
-    adapter = next(name for name in names if name.startswith("lora-fashion-mnist-5-9-r4"))
-    name = "s-fashion-mnist" if kind == "ranks" else adapter
-    _, path = plot(kind, name, output=tmp_path / "a.svg", workspace=Workspace(studied, data))
-    assert path.stat().st_size > 1000
-
-
 @pytest.mark.parametrize("dataset", OTHERS)
 def test_the_report_has_no_figures_of_a_study_that_was_not_on_this_data(dataset, studied, data, run):
     report = Registry(studied).get(f"study-{dataset}")
@@ -162,9 +153,3 @@ def test_several_seeds_on_another_data_set_have_ranges_and_no_verdicts(studied, 
     assert "study's" not in outcome.out
     assert "the study's run is held" not in report.read("report.md").decode()
     assert json.loads(json.dumps(report.details["rows"])) == report.details["rows"]
-
-
-def test_a_data_set_that_is_none_is_refused(run):
-    outcome = run("reproduce", "--dataset", "fashion")
-    assert (outcome.code, outcome.out) == (2, "")
-    assert "fashion-mnist" in outcome.err

@@ -63,18 +63,6 @@ def test_the_suffix_of_the_output_is_the_format(suffix, runs, run, tmp_path):
     assert _pictures(tmp_path) == [output.name]
 
 
-def test_a_picture_is_replaced_by_the_next(runs, run, tmp_path):
-    (tmp_path / "a.svg").write_text("old")
-    assert run("plot", "ranks", "--output", "a.svg").code == 0
-    assert (tmp_path / "a.svg").read_bytes().startswith(MAGIC[".svg"])
-
-
-def test_the_same_picture_twice_is_the_same_file(runs, run, tmp_path):
-    for output in ("a.svg", "b.svg"):
-        assert run("plot", "ranks", "--output", output).code == 0
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
