@@ -156,17 +156,6 @@ def test_each_epoch_has_an_order_of_its_own_and_the_seed_fixes_them_all():
     assert epochs(1)[0] != first[0]
 
 
-def test_the_order_does_not_follow_the_global_generator():
-    def order() -> list[int]:
-        return [number for rows in shuffled(numbered(50), 7, 0) for number in rows.tolist()]
-
-    torch.manual_seed(1)
-    first = order()
-    torch.manual_seed(2)
-    torch.rand(5)
-    assert order() == first
-
-
 def test_order_and_split_are_streams_of_their_own():
     """The same seed for both, and neither says anything of the other; each can be varied with the other held."""
     dataset = numbered(100)

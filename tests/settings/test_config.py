@@ -70,6 +70,7 @@ BAD: list[tuple[type[TrainingConfig], str, Any, str]] = [
     (BaseConfig, "epochs", -1, "epochs is at least 0, not -1"),
     (BaseConfig, "epochs", 10**9, "epochs is at most 1000000, not 1000000000"),
     (BaseConfig, "batch_size", 0, "batch size is at least 1, not 0"),
+    (BaseConfig, "batch_size", 10**18, "batch size is at most 10000000, not 1000000000000000000"),
     (BaseConfig, "lr", 0.0, "learning rate is a finite number above 0, not 0.0"),
     (BaseConfig, "lr", math.nan, "learning rate is a finite number above 0, not nan"),
     (BaseConfig, "lr", math.inf, "learning rate is a finite number above 0, not inf"),

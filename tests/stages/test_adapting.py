@@ -228,36 +228,14 @@ def test_a_subset_of_the_layers_in_any_order(small):
     assert finetune(dataclasses.replace(CONFIG, target_layers=("fc1", "fc3")), workspace=small) == artifact
     with pytest.raises(OtherSettingsError, match="target_layers"):
         finetune(CONFIG, workspace=small)
-
-
-def test_all_layers_by_name_are_the_default(small):
-    artifact = finetune(CONFIG, workspace=small)
+    whole = finetune(CONFIG, workspace=small, name="whole")
     named = dataclasses.replace(CONFIG, target_layers=("fc3", "fc2", "fc1"), digits=DigitSet.parse("5-9"))
-    assert finetune(named, workspace=small) == artifact
-
-
-def test_an_unknown_layer_is_refused_with_the_nearest(small):
+    assert finetune(named, workspace=small, name="whole") == whole
     before = files(small.runs_dir)
     with pytest.raises(UsageError, match="no layer 'fc4'") as caught:
         finetune(dataclasses.replace(CONFIG, target_layers=("fc4",)), workspace=small)
     assert "did you mean 'fc" in caught.value.hint
     assert files(small.runs_dir) == before
-
-
-@pytest.mark.parametrize("name", ["../x", ".x", "-x", "", "x\n"])
-def test_a_bad_name_is_refused(small, name):
-    before = files(small.runs_dir)
-    with pytest.raises(UsageError, match="name"):
-        finetune(CONFIG, workspace=small, name=name)
-    with pytest.raises(UsageError, match="name"):
-        sweep([1], workspace=small, name=name)
-    assert files(small.runs_dir) == before
-
-
-def test_without_a_base_it_says_what_comes_first(tmp_path):
-    with pytest.raises(ArtifactError, match="first: lora-mnist train-base"):
-        finetune(CONFIG, workspace=Workspace(tmp_path / "runs"))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_sweep_leaves(small, recorder):
@@ -414,19 +392,6 @@ def test_odd_ranks_and_seeds_are_refused(small, ranks, seeds, error):
     with pytest.raises(error):
         sweep(ranks, seeds=seeds, config=CONFIG, workspace=small)
     assert files(small.runs_dir) == before
-
-
-def test_where_a_member_has_other_settings_the_advice_helps(small):
-    """A sweep's ``--name`` names the sweep alone, so another one does not make room for its members."""
-
-    def attempt() -> str:
-        try:
-            sweep([2], config=AdapterConfig(epochs=0), workspace=small, name="other")
-        except OtherSettingsError as error:
-            return str(error)
-        return ""
-
-    assert "--name" not in attempt()
 
 
 def test_a_bank_that_was_published_in_part_is_put_together_again(small, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -15,12 +14,6 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune, sweep
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "runs")
-
 
 A = {0: 0.95, 1: 0.96, 2: 0.94, 3: 0.955, 4: 0.945, 5: 0.95, 6: 0.96}
 BETTER = {seed: accuracy + 0.01 + seed / 1000 for seed, accuracy in A.items()}

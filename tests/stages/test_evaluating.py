@@ -13,7 +13,7 @@ import safetensors.numpy
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages import Evaluation, Workspace, check_gates, evaluate, finetune, parse_gates
+from lora_mnist_cli.stages import Evaluation, check_gates, evaluate, finetune, parse_gates
 from lora_mnist_cli.system.errors import ArtifactError, DataError, UsageError
 
 BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "sweep-fashion-mnist-5-9"
@@ -26,15 +26,10 @@ def test_the_trained_alpha_gives_the_published_scores(small, recorder):
     assert evaluation.base.name == BASE
     assert evaluation.alpha == 0.5
     assert evaluation.scores == evaluation.artifact.scores
+    (plain,) = evaluate(BASE, workspace=small)
+    assert (plain.alpha, plain.base, plain.scores) == (None, plain.artifact, small.registry.get(BASE).scores)
     assert recorder.all("notice") == [f"taking the newest adapter: {ADAPTER}"]
     assert sorted(small.runs_dir.rglob("*")) == before
-
-
-def test_a_base_gives_its_published_scores(small):
-    (evaluation,) = evaluate(BASE, workspace=small)
-    assert evaluation.alpha is None
-    assert evaluation.scores == small.registry.get(BASE).scores
-    assert evaluation.base == evaluation.artifact
 
 
 def test_where_there_is_no_adapter_the_newest_base_is_taken(small):
@@ -64,28 +59,16 @@ def test_digit_sets_of_ones_own(small):
     assert evaluation.scores["subsets"][1]["accuracy"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("alpha", [math.nan, math.inf, -math.inf])
-def test_an_alpha_that_is_no_number_is_refused(small, alpha):
-    with pytest.raises(UsageError, match="finite"):
-        evaluate(ADAPTER, alphas=[0.0, alpha], workspace=small)
-
-
 def test_what_has_no_alpha_or_no_model_is_refused(small):
+    for alpha in (math.nan, -math.inf):
+        with pytest.raises(UsageError, match="finite"):
+            evaluate(ADAPTER, alphas=[0.0, alpha], workspace=small)
     with pytest.raises(UsageError, match="is a base and has no alpha"):
         evaluate(BASE, alphas=[0.0], workspace=small)
     with pytest.raises(ArtifactError, match=f"of kind sweep, and adapter or base is needed .*{ADAPTER}"):
         evaluate(SWEEP, workspace=small)
     with pytest.raises(ArtifactError, match=f"did you mean '{ADAPTER}'"):
         evaluate(ADAPTER.replace("r2", "r3"), workspace=small)
-
-
-def test_before_anything_was_trained_it_says_what_comes_first(tmp_path):
-    workspace = Workspace(tmp_path / "runs")
-    with pytest.raises(ArtifactError, match="first: lora-mnist train-base"):
-        evaluate(workspace=workspace)
-    with pytest.raises(ArtifactError, match="begin with: lora-mnist train-base"):
-        evaluate("lora-5-9-r8", workspace=workspace)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_images_than_the_artifacts_are_refused(small, tmp_path, idx, small_images):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import scipy.stats
 
 from lora_mnist_cli.cli.junit import Case, junit_xml
-from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan_gate
+from lora_mnist_cli.stages import gate, parse_gates, plan_gate
 from lora_mnist_cli.stages.evaluating import Gate
 from lora_mnist_cli.stages.gating import _judge
 from lora_mnist_cli.stages.records.samples import Sample
@@ -20,11 +19,6 @@ from lora_mnist_cli.system.errors import ArtifactError, UsageError
 FIVE = {0: 0.95, 1: 0.96, 2: 0.955, 3: 0.965, 4: 0.95}
 # Mean 0.956; t(4) = 2.7764, s = 0.0065192, so the interval is 0.956 ± 0.0080946.
 LOW, HIGH = 0.9479054, 0.9640946
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

@@ -247,25 +247,6 @@ def test_each_kind_draws_the_newest_artifact_that_fits(small, tmp_path, kind):
     assert (tmp_path / path).read_bytes().startswith(b"\x89PNG")
 
 
-def test_what_does_not_fit_is_refused(small, tmp_path):
-    with pytest.raises(UsageError, match="no plot 'rank'") as caught:
-        plot("rank", workspace=small)
-    assert "ranks" in caught.value.hint
-    with pytest.raises(UsageError, match="no use for --alpha"):
-        plot("history", options=PlotOptions(alpha=0.5), workspace=small)
-    with pytest.raises(UsageError, match="base and has no alpha"):
-        plot("confusion", BASE, options=PlotOptions(alpha=0.5), workspace=small)
-    with pytest.raises(ArtifactError, match="sweep is needed"):
-        plot("ranks", ADAPTER, workspace=small)
-    with pytest.raises(UsageError, match="1 to 500"):
-        PlotOptions(count=0)
-    with pytest.raises(UsageError, match="finite"):
-        PlotOptions(alpha=float("nan"))
-    with pytest.raises(UsageError, match=r"\.gif"):
-        plot("history", output=tmp_path / "picture.gif", workspace=small)
-    assert list(tmp_path.iterdir()) == [small.runs_dir]
-
-
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,lr\n"
 ODD = {
     "not UTF-8": b"\xff\xfe" + HEADER.encode(),

@@ -12,17 +12,9 @@ from lora_mnist_cli.system import errors
 
 @pytest.mark.parametrize(
     ("kind", "code"),
-    [
-        (errors.GateError, 1),
-        (errors.UsageError, 2),
-        (errors.ConfigError, 2),
-        (errors.DivergedError, 2),
-        (errors.ArtifactError, 3),
-        (errors.OtherSettingsError, 3),
-        (errors.DataError, 4),
-        (errors.MachineError, 5),
-    ],
-)
+    [(errors.GateError, 1), (errors.UsageError, 2), (errors.ConfigError, 2), (errors.DivergedError, 2),
+     (errors.ArtifactError, 3), (errors.OtherSettingsError, 3), (errors.DataError, 4), (errors.MachineError, 5)],
+)  # fmt: skip
 def test_the_exit_code_of_each_kind(kind, code):
     assert kind.exit_code == code
     assert issubclass(kind, errors.LoraMnistError)

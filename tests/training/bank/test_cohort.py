@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from members import BATCH, IMAGES, PIXELS, adapted, assert_equal, base, images, optimizer_of, rows
+from members import BATCH, IMAGES, MIX, PIXELS, adapted, assert_equal, base, images, optimizer_of, rows
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,20 +26,6 @@ from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.layers import BesideLayer, MergedLayer, SharedInputLayer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-MIX = [
-    AdapterConfig(rank=1),
-    AdapterConfig(rank=3, alpha=2.0, scaling="rslora"),
-    AdapterConfig(rank=3, alpha=0.5, init="kaiming", lr=3e-3),
-    AdapterConfig(rank=3, alpha=0.5, init="gaussian", weight_decay=0.3),
-    AdapterConfig(rank=20, scaling="standard", target_layers=("fc1",)),
-    AdapterConfig(rank=2, target_layers=("fc2", "fc3")),
-    AdapterConfig(rank=2, target_layers=("fc2", "fc3"), lr=1e-4),
-    AdapterConfig(rank=2, target_layers=("fc1", "fc3")),
-    AdapterConfig(rank=4, alpha=-1.0),
-    AdapterConfig(rank=4, alpha=0.0, epochs=0),  # its factors stay where they are
-]
-"""Every setting in which members can differ, with and without neighbours of their own shape."""
 
 
 def train(
