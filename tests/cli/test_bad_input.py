@@ -9,46 +9,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from refusing import state
 from small_artifacts import BASE, R1, R2, SWEEP, TRAIN_BASE
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "mnist"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
-
-State = dict[str, tuple[int, int]]
-
-
-def _state(folder: Path) -> State:
-    """Everything under a folder, hidden things too, and what a write to a file would change."""
-    return {
-        str(path.relative_to(folder)): (0, 0) if path.is_dir() else (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(folder.rglob("*"))
-    }
-
-
-@pytest.fixture
-def refused(run: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
-    """Runs a command that has to be refused; returns its line on stderr."""
-
-    def call(arguments: list[object], code: int, *shown: str) -> str:
-        before = _state(tmp_path)
-        outcome = run(*arguments)
-        assert outcome.out == ""
-        lines = outcome.err.splitlines()
-        assert len(lines) == 1, outcome.err
-        assert lines[0].startswith("error: ")
-        assert lines[0].isprintable()
-        assert "Traceback" not in outcome.err
-        assert "a defect of lora-mnist" not in outcome.err
-        for text in shown:
-            assert text in lines[0]
-        assert outcome.code == code, outcome.err
-        assert _state(tmp_path) == before
-        return str(lines[0])
-
-    return call
 
 
 # One case per kind of refusal and command: what a value may be is tested beside the code that reads it.
@@ -285,9 +252,9 @@ def read_only(runs: Path, mount: Callable[[str], Path]) -> Iterator[Path]:
     ],
 )
 def test_a_read_only_runs_folder(arguments, read_only, refused):
-    before = _state(read_only)
+    before = state(read_only)
     refused([*arguments, "--runs-dir", read_only], 5, str(read_only), "--runs-dir")
-    assert _state(read_only) == before
+    assert state(read_only) == before
 
 
 def test_what_is_in_a_read_only_folder_can_be_used(read_only, run):
@@ -318,7 +285,7 @@ def test_a_full_disk(short_by, mount, trained, refused):
     """A page short, the manifest does not fit; two, the history; more, the weights."""
     folder = mount(f"size={(_pages(trained / 'base-fashion-mnist-0-4') - short_by) * PAGE}")
     refused([*TRAIN_BASE, "--epochs", "0", "--runs-dir", folder / "runs", "--quiet"], 5, "space", "--runs-dir")
-    assert _state(folder) == {}
+    assert state(folder) == {}
 
 
 @pytest.mark.usefixtures("data")
@@ -326,18 +293,18 @@ def test_a_disk_that_fills_up_keeps_what_was_there(mount, trained, run, refused)
     folder = mount(f"size={int(1.6 * _pages(trained / 'base-fashion-mnist-0-4')) * PAGE}")
     options = ["--epochs", "0", "--runs-dir", str(folder), "--quiet"]
     assert run(*TRAIN_BASE, *options).code == 0
-    before = _state(folder)
+    before = state(folder)
     refused([*TRAIN_BASE, "--seed", "1", *options], 5, "space", "--runs-dir")
     refused(["finetune", "--rank", "64", *options], 5, "space", "--runs-dir")
     refused(["sweep", "--ranks", "64", *options], 5, "space", "--runs-dir")
-    assert _state(folder) == before
+    assert state(folder) == before
     assert run("evaluate", BASE, "--runs-dir", folder).code == 0
 
 
 def test_a_picture_on_a_full_disk(mount, runs, refused):
     picture = mount("size=8k") / "picture.png"
     refused(["plot", "history", BASE, "--output", picture], 5, str(picture), "space")
-    assert _state(picture.parent) == {}
+    assert state(picture.parent) == {}
 
 
 def test_a_full_stdout(runs, program):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from patience import wait_until
-from small_artifacts import TRAIN_BASE
+from small_artifacts import TRAIN_BASE, names_in
 
 START_LIMIT = 120
 STOP_LIMIT = 10
@@ -37,11 +37,6 @@ def _interrupt_at(line: str, started: Started, signal_: int = signal.SIGINT) -> 
     return process.returncode, out, log.read_text()
 
 
-def _everything(folder: Path) -> list[str]:
-    """What lies in a folder, hidden things too."""
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.usefixtures("data")
 def test_a_cancelled_job_leaves_nothing(start, tmp_path):
     started = start(*TRAIN_BASE, "--epochs", "50000", "--verbose")
@@ -63,7 +58,7 @@ def test_an_interrupt_is_acknowledged(monkeypatch, run):
 
 
 def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(start, runs, run):
-    before = _everything(runs)
+    before = names_in(runs)
     # Their names say the seed, so nothing of this sweep is there yet but what comes first.
     options = ["--seed", "3", "--epochs", "1000", "--batch-size", "256"]
     assert run("finetune", "--rank", "1", *options).code == 0
@@ -73,7 +68,7 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(start,
     assert (code, out) == (130, "")
     assert "Traceback" not in err
     assert "lora-fashion-mnist-5-9-r1-s3 is up to date" in err
-    assert _everything(runs) == sorted([*before, "lora-fashion-mnist-5-9-r1-s3"])
+    assert names_in(runs) == sorted([*before, "lora-fashion-mnist-5-9-r1-s3"])
 
     again = run(*sweep, "--json")
     assert again.code == 0
@@ -81,7 +76,7 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(start,
     names = [f"lora-fashion-mnist-5-9-r{rank}-s3" for rank in (1, 2, 4)]
     assert [row["artifact"] for row in again.json["results"]] == names
     assert (runs / "lora-fashion-mnist-5-9-r1-s3" / "artifact.json").read_bytes() == finished
-    assert _everything(runs) == sorted([*before, *names, "stopped"])
+    assert names_in(runs) == sorted([*before, *names, "stopped"])
 
 
 def _in_processes(start: Callable[..., Started]) -> Started:
@@ -105,7 +100,7 @@ def _workers(log: str) -> list[int]:
 
 @pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_processes_of_a_sweep_end_with_it(start, runs, signal_, expected):
-    before = _everything(runs)
+    before = names_in(runs)
     code, out, err = _interrupt_at("trains bank 2 of 2", _in_processes(start), signal_)
     assert (code, out) == (expected, "")
     assert "Traceback" not in err
@@ -113,7 +108,7 @@ def test_the_processes_of_a_sweep_end_with_it(start, runs, signal_, expected):
     workers = _workers(err)
     assert len(workers) == 2
     assert all(map(_gone, workers))
-    assert _everything(runs) == before
+    assert names_in(runs) == before
 
 
 def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start, runs):

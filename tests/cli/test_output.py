@@ -199,16 +199,14 @@ def test_a_sweep_over_seeds_closes_each_rank_with_mean_interval_worst_seed_and_n
         assert stdev(figures) > 0
 
 
-def test_one_stream_is_varied_with_the_others_held_at_the_seed_that_is_given(runs, run):
+def test_one_stream_is_varied_with_the_others_held_at_the_seed_that_is_given(runs, run, refused):
     arguments = ["sweep", "--ranks", "1", "--seeds", "1-2", "--epochs", "0", "--vary", "order", "--seed", "7"]
     document = run(*arguments, "--json").json
     assert document["artifact"] == "sweep-fashion-mnist-5-9-order-h7"
     config = run("runs", "show", document["results"][0]["artifact"], "--json").json["manifest"]["config"]
     assert (config["seed"], config["vary"], config["held_seed"]) == (1, "order", 7)
     for vary in ([], ["--vary", "all"]):
-        refused = run("sweep", "--seeds", "1-2", "--seed", "7", *vary)
-        assert refused.code == 2
-        assert "--seeds 1-2 is enough" in refused.err
+        refused(["sweep", "--seeds", "1-2", "--seed", "7", *vary], 2, "--seeds 1-2 is enough")
 
 
 def test_a_seed_that_failed_is_the_worst_and_is_counted_as_failed():
@@ -294,8 +292,7 @@ def test_no_table_is_cut_or_coloured_in_a_narrow_pipe(arguments, forced, runs, r
     for name, value in {"COLUMNS": "40", "LINES": "5", forced: "true"}.items():
         monkeypatch.setenv(name, value)
     narrow = run(*arguments)
-    assert narrow.out == plain.out
-    assert narrow.err == plain.err
+    assert (narrow.out, narrow.err) == (plain.out, plain.err)
     assert "\x1b" not in narrow.out + narrow.err
     assert "…" not in narrow.out.replace("sha256:", "")
     assert max(map(len, narrow.out.splitlines())) > 60

@@ -43,8 +43,7 @@ def test_the_default_name_says_what_is_shown(kind, runs, run, tmp_path):
         assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
     before = sorted(runs.rglob("*"))
     outcome = run("plot", kind, *arguments)
-    assert outcome.code == 0
-    assert outcome.out == f"{file}\n"
+    assert (outcome.code, outcome.out) == (0, f"{file}\n")
     assert _pictures(tmp_path) == [file]
     assert (tmp_path / file).read_bytes().startswith(MAGIC[".png"])
     assert (tmp_path / file).stat().st_size > 5_000
@@ -83,13 +82,8 @@ def test_the_suffix_of_the_output_is_the_format(suffix, runs, run, tmp_path):
         (["confusoin"], "confusion"),
     ],
 )
-def test_what_a_kind_has_no_use_for_is_refused(arguments, shown, runs, run, tmp_path):
-    outcome = run("plot", *arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    (line,) = outcome.err.splitlines()
-    assert line.startswith("error: ")
-    assert shown in line
-    assert _pictures(tmp_path) == []
+def test_what_a_kind_has_no_use_for_is_refused(arguments, shown, runs, refused):
+    refused(["plot", *arguments], 2, shown)
 
 
 def test_without_a_kind_the_kinds_are_listed_with_a_line_each(run, tmp_path):

@@ -97,15 +97,11 @@ def test_stdin_and_what_the_model_saw(digits, runs, run, monkeypatch):
         ([], 2, "IMAGE"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(arguments, code, shown, runs, run, monkeypatch, tmp_path):
+def test_what_cannot_be_done_is_one_line(arguments, code, shown, runs, refused, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("a text")
     (tmp_path / "empty.png").touch()
     picture = np.full((40, 40), 255, np.uint8)
     picture[10:30, 18:22] = 0
     Pillow.fromarray(picture).save("good.png")
-    outcome = run("predict", *arguments, "--quiet")
-    assert (outcome.code, outcome.out) == (code, "")
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    assert shown in outcome.err
+    refused(["predict", *arguments, "--quiet"], code, shown)

@@ -6,13 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from small_artifacts import BASE, NAMES, R1, R2, SWEEP
+from small_artifacts import BASE, NAMES, R1, R2, SWEEP, names_in
 
 from lora_mnist_cli.registry.artifact import read_artifact
-
-
-def _everything(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs, run):
@@ -25,11 +21,9 @@ def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs, run)
     assert created == sorted(created)
     base = artifacts[BASE]
     assert (base["dataset"], base["digits"], base["rank"], base["seed"]) == ("fashion-mnist", "0-4", None, 0)
-    assert base["parents"] == []
-    assert base["subsets"] == read_artifact(runs / BASE).scores["subsets"]
+    assert (base["parents"], base["subsets"]) == ([], read_artifact(runs / BASE).scores["subsets"])
     lineage = {"role": "base", "name": BASE, "digest": base["digest"]}
-    assert artifacts[R2]["rank"] == 2
-    assert artifacts[R2]["parents"] == [lineage]
+    assert (artifacts[R2]["rank"], artifacts[R2]["parents"]) == (2, [lineage])
     members = [{"role": "member", "name": name, "digest": artifacts[name]["digest"]} for name in NAMES[1:3]]
     assert artifacts[SWEEP]["parents"] == [lineage, *members]
     for name, artifact in artifacts.items():
@@ -78,8 +72,7 @@ def test_show_tells_all_that_is_recorded(runs, run):
     document = run("runs", "show", BASE, "--json").json
     assert set(document) == {"schema_version", "command", "artifact", "manifest", "needed_by", "aliases"}
     assert document["manifest"] == json.loads((runs / BASE / "artifact.json").read_text())
-    assert document["needed_by"] == NAMES[1:]
-    assert document["aliases"] == []
+    assert (document["needed_by"], document["aliases"]) == (NAMES[1:], [])
     printed = run("runs", "show", BASE).out
     for shown in (document["manifest"]["digest"], "epochs", "wall time", "torch", "history.csv", *NAMES[1:]):
         assert shown in printed
@@ -108,7 +101,7 @@ def test_what_others_descend_from_is_not_removed_and_they_are_named(name, needed
     (line,) = outcome.err.splitlines()
     assert line.startswith(f"error: '{name}' can't be removed: {needed_by} need")
     assert "lora-mnist runs remove" in line
-    assert _everything(runs) == NAMES
+    assert names_in(runs) == NAMES
 
 
 def test_in_the_right_order_all_can_be_removed(runs, run):
@@ -116,13 +109,13 @@ def test_in_the_right_order_all_can_be_removed(runs, run):
         outcome = run("runs", "remove", name)
         assert (outcome.code, outcome.out, outcome.err) == (0, f"removed {name}\n", "")
         assert not (runs / name).exists()
-    assert not runs.exists() or _everything(runs) == []
+    assert not runs.exists() or names_in(runs) == []
 
 
 def test_a_damaged_artifact_can_be_removed(runs, run):
     (runs / SWEEP / "artifact.json").write_text("no JSON")
     assert run("runs", "remove", SWEEP, "--json").json["removed"] == [SWEEP]
-    assert _everything(runs) == NAMES[:3]
+    assert names_in(runs) == NAMES[:3]
 
 
 def test_a_copy_of_an_artifact_lets_the_first_go(runs, run):

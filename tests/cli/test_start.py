@@ -123,14 +123,3 @@ def test_no_arguments_are_help(program):
     ended = program()
     assert (ended.code, ended.err) == (0, "")
     assert re.search(r"train-base +Train the base", ended.out)
-
-
-def test_the_stages_are_loaded_when_they_are_asked_for():
-    code = (
-        "import sys; import lora_mnist_cli.cli.commands.runs.find, lora_mnist_cli.stages as s;"
-        "loaded = set(sys.modules);"
-        "assert 'lora_mnist_cli.stages.adapting' not in loaded, loaded;"
-        "assert all(callable(getattr(s, name)) for name in s.__all__);"
-        "assert 'lora_mnist_cli.stages.adapting' in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

@@ -12,7 +12,6 @@ import pytest
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.cli.commands.runs.find import runs_table
 from lora_mnist_cli.cli.sweep_table import sweep_table
 from lora_mnist_cli.cli.table_width import fit_columns, fold, wrap
 from lora_mnist_cli.cli.text_table import Table
@@ -188,9 +187,8 @@ def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs, a
     assert max(map(len, shown)) <= 60
 
 
-@pytest.mark.parametrize("columns", [20, 40])
-def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns, runs, terminal):
-    shown = STYLE.sub("", terminal("runs", "list", columns=columns).out)
+def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(runs, terminal):
+    shown = STYLE.sub("", terminal("runs", "list", columns=20).out)
     assert {R1, R2, SWEEP} <= set(shown.split())
     assert "…" not in shown
     assert "Left out" in shown
@@ -201,22 +199,6 @@ def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns, runs,
 
 def _printed(made: Table, width: int | None = None) -> list[str]:
     return [line.text.rstrip() for line in made.lines(width)]
-
-
-def test_a_long_list_fits_too():
-    rows = [
-        {"name": f"lora-5-9-r{i}", "kind": "adapter", "dataset": "mnist", "digits": "5-9", "rank": i, "seed": 0,
-         "parents": [{"role": "base", "name": "base-0-4"}], "subsets": [], "created": "2026-11-25T22:55:44.1Z"}
-        for i in range(300)
-    ]  # fmt: skip
-    wide, narrow = _printed(runs_table(rows)), _printed(runs_table(rows), 80)
-    assert len(wide) == 300 + 4
-    assert "2026-11-25 22:55:44" in wide[-2]
-    assert max(map(len, narrow)) <= 80
-    told = " ".join(narrow[304:])
-    assert re.fullmatch(r"Left out, as 80 columns .*: .*created \(UTC\)\. 9\d are enough; --json has all\.", told)
-    assert narrow[302].split()[0] == "lora-5-9-r299"
-    assert len(narrow) == 306
 
 
 def test_the_studys_table_over_seeds_fits():

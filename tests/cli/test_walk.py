@@ -155,8 +155,7 @@ def test_stdout_has_the_result_and_stderr_the_rest(name, prepared, run, monkeypa
     as_json = run(*name.split(), *arguments, "--json")
     assert as_json.code == 0
     document = json.loads(as_json.out)
-    assert document["schema_version"] == 1
-    assert document["command"] == name
+    assert (document["schema_version"], document["command"]) == (1, name)
     assert notice in as_json.err
 
     plain = run(*name.split(), *second, "--verbose")

@@ -34,8 +34,7 @@ def save(path: Path, picture: np.ndarray, mode: str = "L", **options: Any) -> st
 
 def test_a_digit_fills_a_box_of_20_with_its_centre_of_mass_in_the_middle(tmp_path):
     seen = read_image(save(tmp_path / "a.png", bar()))
-    assert seen.pixels.shape == (28, 28)
-    assert seen.pixels.dtype == np.float32
+    assert (seen.pixels.shape, seen.pixels.dtype) == ((28, 28), np.float32)
     assert (seen.pixels.min(), seen.pixels.max()) == (0, 1)
     rows, columns = (np.flatnonzero((seen.pixels > 0.5).any(axis)) for axis in (1, 0))
     # The figure has 120 × 80 pixels.

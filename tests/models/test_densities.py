@@ -106,8 +106,7 @@ class TestFit:
         places = centres[owner] + spreads[owner] * torch.randn(96, 2, generator=generator, dtype=torch.float64)
         images = sharpen(places @ plane.T + 0.01 * torch.randn(96, 784, generator=generator, dtype=torch.float64))
         found = ClassStatistics.fit(images.float(), torch.full((96,), 4))
-        assert found.components.tolist() == [3]
-        assert found.counts.tolist() == [96]
+        assert (found.components.tolist(), found.counts.tolist()) == ([3], [96])
         back = (found.mean + found.centres.float() @ found.basis.T).double() @ plane
         order = torch.cdist(centres, back).argmin(1)
         assert sorted(order.tolist()) == [0, 1, 2]
@@ -176,8 +175,7 @@ class TestSample:
     def test_it_looks_like_what_was_fitted(self, fitted):
         images, labels = fitted.sample(500, torch.Generator().manual_seed(1))
         guess = fitted.digits[fitted.log_density(images).argmax(1)]
-        assert images.dtype == torch.float32
-        assert images.shape == (500, 784)
+        assert (images.dtype, images.shape) == (torch.float32, (500, 784))
         assert (guess == labels).double().mean() > 0.99
 
     def test_pixels_stay_in_their_range(self, fitted):

@@ -14,10 +14,8 @@ from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
-from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -99,14 +97,7 @@ def test_alpha_0_is_the_base_bit_for_bit_whatever_the_factors_hold(bad):
     assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
     lora.set_alpha(adapted, 1.0)
     assert not torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
-
-
-@pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_merging_at_alpha_0_is_the_base_bit_for_bit_as_well(bad):
-    plain = MNISTModel((16, 8))
-    adapted = lora.attach(copy.deepcopy(plain), 4, alpha=0.0)
-    for value in adapter_tensors(adapted).values():
-        value.fill_(bad)
+    lora.set_alpha(adapted, 0.0)
     lora.merge(adapted)
     assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
 
@@ -253,10 +244,3 @@ def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint):  
     with pytest.raises(ArtifactError, match=f"the adapter does not fit: {complaint}$"):
         load_adapter_tensors(model, state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_trainable_parameters_counts_what_is_there():
-    model = lora.attach(MNISTModel(), 8)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    layers = {"fc1": (784, 64), "fc2": (64, 64), "fc3": (64, 10)}
-    assert trainable_parameters(AdapterConfig(rank=8), layers) == trainable == 8 * (848 + 128 + 74)

@@ -804,17 +804,14 @@ def test_confusion_writes_counts_and_colours_shares():
     axes, bar = figure.axes
     (image,) = axes.images
     shares = np.ma.filled(image.get_array(), 0)
-    assert shares[0, 0] == 75
-    assert shares[0, 6] == 25
-    assert shares[3, 5] == 100
+    assert (shares[0, 0], shares[0, 6], shares[3, 5]) == (75, 25, 100)
     assert shares.sum() == 200
     assert np.ma.getmaskarray(image.get_array()).sum() == 97
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert {cells[0, 0], cells[6, 0], cells[5, 3]} == {"75", "25", "4"}
     assert words(axes).count("no images") == 8
     assert len(cells) == 3 + 8
-    assert axes.get_xlabel() == "Predicted digit"
-    assert axes.get_ylabel() == "True digit"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted digit", "True digit")
     assert axes.get_title("left") == "75 of 104 test images right: accuracy 72.12 %"
     assert "%" in bar.get_ylabel()
     assert image.get_clim() == (0, 100)
@@ -825,8 +822,7 @@ def test_confusion_text_is_light_on_dark_and_dark_on_light():
     counts[0, 1] = 1
     (axes, _) = confusion.draw(counts, title="x").axes
     colour = {text.get_position(): text.get_color() for text in axes.texts}
-    assert colour[0, 0] == "white"
-    assert colour[1, 0] == style.INK
+    assert (colour[0, 0], colour[1, 0]) == ("white", style.INK)
 
 
 def test_confusion_of_nothing_and_of_another_shape():

@@ -206,15 +206,6 @@ def test_the_command_prints_a_row_a_rank_and_a_verdict_in_words(workspace, sweep
     )  # fmt: skip
 
 
-def test_the_table_of_a_comparison_fits_a_terminal_of_80_columns(workspace, sweeper, run):
-    sweeper("a", {4: A, 64: A})
-    sweeper("b", {4: dict.fromkeys(A, 0.1), 64: BETTER})
-    for command in (("compare", "a", "b"), ("gate", "b", "--require", "5-9=0.95")):
-        table = [line for line in run(*command, "--runs-dir", workspace.runs_dir).out.splitlines() if line[:2] == "  "]
-        assert len(table) == 3
-        assert max(map(len, table)) <= 80
-
-
 def test_two_models_are_told_of_in_one_table(small, run):
     outcome = run("compare", ADAPTER, ADAPTER, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     assert outcome.code == 0
@@ -260,8 +251,7 @@ def test_a_base_and_an_adapter_are_compared_where_digits_are_given(small):
     with pytest.raises(UsageError, match="no digit in common"):
         compare(BASE, ADAPTER, workspace=small)
     (row,) = compare(BASE, ADAPTER, digits=DigitSet([7]), workspace=small)["rows"]
-    assert row["images"] == 20
-    assert row["accuracy_a"]["mean"] == 0.0
+    assert (row["images"], row["accuracy_a"]["mean"]) == (20, 0.0)
 
 
 def test_digits_that_only_one_has_learned_are_no_common_ground(small, recorder):

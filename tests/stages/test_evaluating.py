@@ -22,10 +22,8 @@ BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "s
 def test_the_trained_alpha_gives_the_published_scores(small, recorder):
     before = sorted(small.runs_dir.rglob("*"))
     (evaluation,) = evaluate(workspace=dataclasses.replace(small, reporter=recorder))
-    assert evaluation.artifact.name == ADAPTER
-    assert evaluation.base.name == BASE
-    assert evaluation.alpha == 0.5
-    assert evaluation.scores == evaluation.artifact.scores
+    assert (evaluation.artifact.name, evaluation.base.name) == (ADAPTER, BASE)
+    assert (evaluation.alpha, evaluation.scores) == (0.5, evaluation.artifact.scores)
     (plain,) = evaluate(BASE, workspace=small)
     assert (plain.alpha, plain.base, plain.scores) == (None, plain.artifact, small.registry.get(BASE).scores)
     assert recorder.all("notice") == [f"taking the newest adapter: {ADAPTER}"]

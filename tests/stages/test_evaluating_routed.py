@@ -131,16 +131,14 @@ class TestEvaluation:
     def test_the_order_of_experts_makes_no_difference(self, small):
         one = evaluate_routed([SMALL_BASE, SMALL_ADAPTER], workspace=small)
         two = evaluate_routed([SMALL_ADAPTER, SMALL_BASE], workspace=small)
-        assert one.scores == two.scores
-        assert one.experts == two.experts[::-1]
+        assert (one.scores, one.experts) == (two.scores, two.experts[::-1])
 
     def test_the_command_says_who_answered(self, small, run):
         places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
         outcome = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", *places, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         document = outcome.json
-        assert document["route_by"] == "mixture"
-        assert document["base"] == SMALL_BASE
+        assert (document["route_by"], document["base"]) == ("mixture", SMALL_BASE)
         assert sum(row["share"] for row in document["experts"]) == pytest.approx(1)
         assert [row["digits"] for row in document["subsets"]] == ["0-4", "5-9", "0-9"]
         printed = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", "--route-by", "choose", *places).out
@@ -163,10 +161,8 @@ class TestEvaluation:
             ([SMALL_ADAPTER, "--route", "--route-by", "chose"], "did you mean 'choose'?"),
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, small, run, arguments, said):
-        outcome = run("evaluate", *arguments, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-        assert outcome.code == 2
-        assert said in outcome.err
+    def test_what_makes_no_sense_is_refused(self, small, refused, arguments, said):
+        refused(["evaluate", *arguments, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir], 2, said)
 
     def test_adapters_of_another_base_are_refused(self, small):
         config = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=1, seed=1)

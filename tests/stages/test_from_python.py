@@ -184,16 +184,6 @@ def test_rows_are_flat_and_alike(small):
     assert [row["accuracy"] for row in evaluated[:3]] == [row["accuracy"] for row in base.rows()]
 
 
-def test_rows_turn_into_a_frame(small):
-    pandas = pytest.importorskip("pandas")
-    many = sweep([1, 2], seeds=[0, 1, 2], epochs=0, workspace=small, name="many")
-    frame = pandas.DataFrame(many.rows())
-    table = frame.pivot_table(index="rank", columns="digits", values="accuracy", aggfunc="mean")
-    assert list(table.columns) == ["0-4", "0-9", "5-9"]
-    mean = sum(row["accuracy"] for row in many.rows() if row["rank"] == 2 and row["digits"] == "5-9") / 3
-    assert table.loc[2, "5-9"] == pytest.approx(mean)
-
-
 def test_the_package_is_typed_and_light():
     assert files(lora_mnist_cli).joinpath("py.typed").is_file()
     code = (
@@ -203,5 +193,3 @@ def test_the_package_is_typed_and_light():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        lora_mnist_cli.nothing  # type: ignore[attr-defined] # noqa: B018

@@ -153,20 +153,6 @@ def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace, sw
     assert {seeds for _, seeds in alone["seeds_by_margin"]} == {None}
 
 
-def test_the_seeds_of_a_plan_do_decide_as_often_as_it_says(workspace, sweeper):
-    sweeper("a", {8: FIVE}, images=100_000)
-    (row,) = plan_gate(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
-    draws = np.random.default_rng(0).normal(row["mean"], row["sd"], (1000, row["seeds_needed"]))
-    wanted = parse_gates("5-9=0.95")[0]
-    passed = sum(
-        _judge(
-            Sample({}, {s: {"count": 10**6, "accuracy": a, "loss": 0.1} for s, a in enumerate(draw)}), wanted, 0.95
-        )["verdict"] == "PASS"
-        for draw in draws
-    )  # fmt: skip
-    assert 0.76 <= passed / 1000 <= 0.92
-
-
 def test_the_newest_sweep_by_default(workspace, sweeper):
     with pytest.raises(ArtifactError):
         gate(parse_gates("5-9=0.9"), workspace=workspace)
@@ -195,8 +181,7 @@ def test_exit_codes(sweeper, run, tmp_path, minimum, more, code):
     if "--plan" not in more:
         assert "94.79 to 96.41" in outcome.out
     as_json = run("gate", "a", "--require", f"5-9={minimum}", *more, "--json", "--runs-dir", tmp_path / "runs")
-    assert as_json.code == code
-    assert as_json.json["artifact"] == "a"
+    assert (as_json.code, as_json.json["artifact"]) == (code, "a")
 
 
 def test_a_gate_that_is_not_passed_says_where(sweeper, run, tmp_path):

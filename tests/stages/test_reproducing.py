@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import scipy.stats
 
@@ -24,19 +23,11 @@ from lora_mnist_cli.stages.study_report import over_seeds
 from lora_mnist_cli.system.errors import OtherSettingsError, UsageError
 
 PICTURES = {
-    "alpha-lora-5-9-r64.png",
-    "confusion-base-0-4.png",
-    "confusion-lora-0-9-r64.png",
-    "confusion-lora-5-9-r64.png",
-    "history-base-0-4.png",
-    "history-lora-5-9-r64.png",
-    "predictions-base-0-4-on-0-4.png",
-    "predictions-base-0-4-on-5-9.png",
-    "predictions-lora-0-9-r64-on-0-9.png",
-    "predictions-lora-5-9-r64-on-0-4.png",
-    "predictions-lora-5-9-r64-on-5-9.png",
-    "ranks-study-5-9.png",
-}
+    "alpha-lora-5-9-r64.png", "confusion-base-0-4.png", "confusion-lora-0-9-r64.png", "confusion-lora-5-9-r64.png",
+    "history-base-0-4.png", "history-lora-5-9-r64.png", "ranks-study-5-9.png",
+    *(f"predictions-{shown}.png" for shown in ("base-0-4-on-0-4", "base-0-4-on-5-9", "lora-0-9-r64-on-0-9",
+                                               "lora-5-9-r64-on-0-4", "lora-5-9-r64-on-5-9")),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,15 +63,9 @@ def test_sets_each_figure_beside_the_studys(studied):
     published = [(row["digits"], row["measure"], row["study"]) for row in rows]
     ranks = [("5-9", "accuracy", a) for a in (0.8381, 0.9331, 0.9547, 0.9696, 0.9759, 0.9765, 0.9796)]
     assert published == [
-        ("0-4", "accuracy", 0.9909),
-        ("0-4", "loss", 0.039),
-        ("5-9", "accuracy", 0.0),
-        ("5-9", "loss", 15.50),
-        *ranks,
-        ("0-4", "accuracy", 0.0),
-        ("0-4", "accuracy", 0.9909),
-        ("0-9", "accuracy", 0.9714),
-    ]
+        ("0-4", "accuracy", 0.9909), ("0-4", "loss", 0.039), ("5-9", "accuracy", 0.0), ("5-9", "loss", 15.50), *ranks,
+        ("0-4", "accuracy", 0.0), ("0-4", "accuracy", 0.9909), ("0-9", "accuracy", 0.9714),
+    ]  # fmt: skip
     for row in rows:
         assert row["difference"] == pytest.approx(row["here"] - row["study"])
 
@@ -246,12 +231,6 @@ def test_the_studys_rounding_is_not_held_against_it():
     assert row_of(0.9909, [0.9908, 0.9908, 0.9908])["agrees"] is False
     assert row_of(0.0, [0.0, 0.0])["agrees"] is True
     assert row_of(0.039, [0.0393, 0.0393], "loss")["agrees"] is True
-
-
-def test_about_19_of_20_single_runs_lie_in_the_range():
-    draws = np.random.default_rng(2).normal(0.9, 0.01, (2000, 6))
-    agreeing = [row_of(draw[0], list(draw[1:]))["agrees"] for draw in draws]
-    assert 0.93 <= np.mean(agreeing) <= 0.97
 
 
 def test_one_seed_is_a_report_as_ever_and_none_or_one_twice_is_refused(studied, monkeypatch, run):

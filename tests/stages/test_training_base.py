@@ -51,8 +51,7 @@ def test_what_it_leaves(workspace, small_data):
     left = ("artifact.json", "history.csv", "model.safetensors", "statistics.safetensors")
     assert files(workspace.runs_dir) == [f"{NAME}/{file}" for file in left]
     manifest = json.loads((artifact.path / "artifact.json").read_text())
-    assert manifest["kind"] == "base"
-    assert manifest["parents"] == []
+    assert (manifest["kind"], manifest["parents"]) == ("base", [])
     assert manifest["config"] == {
         "seed": 0, "epochs": 1, "batch_size": 16, "lr": 0.001, "optimizer": "adam", "weight_decay": None,
         "schedule": "constant", "val_split": 0.2, "precision": "32-true", "dataset": "fashion-mnist", "digits": "0-4",
@@ -136,9 +135,7 @@ def test_other_settings_under_the_name_are_refused_until_forced(workspace):
     beside = train_base(other, workspace=workspace, name="beside")
     assert workspace.registry.names() == [NAME, "beside"]
     forced = train_base(other, workspace=workspace, force=True)
-    assert forced.name == NAME
-    assert forced.config["epochs"] == 0
-    assert forced.digest == beside.digest
+    assert (forced.name, forced.config["epochs"], forced.digest) == (NAME, 0, beside.digest)
 
 
 def test_no_epochs_publish_the_untouched_start(workspace):

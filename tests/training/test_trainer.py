@@ -200,8 +200,7 @@ def test_what_diverges_says_so(mnist, recorder, batch_size):
     config = BaseConfig(epochs=3, batch_size=batch_size, lr=1e20, optimizer="sgd")
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch \d") as caught:
         fit(start(), mnist, config, reporter=recorder)
-    assert caught.value.hint == "a lower --lr than 1e+20 may help"
-    assert caught.value.value == 1e20
+    assert (caught.value.hint, caught.value.value) == ("a lower --lr than 1e+20 may help", 1e20)
     assert caught.value.exit_code == 2
     assert recorder.all("end") == [()]
 
@@ -233,8 +232,7 @@ def test_dropout_is_off_while_the_weights_are_scored(mnist):
 
 def test_the_reporter_hears_the_right_totals(mnist, recorder):
     history = fit(start(), mnist, BaseConfig(epochs=3, batch_size=2), reporter=recorder, title="base-0-4")
-    assert recorder.events[0] == ("begin", "base-0-4", 3, 132)
-    assert recorder.events[-1] == ("end",)
+    assert (recorder.events[0], recorder.events[-1]) == (("begin", "base-0-4", 3, 132), ("end",))
     assert len(recorder.all("begin")) == len(recorder.all("end")) == 1
     advances = recorder.all("advance")
     for epoch in (1, 2, 3):
@@ -340,8 +338,7 @@ def test_the_history_as_csv():
 def test_the_data_is_split_into_training_and_validation(mnist):
     data = SplitData(mnist, BaseConfig(batch_size=10))
     assert data.val is not None
-    assert data.val.images.shape == (66, 784)
-    assert data.val.labels.shape == (66,)
+    assert (data.val.images.shape, data.val.labels.shape) == ((66, 784), (66,))
     seen: list[Tensor] = list(data.blocks)
     assert sum(len(part) for part in seen) == 264
     assert SplitData(mnist, BaseConfig(val_split=0.0)).val is None

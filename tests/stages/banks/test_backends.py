@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorder import Recorder
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import BACKENDS, METHODS, PROTECTIONS
@@ -26,7 +27,7 @@ from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
 from lora_mnist_cli.stages.banks.process_backend import ProcessBackend
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
-from lora_mnist_cli.system.progress import Silent
+from lora_mnist_cli.system.progress import Forwarding, Silent
 
 BASE, PREFIX = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9"
 # So high that each seed is a cohort of its own.
@@ -43,29 +44,21 @@ def weights(workspace: Workspace, names: Iterable[str]) -> dict[str, bytes]:
     return {name: workspace.registry.get(name).read("adapter_model.safetensors") for name in names}
 
 
-class Killer(Silent):
-    """A reporter that writes down some of what it hears, and kills the processes that train a bank.
+class Killer(Forwarding):
+    """A reporter that kills the processes that train a bank.
 
     Args:
         kills: bank, from 1 → how often its process is killed: as soon as the bank is begun; but for the bank ``late``,
             when steps of any bank are reported.
     """
 
-    def __init__(self, kills: dict[int, int], late: int) -> None:
+    def __init__(self, recorder: Recorder, kills: dict[int, int], late: int) -> None:
+        super().__init__(recorder)
         self._kills, self._late = kills, late
         self._late_pid: int | None = None
-        self.begun: list[tuple[str, int, int]] = []
-        self.details: list[str] = []
-        self.warnings: list[str] = []
-        self.steps: list[int] = []
-        self.epochs: list[int] = []
-        self.ends = 0
-
-    def begin(self, title: str, epochs: int, steps: int) -> None:
-        self.begun.append((title, epochs, steps))
 
     def detail(self, text: str) -> None:
-        self.details.append(text)
+        super().detail(text)
         begun = re.fullmatch(r"process (\d+) trains bank (\d+) of \d+", text)
         if begun is None or not self._kills.get(bank := int(begun[2])):
             return
@@ -74,19 +67,10 @@ class Killer(Silent):
         else:
             self._kill(bank, int(begun[1]))
 
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        self.steps.append(steps)
+        super().advance(steps, epoch, loss)
         if steps > 0 and self._late_pid is not None and self._kills[self._late]:
             self._kill(self._late, self._late_pid)
-
-    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
-        self.epochs.append(epoch)
-
-    def end(self) -> None:
-        self.ends += 1
 
     def _kill(self, bank: int, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -99,7 +83,7 @@ class KilledSweep:
 
     here: Workspace
     there: Workspace
-    heard: Killer
+    heard: Recorder
     before: set[str]
     whole: Any
     error: MachineError
@@ -114,9 +98,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_
             Workspace(Path(shutil.copytree(small_trained, folder / name)), small_data, Runtime(accelerator="cpu"))
             for name in ("here", "there")
         )
-        heard = Killer({1: 1, 2: 3}, late=1)
+        heard = Recorder()
         runtime = Runtime(backend="processes", workers=2, accelerator="cpu")
-        in_processes = dataclasses.replace(there, runtime=runtime, reporter=heard)
+        in_processes = dataclasses.replace(there, runtime=runtime, reporter=Killer(heard, {1: 1, 2: 3}, late=1))
         before = set(there.registry.names())
         whole = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=here, name="wide")
         with pytest.raises(MachineError) as caught:
@@ -137,13 +121,14 @@ def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed):
 def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed):
     heard = killed.heard
     # 13 steps per epoch and seed; the second of three seeds comes to nothing.
-    assert heard.begun == [("6 adapters on 5-9", 2, 39)]
-    assert sum(heard.steps) == 2 * (39 - 13)
-    assert (heard.epochs, heard.ends) == ([1], 1)
-    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.details[0]
+    assert heard.all("begin") == [("6 adapters on 5-9", 2, 39)]
+    assert sum(steps for steps, _, _ in heard.all("advance")) == 2 * (39 - 13)
+    assert [epoch for epoch, _, _ in heard.all("epoch_done")] == [1]
+    assert len(heard.all("end")) == 1
+    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.all("detail")[0]
     says = "was ended by SIGKILL; bank {} of 3, which it trained, is trained again"
-    assert [sum(says.format(bank) in text for text in heard.warnings) for bank in (1, 2, 3)] == [1, 2, 0]
-    assert len(heard.warnings) == 3
+    assert [sum(says.format(bank) in text for text in heard.all("warn")) for bank in (1, 2, 3)] == [1, 2, 0]
+    assert len(heard.all("warn")) == 3
 
 
 def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed):
@@ -156,8 +141,7 @@ def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(kil
 def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(killed, tmp_path):
     copy = dataclasses.replace(killed.there, runs_dir=Path(shutil.copytree(killed.there.runs_dir, tmp_path / "copy")))
     again = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=copy, name="wide")
-    assert again.digest == killed.whole.digest
-    assert again.details == killed.whole.details
+    assert (again.digest, again.details) == (killed.whole.digest, killed.whole.details)
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +259,7 @@ def test_how_many_processes_there_are(monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: 16)
     monkeypatch.setattr("shutil.which", lambda _: None)
     free = Runtime(backend="processes")
-    assert workers(free, 100) == 16
-    assert workers(free, 3) == 3
+    assert (workers(free, 100), workers(free, 3)) == (16, 3)
     assert workers(dataclasses.replace(free, threads=4), 100) == 4
     assert workers(dataclasses.replace(free, threads=32), 100) == 1
     assert workers(dataclasses.replace(free, workers=5), 100) == 5
@@ -309,10 +292,8 @@ def test_banks_that_tell_at_the_same_time_are_one_progress(recorder):
         (("--address", "auto"), "--backend ray"),
     ],
 )
-def test_what_does_not_go_together_is_refused(small, run, options, says):
-    outcome = run("sweep", *options, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-    assert outcome.code == 2
-    assert says in outcome.err
+def test_what_does_not_go_together_is_refused(small, refused, options, says):
+    refused(["sweep", *options, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir], 2, says)
 
 
 def test_without_ray_it_says_what_to_install(small, run, monkeypatch):

@@ -44,16 +44,11 @@ def test_full_fine_tuning_is_compared_with_each_rank(small, run):
     assert [line.split(":")[0] for line in printed.splitlines() if "can't tell" in line] == ["rank 1", "rank 3"]
 
 
-def test_what_a_method_has_no_use_for_is_refused(small, run):
-    for command in ("finetune", "sweep"):
-        option = "--rank" if command == "finetune" else "--ranks"
-        outcome = run(command, "--method", "full", option, "8", "--runs-dir", small.runs_dir)
-        assert outcome.code == 2
-        assert "full has no rank" in outcome.err
-    outcome = run("sweep", "--method", "head", "--scalings", "constant,rslora", "--runs-dir", small.runs_dir)
-    assert (outcome.code, "head have no scaling" in outcome.err) == (2, True)
-    outcome = run("finetune", "--method", "dra", "--runs-dir", small.runs_dir)
-    assert (outcome.code, "did you mean 'dora'?" in outcome.err) == (2, True)
+def test_what_a_method_has_no_use_for_is_refused(small, refused):
+    refused(["finetune", "--method", "full", "--rank", "8"], 2, "full has no rank")
+    refused(["sweep", "--method", "full", "--ranks", "8"], 2, "full has no rank")
+    refused(["sweep", "--method", "head", "--scalings", "constant,rslora"], 2, "head have no scaling")
+    refused(["finetune", "--method", "dra"], 2, "did you mean 'dora'?")
     with pytest.raises(UsageError, match="head trains the last layer, fc3, not fc1"):
         finetune(AdapterConfig(method="head", target_layers=("fc1",)), workspace=small)
     for odd in ({"rank": 4}, {"scaling": "rslora"}, {"dropout": 0.1}, {"lr_ratio_b": 2.0}, {"vary": "init"}):

@@ -71,8 +71,7 @@ def test_a_sweep_over_more_axes(small, recorder, tmp_path):
         f"r{r}{lr}{s}{seed}" for r in (1, 3) for lr in ("", "-lr0.01") for s in ("", "-rslora") for seed in ("", "-s2")
     ]
     assert [row["artifact"] for row in made.details["results"]] == [f"{PREFIX}-{end}" for end in ends]
-    assert made.config["lrs"] == [0.001, 0.01]
-    assert made.config["scalings"] == ["constant", "rslora"]
+    assert (made.config["lrs"], made.config["scalings"]) == ([0.001, 0.01], ["constant", "rslora"])
     assert not {"lr", "scaling", "rank", "seed"} & set(made.config)
     assert made.config["alpha"] == 1.0
     for row in made.details["results"]:

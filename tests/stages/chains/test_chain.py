@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+from recorder import Recorder
 
 from lora_mnist_cli.data import dataset, sources
 from lora_mnist_cli.evaluation.forgetting import accuracy
@@ -31,8 +31,8 @@ from lora_mnist_cli.stages.chains.ewc import load_penalty
 from lora_mnist_cli.stages.chains.run import MEASURES, make_plan
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, protected_config
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
+from lora_mnist_cli.system.progress import Forwarding
 
-Run = Callable[..., Any]
 TASKS = "0-3,4-6,7-9"
 SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three", "workers": 1}
 
@@ -146,7 +146,7 @@ def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(chain
     assert {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")} == before
 
 
-class Killer:
+class Killer(Forwarding):
     """A reporter that kills the process that begins to learn a certain part.
 
     Args:
@@ -155,13 +155,11 @@ class Killer:
     """
 
     def __init__(self, recorder: Any, times: dict[str, int]) -> None:
-        self._recorder, self._times = recorder, times
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return getattr(self._recorder, name)
+        super().__init__(recorder)
+        self._times = times
 
     def detail(self, text: str) -> None:
-        self._recorder.detail(text)
+        super().detail(text)
         for part, times in self._times.items():
             if part in text and times:
                 self._times[part] -= 1
@@ -187,23 +185,21 @@ class InProcesses:
 
     workspace: Workspace
     made: Artifact
-    reported: Callable[[str], list[str]]
+    heard: Recorder
     trained_or_scored_here: list[str]
 
 
 @pytest.fixture(scope="module")
 def in_processes(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> InProcesses:
     """A chain in processes, two of which are killed at their work. Not to be written to."""
-    recorder, here = Mock(), []
+    recorder, here = Recorder(), []
     killer = Killer(recorder, {FIRST_TASK: 1, LAST_EWC: 1})
     workspace = Workspace(tmp_path_factory.mktemp("in_processes") / "runs", small_data, reporter=killer)
     with pytest.MonkeyPatch.context() as patch:
         for function in FOR_PROCESSES:
             patch.setattr(function, lambda *_, name=function, **__: here.append(name))
         made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
-    return InProcesses(
-        workspace, made, lambda name: [call.args[0] for call in getattr(recorder, name).call_args_list], here
-    )
+    return InProcesses(workspace, made, recorder, here)
 
 
 def test_processes_make_the_same_though_two_are_killed(chained, report, in_processes):
@@ -214,11 +210,11 @@ def test_processes_make_the_same_though_two_are_killed(chained, report, in_proce
 
 
 def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_processes):
-    warned = in_processes.reported("warn")
+    warned = in_processes.heard.all("warn")
     assert len(warned) == 2
     for part in (FIRST_TASK, LAST_EWC):
         assert [f"was ended by SIGKILL; {part}, is learned once more" in text for text in warned].count(True) == 1
-    begun = [text.partition(" learns ")[2] for text in in_processes.reported("detail")]
+    begun = [text.partition(" learns ")[2] for text in in_processes.heard.all("detail")]
     assert (begun.count(FIRST_TASK), begun.count(LAST_EWC), len(begun)) == (2, 2, 14)
     again = len(begun) - 1 - begun[::-1].index(FIRST_TASK)
     waiting = [place for place, part in enumerate(begun) if "seed 0" in part and not part.startswith(("the", "joint"))]
@@ -226,7 +222,7 @@ def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_proce
 
 
 def test_each_part_is_reported_once_when_it_is_done(in_processes):
-    begins, *done = in_processes.reported("notice")
+    begins, *done = in_processes.heard.all("notice")
     assert begins == "learning in 2 processes"
     strategies_of = [text.partition(f" of {TASKS}, seed ")[0] for text in done]
     parts = ["the first task", "plain and routed", "full", "ewc", "protected", "joint"]
@@ -392,7 +388,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Works
 
 
 @pytest.fixture
-def run_studied(studied: Workspace, run: Run) -> Run:
+def run_studied(studied: Workspace, run: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a command with the settings of :func:`studied`."""
     options = ("--dataset", "fashion-mnist", "--runs-dir", studied.runs_dir, "--data-dir", studied.data_dir)
     return lambda *arguments: run(*arguments, "--epochs", "0", "--workers", "1", *options)

@@ -182,8 +182,7 @@ def test_a_member_that_leaves_the_finite_numbers_disturbs_nobody(poison):
             assert not math.isfinite(results[1][1][m])
             assert not math.isfinite(results[1][2][m])
             continue
-        assert results[0][1][m] == results[1][1][m]
-        assert results[0][2][m] == results[1][2][m]
+        assert (results[0][1][m], results[0][2][m]) == (results[1][1][m], results[1][2][m])
         assert_equal(results[0][0][m], results[1][0][m], 0.0)
 
 
@@ -288,8 +287,7 @@ def test_equal_members_are_one_group_of_one_tensor():
         cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH)  # type: ignore[arg-type]
         return [len(group["params"]) for group in optimizer_of(cohort, chosen).optimizer.param_groups]
 
-    assert groups(configs[:3]) == [1]
-    assert groups(configs) == [2, 2]
+    assert (groups(configs[:3]), groups(configs)) == ([1], [2, 2])
 
 
 class _Asked(TorchDispatchMode):
