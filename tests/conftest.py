@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 from published import forge, publish, sweeper
 from recorder import Recorder
+from refusing import refused
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -27,7 +28,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
-__all__ = ["forge", "publish", "sweeper"]  # fixtures, for all rooms
+__all__ = ["forge", "publish", "refused", "sweeper"]  # fixtures, for all rooms
 
 # The same examples in each run, however slow a busy machine makes them.
 hypothesis.settings.register_profile(

@@ -18,6 +18,20 @@ from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
 
 IMAGES, PIXELS, BATCH = 96, 30, 16
 
+MIX = [
+    AdapterConfig(rank=1),
+    AdapterConfig(rank=3, alpha=2.0, scaling="rslora"),
+    AdapterConfig(rank=3, alpha=0.5, init="kaiming", lr=3e-3),
+    AdapterConfig(rank=3, alpha=0.5, init="gaussian", weight_decay=0.3),
+    AdapterConfig(rank=20, scaling="standard", target_layers=("fc1",)),
+    AdapterConfig(rank=2, target_layers=("fc2", "fc3")),
+    AdapterConfig(rank=2, target_layers=("fc2", "fc3"), lr=1e-4),
+    AdapterConfig(rank=2, target_layers=("fc1", "fc3")),
+    AdapterConfig(rank=4, alpha=-1.0),
+    AdapterConfig(rank=4, alpha=0.0, epochs=0),  # its factors stay where they are
+]
+"""Every setting in which members can differ, with and without neighbours of their own shape."""
+
 
 def images(dtype: torch.dtype, count: int = IMAGES) -> MNISTDataset:
     draw = torch.Generator().manual_seed(1)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import scipy.stats
 from small_artifacts import BASE, R2
 
-Run = Callable[..., Any]
 
-
-def test_the_options_arrive_and_the_newest_adapter_is_taken(runs: Path, run: Run) -> None:
+def test_the_options_arrive_and_the_newest_adapter_is_taken(runs, run):
     outcome = run("evaluate", "--alpha", "1,0,-0.5", "--digits", "0", "--digits", "9,1-2", "--json")
     assert outcome.err == f"taking the newest adapter: {R2}\n"
     assert set(outcome.json) == {"schema_version", "command", "artifact", "classes", "results"}
@@ -24,7 +20,7 @@ def test_the_options_arrive_and_the_newest_adapter_is_taken(runs: Path, run: Run
     assert (named.out, named.err) == (outcome.out, "")
 
 
-def test_each_accuracy_of_one_model_has_the_wilson_interval_of_its_images(runs: Path, run: Run) -> None:
+def test_each_accuracy_of_one_model_has_the_wilson_interval_of_its_images(runs, run):
     document = run("evaluate", R2, "--json").json
     for row in document["subsets"] + document["per_digit"]:
         score = scipy.stats.binomtest(round(row["accuracy"] * row["count"]), row["count"])
@@ -36,9 +32,7 @@ def test_each_accuracy_of_one_model_has_the_wilson_interval_of_its_images(runs: 
             assert f"{100 * row['accuracy_low']:.2f} to {100 * row['accuracy_high']:.2f}" in printed
 
 
-def test_what_a_strangers_manifest_calls_an_accuracy_has_no_interval(
-    example: Path, forge: Callable[..., None], run: Run
-) -> None:
+def test_what_a_strangers_manifest_calls_an_accuracy_has_no_interval(example, forge, run):
     def odd(manifest: Any) -> None:
         manifest["scores"]["subsets"][0]["accuracy"] = 1.5
         manifest["scores"]["per_digit"][0]["count"] = -3
@@ -49,7 +43,7 @@ def test_what_a_strangers_manifest_calls_an_accuracy_has_no_interval(
     assert "defect" not in outcome.err
 
 
-def test_gates_that_are_met_are_in_the_document(runs: Path, run: Run) -> None:
+def test_gates_that_are_met_are_in_the_document(runs, run):
     outcome = run("evaluate", BASE, "--min-accuracy", "0-4=0,5-9=0", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     gates = outcome.json["gates"]
@@ -59,7 +53,7 @@ def test_gates_that_are_met_are_in_the_document(runs: Path, run: Run) -> None:
     assert set(gates[0]) == {"digits", "count", "accuracy", "loss", "minimum", "alpha", "passed"}
 
 
-def test_a_gate_that_is_not_met_is_exit_code_1_and_says_what_fell_short(runs: Path, run: Run) -> None:
+def test_a_gate_that_is_not_met_is_exit_code_1_and_says_what_fell_short(runs, run):
     accuracy = run("evaluate", BASE, "--json").json["subsets"][0]["accuracy"]
     outcome = run("evaluate", BASE, "--min-accuracy", "0-4=1,5-9=0.5,0-9=0")
     assert outcome.code == 1

@@ -7,11 +7,10 @@ import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from patience import wait_until
-from small_artifacts import TRAIN_BASE
+from small_artifacts import TRAIN_BASE, names_in
 
 START_LIMIT = 120
 STOP_LIMIT = 10
@@ -38,13 +37,8 @@ def _interrupt_at(line: str, started: Started, signal_: int = signal.SIGINT) -> 
     return process.returncode, out, log.read_text()
 
 
-def _everything(folder: Path) -> list[str]:
-    """What lies in a folder, hidden things too."""
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.usefixtures("data")
-def test_a_cancelled_job_leaves_nothing(start: Callable[..., Started], tmp_path: Path) -> None:
+def test_a_cancelled_job_leaves_nothing(start, tmp_path):
     started = start(*TRAIN_BASE, "--epochs", "50000", "--verbose")
     code, out, err = _interrupt_at("base-fashion-mnist-0-4: epoch 1/50000", started, signal.SIGTERM)
     assert (code, out) == (143, "")
@@ -53,7 +47,7 @@ def test_a_cancelled_job_leaves_nothing(start: Callable[..., Started], tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Callable[..., Any]) -> None:
+def test_an_interrupt_is_acknowledged(monkeypatch, run):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -63,10 +57,8 @@ def test_an_interrupt_is_acknowledged(monkeypatch: pytest.MonkeyPatch, run: Call
     assert outcome.err == "interrupted; nothing half done is left\n"
 
 
-def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
-    start: Callable[..., Started], runs: Path, run: Callable[..., Any]
-) -> None:
-    before = _everything(runs)
+def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(start, runs, run):
+    before = names_in(runs)
     # Their names say the seed, so nothing of this sweep is there yet but what comes first.
     options = ["--seed", "3", "--epochs", "1000", "--batch-size", "256"]
     assert run("finetune", "--rank", "1", *options).code == 0
@@ -76,7 +68,7 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
     assert (code, out) == (130, "")
     assert "Traceback" not in err
     assert "lora-fashion-mnist-5-9-r1-s3 is up to date" in err
-    assert _everything(runs) == sorted([*before, "lora-fashion-mnist-5-9-r1-s3"])
+    assert names_in(runs) == sorted([*before, "lora-fashion-mnist-5-9-r1-s3"])
 
     again = run(*sweep, "--json")
     assert again.code == 0
@@ -84,7 +76,7 @@ def test_an_interrupted_sweep_keeps_what_was_there_and_goes_on_from_there(
     names = [f"lora-fashion-mnist-5-9-r{rank}-s3" for rank in (1, 2, 4)]
     assert [row["artifact"] for row in again.json["results"]] == names
     assert (runs / "lora-fashion-mnist-5-9-r1-s3" / "artifact.json").read_bytes() == finished
-    assert _everything(runs) == sorted([*before, *names, "stopped"])
+    assert names_in(runs) == sorted([*before, *names, "stopped"])
 
 
 def _in_processes(start: Callable[..., Started]) -> Started:
@@ -107,10 +99,8 @@ def _workers(log: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("signal_", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_processes_of_a_sweep_end_with_it(
-    start: Callable[..., Started], runs: Path, signal_: int, expected: int
-) -> None:
-    before = _everything(runs)
+def test_the_processes_of_a_sweep_end_with_it(start, runs, signal_, expected):
+    before = names_in(runs)
     code, out, err = _interrupt_at("trains bank 2 of 2", _in_processes(start), signal_)
     assert (code, out) == (expected, "")
     assert "Traceback" not in err
@@ -118,10 +108,10 @@ def test_the_processes_of_a_sweep_end_with_it(
     workers = _workers(err)
     assert len(workers) == 2
     assert all(map(_gone, workers))
-    assert _everything(runs) == before
+    assert names_in(runs) == before
 
 
-def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start: Callable[..., Started], runs: Path) -> None:
+def test_the_processes_of_a_sweep_that_was_killed_end_by_themselves(start, runs):
     _interrupt_at("trains bank 2 of 2", started := _in_processes(start), signal.SIGKILL)
     workers = _workers(started[1].read_text())
     assert len(workers) == 2

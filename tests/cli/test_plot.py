@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from small_artifacts import BASE, R1, SWEEP
 
 from lora_mnist_cli.stages.plotting import KINDS
-
-Run = Callable[..., Any]
 
 MAGIC = {".png": b"\x89PNG\r\n\x1a\n", ".svg": b"<?xml", ".pdf": b"%PDF-"}
 
@@ -36,19 +32,18 @@ def _pictures(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != "runs")
 
 
-def test_every_kind_is_drawn_here() -> None:
+def test_every_kind_is_drawn_here():
     assert set(DEFAULTS) == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
-def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tmp_path: Path) -> None:
+def test_the_default_name_says_what_is_shown(kind, runs, run, tmp_path):
     arguments, file = DEFAULTS[kind]
     if "rates" in arguments:
         assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
     before = sorted(runs.rglob("*"))
     outcome = run("plot", kind, *arguments)
-    assert outcome.code == 0
-    assert outcome.out == f"{file}\n"
+    assert (outcome.code, outcome.out) == (0, f"{file}\n")
     assert _pictures(tmp_path) == [file]
     assert (tmp_path / file).read_bytes().startswith(MAGIC[".png"])
     assert (tmp_path / file).stat().st_size > 5_000
@@ -56,7 +51,7 @@ def test_the_default_name_says_what_is_shown(kind: str, runs: Path, run: Run, tm
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
-def test_the_suffix_of_the_output_is_the_format(suffix: str, runs: Path, run: Run, tmp_path: Path) -> None:
+def test_the_suffix_of_the_output_is_the_format(suffix, runs, run, tmp_path):
     output = tmp_path / f"my picture{suffix}"
     outcome = run("plot", "history", BASE, "--output", output, "--json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -65,18 +60,6 @@ def test_the_suffix_of_the_output_is_the_format(suffix: str, runs: Path, run: Ru
     assert outcome.json["output"] == str(output)
     assert output.read_bytes().startswith(MAGIC[suffix.lower()])
     assert _pictures(tmp_path) == [output.name]
-
-
-def test_a_picture_is_replaced_by_the_next(runs: Path, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.svg").write_text("old")
-    assert run("plot", "ranks", "--output", "a.svg").code == 0
-    assert (tmp_path / "a.svg").read_bytes().startswith(MAGIC[".svg"])
-
-
-def test_the_same_picture_twice_is_the_same_file(runs: Path, run: Run, tmp_path: Path) -> None:
-    for output in ("a.svg", "b.svg"):
-        assert run("plot", "ranks", "--output", output).code == 0
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -99,18 +82,11 @@ def test_the_same_picture_twice_is_the_same_file(runs: Path, run: Run, tmp_path:
         (["confusoin"], "confusion"),
     ],
 )
-def test_what_a_kind_has_no_use_for_is_refused(
-    arguments: list[str], shown: str, runs: Path, run: Run, tmp_path: Path
-) -> None:
-    outcome = run("plot", *arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    (line,) = outcome.err.splitlines()
-    assert line.startswith("error: ")
-    assert shown in line
-    assert _pictures(tmp_path) == []
+def test_what_a_kind_has_no_use_for_is_refused(arguments, shown, runs, refused):
+    refused(["plot", *arguments], 2, shown)
 
 
-def test_without_a_kind_the_kinds_are_listed_with_a_line_each(run: Run, tmp_path: Path) -> None:
+def test_without_a_kind_the_kinds_are_listed_with_a_line_each(run, tmp_path):
     outcome = run("plot")
     assert (outcome.code, outcome.err) == (0, "")
     for name, kind in KINDS.items():

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +17,6 @@ from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.loading import load_model
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +32,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MNISTDataset
     return folder, chosen
 
 
-def test_pictures_are_recognised_nearly_as_well_as_the_images_they_were_made_of(
-    digits: tuple[Path, MNISTDataset], run: Run
-) -> None:
+def test_pictures_are_recognised_nearly_as_well_as_the_images_they_were_made_of(digits, run):
     """On MNIST itself, as the small data have no handwriting."""
     folder, test = digits
     assert run("train-base", "--epochs", "1", "--quiet").code == 0
@@ -52,7 +46,7 @@ def test_pictures_are_recognised_nearly_as_well_as_the_images_they_were_made_of(
     assert found >= float(expected) - 0.02
 
 
-def test_base_and_adapter_side_by_side(digits: tuple[Path, MNISTDataset], runs: Path, run: Run) -> None:
+def test_base_and_adapter_side_by_side(digits, runs, run):
     picture = digits[0] / "000.png"
     (row,) = run("predict", picture, "--artifact", R2, "--json").json["results"]
     (base,) = run("predict", picture, "--artifact", BASE, "--json").json["results"]
@@ -75,9 +69,7 @@ def test_base_and_adapter_side_by_side(digits: tuple[Path, MNISTDataset], runs: 
     )]  # fmt: skip
 
 
-def test_stdin_and_what_the_model_saw(
-    digits: tuple[Path, MNISTDataset], runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stdin_and_what_the_model_saw(digits, runs, run, monkeypatch):
     picture = digits[0] / "000.png"
     direct = run("predict", picture, "--show-input", "--json").json["results"][0]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(picture.read_bytes())))
@@ -105,17 +97,11 @@ def test_stdin_and_what_the_model_saw(
         ([], 2, "IMAGE"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
-    arguments: list[str], code: int, shown: str, runs: Path, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_cannot_be_done_is_one_line(arguments, code, shown, runs, refused, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.png").write_text("a text")
     (tmp_path / "empty.png").touch()
     picture = np.full((40, 40), 255, np.uint8)
     picture[10:30, 18:22] = 0
     Pillow.fromarray(picture).save("good.png")
-    outcome = run("predict", *arguments, "--quiet")
-    assert (outcome.code, outcome.out) == (code, "")
-    assert outcome.err.startswith("error: ")
-    assert outcome.err.count("\n") == 1
-    assert shown in outcome.err
+    refused(["predict", *arguments, "--quiet"], code, shown)

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from small_artifacts import BASE, NAMES, R1, R2, SWEEP
+from small_artifacts import BASE, NAMES, R1, R2, SWEEP, names_in
 
 from lora_mnist_cli.registry.artifact import read_artifact
 
-Run = Callable[..., Any]
 
-
-def _everything(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs: Path, run: Run) -> None:
+def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs, run):
     document = run("runs", "list", "--json").json
     assert set(document) == {"schema_version", "command", "artifacts"}
     artifacts = {artifact["name"]: artifact for artifact in document["artifacts"]}
@@ -29,11 +21,9 @@ def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs: Path
     assert created == sorted(created)
     base = artifacts[BASE]
     assert (base["dataset"], base["digits"], base["rank"], base["seed"]) == ("fashion-mnist", "0-4", None, 0)
-    assert base["parents"] == []
-    assert base["subsets"] == read_artifact(runs / BASE).scores["subsets"]
+    assert (base["parents"], base["subsets"]) == ([], read_artifact(runs / BASE).scores["subsets"])
     lineage = {"role": "base", "name": BASE, "digest": base["digest"]}
-    assert artifacts[R2]["rank"] == 2
-    assert artifacts[R2]["parents"] == [lineage]
+    assert (artifacts[R2]["rank"], artifacts[R2]["parents"]) == (2, [lineage])
     members = [{"role": "member", "name": name, "digest": artifacts[name]["digest"]} for name in NAMES[1:3]]
     assert artifacts[SWEEP]["parents"] == [lineage, *members]
     for name, artifact in artifacts.items():
@@ -47,7 +37,7 @@ def test_the_list_has_a_row_an_artifact_oldest_first_with_its_lineage(runs: Path
     assert row[:8] == [R1, "adapter", "fashion-mnist", "5-9", "1", "0", BASE, f"{100 * accuracy:.2f}"]
 
 
-def test_nothing_there_is_no_error(run: Run, tmp_path: Path) -> None:
+def test_nothing_there_is_no_error(run, tmp_path):
     outcome = run("runs", "list")
     assert (outcome.code, outcome.out) == (0, "")
     assert "lora-mnist train-base" in outcome.err
@@ -55,7 +45,7 @@ def test_nothing_there_is_no_error(run: Run, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_artifact_is_not_listed(runs: Path, run: Run) -> None:
+def test_what_is_no_artifact_is_not_listed(runs, run):
     (runs / "notes").mkdir()
     (runs / ".staging").mkdir()
     (runs / ".hidden").mkdir()
@@ -66,7 +56,7 @@ def test_what_is_no_artifact_is_not_listed(runs: Path, run: Run) -> None:
     assert outcome.err == ""
 
 
-def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs: Path, run: Run) -> None:
+def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs, run):
     manifest = json.loads((runs / R1 / "artifact.json").read_text())
     manifest["scores"]["subsets"][0]["accuracy"] = 1.0
     (runs / R1 / "artifact.json").write_text(json.dumps(manifest))
@@ -78,19 +68,18 @@ def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs: Path, r
     assert "lora-mnist runs remove lora-fashion-mnist-5-9-r1" in line
 
 
-def test_show_tells_all_that_is_recorded(runs: Path, run: Run) -> None:
+def test_show_tells_all_that_is_recorded(runs, run):
     document = run("runs", "show", BASE, "--json").json
     assert set(document) == {"schema_version", "command", "artifact", "manifest", "needed_by", "aliases"}
     assert document["manifest"] == json.loads((runs / BASE / "artifact.json").read_text())
-    assert document["needed_by"] == NAMES[1:]
-    assert document["aliases"] == []
+    assert (document["needed_by"], document["aliases"]) == (NAMES[1:], [])
     printed = run("runs", "show", BASE).out
     for shown in (document["manifest"]["digest"], "epochs", "wall time", "torch", "history.csv", *NAMES[1:]):
         assert shown in printed
     assert "base-fashion-mnist-0-4 (base)" in run("runs", "show", R2).out
 
 
-def test_path_is_the_folder_and_nothing_else(runs: Path, run: Run, tmp_path: Path) -> None:
+def test_path_is_the_folder_and_nothing_else(runs, run, tmp_path):
     outcome = run("runs", "path", BASE)
     assert (outcome.out, outcome.err) == (f"{Path('runs', 'base-fashion-mnist-0-4')}\n", "")
     document = run("runs", "path", BASE, "--runs-dir", runs, "--json").json
@@ -98,7 +87,7 @@ def test_path_is_the_folder_and_nothing_else(runs: Path, run: Run, tmp_path: Pat
     assert document["artifact"] == BASE
 
 
-def test_a_long_path_is_one_line(trained: Path, run: Run, tmp_path: Path) -> None:
+def test_a_long_path_is_one_line(trained, run, tmp_path):
     deep = tmp_path.joinpath(*["a folder with a rather long name"] * 8)
     deep.parent.mkdir(parents=True)
     deep.symlink_to(trained)
@@ -106,32 +95,30 @@ def test_a_long_path_is_one_line(trained: Path, run: Run, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("name", "needed_by"), [(BASE, f"{R1}, {R2}, {SWEEP}"), (R1, SWEEP)])
-def test_what_others_descend_from_is_not_removed_and_they_are_named(
-    name: str, needed_by: str, runs: Path, run: Run
-) -> None:
+def test_what_others_descend_from_is_not_removed_and_they_are_named(name, needed_by, runs, run):
     outcome = run("runs", "remove", name)
     assert (outcome.code, outcome.out) == (3, "")
     (line,) = outcome.err.splitlines()
     assert line.startswith(f"error: '{name}' can't be removed: {needed_by} need")
     assert "lora-mnist runs remove" in line
-    assert _everything(runs) == NAMES
+    assert names_in(runs) == NAMES
 
 
-def test_in_the_right_order_all_can_be_removed(runs: Path, run: Run) -> None:
+def test_in_the_right_order_all_can_be_removed(runs, run):
     for name in reversed(NAMES):
         outcome = run("runs", "remove", name)
         assert (outcome.code, outcome.out, outcome.err) == (0, f"removed {name}\n", "")
         assert not (runs / name).exists()
-    assert not runs.exists() or _everything(runs) == []
+    assert not runs.exists() or names_in(runs) == []
 
 
-def test_a_damaged_artifact_can_be_removed(runs: Path, run: Run) -> None:
+def test_a_damaged_artifact_can_be_removed(runs, run):
     (runs / SWEEP / "artifact.json").write_text("no JSON")
     assert run("runs", "remove", SWEEP, "--json").json["removed"] == [SWEEP]
-    assert _everything(runs) == NAMES[:3]
+    assert names_in(runs) == NAMES[:3]
 
 
-def test_a_copy_of_an_artifact_lets_the_first_go(runs: Path, run: Run) -> None:
+def test_a_copy_of_an_artifact_lets_the_first_go(runs, run):
     """Lineage is by content: while the same content is there under another name, nothing is lost."""
     (runs / "copy").mkdir()
     for path in (runs / BASE).iterdir():

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 import pytest
 from small_artifacts import BASE, R1, R2, SWEEP
-
-Run = Callable[..., Any]
 
 NEW = ["sweep", "--epochs", "0", "--name", "new"]
 
@@ -26,12 +21,9 @@ def _rows(text: str) -> list[list[str]]:
      ("init", "kaiming", "kaiming,gaussian"), ("weight-decay", "0", "0,0.1"), ("dropout", "0", "0,0.1"),
      ("seed", "1", "0-2")],
 )  # fmt: skip
-def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(
-    option: str, value: str, values: str, runs: Path, run: Run
-) -> None:
-    outcome = run(*NEW, f"--{option}", value, f"--{option}s", values)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert outcome.err == (f"error: --{option} and --{option}s can't be given both (--{option}s {values} is enough)\n")
+def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(option, value, values, runs, refused):
+    said = f"--{option} and --{option}s can't be given both (--{option}s {values} is enough)"
+    refused([*NEW, f"--{option}", value, f"--{option}s", values], 2, said)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +44,11 @@ def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(
         (["--epochs", "1", "--alphas", "0,1"], "alpha is another number than 0"),
     ],
 )
-def test_odd_grids_are_refused_in_one_line(arguments: list[str], shown: str, runs: Path, run: Run) -> None:
-    before = sorted(runs.iterdir())
-    outcome = run(*NEW, *arguments)
-    assert (outcome.code, outcome.out) == (2, "")
-    (line,) = outcome.err.splitlines()
-    assert shown in line
-    assert sorted(runs.iterdir()) == before
+def test_odd_grids_are_refused_in_one_line(arguments, shown, runs, refused):
+    refused([*NEW, *arguments], 2, shown)
 
 
-def test_a_file_of_a_grid_and_options_above_it(runs: Path, run: Run, tmp_path: Path) -> None:
+def test_a_file_of_a_grid_and_options_above_it(runs, run, tmp_path):
     file = tmp_path / "grid.toml"
     file.write_text('ranks = [3]\nseeds = "1-3"\nlrs = [1e-3, 3e-3]\nscalings = "constant,rslora"\n')
     whole = run(*NEW, "--grid", file, "--dry-run", "--json").json
@@ -77,7 +64,7 @@ def test_a_file_of_a_grid_and_options_above_it(runs: Path, run: Run, tmp_path: P
     assert "did you mean 'lrs'" in outcome.err
 
 
-def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
+def test_a_dry_run_tells_and_does_nothing(runs, run):
     arguments = ["sweep", "--ranks", "1,2", "--seeds", "0,1", "--epochs", "1", "--name", "new", "--dry-run"]
     before = sorted(path.name for path in runs.rglob("*"))
     outcome = run(*arguments)
@@ -101,7 +88,7 @@ def test_a_dry_run_tells_and_does_nothing(runs: Path, run: Run) -> None:
     assert (there["up_to_date"], there["missing"], there["banks"], there["estimate"]) == (True, [], [], None)
 
 
-def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs: Path, run: Run) -> None:
+def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs, run):
     arguments = [
         "sweep", "--ranks", "1", "--seeds", "1,2", "--lrs", "1e-3,3e-3", "--scalings", "constant,rslora", "--epochs",
         "1", "--batch-size", "512", "--name", "grid",
@@ -123,31 +110,20 @@ def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs: Path, run
         accuracies = [100 * s["accuracy"] for row in pair for s in row["subsets"] if s["digits"] == "5-9"]
         # t(1) leaves 2.5 % above 12.7062, by any table.
         assert cells[5] == f"{mean(accuracies):.2f} ± {12.7062 * stdev(accuracies) / 2**0.5:.2f}"
-    summary = outcome.json["summary"]
-    assert [(row["lr"], row["scaling"], row["n"]) for row in summary] == [
+    assert [(row["lr"], row["scaling"], row["n"]) for row in outcome.json["summary"]] == [
         (lr, scaling, 2) for lr in (0.001, 0.003) for scaling in ("constant", "rslora")
     ]
-    assert [row[:4] for row in rows[3::4]] == [
-        ["1", lr, scaling, "worst (seed)"] for lr in ("0.001", "0.003") for scaling in ("constant", "rslora")
-    ]
 
 
-def test_quiet_has_no_plan(runs: Path, run: Run) -> None:
-    assert run("sweep", "--ranks", "3,4", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new", "--quiet").err == ""
-
-
-def test_ranks_of_a_grid_are_drawn_of_one_combination(runs: Path, run: Run, tmp_path: Path) -> None:
+def test_ranks_of_a_grid_are_drawn_of_one_combination(runs, run, tmp_path):
     assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new").code == 0
-    refused = run("plot", "ranks", "new")
-    assert refused.code == 2
-    assert "'new' has several adapters per rank and seed: lrs 0.1, 0.2" in refused.err
-    assert "(draw one combination: --where lr=0.1)" in refused.err
+    assert run("plot", "ranks", "new").code == 2
     outcome = run("plot", "ranks", "new", "--where", "lr=0.2")
     assert (outcome.code, outcome.out) == (0, "ranks-new-lr-0.2.png\n")
     assert (tmp_path / "ranks-new-lr-0.2.png").exists()
 
 
-def test_several_banks_are_one_training_at_a_terminal(runs: Path, at_terminal: Run) -> None:
+def test_several_banks_are_one_training_at_a_terminal(runs, at_terminal):
     options = ["--epochs", "2", "--bank-memory", "1", "--name", "new", "--verbose"]
     ended = at_terminal("sweep", "--ranks", "200,210", *options)
     assert ended.code == 0
@@ -158,7 +134,7 @@ def test_several_banks_are_one_training_at_a_terminal(runs: Path, at_terminal: R
     assert "trained lora" not in text
 
 
-def test_a_method_without_ranks_has_a_table_of_its_own(runs: Path, run: Run) -> None:
+def test_a_method_without_ranks_has_a_table_of_its_own(runs, run):
     outcome = run("sweep", "--method", "full", "--seeds", "0,1", "--epochs", "0", "--name", "ceiling")
     assert outcome.code == 0
     header, first, *_ = _rows(outcome.out)
@@ -166,7 +142,7 @@ def test_a_method_without_ranks_has_a_table_of_its_own(runs: Path, run: Run) -> 
     assert "study" not in " ".join(header)
 
 
-def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run) -> None:
+def test_full_fine_tuning_of_another_sweep_closes_the_table(runs, run):
     ceiling = run("sweep", "--method", "full", "--seeds", "0,1", "--epochs", "0", "--name", "ceiling", "--json").json
     asked = ["sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "ceiling"]
     document = run(*asked, "--json").json
@@ -184,37 +160,30 @@ def test_full_fine_tuning_of_another_sweep_closes_the_table(runs: Path, run: Run
     assert rows[-2][3] == f"{100 * told['accuracy']['mean']:.2f} ± {100 * half:.2f}"
 
 
-def test_one_run_of_full_fine_tuning_is_a_row(runs: Path, run: Run) -> None:
+def test_one_run_of_full_fine_tuning_is_a_row(runs, run):
     assert run("finetune", "--method", "full", "--epochs", "0").code == 0
     header, *rows = _rows(run("sweep", "--ranks", "1,2", "--epochs", "1", "--beside", "full-fashion-mnist-5-9").out)
-    assert header[:2] == ["rank", "parameters"]
-    assert header[2] == "5-9 acc. %"
+    assert (header[:2], header[2]) == (["rank", "parameters"], "5-9 acc. %")
     assert [row[0] for row in rows] == ["1", "2", "full"]
 
 
-def test_what_can_not_stand_beside_a_sweep_is_refused(runs: Path, run: Run) -> None:
+def test_what_can_not_stand_beside_a_sweep_is_refused(runs, run, refused):
     new = ["sweep", "--ranks", "3", "--epochs", "0", "--name", "new", "--beside"]
     assert run("finetune", "--method", "full", "--epochs", "0").code == 0
-    before = sorted(runs.iterdir())
     for arguments, code, shown in (
         (["full-fashion-mnist-5-8"], 3, "did you mean 'full-fashion-mnist-5-9'"),
         ([BASE], 3, "'base-fashion-mnist-0-4' is of kind base"),
         (["full-fashion-mnist-5-9", "--dry-run"], 2, "--dry-run shows no figures"),
     ):
-        refused = run(*new, *arguments)
-        assert (refused.code, refused.out) == (code, "")
-        assert shown in refused.err
-        # Nothing has been trained for a table that can't be shown.
-        assert sorted(runs.iterdir()) == before
+        refused([*new, *arguments], code, shown)  # and nothing has been trained for a table that can't be shown
     assert run("finetune", "--method", "full", "--digits", "0-9", "--epochs", "0").code == 0
     for name, shown in (
         (R1, "'lora-fashion-mnist-5-9-r1' is no adapter without a rank"),
         (SWEEP, "'sweep-fashion-mnist-5-9' is no adapter without a rank"),
         ("full-fashion-mnist-0-9", "'full-fashion-mnist-0-9' and 'new' are not adapters of one base"),
     ):
-        refused = run(*new, name)
-        assert (refused.code, refused.out) == (2, "")
-        assert shown in refused.err
+        outcome = run(*new, name)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert shown in outcome.err
     twice = run(*new, "full-fashion-mnist-5-9", "--beside", "full-fashion-mnist-5-9")
-    assert twice.code == 2
-    assert "'full-fashion-mnist-5-9' is named twice" in twice.err
+    assert (twice.code, "'full-fashion-mnist-5-9' is named twice" in twice.err) == (2, True)

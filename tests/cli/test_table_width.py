@@ -12,7 +12,6 @@ import pytest
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.cli.commands.runs.find import runs_table
 from lora_mnist_cli.cli.table_width import fit_columns, fold, wrap
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
@@ -68,7 +67,7 @@ def _shown(text: str) -> list[str]:
         ("", 0, [""]),
     ],
 )
-def test_a_cell_is_folded_where_no_figure_is_broken(text: str, width: int, lines: list[str]) -> None:
+def test_a_cell_is_folded_where_no_figure_is_broken(text, width, lines):
     assert fold(text, width) == lines
 
 
@@ -94,7 +93,7 @@ def _total(widths: Sequence[int]) -> int:
         (1, [4, 6], [2, 3]),
     ],
 )
-def test_folding_comes_first_and_then_columns_are_left_out(width: int, widths: list[int], dropped: list[int]) -> None:
+def test_folding_comes_first_and_then_columns_are_left_out(width, widths, dropped):
     layout = fit_columns(COLUMNS, width, _total, whole=[3], optional=[3, 2])
     assert (layout.widths, layout.dropped, layout.natural) == (widths, dropped, 34)
     assert layout.kept == [place for place in range(4) if place not in dropped]
@@ -124,7 +123,7 @@ def _check(arguments: Sequence[str], at_terminal: Run, run: Run, *, columns: int
 
 
 @pytest.mark.usefixtures("_there")
-def test_a_sweep_over_seeds_stacks_intervals_under_means(at_terminal: Run, run: Run) -> None:
+def test_a_sweep_over_seeds_stacks_intervals_under_means(at_terminal, run):
     lines = _check(SEEDS, at_terminal, run)
     mean = next(i for i, line in enumerate(lines) if " mean " in line)
     figures = lines[mean].split()[3:]
@@ -135,7 +134,7 @@ def test_a_sweep_over_seeds_stacks_intervals_under_means(at_terminal: Run, run: 
 
 
 @pytest.mark.usefixtures("_there")
-def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(at_terminal: Run, run: Run) -> None:
+def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(at_terminal, run):
     results = run(*GRID, "--json").json["results"]
     lines = _check(GRID, at_terminal, run)
     (told,) = [i for i, line in enumerate(lines) if line.startswith("Left out, as 80 columns are too few: ")]
@@ -153,7 +152,7 @@ def test_a_sweep_of_many_columns_names_those_that_it_leaves_out(at_terminal: Run
 
 
 @pytest.mark.usefixtures("_there")
-def test_comparisons_fit(at_terminal: Run, run: Run) -> None:
+def test_comparisons_fit(at_terminal, run):
     tuned = _check(["compare", "grid", "--tune"], at_terminal, run)
     first = [line.split()[0] for line in tuned if line.startswith("  ") and line.strip()]
     assert first.count("rslora") == 2 * 2  # in both tables, below "scaling", once a rank
@@ -162,14 +161,14 @@ def test_comparisons_fit(at_terminal: Run, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("_there")
-def test_gates_fit(at_terminal: Run, run: Run) -> None:
+def test_gates_fit(at_terminal, run):
     lines = _check(["gate", "grid", "--require", "5-9=0.95"], at_terminal, run, code=1)
     assert "verdict" in _words(lines)
     lines = _check(["gate", "grid", "--require", "5-9=0.95", "--plan"], at_terminal, run)
     assert "margin" in _words(lines)
 
 
-def test_a_list_of_artifacts_keeps_a_line_each(runs: Path, at_terminal: Run, run: Run) -> None:
+def test_a_list_of_artifacts_keeps_a_line_each(runs, at_terminal, run):
     lines = _check(["runs", "list"], at_terminal, run)
     (told,) = [line for line in lines if line.startswith("Left out, as 80 columns are too few: ")]
     assert "created (UTC)" in " ".join(lines[lines.index(told) :])
@@ -177,22 +176,19 @@ def test_a_list_of_artifacts_keeps_a_line_each(runs: Path, at_terminal: Run, run
     assert [row.split()[0] for row in rows[-4:]] == [BASE, R1, R2, SWEEP]
 
 
-def test_the_kinds_of_plots_fit(at_terminal: Run, run: Run) -> None:
+def test_the_kinds_of_plots_fit(at_terminal, run):
     assert not any("Left out" in line for line in _check(["plot"], at_terminal, run))
 
 
-def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(
-    runs: Path, at_terminal: Run, run: Run
-) -> None:
+def test_a_word_that_is_wider_than_the_terminal_goes_on_in_the_next_line(runs, at_terminal, run):
     digest = run("runs", "show", R1, "--json").json["manifest"]["digest"]
     shown = _shown(at_terminal("runs", "show", R1, columns=60).out)
     assert digest in "".join(line.removeprefix("  digest").strip() for line in shown)
     assert max(map(len, shown)) <= 60
 
 
-@pytest.mark.parametrize("columns", [20, 40])
-def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(columns: int, runs: Path, terminal: Run) -> None:
-    shown = STYLE.sub("", terminal("runs", "list", columns=columns).out)
+def test_where_nothing_fits_the_terminal_wraps_and_nothing_is_cut(runs, terminal):
+    shown = STYLE.sub("", terminal("runs", "list", columns=20).out)
     assert {R1, R2, SWEEP} <= set(shown.split())
     assert "…" not in shown
     assert "Left out" in shown
@@ -205,23 +201,7 @@ def _printed(made: Table, width: int | None = None) -> list[str]:
     return [line.text.rstrip() for line in made.lines(width)]
 
 
-def test_a_long_list_fits_too() -> None:
-    rows = [
-        {"name": f"lora-5-9-r{i}", "kind": "adapter", "dataset": "mnist", "digits": "5-9", "rank": i, "seed": 0,
-         "parents": [{"role": "base", "name": "base-0-4"}], "subsets": [], "created": "2026-11-25T22:55:44.1Z"}
-        for i in range(300)
-    ]  # fmt: skip
-    wide, narrow = _printed(runs_table(rows)), _printed(runs_table(rows), 80)
-    assert len(wide) == 300 + 4
-    assert "2026-11-25 22:55:44" in wide[-2]
-    assert max(map(len, narrow)) <= 80
-    told = " ".join(narrow[304:])
-    assert re.fullmatch(r"Left out, as 80 columns .*: .*created \(UTC\)\. 9\d are enough; --json has all\.", told)
-    assert narrow[302].split()[0] == "lora-5-9-r299"
-    assert len(narrow) == 306
-
-
-def test_the_studys_table_over_seeds_fits() -> None:
+def test_the_studys_table_over_seeds_fits():
     row = {
         "what": "LoRA 5-9, any rank (highest)", "measure": "accuracy", "digits": "0-4", "study": 0.0, "here": 0.0041,
         "low": 0.0011, "high": 0.0071, "prediction_low": 0.0, "prediction_high": 0.0142, "worst": 0.0, "worst_seed": 3,
@@ -235,7 +215,7 @@ def test_the_studys_table_over_seeds_fits() -> None:
     assert _words(lines) == _words(_printed(made, 200))
 
 
-def test_a_sweeps_table_over_seeds_has_the_study_beside_it() -> None:
+def test_a_sweeps_table_over_seeds_has_the_study_beside_it():
     """The row of the worst seeds has no figure of the study's."""
     results = [
         {"rank": 4, "seed": seed, "trainable_parameters": 4200,
@@ -249,14 +229,14 @@ def test_a_sweeps_table_over_seeds_has_the_study_beside_it() -> None:
     assert max(map(len, narrow)) <= 60
 
 
-def test_text_of_another_script_takes_the_room_that_it_needs() -> None:
+def test_text_of_another_script_takes_the_room_that_it_needs():
     made = Table(("image", "digit"), text_columns=("image",))
     made.add_row("図 図 図 図 図", "3")
     assert max(len(line) + line.count("図") for line in _printed(made, 20)) <= 20
     assert len([line for line in _printed(made, 20) if "図" in line]) == 2
 
 
-def test_a_folded_cell_steers_no_terminal_either() -> None:
+def test_a_folded_cell_steers_no_terminal_either():
     made = Table(("what", "value"), text_columns=("what",))
     made.add_row("a\nb \x1b[31m red and more and more", "1")
     text = "\n".join(_printed(made, 24))
@@ -264,7 +244,7 @@ def test_a_folded_cell_steers_no_terminal_either() -> None:
     assert r"a\nb" in text
 
 
-def test_running_text_is_wrapped_at_blanks_and_long_words_within() -> None:
+def test_running_text_is_wrapped_at_blanks_and_long_words_within():
     assert wrap("one two three", 8) == ["one two", "three"]
     assert wrap("a 0123456789abc d", 5) == ["a", "01234", "56789", "abc", "d"]
     assert wrap("", 3) == [""]
@@ -288,7 +268,7 @@ def test_running_text_is_wrapped_at_blanks_and_long_words_within() -> None:
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
-def test_a_pipe_gets_whole_tables_without_blanks_at_their_ends(arguments: list[str], runs: Path, run: Run) -> None:
+def test_a_pipe_gets_whole_tables_without_blanks_at_their_ends(arguments, runs, run):
     outcome = run(*arguments)
     assert outcome.code == 0
     lines = outcome.out.splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,38 +97,38 @@ def _options(command: Any) -> dict[str, Any]:
     return {flag: parameter for parameter in shown for flag in parameter.opts if flag.startswith("-")}
 
 
-def test_the_walk_finds_commands_and_every_one_has_a_call() -> None:
+def test_the_walk_finds_commands_and_every_one_has_a_call():
     assert {"train-base", "runs list"} <= set(COMMANDS)
     assert set(CALLS) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", app.COMMANDS)
-def test_a_command_that_is_not_loaded_says_what_it_does_as_if_it_were(name: str) -> None:
+def test_a_command_that_is_not_loaded_says_what_it_does_as_if_it_were(name):
     other = next(each for each in app.COMMANDS if each != name)
     stub = dict(_walk(typer.main.get_command(app.program(other))))[name]
     assert stub.help == ALL[name].help.splitlines()[0]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_option_and_argument_has_help(name: str) -> None:
+def test_every_command_option_and_argument_has_help(name):
     command = COMMANDS[name]
     assert (command.help or "").strip().endswith(".")
     assert [p.name for p in command.params if not (getattr(p, "help", None) or "").strip()] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_the_common_options(name: str) -> None:
+def test_every_command_has_the_common_options(name):
     assert set(_options(COMMANDS[name])) >= COMMON - ({"--runs-dir"} if name in APART else set())
 
 
-def test_the_commands_that_read_images_have_a_data_folder_and_the_others_none() -> None:
+def test_the_commands_that_read_images_have_a_data_folder_and_the_others_none():
     assert {name for name in COMMANDS if "--data-dir" in _options(COMMANDS[name])} == {
         name for name in COMMANDS if not name.startswith("runs ") and name not in APART
     }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_readme_mentions_every_command(name: str) -> None:
+def test_the_readme_mentions_every_command(name):
     lines = README.read_text(encoding="utf-8").splitlines()
     if not "".join(lines).strip():
         pytest.skip("the README is not written yet")
@@ -137,7 +137,7 @@ def test_the_readme_mentions_every_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_prints_its_version_and_nothing_else(name: str, run: Callable[..., Any]) -> None:
+def test_every_command_prints_its_version_and_nothing_else(name, run):
     outcome = run(*name.split(), "--version")
     assert outcome.code == 0
     assert re.fullmatch(r"lora-mnist [0-9]+\.[0-9]+\.[0-9]+\S*\n", outcome.out)
@@ -145,9 +145,7 @@ def test_every_command_prints_its_version_and_nothing_else(name: str, run: Calla
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_stdout_has_the_result_and_stderr_the_rest(
-    name: str, prepared: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stdout_has_the_result_and_stderr_the_rest(name, prepared, run, monkeypatch):
     # The report's pictures take longer than all else here, and have tests of their own.
     if name == "reproduce":
         monkeypatch.setattr("lora_mnist_cli.stages.plotting.plot", lambda *_, **__: None)
@@ -156,8 +154,7 @@ def test_stdout_has_the_result_and_stderr_the_rest(
     as_json = run(*name.split(), *arguments, "--json")
     assert as_json.code == 0
     document = json.loads(as_json.out)
-    assert document["schema_version"] == 1
-    assert document["command"] == name
+    assert (document["schema_version"], document["command"]) == (1, name)
     assert notice in as_json.err
 
     plain = run(*name.split(), *second, "--verbose")
@@ -182,7 +179,7 @@ def test_stdout_has_the_result_and_stderr_the_rest(
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_help_in_a_pipe_is_plain_and_whole(name: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_in_a_pipe_is_plain_and_whole(name, run, monkeypatch):
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("FORCE_COLOR", "1")
     outcome = run(*name.split(), "--help")
@@ -194,25 +191,22 @@ def test_help_in_a_pipe_is_plain_and_whole(name: str, run: Callable[..., Any], m
         assert re.search(rf"{flag}(?![\w-])", outcome.out), flag
 
 
-@pytest.mark.parametrize("variable", app.FORCING)
-def test_no_variable_makes_help_in_a_pipe_coloured(variable: str, program: Callable[..., Any]) -> None:
+def test_no_variable_makes_help_in_a_pipe_coloured(program):
     """In a process, as Typer reads them once."""
-    ended = program("evaluate", "--help", env={variable: "1"})
+    ended = program("evaluate", "--help", env=dict.fromkeys(app.FORCING, "1"))
     assert (ended.code, ended.err) == (0, "")
     assert "Usage: lora-mnist evaluate" in ended.out
     assert "\x1b" not in ended.out
 
 
-def test_the_variables_are_there_again_after_a_command(
-    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_variables_are_there_again_after_a_command(run, monkeypatch):
     for variable in app.FORCING:
         monkeypatch.setenv(variable, "1")
     assert run("plot").code == 0
     assert all(os.environ[variable] == "1" for variable in app.FORCING)
 
 
-def test_the_former_name_of_an_option_is_accepted_and_hidden(run: Callable[..., Any]) -> None:
+def test_the_former_name_of_an_option_is_accepted_and_hidden(run):
     assert "--cures" not in run("chain", "--help").out
     for option in ("--strategies", "--cures"):
         outcome = run("chain", option, "plain,bogus")

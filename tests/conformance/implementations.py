@@ -119,6 +119,29 @@ def with_layer(**methods):
     return type("Layer", (Layer,), methods)
 
 
+# What one other method of the implementation or of its layers makes wrong.
+for law, name, methods in (
+    ("set-alpha", "SetAlphaDoesNothing", {"set_alpha": lambda self, model, alpha: None}),
+    ("merge-train", "MergeDoesNothing", {"merge": lambda self, model: None}),
+    ("unmerge", "UnmergeDoesNothing", {"unmerge": lambda self, model: None}),
+):
+    wrong(law)(type(name, (Right,), methods))
+for law, name, methods in (
+    ("zero-b", "BothAreZero", {"draw": lambda self, rank, fan_in: torch.zeros(rank, fan_in)}),
+    ("shapes", "RankIsCutToTheSmallerSide", {
+        "__init__": lambda self, base, rank, *rest: Layer.__init__(self, base, min(rank, *base.weight.shape), *rest)}),
+    ("scaling", "ScaleAppliedTwice", {"factor": staticmethod(lambda rank: 1 / rank**2)}),
+    ("scaling", "ScaleForgotten", {"factor": staticmethod(lambda rank: 1.0)}),
+    ("scaling", "AlphaIgnored", {"scale": lambda self: self.factor(self.rank)}),
+    ("dropout", "DropoutInEvaluation", {"drop": lambda self, x: F.dropout(x, self.dropout, training=True)}),
+    ("dropout", "DropoutForgotten", {"drop": lambda self, x: x}),
+    ("dropout", "DropoutOnTheBaseToo", {"forward": lambda self, x: Layer.forward(self, self.drop(x))}),
+    ("dropout", "DropoutWithoutRescaling", {
+        "drop": lambda self, x: Layer.drop(self, x) * (1 - self.dropout) if self.training else x}),
+):  # fmt: skip
+    wrong(law)(type(name, (Right,), {"layer": with_layer(**methods)}))
+
+
 @wrong("zero-b")
 class BIsNotZero(Right):
     def attach(self, model, **options):
@@ -126,11 +149,6 @@ class BIsNotZero(Right):
         for _, B in self.factors(model).values():
             nn.init.normal_(B)
         return model
-
-
-@wrong("zero-b")
-class BothAreZero(Right):
-    layer = with_layer(draw=lambda self, rank, fan_in: torch.zeros(rank, fan_in))
 
 
 @wrong("seed")
@@ -154,13 +172,6 @@ class TheLastLayerIsLeftOut(Right):
         name, layer = list(self.layers(model).items())[-1]
         model.set_submodule(name, layer.base)
         return model
-
-
-@wrong("shapes")
-class RankIsCutToTheSmallerSide(Right):
-    layer = with_layer(
-        __init__=lambda self, base, rank, *rest: Layer.__init__(self, base, min(rank, *base.weight.shape), *rest)
-    )
 
 
 @wrong("trainable")
@@ -206,32 +217,11 @@ class EvalMerges(Right):
     layer = with_layer(train=merges_by_mode)
 
 
-@wrong("scaling")
-class ScaleAppliedTwice(Right):
-    layer = with_layer(factor=staticmethod(lambda rank: 1 / rank**2))
-
-
-@wrong("scaling")
-class ScaleForgotten(Right):
-    layer = with_layer(factor=staticmethod(lambda rank: 1.0))
-
-
-@wrong("scaling")
-class AlphaIgnored(Right):
-    layer = with_layer(scale=lambda self: self.factor(self.rank))
-
-
 @wrong("set-alpha")
 class SetAlphaMultiplies(Right):
     def set_alpha(self, model, alpha):
         for layer in self.layers(model).values():
             layer.alpha *= alpha
-
-
-@wrong("set-alpha")
-class SetAlphaDoesNothing(Right):
-    def set_alpha(self, model, alpha):
-        pass
 
 
 @wrong("alpha-0")
@@ -246,12 +236,6 @@ class AlphaZeroIsAlmostZero(Right):
 class AlphaZeroMeansTheDefault(Right):
     def set_alpha(self, model, alpha):
         super().set_alpha(model, alpha or 1.0)
-
-
-@wrong("merge-train")
-class MergeDoesNothing(Right):
-    def merge(self, model):
-        pass
 
 
 @wrong("merge-eval")
@@ -300,12 +284,6 @@ class UnmergeTakesWhatIsNotThere(Right):
 
 
 @wrong("unmerge")
-class UnmergeDoesNothing(Right):
-    def unmerge(self, model):
-        pass
-
-
-@wrong("unmerge")
 class MergingFreezesTheFactors(Right):
     def merge(self, model):
         super().merge(model)
@@ -350,26 +328,6 @@ class TheSecondIsAttachedToTheMerged(Right):
             layer.merge()
             model.set_submodule(name, layer.base)
         return super().attach(model, **options)
-
-
-@wrong("dropout")
-class DropoutInEvaluation(Right):
-    layer = with_layer(drop=lambda self, x: F.dropout(x, self.dropout, training=True))
-
-
-@wrong("dropout")
-class DropoutForgotten(Right):
-    layer = with_layer(drop=lambda self, x: x)
-
-
-@wrong("dropout")
-class DropoutOnTheBaseToo(Right):
-    layer = with_layer(forward=lambda self, x: Layer.forward(self, self.drop(x)), drop=Layer.drop)
-
-
-@wrong("dropout")
-class DropoutWithoutRescaling(Right):
-    layer = with_layer(drop=lambda self, x: Layer.drop(self, x) * (1 - self.dropout) if self.training else x)
 
 
 @wrong("state")

@@ -5,16 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from lora_mnist_cli.conformance.laws import LAWS
-
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -37,7 +33,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_a_right_one_passes(theirs: None, run: Run) -> None:
+def test_a_right_one_passes(theirs, run):
     outcome = run("conformance", "their_lora.code:Right")
     assert (outcome.code, outcome.err) == (0, "")
     lines = [line.split() for line in outcome.out.splitlines()]
@@ -46,17 +42,16 @@ def test_a_right_one_passes(theirs: None, run: Run) -> None:
     assert run("conformance", "their_lora.odd:build", "--json").json["verdict"] == "PASS"
 
 
-def test_a_wrong_one_is_reported_with_what_the_law_demands(theirs: None, run: Run) -> None:
+def test_a_wrong_one_is_reported_with_what_the_law_demands(theirs, run):
     outcome = run("conformance", "their_lora.code:LoadTakesAnything")
-    assert outcome.code == 1
-    assert outcome.err == f"error: 1 of {len(LAWS)} laws broken: load-strict\n"
+    assert (outcome.code, outcome.err) == (1, f"error: 1 of {len(LAWS)} laws broken: load-strict\n")
     assert f"load-strict: {LAWS['load-strict'].about}" in outcome.out
     assert "taken without a word: a state with other names" in outcome.out
     outcome = run("conformance", "their_lora.code:LoadTakesAnything", "--skip", "load-strict")
     assert (outcome.code, outcome.out.splitlines()[-1]) == (0, f"{len(LAWS) - 1} hold, 1 skipped")
 
 
-def test_json_and_junit_say_the_same(theirs: None, run: Run, tmp_path: Path) -> None:
+def test_json_and_junit_say_the_same(theirs, run, tmp_path):
     arguments = ("their_lora.code:BIsNotZero", "--skip", "gradients", "--json", "--junit", "out.xml")
     outcome = run("conformance", *arguments)
     assert outcome.code == 1
@@ -95,7 +90,7 @@ def test_json_and_junit_say_the_same(theirs: None, run: Run, tmp_path: Path) -> 
         ("their_lora.odd:Claim", "has the scaling 'none' (one of constant, standard, rslora)"),
     ],
 )
-def test_what_is_no_implementation_is_refused(theirs: None, run: Run, name: str, shown: str) -> None:
+def test_what_is_no_implementation_is_refused(theirs, run, name, shown):
     outcome = run("conformance", name)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: ")
@@ -104,15 +99,13 @@ def test_what_is_no_implementation_is_refused(theirs: None, run: Run, name: str,
 
 
 @pytest.mark.parametrize("library", ["peft", "loralib"])
-def test_a_library_that_is_missing_says_which_command_helps(
-    library: str, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_is_missing_says_which_command_helps(library, run, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     outcome = run("conformance", library)
     assert (outcome.code, outcome.err) == (2, f"error: {library} is not installed (pip install {library})\n")
 
 
-def test_other_libraries_are_not_imported_before_they_are_asked_for() -> None:
+def test_other_libraries_are_not_imported_before_they_are_asked_for():
     code = (
         "import sys; from lora_mnist_cli.cli import main; code = main(['conformance', 'ours', '--json']);"
         "print(code, sorted({'peft', 'loralib', 'transformers'} & set(sys.modules)), file=sys.stderr)"

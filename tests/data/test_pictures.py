@@ -32,10 +32,9 @@ def save(path: Path, picture: np.ndarray, mode: str = "L", **options: Any) -> st
     return str(path)
 
 
-def test_a_digit_fills_a_box_of_20_with_its_centre_of_mass_in_the_middle(tmp_path: Path) -> None:
+def test_a_digit_fills_a_box_of_20_with_its_centre_of_mass_in_the_middle(tmp_path):
     seen = read_image(save(tmp_path / "a.png", bar()))
-    assert seen.pixels.shape == (28, 28)
-    assert seen.pixels.dtype == np.float32
+    assert (seen.pixels.shape, seen.pixels.dtype) == ((28, 28), np.float32)
     assert (seen.pixels.min(), seen.pixels.max()) == (0, 1)
     rows, columns = (np.flatnonzero((seen.pixels > 0.5).any(axis)) for axis in (1, 0))
     # The figure has 120 × 80 pixels.
@@ -46,28 +45,28 @@ def test_a_digit_fills_a_box_of_20_with_its_centre_of_mass_in_the_middle(tmp_pat
 
 
 @pytest.mark.parametrize("size", [(60, 40), (90, 60), (3000, 2000)])
-def test_the_size_of_a_picture_makes_little_difference(size: tuple[int, int], tmp_path: Path) -> None:
+def test_the_size_of_a_picture_makes_little_difference(size, tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
     found = read_image(save(tmp_path / "b.png", bar(*size))).pixels
     assert np.abs(found - expected).mean() < 0.02
 
 
 @pytest.mark.parametrize(("ink", "ground"), [(0, 255), (40, 180), (200, 90), (90, 0)])
-def test_dark_on_light_is_found_out_and_contrast_does_not_matter(ink: int, ground: int, tmp_path: Path) -> None:
+def test_dark_on_light_is_found_out_and_contrast_does_not_matter(ink, ground, tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
     seen = read_image(save(tmp_path / "b.png", bar(ink=ink, ground=ground)))
     assert seen.inverted == (ink < ground)
     np.testing.assert_allclose(seen.pixels, expected, atol=0.02)
 
 
-def test_what_is_found_out_can_be_overridden(tmp_path: Path) -> None:
+def test_what_is_found_out_can_be_overridden(tmp_path):
     dark = save(tmp_path / "a.png", bar(ink=0, ground=255))
     assert read_image(dark, invert=True).pixels.sum() == read_image(dark).pixels.sum()
     with pytest.raises(DataError, match="nothing is drawn"):
         read_image(dark, invert=False)
 
 
-def test_a_noisy_ground_is_no_ink(tmp_path: Path) -> None:
+def test_a_noisy_ground_is_no_ink(tmp_path):
     noise = np.random.default_rng(0).normal(0, 6, (300, 200))
     picture = (bar(ink=30, ground=190) + noise).clip(0, 255).astype(np.uint8)
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
@@ -75,12 +74,12 @@ def test_a_noisy_ground_is_no_ink(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "P", "1", "LA", "RGBA"])
-def test_modes_of_png_make_no_difference(mode: str, tmp_path: Path) -> None:
+def test_modes_of_png_make_no_difference(mode, tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
     np.testing.assert_allclose(read_image(save(tmp_path / "b.png", bar(), mode)).pixels, expected, atol=0.01)
 
 
-def test_jpeg_and_its_orientation(tmp_path: Path) -> None:
+def test_jpeg_and_its_orientation(tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
     exif = Pillow.Exif()
     exif[0x0112] = 6  # to be turned by 90° clockwise to be seen upright
@@ -88,14 +87,14 @@ def test_jpeg_and_its_orientation(tmp_path: Path) -> None:
     assert np.abs(read_image(turned).pixels - expected).mean() < 0.02
 
 
-def test_sixteen_bits_are_not_cut_off(tmp_path: Path) -> None:
+def test_sixteen_bits_are_not_cut_off(tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
     Pillow.fromarray(bar().astype(np.uint16) * 200).save(tmp_path / "b.png")
     assert np.abs(read_image(str(tmp_path / "b.png")).pixels - expected).mean() < 0.02
 
 
 @pytest.mark.parametrize(("grey", "inverted"), [(0, True), (255, False)])
-def test_a_digit_on_nothing_is_put_on_what_lets_it_be_seen(grey: int, inverted: bool, tmp_path: Path) -> None:
+def test_a_digit_on_nothing_is_put_on_what_lets_it_be_seen(grey, inverted, tmp_path):
     alpha = bar()
     Pillow.fromarray(np.dstack([np.full_like(alpha, grey), alpha])).save(tmp_path / "b.png")
     seen = read_image(str(tmp_path / "b.png"))
@@ -116,7 +115,7 @@ def huge_png(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_000, 20_000])
-def test_a_huge_picture_is_refused_before_it_is_unpacked(side: int, tmp_path: Path) -> None:
+def test_a_huge_picture_is_refused_before_it_is_unpacked(side, tmp_path):
     (tmp_path / "a.png").write_bytes(huge_png(side))
     code = (
         "import sys; from lora_mnist_cli.data.pictures import read_image; import PIL.Image, numpy, resource\n"
@@ -133,7 +132,7 @@ def test_a_huge_picture_is_refused_before_it_is_unpacked(side: int, tmp_path: Pa
     assert int(grown) * scale < 50 * 2**20
 
 
-def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_what_is_no_picture_is_refused_in_one_line(tmp_path):
     whole = io.BytesIO()
     Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90), np.uint8)).save(whole, "PNG")
     jpeg = io.BytesIO()
@@ -153,7 +152,7 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_animated_pictures_are_refused_and_still_ones_taken(tmp_path: Path) -> None:
+def test_animated_pictures_are_refused_and_still_ones_taken(tmp_path):
     frames = [Pillow.fromarray(bar()), Pillow.fromarray(bar()[::-1])]
     for name in ("a.gif", "a.png"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -164,13 +163,13 @@ def test_animated_pictures_are_refused_and_still_ones_taken(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_a_picture_of_nothing_is_refused(level: int, tmp_path: Path) -> None:
+def test_a_picture_of_nothing_is_refused(level, tmp_path):
     for side in (1, 50):
         with pytest.raises(DataError, match="nothing is drawn"):
             read_image(save(tmp_path / "a.png", np.full((side, side), level, np.uint8)))
 
 
-def test_files_folders_and_what_is_not_there(tmp_path: Path) -> None:
+def test_files_folders_and_what_is_not_there(tmp_path):
     for name in ("b.png", "a.JPG", "notes.txt"):
         (tmp_path / name).touch()
     (tmp_path / "empty").mkdir()
@@ -184,7 +183,7 @@ def test_files_folders_and_what_is_not_there(tmp_path: Path) -> None:
         find_images(["-", "-"])
 
 
-def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_end_is_not_read(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="not a regular file"):
         read_image("/dev/zero")
     monkeypatch.setattr(pictures, "MAX_BYTES", 10)
@@ -195,7 +194,7 @@ def test_a_file_without_end_is_not_read(tmp_path: Path, monkeypatch: pytest.Monk
         read_image("-")
 
 
-def test_a_picture_in_characters() -> None:
+def test_a_picture_in_characters():
     pixels = np.zeros((28, 28), np.float32)
     pixels[2, 3:6] = (0.05, 0.55, 1)
     lines = drawn(pixels)

@@ -72,15 +72,14 @@ def place(tmp_path: Path, idx: Idx) -> Callable[..., tuple[Path, dict[str, Any]]
     return write
 
 
-def test_mnist_is_shipped_whole() -> None:
+def test_mnist_is_shipped_whole():
     for split, count, first in (("train", 60_000, [5, 0, 4, 1, 9]), ("test", 10_000, [7, 2, 1, 0, 4])):
         images, labels = load_split("mnist", split, Path("nowhere"))  # type: ignore[arg-type]
         assert images.shape == (count, 28, 28)
         assert images.dtype == labels.dtype == np.uint8
         assert labels[:5].tolist() == first
         assert len(np.unique(labels)) == 10
-        assert images.min() == 0
-        assert images.max() == 255
+        assert (images.min(), images.max()) == (0, 255)
     # The study's constants, from the pixels themselves.
     images, _ = load_split("mnist", "train", Path("nowhere"))
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
@@ -88,7 +87,7 @@ def test_mnist_is_shipped_whole() -> None:
     assert not Path("nowhere").exists()
 
 
-def test_the_canonical_sums_are_those_of_the_unpacked_files() -> None:
+def test_the_canonical_sums_are_those_of_the_unpacked_files():
     sums = {}
     for path in SHIPPED.glob("*.gz"):
         content = gzip.decompress(path.read_bytes())
@@ -99,7 +98,7 @@ def test_the_canonical_sums_are_those_of_the_unpacked_files() -> None:
     assert data_digest("mnist", Path("nowhere")) == "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
 
-def test_what_was_read_can_not_be_written_to() -> None:
+def test_what_was_read_can_not_be_written_to():
     images, labels = load_split("mnist", "test", Path("nowhere"))
     for array in (images, labels):
         with pytest.raises(ValueError, match="read-only"):
@@ -132,7 +131,7 @@ def other_label(content: bytes) -> bytes:
     ],
     ids=["flip", "flip labels", "truncated", "header only", "empty", "a page", "packed nothing", "another label"],
 )
-def test_a_damaged_mnist_is_refused_with_the_cure(tmp_path: Path, change: Callable[[bytes], bytes], file: str) -> None:
+def test_a_damaged_mnist_is_refused_with_the_cure(tmp_path, change, file):
     folder = Path(shutil.copytree(SHIPPED, tmp_path / "data" / "mnist"))
     load_split("mnist", "test", tmp_path / "data")
     forget_splits()
@@ -145,7 +144,7 @@ def test_a_damaged_mnist_is_refused_with_the_cure(tmp_path: Path, change: Callab
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_package_is_to_be_installed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_package_is_to_be_installed_again(tmp_path, monkeypatch):
     folder = Path(shutil.copytree(SHIPPED, tmp_path / "package" / "_data" / "mnist"))
     (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(b"x")
     monkeypatch.setattr(sources, "_PACKAGE", tmp_path / "package")
@@ -155,7 +154,7 @@ def test_a_damaged_package_is_to_be_installed_again(tmp_path: Path, monkeypatch:
     assert "pip install --force-reinstall" in caught.value.hint
 
 
-def test_a_package_without_its_data_says_where_they_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_its_data_says_where_they_go(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_SHIPPED", ())
     with pytest.raises(DataError, match="installed without its data") as caught:
         load_split("mnist", "test", tmp_path / "data")
@@ -165,7 +164,7 @@ def test_a_package_without_its_data_says_where_they_go(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_files_placed_by_hand_are_found_and_read_right(place: Callable[..., Any], dataset: str, packed: bool) -> None:
+def test_files_placed_by_hand_are_found_and_read_right(place, dataset, packed):
     data, written = place(dataset, packed=packed)
     for split, (images, labels) in written.items():
         got_images, got_labels = load_split(dataset, split, data)
@@ -178,7 +177,7 @@ def test_files_placed_by_hand_are_found_and_read_right(place: Callable[..., Any]
 
 
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_torchvision_reads_the_same(place: Callable[..., Any], dataset: str) -> None:
+def test_torchvision_reads_the_same(place, dataset):
     data, _ = place(dataset)
     make: dict[str, Callable[[bool], Any]] = {
         "fashion-mnist": lambda train: torchvision.datasets.FashionMNIST(data, train=train),
@@ -195,7 +194,7 @@ def test_torchvision_reads_the_same(place: Callable[..., Any], dataset: str) -> 
         assert labels.tolist() == [label for _, label in (theirs[i] for i in range(len(theirs)))]
 
 
-def test_plain_and_packed_files_have_one_digest_that_follows_the_content(place: Callable[..., Any]) -> None:
+def test_plain_and_packed_files_have_one_digest_that_follows_the_content(place):
     data, _ = place("kmnist")
     raw = data / "KMNIST" / "raw"
     before = data_digest("kmnist", data)
@@ -243,9 +242,7 @@ def header(code: int, *shape: int) -> bytes:
         (LABELS, lambda raw: header(12, 10) + raw[8:], r"labels \(10,\) for 40 images"),
     ],
 )  # fmt: skip
-def test_a_damaged_file_is_named_with_the_cure(
-    place: Callable[..., Any], file: str, change: Callable[[bytes], bytes], why: str
-) -> None:
+def test_a_damaged_file_is_named_with_the_cure(place, file, change, why):
     data, _ = place("fashion-mnist")
     path = data / "FashionMNIST" / "raw" / file
     path.write_bytes(change(path.read_bytes()))
@@ -256,23 +253,8 @@ def test_a_damaged_file_is_named_with_the_cure(
     assert caught.value.hint == "delete it, and the next run fetches it again"
 
 
-@pytest.mark.parametrize("kind", [0, 1], ids=["images", "labels"])
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_a_damaged_file_of_any_layout_is_named(place: Callable[..., Any], dataset: str, kind: int) -> None:
-    data, _ = place(dataset)
-    for split, files in names(dataset).items():
-        path = data / FOLDERS[dataset] / "raw" / files[kind]
-        whole = path.read_bytes()
-        for damage, why in ((whole[: len(whole) // 2], "header promises"), (b"\x01" + whole[1:], "does not begin as")):
-            path.write_bytes(damage)
-            with pytest.raises(DataError, match=why) as caught:
-                load_split(dataset, split, data)  # type: ignore[arg-type]
-            assert (caught.value.value, caught.value.exit_code) == (path, 4)
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize("dataset", OTHERS)
-def test_files_whose_counts_differ_are_refused(place: Callable[..., Any], dataset: str) -> None:
+def test_files_whose_counts_differ_are_refused(place, dataset):
     """Each file is whole, but the labels are those of the other split."""
     data, _ = place(dataset)
     raw = data / FOLDERS[dataset] / "raw"
@@ -283,7 +265,7 @@ def test_files_whose_counts_differ_are_refused(place: Callable[..., Any], datase
     assert caught.value.value == raw / found["train"][1]
 
 
-def test_nothing_is_allocated_for_an_absurd_header(place: Callable[..., Any]) -> None:
+def test_nothing_is_allocated_for_an_absurd_header(place):
     data, _ = place("fashion-mnist")
     path = data / "FashionMNIST" / "raw" / IMAGES
     path.write_bytes(header(8, 2**31 - 1, 28, 28) + bytes(1000))
@@ -297,7 +279,7 @@ def test_nothing_is_allocated_for_an_absurd_header(place: Callable[..., Any]) ->
 
 
 @pytest.mark.parametrize("values", [[10, 0, 1], [-1, 0, 1], [256, 0, 1], [2**31 - 1, 0, 1]])
-def test_qmnist_labels_that_are_no_digits_are_refused(place: Callable[..., Any], idx: Idx, values: list[int]) -> None:
+def test_qmnist_labels_that_are_no_digits_are_refused(place, idx, values):
     data, _ = place("qmnist")
     path = data / "QMNIST" / "raw" / "qmnist-train-labels-idx2-int"
     labels = np.zeros((40, 8), np.int32)
@@ -307,14 +289,14 @@ def test_qmnist_labels_that_are_no_digits_are_refused(place: Callable[..., Any],
         load_split("qmnist", "train", data)
 
 
-def test_images_without_contrast_have_no_normalisation(place: Callable[..., Any], idx: Idx) -> None:
+def test_images_without_contrast_have_no_normalisation(place, idx):
     data, _ = place("kmnist")
     (data / "KMNIST" / "raw" / IMAGES).write_bytes(idx(np.full((40, 28, 28), 7, np.uint8)))
     with pytest.raises(DataError, match="all pixels of kmnist's training images are equal"):
         normalisation("kmnist", data)
 
 
-def test_a_truncated_packed_file_is_refused(place: Callable[..., Any]) -> None:
+def test_a_truncated_packed_file_is_refused(place):
     data, _ = place("emnist-digits", packed=True)
     path = data / "EMNIST" / "raw" / "emnist-digits-test-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-20])
@@ -326,7 +308,7 @@ def test_a_truncated_packed_file_is_refused(place: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("folder", ["data", "a/b/data"])
 @pytest.mark.parametrize("dataset", OTHERS)
-def test_what_can_not_be_had_is_listed_and_no_folder_is_left(tmp_path: Path, dataset: str, folder: str) -> None:
+def test_what_can_not_be_had_is_listed_and_no_folder_is_left(tmp_path, dataset, folder):
     with pytest.raises(DataError) as caught:
         load_split(dataset, "train", tmp_path / folder)
     error = caught.value
@@ -338,7 +320,7 @@ def test_what_can_not_be_had_is_listed_and_no_folder_is_left(tmp_path: Path, dat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_only_what_is_missing_is_listed_and_what_is_there_is_kept(place: Callable[..., Any]) -> None:
+def test_only_what_is_missing_is_listed_and_what_is_there_is_kept(place):
     data, _ = place("fashion-mnist")
     raw = data / "FashionMNIST" / "raw"
     (raw / LABELS).unlink()
@@ -349,9 +331,7 @@ def test_only_what_is_missing_is_listed_and_what_is_there_is_kept(place: Callabl
     assert sorted(path.name for path in raw.iterdir()) == before
 
 
-def test_what_a_download_brings_is_used_and_nothing_goes_to_stdout(
-    place: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_download_brings_is_used_and_nothing_goes_to_stdout(place, tmp_path, monkeypatch, capsys):
     data, written = place("kmnist")
     asked = []
 
@@ -369,7 +349,7 @@ def test_what_a_download_brings_is_used_and_nothing_goes_to_stdout(
     assert "Downloading" in captured.err
 
 
-def test_a_full_set_in_the_data_folder_comes_before_the_shipped_one(tmp_path: Path) -> None:
+def test_a_full_set_in_the_data_folder_comes_before_the_shipped_one(tmp_path):
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(b"one file is no data set")

@@ -14,19 +14,19 @@ from lora_mnist_cli.models.mlp import MNISTModel
 STREAMS = ("init", "split", "order", "dropout")
 
 
-def test_a_streams_seed_is_a_hash_of_seed_and_name() -> None:
+def test_a_streams_seed_is_a_hash_of_seed_and_name():
     digest = hashlib.sha256(b"7/order").digest()
     assert stream_seed(7, "order") == int.from_bytes(digest[:8], "big") // 2
 
 
-def test_all_streams_of_all_seeds_differ() -> None:
+def test_all_streams_of_all_seeds_differ():
     seeds = {stream_seed(seed, stream) for seed in range(100) for stream in STREAMS}  # type: ignore[arg-type]
     assert len(seeds) == 400
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize("stream", STREAMS)
-def test_a_stream_repeats_and_no_other_is_like_it(stream: str) -> None:
+def test_a_stream_repeats_and_no_other_is_like_it(stream):
     first = torch.rand(50, generator=generator(0, stream))  # type: ignore[arg-type]
     assert torch.equal(torch.rand(50, generator=generator(0, stream)), first)  # type: ignore[arg-type]
     for seed, other in itertools.product((0, 1), STREAMS):
@@ -36,7 +36,7 @@ def test_a_stream_repeats_and_no_other_is_like_it(stream: str) -> None:
             assert abs(float(torch.corrcoef(torch.stack([drawn, first]))[0, 1])) < 0.6
 
 
-def test_seeded_fixes_what_is_drawn_inside_and_leaves_the_outside_alone() -> None:
+def test_seeded_fixes_what_is_drawn_inside_and_leaves_the_outside_alone():
     torch.manual_seed(1)
     expected = torch.rand(4)
     torch.manual_seed(1)
@@ -51,7 +51,7 @@ def test_seeded_fixes_what_is_drawn_inside_and_leaves_the_outside_alone() -> Non
     assert not any(torch.equal(value, other[name]) for name, value in first.items())
 
 
-def test_seeded_restores_after_an_error_too() -> None:
+def test_seeded_restores_after_an_error_too():
     torch.manual_seed(1)
     expected = torch.rand(4)
     torch.manual_seed(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +31,7 @@ def ten(request: pytest.FixtureRequest, trained: Path, make_once: Callable[..., 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_digits_that_somebody_drew_are_recognised(
-    case: str, ten: Path, run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_digits_that_somebody_drew_are_recognised(case, ten, run, tmp_path):
     expected = {}
     (tmp_path / "drawn").mkdir()
     for digit in range(10):
@@ -51,7 +48,7 @@ def test_digits_that_somebody_drew_are_recognised(
     assert len(wrong) <= 1, wrong
 
 
-def test_the_base_alone_knows_those_that_it_learned(ten: Path, run: Callable[..., Any]) -> None:
+def test_the_base_alone_knows_those_that_it_learned(ten, run):
     for digit in (2, 7):
         draw(digit).save(f"{digit}.png")
     two, seven = run("predict", "2.png", "7.png", "--runs-dir", ten, "--json").json["results"]
@@ -60,14 +57,14 @@ def test_the_base_alone_knows_those_that_it_learned(ten: Path, run: Callable[...
 
 
 @pytest.mark.parametrize("pen", [3, 6, 12, 24, 48])
-def test_the_width_of_a_line_is_found(pen: float) -> None:
+def test_the_width_of_a_line_is_found(pen):
     ink = 1 - np.asarray(draw(1, pen=pen, ink=0, paper=255, wobble=0)).astype(np.float32) / 255
     # The line has two ends, which are outline as well.
     assert line_width(ink) == pytest.approx(pen, rel=0.3)
 
 
 @pytest.mark.parametrize("digit", range(10))
-def test_a_thin_line_has_the_ink_of_a_wider_one(digit: int, tmp_path: Path) -> None:
+def test_a_thin_line_has_the_ink_of_a_wider_one(digit, tmp_path):
     """However thin it is, it is seen as one that is 2.2 pixels of 28 × 28 wide."""
     seen = []
     for pen in (2, 4, 8, 25):  # the last is 2.2 of 20 pixels wide
@@ -79,7 +76,7 @@ def test_a_thin_line_has_the_ink_of_a_wider_one(digit: int, tmp_path: Path) -> N
         assert 0.75 < pixels.sum() / wide.sum() < 1.25
 
 
-def test_lines_that_are_wide_enough_are_left_alone() -> None:
+def test_lines_that_are_wide_enough_are_left_alone():
     ink = np.zeros((200, 200), np.float32)
     ink[20:180, 88:112] = 1  # of its box's 20 pixels three wide
     made = normalise(ink)

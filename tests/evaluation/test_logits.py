@@ -34,7 +34,7 @@ def reference(logits: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
     return losses, np.array([int(np.argmax(row)) for row in x]) == y
 
 
-def test_each_digit(some: tuple[Tensor, Tensor]) -> None:
+def test_each_digit(some):
     losses, right = reference(*some)
     rows = digit_scores(*some)
     assert [row["digit"] for row in rows] == list(range(10))
@@ -49,7 +49,7 @@ def test_each_digit(some: tuple[Tensor, Tensor]) -> None:
             assert 0 < row["accuracy"] < 1
 
 
-def test_subsets_are_means_over_images_and_not_over_digits(some: tuple[Tensor, Tensor]) -> None:
+def test_subsets_are_means_over_images_and_not_over_digits(some):
     losses, right = reference(*some)
     sets = [DigitSet.parse(text) for text in ("0-4", "5-9", "all", "7-8", "7", "3")]
     rows = subset_scores(digit_scores(*some), sets)
@@ -65,21 +65,21 @@ def test_subsets_are_means_over_images_and_not_over_digits(some: tuple[Tensor, T
     assert rows[0]["count"] + rows[1]["count"] == rows[2]["count"] == 400
 
 
-def test_means_over_everything(some: tuple[Tensor, Tensor]) -> None:
+def test_means_over_everything(some):
     losses, right = reference(*some)
     loss, accuracy = mean_scores(*some)
     assert loss == pytest.approx(losses.mean(), rel=1e-12)
     assert accuracy == right.mean()
 
 
-def test_scores_hold_both_and_are_json(some: tuple[Tensor, Tensor]) -> None:
+def test_scores_hold_both_and_are_json(some):
     result = scores(*some, [ALL_DIGITS])
     assert result == {"subsets": subset_scores(digit_scores(*some), [ALL_DIGITS]), "per_digit": digit_scores(*some)}
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_none(some: tuple[Tensor, Tensor], bad: float) -> None:
+def test_a_loss_that_is_not_finite_is_none(some, bad):
     logits, labels = some
     labels[0] = 3
     logits[0, 3] = bad
@@ -90,7 +90,7 @@ def test_a_loss_that_is_not_finite_is_none(some: tuple[Tensor, Tensor], bad: flo
     json.dumps(result, allow_nan=False)
 
 
-def test_large_logits_do_not_overflow() -> None:
+def test_large_logits_do_not_overflow():
     logits = torch.zeros(2, 10)
     logits[:, 4] = 1e30
     rows = digit_scores(logits, torch.tensor([4, 5]))
@@ -111,9 +111,7 @@ class Spy(nn.Module):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_predict_goes_in_batches_in_evaluation_mode_without_gradients(
-    monkeypatch: pytest.MonkeyPatch, training: bool
-) -> None:
+def test_predict_goes_in_batches_in_evaluation_mode_without_gradients(monkeypatch, training):
     monkeypatch.setattr(logits, "BATCH", 4)
     model: Any = Spy().train(training)
     images = torch.arange(10 * 784.0).reshape(10, 784)

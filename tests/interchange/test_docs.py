@@ -6,7 +6,6 @@ import ast
 import re
 import shlex
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def agree(found: Tensor, expected: Tensor) -> None:
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
-def test_the_page_imports_and_names_only_what_there_is(run: Callable[..., Any]) -> None:
+def test_the_page_imports_and_names_only_what_there_is(run):
     """Fast, and without running the page: its imports succeed and its commands have its options."""
     for language, code in BLOCKS:
         if language == "python":
@@ -55,7 +54,7 @@ def test_the_page_imports_and_names_only_what_there_is(run: Callable[..., Any]) 
 
 
 @pytest.mark.slow
-def test_the_code_of_the_page_does_what_it_says(runs: Path, run: Callable[..., Any]) -> None:
+def test_the_code_of_the_page_does_what_it_says(runs, run):
     shutil.move(runs / "lora-5-9-r2", runs / "lora-5-9-r8")  # an artifact's name is its folder's
     assert len(BLOCKS) == 6
     names: dict[str, Any] = {}
@@ -82,7 +81,7 @@ def test_the_code_of_the_page_does_what_it_says(runs: Path, run: Callable[..., A
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dora", "pissa"])
-def test_the_bound_of_the_page_holds_on_the_study_s_network(method: str, runs: Path) -> None:
+def test_the_bound_of_the_page_holds_on_the_study_s_network(method, runs):
     finetune(AdapterConfig(method=method, epochs=1), name="some")
     workspace = Workspace()
     base = load_model(workspace.registry, workspace.registry.get("base-0-4"))
@@ -92,7 +91,7 @@ def test_the_bound_of_the_page_holds_on_the_study_s_network(method: str, runs: P
         agree(theirs(images), ours("some"))
 
 
-def test_the_page_names_every_option_that_has_a_reason_of_its_own() -> None:
+def test_the_page_names_every_option_that_has_a_reason_of_its_own():
     from lora_mnist_cli.registry.peft_folder import _READ, _WHY
 
     table = PAGE.partition("### What is refused")[2].partition("## How equal")[0]

@@ -30,7 +30,7 @@ def where(small: Workspace) -> tuple[Any, ...]:
     return ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
 
 
-def test_an_import_leaves_an_adapter_like_any_other(small: Workspace, save_peft: Save, run: Any) -> None:
+def test_an_import_leaves_an_adapter_like_any_other(small, save_peft, run):
     folder = save_peft()
     outcome = run("import-adapter", folder, "--base", BASE, "--digits", "5-9", "--note", "from afar", *where(small))
     assert (outcome.code, outcome.err) == (0, "")
@@ -58,12 +58,11 @@ def test_an_import_leaves_an_adapter_like_any_other(small: Workspace, save_peft:
     assert (described["r"], described["lora_alpha"], described["use_rslora"]) == (2, 4, False)
 
 
-def test_its_identity_is_its_content(small: Workspace, save_peft: Save, run: Any) -> None:
+def test_its_identity_is_its_content(small, save_peft, run):
     call = ("import-adapter", "--base", BASE, *where(small))
     first = run(*call, save_peft(), "--json").json
     again = run(*call, save_peft("copied"), "--json")
-    assert again.json == first
-    assert again.err == f"{first['artifact']} is up to date\n"
+    assert (again.json, again.err) == (first, f"{first['artifact']} is up to date\n")
     moved = save_peft("moved", tensors={KEY: torch.ones(2, 16)})
     outcome = run(*call, moved)
     assert outcome.code == 3
@@ -82,7 +81,7 @@ def test_its_identity_is_its_content(small: Workspace, save_peft: Save, run: Any
     assert [verdict.problems for verdict in verify(small.registry)] == [[]] * len(small.registry.names())
 
 
-def test_settings_of_before_there_were_imports_are_as_they_were(small: Workspace) -> None:
+def test_settings_of_before_there_were_imports_are_as_they_were(small):
     assert "imported" not in AdapterConfig().to_json()
     with pytest.raises(
         ConfigError, match="imported is the SHA-256 of a file of weights, not 'x'; what was trained els"
@@ -97,9 +96,7 @@ def test_settings_of_before_there_were_imports_are_as_they_were(small: Workspace
             train()
 
 
-def test_whatever_asks_for_its_training_is_told_that_there_was_none(
-    small: Workspace, save_peft: Save, run: Any
-) -> None:
+def test_whatever_asks_for_its_training_is_told_that_there_was_none(small, save_peft, run):
     name = import_adapter(save_peft(), base=BASE, workspace=small, name="theirs").name
     outcome = run("plot", "history", name, *where(small))
     assert (outcome.code, outcome.out) == (3, "")
@@ -113,7 +110,7 @@ def test_whatever_asks_for_its_training_is_told_that_there_was_none(
     assert run("runs", "diff", name, "lora-fashion-mnist-5-9-r2", *where(small)[:2]).code == 0
 
 
-def test_every_stage_goes_on_from_it(small: Workspace, save_peft: Save, tmp_path: Path) -> None:
+def test_every_stage_goes_on_from_it(small, save_peft, tmp_path):
     adapter = import_adapter(save_peft(), base=BASE, workspace=small, name="theirs")
     alone, own = evaluate("theirs", alphas=[0, 4], workspace=small)
     assert alone.scores["per_digit"] == small.registry.get(BASE).scores["per_digit"]
@@ -124,7 +121,7 @@ def test_every_stage_goes_on_from_it(small: Workspace, save_peft: Save, tmp_path
         plot(kind, "theirs", output=tmp_path / f"{kind}.svg", workspace=small)
 
 
-def test_a_forged_digest_is_found(small: Workspace, save_peft: Save, forge: Callable[..., None]) -> None:
+def test_a_forged_digest_is_found(small, save_peft, forge):
     import_adapter(save_peft(), base=BASE, workspace=small, name="theirs")
     manifest = (small.runs_dir / "theirs" / "artifact.json").read_bytes()
     for change, found in (
@@ -194,7 +191,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", OPTIONS)
-def test_an_option_that_cannot_be_taken_over_is_refused_by_name(what: str, small: Workspace, save_peft: Save) -> None:
+def test_an_option_that_cannot_be_taken_over_is_refused_by_name(what, small, save_peft):
     options, found = OPTIONS[what]
     with pytest.raises(ArtifactError) as caught:
         import_adapter(save_peft(**options), base=BASE, workspace=small)
@@ -204,7 +201,7 @@ def test_an_option_that_cannot_be_taken_over_is_refused_by_name(what: str, small
     assert not [name for name in small.registry.names() if name.startswith("imported")]
 
 
-def test_what_is_off_or_says_nothing_of_the_model_is_passed_over(small: Workspace, save_peft: Save) -> None:
+def test_what_is_off_or_says_nothing_of_the_model_is_passed_over(small, save_peft):
     folder = save_peft(
         modules_to_save=None, lora_bias=False, layers_to_transform=None, warp=None, speed=False, more={},
         rank_pattern={}, alpha_pattern={}, task_type="SEQ_CLS", base_model_name_or_path="/elsewhere", revision="1",
@@ -214,9 +211,7 @@ def test_what_is_off_or_says_nothing_of_the_model_is_passed_over(small: Workspac
     assert import_adapter(folder, base=BASE, workspace=small).config["rank"] == 2
 
 
-def test_all_that_is_wrong_is_told_at_once_and_in_a_line_of_bounded_length(
-    small: Workspace, save_peft: Save, run: Any
-) -> None:
+def test_all_that_is_wrong_is_told_at_once_and_in_a_line_of_bounded_length(small, save_peft, run):
     both = save_peft("both", bias="all", modules_to_save=["fc3"])
     outcome = run("import-adapter", both, "--base", BASE, *where(small))
     assert outcome.code == 3
@@ -258,7 +253,7 @@ TENSORS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", TENSORS)
-def test_a_tensor_that_does_not_fit_is_refused_by_name(what: str, small: Workspace, save_peft: Save) -> None:
+def test_a_tensor_that_does_not_fit_is_refused_by_name(what, small, save_peft):
     tensors, found = TENSORS[what]
     with pytest.raises(ArtifactError) as caught:
         import_adapter(save_peft(tensors=tensors), base=BASE, workspace=small)
@@ -266,7 +261,7 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(what: str, small: Workspa
     assert not [name for name in small.registry.names() if name.startswith("imported")]
 
 
-def test_an_adapter_of_another_base_does_not_fit(small: Workspace, save_peft: Save, trained: Path) -> None:
+def test_an_adapter_of_another_base_does_not_fit(small, save_peft, trained):
     with pytest.raises(ArtifactError, match=r"fc1\.lora_B\.weight of shape \(16, 2\), not \(64, 2\)"):
         import_adapter(save_peft(), base="base-0-4", workspace=Workspace(trained))
     for base, found in (("lora-fashion-mnist-5-9-r2", "adapter"), ("base-0-4", "there is no artifact 'base-0-4'")):
@@ -290,7 +285,7 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("what", FILES)
-def test_a_file_of_weights_that_is_none_is_refused(what: str, small: Workspace, save_peft: Save) -> None:
+def test_a_file_of_weights_that_is_none_is_refused(what, small, save_peft):
     change, found = FILES[what]
     folder = save_peft(file=change(whole(save_peft)))
     with pytest.raises(ArtifactError, match=found) as caught:
@@ -300,7 +295,7 @@ def test_a_file_of_weights_that_is_none_is_refused(what: str, small: Workspace, 
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"\xff\xfe", b'{"r": ' + b"[" * 100_000])
-def test_a_description_that_is_none_is_refused(content: bytes, small: Workspace, save_peft: Save) -> None:
+def test_a_description_that_is_none_is_refused(content, small, save_peft):
     folder = save_peft()
     (folder / "adapter_config.json").write_bytes(content)
     with pytest.raises(ArtifactError, match=r"adapter_config\.json (is not JSON|holds no options)"):
@@ -308,7 +303,7 @@ def test_a_description_that_is_none_is_refused(content: bytes, small: Workspace,
 
 
 @pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
-def test_only_regular_files_of_a_sensible_size_are_read(file: str, small: Workspace, save_peft: Save) -> None:
+def test_only_regular_files_of_a_sensible_size_are_read(file, small, save_peft):
     folder = save_peft()
     path, aside = folder / file, folder / "aside"
 
@@ -337,7 +332,7 @@ def test_only_regular_files_of_a_sensible_size_are_read(file: str, small: Worksp
     assert import_adapter(folder, base=BASE, workspace=small).kind == "adapter"
 
 
-def test_a_folder_that_is_none_and_a_pickle_get_the_advice_that_helps(small: Workspace, save_peft: Save) -> None:
+def test_a_folder_that_is_none_and_a_pickle_get_the_advice_that_helps(small, save_peft):
     folder = save_peft("theirs")
     for wrong in (folder / "adapter_config.json", folder / "missing"):
         with pytest.raises(ArtifactError, match="there is no folder"):
@@ -351,9 +346,7 @@ def test_a_folder_that_is_none_and_a_pickle_get_the_advice_that_helps(small: Wor
     assert "adapter_model.bin is a pickle, which is never read" in caught.value.hint
 
 
-def test_digits_are_those_that_the_base_did_not_learn_or_those_given(
-    small: Workspace, save_peft: Save, run: Any
-) -> None:
+def test_digits_are_those_that_the_base_did_not_learn_or_those_given(small, save_peft, run):
     call = ("import-adapter", save_peft(), "--base", BASE, *where(small))
     assert run(*call, "--digits", "9-5").code == 2
     assert run("import-adapter", save_peft("other"), *where(small)).code == 2
@@ -363,7 +356,7 @@ def test_digits_are_those_that_the_base_did_not_learn_or_those_given(
     assert [row["digits"] for row in found["subsets"]] == ["0-4", "5-9", "0-9"]
 
 
-def test_a_zero_row_has_no_direction(small: Workspace, save_peft: Save) -> None:
+def test_a_zero_row_has_no_direction(small, save_peft):
     """By DoRA a weight is divided by its rows' norms."""
     magnitudes = {
         f"base_model.model.fc{i}.lora_magnitude_vector": torch.ones(n) for i, n in ((1, 16), (2, 12), (3, 10))

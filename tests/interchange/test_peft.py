@@ -65,7 +65,7 @@ def grids(small_trained: Path, small_data: Path, make_once: Callable[..., Path])
     return grid
 
 
-def test_the_matrix_has_what_there_is() -> None:
+def test_the_matrix_has_what_there_is():
     assert IN_PEFT == ["lora", "dora", "pissa"]
     assert NOT_IN_PEFT == ["full", "head"]
     assert len(CHOICES) == 7
@@ -74,10 +74,7 @@ def test_the_matrix_has_what_there_is() -> None:
 @pytest.mark.parametrize("layers", CHOICES, ids="+".join)
 @pytest.mark.parametrize("scaling", SCALINGS)
 @pytest.mark.parametrize("method", IN_PEFT)
-def test_our_folder_as_it_lies_is_peft_s(
-    method: str, scaling: str, layers: tuple[str, ...], grids: Callable[..., Workspace], images: Tensor,
-    exported: Callable[[], Any], our_logits: Callable[..., Tensor],
-) -> None:  # fmt: skip
+def test_our_folder_as_it_lies_is_peft_s(method, scaling, layers, grids, images, exported, our_logits):
     workspace = grids(layers)
     (name,) = (
         row["artifact"]
@@ -127,9 +124,8 @@ def trained_by_peft(
 @pytest.mark.parametrize("rslora", [False, True], ids=["standard", "rslora"])
 @pytest.mark.parametrize("method", IN_PEFT)
 def test_what_peft_trained_on_the_exported_base_is_the_same_here(
-    method: str, rslora: bool, layers: tuple[str, ...], small: Workspace, images: Tensor, tmp_path: Path,
-    exported: Callable[[], Any], our_logits: Callable[..., Tensor],
-) -> None:  # fmt: skip
+    method, rslora, layers, small, images, tmp_path, exported, our_logits
+):
     folder, theirs = trained_by_peft(
         exported(), images, tmp_path, r=3, lora_alpha=5, use_rslora=rslora, target_modules=list(layers),
         use_dora=method == "dora", init="pissa" if method == "pissa" else True,
@@ -163,10 +159,7 @@ def test_what_peft_trained_on_the_exported_base_is_the_same_here(
     ],
     ids=str,
 )
-def test_options_that_say_the_same_in_other_words_are_taken(
-    options: dict[str, Any], small: Workspace, images: Tensor, tmp_path: Path, exported: Callable[[], Any],
-    our_logits: Callable[..., Tensor],
-) -> None:  # fmt: skip
+def test_options_that_say_the_same_in_other_words_are_taken(options, small, images, tmp_path, exported, our_logits):
     given = {"r": 3, "lora_alpha": 4, "target_modules": list(LAYERS)} | options
     folder, theirs = trained_by_peft(exported(), images, tmp_path, **given)
     adapter = import_adapter(folder, base=BASE, workspace=small)
@@ -176,7 +169,7 @@ def test_options_that_say_the_same_in_other_words_are_taken(
 
 @pytest.mark.parametrize("form", ["folder", "export"])
 @pytest.mark.parametrize("method", NOT_IN_PEFT)
-def test_what_peft_has_not_is_refused_with_the_reason(method: str, form: str, small: Workspace, exported: Any) -> None:
+def test_what_peft_has_not_is_refused_with_the_reason(method, form, small, exported):
     adapter = finetune(AdapterConfig(method=method, epochs=1), workspace=small, name="other")
     if form == "folder":
         with pytest.raises(ValueError, match=r"adapter_config\.json"):
@@ -190,10 +183,7 @@ def test_what_peft_has_not_is_refused_with_the_reason(method: str, form: str, sm
 
 @pytest.mark.parametrize("alpha", [None, 0.0, -0.7])
 @pytest.mark.parametrize("method", IN_PEFT)
-def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(
-    method: str, alpha: float | None, small: Workspace, images: Tensor, exported: Callable[[], Any],
-    our_logits: Callable[..., Tensor],
-) -> None:  # fmt: skip
+def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, small, images, exported, our_logits):
     config = AdapterConfig(method=method, epochs=1, lr=0.02, alpha=0.5, target_layers=("fc1", "fc3"), rank=3)
     adapter = finetune(config, workspace=small, name="some")
     if method == "dora" and alpha is not None:

@@ -21,7 +21,7 @@ def wanted(name: str, changes: list[Any], weights: list[float], density: float =
     return combiner_named(name).wanted(changes, weights, density=density, draws=draws)
 
 
-def test_products_side_by_side_are_the_weighted_sum_of_the_products_and_not_of_the_factors() -> None:
+def test_products_side_by_side_are_the_weighted_sum_of_the_products_and_not_of_the_factors():
     one, two = product(2, 0), product(2, 1)
     both = side_by_side([one, two], [0.5, -2.0])
     assert both.rank == 4
@@ -32,7 +32,7 @@ def test_products_side_by_side_are_the_weighted_sum_of_the_products_and_not_of_t
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3, 5, 8])
-def test_what_a_rank_leaves_out_is_the_tail_of_the_singular_values(rank: int) -> None:
+def test_what_a_rank_leaves_out_is_the_tail_of_the_singular_values(rank):
     """Eckart and Young: the residual is the root of their squares, and no other product of that rank has a smaller."""
     matrix = product(5, 3).matrix()
     singular = np.linalg.svd(matrix, compute_uv=False)
@@ -44,21 +44,21 @@ def test_what_a_rank_leaves_out_is_the_tail_of_the_singular_values(rank: int) ->
     assert relative_residual(matrix, nudged.matrix()) > relative_residual(matrix, held.matrix())
 
 
-def test_a_residual_is_relative_and_zero_where_there_is_nothing() -> None:
+def test_a_residual_is_relative_and_zero_where_there_is_nothing():
     ones = np.ones((2, 3))
     assert relative_residual(ones, 0.9 * ones) == pytest.approx(0.1)
     assert relative_residual(0 * ones, 0 * ones) == 0
 
 
 @pytest.mark.parametrize("name", ["linear", "svd"])
-def test_the_sum_is_weighted_layer_by_layer(name: str) -> None:
+def test_the_sum_is_weighted_layer_by_layer(name):
     changes = [{"fc1": np.full((2, 2), 1.0), "fc2": np.eye(2)}, {"fc1": np.full((2, 2), 10.0), "fc2": np.eye(2)}]
     found = wanted(name, changes, [2.0, 0.5])
     np.testing.assert_allclose(found["fc1"], np.full((2, 2), 7.0))
     np.testing.assert_allclose(found["fc2"], 2.5 * np.eye(2))
 
 
-def test_ties_trims_elects_a_sign_and_averages_what_agrees() -> None:
+def test_ties_trims_elects_a_sign_and_averages_what_agrees():
     one, two, three = ([[4.0, -3.0, 0.1, 2.0]], [[2.0, 1.0, -0.2, -3.0]], [[0.0, -1.0, 5.0, -4.0]])
     changes = [{"fc1": np.array(each)} for each in (one, two, three)]
     # Kept of four: the two largest of each: (4, -3, ., .), (2, ., ., -3), (., ., 5, -4).
@@ -72,14 +72,14 @@ def test_ties_trims_elects_a_sign_and_averages_what_agrees() -> None:
     np.testing.assert_allclose(wanted("ties", changes, [5, 1, 1], 1.0)["fc1"][0, 3], 10.0)
 
 
-def test_ties_trims_over_all_layers_together() -> None:
+def test_ties_trims_over_all_layers_together():
     change = {"fc1": np.array([[10.0, 9.0]]), "fc2": np.array([[1.0, 2.0]])}
     found = wanted("ties", [change], [1], 0.5)
     np.testing.assert_allclose(found["fc1"], [[10.0, 9.0]])
     np.testing.assert_allclose(found["fc2"], [[0.0, 0.0]])
 
 
-def test_dare_drops_a_share_and_keeps_the_expectation() -> None:
+def test_dare_drops_a_share_and_keeps_the_expectation():
     change = {"fc1": np.ones((200, 200))}
     found = wanted("dare", [change], [1.0], 0.25)["fc1"]
     assert set(np.unique(found)) == {0.0, 4.0}

@@ -66,7 +66,7 @@ def fitted(split: tuple[Tensor, Tensor, Tensor, Tensor]) -> ClassStatistics:
 
 
 class TestDensity:
-    def test_it_is_scipys_over_pixels(self) -> None:
+    def test_it_is_scipys_over_pixels(self):
         statistics, images = by_hand(), 0.5 + ramp(5, 784, step=2.1).double()
         back = np.linalg.inv(blurring())
         mean, basis = statistics.mean.double().numpy(), statistics.basis.double().numpy()
@@ -81,22 +81,22 @@ class TestDensity:
         assert statistics.log_density(images).numpy() == pytest.approx(expected, abs=2e-3)
         assert statistics.log_prior.tolist() == pytest.approx([np.log(0.75), np.log(0.25)])
 
-    def test_single_precision_is_enough(self, fitted: ClassStatistics, split: tuple[Tensor, ...]) -> None:
+    def test_single_precision_is_enough(self, fitted, split):
         images = split[2][:100]
         assert torch.allclose(fitted.log_density(images).double(), fitted.log_density(images.double()), atol=0.1)
 
-    def test_no_images_have_no_densities(self) -> None:
+    def test_no_images_have_no_densities(self):
         assert by_hand().log_density(torch.empty(0, 784)).shape == (0, 2)
 
 
-def test_blurring_is_undone() -> None:
+def test_blurring_is_undone():
     images = ramp(3, 784).double()
     assert torch.allclose(blur(images), torch.from_numpy(images.numpy() @ blurring()), atol=1e-12)
     assert torch.allclose(sharpen(blur(images)), images, atol=1e-8)
 
 
 class TestFit:
-    def test_a_mixture_is_found_again(self) -> None:
+    def test_a_mixture_is_found_again(self):
         """Three clouds far apart in a plane: their weights, centres and spreads come back."""
         generator = torch.Generator().manual_seed(0)
         plane = torch.linalg.qr(ramp(784, 2).double())[0]
@@ -106,8 +106,7 @@ class TestFit:
         places = centres[owner] + spreads[owner] * torch.randn(96, 2, generator=generator, dtype=torch.float64)
         images = sharpen(places @ plane.T + 0.01 * torch.randn(96, 784, generator=generator, dtype=torch.float64))
         found = ClassStatistics.fit(images.float(), torch.full((96,), 4))
-        assert found.components.tolist() == [3]
-        assert found.counts.tolist() == [96]
+        assert (found.components.tolist(), found.counts.tolist()) == ([3], [96])
         back = (found.mean + found.centres.float() @ found.basis.T).double() @ plane
         order = torch.cdist(centres, back).argmin(1)
         assert sorted(order.tolist()) == [0, 1, 2]
@@ -115,19 +114,17 @@ class TestFit:
         assert torch.allclose(back[order], means, atol=0.1)
         assert found.weights[order].tolist() == pytest.approx([49 / 99, 31 / 99, 19 / 99])
 
-    def test_the_digits_of_images_it_has_not_seen_are_told(
-        self, fitted: ClassStatistics, split: tuple[Tensor, ...]
-    ) -> None:
+    def test_the_digits_of_images_it_has_not_seen_are_told(self, fitted, split):
         guess = fitted.digits[fitted.log_density(split[2]).argmax(1)]
         assert (guess == split[3]).double().mean() > 0.995
 
-    def test_it_is_dearer_to_others(self, fitted: ClassStatistics, split: tuple[Tensor, ...]) -> None:
+    def test_it_is_dearer_to_others(self, fitted, split):
         """Digits that it was not fitted on are less likely, image by image."""
         others = MNISTDataset.load("test", DigitSet.parse("5-9")).images[:500]
         theirs, ours = (fitted.log_density(images).logsumexp(1) for images in (others, split[2]))
         assert theirs.median() < ours.quantile(0.01)
 
-    def test_the_same_images_give_the_same_bytes(self, split: tuple[Tensor, ...]) -> None:
+    def test_the_same_images_give_the_same_bytes(self, split):
         images, labels = split[0][:600], split[1][:600]
         threads = torch.get_num_threads()
         one = ClassStatistics.fit(images, labels).to_tensors()
@@ -140,7 +137,7 @@ class TestFit:
         other = ClassStatistics.fit(images, labels, seed=1).to_tensors()
         assert not torch.equal(one["centres"], other["centres"])
 
-    def test_no_component_is_of_a_few_images(self, split: tuple[Tensor, ...]) -> None:
+    def test_no_component_is_of_a_few_images(self, split):
         """Three strangers among many: a component of their own would show them."""
         images = torch.cat([split[0][split[1] == 1][:397], 2.8 * torch.eye(784)[:3] * 50])
         found = ClassStatistics.fit(images, torch.ones(400).long())
@@ -149,22 +146,22 @@ class TestFit:
         assert float(sizes.sum()) == pytest.approx(400, abs=0.1)
 
     @pytest.mark.parametrize("count", [1, 2, 40])
-    def test_few_images_have_a_density_too(self, split: tuple[Tensor, ...], count: int) -> None:
+    def test_few_images_have_a_density_too(self, split, count):
         images = split[0][:count]
         found = stored(ClassStatistics.fit(images, torch.zeros(count).long()).to_tensors())
         assert found.log_density(images).isfinite().all()
 
-    def test_repeated_images_do_no_harm(self, split: tuple[Tensor, ...]) -> None:
+    def test_repeated_images_do_no_harm(self, split):
         images = split[0][:1].repeat(100, 1)
         assert ClassStatistics.fit(images, torch.zeros(100).long()).log_density(images).isfinite().all()
 
-    def test_nothing_has_no_statistics(self) -> None:
+    def test_nothing_has_no_statistics(self):
         with pytest.raises(ValueError, match="don't fit"):
             ClassStatistics.fit(torch.empty(0, 784), torch.empty(0).long())
 
 
 class TestSample:
-    def test_its_moments_are_the_mixtures(self) -> None:
+    def test_its_moments_are_the_mixtures(self):
         statistics = by_hand()
         images, labels = statistics.sample(40_000, torch.Generator().manual_seed(0))
         assert (labels == 3).double().mean() == pytest.approx(0.75, abs=0.01)
@@ -175,30 +172,29 @@ class TestSample:
         assert torch.allclose(places.mean(0), statistics.centres[2].double(), atol=0.1)
         assert torch.allclose(places.T.cov(), expected, atol=0.6)
 
-    def test_it_looks_like_what_was_fitted(self, fitted: ClassStatistics) -> None:
+    def test_it_looks_like_what_was_fitted(self, fitted):
         images, labels = fitted.sample(500, torch.Generator().manual_seed(1))
         guess = fitted.digits[fitted.log_density(images).argmax(1)]
-        assert images.dtype == torch.float32
-        assert images.shape == (500, 784)
+        assert (images.dtype, images.shape) == (torch.float32, (500, 784))
         assert (guess == labels).double().mean() > 0.99
 
-    def test_pixels_stay_in_their_range(self, fitted: ClassStatistics) -> None:
+    def test_pixels_stay_in_their_range(self, fitted):
         images, _ = fitted.sample(50, torch.Generator().manual_seed(1), pixel_range=(-0.4, 2.8))
         assert float(images.min()) == pytest.approx(-0.4)
         assert float(images.max()) <= 2.8
 
-    def test_one_generator_one_sample(self, fitted: ClassStatistics) -> None:
+    def test_one_generator_one_sample(self, fitted):
         one, two = (fitted.sample(20, torch.Generator().manual_seed(5)) for _ in range(2))
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
 
 
 class TestTensors:
-    def test_they_come_back(self, fitted: ClassStatistics, split: tuple[Tensor, ...]) -> None:
+    def test_they_come_back(self, fitted, split):
         again = stored(fitted.to_tensors())
         assert torch.equal(again.log_density(split[2][:50]), fitted.log_density(split[2][:50]))
 
-    def test_ten_digits_take_less_than_a_megabyte(self) -> None:
+    def test_ten_digits_take_less_than_a_megabyte(self):
         tensors = ClassStatistics.fit(ramp(10_300, 784, step=0.01), torch.arange(10).repeat(1030)).to_tensors()
         assert tensors["components"].tolist() == [32] * 10
         assert sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) < 800_000
@@ -223,7 +219,7 @@ class TestTensors:
             ("directions", torch.zeros(3, 3).half(), "not matrices"),
         ],
     )
-    def test_what_is_damaged_is_refused(self, key: str, value: Tensor | None, said: str) -> None:
+    def test_what_is_damaged_is_refused(self, key, value, said):
         tensors = by_hand().to_tensors()
         if value is None:
             del tensors[key]
@@ -233,7 +229,7 @@ class TestTensors:
             stored(tensors)
 
 
-def test_statistics_in_one_basis_are_joined_and_those_of_a_digit_that_both_have_are_the_others() -> None:
+def test_statistics_in_one_basis_are_joined_and_those_of_a_digit_that_both_have_are_the_others():
     images, labels = MNISTDataset.load("test")[:1500]
     first = labels < 4
     second = (labels == 3) | (labels == 7)

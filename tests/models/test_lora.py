@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,8 @@ from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
-from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -61,7 +58,7 @@ def numpy_forward(model: nn.Module, x: np.ndarray, alpha: float, scale: float) -
 
 @pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
 @pytest.mark.parametrize("scaling", SCALES)
-def test_forward_is_the_formula(scaling: str, alpha: float) -> None:
+def test_forward_is_the_formula(scaling, alpha):
     model, x = small_model(scaling=scaling, alpha=alpha), ramp(7, 6, low=-2, high=3)
     expected = numpy_forward(model, x.double().numpy(), alpha, SCALES[scaling])
     without = numpy_forward(model, x.double().numpy(), 0.0, 1.0)
@@ -70,11 +67,11 @@ def test_forward_is_the_formula(scaling: str, alpha: float) -> None:
 
 
 @pytest.mark.parametrize(("scaling", "expected"), [("constant", 1.0), ("standard", 0.0625), ("rslora", 0.25)])
-def test_scale_of_rank_16(scaling: str, expected: float) -> None:
+def test_scale_of_rank_16(scaling, expected):
     assert lora.scale(scaling, 16) == expected
 
 
-def test_delta_is_the_scaled_product() -> None:
+def test_delta_is_the_scaled_product():
     layer = lora.LoRALinear(nn.Linear(4, 2), 3, alpha=0.5, scaling="standard")
     fill(layer)
     expected = 0.5 / 3 * layer.lora_B.detach().numpy() @ layer.lora_A.detach().numpy()
@@ -82,7 +79,7 @@ def test_delta_is_the_scaled_product() -> None:
 
 
 @pytest.mark.parametrize("init", ["reference", "kaiming", "gaussian"])
-def test_a_new_adapter_changes_nothing(init: str) -> None:
+def test_a_new_adapter_changes_nothing(init):
     plain = MNISTModel((16, 8))
     x = ramp(5, 784)
     adapted = lora.attach(copy.deepcopy(plain), 4, init=init)
@@ -91,7 +88,7 @@ def test_a_new_adapter_changes_nothing(init: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan, 3e38])
-def test_alpha_0_is_the_base_bit_for_bit_whatever_the_factors_hold(bad: float) -> None:
+def test_alpha_0_is_the_base_bit_for_bit_whatever_the_factors_hold(bad):
     plain = MNISTModel((16, 8))
     adapted = lora.attach(copy.deepcopy(plain), 4)
     for value in adapter_tensors(adapted).values():
@@ -100,19 +97,12 @@ def test_alpha_0_is_the_base_bit_for_bit_whatever_the_factors_hold(bad: float) -
     assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
     lora.set_alpha(adapted, 1.0)
     assert not torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
-
-
-@pytest.mark.parametrize("bad", [math.inf, math.nan])
-def test_merging_at_alpha_0_is_the_base_bit_for_bit_as_well(bad: float) -> None:
-    plain = MNISTModel((16, 8))
-    adapted = lora.attach(copy.deepcopy(plain), 4, alpha=0.0)
-    for value in adapter_tensors(adapted).values():
-        value.fill_(bad)
+    lora.set_alpha(adapted, 0.0)
     lora.merge(adapted)
     assert torch.equal(adapted(ramp(5, 784)), plain(ramp(5, 784)))
 
 
-def test_merged_and_unmerged_logits_agree_where_the_weights_are_trained_ones(trained: Path) -> None:
+def test_merged_and_unmerged_logits_agree_where_the_weights_are_trained_ones(trained):
     """Logits of trained adapters reach 50, where a 32-bit float has steps of 4e-6: the bound is relative to them."""
     registry = Registry(trained)
     model = load_model(registry, registry.get("lora-5-9-r2")).model
@@ -126,7 +116,7 @@ def test_merged_and_unmerged_logits_agree_where_the_weights_are_trained_ones(tra
     assert torch.equal(predict(model, images), unmerged)
 
 
-def test_a_merged_and_detached_model_loads_strictly_into_the_plain_one() -> None:
+def test_a_merged_and_detached_model_loads_strictly_into_the_plain_one():
     model, x = small_model(scaling="rslora"), ramp(7, 6)
     logits = model(x)
     lora.merge(model)
@@ -137,7 +127,7 @@ def test_a_merged_and_detached_model_loads_strictly_into_the_plain_one() -> None
     assert not lora.adapted_layers(model)
 
 
-def test_detaching_unmerged_adapters_gives_the_base_back() -> None:
+def test_detaching_unmerged_adapters_gives_the_base_back():
     plain = MNISTModel((5, 4), in_features=6, num_classes=3)
     before = copy.deepcopy(plain.state_dict())
     model = lora.attach(plain, 3)
@@ -148,12 +138,12 @@ def test_detaching_unmerged_adapters_gives_the_base_back() -> None:
     assert all(torch.equal(value, before[name]) for name, value in state.items())
 
 
-def test_attach_freezes_all_but_the_factors() -> None:
+def test_attach_freezes_all_but_the_factors():
     model = lora.attach(MNISTModel((5, 4)), 2, target_layers=["fc2"])
     assert [name for name, p in model.named_parameters() if p.requires_grad] == ["fc2.lora_A", "fc2.lora_B"]
 
 
-def test_attaching_twice_is_refused() -> None:
+def test_attaching_twice_is_refused():
     model = small_model(target_layers=["fc1"])
     before = list(model.state_dict())
     with pytest.raises(UsageError, match="has adapters already"):
@@ -162,7 +152,7 @@ def test_attaching_twice_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "hint"), [("fc4", "did you mean 'fc"), ("zzzz", "layers: fc1, fc2, fc3"), ("", "")])
-def test_an_unknown_layer_is_refused_with_the_nearest(name: str, hint: str) -> None:
+def test_an_unknown_layer_is_refused_with_the_nearest(name, hint):
     model = MNISTModel((5, 4))
     with pytest.raises(UsageError) as caught:
         lora.attach(model, 2, target_layers=["fc1", name])
@@ -172,43 +162,22 @@ def test_an_unknown_layer_is_refused_with_the_nearest(name: str, hint: str) -> N
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_only_the_target_layers_are_adapted() -> None:
+def test_only_the_target_layers_are_adapted():
     model = lora.attach(MNISTModel((5, 4)), 2, target_layers=["fc3", "fc1"])
     assert list(lora.adapted_layers(model)) == ["fc1", "fc3"]
     assert list(adapter_tensors(model)) == [key for layer in ("fc1", "fc3") for key in keys(layer)]
     assert type(model.get_submodule("fc2")) is nn.Linear
 
 
-def test_a_rank_above_the_smaller_side_works() -> None:
+def test_a_rank_above_the_smaller_side_works():
     model, x = small_model(rank=11), ramp(7, 6)
     shapes = [(11, 6), (5, 11), (11, 5), (4, 11), (11, 4), (3, 11)]
     assert [tuple(value.shape) for value in adapter_tensors(model).values()] == shapes
     np.testing.assert_allclose(model(x).detach().numpy(), numpy_forward(model, x.double().numpy(), 1, 1), atol=1e-5)
 
 
-def test_dropout_acts_in_training_only_and_on_the_adapters_branch_only() -> None:
-    layer = lora.LoRALinear(nn.Linear(400, 3), 2, dropout=0.5)
-    fill(layer)
-    x = torch.ones(1, 400)
-    plain = layer.base(x)
-    layer.eval()
-    assert torch.equal(layer(x), layer(x))
-    torch.testing.assert_close(layer(x), plain + x @ layer.delta().T)
-    layer.train()
-    torch.manual_seed(0)
-    dropped = layer(x) - plain
-    assert not torch.allclose(dropped, layer.eval()(x) - plain)
-    layer.train()
-    torch.manual_seed(0)
-    kept = nn.functional.dropout(torch.ones(1, 400), 0.5)
-    torch.testing.assert_close(dropped, kept @ layer.lora_A.T @ layer.lora_B.T, atol=1e-5, rtol=1e-5)
-    # With B at zero the branch adds nothing, so nothing is random any more: the base's own input is never dropped.
-    torch.nn.init.zeros_(layer.lora_B)
-    assert torch.equal(layer(x), plain)
-
-
 @pytest.mark.parametrize("merged", [False, True])
-def test_switched_off_is_the_bare_base_inside_and_as_before_afterwards(merged: bool) -> None:
+def test_switched_off_is_the_bare_base_inside_and_as_before_afterwards(merged):
     model, x = small_model(), ramp(7, 6)
     base = MNISTModel((5, 4), in_features=6, num_classes=3)
     base.load_state_dict({name.replace(".base", ""): v for name, v in model.state_dict().items() if "lora" not in name})
@@ -231,7 +200,7 @@ def test_switched_off_is_the_bare_base_inside_and_as_before_afterwards(merged: b
     assert all(layer.merged is merged and layer.enabled for layer in lora.adapted_layers(model).values())
 
 
-def test_alpha_cannot_change_while_merged() -> None:
+def test_alpha_cannot_change_while_merged():
     model = small_model()
     lora.merge(model)
     with pytest.raises(UsageError, match="merged") as caught:
@@ -241,7 +210,7 @@ def test_alpha_cannot_change_while_merged() -> None:
 
 
 @pytest.mark.parametrize(("init", "bound"), [("reference", 1 / math.sqrt(16)), ("kaiming", 1 / math.sqrt(2000))])
-def test_uniform_initialisations(init: str, bound: float) -> None:
+def test_uniform_initialisations(init, bound):
     torch.manual_seed(0)
     A = lora.init_A(16, 2000, init)
     assert A.shape == (16, 2000)
@@ -251,20 +220,12 @@ def test_uniform_initialisations(init: str, bound: float) -> None:
     assert float(A.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
 
 
-def test_gaussian_initialisation() -> None:
+def test_gaussian_initialisation():
     torch.manual_seed(0)
     A = lora.init_A(16, 2000, "gaussian")
     assert float(A.std()) == pytest.approx(1 / 16, rel=0.02)
     assert abs(float(A.mean())) < 5 / 16 / math.sqrt(32_000)
     assert float((A.abs() > 1 / 16).float().mean()) == pytest.approx(0.3173, abs=0.02)
-
-
-def test_initialisation_draws_from_the_global_generator() -> None:
-    torch.manual_seed(3)
-    first = lora.init_A(4, 9, "reference")
-    torch.manual_seed(3)
-    assert torch.equal(lora.init_A(4, 9, "reference"), first)
-    assert not torch.equal(lora.init_A(4, 9, "reference"), first)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +236,7 @@ def test_initialisation_draws_from_the_global_generator() -> None:
         (lambda state: state.update({keys("fc3")[1]: torch.ones(3, 4)}), keys("fc3")[1]),
     ],
 )
-def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint):  # type: ignore[no-untyped-def]
     model = small_model()
     before = copy.deepcopy(model.state_dict())
     state = {name: value + 1 for name, value in adapter_tensors(model).items()}
@@ -283,10 +244,3 @@ def test_what_does_not_fit_is_refused_with_nothing_changed(change, complaint: st
     with pytest.raises(ArtifactError, match=f"the adapter does not fit: {complaint}$"):
         load_adapter_tensors(model, state)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_trainable_parameters_counts_what_is_there() -> None:
-    model = lora.attach(MNISTModel(), 8)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    layers = {"fc1": (784, 64), "fc2": (64, 64), "fc3": (64, 10)}
-    assert trainable_parameters(AdapterConfig(rank=8), layers) == trainable == 8 * (848 + 128 + 74)

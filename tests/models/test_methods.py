@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,9 +84,7 @@ def loop(
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("scaling", ["constant", "rslora"])
 @pytest.mark.parametrize(("method", "rank"), [("dora", 3), ("pissa", 3), ("pissa", 11)])
-def test_a_training_is_what_peft_makes_of_it(
-    method: str, rank: int, scaling: str, optimizer: str, images: MNISTDataset
-) -> None:
+def test_a_training_is_what_peft_makes_of_it(method, rank, scaling, optimizer, images):
     peft = pytest.importorskip("peft")
     config = settings(method, rank=rank, scaling=scaling, optimizer=optimizer, alpha=0.5)
     config = dataclasses.replace(config, lr=0.3 if optimizer == "sgd" else 0.01)
@@ -117,7 +114,7 @@ def test_a_training_is_what_peft_makes_of_it(
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("method", ["full", "head"])
-def test_full_and_head_are_plain_fine_tuning(method: str, optimizer: str, images: MNISTDataset) -> None:
+def test_full_and_head_are_plain_fine_tuning(method, optimizer, images):
     """Weight decay included: it pulls weights towards zero, and not what they have moved."""
     config = settings(method, optimizer=optimizer)
     ours, theirs = train(config, images), plain()
@@ -135,9 +132,7 @@ def test_full_and_head_are_plain_fine_tuning(method: str, optimizer: str, images
 
 @pytest.mark.parametrize("layers", [("fc1", "fc2", "fc3"), ("fc1", "fc3")])
 @pytest.mark.parametrize("alpha", [1.0, 0.5, 2.0])
-def test_full_fine_tuning_sees_alpha_times_what_it_changed(
-    alpha: float, layers: tuple[str, ...], images: MNISTDataset
-) -> None:
+def test_full_fine_tuning_sees_alpha_times_what_it_changed(alpha, layers, images):
     config = settings("full", alpha=alpha, target_layers=layers, optimizer="sgd", lr=0.1)
     ours, theirs, base = train(config, images), plain(), plain()
 
@@ -157,7 +152,7 @@ def test_full_fine_tuning_sees_alpha_times_what_it_changed(
         assert float((ours(images.images) - base(images.images)).abs().max()) > 0.05
 
 
-def test_only_what_is_plain_is_trained_by_the_plain_networks_step(images: MNISTDataset) -> None:
+def test_only_what_is_plain_is_trained_by_the_plain_networks_step(images):
     def is_plain(model: nn.Module, **more: Any) -> bool:
         config = settings("full", **more)
         training = ModelTraining(model, images, config, Silent())
@@ -185,7 +180,7 @@ def test_only_what_is_plain_is_trained_by_the_plain_networks_step(images: MNISTD
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("ratio", [4.0, 1.0, 0.25])
-def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio: float, optimizer: str, images: MNISTDataset) -> None:
+def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio, optimizer, images):
     """Members with other ratios, ranks and seeds are in the same bank, and none disturbs another."""
     configs = [
         settings("lora", rank=rank, seed=seed, lr_ratio_b=own, optimizer=optimizer, precision="64-true")
@@ -205,7 +200,7 @@ def test_lora_plus_in_a_bank_is_a_loop_with_two_rates(ratio: float, optimizer: s
             torch.testing.assert_close(adapted_linear.adapter_tensors(ours)[name].double(), value, rtol=1e-6, atol=1e-7)
 
 
-def test_a_schedule_keeps_the_ratio() -> None:
+def test_a_schedule_keeps_the_ratio():
     from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
     from lora_mnist_cli.training.optimizers import PLATEAU_PATIENCE
 
@@ -224,7 +219,7 @@ def test_a_schedule_keeps_the_ratio() -> None:
 
 
 @pytest.mark.parametrize("method", ["dora", "pissa"])
-def test_the_ratio_holds_for_every_method_that_has_a_b(method: str, images: MNISTDataset) -> None:
+def test_the_ratio_holds_for_every_method_that_has_a_b(method, images):
     config = settings(method, rank=2, lr_ratio_b=4.0)
     ours, theirs = train(config, images), adapted(config)
     named = {name: p for name, p in theirs.named_parameters() if p.requires_grad}
@@ -237,7 +232,7 @@ def test_the_ratio_holds_for_every_method_that_has_a_b(method: str, images: MNIS
 
 
 @pytest.mark.parametrize("method", OTHERS)
-def test_a_new_adapter_changes_nothing(method: str, images: MNISTDataset) -> None:
+def test_a_new_adapter_changes_nothing(method, images):
     for scaling in ("constant", "rslora") if METHODS[method].ranked else ("constant",):
         model = adapted(settings(method, scaling=scaling))
         torch.testing.assert_close(model(images.images), plain()(images.images), rtol=0, atol=1e-5)
@@ -248,9 +243,7 @@ def test_a_new_adapter_changes_nothing(method: str, images: MNISTDataset) -> Non
 
 @pytest.mark.parametrize("method", OTHERS)
 @pytest.mark.parametrize("merged", [False, True])
-def test_alpha_0_is_the_base_bit_for_bit_and_alpha_is_a_multiplier(
-    method: str, merged: bool, images: MNISTDataset
-) -> None:
+def test_alpha_0_is_the_base_bit_for_bit_and_alpha_is_a_multiplier(method, merged, images):
     model = train(settings(method, alpha=0.5), images)
     assert not lora.has_no_effect(model)
     base = plain()
@@ -265,7 +258,7 @@ def test_alpha_0_is_the_base_bit_for_bit_and_alpha_is_a_multiplier(
 
 
 @pytest.mark.parametrize("method", OTHERS)
-def test_the_base_never_moves_and_merged_is_unmerged(method: str, images: MNISTDataset) -> None:
+def test_the_base_never_moves_and_merged_is_unmerged(method, images):
     model, base = train(settings(method), images), plain()
     with torch.no_grad():
         before = model(images.images)
@@ -280,9 +273,7 @@ def test_the_base_never_moves_and_merged_is_unmerged(method: str, images: MNISTD
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_kept_has_the_shapes_that_settings_promise_and_comes_back(
-    method: str, images: MNISTDataset, tmp_path: Path
-) -> None:
+def test_what_is_kept_has_the_shapes_that_settings_promise_and_comes_back(method, images, tmp_path):
     config = settings(method)
     start = adapted(config)
     trainable = sum(p.numel() for p in start.parameters() if p.requires_grad)
@@ -300,7 +291,7 @@ def test_what_is_kept_has_the_shapes_that_settings_promise_and_comes_back(
 
 @pytest.mark.parametrize("scaling", ["constant", "standard", "rslora"])
 @pytest.mark.parametrize(("method", "rank"), [("dora", 3), ("pissa", 3), ("pissa", 14)])
-def test_peft_loads_the_folder(method: str, rank: int, scaling: str, images: MNISTDataset, tmp_path: Path) -> None:
+def test_peft_loads_the_folder(method, rank, scaling, images, tmp_path):
     peft = pytest.importorskip("peft")
     config = settings(method, rank=rank, scaling=scaling, alpha=0.5)
     model = train(config, images)
@@ -312,7 +303,7 @@ def test_peft_loads_the_folder(method: str, rank: int, scaling: str, images: MNI
 
 
 @pytest.mark.parametrize("method", ["dora", "pissa"])
-def test_dropout_acts_in_training_only(method: str) -> None:
+def test_dropout_acts_in_training_only(method):
     config = settings(method, rank=2, dropout=0.5)
     model = adapted(config).train()
     with torch.no_grad():
@@ -328,7 +319,7 @@ def test_dropout_acts_in_training_only(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_mixed_precision_learns_what_single_precision_does(method: str, images: MNISTDataset) -> None:
+def test_mixed_precision_learns_what_single_precision_does(method, images):
     """bfloat16 has three digits: the losses are near each other, and far from the start's."""
     found = {}
     for precision in ("32-true", "bf16-mixed"):

@@ -9,7 +9,7 @@ import torch
 from lora_mnist_cli.models.mlp import MNISTModel, layer_shapes
 
 
-def test_the_studys_network() -> None:
+def test_the_studys_network():
     model = MNISTModel()
     assert model.sizes == (784, 64, 64, 10)
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == {
@@ -20,7 +20,7 @@ def test_the_studys_network() -> None:
 
 
 @pytest.mark.parametrize("hidden", [(5,), (7, 3), (6, 5, 4, 3)])
-def test_sizes_are_configurable(hidden: tuple[int, ...]) -> None:
+def test_sizes_are_configurable(hidden):
     model = MNISTModel(hidden, in_features=12, num_classes=4)
     sizes = (12, *hidden, 4)
     expected = {f"fc{i + 1}": (sizes[i], sizes[i + 1]) for i in range(len(hidden) + 1)}
@@ -29,7 +29,7 @@ def test_sizes_are_configurable(hidden: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-def test_forward_is_relu_between_linear_layers() -> None:
+def test_forward_is_relu_between_linear_layers():
     model = MNISTModel((5, 4), in_features=6, num_classes=3)
     for i, parameter in enumerate(model.parameters()):
         parameter.copy_((torch.arange(parameter.numel()) * 1.7 + i).sin().reshape(parameter.shape))
@@ -42,7 +42,7 @@ def test_forward_is_relu_between_linear_layers() -> None:
     assert (expected < 0).any()  # the logits themselves are not rectified
 
 
-def test_images_may_come_flat_or_not() -> None:
+def test_images_may_come_flat_or_not():
     model, images = MNISTModel(), torch.linspace(-1, 1, 3 * 784)
     flat = model(images.reshape(3, 784))
     assert flat.shape == (3, 10)

@@ -42,7 +42,7 @@ def at(*places: float) -> Tensor:
     return sharpen(blurred).float()
 
 
-def test_the_posterior_is_bayes_rule_at_its_temperature() -> None:
+def test_the_posterior_is_bayes_rule_at_its_temperature():
     model = RoutedModel([Says(3), Says(7)], [cloud(3, 0.0, 100), cloud(7, 10.0, 300)])
     found = model.log_posterior(at(0.0, 5.0, 10.0))
     odds = [math.log(3) + (10 * x - 50) for x in (0.0, 5.0, 10.0)]
@@ -50,7 +50,7 @@ def test_the_posterior_is_bayes_rule_at_its_temperature() -> None:
     assert found.exp().sum(1).tolist() == pytest.approx([1, 1, 1])
 
 
-def test_the_likeliest_alone_answers_or_all_by_their_weight() -> None:
+def test_the_likeliest_alone_answers_or_all_by_their_weight():
     experts, statistics = [Says(3), Says(7)], [cloud(3, 0.0), cloud(7, 40.0)]
     images = at(0.0, 40.0)
     chosen = RoutedModel(experts, statistics, "choose")(images)
@@ -62,7 +62,7 @@ def test_the_likeliest_alone_answers_or_all_by_their_weight() -> None:
     assert mixed.sum(1).tolist() == pytest.approx([1, 1])
 
 
-def test_experts_for_the_same_digits_do_not_outvote_the_others() -> None:
+def test_experts_for_the_same_digits_do_not_outvote_the_others():
     experts = [Says(3), Says(7), Says(7)]
     model = RoutedModel(experts, [cloud(3, 0.0), cloud(7, 10.0), cloud(7, 10.0)])
     two = RoutedModel(experts[:2], [cloud(3, 0.0), cloud(7, 10.0)])

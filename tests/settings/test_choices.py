@@ -21,9 +21,7 @@ from lora_mnist_cli.training.protections import Protection
         (PROTECTIONS, "lora_mnist_cli.training.protections", Protection),
     ],
 )
-def test_every_row_has_its_module_and_every_implementation_its_row(
-    table: dict[str, object], package: str, kind: type[object]
-) -> None:
+def test_every_row_has_its_module_and_every_implementation_its_row(table, package, kind):
     modules = {found.name for found in pkgutil.iter_modules(import_module(package).__path__)}
     implemented = {name for name in modules if hasattr(import_module(f"{package}.{name}"), "IMPLEMENTATION")}
     assert implemented == set(table)

@@ -34,7 +34,7 @@ ALL_SETS = [
         (" 1 , 3 - 5".replace(" - ", "-"), (1, 3, 4, 5), "1,3-5"),
     ],
 )
-def test_parse(text: str, members: tuple[int, ...], canonical: str) -> None:
+def test_parse(text, members, canonical):
     digits = DigitSet.parse(text)
     assert digits.members == members
     assert str(digits) == canonical
@@ -45,7 +45,7 @@ def test_parse(text: str, members: tuple[int, ...], canonical: str) -> None:
     ["", " ", ",", "5-2", "0-12", "a", "10", "-1", "1-", "-", "1--2", "1,,2", "1,", ",1", "0-4-6", "1.5", "٣", "1 2",
      "0–4", "al", "0x1", "1e0", "+1", "0-4;5", "\n", "1\n2"],
 )  # fmt: skip
-def test_what_is_no_digit_set_is_refused(text: str) -> None:
+def test_what_is_no_digit_set_is_refused(text):
     with pytest.raises(UsageError) as caught:
         DigitSet.parse(text)
     assert caught.value.value == text
@@ -53,7 +53,7 @@ def test_what_is_no_digit_set_is_refused(text: str) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_the_refusal_names_the_part_and_the_way_out() -> None:
+def test_the_refusal_names_the_part_and_the_way_out():
     with pytest.raises(UsageError, match=r"'x' in '1,x,3' is not a digit set \(write digits as 0-4, 5,7-9 or all\)"):
         DigitSet.parse("1,x,3")
     with pytest.raises(UsageError, match=r"the range '5-2' runs backwards \(did you mean 2-5\?\)"):
@@ -61,13 +61,13 @@ def test_the_refusal_names_the_part_and_the_way_out() -> None:
 
 
 @pytest.mark.parametrize("members", [[], [10], [-1], [0, 10]])
-def test_members_that_are_no_digits_are_refused(members: list[int]) -> None:
+def test_members_that_are_no_digits_are_refused(members):
     with pytest.raises(UsageError):
         DigitSet(members)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
-def test_the_canonical_form_round_trips(members: list[int]) -> None:
+def test_the_canonical_form_round_trips(members):
     digits = DigitSet(members)
     assert DigitSet.parse(str(digits)) == digits
     assert list(digits) == sorted(set(members))
@@ -76,7 +76,7 @@ def test_the_canonical_form_round_trips(members: list[int]) -> None:
 
 
 @given(st.text(max_size=8))
-def test_any_text_is_a_digit_set_or_a_usage_error(text: str) -> None:
+def test_any_text_is_a_digit_set_or_a_usage_error(text):
     try:
         digits = DigitSet.parse(text)
     except UsageError:
@@ -84,23 +84,23 @@ def test_any_text_is_a_digit_set_or_a_usage_error(text: str) -> None:
     assert DigitSet.parse(str(digits)) == digits
 
 
-def test_equal_sets_are_equal_and_hash_alike_however_they_were_written() -> None:
+def test_equal_sets_are_equal_and_hash_alike_however_they_were_written():
     assert DigitSet.parse("1,2,0") == DigitSet([2, 1, 0, 0]) == DigitSet.parse("0-2")
     assert len({DigitSet.parse("0-2"), DigitSet([2, 1, 0])}) == 1
 
 
-def test_the_canonical_forms_of_all_sets_are_distinct() -> None:
+def test_the_canonical_forms_of_all_sets_are_distinct():
     assert len(ALL_SETS) == len({str(digits) for digits in ALL_SETS}) == 1023
 
 
 @pytest.mark.parametrize("digits", ALL_SETS[::41])
-def test_a_complement_is_what_is_left(digits: DigitSet) -> None:
+def test_a_complement_is_what_is_left(digits):
     rest = digits.complement()
     assert rest is not None
     assert sorted([*digits, *rest]) == list(range(10))
 
 
-def test_all_digits_have_no_complement() -> None:
+def test_all_digits_have_no_complement():
     assert ALL_DIGITS.complement() is None
     assert list(ALL_DIGITS) == list(range(10))
 
@@ -116,6 +116,6 @@ def test_all_digits_have_no_complement() -> None:
         ("all", "5", ["0-9", "5"]),
     ],
 )
-def test_the_rows_of_a_score_table(base: str, learned: str | None, expected: list[str]) -> None:
+def test_the_rows_of_a_score_table(base, learned, expected):
     sets = reporting_sets(DigitSet.parse(base), DigitSet.parse(learned) if learned else None)
     assert [str(digits) for digits in sets] == expected

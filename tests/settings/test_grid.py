@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,7 @@ from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, p
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 
-def test_every_combination_is_there_once_with_the_seed_innermost() -> None:
+def test_every_combination_is_there_once_with_the_seed_innermost():
     grid = grid_of({"seeds": "0-1", "scalings": ["constant", "rslora"], "ranks": [4, 1], "lrs": "1e-3,3e-3"})
     members = grid.members(AdapterConfig(alpha=2, epochs=3))
     assert [(m.rank, m.lr, m.scaling, m.seed) for m in members] == [
@@ -30,14 +29,14 @@ def test_every_combination_is_there_once_with_the_seed_innermost() -> None:
     }  # fmt: skip
 
 
-def test_an_axis_with_one_value_is_a_plain_setting() -> None:
+def test_an_axis_with_one_value_is_a_plain_setting():
     grid = grid_of({"ranks": [4], "seeds": [0], "lrs": [0.003], "weight-decays": "0.1"})
     assert grid.varying == ()
     assert grid.lists() == {"ranks": [4], "seeds": [0]}
     assert grid.members(AdapterConfig()) == [AdapterConfig(rank=4, lr=0.003, weight_decay=0.1)]
 
 
-def test_numbers_of_numpy_are_numbers() -> None:
+def test_numbers_of_numpy_are_numbers():
     import numpy as np
 
     grid = grid_of({"ranks": np.array([1, 2]), "seeds": range(2), "lrs": np.array([0.25, 0.5])})
@@ -70,12 +69,12 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ({"seeds": {"a": 1}}, "seeds are a list or a text"),
     ],
 )
-def test_what_is_no_list_of_an_axis_is_refused(given: Any, shown: str) -> None:
+def test_what_is_no_list_of_an_axis_is_refused(given, shown):
     with pytest.raises(UsageError, match=shown):
         grid_of(given)
 
 
-def test_every_value_that_does_not_hold_is_told_at_once() -> None:
+def test_every_value_that_does_not_hold_is_told_at_once():
     grid = grid_of({"ranks": [1, 0], "scalings": ["constant", "rslor"], "dropouts": [0, 1]})
     with pytest.raises(ConfigError) as caught:
         grid.members(AdapterConfig())
@@ -86,7 +85,7 @@ def test_every_value_that_does_not_hold_is_told_at_once() -> None:
     )
 
 
-def test_there_is_a_limit_to_a_grid() -> None:
+def test_there_is_a_limit_to_a_grid():
     assert len(grid_of({"ranks": "1-100", "seeds": "0-99"}).members(AdapterConfig())) == MAX_ADAPTERS
     with pytest.raises(UsageError, match="101 ranks × 100 seeds are 10,100 adapters, and a sweep has at most 10,000"):
         grid_of({"ranks": "1-101", "seeds": "0-99", "lrs": [0.1]}).members(AdapterConfig())
@@ -98,7 +97,7 @@ def test_there_is_a_limit_to_a_grid() -> None:
         grid_of(huge).members(AdapterConfig())
 
 
-def test_names_say_what_differs_from_the_reference_recipe() -> None:
+def test_names_say_what_differs_from_the_reference_recipe():
     config = AdapterConfig(lr=0.003, alpha=2, scaling="rslora", init="kaiming", weight_decay=0.1, dropout=0.1)
     assert marks(config, OTHERS) == ["lr0.003", "a2", "rslora", "kaiming", "wd0.1", "d0.1"]
     assert marks(config, ()) == []
@@ -111,13 +110,13 @@ def test_names_say_what_differs_from_the_reference_recipe() -> None:
     [(0.003, "0.003"), (2.0, "2"), (1e-5, "1e-05"), (1e16, "1e16"), (-0.5, "-0.5"), (0.1 + 0.2, "0.30000000000000004"),
      ("rslora", "rslora"), (64, "64")],
 )  # fmt: skip
-def test_a_value_in_a_name_is_brief_and_no_other(value: Any, text: str) -> None:
+def test_a_value_in_a_name_is_brief_and_no_other(value, text):
     assert short(value) == text
     assert check_name(f"x-{text}") == f"x-{text}"
     assert type(value)(text) == value
 
 
-def test_a_file_has_lists_and_texts(tmp_path: Path) -> None:
+def test_a_file_has_lists_and_texts(tmp_path):
     file = tmp_path / "grid.toml"
     text = '\ufeff# a grid\r\nseeds = "0-2"\nlrs = [1e-3, 3]\nscalings = ["rslora"]\nweight-decays = "0,0.1"\n'
     file.write_text(text, encoding="utf-8")
@@ -148,7 +147,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("what", BAD_FILES)
-def test_a_file_that_is_no_grid_is_refused_by_name(what: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_grid_is_refused_by_name(what, tmp_path):
     content, shown = BAD_FILES[what]
     file = tmp_path / "grid.toml"
     file.write_bytes(content)
@@ -158,14 +157,14 @@ def test_a_file_that_is_no_grid_is_refused_by_name(what: str, tmp_path: Path) ->
     assert len(str(caught.value)) < 500
 
 
-def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_read_is_refused(tmp_path):
     for path, reason in ((tmp_path / "none.toml", "No such file"), (tmp_path, "directory"), (Path("a\0b"), "null")):
         with pytest.raises(UsageError, match=f"can't read the grid file .*{reason}"):
             read_grid(path)
     assert os.listdir(tmp_path) == []
 
 
-def test_a_choice_among_combinations() -> None:
+def test_a_choice_among_combinations():
     assert parse_where(["lr=3e-3", "weight-decay=0", "scaling=rslora"]) == {
         "lr": 0.003, "weight_decay": 0.0, "scaling": "rslora",
     }  # fmt: skip

@@ -18,7 +18,7 @@ from lora_mnist_cli.system.errors import UsageError
         ("9,0+3,1-2+5,4,6-8", [(9,), (0, 3), (1, 2, 5), (4,), (6, 7, 8)]),
     ],
 )
-def test_tasks_are_read_in_their_order(text: str, members: list[tuple[int, ...]]) -> None:
+def test_tasks_are_read_in_their_order(text, members):
     tasks = parse_tasks(text)
     assert [task.members for task in tasks] == members
     assert parse_tasks(tasks_text(tasks)) == tasks
@@ -38,19 +38,19 @@ def test_tasks_are_read_in_their_order(text: str, members: list[tuple[int, ...]]
         ("", "'' in --tasks"),
     ],
 )
-def test_what_is_no_chain_is_refused_with_its_part(text: str, said: str) -> None:
+def test_what_is_no_chain_is_refused_with_its_part(text, said):
     with pytest.raises(UsageError) as caught:
         parse_tasks(text)
     assert said in caught.value.problem
     assert caught.value.hint
 
 
-def test_no_tasks_at_all_are_refused() -> None:
+def test_no_tasks_at_all_are_refused():
     with pytest.raises(UsageError, match="no chain"):
         check_tasks([])
 
 
-def test_published_figures_are_those_of_their_tasks_on_mnist_alone() -> None:
+def test_published_figures_are_those_of_their_tasks_on_mnist_alone():
     assert [row["what"] for row in literature_results(TWO_TASKS)] == ["CAB", "OWM", "OWM"]
     assert {row["what"]: row["accuracy"] for row in literature_results(FIVE_TASKS)}["DGR"] == 0.908
     assert literature_results(FIVE_TASKS, "fashion-mnist") == literature_results(FIVE_TASKS[::-1]) == []

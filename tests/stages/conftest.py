@@ -6,10 +6,12 @@ import contextlib
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.system.processes import Message
 
 
@@ -35,6 +37,12 @@ class SameProcessPool:
         with contextlib.suppress(EOFError):
             self._serve(self)
         yield from self._sent
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty workspace, where ``sweeper`` publishes."""
+    return Workspace(tmp_path / "runs")
 
 
 @pytest.fixture

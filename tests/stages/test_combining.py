@@ -58,7 +58,7 @@ def changes_on_disk(small: Workspace, name: str) -> dict[str, Any]:
     return found
 
 
-def test_linear_is_the_weighted_sum_to_rounding_with_ranks_added(pair: Workspace) -> None:
+def test_linear_is_the_weighted_sum_to_rounding_with_ranks_added(pair):
     made = combine(["one", "two"], weights=[0.5, -2], workspace=pair)
     assert (made.name, made.kind, made.config["rank"]) == ("combined-linear-fashion-mnist-5-9-r5", "adapter", 5)
     one, two, both = (changes_on_disk(pair, name) for name in ("one", "two", made.name))
@@ -74,7 +74,7 @@ def test_linear_is_the_weighted_sum_to_rounding_with_ranks_added(pair: Workspace
     assert [row["digits"] for row in made.scores["subsets"]] == ["0-4", "5-9", "0-9", "5-7", "8-9"]
 
 
-def test_svd_leaves_out_the_tail_of_the_singular_values(pair: Workspace) -> None:
+def test_svd_leaves_out_the_tail_of_the_singular_values(pair):
     made = combine(["one", "two"], method="svd", rank=2, workspace=pair)
     one, two, both = (changes_on_disk(pair, name) for name in ("one", "two", made.name))
     squares = 0.0
@@ -92,7 +92,7 @@ def test_svd_leaves_out_the_tail_of_the_singular_values(pair: Workspace) -> None
 
 
 @pytest.mark.parametrize("method", ["linear", "svd", "ties", "dare"])
-def test_every_command_goes_on_with_it(pair: Workspace, method: str, tmp_path: Any) -> None:
+def test_every_command_goes_on_with_it(pair, method, tmp_path):
     made = combine(["one", "two"], method=method, workspace=pair)
     assert combine(["one", "two"], method=method, workspace=pair).created == made.created
     (evaluation,) = evaluate(made.name, workspace=pair)
@@ -117,7 +117,7 @@ def test_every_command_goes_on_with_it(pair: Workspace, method: str, tmp_path: A
     assert not any(verdict.problems for verdict in verify(pair.registry, merged.name))
 
 
-def test_the_fingerprint_has_weights_rank_density_seed_and_parents(pair: Workspace) -> None:
+def test_the_fingerprint_has_weights_rank_density_seed_and_parents(pair):
     made = combine(["one", "two"], method="dare", name="made", workspace=pair)
     assert made.config["combined_density"] == 0.5
     changed: list[dict[str, Any]] = [
@@ -139,12 +139,12 @@ def test_the_fingerprint_has_weights_rank_density_seed_and_parents(pair: Workspa
         np.testing.assert_allclose(two[layer], change, atol=1e-5)
 
 
-def test_trained_adapters_have_the_fingerprints_that_they_had(small: Workspace) -> None:
+def test_trained_adapters_have_the_fingerprints_that_they_had(small):
     adapter = small.registry.latest("adapter")
     assert not {"combined", "combined_weights", "combined_density"} & set(adapter.config)
 
 
-def test_what_was_not_trained_has_neither_history_nor_statistics(pair: Workspace) -> None:
+def test_what_was_not_trained_has_neither_history_nor_statistics(pair):
     made = combine(["one", "two"], workspace=pair)
     with pytest.raises(ArtifactError, match="it was combined from others, and not trained"):
         read_history(made)
@@ -154,7 +154,7 @@ def test_what_was_not_trained_has_neither_history_nor_statistics(pair: Workspace
 
 
 @pytest.mark.parametrize("method", ["pissa", "dora"])
-def test_what_other_methods_add_is_combined_as_well(small: Workspace, method: str) -> None:
+def test_what_other_methods_add_is_combined_as_well(small, method):
     adapter_of(small, "one", (5, 6, 7), method=method)
     adapter_of(small, "two", (8, 9))
     made = combine(["one", "two"], workspace=small)
@@ -166,12 +166,12 @@ def test_what_other_methods_add_is_combined_as_well(small: Workspace, method: st
     assert made.config["rank"] == {"pissa": 2 * 2, "dora": 16}[method] + 2
 
 
-def test_it_is_used_only_by_name(pair: Workspace) -> None:
+def test_it_is_used_only_by_name(pair):
     combine(["one", "two"], workspace=pair)
     assert pair.registry.latest("adapter").name == "two"
 
 
-def test_what_can_not_be_combined_is_refused(pair: Workspace) -> None:
+def test_what_can_not_be_combined_is_refused(pair):
     def refused(error: type[Exception], match: str, names: list[str], **more: Any) -> None:
         with pytest.raises(error, match=match):
             combine(names, workspace=pair, **more)
@@ -195,7 +195,7 @@ def test_what_can_not_be_combined_is_refused(pair: Workspace) -> None:
     refused(UsageError, "no way to combine 'tie'", ["one", "two"], method="tie")
 
 
-def test_a_config_can_not_claim_what_was_not_combined() -> None:
+def test_a_config_can_not_claim_what_was_not_combined():
     for odd in (
         {"combined": "svd"},
         {"combined": "svd", "combined_weights": (1.0,)},  # and trained for ten epochs
@@ -211,7 +211,7 @@ def test_a_config_can_not_claim_what_was_not_combined() -> None:
     assert AdapterConfig.from_json(config.to_json()) == config
 
 
-def test_what_was_combined_is_kept_and_forged_lineage_is_found(pair: Workspace, forge: Callable[..., None]) -> None:
+def test_what_was_combined_is_kept_and_forged_lineage_is_found(pair, forge):
     made = combine(["one", "two"], workspace=pair)
     base = pair.registry.parent(made)
     train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=0, seed=3), workspace=pair, name="b")
@@ -258,7 +258,7 @@ def test_what_was_combined_is_kept_and_forged_lineage_is_found(pair: Workspace, 
     assert any("its adapter 'one'" in problem for _, problem in verdict.problems)
 
 
-def test_combine_prints_the_residuals(pair: Workspace, run: Callable[..., Any]) -> None:
+def test_combine_prints_the_residuals(pair, run):
     where = ("--runs-dir", pair.runs_dir, "--data-dir", pair.data_dir)
     outcome = run("combine", "one", "two", "--method", "ties", "--weights", "1,0.5", "--density", "0.3", *where)
     assert outcome.code == 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
@@ -17,19 +15,11 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, compare, evaluate, finetune, sweep
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
-Sweeper = Callable[..., Any]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "runs")
-
-
 A = {0: 0.95, 1: 0.96, 2: 0.94, 3: 0.955, 4: 0.945, 5: 0.95, 6: 0.96}
 BETTER = {seed: accuracy + 0.01 + seed / 1000 for seed, accuracy in A.items()}
 
 
-def test_sweeps_are_paired_by_seed_in_whatever_order_they_come(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_sweeps_are_paired_by_seed_in_whatever_order_they_come(workspace, sweeper):
     sweeper("a", {8: A})
     sweeper("b", {8: dict(reversed(BETTER.items()))})
     document = compare("a", "b", workspace=workspace)
@@ -53,7 +43,7 @@ def test_sweeps_are_paired_by_seed_in_whatever_order_they_come(workspace: Worksp
     assert (back["difference"]["mean"], back["better"]) == (pytest.approx(-mean(differences)), "b")
 
 
-def test_what_a_seed_does_to_both_cancels_out(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_what_a_seed_does_to_both_cancels_out(workspace, sweeper):
     """The seeds differ by ten points, the recipes by a tenth of one, in each seed: only pairs can tell."""
     a = {seed: 0.80 + seed / 50 for seed in range(8)}
     sweeper("a", {8: a})
@@ -64,9 +54,7 @@ def test_what_a_seed_does_to_both_cancels_out(workspace: Workspace, sweeper: Swe
     assert unpaired.pvalue > 0.9
 
 
-def test_where_the_data_can_not_tell_it_says_so_and_how_many_seeds_would(
-    workspace: Workspace, sweeper: Sweeper
-) -> None:
+def test_where_the_data_can_not_tell_it_says_so_and_how_many_seeds_would(workspace, sweeper):
     changes = (0.004, -0.003, 0.002, 0.001, -0.002, 0.003, 0.0)
     sweeper("a", {8: A})
     sweeper("b", {8: {seed: A[seed] + change for seed, change in enumerate(changes)}})
@@ -84,7 +72,7 @@ def test_where_the_data_can_not_tell_it_says_so_and_how_many_seeds_would(
 
 
 @pytest.mark.parametrize("seeds", [1, 2, 5])
-def test_too_few_seeds_never_decide(workspace: Workspace, sweeper: Sweeper, seeds: int) -> None:
+def test_too_few_seeds_never_decide(workspace, sweeper, seeds):
     sweeper("a", {8: {seed: 0.1 + seed / 1000 for seed in range(seeds)}})
     sweeper("b", {8: dict.fromkeys(range(seeds), 0.9)})
     (row,) = compare("a", "b", workspace=workspace)["rows"]
@@ -94,7 +82,7 @@ def test_too_few_seeds_never_decide(workspace: Workspace, sweeper: Sweeper, seed
     assert "use at least 6" in row["verdict"]
 
 
-def test_each_rank_has_a_row_and_their_p_values_are_adjusted(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_each_rank_has_a_row_and_their_p_values_are_adjusted(workspace, sweeper):
     better = {seed: A[seed] + 0.01 for seed in range(6)}
     six = {seed: A[seed] for seed in range(6)}
     sweeper("a", {4: six, 8: six, 16: six})
@@ -108,7 +96,7 @@ def test_each_rank_has_a_row_and_their_p_values_are_adjusted(workspace: Workspac
     assert all("Holm" in row["verdict"] and "use at least 7" in row["verdict"] for row in rows)
 
 
-def test_one_rank_each_is_compared_whatever_the_ranks_are(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_one_rank_each_is_compared_whatever_the_ranks_are(workspace, sweeper):
     sweeper("a", {4: A})
     sweeper("b", {8: BETTER})
     (row,) = compare("a", "b", workspace=workspace)["rows"]
@@ -118,7 +106,7 @@ def test_one_rank_each_is_compared_whatever_the_ranks_are(workspace: Workspace, 
         compare("a", "c", workspace=workspace)
 
 
-def test_sweeps_that_vary_different_things_are_told_apart(small: Workspace) -> None:
+def test_sweeps_that_vary_different_things_are_told_apart(small):
     config = AdapterConfig(epochs=0)
     sweep([2], seeds=[0, 1], config=config, workspace=small, name="plain")
     sweep([2], seeds=[0, 1], grid={"scalings": "constant,rslora", "lrs": "1e-3,1e-2"}, config=config, workspace=small,
@@ -129,7 +117,7 @@ def test_sweeps_that_vary_different_things_are_told_apart(small: Workspace) -> N
         assert caught.value.hint == "lora-mnist compare grid compares its own with each other"
 
 
-def test_runs_without_a_pair_are_left_out_and_told_of(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_runs_without_a_pair_are_left_out_and_told_of(workspace, sweeper):
     sweeper("a", {8: A | {7: None, 8: 0.99}})
     sweeper("b", {8: BETTER | {7: 0.99, 9: 0.99}})
     (row,) = compare("a", "b", workspace=workspace)["rows"]
@@ -140,16 +128,14 @@ def test_runs_without_a_pair_are_left_out_and_told_of(workspace: Workspace, swee
     assert "no seed has a figure in both" in row["verdict"]
 
 
-def test_a_sweep_is_no_better_than_itself(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_a_sweep_is_no_better_than_itself(workspace, sweeper):
     sweeper("a", {8: A})
     (row,) = compare("a", "a", workspace=workspace)["rows"]
     assert (row["p_value"], row["better"], row["seeds_needed"]) == (1.0, None, None)
     assert "no difference in any seed" in row["verdict"]
 
 
-def test_what_has_nothing_in_common_is_refused(
-    workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any]
-) -> None:
+def test_what_has_nothing_in_common_is_refused(workspace, sweeper, publish):
     sweeper("a", {8: A})
     sweeper("other", {8: A}, dataset="kmnist")
     sweeper("old", {8: A}, digits="0-4")
@@ -164,9 +150,7 @@ def test_what_has_nothing_in_common_is_refused(
         compare("a", "a", confidence=95, workspace=workspace)
 
 
-def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
-    workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any]
-) -> None:
+def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(workspace, sweeper, publish):
     members = []
     base = publish(workspace.registry, "base-0-4")
     for seed in range(6):
@@ -187,9 +171,7 @@ def test_digits_that_a_sweep_has_no_scores_on_are_its_adapters_own(
     assert compare("a", "a", workspace=workspace)["digits"] == "5-9"
 
 
-def test_a_difference_that_may_be_that_of_the_bases_is_said_to_be(
-    workspace: Workspace, sweeper: Sweeper, publish: Callable[..., Any], recorder: Any
-) -> None:
+def test_a_difference_that_may_be_that_of_the_bases_is_said_to_be(workspace, sweeper, publish, recorder):
     bases = [publish(workspace.registry, name, files={"weights": name.encode()}) for name in ("one", "two")]
     for name, base in (("a", bases[0]), ("b", bases[1]), ("c", bases[1])):
         sweeper(name, {8: A}, parents=[Parent("base", base.name, base.digest)])
@@ -203,9 +185,7 @@ def test_a_difference_that_may_be_that_of_the_bases_is_said_to_be(
 # The command
 
 
-def test_the_command_prints_a_row_a_rank_and_a_verdict_in_words(
-    workspace: Workspace, sweeper: Sweeper, run: Callable[..., Any]
-) -> None:
+def test_the_command_prints_a_row_a_rank_and_a_verdict_in_words(workspace, sweeper, run):
     sweeper("a", {4: A, 8: A | {7: None}})
     sweeper("b", {4: {seed: A[6 - seed] for seed in A}, 8: BETTER | {7: 0.9}})
     arguments = ("compare", "a", "b", "--confidence", "0.9", "--runs-dir", workspace.runs_dir)
@@ -226,18 +206,7 @@ def test_the_command_prints_a_row_a_rank_and_a_verdict_in_words(
     )  # fmt: skip
 
 
-def test_the_table_of_a_comparison_fits_a_terminal_of_80_columns(
-    workspace: Workspace, sweeper: Sweeper, run: Callable[..., Any]
-) -> None:
-    sweeper("a", {4: A, 64: A})
-    sweeper("b", {4: dict.fromkeys(A, 0.1), 64: BETTER})
-    for command in (("compare", "a", "b"), ("gate", "b", "--require", "5-9=0.95")):
-        table = [line for line in run(*command, "--runs-dir", workspace.runs_dir).out.splitlines() if line[:2] == "  "]
-        assert len(table) == 3
-        assert max(map(len, table)) <= 80
-
-
-def test_two_models_are_told_of_in_one_table(small: Workspace, run: Callable[..., Any]) -> None:
+def test_two_models_are_told_of_in_one_table(small, run):
     outcome = run("compare", ADAPTER, ADAPTER, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     assert outcome.code == 0
     assert "test accuracy on digits 5-9 of fashion-mnist, the same 100 images" in outcome.out
@@ -254,7 +223,7 @@ def test_two_models_are_told_of_in_one_table(small: Workspace, run: Callable[...
 BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2"
 
 
-def test_models_are_compared_on_the_same_images(small: Workspace) -> None:
+def test_models_are_compared_on_the_same_images(small):
     finetune(AdapterConfig(rank=8, epochs=15, lr=0.01), workspace=small, name="strong")
     document = compare(ADAPTER, "strong", workspace=small)
     (row,) = document["rows"]
@@ -272,21 +241,20 @@ def test_models_are_compared_on_the_same_images(small: Workspace) -> None:
     assert (back["only_a"], back["only_b"], back["better"]) == (row["only_b"], row["only_a"], row["better"])
 
 
-def test_a_model_is_no_better_than_itself(small: Workspace) -> None:
+def test_a_model_is_no_better_than_itself(small):
     (row,) = compare(ADAPTER, ADAPTER, workspace=small)["rows"]
     assert (row["only_a"], row["only_b"], row["p_value"], row["better"]) == (0, 0, 1.0, None)
     assert "right and wrong on the same images" in row["verdict"]
 
 
-def test_a_base_and_an_adapter_are_compared_where_digits_are_given(small: Workspace) -> None:
+def test_a_base_and_an_adapter_are_compared_where_digits_are_given(small):
     with pytest.raises(UsageError, match="no digit in common"):
         compare(BASE, ADAPTER, workspace=small)
     (row,) = compare(BASE, ADAPTER, digits=DigitSet([7]), workspace=small)["rows"]
-    assert row["images"] == 20
-    assert row["accuracy_a"]["mean"] == 0.0
+    assert (row["images"], row["accuracy_a"]["mean"]) == (20, 0.0)
 
 
-def test_digits_that_only_one_has_learned_are_no_common_ground(small: Workspace, recorder: Any) -> None:
+def test_digits_that_only_one_has_learned_are_no_common_ground(small, recorder):
     finetune(AdapterConfig(rank=1, epochs=0, digits=DigitSet([4, 5, 6])), workspace=small, name="some")
     heard = Workspace(small.runs_dir, small.data_dir, reporter=recorder)
     assert compare("some", ADAPTER, workspace=heard)["digits"] == "5-6"
@@ -313,9 +281,7 @@ def best_on_validation(workspace: Workspace, settings: dict[str, Any]) -> float:
     return max((rate for rate, found in reached.items() if len(found) == 2), key=lambda rate: mean(reached[rate]))
 
 
-def test_each_setting_gets_the_rate_that_is_best_on_validation_images(
-    rates: Workspace, forge: Callable[..., None], run: Callable[..., Any]
-) -> None:
+def test_each_setting_gets_the_rate_that_is_best_on_validation_images(rates, forge, run):
     document = compare("rates", tune=True, workspace=rates)
     found = {(row["setting"]["method"], row["setting"]["rank"]): row["lr"] for row in document["tuned"]}
     assert set(found) == {("lora", 2), ("lora", 3), ("full", 0)}
@@ -344,7 +310,7 @@ def test_each_setting_gets_the_rate_that_is_best_on_validation_images(
     assert "rank 2 | –, lora and full: The data can't tell" in printed
 
 
-def test_rates_that_can_not_be_chosen_are_refused(rates: Workspace, sweeper: Sweeper, workspace: Workspace) -> None:
+def test_rates_that_can_not_be_chosen_are_refused(rates, sweeper, workspace):
     grid = {"lrs": "1e29,1e30", "seeds": "0"}
     sweep([2], grid=grid, config=AdapterConfig(epochs=1), workspace=rates, name="wild")
     with pytest.raises(ArtifactError, match="at no learning rate did all runs of rank 2 end well"):

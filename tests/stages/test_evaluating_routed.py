@@ -27,7 +27,6 @@ from lora_mnist_cli.stages import Workspace, evaluate, evaluate_routed, finetune
 from lora_mnist_cli.stages.evaluating_routed import load_experts
 from lora_mnist_cli.system.errors import ArtifactError
 
-Run = Callable[..., Any]
 FILE = "statistics.safetensors"
 BASE, ADAPTER = "base-0-4", "lora-5-9-r2"
 SMALL_BASE, SMALL_ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2"
@@ -45,7 +44,7 @@ def without_statistics(artifact: Artifact, forge: Callable[..., None]) -> None:
 
 class TestWhatIsStored:
     @pytest.mark.parametrize(("name", "digits"), [(SMALL_BASE, "0-4"), (SMALL_ADAPTER, "5-9")])
-    def test_it_is_of_the_training_part_of_the_digits_learned(self, small: Workspace, name: str, digits: str) -> None:
+    def test_it_is_of_the_training_part_of_the_digits_learned(self, small, name, digits):
         artifact = small.registry.get(name)
         data = MNISTDataset.load("train", DigitSet.parse(digits), dataset="fashion-mnist", data_dir=small.data_dir)
         config = (BaseConfig if artifact.kind == "base" else AdapterConfig).from_json(artifact.config)
@@ -55,9 +54,7 @@ class TestWhatIsStored:
         assert int(found["counts"].sum()) == 200
         assert artifact.files[FILE]["bytes"] < 10**6
 
-    def test_adapters_of_one_split_share_one_calculation(
-        self, small: Workspace, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_adapters_of_one_split_share_one_calculation(self, small, monkeypatch):
         fits = []
         fit = ClassStatistics.fit
         monkeypatch.setattr(ClassStatistics, "fit", lambda *given, **more: fits.append(1) or fit(*given, **more))
@@ -69,13 +66,13 @@ class TestWhatIsStored:
         ]  # fmt: skip
         assert contents[0] == contents[1] != contents[2] == contents[3]
 
-    def test_a_merged_adapter_keeps_them_where_it_passes_for_its_own_digits(self, small: Workspace) -> None:
+    def test_a_merged_adapter_keeps_them_where_it_passes_for_its_own_digits(self, small):
         merged = merge(SMALL_ADAPTER, workspace=small)
         assert merged.read(FILE) == small.registry.get(SMALL_ADAPTER).read(FILE)
         other = merge(SMALL_ADAPTER, digits=DigitSet.parse("0-9"), merged="other", workspace=small)
         assert FILE not in other.files
 
-    def test_verify_reads_them(self, small: Workspace, run: Run, forge: Callable[..., None]) -> None:
+    def test_verify_reads_them(self, small, run, forge):
         folder = small.registry.get(SMALL_BASE).path
         tensors = safetensors.torch.load_file(folder / FILE)
         forge(folder, files={FILE: safetensors.torch.save(tensors | {"noise": tensors["noise"].double()})})
@@ -85,7 +82,7 @@ class TestWhatIsStored:
         forge(folder, files={FILE: bytes(2_000_000)})
         assert "2,000,000 bytes" in run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir).err
 
-    def test_what_makes_no_sense_is_refused(self, small: Workspace, forge: Callable[..., None]) -> None:
+    def test_what_makes_no_sense_is_refused(self, small, forge):
         folder = small.registry.get(SMALL_BASE).path
         tensors = safetensors.torch.load_file(folder / FILE)
         forge(folder, files={FILE: safetensors.torch.save(tensors | {"noise": -tensors["noise"]})})
@@ -99,9 +96,7 @@ class TestWhatIsStored:
 
 
 class TestOlderArtifacts:
-    def test_they_are_whole_and_up_to_date_and_say_how_to_make_statistics(
-        self, small: Workspace, run: Run, recorder: Any, forge: Callable[..., None]
-    ) -> None:
+    def test_they_are_whole_and_up_to_date_and_say_how_to_make_statistics(self, small, run, recorder, forge):
         adapter = small.registry.get(SMALL_ADAPTER)
         without_statistics(adapter, forge)
         assert run("runs", "verify", SMALL_ADAPTER, "--runs-dir", small.runs_dir).code == 0
@@ -114,14 +109,14 @@ class TestOlderArtifacts:
         assert refused.value.hint == f"lora-mnist runs remove {SMALL_ADAPTER}, then make it again"
         assert FILE in finetune(config, workspace=small, force=True).files
 
-    def test_of_a_base_the_adapters_go_with_it(self, small: Workspace, forge: Callable[..., None]) -> None:
+    def test_of_a_base_the_adapters_go_with_it(self, small, forge):
         without_statistics(small.registry.get(SMALL_BASE), forge)
         with pytest.raises(ArtifactError, match="--cascade"):
             load_statistics(small.registry.get(SMALL_BASE))
 
 
 class TestEvaluation:
-    def test_both_halves_are_known_without_a_label(self, runs: Path) -> None:
+    def test_both_halves_are_known_without_a_label(self, runs):
         workspace = Workspace(runs)
         base, adapter = workspace.registry.get(BASE), workspace.registry.get(ADAPTER)
         for by in ("mixture", "choose"):
@@ -133,19 +128,17 @@ class TestEvaluation:
             assert [row["artifact"] for row in routed.experts] == [BASE, ADAPTER]
             assert all(row["right_expert"] > 0.97 for row in routed.experts)
 
-    def test_the_order_of_experts_makes_no_difference(self, small: Workspace) -> None:
+    def test_the_order_of_experts_makes_no_difference(self, small):
         one = evaluate_routed([SMALL_BASE, SMALL_ADAPTER], workspace=small)
         two = evaluate_routed([SMALL_ADAPTER, SMALL_BASE], workspace=small)
-        assert one.scores == two.scores
-        assert one.experts == two.experts[::-1]
+        assert (one.scores, one.experts) == (two.scores, two.experts[::-1])
 
-    def test_the_command_says_who_answered(self, small: Workspace, run: Run) -> None:
+    def test_the_command_says_who_answered(self, small, run):
         places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
         outcome = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", *places, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         document = outcome.json
-        assert document["route_by"] == "mixture"
-        assert document["base"] == SMALL_BASE
+        assert (document["route_by"], document["base"]) == ("mixture", SMALL_BASE)
         assert sum(row["share"] for row in document["experts"]) == pytest.approx(1)
         assert [row["digits"] for row in document["subsets"]] == ["0-4", "5-9", "0-9"]
         printed = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", "--route-by", "choose", *places).out
@@ -168,18 +161,16 @@ class TestEvaluation:
             ([SMALL_ADAPTER, "--route", "--route-by", "chose"], "did you mean 'choose'?"),
         ],
     )
-    def test_what_makes_no_sense_is_refused(self, small: Workspace, run: Run, arguments: list[str], said: str) -> None:
-        outcome = run("evaluate", *arguments, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-        assert outcome.code == 2
-        assert said in outcome.err
+    def test_what_makes_no_sense_is_refused(self, small, refused, arguments, said):
+        refused(["evaluate", *arguments, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir], 2, said)
 
-    def test_adapters_of_another_base_are_refused(self, small: Workspace) -> None:
+    def test_adapters_of_another_base_are_refused(self, small):
         config = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=1, seed=1)
         other = train_base(config, workspace=small)
         with pytest.raises(ArtifactError, match=f"'{SMALL_ADAPTER}' is not on the base of '{other.name}'"):
             evaluate_routed([other.name, SMALL_ADAPTER], workspace=small)
 
-    def test_what_diverged_is_no_expert(self, small: Workspace) -> None:
+    def test_what_diverged_is_no_expert(self, small):
         sweep([1], config=AdapterConfig(epochs=1, lr=1e20, optimizer="sgd"), workspace=small, name="bad")
         (row,) = small.registry.get("bad").details["results"]
         assert row["failed"]
@@ -187,7 +178,7 @@ class TestEvaluation:
             load_experts([row["artifact"]], workspace=small)
 
 
-def test_pictures_are_answered_by_the_expert_that_knows_them(runs: Path, run: Run) -> None:
+def test_pictures_are_answered_by_the_expert_that_knows_them(runs, run):
     images, labels = load_split("mnist", "test", Path("data"))
     for digit in (1, 7):
         Pillow.fromarray(images[int(np.flatnonzero(labels == digit)[3])].reshape(28, 28)).save(f"{digit}.png")
@@ -204,7 +195,7 @@ def test_pictures_are_answered_by_the_expert_that_knows_them(runs: Path, run: Ru
 
 
 @pytest.mark.parametrize("by", ["mixture", "choose"])
-def test_an_onnx_graph_has_the_router_inside(runs: Path, run: Run, by: str) -> None:
+def test_an_onnx_graph_has_the_router_inside(runs, run, by):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     outcome = run("export", BASE, ADAPTER, "--route", "--route-by", by, "--output", "routed.onnx")
@@ -225,7 +216,7 @@ def test_an_onnx_graph_has_the_router_inside(runs: Path, run: Run, by: str) -> N
     np.testing.assert_allclose(found, expected, atol=5e-3, rtol=1e-3)
 
 
-def test_a_router_is_no_plain_network(runs: Path, run: Run) -> None:
+def test_a_router_is_no_plain_network(runs, run):
     outcome = run("export", BASE, ADAPTER, "--route", "--format", "safetensors")
     assert outcome.code == 2
     assert "--format onnx" in outcome.err

@@ -52,7 +52,7 @@ def keywords(function: Callable[..., Any]) -> set[str]:
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
-def test_every_option_of_a_command_is_a_keyword_of_its_function(command: str) -> None:
+def test_every_option_of_a_command_is_a_keyword_of_its_function(command):
     taken = keywords(FUNCTIONS[command]) | {f.name for each in (Workspace, Runtime) for f in dataclasses.fields(each)}
     taken |= {axis.plural for axis in AXES} if command == "sweep" else set()
     options = {parameter.name for parameter in COMMANDS[command].params} - PRINTING - set(APART)
@@ -61,9 +61,7 @@ def test_every_option_of_a_command_is_a_keyword_of_its_function(command: str) ->
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
-def test_a_function_has_the_defaults_of_its_command(
-    command: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_function_has_the_defaults_of_its_command(command, run, monkeypatch):
     """What the command passes on where it is given no option at all is what the function does with no argument."""
     function = FUNCTIONS[command]
     passed: dict[str, Any] = {}
@@ -91,7 +89,7 @@ def test_a_function_has_the_defaults_of_its_command(
     assert len(passed) >= 2
 
 
-def test_the_keywords_are_the_fields_of_the_configs_with_their_types() -> None:
+def test_the_keywords_are_the_fields_of_the_configs_with_their_types():
     # Of what merging, combining and importing make.
     own = {"merged_alpha", "combined", "combined_weights", "combined_density", "imported"}
     for typed, config in ((BaseKeywords, BaseConfig), (AdapterKeywords, AdapterConfig)):
@@ -103,7 +101,7 @@ def test_the_keywords_are_the_fields_of_the_configs_with_their_types() -> None:
     assert set(SweepKeywords.__annotations__) == set(AdapterKeywords.__annotations__) - {"rank"}
 
 
-def test_either_way_is_one_piece_of_work(small_data: Path, run: Callable[..., Any], recorder: Any) -> None:
+def test_either_way_is_one_piece_of_work(small_data, run, recorder):
     """What a command made is up to date for the function, and what a function made for the command."""
     workspace = Workspace(data_dir=small_data, reporter=recorder)
     where = ["--data-dir", small_data]
@@ -127,9 +125,7 @@ def test_either_way_is_one_piece_of_work(small_data: Path, run: Callable[..., An
         assert [row["accuracy"] for row in told["subsets"]] == [row["accuracy"] for row in each.rows()]
 
 
-def test_without_any_argument_the_names_and_settings_are_those_of_the_commands(
-    run: Callable[..., Any], recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_any_argument_the_names_and_settings_are_those_of_the_commands(run, recorder, monkeypatch):
     """The real defaults, but for the training itself, which takes its time: the settings are compared before it."""
     monkeypatch.setenv("LORA_MNIST_RUNS", "elsewhere")
     assert run("train-base", "--epochs", "0").code == 0
@@ -140,13 +136,13 @@ def test_without_any_argument_the_names_and_settings_are_those_of_the_commands(
     assert {key: plan[key] for key in told if key != "seconds"} == {k: v for k, v in told.items() if k != "seconds"}
 
 
-def test_protections_are_a_text_or_names() -> None:
+def test_protections_are_a_text_or_names():
     texts = [adapter_config(None, {"protect": protect}) for protect in ("replay,mask", ["mask", "replay"])]
     assert texts[0] == texts[1] == AdapterConfig(protect=("replay", "mask"))
     assert adapter_config(None, {"protect": "none"}) == AdapterConfig()
 
 
-def test_a_setting_of_its_own_stands_above_the_config(small: Workspace) -> None:
+def test_a_setting_of_its_own_stands_above_the_config(small):
     config = AdapterConfig(rank=3, epochs=0, seed=5)
     made = finetune(config, workspace=small, digits="5,7", rank=1, target_layers=["fc2"])
     assert made.config["digits"] == "5,7"
@@ -155,7 +151,7 @@ def test_a_setting_of_its_own_stands_above_the_config(small: Workspace) -> None:
     assert sweep([2], config=config, workspace=small, name="seeded").config["seeds"] == [5]
 
 
-def test_what_is_no_setting_is_refused(small: Workspace) -> None:
+def test_what_is_no_setting_is_refused(small):
     with pytest.raises(TypeError, match="rnak"):
         finetune(rnak=3, workspace=small)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="rank is at least 1"):
@@ -168,7 +164,7 @@ def test_what_is_no_setting_is_refused(small: Workspace) -> None:
         evaluate(digit_sets=["x"], workspace=small)
 
 
-def test_rows_are_flat_and_alike(small: Workspace) -> None:
+def test_rows_are_flat_and_alike(small):
     many = sweep([1, 2], seeds=[0, 1], grid={"alphas": [1, 2]}, epochs=0, workspace=small, name="many")
     rows = many.rows()
     assert len(rows) == 2 * 2 * 2 * 3
@@ -188,17 +184,7 @@ def test_rows_are_flat_and_alike(small: Workspace) -> None:
     assert [row["accuracy"] for row in evaluated[:3]] == [row["accuracy"] for row in base.rows()]
 
 
-def test_rows_turn_into_a_frame(small: Workspace) -> None:
-    pandas = pytest.importorskip("pandas")
-    many = sweep([1, 2], seeds=[0, 1, 2], epochs=0, workspace=small, name="many")
-    frame = pandas.DataFrame(many.rows())
-    table = frame.pivot_table(index="rank", columns="digits", values="accuracy", aggfunc="mean")
-    assert list(table.columns) == ["0-4", "0-9", "5-9"]
-    mean = sum(row["accuracy"] for row in many.rows() if row["rank"] == 2 and row["digits"] == "5-9") / 3
-    assert table.loc[2, "5-9"] == pytest.approx(mean)
-
-
-def test_the_package_is_typed_and_light() -> None:
+def test_the_package_is_typed_and_light():
     assert files(lora_mnist_cli).joinpath("py.typed").is_file()
     code = (
         "import sys; from lora_mnist_cli import *; from lora_mnist_cli import __all__ as names;"
@@ -207,5 +193,3 @@ def test_the_package_is_typed_and_light() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
-    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        lora_mnist_cli.nothing  # type: ignore[attr-defined] # noqa: B018

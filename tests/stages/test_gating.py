@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,30 +10,22 @@ import pytest
 import scipy.stats
 
 from lora_mnist_cli.cli.junit import Case, junit_xml
-from lora_mnist_cli.stages import Workspace, gate, parse_gates, plan_gate
+from lora_mnist_cli.stages import gate, parse_gates, plan_gate
 from lora_mnist_cli.stages.evaluating import Gate
 from lora_mnist_cli.stages.gating import _judge
 from lora_mnist_cli.stages.records.samples import Sample
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
-
-Run = Callable[..., Any]
-Sweeper = Callable[..., Any]
 
 FIVE = {0: 0.95, 1: 0.96, 2: 0.955, 3: 0.965, 4: 0.95}
 # Mean 0.956; t(4) = 2.7764, s = 0.0065192, so the interval is 0.956 ± 0.0080946.
 LOW, HIGH = 0.9479054, 0.9640946
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "runs")
-
-
 @pytest.mark.parametrize(
     ("minimum", "verdict"),
     [(0.9479, "PASS"), (0.948, "INCONCLUSIVE"), (0.956, "INCONCLUSIVE"), (0.964, "INCONCLUSIVE"), (0.9641, "FAIL")],
 )
-def test_the_interval_of_the_mean_decides(workspace: Workspace, sweeper: Sweeper, minimum: float, verdict: str) -> None:
+def test_the_interval_of_the_mean_decides(workspace, sweeper, minimum, verdict):
     sweeper("a", {8: FIVE})
     document = gate(parse_gates(f"5-9={minimum}"), "a", workspace=workspace)
     (row,) = document["gates"]
@@ -48,7 +37,7 @@ def test_the_interval_of_the_mean_decides(workspace: Workspace, sweeper: Sweeper
     assert row["test_set"] == {"low": pytest.approx(theirs.low), "high": pytest.approx(theirs.high)}
 
 
-def test_a_higher_confidence_asks_for_more(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_a_higher_confidence_asks_for_more(workspace, sweeper):
     sweeper("a", {8: FIVE})
     verdicts = [
         gate(parse_gates("5-9=0.947"), "a", confidence=confidence, workspace=workspace)["verdict"]
@@ -59,7 +48,7 @@ def test_a_higher_confidence_asks_for_more(workspace: Workspace, sweeper: Sweepe
         gate(parse_gates("5-9=0.947"), "a", confidence=1.0, workspace=workspace)
 
 
-def test_each_rank_has_to_pass_unless_one_is_chosen(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_each_rank_has_to_pass_unless_one_is_chosen(workspace, sweeper):
     sweeper("a", {1: {seed: x - 0.1 for seed, x in FIVE.items()}, 4: {0: 0.9, 1: 0.99}, 8: FIVE})
     document = gate(parse_gates("5-9=0.94"), "a", workspace=workspace)
     verdicts = [(row["setting"]["rank"], row["verdict"]) for row in document["gates"]]
@@ -71,7 +60,7 @@ def test_each_rank_has_to_pass_unless_one_is_chosen(workspace: Workspace, sweepe
         gate(parse_gates("5-9=0.94"), "a", rank=2, workspace=workspace)
 
 
-def test_a_run_that_failed_is_never_a_pass(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_a_run_that_failed_is_never_a_pass(workspace, sweeper):
     sweeper("a", {8: FIVE | {5: None, 6: None}})
     (row,) = gate(parse_gates("5-9=0"), "a", workspace=workspace)["gates"]
     assert row["verdict"] == "FAIL"
@@ -91,20 +80,20 @@ def test_a_run_that_failed_is_never_a_pass(workspace: Workspace, sweeper: Sweepe
         {"count": -5, "accuracy": 1.0, "loss": 0.1},
     ],
 )
-def test_what_is_no_figure_is_never_a_pass(score: dict[str, Any]) -> None:
+def test_what_is_no_figure_is_never_a_pass(score):
     good = {"count": max(score["count"], 0), "accuracy": 1.0, "loss": 0.1}
     for scores in ([score], [score, score], [good, good, good, score]):
         row = _judge(Sample({"rank": 8}, dict(enumerate(scores))), Gate(parse_gates("5-9=0")[0].digits, 0.0), 0.95)
         assert row["verdict"] == "FAIL"
 
 
-def test_digits_without_images_are_a_fail(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_digits_without_images_are_a_fail(workspace, sweeper):
     sweeper("a", {8: dict.fromkeys(range(5))}, images=0)
     (row,) = gate(parse_gates("5-9=0"), "a", workspace=workspace)["gates"]
     assert (row["verdict"], row["reason"]) == ("FAIL", "there are no test images of digits 5-9")
 
 
-def test_one_seed_is_never_a_pass(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_one_seed_is_never_a_pass(workspace, sweeper):
     sweeper("a", {8: {0: 0.99}})
     for minimum, verdict in ((0.0, "INCONCLUSIVE"), (0.9, "INCONCLUSIVE"), (0.999, "FAIL")):
         (row,) = gate(parse_gates(f"5-9={minimum}"), "a", workspace=workspace)["gates"]
@@ -112,7 +101,7 @@ def test_one_seed_is_never_a_pass(workspace: Workspace, sweeper: Sweeper) -> Non
         assert row["interval"] == {"of": "test images", **row["test_set"]}
 
 
-def test_one_model_is_one_seed(small: Workspace) -> None:
+def test_one_model_is_one_seed(small):
     name = "base-fashion-mnist-0-4"
     accuracy = small.registry.get(name).scores["subsets"][0]["accuracy"]
     (row,) = gate(parse_gates("0-4=0"), name, workspace=small)["gates"]
@@ -121,7 +110,7 @@ def test_one_model_is_one_seed(small: Workspace) -> None:
     assert row["verdict"] == "FAIL"
 
 
-def test_seeds_that_agree_to_the_image_are_no_proof_of_no_spread(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_seeds_that_agree_to_the_image_are_no_proof_of_no_spread(workspace, sweeper):
     sweeper("a", {8: {0: 0.95, 1: 0.95}}, images=20)
     assert gate(parse_gates("5-9=0.94"), "a", workspace=workspace)["verdict"] == "INCONCLUSIVE"
     # Ten that agree on a thousand images know the mean to a tenth of a thousandth or two.
@@ -132,7 +121,7 @@ def test_seeds_that_agree_to_the_image_are_no_proof_of_no_spread(workspace: Work
 @pytest.mark.parametrize(
     ("n", "images", "deviation"), [(2, 4861, 0.003), (3, 4861, 0.02), (5, 100, 0.005), (10, 20, 0.03)]
 )
-def test_a_recipe_at_its_threshold_passes_and_fails_rarely(n: int, images: int, deviation: float) -> None:
+def test_a_recipe_at_its_threshold_passes_and_fails_rarely(n, images, deviation):
     """Sweeps whose true mean is just below the threshold: a PASS is false. Just above it, a FAIL is."""
     generator = np.random.default_rng(n)
     digits, mean, tries = parse_gates("5-9=0")[0].digits, 0.9, 2000
@@ -148,7 +137,7 @@ def test_a_recipe_at_its_threshold_passes_and_fails_rarely(n: int, images: int, 
     assert wrong["FAIL"] / tries <= 0.04
 
 
-def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace, sweeper):
     sweeper("a", {4: FIVE, 8: {0: 0.9}})
     document = plan_gate(parse_gates("5-9=0.953"), "a", workspace=workspace)
     assert (document["artifact"], document["confidence"], document["power"]) == ("a", 0.95, 0.8)
@@ -164,21 +153,7 @@ def test_a_plan_has_seeds_for_the_sweeps_own_margin_and_for_others(workspace: Wo
     assert {seeds for _, seeds in alone["seeds_by_margin"]} == {None}
 
 
-def test_the_seeds_of_a_plan_do_decide_as_often_as_it_says(workspace: Workspace, sweeper: Sweeper) -> None:
-    sweeper("a", {8: FIVE}, images=100_000)
-    (row,) = plan_gate(parse_gates("5-9=0.95"), "a", workspace=workspace)["plans"]
-    draws = np.random.default_rng(0).normal(row["mean"], row["sd"], (1000, row["seeds_needed"]))
-    wanted = parse_gates("5-9=0.95")[0]
-    passed = sum(
-        _judge(
-            Sample({}, {s: {"count": 10**6, "accuracy": a, "loss": 0.1} for s, a in enumerate(draw)}), wanted, 0.95
-        )["verdict"] == "PASS"
-        for draw in draws
-    )  # fmt: skip
-    assert 0.76 <= passed / 1000 <= 0.92
-
-
-def test_the_newest_sweep_by_default(workspace: Workspace, sweeper: Sweeper) -> None:
+def test_the_newest_sweep_by_default(workspace, sweeper):
     with pytest.raises(ArtifactError):
         gate(parse_gates("5-9=0.9"), workspace=workspace)
     sweeper("a", {8: FIVE})
@@ -196,7 +171,7 @@ def test_the_newest_sweep_by_default(workspace: Workspace, sweeper: Sweeper) -> 
         ("0.99", ["--allow-inconclusive"], 1), ("0.94", ["--allow-inconclusive"], 0), ("0.99", ["--plan"], 0),
     ],
 )  # fmt: skip
-def test_exit_codes(sweeper: Sweeper, run: Run, tmp_path: Path, minimum: str, more: list[str], code: int) -> None:
+def test_exit_codes(sweeper, run, tmp_path, minimum, more, code):
     sweeper("a", {8: FIVE})
     outcome = run("gate", "a", "--require", f"5-9={minimum}", *more, "--runs-dir", tmp_path / "runs")
     assert outcome.code == code
@@ -206,11 +181,10 @@ def test_exit_codes(sweeper: Sweeper, run: Run, tmp_path: Path, minimum: str, mo
     if "--plan" not in more:
         assert "94.79 to 96.41" in outcome.out
     as_json = run("gate", "a", "--require", f"5-9={minimum}", *more, "--json", "--runs-dir", tmp_path / "runs")
-    assert as_json.code == code
-    assert as_json.json["artifact"] == "a"
+    assert (as_json.code, as_json.json["artifact"]) == (code, "a")
 
 
-def test_a_gate_that_is_not_passed_says_where(sweeper: Sweeper, run: Run, tmp_path: Path) -> None:
+def test_a_gate_that_is_not_passed_says_where(sweeper, run, tmp_path):
     sweeper("a", {1: {0: 0.5, 1: 0.5}, 8: FIVE})
     outcome = run("gate", "a", "--require", "5-9=0.955", "--runs-dir", tmp_path / "runs")
     assert outcome.err == "error: FAIL: rank 1, digits 5-9; INCONCLUSIVE: rank 8, digits 5-9\n"
@@ -221,7 +195,7 @@ def test_a_gate_that_is_not_passed_says_where(sweeper: Sweeper, run: Run, tmp_pa
     assert run("gate", "a", "--runs-dir", tmp_path / "runs").code == 2
 
 
-def test_a_plan_has_no_verdict_to_write(sweeper: Sweeper, run: Run, tmp_path: Path) -> None:
+def test_a_plan_has_no_verdict_to_write(sweeper, run, tmp_path):
     sweeper("a", {8: FIVE})
     file = tmp_path / "gate.xml"
     outcome = run("gate", "a", "--require", "5-9=0.9", "--plan", "--junit", file, "--runs-dir", tmp_path / "runs")
@@ -230,7 +204,7 @@ def test_a_plan_has_no_verdict_to_write(sweeper: Sweeper, run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize("allow", [[], ["--allow-inconclusive"]])
-def test_junit_has_a_case_a_gate(sweeper: Sweeper, run: Run, tmp_path: Path, allow: list[str]) -> None:
+def test_junit_has_a_case_a_gate(sweeper, run, tmp_path, allow):
     sweeper(
         "a", {1: {0: 0.5, 1: 0.51}, 4: {seed: x - 0.001 for seed, x in FIVE.items()}, 8: dict.fromkeys(range(5), 0.99)}
     )
@@ -254,7 +228,7 @@ def test_junit_has_a_case_a_gate(sweeper: Sweeper, run: Run, tmp_path: Path, all
     assert unwritable.code == 5
 
 
-def test_junit_is_what_the_usual_schemas_ask_for() -> None:
+def test_junit_is_what_the_usual_schemas_ask_for():
     """Order of elements and names of attributes, as Ant's and Jenkins's schema of JUnit's format both have them."""
     content = junit_xml("gate a&b", [Case("x < y", "told", "failed", "FAIL"), Case("z", "", "passed")], seconds=0.5)
     assert content.startswith(b'<?xml version="1.0" encoding="UTF-8"?>\n<testsuites>')

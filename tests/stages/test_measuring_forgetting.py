@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,7 @@ def known(logits: Any, labels: Any, task: DigitSet) -> float:
     return float((chosen == labels[rows]).mean())
 
 
-def test_accuracies_are_those_of_evaluation_and_of_the_logits_of_a_half_alone(small: Workspace) -> None:
+def test_accuracies_are_those_of_evaluation_and_of_the_logits_of_a_half_alone(small):
     document = forgetting(workspace=small)
     names = {"base": document["base"], "adapter": document["artifact"]}
     assert (document["old"], document["new"]) == ("0-4", "5-9")
@@ -49,7 +48,7 @@ def test_accuracies_are_those_of_evaluation_and_of_the_logits_of_a_half_alone(sm
             assert 0 <= row[key]["error"] <= 1
 
 
-def test_probes_see_every_hidden_layer_of_three_networks(small: Workspace) -> None:
+def test_probes_see_every_hidden_layer_of_three_networks(small):
     document = forgetting(workspace=small)
     assert [(row["layer"], row["model"]) for row in document["probes"]] == [
         (layer, model) for layer in ("fc1", "fc2") for model in ("untrained", "base", "adapter")
@@ -62,7 +61,7 @@ def test_probes_see_every_hidden_layer_of_three_networks(small: Workspace) -> No
         assert row["all"] > 0.5
 
 
-def test_the_matrix_of_a_chain_has_every_merged_adapter_and_the_measures_follow_from_it(small: Workspace) -> None:
+def test_the_matrix_of_a_chain_has_every_merged_adapter_and_the_measures_follow_from_it(small):
     base = small.registry.latest("base").name
     finetune(AdapterConfig(epochs=1, lr=0.01, digits=DigitSet([5, 6])), workspace=small, name="first")
     merge("first", workspace=small, merged="middle")
@@ -84,7 +83,7 @@ def test_the_matrix_of_a_chain_has_every_merged_adapter_and_the_measures_follow_
         assert found["forward"] == pytest.approx((R[0][1] - start[1] + R[1][2] - start[2]) / 2)
 
 
-def test_the_untrained_network_is_the_one_that_the_base_began_as(small: Workspace) -> None:
+def test_the_untrained_network_is_the_one_that_the_base_began_as(small):
     from lora_mnist_cli.settings.config import BaseConfig
     from lora_mnist_cli.stages import train_base
 
@@ -96,7 +95,7 @@ def test_the_untrained_network_is_the_one_that_the_base_began_as(small: Workspac
     assert found == pytest.approx([known(logits, labels, task) for task in (OLD, NEW)])
 
 
-def test_an_adapter_on_old_digits_alone_has_no_new_half(small: Workspace, run: Callable[..., Any]) -> None:
+def test_an_adapter_on_old_digits_alone_has_no_new_half(small, run):
     finetune(AdapterConfig(epochs=1, digits=DigitSet([1, 2])), workspace=small, name="again")
     document = forgetting("again", workspace=small)
     assert document["new"] is None
@@ -107,7 +106,7 @@ def test_an_adapter_on_old_digits_alone_has_no_new_half(small: Workspace, run: C
     assert run("plot", "forgetting", "again", "--output", "again.png", *where).code == 0
 
 
-def test_the_tables_fit_a_terminal_and_a_base_is_refused(small: Workspace, run: Callable[..., Any]) -> None:
+def test_the_tables_fit_a_terminal_and_a_base_is_refused(small, run):
     where = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     outcome = run("forgetting", *where)
     assert outcome.code == 0

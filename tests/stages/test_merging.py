@@ -23,7 +23,7 @@ def adapter_of(small: Workspace, method: str = "lora", **more: Any) -> Any:
 
 
 @pytest.mark.parametrize("method", list(METHODS))
-def test_a_merged_base_scores_as_its_adapter_and_any_stage_takes_it(small: Workspace, method: str) -> None:
+def test_a_merged_base_scores_as_its_adapter_and_any_stage_takes_it(small, method):
     adapter = adapter_of(small, method)
     made = merge(adapter.name, workspace=small)
     assert (made.name, made.kind, made.config["digits"]) == (f"merged-some-{method}", "base", adapter.config["digits"])
@@ -46,7 +46,7 @@ def test_a_merged_base_scores_as_its_adapter_and_any_stage_takes_it(small: Works
     assert [verdict.problems for verdict in verify(small.registry)] == [[]] * len(small.registry.names())
 
 
-def test_a_merged_base_is_used_only_by_name(small: Workspace) -> None:
+def test_a_merged_base_is_used_only_by_name(small):
     adapter = adapter_of(small)
     trained = small.registry.parent(adapter)
     made = merge(adapter.name, workspace=small)
@@ -60,7 +60,7 @@ def test_a_merged_base_is_used_only_by_name(small: Workspace) -> None:
     assert small.registry.get(made.name, "base").digest == made.digest
 
 
-def test_the_certificate_and_the_weights_are_those_of_a_sum_in_double_precision(small: Workspace) -> None:
+def test_the_certificate_and_the_weights_are_those_of_a_sum_in_double_precision(small):
     adapter = adapter_of(small, rank=3, scaling="rslora", alpha=0.7)
     made = merge(adapter.name, alpha=-0.4, workspace=small, merged="half")
     root = small.runs_dir
@@ -84,7 +84,7 @@ def test_the_certificate_and_the_weights_are_those_of_a_sum_in_double_precision(
     assert merge(adapter.name, digits=DigitSet(range(10)), workspace=small).config["digits"] == "0-9"
 
 
-def test_alpha_0_is_the_base_itself(small: Workspace) -> None:
+def test_alpha_0_is_the_base_itself(small):
     adapter = adapter_of(small)
     made = merge(adapter.name, alpha=0.0, workspace=small)
     base = small.registry.parent(adapter)
@@ -96,9 +96,7 @@ def test_alpha_0_is_the_base_itself(small: Workspace) -> None:
         plot("history", made.name, workspace=small)
 
 
-def test_what_was_merged_is_kept_and_forged_lineage_is_found(
-    small: Workspace, forge: Callable[..., None], run: Callable[..., Any]
-) -> None:
+def test_what_was_merged_is_kept_and_forged_lineage_is_found(small, forge, run):
     adapter, other = adapter_of(small), finetune(AdapterConfig(rank=1, epochs=0), workspace=small, name="other")
     made = merge(adapter.name, workspace=small)
     with pytest.raises(ArtifactError, match=f"{made.name} needs it"):
@@ -129,7 +127,7 @@ def test_what_was_merged_is_kept_and_forged_lineage_is_found(
     assert other.name not in run("runs", "lineage", made.name, "--runs-dir", small.runs_dir).out
 
 
-def test_merge_prints_the_certificate(small: Workspace, run: Callable[..., Any]) -> None:
+def test_merge_prints_the_certificate(small, run):
     adapter_of(small)
     outcome = run("merge", "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     assert outcome.code == 0

@@ -35,7 +35,7 @@ def kinds(cell: Any) -> list[list[str]]:
     return [sorted(output.get("data", {output.output_type: ""})) for output in cell.outputs]
 
 
-def test_it_imports_only_what_there_is() -> None:
+def test_it_imports_only_what_there_is():
     """Fast, and without running it."""
     for cell in code(nbformat.read(DOCS / "study.ipynb", as_version=4)):
         imports = [node for node in ast.parse(cell.source).body if isinstance(node, (ast.Import, ast.ImportFrom))]
@@ -44,7 +44,7 @@ def test_it_imports_only_what_there_is() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_it_runs_from_end_to_end_and_shows_what_is_kept(maker: Any) -> None:
+def test_it_runs_from_end_to_end_and_shows_what_is_kept(maker):
     kept = nbformat.read(DOCS / "study.ipynb", as_version=4)
     made = maker.execute(epochs=1, timeout=3600)  # only a hang takes so long, however busy the machine is
     assert [cell.source for cell in made.cells] == [cell.source for cell in kept.cells]
@@ -56,7 +56,7 @@ def test_it_runs_from_end_to_end_and_shows_what_is_kept(maker: Any) -> None:
     assert re.search(r"base-0-4 +0 +0-4 +5139 +0\.9[5-9]", shown)
 
 
-def test_what_is_kept_is_the_study_and_no_trace_of_a_machine(maker: Any) -> None:
+def test_what_is_kept_is_the_study_and_no_trace_of_a_machine(maker):
     text = (DOCS / "study.ipynb").read_text(encoding="utf-8")
     assert len(text.encode()) <= maker.LARGEST
     notebook = nbformat.reads(text, as_version=4)

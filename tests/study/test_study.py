@@ -43,13 +43,11 @@ def document(make_once: Callable[..., Path]) -> dict[str, Any]:
     return made
 
 
-def test_the_spread_is_of_at_least_five_seeds(spread: dict[tuple[str, str, str], dict[str, Any]]) -> None:
+def test_the_spread_is_of_at_least_five_seeds(spread):
     assert all(row["n"] >= 5 for row in spread.values())
 
 
-def test_the_studys_run_is_one_that_ours_could_be(
-    document: dict[str, Any], spread: dict[tuple[str, str, str], dict[str, Any]]
-) -> None:
+def test_the_studys_run_is_one_that_ours_could_be(document, spread):
     away = {}
     for row in document["rows"]:
         known = spread[key(row)]
@@ -57,9 +55,7 @@ def test_the_studys_run_is_one_that_ours_could_be(
     assert {row: excess for row, excess in away.items() if excess > 0} == {}
 
 
-def test_a_new_run_lies_within_our_spread(
-    document: dict[str, Any], spread: dict[tuple[str, str, str], dict[str, Any]]
-) -> None:
+def test_a_new_run_lies_within_our_spread(document, spread):
     away = {}
     for row in document["rows"]:
         known = spread[key(row)]
@@ -68,5 +64,5 @@ def test_a_new_run_lies_within_our_spread(
     assert len(away) == len(spread)
 
 
-def test_alpha_0_gives_the_base_back_bit_for_bit(document: dict[str, Any]) -> None:
+def test_alpha_0_gives_the_base_back_bit_for_bit(document):
     assert document["alpha_0_equals_base_bit_for_bit"] is True

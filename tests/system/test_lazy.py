@@ -8,7 +8,6 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,13 +18,13 @@ PACKAGES = [lora_mnist_cli, stages]
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_module_has_the_name_of_an_export(package: ModuleType) -> None:
+def test_no_module_has_the_name_of_an_export(package):
     """Python sets an imported submodule in its package, and the export of that name would be gone."""
     assert set(package.__all__) & {module.name for module in pkgutil.iter_modules(package.__path__)} == set()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_type_checkers_see_what_is_exported(package: ModuleType) -> None:
+def test_type_checkers_see_what_is_exported(package):
     assert package.__file__ is not None
     tree = ast.parse(Path(package.__file__).read_text(encoding="utf-8"))
     (guarded,) = (node for node in tree.body if isinstance(node, ast.If))
@@ -38,7 +37,7 @@ def test_type_checkers_see_what_is_exported(package: ModuleType) -> None:
         assert getattr(package, alias.name) is getattr(import_module(str(module)), alias.name)
 
 
-def test_exports_are_still_what_they_were_after_all_modules_were_imported() -> None:
+def test_exports_are_still_what_they_were_after_all_modules_were_imported():
     """In an interpreter of its own: here, other tests have asked for the exports before."""
     code = """
 import importlib, pkgutil, types
@@ -57,6 +56,6 @@ assert callable(stages.forgetting)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_what_is_not_exported_is_an_attribute_error(package: ModuleType) -> None:
+def test_what_is_not_exported_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):
         _ = package.nothing

@@ -9,18 +9,14 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.system import locks
 from lora_mnist_cli.system.locks import DEFAULT_WAIT, HOST, LOCK, WAIT_VARIABLE, exclusive, read_owner, wait_seconds
-
-Run = Callable[..., Any]
 
 HOLDER = """
     import sys, time
@@ -47,9 +43,7 @@ def holder(example: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_waiting_is_bounded_and_names_who_is_waited_for(
-    example: Path, holder: subprocess.Popen[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_is_bounded_and_names_who_is_waited_for(example, holder, run, monkeypatch):
     monkeypatch.setenv(WAIT_VARIABLE, "1.2")
     began = time.monotonic()
     outcome = run("runs", "tag", "base-0-4", "best")
@@ -64,18 +58,14 @@ def test_waiting_is_bounded_and_names_who_is_waited_for(
     assert not (example / ".tags").exists()
 
 
-def test_whoever_only_reads_does_not_wait(
-    example: Path, holder: subprocess.Popen[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_only_reads_does_not_wait(example, holder, run, monkeypatch):
     monkeypatch.setenv(WAIT_VARIABLE, "0")
     for call in (["list"], ["show", "base-0-4"], ["verify"], ["latest"], ["clean", "--dry-run"], ["path", "base-0-4"]):
         assert run("runs", *call).code == 0
     assert run("runs", "remove", "sweep-5-9").code == 5
 
 
-def test_the_lock_of_a_killed_process_is_free(
-    example: Path, holder: subprocess.Popen[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_lock_of_a_killed_process_is_free(example, holder, run, monkeypatch):
     monkeypatch.setenv(WAIT_VARIABLE, "0")
     holder.kill()
     holder.wait()
@@ -84,9 +74,7 @@ def test_the_lock_of_a_killed_process_is_free(
     assert not (example / LOCK).exists()
 
 
-def test_who_waits_goes_on_once_the_lock_is_free(
-    example: Path, holder: subprocess.Popen[str], run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_waits_goes_on_once_the_lock_is_free(example, holder, run, monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.system.locks._SAY_AFTER", DEFAULT_WAIT)  # however long a busy machine takes
     began = time.monotonic()
     timer = threading.Timer(0.4, holder.kill)
@@ -97,7 +85,7 @@ def test_who_waits_goes_on_once_the_lock_is_free(
     timer.join()
 
 
-def test_one_is_inside_at_a_time_and_the_file_is_gone_afterwards(tmp_path: Path) -> None:
+def test_one_is_inside_at_a_time_and_the_file_is_gone_afterwards(tmp_path):
     inside, most = [0], [0]
 
     def work() -> None:
@@ -117,7 +105,7 @@ def test_one_is_inside_at_a_time_and_the_file_is_gone_afterwards(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_its_last_holder_took_away_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_its_last_holder_took_away_is_no_lock(tmp_path, monkeypatch):
     """Between opening the file and locking it, the holder lets go and another begins with a new file."""
     real, calls, path = locks.try_lock, [0], tmp_path / LOCK
 
@@ -135,7 +123,7 @@ def test_a_file_that_its_last_holder_took_away_is_no_lock(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_whatever_happens_inside_the_lock_is_let_go(tmp_path: Path, error: type[BaseException]) -> None:
+def test_whatever_happens_inside_the_lock_is_let_go(tmp_path, error):
     def work() -> None:
         with exclusive(tmp_path, "testing", nobody):
             found = read_owner(tmp_path / LOCK)
@@ -149,7 +137,7 @@ def test_whatever_happens_inside_the_lock_is_let_go(tmp_path: Path, error: type[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_lock_is_left_by_any_change(example: Path, run: Run) -> None:
+def test_no_lock_is_left_by_any_change(example, run):
     calls = (["tag", "base-0-4", "x"], ["untag", "x"], ["clean"], ["export", "sweep-5-9", "a.zip"], ["import", "a.zip"],
              ["remove", "sweep-5-9"], ["import", "a.zip"])  # fmt: skip
     for call in calls:
@@ -157,7 +145,7 @@ def test_no_lock_is_left_by_any_change(example: Path, run: Run) -> None:
         assert sorted(path.name for path in example.iterdir() if path.name.startswith(".")) in ([], [".tags"])
 
 
-def test_a_symbolic_link_in_the_locks_place_is_not_written_through(example: Path, run: Run, tmp_path: Path) -> None:
+def test_a_symbolic_link_in_the_locks_place_is_not_written_through(example, run, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (example / LOCK).symlink_to(victim)
@@ -171,14 +159,14 @@ def test_a_symbolic_link_in_the_locks_place_is_not_written_through(example: Path
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'"x"', b"[" * 100_000, b"\xff"])
-def test_an_owner_that_can_not_be_read_is_nobody(tmp_path: Path, content: bytes) -> None:
+def test_an_owner_that_can_not_be_read_is_nobody(tmp_path, content):
     (tmp_path / LOCK).write_bytes(content)
     assert read_owner(tmp_path / LOCK) == {}
     assert read_owner(tmp_path / "missing") == {}
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "nan", "inf", "-inf"])
-def test_a_wait_that_makes_no_sense_is_the_default(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_wait_that_makes_no_sense_is_the_default(monkeypatch, text):
     monkeypatch.setenv(WAIT_VARIABLE, text)
     assert wait_seconds() == DEFAULT_WAIT
     monkeypatch.setenv(WAIT_VARIABLE, "0.5")
@@ -210,9 +198,7 @@ def stager(example: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_parent_is_not_removed_while_a_child_is_being_made(
-    example: Path, stager: subprocess.Popen[str], run: Run, publish: Callable[..., Artifact]
-) -> None:
+def test_a_parent_is_not_removed_while_a_child_is_being_made(example, stager, run, publish):
     for call in (["runs", "remove", "base-0-4"], ["runs", "remove", "base-0-4", "--cascade"]):
         outcome = run(*call)
         assert outcome.code == 3

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lora_mnist_cli.system.machine import memory
 
 
 @pytest.mark.parametrize("limit", ["max\n", "1000000\n", None])
-def test_a_container_has_no_more_memory_than_it_is_given(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str | None
-) -> None:
+def test_a_container_has_no_more_memory_than_it_is_given(monkeypatch, tmp_path, limit):
     file = tmp_path / "memory.max"
     monkeypatch.setattr("lora_mnist_cli.system.machine._CONTAINER_MEMORY", file)
     machine = memory()

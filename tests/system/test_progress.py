@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("kind", [Forwarding, WithoutNotices])
-def test_everything_is_passed_on_but_notices_where_those_are_left_out(kind: type[Forwarding], recorder: Any) -> None:
+def test_everything_is_passed_on_but_notices_where_those_are_left_out(kind, recorder):
     reporter = kind(recorder)
     for name, parameters in METHODS.items():
         getattr(reporter, name)(*parameters)
@@ -25,19 +24,19 @@ def test_everything_is_passed_on_but_notices_where_those_are_left_out(kind: type
     assert recorder.events == [(name, *METHODS[name]) for name in passed_on]
 
 
-def test_a_warning_that_was_given_is_not_given_again(recorder: Any) -> None:
+def test_a_warning_that_was_given_is_not_given_again(recorder):
     reporter = WithoutNotices(recorder, {"old"})
     reporter.warn("old")
     reporter.warn("new")
     assert recorder.events == [("warn", "new")]
 
 
-def test_the_silent_one_can_be_told_everything() -> None:
+def test_the_silent_one_can_be_told_everything():
     for name, parameters in METHODS.items():
         assert getattr(Silent(), name)(*parameters) is None
 
 
-def test_trainings_that_follow_each_other_are_parts_of_one(recorder: Any) -> None:
+def test_trainings_that_follow_each_other_are_parts_of_one(recorder):
     with as_one(recorder, "both", [3, 4]) as reporter:
         for title, steps in (("first", 3), ("second", 4)):
             reporter.begin(title, 2, steps)
@@ -49,7 +48,7 @@ def test_trainings_that_follow_each_other_are_parts_of_one(recorder: Any) -> Non
     ]  # fmt: skip
 
 
-def test_what_never_began_does_not_end(recorder: Any) -> None:
+def test_what_never_began_does_not_end(recorder):
     with as_one(recorder, "both", [3, 4]):
         pass
     assert recorder.events == []

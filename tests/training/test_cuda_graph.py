@@ -121,7 +121,7 @@ def device(request: pytest.FixtureRequest) -> Device:
     return Device(Runtime(accelerator="gpu"), None)
 
 
-def test_work_is_recorded_once_and_then_replayed(log: list[str]) -> None:
+def test_work_is_recorded_once_and_then_replayed(log):
     total, done = torch.zeros(2), []
 
     def work(number: Tensor) -> None:
@@ -139,14 +139,14 @@ def test_work_is_recorded_once_and_then_replayed(log: list[str]) -> None:
     assert total.tolist() == [3000.0 + sum(range(EAGER_CALLS))] * 2
 
 
-def test_on_the_cpu_no_step_is_recorded() -> None:
+def test_on_the_cpu_no_step_is_recorded():
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
     assert not FusedAdamStep(make_optimizer(BaseConfig(), [parameter])).recordable
 
 
 @pytest.mark.usefixtures("rate_tensors")
-def test_a_replayed_step_has_the_rate_that_was_set_before(log: list[str]) -> None:
+def test_a_replayed_step_has_the_rate_that_was_set_before(log):
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
     optimizer = make_optimizer(BaseConfig(lr=0.5), [parameter])
@@ -166,9 +166,7 @@ def test_a_replayed_step_has_the_rate_that_was_set_before(log: list[str]) -> Non
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["plateau", "cosine"])
-def test_a_recorded_base_has_the_weights_of_an_eager_one(
-    optimizer: str, schedule: str, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recorded_base_has_the_weights_of_an_eager_one(optimizer, schedule, device, monkeypatch):
     data = _data()
 
     def trained() -> list[Tensor]:
@@ -187,9 +185,7 @@ def test_a_recorded_base_has_the_weights_of_an_eager_one(
     ("settings", "recordings"),
     [({}, 1), ({"schedule": "cosine"}, 1), ({"lr_ratio_b": 4.0}, 1), ({"dropout": 0.1}, 0), ({"lr": 0.3}, 1)],
 )
-def test_a_recorded_bank_has_the_weights_of_an_eager_one(
-    settings: dict[str, Any], recordings: int, device: Device, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recorded_bank_has_the_weights_of_an_eager_one(settings, recordings, device, monkeypatch):
     data = _data()
 
     def trained() -> list[Tensor]:
@@ -209,7 +205,7 @@ def test_a_recorded_bank_has_the_weights_of_an_eager_one(
     device.assert_log(recordings, recordings * (3 * 31 - EAGER_CALLS))
 
 
-def test_a_rate_that_parts_from_the_others_is_recorded_anew(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_parts_from_the_others_is_recorded_anew(device, monkeypatch):
     """The learning rate of one member falls, so the optimiser has other groups, and the old graph is no more used."""
     data, epochs = _data(), 16
     fell: list[int] = []

@@ -24,7 +24,7 @@ def images() -> torch.Tensor:
     return torch.randn(7, 784, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_fisher_diagonal_is_the_expected_square_of_the_gradient(model: MNISTModel, images: torch.Tensor) -> None:
+def test_the_fisher_diagonal_is_the_expected_square_of_the_gradient(model, images):
     expected = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     for image in images:
         for label in range(10):
@@ -38,7 +38,7 @@ def test_the_fisher_diagonal_is_the_expected_square_of_the_gradient(model: MNIST
         torch.testing.assert_close(found[name], each)
 
 
-def test_two_tasks_penalties_add_up(model: MNISTModel, images: torch.Tensor) -> None:
+def test_two_tasks_penalties_add_up(model, images):
     penalty, ties = EwcPenalty.zero(model), []
     for task in range(2):
         fisher = fisher_diagonal(model, images[3 * task : 3 * task + 3])
@@ -64,7 +64,7 @@ def test_two_tasks_penalties_add_up(model: MNISTModel, images: torch.Tensor) -> 
     torch.testing.assert_close(gradients[1] - gradients[0], added, rtol=1e-4, atol=1e-6)
 
 
-def test_a_strong_penalty_holds_the_weights_and_none_lets_go(images: torch.Tensor) -> None:
+def test_a_strong_penalty_holds_the_weights_and_none_lets_go(images):
     def moved(strength: float) -> float:
         torch.manual_seed(0)
         model = MNISTModel((5, 4))

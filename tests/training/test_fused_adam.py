@@ -101,15 +101,13 @@ def expected() -> dict[tuple[Train, str], list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 @pytest.mark.parametrize("train", TRAININGS)
-def test_another_pytorch_trains_the_same_bytes(
-    train: Train, optimizer: str, expected: dict[tuple[Train, str], list[dict[str, Any]]], other_torch: None
-) -> None:
+def test_another_pytorch_trains_the_same_bytes(train, optimizer, expected, other_torch):
     assert not kernel_works("cpu")
     for model, weights in zip(train(images(), optimizer), expected[train, optimizer], strict=True):
         assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
 
 
-def test_without_the_kernel_each_step_is_the_optimisers(other_torch: None) -> None:
+def test_without_the_kernel_each_step_is_the_optimisers(other_torch):
     parameter = nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
     optimizer = torch.optim.AdamW([parameter], fused=True)
@@ -122,7 +120,7 @@ def test_without_the_kernel_each_step_is_the_optimisers(other_torch: None) -> No
     assert len(calls) == 3
 
 
-def test_the_question_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_question_is_asked_once(monkeypatch):
     asked: list[object] = []
     monkeypatch.setattr(fused_adam, "_agrees", lambda *arguments: asked.append(arguments) or True)
     kernel_works.cache_clear()
@@ -133,13 +131,13 @@ def test_the_question_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [(torch.optim.Adam, "cpu"), (torch.optim.AdamW, "cpu")]
 
 
-def test_a_rate_that_is_a_tensor_passes_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_that_is_a_tensor_passes_the_question(monkeypatch):
     """As on a GPU, where the kernel rounds it to single precision."""
     monkeypatch.setattr(fused_adam, "takes_rate_tensor", lambda parameter: parameter.dtype == torch.float32)
     assert kernel_works.__wrapped__("cpu")
 
 
-def test_the_kernel_alone_makes_the_optimisers_numbers() -> None:
+def test_the_kernel_alone_makes_the_optimisers_numbers():
     """Though the rate changes between the steps. Hooks of the optimiser see that its step is not called."""
     results = []
     for direct in (False, True):

@@ -49,7 +49,7 @@ def logits(context: ProtectionContext, images: Tensor) -> Tensor:
         return context.base(images)
 
 
-def test_without_a_protection_it_is_images_and_their_digits(context: ProtectionContext) -> None:
+def test_without_a_protection_it_is_images_and_their_digits(context):
     objective = protected(context)
     assert not objective.protected
     assert objective.data is context.images
@@ -60,7 +60,7 @@ def test_without_a_protection_it_is_images_and_their_digits(context: ProtectionC
             assert torch.equal(mine, plain)  # type: ignore[arg-type]
 
 
-def test_replay_adds_samples_of_old_digits_as_the_base_sees_them_and_of_new_ones(context: ProtectionContext) -> None:
+def test_replay_adds_samples_of_old_digits_as_the_base_sees_them_and_of_new_ones(context):
     objective = protected(context, "replay", replay_old=1.5, replay_new=0.5)
     assert objective.protected
     assert (objective.images, len(objective.data)) == (300, 300 + 450 + 150)
@@ -97,7 +97,7 @@ def test_old_digits_that_are_learned_again_are_not_replayed(context: ProtectionC
     assert set(digits.tolist()) == {0, 1, 2}
 
 
-def test_the_same_samples_come_each_time_and_no_seed_changes_them(context: ProtectionContext) -> None:
+def test_the_same_samples_come_each_time_and_no_seed_changes_them(context):
     one, other = (
         make_objective(dataclasses.replace(context, config=dataclasses.replace(CONFIG, protect=("replay",), seed=seed)))
         for seed in (0, 1)
@@ -105,7 +105,7 @@ def test_the_same_samples_come_each_time_and_no_seed_changes_them(context: Prote
     assert torch.equal(one.data.images, other.data.images)
 
 
-def test_the_threads_of_who_asks_change_no_sample(context: ProtectionContext) -> None:
+def test_the_threads_of_who_asks_change_no_sample(context):
     many = dataclasses.replace(context, images=load("5-9", 3000))
     one = protected(many, "replay", "distill")
     torch.set_num_threads(2)  # the fixture sets it back
@@ -115,7 +115,7 @@ def test_the_threads_of_who_asks_change_no_sample(context: ProtectionContext) ->
     assert all(torch.equal(a.targets, b.targets) for a, b in zip(one.terms, two.terms, strict=True))
 
 
-def test_a_seed_splits_images_as_ever_and_samples_in_the_same_ratio(context: ProtectionContext) -> None:
+def test_a_seed_splits_images_as_ever_and_samples_in_the_same_ratio(context):
     objective = protected(context, "replay")
     seen = []
     for seed in (0, 1):
@@ -135,7 +135,7 @@ def test_a_seed_splits_images_as_ever_and_samples_in_the_same_ratio(context: Pro
     assert (len(train), val) == (900, None)
 
 
-def test_the_mask_hides_the_old_logits_from_images_and_not_from_samples(context: ProtectionContext) -> None:
+def test_the_mask_hides_the_old_logits_from_images_and_not_from_samples(context):
     alone, both = protected(context, "mask"), protected(context, "mask", "replay")
     for objective in (alone, both):
         assert objective.main.hidden is not None
@@ -146,7 +146,7 @@ def test_the_mask_hides_the_old_logits_from_images_and_not_from_samples(context:
     assert len(alone.data) == 300
 
 
-def test_distillation_keeps_the_bases_answers_among_the_old_digits(context: ProtectionContext) -> None:
+def test_distillation_keeps_the_bases_answers_among_the_old_digits(context):
     for names in (("distill",), ("replay", "distill")):
         objective = protected(context, *names, distill_weight=0.25)
         (term,) = objective.more
@@ -158,7 +158,7 @@ def test_distillation_keeps_the_bases_answers_among_the_old_digits(context: Prot
         assert torch.equal(term.hidden == 0, (torch.arange(10) < 5).expand(len(objective.data), 10))
 
 
-def test_the_null_space_holds_the_asked_share_of_the_old_inputs_energy_and_no_more(context: ProtectionContext) -> None:
+def test_the_null_space_holds_the_asked_share_of_the_old_inputs_energy_and_no_more(context):
     objective = protected(context, "nullspace", nullspace_energy=0.9)
     assert [len(U) for U in objective.avoided] == [784, 16, 12]
     images, _ = context.old_samples(3000, torch.Generator().manual_seed(5))
@@ -172,7 +172,7 @@ def test_the_null_space_holds_the_asked_share_of_the_old_inputs_energy_and_no_mo
             hidden = layer(hidden).relu()
 
 
-def test_as_few_directions_as_reach_the_share() -> None:
+def test_as_few_directions_as_reach_the_share():
     draw = torch.Generator().manual_seed(0)
     turn = torch.linalg.qr(torch.randn(6, 6, generator=draw, dtype=torch.float64))[0]
     inputs = torch.diag(torch.tensor([10.0, 5.0, 2.0, 1.0, 0.1, 0.0], dtype=torch.float64)) @ turn.mT
@@ -185,18 +185,18 @@ def test_as_few_directions_as_reach_the_share() -> None:
         torch.testing.assert_close(U @ U.mT, turn[:, :count] @ turn[:, :count].mT)
 
 
-def test_something_is_always_left_to_learn_in() -> None:
+def test_something_is_always_left_to_learn_in():
     assert dominant(torch.eye(4), 0.999).shape == (4, 3)
 
 
-def test_protections_are_applied_in_the_tables_order(context: ProtectionContext) -> None:
+def test_protections_are_applied_in_the_tables_order(context):
     one, other = protected(context, "mask", "distill", "replay"), protected(context, "replay", "mask", "distill")
     for mine, theirs in zip(one.terms, other.terms, strict=True):
         assert torch.equal(mine.targets, theirs.targets)
         assert torch.equal(mine.hidden, theirs.hidden)  # type: ignore[arg-type]
 
 
-def test_statistics_of_none_of_the_old_digits_are_refused(context: ProtectionContext) -> None:
+def test_statistics_of_none_of_the_old_digits_are_refused(context):
     wrong = ClassStatistics.fit(context.images.images, context.images.labels)
     with pytest.raises(ValueError, match="none of 0-4"):
         make_objective(

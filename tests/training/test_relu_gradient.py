@@ -32,7 +32,7 @@ def operator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_is_autograds(operator: str, dtype: torch.dtype) -> None:
+def test_it_is_autograds(operator, dtype):
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(7, 33, generator=draw, dtype=torch.float64).to(dtype).requires_grad_()
     gradient = torch.randn(7, 33, generator=draw, dtype=torch.float64).to(dtype)
@@ -44,7 +44,7 @@ def test_it_is_autograds(operator: str, dtype: torch.dtype) -> None:
     assert operator_works("cpu") is (operator == "private")
 
 
-def test_a_gradient_that_is_not_finite_stops_where_the_output_is_0(operator: str) -> None:
+def test_a_gradient_that_is_not_finite_stops_where_the_output_is_0(operator):
     gradient, outputs = torch.tensor([math.nan, math.inf, math.nan, 1.0]), torch.tensor([0.0, 0.0, 1.0, math.nan])
     for call in relu_gradient(gradient, outputs):
         call()

@@ -93,9 +93,7 @@ def plain_loop(
         ("sgd", None, lambda p: torch.optim.SGD(p, lr=0.01)),
     ],
 )
-def test_it_is_the_plain_loop(
-    mnist: MNISTDataset, name: str, decay: float | None, make: Callable[[Iterator[nn.Parameter]], Any]
-) -> None:
+def test_it_is_the_plain_loop(mnist, name, decay, make):
     ours, theirs = start(), start()
     config = BaseConfig(epochs=3, batch_size=2, lr=0.01, optimizer=name, weight_decay=decay, seed=7)
     history = fit(ours, mnist, config)
@@ -110,7 +108,7 @@ def test_it_is_the_plain_loop(
     assert history[3].train_loss < 0.7 * history[0].train_loss
 
 
-def test_it_is_the_plain_loop_to_the_last_bit_in_double_precision(mnist: MNISTDataset) -> None:
+def test_it_is_the_plain_loop_to_the_last_bit_in_double_precision(mnist):
     """Without float32's rounding there is no room left for another order, split, step or optimiser."""
     ours, theirs = start(), start().double()
     history = fit(ours, mnist, BaseConfig(epochs=2, batch_size=2, lr=0.01, seed=3, precision="64-true"))
@@ -122,7 +120,7 @@ def test_it_is_the_plain_loop_to_the_last_bit_in_double_precision(mnist: MNISTDa
     assert history[2].val_loss == pytest.approx(rows[2][2], rel=1e-9)
 
 
-def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist: MNISTDataset) -> None:
+def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist):
     ours, theirs = (lora.attach(start(), 3, init="kaiming") for _ in range(2))
     load_adapter_tensors(theirs, adapter_tensors(ours))
     before = copy.deepcopy(ours.state_dict())
@@ -137,7 +135,7 @@ def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist: MNISTDa
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
-def test_the_precision_is_what_it_says(mnist: MNISTDataset, precision: str) -> None:
+def test_the_precision_is_what_it_says(mnist, precision):
     model, seen = start(), set()
     model.fc1.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
     history = fit(model, mnist, BaseConfig(epochs=2, batch_size=8, lr=0.01, precision=precision))
@@ -152,7 +150,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     return all(torch.equal(value, theirs[key]) for key, value in one.state_dict().items())
 
 
-def test_no_epochs_leave_the_start_untouched(mnist: MNISTDataset, recorder: Any) -> None:
+def test_no_epochs_leave_the_start_untouched(mnist, recorder):
     model = start()
     history = fit(model, mnist, BaseConfig(epochs=0), reporter=recorder, title="nothing")
     assert equal(model, start())
@@ -160,7 +158,7 @@ def test_no_epochs_leave_the_start_untouched(mnist: MNISTDataset, recorder: Any)
     assert recorder.events == [("begin", "nothing", 0, 5), ("end",)]
 
 
-def test_without_a_validation_split_all_images_are_trained_on(mnist: MNISTDataset, recorder: Any) -> None:
+def test_without_a_validation_split_all_images_are_trained_on(mnist, recorder):
     config = BaseConfig(epochs=1, batch_size=100, val_split=0.0)
     history = fit(start(), mnist, config, reporter=recorder)
     assert [(record.val_loss, record.val_accuracy) for record in history] == [(None, None)] * 2
@@ -171,7 +169,7 @@ def test_without_a_validation_split_all_images_are_trained_on(mnist: MNISTDatase
 
 
 @pytest.mark.parametrize("val_split", [0.2, 0.0])
-def test_a_plateau_divides_the_rate_by_ten(mnist: MNISTDataset, val_split: float) -> None:
+def test_a_plateau_divides_the_rate_by_ten(mnist, val_split):
     """Epoch 1 is the best so far, epochs 2 to 12 are eleven without a better one: more than the patience of ten."""
     config = BaseConfig(
         epochs=15, batch_size=300, lr=1e-7, optimizer="sgd", schedule="plateau", val_split=val_split
@@ -180,7 +178,7 @@ def test_a_plateau_divides_the_rate_by_ten(mnist: MNISTDataset, val_split: float
     assert rates == pytest.approx([1e-7] * 13 + [1e-8] * 3, rel=1e-9, abs=0)
 
 
-def test_a_plateau_is_seen_in_the_validation_loss_and_not_in_the_training_loss(mnist: MNISTDataset) -> None:
+def test_a_plateau_is_seen_in_the_validation_loss_and_not_in_the_training_loss(mnist):
     noise = MNISTDataset(mnist.images, torch.randint(10, (COUNT,), generator=torch.Generator().manual_seed(0)))
     config = BaseConfig(epochs=20, batch_size=16, lr=0.01, schedule="plateau")
     history = fit(start(), noise, config)
@@ -192,29 +190,22 @@ def test_a_plateau_is_seen_in_the_validation_loss_and_not_in_the_training_loss(m
     )  # fmt: skip
 
 
-def test_the_constant_schedule_is_constant(mnist: MNISTDataset) -> None:
+def test_the_constant_schedule_is_constant(mnist):
     history = fit(start(), mnist, BaseConfig(epochs=14, batch_size=300, lr=1e-9))
     assert {record.lr for record in history} == {1e-9}
 
 
 @pytest.mark.parametrize("batch_size", [8, 1000])
-def test_what_diverges_says_so(mnist: MNISTDataset, recorder: Any, batch_size: int) -> None:
+def test_what_diverges_says_so(mnist, recorder, batch_size):
     config = BaseConfig(epochs=3, batch_size=batch_size, lr=1e20, optimizer="sgd")
     with pytest.raises(DivergedError, match=r"the loss became (nan|inf) in epoch \d") as caught:
         fit(start(), mnist, config, reporter=recorder)
-    assert caught.value.hint == "a lower --lr than 1e+20 may help"
-    assert caught.value.value == 1e20
+    assert (caught.value.hint, caught.value.value) == ("a lower --lr than 1e+20 may help", 1e20)
     assert caught.value.exit_code == 2
     assert recorder.all("end") == [()]
 
 
-def test_a_last_step_that_diverges_is_found_as_well(mnist: MNISTDataset) -> None:
-    """The loss before the only step is finite; the weights after it are not worth anything."""
-    with pytest.raises(DivergedError):
-        fit(start(), mnist, BaseConfig(epochs=1, batch_size=1000, lr=1e30, optimizer="sgd"))
-
-
-def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_says(mnist: MNISTDataset) -> None:
+def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_says(mnist):
     def trained(seed: int, global_seed: int) -> nn.Module:
         model = lora.attach(start(), 2, dropout=0.5)
         with torch.no_grad():
@@ -231,7 +222,7 @@ def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator_says(mn
     assert not equal(first, trained(1, 1))
 
 
-def test_dropout_is_off_while_the_weights_are_scored(mnist: MNISTDataset) -> None:
+def test_dropout_is_off_while_the_weights_are_scored(mnist):
     model, modes = lora.attach(start(), 2, dropout=0.9), []
     model.register_forward_hook(lambda module, inputs, _output: modes.append((module.training, len(inputs[0]))))
     fit(model, mnist, TrainingConfig(epochs=1, batch_size=64))
@@ -239,10 +230,9 @@ def test_dropout_is_off_while_the_weights_are_scored(mnist: MNISTDataset) -> Non
     assert [size for training, size in modes if training] == [64, 64, 64, 64, 8]
 
 
-def test_the_reporter_hears_the_right_totals(mnist: MNISTDataset, recorder: Any) -> None:
+def test_the_reporter_hears_the_right_totals(mnist, recorder):
     history = fit(start(), mnist, BaseConfig(epochs=3, batch_size=2), reporter=recorder, title="base-0-4")
-    assert recorder.events[0] == ("begin", "base-0-4", 3, 132)
-    assert recorder.events[-1] == ("end",)
+    assert (recorder.events[0], recorder.events[-1]) == (("begin", "base-0-4", 3, 132), ("end",))
     assert len(recorder.all("begin")) == len(recorder.all("end")) == 1
     advances = recorder.all("advance")
     for epoch in (1, 2, 3):
@@ -268,9 +258,7 @@ def handler() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("by_signal", [False, True])
-def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(
-    mnist: MNISTDataset, recorder: Any, handler: Callable[..., Any], by_signal: bool
-) -> None:
+def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(mnist, recorder, handler, by_signal):
     calls = []
 
     def interrupt(*arguments: object) -> None:
@@ -288,30 +276,20 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(
     assert recorder.all("end") == [()]
 
 
-def test_another_exit_stays_what_it_is(mnist: MNISTDataset, recorder: Any) -> None:
-    def leave(*_: object) -> None:
-        raise SystemExit(7)
-
-    recorder.advance = leave
-    with pytest.raises(SystemExit) as caught:
-        fit(start(), mnist, BaseConfig(epochs=1), reporter=recorder)
-    assert caught.value.code == 7
-
-
-def test_a_failure_inside_comes_out_as_it_is(mnist: MNISTDataset, recorder: Any) -> None:
+@pytest.mark.parametrize("error", [SystemExit(7), ZeroDivisionError("in the reporter")], ids=repr)
+def test_what_is_raised_inside_comes_out_as_it_is(mnist, recorder, error):
     def fail(*_: object) -> None:
-        raise ZeroDivisionError("in the reporter")
+        raise error
 
     recorder.epoch_done = fail
-    with pytest.raises(ZeroDivisionError, match="in the reporter"):
+    with pytest.raises(type(error)) as caught:
         fit(start(), mnist, BaseConfig(epochs=1), reporter=recorder)
+    assert caught.value is error
     assert recorder.all("end") == [()]
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_deterministic_inside_and_as_before_afterwards(
-    mnist: MNISTDataset, recorder: Any, before: bool, handler: Callable[..., Any]
-) -> None:
+def test_deterministic_inside_and_as_before_afterwards(mnist, recorder, before, handler):
     inside = []
     recorder.advance = lambda *_: inside.append(torch.are_deterministic_algorithms_enabled())
     torch.use_deterministic_algorithms(before)
@@ -325,7 +303,7 @@ def test_deterministic_inside_and_as_before_afterwards(
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_so_many_threads_inside_and_as_before_afterwards(mnist: MNISTDataset, recorder: Any, threads: int) -> None:
+def test_so_many_threads_inside_and_as_before_afterwards(mnist, recorder, threads):
     inside = []
     recorder.advance = lambda *_: inside.append(torch.get_num_threads())
     torch.set_num_threads(3 - threads)
@@ -334,7 +312,7 @@ def test_so_many_threads_inside_and_as_before_afterwards(mnist: MNISTDataset, re
     assert torch.get_num_threads() == 3 - threads
 
 
-def test_it_can_run_in_another_thread(mnist: MNISTDataset) -> None:
+def test_it_can_run_in_another_thread(mnist):
     histories: list[list[EpochRecord]] = []
     thread = threading.Thread(target=lambda: histories.append(fit(start(), mnist, BaseConfig(epochs=1))))
     thread.start()
@@ -343,12 +321,12 @@ def test_it_can_run_in_another_thread(mnist: MNISTDataset) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_an_accelerator_that_is_not_there_is_refused(mnist: MNISTDataset) -> None:
+def test_an_accelerator_that_is_not_there_is_refused(mnist):
     with pytest.raises(UsageError, match="no accelerator 'gpu' here"):
         fit(start(), mnist, BaseConfig(epochs=1), runtime=Runtime(accelerator="gpu"))
 
 
-def test_the_history_as_csv() -> None:
+def test_the_history_as_csv():
     history = [EpochRecord(0, 2.5, 0.1, None, None, 1e-3), EpochRecord(1, 1.25, 0.5, 1.5, 0.4, 1e-4)]
     text = history_csv(history)
     assert text == (
@@ -357,17 +335,16 @@ def test_the_history_as_csv() -> None:
     assert len(list(csv.reader(io.StringIO(text)))) == 3
 
 
-def test_the_data_is_split_into_training_and_validation(mnist: MNISTDataset) -> None:
+def test_the_data_is_split_into_training_and_validation(mnist):
     data = SplitData(mnist, BaseConfig(batch_size=10))
     assert data.val is not None
-    assert data.val.images.shape == (66, 784)
-    assert data.val.labels.shape == (66,)
+    assert (data.val.images.shape, data.val.labels.shape) == ((66, 784), (66,))
     seen: list[Tensor] = list(data.blocks)
     assert sum(len(part) for part in seen) == 264
     assert SplitData(mnist, BaseConfig(val_split=0.0)).val is None
 
 
-def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing() -> None:
+def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing():
     shares = [cosine_share(progress / 1000) for progress in range(1001)]
     top = round(1000 * WARM_UP)
     assert (shares[0], shares[top], shares[-1]) == pytest.approx((0, 1, 0))
@@ -378,7 +355,7 @@ def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing() -> None:
     assert shares[top + 100] + cosine_share(1 - 0.1) == pytest.approx(1)
 
 
-def test_a_block_of_steps_has_the_cosines_rate_in_its_middle(mnist: MNISTDataset) -> None:
+def test_a_block_of_steps_has_the_cosines_rate_in_its_middle(mnist):
     config = AdapterConfig(epochs=3, batch_size=8, lr=0.02, lr_power=0.5, rank=4, schedule="cosine")
     model = MNISTModel((16, 12))
     lora.attach(model, 4)

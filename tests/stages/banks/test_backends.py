@@ -8,11 +8,12 @@ import pickle
 import re
 import shutil
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from recorder import Recorder
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import BACKENDS, METHODS, PROTECTIONS
@@ -25,7 +26,7 @@ from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
-from lora_mnist_cli.system.progress import Silent
+from lora_mnist_cli.system.progress import Forwarding, Silent
 
 BASE, PREFIX = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9"
 # So high that each seed is a cohort of its own.
@@ -42,29 +43,21 @@ def weights(workspace: Workspace, names: Iterable[str]) -> dict[str, bytes]:
     return {name: workspace.registry.get(name).read("adapter_model.safetensors") for name in names}
 
 
-class Killer(Silent):
-    """A reporter that writes down some of what it hears, and kills the processes that train a bank.
+class Killer(Forwarding):
+    """A reporter that kills the processes that train a bank.
 
     Args:
         kills: bank, from 1 → how often its process is killed: as soon as the bank is begun; but for the bank ``late``,
             when steps of any bank are reported.
     """
 
-    def __init__(self, kills: dict[int, int], late: int) -> None:
+    def __init__(self, recorder: Recorder, kills: dict[int, int], late: int) -> None:
+        super().__init__(recorder)
         self._kills, self._late = kills, late
         self._late_pid: int | None = None
-        self.begun: list[tuple[str, int, int]] = []
-        self.details: list[str] = []
-        self.warnings: list[str] = []
-        self.steps: list[int] = []
-        self.epochs: list[int] = []
-        self.ends = 0
-
-    def begin(self, title: str, epochs: int, steps: int) -> None:
-        self.begun.append((title, epochs, steps))
 
     def detail(self, text: str) -> None:
-        self.details.append(text)
+        super().detail(text)
         begun = re.fullmatch(r"process (\d+) trains bank (\d+) of \d+", text)
         if begun is None or not self._kills.get(bank := int(begun[2])):
             return
@@ -73,19 +66,10 @@ class Killer(Silent):
         else:
             self._kill(bank, int(begun[1]))
 
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        self.steps.append(steps)
+        super().advance(steps, epoch, loss)
         if steps > 0 and self._late_pid is not None and self._kills[self._late]:
             self._kill(self._late, self._late_pid)
-
-    def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
-        self.epochs.append(epoch)
-
-    def end(self) -> None:
-        self.ends += 1
 
     def _kill(self, bank: int, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
@@ -98,7 +82,7 @@ class KilledSweep:
 
     here: Workspace
     there: Workspace
-    heard: Killer
+    heard: Recorder
     before: set[str]
     whole: Any
     error: MachineError
@@ -113,9 +97,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_
             Workspace(Path(shutil.copytree(small_trained, folder / name)), small_data, Runtime(accelerator="cpu"))
             for name in ("here", "there")
         )
-        heard = Killer({1: 1, 2: 3}, late=1)
+        heard = Recorder()
         runtime = Runtime(backend="processes", workers=2, accelerator="cpu")
-        in_processes = dataclasses.replace(there, runtime=runtime, reporter=heard)
+        in_processes = dataclasses.replace(there, runtime=runtime, reporter=Killer(heard, {1: 1, 2: 3}, late=1))
         before = set(there.registry.names())
         whole = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=here, name="wide")
         with pytest.raises(MachineError) as caught:
@@ -123,7 +107,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small_
     return KilledSweep(here, there, heard, before, whole, caught.value)
 
 
-def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed: KilledSweep) -> None:
+def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed):
     names = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
     assert weights(killed.there, names) == weights(killed.here, names)
     for name in names:
@@ -133,32 +117,30 @@ def test_processes_make_the_same_bytes_though_one_of_them_is_killed(killed: Kill
     assert not (killed.there.runs_dir / ".staging").exists()
 
 
-def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed: KilledSweep) -> None:
+def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(killed):
     heard = killed.heard
     # 13 steps per epoch and seed; the second of three seeds comes to nothing.
-    assert heard.begun == [("6 adapters on 5-9", 2, 39)]
-    assert sum(heard.steps) == 2 * (39 - 13)
-    assert (heard.epochs, heard.ends) == ([1], 1)
-    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.details[0]
+    assert heard.all("begin") == [("6 adapters on 5-9", 2, 39)]
+    assert sum(steps for steps, _, _ in heard.all("advance")) == 2 * (39 - 13)
+    assert [epoch for epoch, _, _ in heard.all("epoch_done")] == [1]
+    assert len(heard.all("end")) == 1
+    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.all("detail")[0]
     says = "was ended by SIGKILL; bank {} of 3, which it trained, is trained again"
-    assert [sum(says.format(bank) in text for text in heard.warnings) for bank in (1, 2, 3)] == [1, 2, 0]
-    assert len(heard.warnings) == 3
+    assert [sum(says.format(bank) in text for text in heard.all("warn")) for bank in (1, 2, 3)] == [1, 2, 0]
+    assert len(heard.all("warn")) == 3
 
 
-def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed: KilledSweep) -> None:
+def test_a_bank_that_ends_every_process_is_lost_and_the_others_are_published(killed):
     says = r"r120-s1, .*r130-s1 could not be trained: its process was ended by SIGKILL, as 2 before it ended too"
     assert re.match(f".*{says}", str(killed.error))
     made = {f"{PREFIX}-r{rank}{seed}" for rank in RANKS for seed in ("", "-s2")}
     assert set(killed.there.registry.names()) == killed.before | made
 
 
-def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(
-    killed: KilledSweep, tmp_path: Path
-) -> None:
+def test_the_same_command_trains_the_lost_bank_with_the_bytes_that_it_would_have_had(killed, tmp_path):
     copy = dataclasses.replace(killed.there, runs_dir=Path(shutil.copytree(killed.there.runs_dir, tmp_path / "copy")))
     again = sweep(RANKS, seeds=[0, 1, 2], config=CONFIG, workspace=copy, name="wide")
-    assert again.digest == killed.whole.digest
-    assert again.details == killed.whole.details
+    assert (again.digest, again.details) == (killed.whole.digest, killed.whole.details)
 
 
 @pytest.fixture(scope="module")
@@ -176,9 +158,7 @@ RECIPES = [{"method": name} for name in METHODS] + [{"protect": names} for names
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("backend", ["local", "processes", pytest.param("ray", marks=pytest.mark.ray)])
 @pytest.mark.usefixtures("pool_in_this_process")
-def test_the_steps_that_are_told_are_those_that_were_announced(
-    small: Workspace, recorder: Any, request: pytest.FixtureRequest, backend: str, recipe: dict[str, Any]
-) -> None:
+def test_the_steps_that_are_told_are_those_that_were_announced(small, recorder, request, backend, recipe):
     assert set(BACKENDS) == {"local", "processes", "ray"}
     if backend == "ray":
         request.getfixturevalue("cluster")
@@ -193,7 +173,7 @@ def test_the_steps_that_are_told_are_those_that_were_announced(
     assert recorder.all("epoch_done")[-1][0] == epochs
 
 
-def test_what_a_bank_complains_of_is_raised_in_the_driver() -> None:
+def test_what_a_bank_complains_of_is_raised_in_the_driver():
     other = Job("some", b"", (4,), "0-4", (0.1, 0.3), (CONFIG.to_json(),), 1, Runtime(), training_code=-1)
     task = (other, Images((_none(), _none()), (_none(), _none())))
     with pytest.raises(MachineError, match="training code") as caught:
@@ -201,13 +181,13 @@ def test_what_a_bank_complains_of_is_raised_in_the_driver() -> None:
     assert "same version" in caught.value.hint
 
 
-def test_errors_can_be_sent_between_processes() -> None:
+def test_errors_can_be_sent_between_processes():
     for error in (ArtifactError("it is gone", hint="make it", value=3), ConfigError(["one", "two"], hint="so")):
         again = pickle.loads(pickle.dumps(error))
         assert (type(again), str(again), again.hint) == (type(error), str(error), error.hint)
 
 
-def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
     """Only what it is given by value is used: it works where there is no data and no artifact."""
     from lora_mnist_cli.data.sources import load_digits, load_split
 
@@ -233,9 +213,7 @@ def test_a_bank_is_trained_without_any_folder(small: Workspace, monkeypatch: pyt
     assert trained.failed is None
 
 
-def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
-    small: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(small, monkeypatch):
     from lora_mnist_cli.training.bank.grouping import cohorts
 
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 64)
@@ -263,7 +241,7 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(
     assert cut([2, 1], 2) == [["r2-s0", "r1-s0", "r2-s1", "r1-s1"]]
 
 
-def test_banks_stay_as_they_were_whichever_of_them_are_done(small: Workspace, recorder: Any) -> None:
+def test_banks_stay_as_they_were_whichever_of_them_are_done(small, recorder):
     """Backends finish them in any order; those that are left must not be mixed in another way."""
     tight = dataclasses.replace(small, runtime=Runtime(bank_megabytes=1), reporter=recorder)
     whole = sweep([8, 20, 7], config=CONFIG, workspace=tight, name="wide")
@@ -276,12 +254,11 @@ def test_banks_stay_as_they_were_whichever_of_them_are_done(small: Workspace, re
     assert again.digest == whole.digest
 
 
-def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_processes_there_are(monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: 16)
     monkeypatch.setattr("shutil.which", lambda _: None)
     free = Runtime(backend="processes")
-    assert workers(free, 100) == 16
-    assert workers(free, 3) == 3
+    assert (workers(free, 100), workers(free, 3)) == (16, 3)
     assert workers(dataclasses.replace(free, threads=4), 100) == 4
     assert workers(dataclasses.replace(free, threads=32), 100) == 1
     assert workers(dataclasses.replace(free, workers=5), 100) == 5
@@ -289,7 +266,7 @@ def test_how_many_processes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     assert about_backend(Runtime(threads=2), 3) == "1 process, 2 threads each, on a machine of 16 cores"
 
 
-def test_banks_that_tell_at_the_same_time_are_one_progress(recorder: Any) -> None:
+def test_banks_that_tell_at_the_same_time_are_one_progress(recorder):
     progress = CombinedProgress(recorder, "all", 2, [4, 4])
     progress.begin()
     progress.advance(0, 4, 0.5)
@@ -314,17 +291,11 @@ def test_banks_that_tell_at_the_same_time_are_one_progress(recorder: Any) -> Non
         (("--address", "auto"), "--backend ray"),
     ],
 )
-def test_what_does_not_go_together_is_refused(
-    small: Workspace, run: Callable[..., Any], options: tuple[str, ...], says: str
-) -> None:
-    outcome = run("sweep", *options, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-    assert outcome.code == 2
-    assert says in outcome.err
+def test_what_does_not_go_together_is_refused(small, refused, options, says):
+    refused(["sweep", *options, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir], 2, says)
 
 
-def test_without_ray_it_says_what_to_install(
-    small: Workspace, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ray_it_says_what_to_install(small, run, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     outcome = run("sweep", "--backend", "ray", "--name", "wide", "--alpha", "0.5", "--epochs", "2", *places)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
-from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
+from lora_mnist_cli.stages import evaluate, finetune, sweep
 from lora_mnist_cli.stages.comparing import compare
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 
-def test_a_sweep_over_methods_has_full_fine_tuning_once_and_all_of_it_is_sound(small: Workspace) -> None:
+def test_a_sweep_over_methods_has_full_fine_tuning_once_and_all_of_it_is_sound(small):
     grid = {"methods": "lora,dora,pissa,full,head", "scalings": "constant,rslora"}
     made = sweep([2, 3], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="all")
     rows = made.details["results"]
@@ -32,7 +30,7 @@ def test_a_sweep_over_methods_has_full_fine_tuning_once_and_all_of_it_is_sound(s
     assert again.digest == made.digest
 
 
-def test_full_fine_tuning_is_compared_with_each_rank(small: Workspace, run: Callable[..., Any]) -> None:
+def test_full_fine_tuning_is_compared_with_each_rank(small, run):
     ranks = sweep([1, 3], config=AdapterConfig(epochs=1), workspace=small, name="ranks")
     full = sweep(config=AdapterConfig(method="full", epochs=1), workspace=small)
     assert full.name == "sweep-full-fashion-mnist-5-9"
@@ -46,16 +44,11 @@ def test_full_fine_tuning_is_compared_with_each_rank(small: Workspace, run: Call
     assert [line.split(":")[0] for line in printed.splitlines() if "can't tell" in line] == ["rank 1", "rank 3"]
 
 
-def test_what_a_method_has_no_use_for_is_refused(small: Workspace, run: Callable[..., Any]) -> None:
-    for command in ("finetune", "sweep"):
-        option = "--rank" if command == "finetune" else "--ranks"
-        outcome = run(command, "--method", "full", option, "8", "--runs-dir", small.runs_dir)
-        assert outcome.code == 2
-        assert "full has no rank" in outcome.err
-    outcome = run("sweep", "--method", "head", "--scalings", "constant,rslora", "--runs-dir", small.runs_dir)
-    assert (outcome.code, "head have no scaling" in outcome.err) == (2, True)
-    outcome = run("finetune", "--method", "dra", "--runs-dir", small.runs_dir)
-    assert (outcome.code, "did you mean 'dora'?" in outcome.err) == (2, True)
+def test_what_a_method_has_no_use_for_is_refused(small, refused):
+    refused(["finetune", "--method", "full", "--rank", "8"], 2, "full has no rank")
+    refused(["sweep", "--method", "full", "--ranks", "8"], 2, "full has no rank")
+    refused(["sweep", "--method", "head", "--scalings", "constant,rslora"], 2, "head have no scaling")
+    refused(["finetune", "--method", "dra"], 2, "did you mean 'dora'?")
     with pytest.raises(UsageError, match="head trains the last layer, fc3, not fc1"):
         finetune(AdapterConfig(method="head", target_layers=("fc1",)), workspace=small)
     for odd in ({"rank": 4}, {"scaling": "rslora"}, {"dropout": 0.1}, {"lr_ratio_b": 2.0}, {"vary": "init"}):
@@ -66,7 +59,7 @@ def test_what_a_method_has_no_use_for_is_refused(small: Workspace, run: Callable
     assert with_overrides(AdapterConfig(rank=4, scaling="rslora"), method="full") == AdapterConfig(method="full")
 
 
-def test_settings_that_are_as_they_always_were_are_not_written_down() -> None:
+def test_settings_that_are_as_they_always_were_are_not_written_down():
     plain = AdapterConfig().to_json()
     assert "method" not in plain
     assert "lr_ratio_b" not in plain
@@ -76,7 +69,7 @@ def test_settings_that_are_as_they_always_were_are_not_written_down() -> None:
     assert AdapterConfig(vary="init").to_json()["held_seed"] == 0
 
 
-def test_products_and_differences_are_compared(small: Workspace) -> None:
+def test_products_and_differences_are_compared(small):
     full = finetune(AdapterConfig(method="full", epochs=1), workspace=small)
     pissa = finetune(AdapterConfig(method="pissa", rank=2, epochs=1), workspace=small)
     rows = {row["tensor"]: row for row in diff(small.registry, full.name, pissa.name)["weights"]}
@@ -90,7 +83,7 @@ def test_products_and_differences_are_compared(small: Workspace) -> None:
             assert rows[key][name] == pytest.approx(float(layer.change()[0].norm()), rel=1e-4)
 
 
-def test_what_diverges_keeps_the_figures_that_it_had(small: Workspace) -> None:
+def test_what_diverges_keeps_the_figures_that_it_had(small):
     made = sweep(config=AdapterConfig(method="full", lr=1e30, optimizer="sgd", epochs=2), workspace=small, name="wild")
     (row,) = made.details["results"]
     assert "in epoch 1" in row["failed"]

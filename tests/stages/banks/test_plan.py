@@ -27,7 +27,7 @@ def everything(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
 
 
-def test_a_plain_sweep_has_the_fingerprint_and_names_that_it_always_had(example: Path) -> None:
+def test_a_plain_sweep_has_the_fingerprint_and_names_that_it_always_had(example):
     """Golden values, made when a sweep had ranks and seeds alone; the code's number is held, as it may go up."""
     workspace = Workspace(example)
     workspace.registry.remove("sweep-5-9")
@@ -63,15 +63,14 @@ def test_a_plain_sweep_has_the_fingerprint_and_names_that_it_always_had(example:
     )
 
 
-def test_a_sweep_over_more_axes(small: Workspace, recorder: Any, tmp_path: Path) -> None:
+def test_a_sweep_over_more_axes(small, recorder, tmp_path):
     heard = dataclasses.replace(small, reporter=recorder)
     made = sweep([1, 3], seeds=[0, 2], grid=GRID, config=CONFIG, workspace=heard, name="wide")
     ends = [
         f"r{r}{lr}{s}{seed}" for r in (1, 3) for lr in ("", "-lr0.01") for s in ("", "-rslora") for seed in ("", "-s2")
     ]
     assert [row["artifact"] for row in made.details["results"]] == [f"{PREFIX}-{end}" for end in ends]
-    assert made.config["lrs"] == [0.001, 0.01]
-    assert made.config["scalings"] == ["constant", "rslora"]
+    assert (made.config["lrs"], made.config["scalings"]) == ([0.001, 0.01], ["constant", "rslora"])
     assert not {"lr", "scaling", "rank", "seed"} & set(made.config)
     assert made.config["alpha"] == 1.0
     for row in made.details["results"]:
@@ -96,7 +95,7 @@ def test_a_sweep_over_more_axes(small: Workspace, recorder: Any, tmp_path: Path)
     assert small.registry.get(f"{PREFIX}-r1-lr0.01-a2").config["alpha"] == 2.0
 
 
-def test_where_names_have_other_settings_a_named_sweep_names_its_adapters_with_their_marks(small: Workspace) -> None:
+def test_where_names_have_other_settings_a_named_sweep_names_its_adapters_with_their_marks(small):
     sweep([3], grid={"lrs": [1e-3, 1e-2]}, config=CONFIG, workspace=small, name="first")
     other = dataclasses.replace(CONFIG, init="kaiming")
     made = sweep([3], seeds=[0, 1], grid={"lrs": [1e-3, 1e-2]}, config=other, workspace=small, name="km")
@@ -105,7 +104,7 @@ def test_where_names_have_other_settings_a_named_sweep_names_its_adapters_with_t
     ]  # fmt: skip
 
 
-def test_ranks_and_seeds_may_be_in_the_grid_and_not_twice(small: Workspace) -> None:
+def test_ranks_and_seeds_may_be_in_the_grid_and_not_twice(small):
     plan = plan_sweep(grid={"ranks": [5], "seeds": "1-2"}, config=CONFIG, workspace=small, name="new")
     assert plan.missing == [f"{PREFIX}-r5-s1", f"{PREFIX}-r5-s2"]
     with pytest.raises(UsageError, match="ranks are given twice"):
@@ -116,7 +115,7 @@ def test_ranks_and_seeds_may_be_in_the_grid_and_not_twice(small: Workspace) -> N
     }
 
 
-def test_a_plan_tells_what_is_there_and_changes_nothing(small: Workspace, recorder: Any) -> None:
+def test_a_plan_tells_what_is_there_and_changes_nothing(small, recorder):
     finetune(dataclasses.replace(CONFIG, rank=3), workspace=small)
     before = everything(small.runs_dir)
     asked: dict[str, Any] = {"seeds": [0, 1], "grid": GRID, "config": CONFIG, "name": "wide"}
@@ -143,7 +142,7 @@ def test_a_plan_tells_what_is_there_and_changes_nothing(small: Workspace, record
     assert (forced.there, len(forced.missing), forced.up_to_date) == ([], 16, False)
 
 
-def test_banks_that_are_whole_are_not_cut_again(small: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_banks_that_are_whole_are_not_cut_again(small, monkeypatch):
     """A thousand adapters that were trained alone would else be a thousand looks at the whole grid."""
     for rank in (1, 3):
         finetune(dataclasses.replace(CONFIG, rank=rank), workspace=small)
@@ -160,7 +159,7 @@ def test_banks_that_are_whole_are_not_cut_again(small: Workspace, monkeypatch: p
     assert sorted(sizes) == [1, 1, 2, 3, 7]  # the whole grid once
 
 
-def test_a_plan_is_refused_for_what_the_sweep_would_be(small: Workspace) -> None:
+def test_a_plan_is_refused_for_what_the_sweep_would_be(small):
     with pytest.raises(OtherSettingsError, match="lrs null there"):
         plan_sweep([2], grid=GRID, config=AdapterConfig(epochs=2, alpha=0.5), workspace=small)
     small.registry.remove("sweep-fashion-mnist-5-9")
@@ -180,7 +179,7 @@ def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = 
     forge(small.runs_dir / name, change)
 
 
-def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small: Workspace, forge: Any) -> None:
+def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small, forge):
     """Of 250 images of 5-9, 200 are trained on: 13 steps an epoch of 16 each."""
     small.registry.remove("sweep-fashion-mnist-5-9")
     small.registry.remove(f"{PREFIX}-r2")
@@ -219,7 +218,7 @@ def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small: Worksp
     assert plan_sweep([5], seeds=[3], workspace=small, config=wide, name="new").estimate is None
 
 
-def test_the_plan_is_told_before_the_training(small: Workspace, recorder: Any) -> None:
+def test_the_plan_is_told_before_the_training(small, recorder):
     heard = dataclasses.replace(small, reporter=recorder)
     sweep([1, 3], config=CONFIG, workspace=heard, name="wide")
     told = [event for event in recorder.events if event[0] == "begin" or "plan for" in str(event[1:])]
@@ -231,7 +230,7 @@ def test_the_plan_is_told_before_the_training(small: Workspace, recorder: Any) -
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_all_banks_have_one_bar(small: Workspace, recorder: Any, precision: str) -> None:
+def test_all_banks_have_one_bar(small, recorder, precision):
     runtime = dataclasses.replace(small.runtime, bank_megabytes=1)
     heard = dataclasses.replace(small, reporter=recorder, runtime=runtime)
     config = dataclasses.replace(CONFIG, precision=precision)
@@ -247,13 +246,13 @@ def test_all_banks_have_one_bar(small: Workspace, recorder: Any, precision: str)
     assert numbers == [(number, len(numbers)) for number in range(1, len(numbers) + 1)]
 
 
-def test_a_sweep_of_several_recipes_has_none_of_the_studys_figures(small: Workspace) -> None:
+def test_a_sweep_of_several_recipes_has_none_of_the_studys_figures(small):
     made = sweep([3], grid={"lrs": [1e-3, 1e-2]}, config=CONFIG, workspace=small, name="wide")
     assert study_accuracies(small, made) == {}
     assert study_accuracies(small, made, {"lr": 1e-3}) == {}  # another data set, and one epoch
 
 
-def test_ranks_are_drawn_of_one_combination(small: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ranks_are_drawn_of_one_combination(small, monkeypatch, tmp_path):
     made = sweep([1, 3], seeds=[0, 1], grid=GRID, config=CONFIG, workspace=small, name="wide")
     with pytest.raises(UsageError, match=r"several adapters per rank and seed: lrs 0\.001, 0\.01; scalings") as caught:
         plot("ranks", "wide", workspace=small)

@@ -16,8 +16,9 @@ import pytest
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages import Workspace, sweep
+from lora_mnist_cli.stages import sweep
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.progress import Forwarding
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -37,25 +38,20 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-class AtFirstBank:
+class AtFirstBank(Forwarding):
     """A reporter that does something when the first bank is done."""
 
     def __init__(self, recorder: Any, do: Callable[[], None]) -> None:
-        self._recorder, self._do = recorder, do
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return getattr(self._recorder, name)
+        super().__init__(recorder)
+        self._do = do
 
     def advance(self, steps: int, epoch: int, loss: float) -> None:
-        self._recorder.advance(steps, epoch, loss)
+        super().advance(steps, epoch, loss)
         self._do()
         self._do = lambda: None
 
 
-def test_a_node_that_dies_costs_its_bank_only(
-    small: Workspace, tmp_path: Path, recorder: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+def test_a_node_that_dies_costs_its_bank_only(small, tmp_path, recorder, cluster, monkeypatch, capsys):
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 1)
     other = dataclasses.replace(small, runs_dir=Path(shutil.copytree(small.runs_dir, tmp_path / "other")))
     here = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=other, name="wide")
@@ -80,8 +76,7 @@ def test_a_node_that_dies_costs_its_bank_only(
     there = sweep(RANKS, seeds=SEEDS, config=CONFIG, workspace=apart, name="wide")
     assert capsys.readouterr().out == ""  # what Ray has to say of it is no result
     assert "dead" in "".join(recorder.all("detail"))
-    assert there.digest == here.digest
-    assert there.details == here.details
+    assert (there.digest, there.details) == (here.digest, here.details)
     for row in there.details["results"]:
         one, two = small.registry.get(row["artifact"]), other.registry.get(row["artifact"])
         assert one.read("adapter_model.safetensors") == two.read("adapter_model.safetensors")
@@ -92,14 +87,14 @@ def test_a_node_that_dies_costs_its_bank_only(
     assert not ray.is_initialized()
 
 
-def test_an_address_without_a_cluster_is_refused(small: Workspace) -> None:
+def test_an_address_without_a_cluster_is_refused(small):
     runtime = Runtime(backend="ray", address="127.0.0.1:1")
     with pytest.raises(UsageError, match=r"no Ray cluster at '127\.0\.0\.1:1'"):
         sweep([1], config=CONFIG, workspace=dataclasses.replace(small, runtime=runtime), name="wide")
     assert not (small.runs_dir / ".staging").exists()
 
 
-def test_a_sweep_on_ray_that_is_told_to_end_says_so(small: Workspace, small_data: Path, tmp_path: Path) -> None:
+def test_a_sweep_on_ray_that_is_told_to_end_says_so(small, small_data, tmp_path):
     log = tmp_path / "stderr.txt"
     places = ["--runs-dir", str(small.runs_dir), "--data-dir", str(small_data)]
     command = [sys.executable, "-m", "lora_mnist_cli", "sweep", "--name", "wide", "--epochs", "4000", "--verbose"]

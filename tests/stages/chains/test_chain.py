@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
+from recorder import Recorder
 
 from lora_mnist_cli.data import dataset, sources
 from lora_mnist_cli.evaluation.forgetting import accuracy
@@ -31,8 +31,8 @@ from lora_mnist_cli.stages.chains.ewc import load_penalty
 from lora_mnist_cli.stages.chains.run import MEASURES, make_plan
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, protected_config
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
+from lora_mnist_cli.system.progress import Forwarding
 
-Run = Callable[..., Any]
 TASKS = "0-3,4-6,7-9"
 SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three", "workers": 1}
 
@@ -54,7 +54,7 @@ def strategies(report: Artifact) -> dict[str, Any]:
     return {row["cure"]: row for row in report.details["chain"]["cures"]}
 
 
-def test_every_strategy_is_in_the_report_with_every_seed(report: Artifact) -> None:
+def test_every_strategy_is_in_the_report_with_every_seed(report):
     assert list(strategies(report)) == list(STRATEGIES)
     for strategy in strategies(report).values():
         assert [run["seed"] for run in strategy["runs"]] == [0, 1]
@@ -67,9 +67,7 @@ def test_every_strategy_is_in_the_report_with_every_seed(report: Artifact) -> No
 
 
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("joint", "ewc")])
-def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
-    chained: Workspace, report: Artifact, name: str
-) -> None:
+def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(chained, report, name):
     run = strategies(report)[name]["runs"][1]
     digits = [DigitSet.parse(task) for task in TASKS.split(",")]
     assert [len(names) for names in run["artifacts"]] == ([1, 2, 3] if name == "routed" else [1, 1, 1])
@@ -82,9 +80,7 @@ def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(
         assert row == pytest.approx([subset["accuracy"] for subset in scores["subsets"]])
 
 
-def test_the_networks_of_ewc_are_kept_with_their_penalties_and_go_on_from_each_other(
-    chained: Workspace, report: Artifact
-) -> None:
+def test_the_networks_of_ewc_are_kept_with_their_penalties_and_go_on_from_each_other(chained, report):
     run = strategies(report)["ewc"]["runs"][0]
     assert run["artifacts"] == [["three-ewc-after-1"], ["three-ewc-after-2"], ["three-ewc-after-3"]]
     first, second, last = (chained.registry.get(names[0]) for names in run["artifacts"])
@@ -105,7 +101,7 @@ def test_the_networks_of_ewc_are_kept_with_their_penalties_and_go_on_from_each_o
         load_penalty(MNISTModel((3,)), last)
 
 
-def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report: Artifact) -> None:
+def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report):
     for name, strategy in strategies(report).items():
         for run in strategy["runs"]:
             if name == "joint":
@@ -121,7 +117,7 @@ def test_the_measures_are_those_of_the_matrix_and_joint_training_has_none(report
             assert run["new"] == last[2]
 
 
-def test_each_strategy_trains_what_it_says(chained: Workspace, report: Artifact) -> None:
+def test_each_strategy_trains_what_it_says(chained, report):
     last = {name: strategy["runs"][0]["artifacts"][-1] for name, strategy in strategies(report).items()}
     registry = chained.registry
     assert last["joint"] == ["base-fashion-mnist-0-9"]
@@ -136,9 +132,7 @@ def test_each_strategy_trains_what_it_says(chained: Workspace, report: Artifact)
     assert registry.parent(registry.get(last["plain"][0])).name == "three-plain-after-2"
 
 
-def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
-    chained: Workspace, report: Artifact, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(chained, report, monkeypatch):
     def trained(*_: Any, **__: Any) -> None:
         raise AssertionError("it was there")
 
@@ -152,7 +146,7 @@ def test_the_same_chain_twice_does_the_work_once_and_a_seed_more_only_that(
     assert {path: path.stat().st_mtime_ns for path in chained.runs_dir.rglob("*.safetensors")} == before
 
 
-class Killer:
+class Killer(Forwarding):
     """A reporter that kills the process that begins to learn a certain part.
 
     Args:
@@ -161,13 +155,11 @@ class Killer:
     """
 
     def __init__(self, recorder: Any, times: dict[str, int]) -> None:
-        self._recorder, self._times = recorder, times
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return getattr(self._recorder, name)
+        super().__init__(recorder)
+        self._times = times
 
     def detail(self, text: str) -> None:
-        self._recorder.detail(text)
+        super().detail(text)
         for part, times in self._times.items():
             if part in text and times:
                 self._times[part] -= 1
@@ -193,48 +185,44 @@ class InProcesses:
 
     workspace: Workspace
     made: Artifact
-    reported: Callable[[str], list[str]]
+    heard: Recorder
     trained_or_scored_here: list[str]
 
 
 @pytest.fixture(scope="module")
 def in_processes(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> InProcesses:
     """A chain in processes, two of which are killed at their work. Not to be written to."""
-    recorder, here = Mock(), []
+    recorder, here = Recorder(), []
     killer = Killer(recorder, {FIRST_TASK: 1, LAST_EWC: 1})
     workspace = Workspace(tmp_path_factory.mktemp("in_processes") / "runs", small_data, reporter=killer)
     with pytest.MonkeyPatch.context() as patch:
         for function in FOR_PROCESSES:
             patch.setattr(function, lambda *_, name=function, **__: here.append(name))
         made = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
-    return InProcesses(
-        workspace, made, lambda name: [call.args[0] for call in getattr(recorder, name).call_args_list], here
-    )
+    return InProcesses(workspace, made, recorder, here)
 
 
-def test_processes_make_the_same_though_two_are_killed(
-    chained: Workspace, report: Artifact, in_processes: InProcesses
-) -> None:
+def test_processes_make_the_same_though_two_are_killed(chained, report, in_processes):
     assert in_processes.made.digest == report.digest
     names = [sorted(path.name for path in where.runs_dir.iterdir()) for where in (chained, in_processes.workspace)]
     assert names[0] == names[1]
     assert in_processes.trained_or_scored_here == []
 
 
-def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_processes: InProcesses) -> None:
-    warned = in_processes.reported("warn")
+def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_processes):
+    warned = in_processes.heard.all("warn")
     assert len(warned) == 2
     for part in (FIRST_TASK, LAST_EWC):
         assert [f"was ended by SIGKILL; {part}, is learned once more" in text for text in warned].count(True) == 1
-    begun = [text.partition(" learns ")[2] for text in in_processes.reported("detail")]
+    begun = [text.partition(" learns ")[2] for text in in_processes.heard.all("detail")]
     assert (begun.count(FIRST_TASK), begun.count(LAST_EWC), len(begun)) == (2, 2, 14)
     again = len(begun) - 1 - begun[::-1].index(FIRST_TASK)
     waiting = [place for place, part in enumerate(begun) if "seed 0" in part and not part.startswith(("the", "joint"))]
     assert min(waiting) > again
 
 
-def test_each_part_is_reported_once_when_it_is_done(in_processes: InProcesses) -> None:
-    begins, *done = in_processes.reported("notice")
+def test_each_part_is_reported_once_when_it_is_done(in_processes):
+    begins, *done = in_processes.heard.all("notice")
     assert begins == "learning in 2 processes"
     strategies_of = [text.partition(f" of {TASKS}, seed ")[0] for text in done]
     parts = ["the first task", "plain and routed", "full", "ewc", "protected", "joint"]
@@ -242,9 +230,7 @@ def test_each_part_is_reported_once_when_it_is_done(in_processes: InProcesses) -
     assert [text.partition(", is learned ")[2] for text in done] == [f"({count} of 12)" for count in range(1, 13)]
 
 
-def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(
-    in_processes: InProcesses, recorder: Any
-) -> None:
+def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(in_processes, recorder):
     workspace = replace(in_processes.workspace, runtime=Runtime(threads=2), reporter=recorder)
     again = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
     assert again.digest == in_processes.made.digest
@@ -256,9 +242,7 @@ def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(
     assert len(set(warned)) == len(warned)
 
 
-def test_a_part_that_kills_two_processes_is_learned_at_the_end(
-    report: Artifact, tmp_path: Path, small_data: Path, recorder: Any
-) -> None:
+def test_a_part_that_kills_two_processes_is_learned_at_the_end(report, tmp_path, small_data, recorder):
     workspace = Workspace(tmp_path / "runs", small_data, reporter=Killer(recorder, {LAST_EWC: 9}))
     made = chain(TASKS, seeds=[1], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "workers": 2}))
     first, second, third = recorder.all("warn")
@@ -278,9 +262,7 @@ def assert_ended(recorder: Any, workspace: Workspace) -> None:
     assert not (workspace.runs_dir / ".staging").exists()
 
 
-def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
-    tmp_path: Path, small_data: Path, recorder: Any
-) -> None:
+def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(tmp_path, small_data, recorder):
     class Interrupted(Killer):
         def detail(self, text: str) -> None:
             recorder.detail(text)
@@ -293,9 +275,7 @@ def test_an_interrupt_ends_the_processes_and_leaves_nothing_half_done(
     assert_ended(recorder, workspace)
 
 
-def test_an_error_in_a_process_is_raised_here_and_ends_the_others(
-    chained: Workspace, tmp_path: Path, recorder: Any
-) -> None:
+def test_an_error_in_a_process_is_raised_here_and_ends_the_others(chained, tmp_path, recorder):
     workspace = replace(chained, runs_dir=shutil.copytree(chained.runs_dir, tmp_path / "runs"), reporter=recorder)
     with pytest.raises(OtherSettingsError, match="base-fashion-mnist-0-3") as caught:
         chain(TASKS, seeds=[2, 0], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "epochs": 2, "workers": 2}))
@@ -308,15 +288,13 @@ def test_an_error_in_a_process_is_raised_here_and_ends_the_others(
     ("cores", "memory", "threads", "workers"),
     [(1, 64, 1, 1), (2, 24, 1, 2), (16, 8, 1, 4), (16, 64, 4, 4), (2, 1, 1, 1), (4, None, 1, 4), (2, 24, 8, 1)],
 )
-def test_processes_are_as_many_as_cores_and_memory_allow(
-    monkeypatch: pytest.MonkeyPatch, cores: int, memory: int | None, threads: int, workers: int
-) -> None:
+def test_processes_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, memory, threads, workers):
     monkeypatch.setattr("lora_mnist_cli.system.machine.cores", lambda: cores)
     monkeypatch.setattr("lora_mnist_cli.system.machine.memory", lambda: memory and memory * 10**9)
     assert parallel.default_workers(Runtime(accelerator="cpu", threads=threads)) == workers
 
 
-def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: Workspace) -> None:
+def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small):
     plans = [
         make_plan(tasks, seeds=[0, 1], epochs=1, dataset="fashion-mnist", workspace=small)
         for tasks in (TWO_TASKS, FIVE_TASKS)
@@ -342,9 +320,7 @@ def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small: 
     assert names == {("plain", "routed"), ("full",), ("ewc",), ("protected",), ("joint",)}
 
 
-def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
-    tmp_path: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(tmp_path, small_data, monkeypatch):
     """Every way to training images is watched: what is asked for at a turn is the digits of that task."""
     asked: list[str] = []
     load_digits, load_split = sources.load_digits, sources.load_split
@@ -354,7 +330,7 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
             asked.append(str(digits))
         return load_digits(dataset, split, digits, data_dir)
 
-    def test_only(dataset: str, split: Any, data_dir: Path) -> Any:
+    def test_only(dataset, split, data_dir):
         assert split == "test"
         return load_split(dataset, split, data_dir)
 
@@ -373,7 +349,7 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(
         assert made.config["cures"] == [strategy]
 
 
-def test_what_can_not_be_is_refused(small: Workspace) -> None:
+def test_what_can_not_be_is_refused(small):
     for more, said in (
         ({"strategies": ["plain", "plain"]}, "cures are given once each"),
         ({"strategies": ["rooted"]}, "did you mean 'routed'"),
@@ -387,14 +363,14 @@ def test_what_can_not_be_is_refused(small: Workspace) -> None:
     assert not [path for path in small.runs_dir.iterdir() if path.name.startswith("three")]
 
 
-def test_a_name_with_other_settings_is_refused_with_what_helps(small: Workspace) -> None:
+def test_a_name_with_other_settings_is_refused_with_what_helps(small):
     chain(TASKS, strategies=["plain"], workspace=small, **SMALL)
     with pytest.raises(OtherSettingsError) as caught:
         chain(TASKS, strategies=["plain"], workspace=small, **(SMALL | {"rank": 3}))
     assert "--runs-dir NEW" in caught.value.hint
 
 
-def test_every_strategy_names_a_paper_and_is_told_in_the_help(run: Run) -> None:
+def test_every_strategy_names_a_paper_and_is_told_in_the_help(run):
     told = run("chain", "--help").out
     for name, strategy in STRATEGIES.items():
         assert strategy.states.__name__ == name
@@ -412,13 +388,13 @@ def studied(tmp_path_factory: pytest.TempPathFactory, small_data: Path) -> Works
 
 
 @pytest.fixture
-def run_studied(studied: Workspace, run: Run) -> Run:
+def run_studied(studied: Workspace, run: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a command with the settings of :func:`studied`."""
     options = ("--dataset", "fashion-mnist", "--runs-dir", studied.runs_dir, "--data-dir", studied.data_dir)
     return lambda *arguments: run(*arguments, "--epochs", "0", "--workers", "1", *options)
 
 
-def test_the_command_prints_a_table_of_80_columns(run_studied: Run, report: Artifact) -> None:
+def test_the_command_prints_a_table_of_80_columns(run_studied, report):
     plain = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5")
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
@@ -434,7 +410,7 @@ def test_the_command_prints_a_table_of_80_columns(run_studied: Run, report: Arti
     assert (refused.code, "digit 4 is in two tasks" in refused.err) == (2, True)
 
 
-def test_the_widest_figures_fit_into_80_columns() -> None:
+def test_the_widest_figures_fit_into_80_columns():
     from lora_mnist_cli.cli.commands.chain import chain_tables
 
     wide = {"mean": 0.9999, "low": 0.7, "high": 1.2, "worst": 0.9999, "worst_seed": 9}
@@ -449,7 +425,7 @@ def test_the_widest_figures_fit_into_80_columns() -> None:
     assert max(len(line.rstrip()) for line in lines) <= 80
 
 
-def test_the_study_of_forgetting_has_both_chains_in_one_report(studied: Workspace, run_studied: Run) -> None:
+def test_the_study_of_forgetting_has_both_chains_in_one_report(studied, run_studied):
     made = run_studied("reproduce", "--study", "forgetting", "--seed", "5")
     assert made.code == 0, made.err
     assert "0-4 then 5-9" in made.out

@@ -68,7 +68,7 @@ def figures(outcome: Outcome) -> list[list[float]]:
     return [[math.nan if v is None else v for v in dataclasses.astuple(record)] for record in outcome.history]
 
 
-def test_a_member_is_its_twin_alone_and_what_autograd_trains(mnist: MNISTDataset) -> None:
+def test_a_member_is_its_twin_alone_and_what_autograd_trains(mnist):
     """Weights come back as float32, so that is what they are compared in."""
     together, outcomes = train(MIX, mnist)
     for config, member, outcome in zip(MIX, together, outcomes, strict=True):
@@ -82,7 +82,7 @@ def test_a_member_is_its_twin_alone_and_what_autograd_trains(mnist: MNISTDataset
                 assert row == pytest.approx(theirs, rel=1e-9, nan_ok=True)
 
 
-def test_dropout_repeats_and_is_the_members_own(mnist: MNISTDataset) -> None:
+def test_dropout_repeats_and_is_the_members_own(mnist):
     configs = [dataclasses.replace(CONFIG, dropout=0.4, rank=r, seed=s) for r, s in ((2, 0), (2, 1), (3, 0))]
     together, _ = train(configs, mnist)
     for config, member in zip(configs, together, strict=True):
@@ -90,7 +90,7 @@ def test_dropout_repeats_and_is_the_members_own(mnist: MNISTDataset) -> None:
         assert_equal(member, alone, 1e-7)
 
 
-def test_what_diverges_is_told_and_disturbs_nobody(mnist: MNISTDataset) -> None:
+def test_what_diverges_is_told_and_disturbs_nobody(mnist):
     good = [dataclasses.replace(CONFIG, rank=r, optimizer="sgd", lr=0.01) for r in (1, 2)]
     bad = dataclasses.replace(good[0], rank=4, lr=1e20)
     together, outcomes = train([good[0], bad, good[1]], mnist)
@@ -104,7 +104,7 @@ def test_what_diverges_is_told_and_disturbs_nobody(mnist: MNISTDataset) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [8, 1000])
-def test_where_nobody_is_left_training_ends(mnist: MNISTDataset, recorder: Any, batch_size: int) -> None:
+def test_where_nobody_is_left_training_ends(mnist, recorder, batch_size):
     config = AdapterConfig(epochs=50, batch_size=batch_size, optimizer="sgd", lr=1e30)
     _, outcomes = train([config, dataclasses.replace(config, rank=2)], mnist, reporter=recorder)
     assert all(outcome.failed for outcome in outcomes)
@@ -112,7 +112,7 @@ def test_where_nobody_is_left_training_ends(mnist: MNISTDataset, recorder: Any, 
     assert len(recorder.all("epoch_done")) < 3
 
 
-def test_one_bar_over_all_members(mnist: MNISTDataset, recorder: Any) -> None:
+def test_one_bar_over_all_members(mnist, recorder):
     configs = [dataclasses.replace(CONFIG, rank=r, seed=s, val_split=0.2) for r in (1, 2) for s in (0, 1)]
     _, outcomes = train(configs, mnist, reporter=recorder, title="4 adapters")
     # 264 images in batches of 8; both seeds are in the same steps, another batch size is not.
@@ -124,7 +124,7 @@ def test_one_bar_over_all_members(mnist: MNISTDataset, recorder: Any) -> None:
     assert recorder.events[-1] == ("end",)
 
 
-def test_who_is_trained_in_the_same_steps() -> None:
+def test_who_is_trained_in_the_same_steps():
     def of(*changes: dict[str, Any]) -> list[tuple[list[int], int]]:
         return cohorts([dataclasses.replace(CONFIG, **change) for change in changes])
 
@@ -139,7 +139,7 @@ def test_who_is_trained_in_the_same_steps() -> None:
     assert [seeds for _, seeds in of(*({"rank": 1000, "seed": s} for s in range(2)))] == [1, 1]
 
 
-def test_no_epochs_leave_the_start_untouched(mnist: MNISTDataset) -> None:
+def test_no_epochs_leave_the_start_untouched(mnist):
     configs = [dataclasses.replace(CONFIG, epochs=0, rank=r) for r in (1, 3)]
     members, outcomes = train(configs, mnist)
     for member, untouched, outcome in zip(members, start(configs), outcomes, strict=True):
@@ -147,7 +147,7 @@ def test_no_epochs_leave_the_start_untouched(mnist: MNISTDataset) -> None:
         assert [record.epoch for record in outcome.history] == [0]
 
 
-def test_mixed_precision_is_trained_one_by_one(mnist: MNISTDataset) -> None:
+def test_mixed_precision_is_trained_one_by_one(mnist):
     configs = [AdapterConfig(rank=r, epochs=1, batch_size=32, precision="bf16-mixed") for r in (1, 2)]
     members, outcomes = train(configs, mnist)
     for config, member, outcome in zip(configs, members, outcomes, strict=True):
@@ -156,7 +156,7 @@ def test_mixed_precision_is_trained_one_by_one(mnist: MNISTDataset) -> None:
         assert_equal(member, alone, 0.0)
 
 
-def test_other_epochs_are_another_bank(mnist: MNISTDataset) -> None:
+def test_other_epochs_are_another_bank(mnist):
     with pytest.raises(ValueError, match="same epochs"):
         train([CONFIG, dataclasses.replace(CONFIG, epochs=3)], mnist)
 
@@ -176,7 +176,7 @@ def seen(configs: Sequence[AdapterConfig], mnist: MNISTDataset) -> dict[int, tup
 
 
 @pytest.mark.parametrize("vary", ["init", "order", "split"])
-def test_one_stream_is_varied_and_the_others_are_held(vary: str, mnist: MNISTDataset) -> None:
+def test_one_stream_is_varied_and_the_others_are_held(vary, mnist):
     config = dataclasses.replace(CONFIG, vary=vary, held_seed=5)
     (split, order), (other_split, other_order) = (
         seen([dataclasses.replace(config, seed=1), dataclasses.replace(config, seed=2)], mnist)[s] for s in (1, 2)
@@ -195,7 +195,7 @@ def test_one_stream_is_varied_and_the_others_are_held(vary: str, mnist: MNISTDat
     assert torch.cat(list(alone.blocks)).tolist() == order
 
 
-def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(mnist: MNISTDataset) -> None:
+def test_initialisations_that_see_the_same_images_are_trained_in_the_same_steps(mnist):
     configs = [dataclasses.replace(CONFIG, rank=2, seed=s, vary="init", epochs=1) for s in (0, 1, 2)]
     assert cohorts(configs) == [([0, 1, 2], 1)]
     mixed = [*configs, dataclasses.replace(CONFIG, rank=2, seed=1, vary="order", epochs=1)]
