@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, folders, read_entries
+from lora_mnist_cli.registry.entries import Entry, folders, newest_first, read_entries
 from lora_mnist_cli.registry.lineage import generations
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
@@ -100,15 +100,11 @@ class Catalog:
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
+        with machine_errors(f"can't read {self.root}"):
+            for artifact in (artifact for kind in kinds for artifact in newest_first(self.root, kind)):
+                if dataset in (None, artifact.dataset) and not Entry.of(artifact).never_default:
+                    return artifact
         found, errors = self.scan()
-        for kind in kinds:
-            for entry in reversed(found):
-                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.never_default:
-                    try:
-                        return read_artifact(self.root / entry.name)
-                    except ArtifactError:
-                        if self.has(entry.name):  # otherwise it was removed meanwhile
-                            raise
         if errors:
             raise errors[0]
         of = f" of {dataset}" if dataset else ""

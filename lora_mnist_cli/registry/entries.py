@@ -6,22 +6,27 @@ with the same times: a forced sweep asks for all artifacts once per adapter.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lora_mnist_cli.registry.artifact import Artifact, Parent, read_folder
+from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.files import read_regular
 
 _REMEMBERED: dict[str, dict[str, tuple[str, Entry]]] = {}
 """Folder → name → stamp of the manifest, and the entry that was read from it."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What listing and finding need of an artifact.
 
     Args:
@@ -68,13 +73,23 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         parents = [dict(vars(parent)) for parent in self.parents]
-        return vars(self) | {"parents": parents, "subsets": list(self.subsets)}
+        return msgspec.structs.asdict(self) | {"parents": parents, "subsets": list(self.subsets)}
 
     @property
     def never_default(self) -> bool:
         """Whether no stage takes it by default: it diverged, or was made of adapters by merging or combining."""
         of_adapters = self.kind in ("base", "adapter") and any(parent.role == "adapter" for parent in self.parents)
         return bool(self.failed) or of_adapters
+
+
+class _Head(msgspec.Struct):
+    """What a manifest says of itself first: enough to sort by, and nothing to believe."""
+
+    created: str
+    kind: str
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def folders(root: Path) -> list[str]:
@@ -96,24 +111,53 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
     Raises:
         OSError: where the folder exists and can't be read.
     """
-    before = _REMEMBERED.get(str(root.absolute()), {})
-    now: dict[str, tuple[str, Entry]] = {}
-    errors = []
-    for name in folders(root):
-        stamp = stamp_of(root, name)
-        if stamp is None:
-            continue
-        known = before.get(name)
-        if known is not None and known[0] == stamp:
-            now[name] = known
-            continue
-        try:
-            now[name] = stamp, Entry.of(read_folder(root / name))
-        except ArtifactError as error:
-            if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
-                errors.append(error)
-    _REMEMBERED[str(root.absolute())] = now
+    where = str(root.absolute())
+    before, now, errors = _REMEMBERED.get(where, {}), {}, []
+    collecting = gc.isenabled()
+    gc.disable()  # thousands of entries, none of them garbage: looking for some takes a fifth of the time
+    try:
+        for name in folders(root):
+            if (stamp := stamp_of(root, name)) is None:
+                continue
+            if name in before and before[name][0] == stamp:
+                now[name] = before[name]
+                continue
+            try:
+                now[name] = stamp, Entry.of(read_folder(root / name))
+            except ArtifactError as error:
+                if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
+                    errors.append(error)
+    finally:
+        if collecting:
+            gc.enable()
+    _REMEMBERED[where] = now
     return sorted((entry for _, entry in now.values()), key=age), errors
+
+
+def newest_first(root: Path, kind: str) -> Iterator[Artifact]:
+    """Read the artifacts of a kind, the newest first; those that can't be read are left out.
+
+    Only the first words of the others are looked at, so that the newest of thousands is found without checking all.
+
+    Raises:
+        OSError: where the folder exists and can't be read.
+    """
+    heads = []
+    for name in folders(root):
+        try:
+            head = _decode_head(read_regular(f"{root}/{name}/{MANIFEST}", MAX_MANIFEST))
+            if head.kind == kind:
+                heads.append((head.created, name))
+        except OSError:
+            continue
+        except (ValueError, RecursionError):  # the full reader understands more, or tells why not
+            with contextlib.suppress(ArtifactError):
+                heads.append((read_folder(root / name).created, name))
+    for _, name in sorted(heads, reverse=True):
+        with contextlib.suppress(ArtifactError):
+            artifact = read_folder(root / name)
+            if artifact.kind == kind:
+                yield artifact
 
 
 def age(entry: Entry) -> tuple[str, str]:
