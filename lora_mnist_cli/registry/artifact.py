@@ -156,11 +156,7 @@ class Artifact:
         return b"".join(self._parts(file))
 
     def check(self, file: str) -> None:
-        """Read one of its files and compare it with the manifest, without holding all of it in memory.
-
-        Raises:
-            ArtifactError: as :meth:`read`.
-        """
+        """Read one of its files and compare it with the manifest, as :meth:`read`, in parts that need little memory."""
         for _ in self._parts(file):
             pass
 

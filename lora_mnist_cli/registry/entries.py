@@ -1,4 +1,4 @@
-"""What a list of artifacts shows of each, read from all manifests of a folder. No torch.
+"""What a list of artifacts shows of each, read from all manifests of a folder, and their lineage. No torch.
 
 Every manifest is read and checked in full. A process remembers an entry for as long as its manifest is the same file
 with the same times: a forced sweep asks for all artifacts once per adapter.
@@ -10,7 +10,8 @@ import contextlib
 import gc
 import os
 import stat
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,37 @@ def stamp_of(root: Path, name: str) -> str | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
+
+def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
+    """Return some artifacts and everything made from them, directly or not, oldest first."""
+    made_from: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for digest in {parent.digest for parent in entry.parents}:
+            made_from.setdefault(digest, []).append(entry)
+    reached, pending = {entry.name: entry for entry in first}, list(first)
+    while pending:
+        for entry in made_from.get(pending.pop().digest, []):
+            if entry.name not in reached:
+                reached[entry.name] = entry
+                pending.append(entry)
+    return sorted(reached.values(), key=age)
+
+
+def children_first(entries: Sequence[Entry]) -> list[str]:
+    """Return the names in an order in which an artifact comes before its parents."""
+    by_digest = {entry.digest: entry for entry in entries}
+    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
+    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
+    ordered: list[str] = []
+    pending = [digest for digest in by_digest if not waiting[digest]]
+    while pending:
+        digest = pending.pop()
+        ordered.append(digest)
+        for parent in parents[digest]:
+            waiting[parent] -= 1
+            if not waiting[parent]:
+                pending.append(parent)
+    # The rest stands in a circle, which only a forged lineage has: any order will do.
+    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
+    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]

@@ -198,11 +198,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def parse_manifest(manifest: Any, name: str, hint: str = "") -> dict[str, Any]:
-    """Check a manifest that was read as JSON, and bring it to the present schema.
-
-    Raises:
-        ArtifactError: as :func:`read_manifest`.
-    """
+    """Check a manifest that was read as JSON, as :func:`read_manifest`, and bring it to the present schema."""
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
