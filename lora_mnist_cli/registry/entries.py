@@ -23,7 +23,7 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.files import read_regular
 
-_REMEMBERED: dict[str, dict[str, tuple[str, Entry]]] = {}
+_REMEMBERED: dict[str, dict[str, tuple[tuple[int, ...], Entry]]] = {}
 """Folder → name → stamp of the manifest, and the entry that was read from it."""
 
 
@@ -166,15 +166,14 @@ def age(entry: Entry) -> tuple[str, str]:
     return entry.created, entry.name
 
 
-def stamp_of(root: Path, name: str) -> str | None:
+def stamp_of(root: Path, name: str) -> tuple[int, ...] | None:
     """Return what changes whenever a manifest does, or None where there is no such file."""
     try:
         found = os.stat(f"{root}/{name}/{MANIFEST}", follow_symlinks=False)
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+    stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stamp if stat.S_ISREG(found.st_mode) else None
 
 
 def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
