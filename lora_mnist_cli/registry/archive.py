@@ -1,6 +1,6 @@
-"""Handing artifacts on: a zip file of one with all that it was made from, and the way back. No torch.
+"""Export an artifact with everything it was made from to a zip file, and import such a file. No torch.
 
-What comes in is a stranger's: names, sizes, digests, weights and lineage are checked, in a staging folder, before
+An imported file may come from anyone: names, sizes, digests, weights and lineage are checked in a staging folder before
 anything is published.
 """
 
@@ -16,8 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, read_artifact, to_artifact
-from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.manifest import parse_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, ExtentError, decode_manifest
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file, is_name
@@ -34,7 +33,7 @@ _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
 def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = False) -> list[Artifact]:
-    """Write an artifact and all that it was made from to a zip file, after checking every byte.
+    """Write an artifact and everything it was made from to a zip file, after checking every byte.
 
     Args:
         force: replace a file that is there.
@@ -75,7 +74,7 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
 
 
 def import_artifacts(registry: Registry, file: Path) -> tuple[list[Artifact], list[Artifact]]:
-    """Publish what :func:`export_artifact` wrote: all of it, once all of it is found sound.
+    """Publish the artifacts in a file of :func:`export_artifact`: all of them or, if anything is damaged, none.
 
     Returns:
         All artifacts of the file, parents first; and those of them that were not there already.
@@ -119,7 +118,7 @@ def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
 
 @contextlib.contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """What can't be read of a zip file is the file's fault, not the disk's that it is unpacked to."""
+    """Blame the zip file for a failed read, not the disk that it is unpacked to."""
     try:
         yield
     except OSError as error:
@@ -127,7 +126,7 @@ def _reading(file: Path) -> Iterator[None]:
 
 
 def _plan(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """Name of the artifact → path in its folder → entry; refuses whatever has no place there."""
+    """Return artifact → path in its folder → entry, and refuse entries that no export writes."""
     infos = archive.infolist()
     if len(infos) > _MAX_ENTRIES:
         raise ArtifactError(f"{file} has {len(infos):,} entries, {_MAX_ENTRIES:,} at most make sense", value=file)
@@ -137,7 +136,7 @@ def _plan(archive: zipfile.ZipFile, file: Path) -> dict[str, dict[str, zipfile.Z
             continue
         name, _, part = info.filename.partition("/")
         kind = stat.S_IFMT(info.external_attr >> 16)
-        # Other ways to pack are none of ours, and their readers fail in ways of their own.
+        # Exports use no other compression, and other readers fail in other ways.
         plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
         known = plain and is_name(name) and (part == MANIFEST or is_file(part)) and kind in (0, stat.S_IFREG)
         if not known or part in plan.get(name, {}):
@@ -195,7 +194,7 @@ def _check_weights(registry: Registry, artifacts: list[Artifact]) -> None:
             if parent.role == "base" and artifact.kind != "base":
                 here = registry.locate(parent.name, parent.digest)
                 base = by_digest.get(parent.digest) or (registry.readable(here) if here else None)
-        # Without its base it is refused for that, when it is admitted.
+        # An adapter without its base is refused when it is admitted.
         if base is not None:
             check_header(artifact, base)
 

@@ -156,11 +156,7 @@ class Artifact:
         return b"".join(self._parts(file))
 
     def check(self, file: str) -> None:
-        """Read one of its files and compare it with the manifest, without holding all of it in memory.
-
-        Raises:
-            ArtifactError: as :meth:`read`.
-        """
+        """Read one of its files and compare it with the manifest, as :meth:`read`, in parts that need little memory."""
         for _ in self._parts(file):
             pass
 
@@ -256,11 +252,11 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
         ArtifactError: where its fingerprint or digest is not that of what it holds.
     """
     settings = Settings(
-        kind=manifest["kind"],
-        config=manifest["config"],
-        dataset=manifest["dataset"],
-        parents=tuple([Parent(row["role"], row["name"], row["digest"]) for row in manifest["parents"]]),
-        code=manifest["training_code"],
+        manifest["kind"],
+        manifest["config"],
+        manifest["dataset"],
+        tuple([Parent(row["role"], row["name"], row["digest"]) for row in manifest["parents"]]),
+        manifest["training_code"],
     )
     fingerprint, files = manifest["fingerprint"], manifest["files"]
     sound = has_digest(settings.flat(), fingerprint)
@@ -270,9 +266,11 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
             hint=make_again(path.name),
             value=path.name,
         )
+    artifact = object.__new__(Artifact)  # the constructor of a frozen dataclass takes four times as long
+    vars(artifact).update({key: manifest[key] for key in _OWN_FIELDS})
     # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-    own = {key: manifest[key] for key in _OWN_FIELDS}
-    return Artifact(path=path, name=path.name, settings=settings, **own)
+    vars(artifact).update(path=path, name=path.name, settings=settings)
+    return artifact
 
 
 _OWN_FIELDS = tuple(f.name for f in fields(Artifact) if f.name not in ("path", "name", "settings"))

@@ -1,4 +1,4 @@
-"""Reads ``runs/``: names and aliases, the newest, parents and descendants. It never writes. No torch."""
+"""Read ``runs/``: names and aliases, the newest, parents and descendants. Nothing is written. No torch."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, folders, read_entries
-from lora_mnist_cli.registry.lineage import generations
+from lora_mnist_cli.registry.entries import Entry, folders, generations, newest_first, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.settings.checks import is_digest
@@ -56,7 +55,7 @@ class Catalog:
             raise UsageError(f"the runs directory '{root}' is a file", hint="choose another --runs-dir", value=root)
 
     def names(self) -> list[str]:
-        """Names of all artifacts, sorted; what lies around without a manifest is none."""
+        """Return the names of all artifacts, sorted; a folder without a manifest is not an artifact."""
         with machine_errors(f"can't read {self.root}"):
             return sorted(name for name in folders(self.root) if self.has(name))
 
@@ -65,12 +64,12 @@ class Catalog:
         return (self.root / name / MANIFEST).is_file()
 
     def scan(self) -> tuple[list[Entry], list[ArtifactError]]:
-        """All artifacts, oldest first, and what is wrong with those that can't be read."""
+        """Return all artifacts, oldest first, and an error for each that can't be read."""
         with machine_errors(f"can't read {self.root}"):
             return read_entries(self.root)
 
     def get(self, name: str, *kinds: str) -> Artifact:
-        """The artifact of that name, or of the alias after an ``@``.
+        """Return the artifact with a name, or with an alias after an ``@``.
 
         Args:
             kinds: the kinds that will do; any by default.
@@ -94,21 +93,18 @@ class Catalog:
         return artifact
 
     def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """The newest artifact of the first kind of which there is one; what diverged is none, nor what was made of
-        adapters, a merged base or a combined adapter.
+        """Return the newest artifact of the first kind that has one.
+
+        Diverged training, merged bases and combined adapters are left out.
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
+        with machine_errors(f"can't read {self.root}"):
+            for artifact in (artifact for kind in kinds for artifact in newest_first(self.root, kind)):
+                if dataset in (None, artifact.dataset) and not Entry.of(artifact).never_default:
+                    return artifact
         found, errors = self.scan()
-        for kind in kinds:
-            for entry in reversed(found):
-                if entry.kind == kind and dataset in (None, entry.dataset) and not entry.never_default:
-                    try:
-                        return read_artifact(self.root / entry.name)
-                    except ArtifactError:
-                        if self.has(entry.name):  # otherwise it was removed meanwhile
-                            raise
         if errors:
             raise errors[0]
         of = f" of {dataset}" if dataset else ""
@@ -120,7 +116,7 @@ class Catalog:
         raise ArtifactError(f"there is no {kinds[0]}{of} in {self.root} yet", hint=f"first: {', then '.join(steps)}")
 
     def parent(self, artifact: Artifact, role: str = "base") -> Artifact:
-        """The parent of that role: by name, or wherever its content is now if that folder was renamed.
+        """Return the parent with a role: by name, or by content if its folder was renamed.
 
         Raises:
             ArtifactError: where there is none, or no artifact has the digest that the lineage names.
@@ -144,7 +140,7 @@ class Catalog:
         raise ArtifactError(f"'{artifact.name}' has no {role}", value=artifact.name)
 
     def locate(self, name: str, digest: str, among: Iterable[Entry] | None = None) -> str | None:
-        """The name of the artifact of that digest: this one, or else whichever has the content now.
+        """Return the name of the artifact with a digest: the given name, or another with that content.
 
         Args:
             among: where to look for the content; all artifacts by default.
@@ -159,19 +155,19 @@ class Catalog:
         return None
 
     def member(self, sweep: Artifact, name: str) -> Artifact | None:
-        """The adapter that a sweep lists by that name, wherever its content is now; None where that is gone."""
+        """Return an adapter that a sweep lists, by its content; None if it is gone."""
         digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
         here = self.locate(name, digests[name]) if name in digests else None
         return None if here is None else self.get(here)
 
     def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
-        """The artifacts that were made from this one or list it, unless another artifact has the same content.
+        """Return the artifacts that were made from this one or list it, unless another artifact has the same content.
 
-        One whose manifest can't be read has no digest that could be told: what names it descends from it then.
+        The digest of an unreadable artifact is unknown: then the artifacts that name it count as its descendants.
 
         Args:
             all_generations: those that were made from them as well, and so on.
-            besides: the digest of what will take its place; whoever needs that loses nothing.
+            besides: the digest of the artifact that replaces it; artifacts made from that content lose nothing.
         """
         found, _ = self.scan()
         others = [entry for entry in found if entry.name != name]
@@ -186,7 +182,7 @@ class Catalog:
         return generations(others, children) if all_generations else children
 
     def readable(self, name: str) -> Artifact | None:
-        """The artifact of that name, or None where there is none or it is damaged."""
+        """Return the artifact with a name, or None if there is none or it is damaged."""
         try:
             return read_artifact(self.root / name)
         except ArtifactError:
@@ -206,7 +202,7 @@ class Catalog:
         return False
 
     def up_to_date(self, name: str, settings: Settings, *, force: bool = False) -> Artifact | None:
-        """The artifact of that name if it has these settings, or None if the work has to be done.
+        """Return the artifact with a name if it has these settings, or None if the work has to be done.
 
         Args:
             force: do the work in any case, in place of what is there.
@@ -241,7 +237,7 @@ class Catalog:
         )
 
     def refuse_if_needed(self, name: str, done: str, *, besides: str = "") -> None:
-        """Refuse to take away what others were made from.
+        """Refuse to remove or replace an artifact that others were made from.
 
         Args:
             besides: the digest of what will take its place.
@@ -261,7 +257,7 @@ class Catalog:
             )
 
     def tags(self) -> dict[str, tuple[str, str]]:
-        """Alias → name and digest of what it stands for, by alias.
+        """Return alias → name and digest of its artifact, sorted by alias.
 
         Raises:
             MachineError: where they can't be read.
@@ -279,7 +275,7 @@ class Catalog:
         return found
 
     def resolve(self, name: str) -> str:
-        """The name itself, checked; or what an alias (``@best``) stands for now.
+        """Return the name itself, checked, or the name of the artifact that an alias (``@best``) stands for.
 
         Raises:
             UsageError: where it can't be a name.
@@ -311,11 +307,7 @@ class Catalog:
 
 
 def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
-    """Refuse a lineage in which an artifact is what none of its kind can be: only forgers write such a thing.
-
-    Raises:
-        ArtifactError: then.
-    """
+    """Raise an ArtifactError if a parent is of a kind that its role does not allow; only a forged lineage has one."""
     if kind not in ROLES[role]:
         raise ArtifactError(
             f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent

@@ -1,4 +1,4 @@
-"""What an adapter adds to its base's weights, layer by layer, in double precision. No torch."""
+"""The changes that an adapter makes to the weights of its base, per layer, in double precision. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_matrices(artifact: Artifact, base: Artifact, file: str) -> Matrices:
-    """Key → tensor of a weight file, which is checked against the settings.
+    """Return key → tensor of a weight file, after checking it against the settings.
 
     Args:
         base: the base of an adapter, or the artifact itself.
@@ -35,7 +35,7 @@ def load_matrices(artifact: Artifact, base: Artifact, file: str) -> Matrices:
 
 
 def adapter_changes(catalog: Catalog, adapter: Artifact) -> Matrices:
-    """``fc1`` → the change of a layer's weight (out × in) at the trained alpha, and ``fc1 bias`` → that of its bias.
+    """Return ``fc1`` → the change of the weight (out × in) at the trained alpha, and ``fc1 bias`` → that of the bias.
 
     Raises:
         ArtifactError: where the adapter or its base is missing, damaged or does not fit.
@@ -57,11 +57,7 @@ def adapter_changes(catalog: Catalog, adapter: Artifact) -> Matrices:
 
 
 def adapter_tensors(catalog: Catalog, adapter: Artifact) -> dict[str, Matrices]:
-    """Layer → name → tensor of what an adapter keeps of it, from the input on.
-
-    Raises:
-        ArtifactError: as :func:`adapter_changes`.
-    """
+    """Return layer → name → tensor of an adapter, from the input layer to the output layer."""
     config = AdapterConfig.from_json(adapter.config)
     tensors = load_matrices(adapter, catalog.parent(adapter), ADAPTER_FILE)
     found = {}

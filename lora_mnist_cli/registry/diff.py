@@ -1,4 +1,4 @@
-"""Two artifacts side by side: settings, scores, and weights. No torch."""
+"""Compare two artifacts: settings, scores, and weights. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
-    """What two artifacts differ in.
+    """Return the differences between two artifacts.
 
     Returns:
         ``settings``: rows of ``setting``, ``a``, ``b`` where they differ; ``scores``: rows of ``digits`` with both
@@ -39,7 +39,7 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
         if old.get(key) != new.get(key)
     ]
     weights = _weights(catalog, a, b)
-    # Equal numbers, whether or not there is a norm of their difference.
+    # Tensors can be equal although their difference has no finite norm.
     equal = None if weights is None else [row.pop("equal") for row in weights]
     return {
         "a": a.name,
@@ -83,7 +83,7 @@ def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]]
             if other is None or (x is not None and y is not None):
                 return None
             x, y = (0 * other if x is None else x), (0 * other if y is None else y)
-        with np.errstate(all="ignore"):  # a stranger's weights may be any numbers, and none
+        with np.errstate(all="ignore"):  # imported weights may be huge, infinite or NaN
             norm_a, norm_b, difference = _norm(x), _norm(y), _norm(x - y)
             cosine = float((x / norm_a * (y / norm_b)).sum()) if norm_a and norm_b else None
         rows.append(
@@ -100,7 +100,7 @@ def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]]
 
 
 def _norm(matrix: npt.NDArray[np.float64]) -> float | None:
-    """The Frobenius norm, or None where it is no finite number."""
+    """Return the Frobenius norm, or None if it is not finite."""
     largest = float(abs(matrix).max(initial=0.0))
     if not math.isfinite(largest) or largest == 0:
         return None if largest else 0.0
@@ -109,7 +109,7 @@ def _norm(matrix: npt.NDArray[np.float64]) -> float | None:
 
 
 def _matrices(catalog: Catalog, artifact: Artifact) -> Matrices:
-    """A base's tensors, or an adapter's changes by layer (``fc1``, and ``fc1 bias``), in double precision."""
+    """Return the tensors of a base, or the changes by an adapter per layer, in double precision."""
     if artifact.kind == "base":
         return load_matrices(artifact, artifact, BASE_FILE)
     return adapter_changes(catalog, artifact)

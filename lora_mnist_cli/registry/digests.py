@@ -17,6 +17,8 @@ import msgspec
 LOG_FOLDER = "tensorboard"
 """Event files carry times and host names, so they are no part of the content digest."""
 
+_encode = msgspec.json.Encoder(order="sorted").encode
+
 
 def canonical(value: object) -> bytes:
     """Return JSON with sorted keys and no spaces: equal values give equal bytes.
@@ -40,7 +42,7 @@ def has_digest(value: object, digest: object) -> bool:
         RecursionError: for a value nested too deeply.
     """
     try:
-        if sha256(msgspec.json.encode(value, order="sorted")) == digest:
+        if "sha256:" + hashlib.sha256(_encode(value)).hexdigest() == digest:
             return True
     except (ValueError, OverflowError):  # lone surrogates and huge integers: json can write them
         pass
@@ -69,6 +71,4 @@ def content_of(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> dict
 
 
 def _without_seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    rest = dict(manifest)
-    rest.pop("seal", None)
-    return rest
+    return {key: value for key, value in manifest.items() if key != "seal"}

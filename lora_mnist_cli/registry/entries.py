@@ -1,4 +1,4 @@
-"""What a list of artifacts shows of each, read from all manifests of a folder. No torch.
+"""What a list of artifacts shows of each, read from all manifests of a folder, and their lineage. No torch.
 
 Every manifest is read and checked in full. A process remembers an entry for as long as its manifest is the same file
 with the same times: a forced sweep asks for all artifacts once per adapter.
@@ -6,22 +6,28 @@ with the same times: a forced sweep asks for all artifacts once per adapter.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import stat
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lora_mnist_cli.registry.artifact import Artifact, Parent, read_folder
+from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.files import read_regular
 
-_REMEMBERED: dict[str, dict[str, tuple[str, Entry]]] = {}
+_REMEMBERED: dict[str, dict[str, tuple[tuple[int, ...], Entry]]] = {}
 """Folder → name → stamp of the manifest, and the entry that was read from it."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What listing and finding need of an artifact.
 
     Args:
@@ -68,13 +74,23 @@ class Entry:
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         parents = [dict(vars(parent)) for parent in self.parents]
-        return vars(self) | {"parents": parents, "subsets": list(self.subsets)}
+        return msgspec.structs.asdict(self) | {"parents": parents, "subsets": list(self.subsets)}
 
     @property
     def never_default(self) -> bool:
         """Whether no stage takes it by default: it diverged, or was made of adapters by merging or combining."""
         of_adapters = self.kind in ("base", "adapter") and any(parent.role == "adapter" for parent in self.parents)
         return bool(self.failed) or of_adapters
+
+
+class _Head(msgspec.Struct):
+    """What a manifest says of itself first: enough to sort by, and nothing to believe."""
+
+    created: str
+    kind: str
+
+
+_decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def folders(root: Path) -> list[str]:
@@ -96,24 +112,53 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
     Raises:
         OSError: where the folder exists and can't be read.
     """
-    before = _REMEMBERED.get(str(root.absolute()), {})
-    now: dict[str, tuple[str, Entry]] = {}
-    errors = []
-    for name in folders(root):
-        stamp = stamp_of(root, name)
-        if stamp is None:
-            continue
-        known = before.get(name)
-        if known is not None and known[0] == stamp:
-            now[name] = known
-            continue
-        try:
-            now[name] = stamp, Entry.of(read_folder(root / name))
-        except ArtifactError as error:
-            if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
-                errors.append(error)
-    _REMEMBERED[str(root.absolute())] = now
+    where = str(root.absolute())
+    before, now, errors = _REMEMBERED.get(where, {}), {}, []
+    collecting = gc.isenabled()
+    gc.disable()  # thousands of entries, none of them garbage: looking for some takes a fifth of the time
+    try:
+        for name in folders(root):
+            if (stamp := stamp_of(root, name)) is None:
+                continue
+            if name in before and before[name][0] == stamp:
+                now[name] = before[name]
+                continue
+            try:
+                now[name] = stamp, Entry.of(read_folder(root / name))
+            except ArtifactError as error:
+                if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
+                    errors.append(error)
+    finally:
+        if collecting:
+            gc.enable()
+    _REMEMBERED[where] = now
     return sorted((entry for _, entry in now.values()), key=age), errors
+
+
+def newest_first(root: Path, kind: str) -> Iterator[Artifact]:
+    """Read the artifacts of a kind, the newest first; those that can't be read are left out.
+
+    Only the first words of the others are looked at, so that the newest of thousands is found without checking all.
+
+    Raises:
+        OSError: where the folder exists and can't be read.
+    """
+    heads = []
+    for name in folders(root):
+        try:
+            head = _decode_head(read_regular(f"{root}/{name}/{MANIFEST}", MAX_MANIFEST))
+            if head.kind == kind:
+                heads.append((head.created, name))
+        except OSError:
+            continue
+        except (ValueError, RecursionError):  # the full reader understands more, or tells why not
+            with contextlib.suppress(ArtifactError):
+                heads.append((read_folder(root / name).created, name))
+    for _, name in sorted(heads, reverse=True):
+        with contextlib.suppress(ArtifactError):
+            artifact = read_folder(root / name)
+            if artifact.kind == kind:
+                yield artifact
 
 
 def age(entry: Entry) -> tuple[str, str]:
@@ -121,12 +166,45 @@ def age(entry: Entry) -> tuple[str, str]:
     return entry.created, entry.name
 
 
-def stamp_of(root: Path, name: str) -> str | None:
+def stamp_of(root: Path, name: str) -> tuple[int, ...] | None:
     """Return what changes whenever a manifest does, or None where there is no such file."""
     try:
         found = os.stat(f"{root}/{name}/{MANIFEST}", follow_symlinks=False)
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+    stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stamp if stat.S_ISREG(found.st_mode) else None
+
+
+def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:
+    """Return some artifacts and everything made from them, directly or not, oldest first."""
+    made_from: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for digest in {parent.digest for parent in entry.parents}:
+            made_from.setdefault(digest, []).append(entry)
+    reached, pending = {entry.name: entry for entry in first}, list(first)
+    while pending:
+        for entry in made_from.get(pending.pop().digest, []):
+            if entry.name not in reached:
+                reached[entry.name] = entry
+                pending.append(entry)
+    return sorted(reached.values(), key=age)
+
+
+def children_first(entries: Sequence[Entry]) -> list[str]:
+    """Return the names in an order in which an artifact comes before its parents."""
+    by_digest = {entry.digest: entry for entry in entries}
+    parents = {e.digest: {p.digest for p in e.parents if p.digest in by_digest} for e in by_digest.values()}
+    waiting = Counter(digest for of_one in parents.values() for digest in of_one)
+    ordered: list[str] = []
+    pending = [digest for digest in by_digest if not waiting[digest]]
+    while pending:
+        digest = pending.pop()
+        ordered.append(digest)
+        for parent in parents[digest]:
+            waiting[parent] -= 1
+            if not waiting[parent]:
+                pending.append(parent)
+    # The rest stands in a circle, which only a forged lineage has: any order will do.
+    rank = {digest: i for i, digest in enumerate([*ordered, *(by_digest.keys() - set(ordered))])}
+    return [entry.name for entry in sorted(entries, key=lambda entry: rank[entry.digest])]

@@ -9,7 +9,7 @@ holds and how its fields depend on each other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -98,8 +98,9 @@ class Manifest(Strict, tag_field="kind"):
         for file in self.files:
             if not is_file(file):
                 raise ValueError(f"files: {file!r:.60} is not a name inside the artifact's folder")
-        named = {(parent.role, parent.digest) for parent in self.parents}
-        hold(len(named) == len(self.parents), "parents: one is named twice")
+        if len(self.parents) > 1:
+            named = {(parent.role, parent.digest) for parent in self.parents}
+            hold(len(named) == len(self.parents), "parents: one is named twice")
         roles = tuple([parent.role for parent in self.parents if parent.role != self.any_number])
         if roles not in self.lineages:
             raise ValueError(f"parents: their roles are {', '.join(roles) or 'none'}, not those of its kind")
@@ -191,18 +192,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         problem = f"'{name}' has no readable {MANIFEST}: {error.strerror}"
         raise ArtifactError(problem, hint=make_again(name), value=name) from error
     except (ValueError, RecursionError) as error:
-        raise ArtifactError(
-            f"'{name}' is damaged: {MANIFEST}{_why_not_decoded(error)}", hint=make_again(name), value=name
-        ) from error
+        why = f": {error}" if isinstance(error, ExtentError) else " is not JSON"
+        raise ArtifactError(f"'{name}' is damaged: {MANIFEST}{why}", hint=make_again(name), value=name) from error
     return parse_manifest(manifest, name, make_again(name))
 
 
 def parse_manifest(manifest: Any, name: str, hint: str = "") -> dict[str, Any]:
-    """Check a manifest that was read as JSON, and bring it to the present schema.
-
-    Raises:
-        ArtifactError: as :func:`read_manifest`.
-    """
+    """Check a manifest that was read as JSON, as :func:`read_manifest`, and bring it to the present schema."""
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise ArtifactError(
@@ -213,9 +209,7 @@ def parse_manifest(manifest: Any, name: str, hint: str = "") -> dict[str, Any]:
     try:
         hold(type(version) is int and version >= 1, "it has no schema version")
         hold(is_sealed(manifest), "its seal does not fit")
-        checked: dict[str, Any] = manifest
-        for old in range(int(version or 0), SCHEMA_VERSION):
-            checked = _UPGRADES[old](checked)
+        checked: dict[str, Any] = manifest if version != 1 else {**manifest, "note": ""}  # schema 1 had no note
         _check(checked)
     except msgspec.ValidationError as error:
         problem = f"'{name}' is damaged: {MANIFEST}: {_in_words(str(error), checked)}"
@@ -223,15 +217,6 @@ def parse_manifest(manifest: Any, name: str, hint: str = "") -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"'{name}' is damaged: {MANIFEST}: {error}", hint=hint, value=name) from error
     return checked
-
-
-def _from_1(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Schema 1 had no note."""
-    return {**manifest, "note": ""}
-
-
-_UPGRADES: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {1: _from_1}
-"""Schema version → a function that makes a manifest of the next version."""
 
 
 def _check(manifest: dict[str, Any]) -> None:
@@ -244,15 +229,13 @@ def _check(manifest: dict[str, Any]) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r:.60}, not one of {', '.join(KINDS)}")
     checked = msgspec.convert(manifest, _MANIFESTS[kind])
-    config, details = manifest["config"], manifest["details"]
-    parts = (config, checked.config), (details, checked.details), (manifest["environment"], checked.environment)
-    for part, typed in parts:
+    for part in ("config", "details", "environment"):
         # Other fields are allowed in these, and have no declared type.
-        if free := part.keys() - typed.__struct_fields__:
+        if free := manifest[part].keys() - getattr(checked, part).__struct_fields__:
             check_extent(free)
-            check_extent(map(part.__getitem__, free))
+            check_extent(map(manifest[part].__getitem__, free))
     if kind == "sweep":
-        _check_axes(config, details["results"])
+        _check_axes(manifest["config"], manifest["details"]["results"])
 
 
 def _check_axes(config: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
@@ -286,10 +269,6 @@ def _check_rank(rank: int, method: object) -> None:
     """Refuse rank 0 for a method that has ranks."""
     if rank < 1 and (method not in METHODS or METHODS[str(method)].ranked):
         raise ValueError(f"rank is {rank}, and its method has ranks from 1")
-
-
-def _why_not_decoded(error: Exception) -> str:
-    return f": {error}" if isinstance(error, ExtentError) else " is not JSON"
 
 
 def _in_words(problem: str, manifest: Any) -> str:

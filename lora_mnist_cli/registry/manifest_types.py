@@ -94,7 +94,7 @@ class Strict(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """Fields beside which no others are allowed."""
 
 
-class SubsetScore(Strict):
+class _SubsetScore(Strict):
     """The scores of a model on the images of a digit set; None where there are no images or no finite loss."""
 
     digits: Digits
@@ -103,9 +103,7 @@ class SubsetScore(Strict):
     loss: AtLeast0 | None
 
 
-class DigitScore(Strict):
-    """The scores of a model on the images of a digit."""
-
+class _DigitScore(Strict):
     digit: Annotated[int, Meta(ge=0, le=9)]
     count: Count
     accuracy: Share | None
@@ -115,8 +113,8 @@ class DigitScore(Strict):
 class Scores(Strict):
     """Both tables of scores, or neither."""
 
-    subsets: list[SubsetScore] | UnsetType = UNSET
-    per_digit: list[DigitScore] | UnsetType = UNSET
+    subsets: list[_SubsetScore] | UnsetType = UNSET
+    per_digit: list[_DigitScore] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         hold((self.subsets is UNSET) == (self.per_digit is UNSET), "subsets and per_digit belong together")
@@ -198,9 +196,7 @@ class Details(Struct, kw_only=True):
     seed: Count | UnsetType = UNSET
 
 
-class Merged(Strict):
-    """How exact the merge of an adapter into a base was."""
-
+class _Merged(Strict):
     alpha: Number
     weight_residual: Number
     logit_residual: Number
@@ -211,26 +207,20 @@ class Merged(Strict):
     images: Count
 
 
-class CombinedParent(Strict):
-    """An adapter that went into a combined one."""
-
+class _CombinedParent(Strict):
     name: Name
     digits: Digits
     weight: Number
 
 
-class CombinedLayer(Strict):
-    """Norm of the sum in a layer, and the share of it that was lost."""
-
+class _CombinedLayer(Strict):
     norm: AtLeast0
     residual: AtLeast0
 
 
-class Combined(Strict):
-    """How an adapter was combined from others."""
-
-    parents: list[CombinedParent]
-    layers: dict[Layer, CombinedLayer]
+class _Combined(Strict):
+    parents: list[_CombinedParent]
+    layers: dict[Layer, _CombinedLayer]
     residual: AtLeast0
 
 
@@ -239,7 +229,7 @@ class BaseDetails(Details):
 
     layers: Annotated[dict[Layer, tuple[Size, Size]], Meta(min_length=1, max_length=999)]
     pixel_stats: tuple[Number, Above0]
-    merged: Merged | UnsetType = UNSET
+    merged: _Merged | UnsetType = UNSET
 
 
 class AdapterDetails(Details):
@@ -249,29 +239,27 @@ class AdapterDetails(Details):
     trainable_parameters: Count
     failed: Text | UnsetType = UNSET
     bank: Text | UnsetType = UNSET
-    combined: Combined | UnsetType = UNSET
+    combined: _Combined | UnsetType = UNSET
 
 
-class Result(Struct, kw_only=True):
+class _Result(Struct, kw_only=True):
     """An adapter of a sweep: its settings on the axes, and its scores."""
 
     artifact: Name
     rank: Count
     seed: Count
     trainable_parameters: Count
-    subsets: list[SubsetScore]
+    subsets: list[_SubsetScore]
     failed: Text | None = None
 
 
 class SweepDetails(Details):
     """The results of a sweep."""
 
-    results: Annotated[list[Result], Meta(min_length=1)]
+    results: Annotated[list[_Result], Meta(min_length=1)]
 
 
-class ReportRow(Struct):
-    """A figure of a report, beside the one of the original study."""
-
+class _ReportRow(Struct):
     what: Text
     digits: Text
     measure: Text
@@ -283,7 +271,7 @@ class ReportRow(Struct):
 class ReportDetails(Details):
     """The table of a report."""
 
-    rows: list[ReportRow]
+    rows: list[_ReportRow]
 
 
 BaseSettings = _settings_of(BaseConfig, digits=Digits)

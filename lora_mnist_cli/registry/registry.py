@@ -19,8 +19,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, rea
 from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
 from lora_mnist_cli.registry.creation import forget_created, next_created, remember_created
 from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
-from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -260,11 +259,7 @@ class Registry(StagingArea):
 
 
 def check_note(note: str) -> str:
-    """The note, if it is short enough.
-
-    Raises:
-        UsageError: otherwise.
-    """
+    """Return the note, or raise a UsageError if it is too long."""
     if len(note) > MAX_NOTE:
         raise UsageError(f"a note has {MAX_NOTE:,} characters at most, not {len(note):,}", value=len(note))
     return note

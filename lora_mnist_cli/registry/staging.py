@@ -1,7 +1,7 @@
-"""Staging folders of ``runs/``: where work becomes an artifact, and what is left of work that was killed. No torch.
+"""Staging folders of ``runs/``: new artifacts are written there; cleaning removes those of killed processes. No torch.
 
-A staging folder is locked for as long as its process lives: one whose lock is free is dead. It says what its work
-needs, so that nobody removes a parent while a child is being made.
+A staging folder is locked as long as its process lives, so a free lock means that the process is dead. The folder
+lists the parents that the work needs, so that nobody removes one meanwhile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StagingArea(Catalog):
 
     @contextlib.contextmanager
     def staging(self, name: str, parents: Sequence[Parent] = ()) -> Iterator[Path]:
-        """A new folder to write an artifact into; whatever is left of it afterwards is removed.
+        """Make a folder to write an artifact into, and remove it afterwards.
 
         It is made before any work is done, so that a folder that can't be written to is found out at once. Dead
         folders of this machine are cleared on the way.
@@ -68,7 +68,7 @@ class StagingArea(Catalog):
             yield inner
 
     def _begin(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
-        """A locked staging folder, and the open file that its lock is on."""
+        """Make a locked staging folder; give it with the open file that holds its lock."""
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty folder away
                 self.root.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ class StagingArea(Catalog):
         return found
 
     def tidy(self) -> None:
-        """Remove what killed processes left, where that is possible: for a stage that has nothing else to do.
+        """Remove the files of killed processes, if possible: for a stage that has nothing else to do.
 
         A process may be killed when its work is published and its staging folder is not yet gone.
         """
@@ -163,7 +163,7 @@ class StagingArea(Catalog):
                 self.clean()
 
     def _was_removing(self, name: str) -> bool:
-        """Whether a process was killed while it removed that artifact: it is out of sight, and not yet gone."""
+        """Return whether a process was killed while it removed an artifact, so that only a hidden rest is left."""
         root = self._staging_root()
         return any(
             row["state"] == "dead" and row["name"] == name and not (root / row["folder"] / _OWNER).exists()
@@ -220,7 +220,7 @@ class StagingArea(Catalog):
         return found
 
     def _refuse_orphan(self, name: str, parents: Sequence[Parent]) -> None:
-        """Refuse an artifact one of whose parents is not, or no longer, here."""
+        """Refuse an artifact if one of its parents is missing."""
         # By name first; the folders are gone through only where a parent was renamed, and then once.
         elsewhere = [parent for parent in parents if self.locate(parent.name, parent.digest, ()) is None]
         have = {entry.digest for entry in self.scan()[0]} if elsewhere else set()
@@ -245,7 +245,7 @@ class StagingArea(Catalog):
                     )
 
     def _forget(self, names: Sequence[str]) -> None:
-        """Take away the aliases of artifacts that are gone, and say so."""
+        """Remove the aliases of removed artifacts, and say so."""
         for alias, (name, digest) in self.tags().items():
             if name in names and self.locate(name, digest) is None:
                 (self.root / TAGS / alias).unlink(missing_ok=True)
@@ -255,7 +255,7 @@ class StagingArea(Catalog):
 
 
 def _files(folder: Path) -> dict[str, int]:
-    """The files in a staging folder, and their sizes; another process may be taking them away meanwhile."""
+    """Return the files in a staging folder and their sizes; another process may be removing them meanwhile."""
     found = {}
     for place, _, names in os.walk(folder):
         for name in names:
@@ -267,7 +267,7 @@ def _files(folder: Path) -> dict[str, int]:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of a file; a file that is not there has none."""
+    """Return whether a process holds the lock of a file; a missing file has none."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Whether artifacts are what they claim to be: manifest, every byte of every file, weights, and lineage. No torch."""
+"""Check artifacts in full: manifest, every byte of every file, weights, and lineage. No torch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _TRIES = 20
 
 @dataclass
 class Verdict:
-    """What was found of one artifact.
+    """The problems found in an artifact.
 
     Args:
         problems: file (or ``artifact.json`` for lineage) and what is wrong with it.
-        descendants: names of all that was made from it, where something is wrong.
-        newer: whether all that is wrong is that a newer version wrote it.
+        descendants: names of everything made from it, if there are problems.
+        newer: whether the only problem is that a newer version wrote it.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Verdict:
 
 
 def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
-    """Read everything of an artifact and of all that it was made from, or of all artifacts, and compare.
+    """Check an artifact and everything it was made from, or all artifacts.
 
     Returns:
-        A verdict an artifact, parents before children.
+        One verdict per artifact, parents before children.
 
     Raises:
         ArtifactError: where there is no artifact of that name.
@@ -66,7 +66,7 @@ def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
 
 
 def lineage_names(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list[str]:
-    """The artifact and all that it was made from, as far as that is here; itself first, each once."""
+    """Return the name of an artifact, then the names of everything it was made from that is here."""
     found, pending = [], [name]
     by_name = {entry.name: entry for entry in entries}
     where = {entry.digest: entry.name for entry in reversed(entries)}
@@ -85,7 +85,7 @@ def lineage_names(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list
 
 
 def _verify_settled(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdict | None:
-    """The verdict on what is there: again where that was replaced meanwhile, and none where it was removed."""
+    """Return the verdict; check again if the artifact was replaced meanwhile, and return None if it was removed."""
     for _ in range(_TRIES):
         before = stamp_of(catalog.root, name)
         verdict = _verify_one(catalog, name, entries)
@@ -134,7 +134,7 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
 
 
 def _check_one_base(catalog: Catalog, made: Artifact, entries: Sequence[Entry]) -> None:
-    """What was merged or combined are adapters of that very base; ArtifactError says if not."""
+    """Refuse a merged or combined artifact whose adapters were not trained on its base."""
     base = catalog.parent(made)
     for parent in made.parents:
         if parent.role != "adapter":
@@ -150,7 +150,7 @@ def _check_one_base(catalog: Catalog, made: Artifact, entries: Sequence[Entry]) 
 
 @contextlib.contextmanager
 def _noting(verdict: Verdict, file: str) -> Iterator[None]:
-    """What is refused inside is a problem of that file."""
+    """Record a refusal inside as a problem of that file."""
     try:
         yield
     except ArtifactError as error:
@@ -158,7 +158,7 @@ def _noting(verdict: Verdict, file: str) -> Iterator[None]:
 
 
 def _problems_of_settings(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """What the settings of an artifact can't be, though they are whole."""
+    """Return the settings that have valid types but impossible values."""
     if artifact.dataset not in DATASETS:
         yield MANIFEST, f"there is no data set '{artifact.dataset}'"
     try:
@@ -174,7 +174,7 @@ def _problems_of_settings(artifact: Artifact) -> Iterator[tuple[str, str]]:
 
 
 def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A sweep's settings as those of members: what varies is a list under the plural of its name."""
+    """Return settings of members, which together have every value of every axis of a sweep."""
     axes = [axis for axis in AXES if isinstance(config.get(axis.plural), list)]
     listed = {axis.plural for axis in axes}
     shared = {key: value for key, value in config.items() if key not in listed}
@@ -185,7 +185,7 @@ def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:
-    """One line for a verdict that is not clean."""
+    """Return a line that lists the problems of a verdict."""
     told = "; ".join(f"{file}: {problem}" for file, problem in verdict.problems)
     needed = f"; made from it: {', '.join(verdict.descendants)}" if verdict.descendants else ""
     return f"{root / verdict.name}: {told}{needed}"

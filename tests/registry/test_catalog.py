@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry import creation as creation_module
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.catalog import TAGS
 from lora_mnist_cli.registry.registry import STAGING, Registry
@@ -355,44 +353,6 @@ def test_owners_that_make_no_sense_are_cleaned_as_well(example: Path, run: Run) 
         assert (outcome.code, outcome.err) == (0, "")
         assert "\x1b" not in outcome.out
     assert not (example / STAGING).exists()
-
-
-class Clock(datetime):
-    """A clock that can be set."""
-
-    at = datetime(2026, 1, 1, tzinfo=UTC)
-
-    @classmethod
-    def now(cls, tz: Any = None) -> Any:
-        return cls.at
-
-
-def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(creation_module, "datetime", Clock)
-    published = []
-    for days in (0, 400, -400, -400, 10):
-        monkeypatch.setattr(Clock, "at", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
-        name = f"base-{len(published)}"
-        published.append(publish(registry, name, config={"seed": len(published)}))
-        assert registry.latest("base").name == name
-    created = [artifact.created for artifact in published]
-    assert created == sorted(set(created))
-    assert [entry.name for entry in registry.scan()[0]] == [artifact.name for artifact in published]
-
-
-def test_an_artifact_from_the_future_keeps_nothing_else_from_being_the_newest(
-    registry: Registry, publish: Publish, forge: Forge
-) -> None:
-    publish(registry, "future")
-    forge(registry.root / "future", lambda manifest: manifest.update(created="2999-12-31T23:59:59.000000+00:00"))
-    for name in ("one", "two"):
-        publish(registry, name)
-        assert registry.latest("base").name == name
-    forge(registry.root / "future", lambda manifest: manifest.update(created="2999-12-31T23:59:59.999999+00:00"))
-    publish(registry, "three")  # at the end of time there is no later, but there is still a now
-    assert registry.get("three").created < "2999"
 
 
 def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(

@@ -182,3 +182,32 @@ def test_an_index_of_an_earlier_version_is_harmless_and_goes(registry: Registry,
     index.mkdir()
     publish(registry, "e")
     assert index.is_dir()
+
+
+def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
+    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(creation, "datetime", Clock)
+    registry, published = Registry(tmp_path / "runs"), []
+    for days in (0, 400, -400, -400, 10):
+        monkeypatch.setattr(Clock, "at", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
+        name = f"base-{len(published)}"
+        published.append(publish(registry, name, config={"seed": len(published)}))
+        assert registry.latest("base").name == name
+    created = [artifact.created for artifact in published]
+    assert created == sorted(set(created))
+    assert [entry.name for entry in registry.scan()[0]] == [artifact.name for artifact in published]
+
+
+def test_an_artifact_from_the_future_keeps_nothing_else_from_being_the_newest(
+    tmp_path: Path, publish: Publish, forge: Forge
+) -> None:
+    registry = Registry(tmp_path / "runs")
+    publish(registry, "future")
+    forge(registry.root / "future", lambda manifest: manifest.update(created="2999-12-31T23:59:59.000000+00:00"))
+    for name in ("one", "two"):
+        publish(registry, name)
+        assert registry.latest("base").name == name
+    forge(registry.root / "future", lambda manifest: manifest.update(created="2999-12-31T23:59:59.999999+00:00"))
+    publish(registry, "three")  # at the end of time there is no later, but there is still a now
+    assert registry.get("three").created < "2999"

@@ -13,6 +13,8 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
+from functools import reduce
+from operator import delitem, getitem, setitem
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +56,12 @@ def nested(depth: int) -> Any:
 
 def put(*path: Any, to: Any) -> Callable[[Any], None]:
     """An edit of the value at a path of keys."""
-
-    def change(manifest: Any) -> None:
-        for key in path[:-1]:
-            manifest = manifest[key]
-        manifest[path[-1]] = to
-
-    return change
+    return lambda manifest: setitem(reduce(getitem, path[:-1], manifest), path[-1], to)
 
 
 def drop(*path: Any) -> Callable[[Any], None]:
     """An edit that takes the value at a path of keys away."""
-
-    def change(manifest: Any) -> None:
-        for key in path[:-1]:
-            manifest = manifest[key]
-        del manifest[path[-1]]
-
-    return change
+    return lambda manifest: delitem(reduce(getitem, path[:-1], manifest), path[-1])
 
 
 NAMES = [
@@ -213,17 +203,7 @@ OF_A_SWEEP = {
     "a row's own axis": put("details", "results", 0, "lr", to=0.001),
     **{
         f"an axis of {values!r}": lambda m, values=values: vary(m, values, 0.001)
-        for values in (
-            None,
-            [],
-            [0.001],
-            [0.001, 0.001],
-            [0.001, "x"],
-            [0.001, True],
-            [0.001, 1],
-            {"0.001": 1},
-            [[1], 2],
-        )
+        for values in (None, [], [0.001], *([0.001, more] for more in (0.001, "x", True, 1)), {"0.001": 1}, [[1], 2])
     },
     "an axis that is a plain setting too": lambda m: vary(m, [0.001, 0.01], 0.001, plain=0.001),
     **{f"a row at {value!r}": lambda m, value=value: vary(m, [1.0, 0.01], value) for value in (0.5, None, True, 1, [])},
@@ -348,9 +328,8 @@ def test_whatever_a_forger_changes_is_refused_or_can_be_used(example: Path, forg
     value = data.draw(ANYTHING)
     (example / name / MANIFEST).write_text(json.dumps(EXAMPLES[name]))
     edit = drop(*path) if how == "drop" else put(*path[:-1], data.draw(st.text()), to=value) if how == "add" else None
-    with contextlib.suppress(
-        TypeError, ValueError
-    ):  # nothing is added to a list by name, or huge integers have no text
+    # Nothing is added to a list by name, and huge integers have no text.
+    with contextlib.suppress(TypeError, ValueError):
         forge(example / name, edit or put(*path, to=value))
     if (refusal := refusal_of(example / name)) is not None:
         assert refusal.problem.startswith(f"'{name}'")

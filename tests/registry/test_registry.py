@@ -18,8 +18,7 @@ import pytest
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
-from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.files import exchange
