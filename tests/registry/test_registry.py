@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -19,7 +20,7 @@ import pytest
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.lineage import children_first
+from lora_mnist_cli.registry.lineage import children_first, generations
 from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.files import exchange
@@ -729,3 +730,24 @@ def test_a_circle_ends() -> None:
     assert sorted(children_first([one, two])) == ["one", "two"]
     (row,) = ancestors(one, {"1": one, "2": two})
     assert (row["name"], [(each["name"], each["followed"]) for each in row["made_from"]]) == ("two", [("one", False)])
+
+
+class _Digest(str):
+    """A digest that counts how often a dict is asked for it: a search without end fails, and does not hang."""
+
+    lookups = 0
+
+    def __hash__(self) -> int:
+        _Digest.lookups += 1
+        assert _Digest.lookups < 2000, "the search has no end"
+        return super().__hash__()
+
+
+def test_each_descendant_is_looked_at_once() -> None:
+    """A maze of 20 generations has a million ways through it, and a circle has no end."""
+    circle = [_report(name, name, Parent("input", other, other)) for name, other in (("one", "two"), ("two", "one"))]
+    for entries, oldest in ((_chain(20, 2), 2), (circle, 1)):
+        counted = [dataclasses.replace(entry, digest=_Digest(entry.digest)) for entry in entries]
+        _Digest.lookups = 0
+        found = generations(counted, counted[:oldest])
+        assert sorted(entry.name for entry in found) == sorted(entry.name for entry in entries)
