@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from members import assert_equal
-from torch import nn
+from torch import Tensor, nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
@@ -88,6 +89,25 @@ def test_dropout_repeats_and_is_the_members_own(mnist: MNISTDataset) -> None:
     for config, member in zip(configs, together, strict=True):
         (alone,), _ = train([config], mnist)
         assert_equal(member, alone, 1e-7)
+
+
+def test_dropout_follows_the_seed(mnist: MNISTDataset) -> None:
+    """With one start, all images in each batch and no validation split, seeds differ only in what they drop."""
+
+    def weights(seed: int, dropout: float = 0.4) -> list[Tensor]:
+        config = dataclasses.replace(
+            CONFIG, rank=2, batch_size=len(mnist), val_split=0.0, optimizer="sgd", lr=0.5, dropout=dropout
+        )
+        (model,) = start([config])
+        fit_bank([model], mnist, [dataclasses.replace(config, seed=seed)])
+        return list(adapter_tensors(model).values())
+
+    def distance(one: list[Tensor], other: list[Tensor]) -> float:
+        return max(float((a - b).abs().max()) for a, b in zip(one, other, strict=True))
+
+    assert distance(weights(1), weights(1)) == 0
+    assert distance(weights(1), weights(2)) > 1e-3
+    assert distance(weights(1, dropout=0.0), weights(2, dropout=0.0)) < 1e-6
 
 
 def test_what_diverges_is_told_and_disturbs_nobody(mnist: MNISTDataset) -> None:
