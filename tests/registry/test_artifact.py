@@ -150,7 +150,7 @@ def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
 def test_a_digest_that_does_not_fit_is_found_though_the_seal_does(
     artifact: Artifact, change: Callable[[dict[str, Any]], object]
 ) -> None:
-    """Settings are held by the fingerprint, files by the digest; each is refused alone."""
+    """The fingerprint holds the settings and the digest holds the files, so each is compared."""
     manifest = json.loads((artifact.path / MANIFEST).read_text())
     change(manifest)
     (artifact.path / MANIFEST).write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
