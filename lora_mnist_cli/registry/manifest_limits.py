@@ -7,6 +7,7 @@ exceeds every honest one is refused before it is decoded.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any
@@ -52,7 +53,7 @@ def decode_manifest(raw: bytes) -> Any:
         if isinstance(error, msgspec.ValidationError) or b"\\ud" not in raw.lower():
             raise
         # A note may hold half a surrogate pair, from a shell with another encoding; msgspec does not read it.
-        return json.loads(raw, parse_constant=_refuse_constant)
+        return json.loads(raw, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def check_extent(values: Iterable[Any], depth: int = 2) -> None:
@@ -82,3 +83,11 @@ def check_extent(values: Iterable[Any], depth: int = 2) -> None:
 
 def _refuse_constant(text: str) -> None:
     raise ValueError(f"{text} is not a number in JSON")
+
+
+def _finite(text: str) -> float:
+    """Return a number; json reads 1e999 as infinity, and msgspec gives infinity the digest of null."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.60} is too large for a number")
+    return number

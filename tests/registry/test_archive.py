@@ -321,6 +321,19 @@ def test_a_bomb_is_refused_before_it_goes_off(archive: Path, other: Registry, ru
     assert not other.root.exists()
 
 
+def test_more_entries_than_make_sense_are_refused(
+    archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = len(read(archive))
+    monkeypatch.setattr("lora_mnist_cli.registry.archive._MAX_ENTRIES", entries - 1)
+    outcome = run("runs", "import", archive, "--runs-dir", other.root)
+    assert outcome.code == 3
+    assert f"has {entries:,} entries, {entries - 1:,} at most" in outcome.err
+    assert not other.root.exists()
+    monkeypatch.setattr("lora_mnist_cli.registry.archive._MAX_ENTRIES", entries)
+    assert run("runs", "import", archive, "--runs-dir", other.root).code == 0
+
+
 def test_more_than_there_is_room_for_is_the_machines_fault(
     archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

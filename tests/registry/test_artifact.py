@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.digests import content_digest
+from lora_mnist_cli.registry.digests import content_digest, seal_of
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -134,6 +134,28 @@ def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
         read_artifact(artifact.path)
     (artifact.path / MANIFEST).write_text(json.dumps(whole))
     assert read_artifact(artifact.path) == artifact
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["config"].update(lr=0.002),
+        lambda manifest: manifest["parents"][0].update(digest=f"sha256:{64 * '1'}"),
+        lambda manifest: manifest["files"]["weights"].update(sha256=f"sha256:{64 * '1'}"),
+        lambda manifest: manifest["files"].pop("weights"),
+        lambda manifest: manifest.update(digest=f"sha256:{64 * '1'}"),
+    ],
+    ids=["a setting", "a parent", "a file", "no file", "the digest"],
+)
+def test_a_digest_that_does_not_fit_is_found_though_the_seal_does(
+    artifact: Artifact, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """The fingerprint holds the settings and the digest holds the files, so each is compared."""
+    manifest = json.loads((artifact.path / MANIFEST).read_text())
+    change(manifest)
+    (artifact.path / MANIFEST).write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
+    with pytest.raises(ArtifactError, match="its digest is not that of its settings and files"):
+        read_artifact(artifact.path)
 
 
 @pytest.mark.parametrize(

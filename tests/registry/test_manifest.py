@@ -351,6 +351,15 @@ def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant:
             read_artifact(example / BASE)
 
 
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+@pytest.mark.parametrize("note", ["of any characters", "\\ud83d\\ude00", "half a pair: \\ud800"])
+def test_neither_decoder_reads_what_is_no_number(note: str, constant: str) -> None:
+    """Half a surrogate pair takes another decoder, and a forger may put one into any manifest."""
+    with pytest.raises(ValueError, match=r"number|Number|malformed"):
+        decode_manifest(f'{{"note": "{note}", "wall_seconds": {constant}}}'.encode())
+    assert decode_manifest(f'{{"note": "{note}", "wall_seconds": 1e-05}}'.encode())["wall_seconds"] == 1e-05
+
+
 @pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "a": ' + "[" * 5000])
 def test_nesting_without_end_is_refused(example: Path, run: Run, deep: str) -> None:
     (example / BASE / MANIFEST).write_text(deep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
-from lora_mnist_cli.registry.entries import Entry, children_first
+from lora_mnist_cli.registry.entries import Entry, children_first, generations
 from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.files import exchange
@@ -47,7 +48,7 @@ def finish(registry: Registry, folder: Path, seed: int = 0) -> Artifact:
     return registry.publish(folder, settings(seed), scores={}, details=details, environment={}, wall_seconds=0.0)
 
 
-def test_an_artifact_has_exactly_its_files(registry: Registry, publish: Publish) -> None:
+def test_an_artifact_has_exactly_its_files(registry, publish):
     artifact = publish(registry, "one", files={"weights": b"1234", "tensorboard/events": b"log"})
     assert artifact.path == registry.root / "one"
     assert everything(registry.root) == [
@@ -58,7 +59,7 @@ def test_an_artifact_has_exactly_its_files(registry: Registry, publish: Publish)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_what_fails_in_the_middle_leaves_nothing(registry: Registry, error: type[BaseException]) -> None:
+def test_what_fails_in_the_middle_leaves_nothing(registry, error):
     def work() -> None:
         with registry.staging("one") as folder:
             (folder / "weights").write_bytes(b"12")
@@ -71,7 +72,7 @@ def test_what_fails_in_the_middle_leaves_nothing(registry: Registry, error: type
     assert not registry.root.exists()
 
 
-def test_what_fails_leaves_the_neighbours_alone(registry: Registry, publish: Publish) -> None:
+def test_what_fails_leaves_the_neighbours_alone(registry, publish):
     publish(registry, "one")
     before = everything(registry.root)
 
@@ -86,9 +87,7 @@ def test_what_fails_leaves_the_neighbours_alone(registry: Registry, publish: Pub
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "write"])
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_full_disk_leaves_nothing_and_is_the_machines_fault(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch, call: str, existing: bool
-) -> None:
+def test_a_full_disk_leaves_nothing_and_is_the_machines_fault(registry, publish, monkeypatch, call, existing):
     if existing:
         publish(registry, "old")
     before = everything(registry.root)
@@ -115,9 +114,7 @@ def test_a_full_disk_leaves_nothing_and_is_the_machines_fault(
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_disk_that_is_full_from_the_start_leaves_nothing(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, call: int
-) -> None:
+def test_a_disk_that_is_full_from_the_start_leaves_nothing(registry, monkeypatch, call):
     """The first, second or third folder that staging makes does not fit any more."""
     real, calls = os.mkdir, 0
 
@@ -140,7 +137,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_nothing(
     assert not registry.root.exists()
 
 
-def test_a_name_that_can_not_be_is_refused_before_anything_is_made(registry: Registry) -> None:
+def test_a_name_that_can_not_be_is_refused_before_anything_is_made(registry):
     for name in ("../x", ".x", "-x", "a/b", "x" * 300, "a\n", ""):
         with pytest.raises(UsageError):
             registry.staging(name).__enter__()
@@ -153,14 +150,14 @@ def test_a_name_that_can_not_be_is_refused_before_anything_is_made(registry: Reg
     assert not registry.root.exists()
 
 
-def test_runs_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_runs_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file") as caught:
         Registry(tmp_path / "file")
     assert caught.value.hint == "choose another --runs-dir"
 
 
-def test_missing_runs_are_empty_and_made_when_needed(tmp_path: Path, publish: Publish) -> None:
+def test_missing_runs_are_empty_and_made_when_needed(tmp_path, publish):
     registry = Registry(tmp_path / "a" / "b" / "runs")
     assert registry.names() == []
     assert registry.scan() == ([], [])
@@ -173,7 +170,7 @@ def test_missing_runs_are_empty_and_made_when_needed(tmp_path: Path, publish: Pu
     assert registry.names() == ["one"]
 
 
-def test_what_is_no_artifact_is_not_listed(registry: Registry, publish: Publish) -> None:
+def test_what_is_no_artifact_is_not_listed(registry, publish):
     publish(registry, "one")
     (registry.root / "notes").mkdir()
     (registry.root / ".hidden").mkdir()
@@ -182,7 +179,7 @@ def test_what_is_no_artifact_is_not_listed(registry: Registry, publish: Publish)
     assert registry.names() == ["one"]
 
 
-def test_get_offers_the_nearest_name_and_checks_the_kind(registry: Registry, publish: Publish) -> None:
+def test_get_offers_the_nearest_name_and_checks_the_kind(registry, publish):
     base = publish(registry, "base-0-4")
     lineage = [Parent("base", "base-0-4", base.digest)]
     member = publish(registry, "lora-5-9-r1", kind="adapter", parents=lineage)
@@ -198,7 +195,7 @@ def test_get_offers_the_nearest_name_and_checks_the_kind(registry: Registry, pub
         registry.get("sweep-5-9", "adapter")
 
 
-def test_the_latest_is_the_newest_of_the_first_kind_there_is(registry: Registry, publish: Publish) -> None:
+def test_the_latest_is_the_newest_of_the_first_kind_there_is(registry, publish):
     gone = publish(registry, "gone")
     publish(registry, "z", kind="adapter", parents=[Parent("base", "gone", gone.digest)])
     shutil.rmtree(registry.root / "gone")
@@ -215,7 +212,7 @@ def test_the_latest_is_the_newest_of_the_first_kind_there_is(registry: Registry,
         registry.latest("base", dataset="qmnist")
 
 
-def test_a_damaged_artifact_hides_no_other(registry: Registry, publish: Publish) -> None:
+def test_a_damaged_artifact_hides_no_other(registry, publish):
     publish(registry, "one")
     publish(registry, "two")
     (registry.root / "two" / MANIFEST).write_text("{")
@@ -230,7 +227,7 @@ def test_a_damaged_artifact_hides_no_other(registry: Registry, publish: Publish)
         registry.latest("base")
 
 
-def test_up_to_date_other_settings_and_force(registry: Registry, publish: Publish) -> None:
+def test_up_to_date_other_settings_and_force(registry, publish):
     assert registry.up_to_date("one", settings()) is None
     artifact = publish(registry, "one", config={"seed": 0, "lr": 0.1})
     same, other = settings(lr=0.1), settings(seed=1, lr=0.1)
@@ -246,7 +243,7 @@ def test_up_to_date_other_settings_and_force(registry: Registry, publish: Publis
         registry.up_to_date("one", settings(lr=0.1, momentum=0.9))
 
 
-def test_force_replaces_and_leaves_no_trace_of_the_old(registry: Registry, publish: Publish) -> None:
+def test_force_replaces_and_leaves_no_trace_of_the_old(registry, publish):
     publish(registry, "one", files={"weights": b"1", "old": b"2"})
     new = publish(registry, "one", files={"weights": b"3"}, config={"seed": 5}, force=True)
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
@@ -254,7 +251,7 @@ def test_force_replaces_and_leaves_no_trace_of_the_old(registry: Registry, publi
     assert new.config == {"digits": "0-4", "seed": 5}
 
 
-def test_force_mends_a_damaged_artifact(registry: Registry, publish: Publish) -> None:
+def test_force_mends_a_damaged_artifact(registry, publish):
     publish(registry, "one")
     (registry.root / "one" / MANIFEST).write_text("{")
     with pytest.raises(ArtifactError, match="damaged"):
@@ -263,7 +260,7 @@ def test_force_mends_a_damaged_artifact(registry: Registry, publish: Publish) ->
     assert publish(registry, "one", force=True) == registry.get("one")
 
 
-def test_force_does_not_take_a_parent_from_its_descendants(registry: Registry, publish: Publish) -> None:
+def test_force_does_not_take_a_parent_from_its_descendants(registry, publish):
     base = publish(registry, "base")
     publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     before = everything(registry.root)
@@ -284,9 +281,7 @@ def _two_folders(root: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("able", [True, False], ids=["exchange", "two renames"])
-def test_an_artifact_is_not_lost_where_its_replacement_fails(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch, able: bool
-) -> None:
+def test_an_artifact_is_not_lost_where_its_replacement_fails(registry, publish, monkeypatch, able):
     old = publish(registry, "one")
     real = os.rename
 
@@ -310,9 +305,7 @@ def test_an_artifact_is_not_lost_where_its_replacement_fails(
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
 
 
-def test_while_it_is_replaced_an_artifact_is_never_away(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_it_is_replaced_an_artifact_is_never_away(registry, publish, monkeypatch):
     """Where the system can exchange two folders in one step, no reader finds the name empty."""
     if not (exchange(*_two_folders(registry.root))):
         pytest.skip("this file system can't exchange two folders")
@@ -334,7 +327,7 @@ def test_while_it_is_replaced_an_artifact_is_never_away(
     assert seen[-1] == b"new"
 
 
-def test_a_parent_is_found_by_content_wherever_it_is(registry: Registry, publish: Publish) -> None:
+def test_a_parent_is_found_by_content_wherever_it_is(registry, publish):
     base = publish(registry, "base")
     child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     assert registry.parent(child) == base
@@ -344,7 +337,7 @@ def test_a_parent_is_found_by_content_wherever_it_is(registry: Registry, publish
     assert registry.parent(child).name == "renamed"
 
 
-def test_another_base_under_the_parents_name_is_not_the_parent(registry: Registry, publish: Publish) -> None:
+def test_another_base_under_the_parents_name_is_not_the_parent(registry, publish):
     base = publish(registry, "base")
     child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     shutil.rmtree(registry.root / "base")
@@ -357,7 +350,7 @@ def test_another_base_under_the_parents_name_is_not_the_parent(registry: Registr
         registry.parent(registry.get("base"))
 
 
-def test_what_others_need_is_not_removed(registry: Registry, publish: Publish) -> None:
+def test_what_others_need_is_not_removed(registry, publish):
     base = publish(registry, "base")
     child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     lineage = [Parent("base", "base", base.digest), Parent("member", "child", child.digest)]
@@ -375,7 +368,7 @@ def test_what_others_need_is_not_removed(registry: Registry, publish: Publish) -
     assert everything(registry.root) == []
 
 
-def test_one_of_two_equals_can_be_removed(registry: Registry, publish: Publish) -> None:
+def test_one_of_two_equals_can_be_removed(registry, publish):
     base = publish(registry, "base")
     publish(registry, "copy")
     publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
@@ -384,7 +377,7 @@ def test_one_of_two_equals_can_be_removed(registry: Registry, publish: Publish) 
         registry.remove("copy")
 
 
-def test_removing_a_damaged_or_missing_artifact(registry: Registry, publish: Publish) -> None:
+def test_removing_a_damaged_or_missing_artifact(registry, publish):
     publish(registry, "one")
     (registry.root / "one" / MANIFEST).write_text("{")
     with pytest.raises(ArtifactError, match="no artifact 'two'"):
@@ -393,7 +386,7 @@ def test_removing_a_damaged_or_missing_artifact(registry: Registry, publish: Pub
     assert everything(registry.root) == []
 
 
-def test_a_folder_that_is_no_artifact_is_never_removed(registry: Registry, publish: Publish) -> None:
+def test_a_folder_that_is_no_artifact_is_never_removed(registry, publish):
     publish(registry, "one")
     (registry.root / "mine").mkdir()
     (registry.root / "mine" / "notes").write_text("x")
@@ -402,7 +395,7 @@ def test_a_folder_that_is_no_artifact_is_never_removed(registry: Registry, publi
     assert (registry.root / "mine" / "notes").read_text() == "x"
 
 
-def test_a_folder_that_is_no_artifact_is_never_replaced(registry: Registry, publish: Publish) -> None:
+def test_a_folder_that_is_no_artifact_is_never_replaced(registry, publish):
     (registry.root / "mine").mkdir(parents=True)
     (registry.root / "mine" / "notes").write_text("x")
     for force in (False, True):
@@ -411,16 +404,14 @@ def test_a_folder_that_is_no_artifact_is_never_replaced(registry: Registry, publ
         assert everything(registry.root) == ["mine", "mine/notes"]
 
 
-def test_a_name_taken_by_something_else_is_refused_before_the_work(registry: Registry) -> None:
+def test_a_name_taken_by_something_else_is_refused_before_the_work(registry):
     (registry.root / "mine").mkdir(parents=True)
     (registry.root / "mine" / "notes").write_text("x")
     with pytest.raises(ArtifactError):
         registry.up_to_date("mine", settings())
 
 
-def test_of_two_publishers_with_the_same_settings_one_wins_and_both_get_it(
-    registry: Registry, publish: Publish
-) -> None:
+def test_of_two_publishers_with_the_same_settings_one_wins_and_both_get_it(registry, publish):
     with registry.staging("one") as folder:
         (folder / "weights").write_bytes(b"slow")
         first = publish(registry, "one", files={"weights": b"fast"})
@@ -430,7 +421,7 @@ def test_of_two_publishers_with_the_same_settings_one_wins_and_both_get_it(
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
 
 
-def test_of_two_publishers_with_other_settings_the_second_is_refused(registry: Registry, publish: Publish) -> None:
+def test_of_two_publishers_with_other_settings_the_second_is_refused(registry, publish):
     def second() -> None:
         with registry.staging("one") as folder:
             publish(registry, "one")
@@ -464,9 +455,7 @@ def holder(registry: Registry) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_live_staging_folder_is_left_alone_and_a_dead_one_cleared(
-    registry: Registry, publish: Publish, holder: subprocess.Popen[str]
-) -> None:
+def test_a_live_staging_folder_is_left_alone_and_a_dead_one_cleared(registry, publish, holder):
     (folder,) = (registry.root / STAGING).iterdir()
     (row,) = registry.clean()
     assert (row["state"], row["removed"], row["pid"], row["files"]) == ("live", False, holder.pid, ["held/weights"])
@@ -483,7 +472,7 @@ def test_a_live_staging_folder_is_left_alone_and_a_dead_one_cleared(
     ]  # fmt: skip
 
 
-def test_what_another_machine_stages_is_left_alone(registry: Registry, publish: Publish) -> None:
+def test_what_another_machine_stages_is_left_alone(registry, publish):
     folder = registry.root / STAGING / "one@elsewhere@abc"
     folder.mkdir(parents=True)
     (folder / ".lock").touch()
@@ -491,7 +480,7 @@ def test_what_another_machine_stages_is_left_alone(registry: Registry, publish: 
     assert folder.exists()
 
 
-def test_a_reader_never_sees_a_part(registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_never_sees_a_part(registry, publish, monkeypatch):
     """Whatever step publication is at, the name is either absent or whole."""
     seen = []
     for call in ("fsync", "rename"):
@@ -510,9 +499,7 @@ def test_a_reader_never_sees_a_part(registry: Registry, publish: Publish, monkey
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names of open files come from /proc")
-def test_everything_is_flushed_before_the_rename(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_everything_is_flushed_before_the_rename(registry, publish, monkeypatch):
     events: list[str] = []
     fsync, rename = os.fsync, os.rename
 
@@ -535,7 +522,7 @@ def test_everything_is_flushed_before_the_rename(
 @pytest.mark.parametrize(
     ("number", "hint"), [(errno.ENOSPC, "space"), (errno.EACCES, "may write"), (errno.EROFS, "may write"), (99, "")]
 )
-def test_machine_errors_say_what_helps(number: int, hint: str) -> None:
+def test_machine_errors_say_what_helps(number, hint):
     def fail() -> None:
         with machine_errors("can't write x"):
             raise OSError(number, "reason")
@@ -545,7 +532,7 @@ def test_machine_errors_say_what_helps(number: int, hint: str) -> None:
     assert hint in caught.value.hint
 
 
-def test_a_disk_that_is_really_full(mount: Callable[[str], Path], publish: Publish) -> None:
+def test_a_disk_that_is_really_full(mount, publish):
     root = mount("size=64k")
     registry = Registry(root / "runs")
     publish(registry, "small")
@@ -580,7 +567,7 @@ def test_a_disk_that_is_really_full(mount: Callable[[str], Path], publish: Publi
     assert registry.get("small").read("weights") == b"1234"
 
 
-def test_a_file_system_that_is_read_only(mount: Callable[[str], Path], publish: Publish) -> None:
+def test_a_file_system_that_is_read_only(mount, publish):
     root = mount("size=256k")
     registry = Registry(root / "runs")
     publish(registry, "one")
@@ -596,7 +583,7 @@ def test_a_file_system_that_is_read_only(mount: Callable[[str], Path], publish: 
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(registry: Registry, publish: Publish) -> None:
+def test_a_folder_that_may_not_be_written(registry, publish):
     registry.root.mkdir()
     registry.root.chmod(0o500)
     with pytest.raises(MachineError, match="Permission denied"):
@@ -605,7 +592,7 @@ def test_a_folder_that_may_not_be_written(registry: Registry, publish: Publish) 
     assert everything(registry.root) == []
 
 
-def test_creation_times_are_in_order_and_in_utc(registry: Registry, publish: Publish) -> None:
+def test_creation_times_are_in_order_and_in_utc(registry, publish):
     before = time.time()
     first, second = publish(registry, "b"), publish(registry, "a")
     assert first.created < second.created
@@ -632,9 +619,7 @@ def family(registry: Registry, publish: Publish) -> Registry:
 
 
 @pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_others_need_is_kept_though_it_can_not_be_read(
-    family: Registry, publish: Publish, damage: Callable[[Path], object]
-) -> None:
+def test_what_others_need_is_kept_though_it_can_not_be_read(family, publish, damage):
     damage(family.root / "base" / MANIFEST)
     before = everything(family.root)
     with pytest.raises(ArtifactError, match="'base' can't be removed: child, sweep need it"):
@@ -646,22 +631,20 @@ def test_what_others_need_is_kept_though_it_can_not_be_read(
     assert everything(family.root) == []
 
 
-def test_what_can_not_be_read_is_replaced_by_the_very_same(family: Registry, publish: Publish) -> None:
+def test_what_can_not_be_read_is_replaced_by_the_very_same(family, publish):
     (family.root / "base" / MANIFEST).write_text("{")
     publish(family, "base", force=True)
     assert family.parent(family.get("child")).name == "base"
 
 
-def test_what_can_not_be_read_can_go_where_its_content_is_elsewhere(family: Registry) -> None:
+def test_what_can_not_be_read_can_go_where_its_content_is_elsewhere(family):
     shutil.copytree(family.root / "base", family.root / "copy")
     (family.root / "base" / MANIFEST).write_text("{")
     assert family.remove("base") == ["base"]
     assert family.parent(family.get("child")).name == "copy"
 
 
-def test_a_removal_that_was_killed_at_its_end_is_finished_by_the_next(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removal_that_was_killed_at_its_end_is_finished_by_the_next(registry, publish, monkeypatch):
     publish(registry, "one")
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", lambda *_args, **_more: None)  # as if it did not come as far as that
@@ -675,9 +658,7 @@ def test_a_removal_that_was_killed_at_its_end_is_finished_by_the_next(
         registry.remove("one")
 
 
-def test_of_two_that_remove_the_same_one_finds_nothing(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_two_that_remove_the_same_one_finds_nothing(registry, publish, monkeypatch):
     publish(registry, "one")
     publish(registry, "two", config={"seed": 1})
     waiting = Registry(registry.root)
@@ -707,7 +688,7 @@ def _chain(length: int, width: int = 1) -> list[Entry]:
 
 
 @pytest.mark.parametrize(("length", "width"), [(3000, 1), (40, 2)])
-def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length: int, width: int) -> None:
+def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length, width):
     made = _chain(length, width)
     ordered = children_first(made)
     assert [int(name[1:].partition("-")[0]) for name in ordered] == sorted(
@@ -721,10 +702,31 @@ def test_neither_a_long_line_of_descent_nor_a_maze_is_too_much(length: int, widt
     assert seen <= 2 * width * length
 
 
-def test_a_circle_ends() -> None:
+def test_a_circle_ends():
     """No digest fits one, but members are no part of a digest."""
     one = _report("one", "1", Parent("input", "two", "2"))
     two = _report("two", "2", Parent("input", "one", "1"))
     assert sorted(children_first([one, two])) == ["one", "two"]
     (row,) = ancestors(one, {"1": one, "2": two})
     assert (row["name"], [(each["name"], each["followed"]) for each in row["made_from"]]) == ("two", [("one", False)])
+
+
+class _Digest(str):
+    """A digest that counts how often a dict is asked for it: a search without end fails, and does not hang."""
+
+    lookups = 0
+
+    def __hash__(self) -> int:
+        _Digest.lookups += 1
+        assert _Digest.lookups < 2000, "the search has no end"
+        return super().__hash__()
+
+
+def test_each_descendant_is_looked_at_once():
+    """A maze of 20 generations has a million ways through it, and a circle has no end."""
+    circle = [_report(name, name, Parent("input", other, other)) for name, other in (("one", "two"), ("two", "one"))]
+    for entries, oldest in ((_chain(20, 2), 2), (circle, 1)):
+        counted = [dataclasses.replace(entry, digest=_Digest(entry.digest)) for entry in entries]
+        _Digest.lookups = 0
+        found = generations(counted, counted[:oldest])
+        assert sorted(entry.name for entry in found) == sorted(entry.name for entry in entries)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import safetensors.numpy
 import torch
 
+from lora_mnist_cli.data.dataset import split_rows
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import read_artifact
@@ -108,6 +110,33 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, small_data):
     other = train_base(dataclasses.replace(CONFIG, seed=1), workspace=Workspace(tmp_path / "one", small_data))
     assert other.name == f"{NAME}-s1"
     assert (other.path / "model.safetensors").read_bytes() != weights[0]
+
+
+@pytest.mark.parametrize("changed", ["train", "val", "test"])
+def test_it_learns_from_the_training_split_alone(tmp_path, small_data, idx, changed):
+    """Where images of one part change places, weights and statistics follow those of the training split only."""
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    file = data / RAW / f"{'t10k' if changed == 'test' else 'train'}-images-idx3-ubyte"
+    images = np.frombuffer(file.read_bytes(), np.uint8, offset=16).reshape(-1, 28, 28).copy()
+    places = np.arange(len(images))
+    if changed != "test":
+        _, labels = raw(data, "train")
+        learned = np.flatnonzero(labels < 5)
+        split = split_rows(len(learned), CONFIG.val_split, CONFIG.seed_of("split"))
+        rows = split[0 if changed == "train" else 1]
+        assert rows is not None
+        places = learned[rows.numpy()]
+    images[places] = images[np.roll(places, 1)]
+    file.write_bytes(idx(images))
+    before, after = (
+        train_base(CONFIG, workspace=Workspace(tmp_path / name, folder))
+        for name, folder in (("before", small_data), ("after", data))
+    )
+    assert before.settings.dataset != after.settings.dataset
+    for weights in ("model.safetensors", "statistics.safetensors"):
+        assert (before.read(weights) == after.read(weights)) is (changed != "train")
+    assert (before.read("history.csv") == after.read("history.csv")) is (changed == "test")
+    assert (before.scores == after.scores) is (changed == "val")
 
 
 def test_a_second_time_there_is_nothing_to_do(workspace, recorder):

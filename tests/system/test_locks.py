@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.system import locks
+from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.locks import DEFAULT_WAIT, HOST, LOCK, WAIT_VARIABLE, exclusive, read_owner, wait_seconds
 
 HOLDER = """
@@ -56,6 +58,23 @@ def test_waiting_is_bounded_and_names_who_is_waited_for(example, holder, run, mo
         f"error: waited for {who} ({WAIT_VARIABLE} says how many seconds to wait)"
     )
     assert not (example / ".tags").exists()
+
+
+def test_waiting_ends_when_the_time_is_up(tmp_path, monkeypatch):
+    """By a clock of its own, which only the waiting moves on: a busy machine changes nothing."""
+    now, said = [0.0], list[str]()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        assert now[0] < 60, "it waits for ever"
+
+    monkeypatch.setenv(WAIT_VARIABLE, "1.2")
+    with exclusive(tmp_path, "testing", nobody):
+        monkeypatch.setattr(locks, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+        with pytest.raises(MachineError, match="waited 1 s"), exclusive(tmp_path, "again", said.append):
+            pass
+    assert 1.2 <= now[0] < 1.4
+    assert len(said) == 1
 
 
 def test_whoever_only_reads_does_not_wait(example, holder, run, monkeypatch):

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from members import assert_equal
-from torch import nn
+from torch import Tensor, nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models import lora
+from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
@@ -88,6 +89,24 @@ def test_dropout_repeats_and_is_the_members_own(mnist):
     for config, member in zip(configs, together, strict=True):
         (alone,), _ = train([config], mnist)
         assert_equal(member, alone, 1e-7)
+
+
+def test_dropout_follows_the_seed(mnist):
+    """On copies of one image, orders and splits are all alike: with one start, seeds differ only in what they drop."""
+    copies = MNISTDataset(*mnist[torch.zeros(40, dtype=torch.long)])
+
+    def factors(seed: int, dropout: float = 0.4) -> list[Tensor]:
+        config = dataclasses.replace(CONFIG, rank=2, dropout=dropout)
+        (model,) = start([config])
+        fit_bank([model], copies, [dataclasses.replace(config, seed=seed)])
+        return list(adapter_tensors(model).values())
+
+    def same(one: list[Tensor], other: list[Tensor]) -> bool:
+        return all(map(torch.equal, one, other))
+
+    assert same(factors(1), factors(1))
+    assert not same(factors(1), factors(2))
+    assert same(factors(1, dropout=0.0), factors(2, dropout=0.0))
 
 
 def test_what_diverges_is_told_and_disturbs_nobody(mnist):
