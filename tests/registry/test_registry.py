@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
@@ -726,7 +726,7 @@ def test_each_descendant_is_looked_at_once():
     """A maze of 20 generations has a million ways through it, and a circle has no end."""
     circle = [_report(name, name, Parent("input", other, other)) for name, other in (("one", "two"), ("two", "one"))]
     for entries, oldest in ((_chain(20, 2), 2), (circle, 1)):
-        counted = [dataclasses.replace(entry, digest=_Digest(entry.digest)) for entry in entries]
+        counted = [msgspec.structs.replace(entry, digest=_Digest(entry.digest)) for entry in entries]
         _Digest.lookups = 0
         found = generations(counted, counted[:oldest])
         assert sorted(entry.name for entry in found) == sorted(entry.name for entry in entries)
