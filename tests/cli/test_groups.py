@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import typer.testing
 
-from lora_mnist_cli.cli.groups import given, grouped
+from lora_mnist_cli.cli.options import given, grouped
 
 seen: list[object] = []
 
