@@ -12,7 +12,6 @@ import io
 import math
 import sys
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageOps, UnidentifiedImageError
 
-from lora_mnist_cli.system.errors import DataError, UsageError
+from lora_mnist_cli.data.picture_files import STDIN
+from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import open_regular
 
 Picture = NDArray[np.float32]
-SUFFIXES = (".png", ".jpg", ".jpeg")
-STDIN = "-"
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
 """A photograph of the largest telephones, some 200 MB unpacked."""
@@ -62,30 +60,6 @@ class Image:
     source: str
     pixels: Picture
     inverted: bool
-
-
-def find_images(names: Iterable[str]) -> list[str]:
-    """List the files that are named, and of a folder its PNG and JPEG files, sorted by name.
-
-    Raises:
-        UsageError: where stdin is named twice.
-        DataError: where a file does not exist, or a folder has no pictures.
-    """
-    sources: list[str] = []
-    for name in names:
-        path = Path(name)
-        if name != STDIN and path.is_dir():
-            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
-                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
-            sources += inside
-        elif name == STDIN or path.exists():
-            sources.append(name)
-        else:
-            raise DataError(f"there is no image {name}", value=name)
-    if sources.count(STDIN) > 1:
-        raise UsageError("stdin can be read once only", hint="name - once", value=STDIN)
-    return sources
 
 
 def read_image(source: str, *, invert: bool | None = None) -> Image:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
@@ -55,12 +56,13 @@ def predict_images(
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit.
         DataError: where a picture can't be read; it is the first such one.
     """
-    from lora_mnist_cli.data.pictures import find_images, read_image
-
     workspace = workspace or Workspace()
     artifact = choose_model(workspace, name, () if alpha is None else (alpha,))
     alpha = chosen_alpha(artifact, alpha)
-    pictures = [read_image(source, invert=invert) for source in find_images(images)]
+    sources = find_images(images)
+    from lora_mnist_cli.data.pictures import read_image
+
+    pictures = [read_image(source, invert=invert) for source in sources]
 
     from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.lora import set_alpha, switched_off
@@ -90,10 +92,12 @@ def predict_routed(
     Returns:
         The experts, and a prediction per image.
     """
-    from lora_mnist_cli.data.pictures import find_images, read_image
     from lora_mnist_cli.stages.evaluating_routed import load_experts
 
-    pictures = [read_image(source, invert=invert) for source in find_images(images)]
+    sources = find_images(images)
+    from lora_mnist_cli.data.pictures import read_image
+
+    pictures = [read_image(source, invert=invert) for source in sources]
     experts = load_experts(names, by=by, workspace=workspace)
     from lora_mnist_cli.evaluation.logits import predict_with
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image as Pillow
 
 from lora_mnist_cli.data import pictures
-from lora_mnist_cli.data.pictures import drawn, find_images, read_image
+from lora_mnist_cli.data.picture_files import find_images
+from lora_mnist_cli.data.pictures import drawn, read_image
 from lora_mnist_cli.system.errors import DataError, UsageError
 
 

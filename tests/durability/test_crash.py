@@ -36,14 +36,14 @@ def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_lose
 ) -> None:
     """Where the file system has none, the name is without an artifact until the next run puts the old one back."""
 
-    def every_operation(place: str, *, clean: bool) -> None:
+    def every_operation(place: str, stride: int, *, clean: bool) -> None:
         (quick / place).mkdir()
         options = {"story": "replace", "way": "kill", "without": "exchange", "clean": clean, "stride": stride}
         apart.call("crashing", "every_operation", folder=str(quick / place), **options)
 
     with pytest.raises(AssertionError, match=r"names other: None is neither sha256:.* nor sha256:"):
-        every_operation("seen at once", clean=False)
-    every_operation("seen after the next run", clean=True)
+        every_operation("seen at once", 1, clean=False)
+    every_operation("seen after the next run", stride, clean=True)
 
 
 @pytest.mark.parametrize(

@@ -351,7 +351,7 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(tmp_path, smal
 
 def test_what_can_not_be_is_refused(small):
     for more, said in (
-        ({"strategies": ["plain", "plain"]}, "cures are given once each"),
+        ({"strategies": ["plain", "plain"]}, "strategies are given once each"),
         ({"strategies": ["rooted"]}, "did you mean 'routed'"),
         ({"seeds": []}, "at least one"), ({"seeds": [1, 1]}, "seeds are given once each"), ({"rank": 0}, "rank"),
         ({"recipe_name": "best"}, "recipe"), ({"dataset": "mnits"}, "mnist"), ({"epochs": -1}, "epochs"),

@@ -1,0 +1,36 @@
+"""Which picture files a user names. No NumPy, so that a wrong name is refused at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lora_mnist_cli.system.errors import DataError, UsageError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+STDIN = "-"
+"""The name that stands for standard input."""
+
+
+def find_images(names: Iterable[str]) -> list[str]:
+    """List the files that are named, and of a folder its PNG and JPEG files, sorted by name.
+
+    Raises:
+        UsageError: where stdin is named twice.
+        DataError: where a file does not exist, or a folder has no pictures.
+    """
+    sources: list[str] = []
+    for name in names:
+        path = Path(name)
+        if name != STDIN and path.is_dir():
+            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not inside:
+                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
+            sources += inside
+        elif name == STDIN or path.exists():
+            sources.append(name)
+        else:
+            raise DataError(f"there is no image {name}", value=name)
+    if sources.count(STDIN) > 1:
+        raise UsageError("stdin can be read once only", hint="name - once", value=STDIN)
+    return sources
