@@ -14,7 +14,7 @@ def test_of_200_publications_by_many_processes_each_name_is_published_once(quick
     assert min(told["same"], told["other"], *told["seen"]) > 5, told
     assert told["names"] == sorted(["base", *told["asked"]])
     assert told["problems"] == []
-    assert told["left"] == [".newest"]  # the newest creation time, which a large folder remembers
+    assert set(told["left"]) <= {".newest"}  # a large folder remembers its newest creation time until one is removed
 
 
 def test_a_name_that_is_replaced_all_the_time_is_always_there(quick: Path) -> None:
