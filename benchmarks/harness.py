@@ -17,6 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from lora_mnist_cli.stages.records.publishing import markdown_table
+
 T = TypeVar("T")
 MEASURED = ("n", "clock", "CPU, median", "cores others took, max")
 """The columns of :func:`measured`."""
@@ -123,8 +125,7 @@ def compared(
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) -> str:
     """A Markdown table; the columns after the first few hold figures."""
-    rule = "|".join("---" if place < text else "---:" for place in range(len(head)))
-    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {' | '.join(row)} |" for row in rows)])
+    return "\n".join(markdown_table(head, rows, head[:text]))
 
 
 def options(about: str | None, **counts: int | None) -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lora_mnist_cli.cli.basics import say
 from lora_mnist_cli.cli.console import terminal_console
+from lora_mnist_cli.settings.lists import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -102,6 +103,6 @@ class StderrReporter:
             # The last part's accuracy is not that of the whole.
             val = f", {self._val}" if self._val and self._parts == 1 else ""
             self.notice(
-                f"trained {self._title}: {self._epochs} epoch{'s' if self._epochs != 1 else ''} in "
+                f"trained {self._title}: {counted(self._epochs, 'epoch')} in "
                 f"{time.perf_counter() - self._start:.1f} s{val}"
             )

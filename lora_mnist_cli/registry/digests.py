@@ -42,7 +42,7 @@ def has_digest(value: object, digest: object) -> bool:
         RecursionError: for a value nested too deeply.
     """
     try:
-        if "sha256:" + hashlib.sha256(_encode(value)).hexdigest() == digest:
+        if sha256(_encode(value)) == digest:
             return True
     except (ValueError, OverflowError):  # lone surrogates and huge integers: json can write them
         pass

@@ -8,7 +8,7 @@ from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
-from lora_mnist_cli.settings.lists import as_ranges
+from lora_mnist_cli.settings.lists import as_ranges, counted
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages.records.publishing import markdown_table
 
@@ -138,7 +138,7 @@ def markdown(
 
 def _introduction(seeds: Sequence[int], epochs: int, dataset: str) -> str:
     """Say what was run, and what the columns hold."""
-    trained = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    trained = counted(epochs, "epoch")
     has_study = dataset == "mnist"
     by_recipe = f"{on_dataset(dataset)}, by the study's recipe"
     if len(seeds) == 1:

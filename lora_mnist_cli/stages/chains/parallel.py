@@ -93,20 +93,20 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
     sent = [_reporting_to(Silent(), part) for part in parts]
     pool = Pool(serve, sent, tries=TRIES, after=[part.after for part in parts])
     try:
-        with contextlib.closing(pool.run(workers)) as all_that_is_heard:
-            for heard in all_that_is_heard:
-                part, process = parts[heard.task], f"process {heard.pid}"
-                if heard.kind == "begun":
+        with contextlib.closing(pool.run(workers)) as messages:
+            for message in messages:
+                part, process = parts[message.task], f"process {message.pid}"
+                if message.kind == "begun":
                     reporter.detail(f"{process} learns {part}")
-                elif heard.kind == "again":
-                    reporter.warn(f"{process} {heard.payload[0]}; {part}, is learned once more")
-                elif heard.kind == "lost":
-                    reporter.warn(f"{process} {heard.payload[0]}; {part}, is learned at the end")
+                elif message.kind == "again":
+                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned once more")
+                elif message.kind == "lost":
+                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned at the end")
                     learned.lost.append(part)
-                elif heard.kind == "warn":
-                    learned.warn(reporter, *heard.payload)
+                elif message.kind == "warn":
+                    learned.warn(reporter, *message.payload)
                 else:
-                    scores, is_new = heard.payload
+                    scores, is_new = message.payload
                     learned.scores.update(scores)
                     done += 1
                     state = "is learned" if is_new else "is up to date"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_mnist_cli.evaluation.seeds import plus_minus
+from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import markdown_table
 
@@ -26,7 +27,7 @@ def cells(strategy: Document) -> tuple[str, ...]:
 def title(document: Document, config: Document) -> str:
     """Return the line above a table: tasks, old and new digits, number of seeds."""
     n, last = len(config["seeds"]), f"old {document['old']}, new {document['new']}"
-    return f"{' then '.join(document['tasks'])}, {last}, n = {n} seed{'' if n == 1 else 's'}"
+    return f"{' then '.join(document['tasks'])}, {last}, n = {counted(n, 'seed')}"
 
 
 def with_interval(spread: Document) -> str:
@@ -47,7 +48,7 @@ def section(document: Document, config: Document) -> list[str]:
     n, epochs = len(config["seeds"]), config["epochs"]
     lines = [
         f"Accuracy on the test images in %, over all ten logits, with no label of the task. Recipe {config['recipe']}, "
-        f"rank {config['rank']}, {epochs} epoch{'' if epochs == 1 else 's'} per task; {n} seed{'' if n == 1 else 's'}, "
+        f"rank {config['rank']}, {counted(epochs, 'epoch')} per task; {counted(n, 'seed')}, "
         "each with its own networks. Means; ± is half the width of the mean's 95 % interval. Old digits are "
         f"{document['old']}, new ones {document['new']}. BWT, FWT (Lopez-Paz and Ranzato 2017) and forgetting "
         "(Chaudhry et al. 2018) are in points.",

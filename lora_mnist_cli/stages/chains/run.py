@@ -15,7 +15,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import with_overrides
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.lists import as_ranges, distinct
+from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
@@ -165,8 +165,7 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
         from lora_mnist_cli.plots import style
         from lora_mnist_cli.stages.chains.report import markdown
 
-        n = len(seeds)
-        title = f"{', then '.join(document['tasks'])}: old digits against new ones ({n} seed{'' if n == 1 else 's'})"
+        title = f"{', then '.join(document['tasks'])}: old digits against new ones ({counted(len(seeds), 'seed')})"
         style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
