@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages import finetune as finetune
     from lora_mnist_cli.stages import sweep as sweep
     from lora_mnist_cli.stages import train_base as train_base
+    from lora_mnist_cli.training.engines.lightning import MNISTDataModule as MNISTDataModule
+    from lora_mnist_cli.training.engines.lightning import MNISTLightningModule as MNISTLightningModule
 
     __version__: str
 
@@ -29,6 +31,8 @@ _HOMES = {
     "Artifact": "registry.artifact",
     "BaseConfig": "settings.config",
     "DigitSet": "settings.digits",
+    "MNISTDataModule": "training.engines.lightning",
+    "MNISTLightningModule": "training.engines.lightning",
     "Runtime": "settings.runtime",
     "recipe": "settings.recipes",
 } | dict.fromkeys(("Evaluation", "Workspace", "evaluate", "finetune", "sweep", "train_base"), "stages")

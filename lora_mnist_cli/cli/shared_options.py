@@ -132,6 +132,12 @@ class Machine:
     accelerator: Annotated[
         str, o.word(f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS)
     ] = "auto"
+    engine: Annotated[
+        str,
+        o.word("What drives the epochs: plain (a loop; auto takes it) or lightning. The bytes are the same.",
+            _TRAINING, ("auto", *choices.ENGINES),
+        ),
+    ] = "auto"  # fmt: skip
     threads: Annotated[
         int, o.integer("CPU threads of training; with more than one, weights differ in their last places.", _TRAINING)
     ] = 1

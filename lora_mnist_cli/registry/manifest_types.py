@@ -150,6 +150,7 @@ class Environment(Struct):
     cores: Whole | UnsetType | None = UNSET
     device: Text | UnsetType = UNSET
     threads: Whole | UnsetType = UNSET
+    engine: Text | UnsetType = UNSET
     logger: Text | UnsetType = UNSET
 
 

@@ -23,6 +23,8 @@ ROUTES = ("mixture", "choose")
 """How experts answer: all of them, weighted by their probability of being the right one, or only the likeliest."""
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
+ENGINES = ("plain", "lightning")
+"""What drives the epochs of a training: a loop, or Lightning's Trainer. The bytes are the same."""
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")
 

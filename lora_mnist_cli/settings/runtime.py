@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lora_mnist_cli.settings.checks import SelfChecking, one_of, setting, whole
-from lora_mnist_cli.settings.choices import ACCELERATORS, BACKENDS, LOGGERS
+from lora_mnist_cli.settings.choices import ACCELERATORS, BACKENDS, ENGINES, LOGGERS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,7 @@ class Runtime(SelfChecking):
     """
 
     accelerator: str = setting("auto", "Device of the training.", one_of(ACCELERATORS))
+    engine: str = setting("auto", "What drives the training; auto is plain.", one_of(("auto", *ENGINES)))
     logger: str = setting("csv", "Where metrics are written.", one_of(LOGGERS))
     threads: int = setting(1, "CPU threads of the training.", whole(1, 1024))
     bank_megabytes: int = setting(
@@ -32,6 +33,11 @@ class Runtime(SelfChecking):
         None, "Processes of the backend ``processes``; by default as many as leave each thread a core.", whole(1, 1024)
     )
     address: str | None = setting(None, "Address of the Ray cluster.", lambda _name, _value: ())
+
+    @property
+    def engine_taken(self) -> str:
+        """The engine that ``auto`` stands for, or the one that is named."""
+        return "plain" if self.engine == "auto" else self.engine
 
     def _conflicts(self) -> Iterator[str]:
         if self.workers is not None and self.backend != "processes":

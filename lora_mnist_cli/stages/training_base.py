@@ -12,7 +12,7 @@ from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import default_name
-from lora_mnist_cli.stages.workspace import Workspace, write_history
+from lora_mnist_cli.stages.workspace import Workspace, environment, write_history
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def train_base(
     if base := workspace.up_to_date(name, fixed, force):
         return base
     check_logger(workspace.runtime)
+    workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
     from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
     from lora_mnist_cli.data.sources import normalisation
     from lora_mnist_cli.evaluation.logits import predict, scores
@@ -75,6 +76,8 @@ def train_base(
         layers = {layer: list(shape) for layer, shape in layer_shapes(config.hidden_sizes).items()}
         parameters = sum(parameter.numel() for parameter in model.parameters())
         details = {"layers": layers, "parameters": parameters, "pixel_stats": list(stats)}
-        base = making.publish(scores=reached, details=details)
+        base = making.publish(
+            scores=reached, details=details, made_in=environment(workspace.runtime, trained=True)
+        )  # fmt: skip
         log_beside(base, workspace.runtime, workspace.reporter, run)
         return base

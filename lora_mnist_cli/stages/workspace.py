@@ -186,7 +186,7 @@ def write_history(history: str, folder: Path) -> None:
         (folder / HISTORY_FILE).write_text(history, encoding="utf-8")
 
 
-def environment(runtime: Runtime | None = None) -> dict[str, Any]:
+def environment(runtime: Runtime | None = None, *, trained: bool = False) -> dict[str, Any]:
     """Return versions and device, for the record; without a ``runtime`` no device, as nothing was computed."""
     record: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | _versions(),
@@ -199,6 +199,8 @@ def environment(runtime: Runtime | None = None) -> dict[str, Any]:
         on_gpu = runtime.accelerator != "cpu" and torch.cuda.is_available()
         record["device"] = torch.cuda.get_device_name() if on_gpu else "cpu"
         record["threads"] = runtime.threads
+        if trained:
+            record["engine"] = runtime.engine_taken
         if runtime.logger != "csv":
             record["logger"] = runtime.logger
     return record

@@ -18,6 +18,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.evaluation.logits import BATCH
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.mlp_step import MLPStep
 
 Weights = dict[str, Tensor]
@@ -111,7 +112,7 @@ def learn(
         seed: decides the order of the images.
     """
     step = MLPStep(model.parameters(), penalty.gradient(strength))
-    optimizer = torch.optim.Adam([step.parameter], lr=lr, fused=True)
+    optimizer = FusedOptimizer("adam", [{"params": [step.parameter], "lr": lr, "weight_decay": 0.0}])
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
     for _ in range(epochs):
         for block in blocks:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.training.cuda_graph import GraphedStep
-from lora_mnist_cli.training.fused_adam import FusedAdamStep
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.relu_gradient import relu_gradient
 
 
@@ -51,39 +51,37 @@ class MLPStep:
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._penalty = None if penalty is None else partial(penalty, flat, self.parameter.grad)
         self._programs: dict[int, _Program] = {}
-        self._update: tuple[torch.optim.Optimizer, FusedAdamStep] | None = None
         self._recorded: dict[int, GraphedStep] = {}
 
     @torch.no_grad()
-    def __call__(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer) -> float:
+    def __call__(
+        self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: Callable[[], object]
+    ) -> float:  # fmt: skip
         """Take one optimiser step per batch, in order; return the last batch's mean cross-entropy before its step.
 
         Args:
             dataset: the same in each call.
             rows: row numbers in the data set, batch after batch.
-            optimizer: over :attr:`parameter` alone.
+            optimizer: takes a step of :attr:`parameter`; the same in each call.
         """
         labels = dataset.labels.index_select(0, rows)
         targets = F.one_hot(labels, CLASSES).to(dataset.images.dtype)
-        if self._update is None or self._update[0] is not optimizer:
-            self._update = optimizer, FusedAdamStep(optimizer)
-            self._recorded.clear()
-        _, update = self._update
-        if update.recordable:
-            update.set_rates()
+        recordable = isinstance(optimizer, FusedOptimizer) and optimizer.recordable
+        if isinstance(optimizer, FusedOptimizer) and recordable:
+            optimizer.set_rates()
         logits = targets
         for batch, target in zip(torch.split(rows, batch_size), torch.split(targets, batch_size), strict=True):
             n = len(batch)
             if n not in self._programs:
                 self._programs[n] = _Program(self._layers, n, self._penalty)
-            if update.recordable:
-                logits = self._recorded_step(dataset.images, batch, target, update)
+            if recordable:
+                logits = self._recorded_step(dataset.images, batch, target, optimizer)
             else:
                 logits = self._programs[n](dataset.images, batch, target)
-                update()
+                optimizer()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
 
-    def _recorded_step(self, images: Tensor, batch: Tensor, target: Tensor, update: FusedAdamStep) -> Tensor:
+    def _recorded_step(self, images: Tensor, batch: Tensor, target: Tensor, optimizer: Callable[[], object]) -> Tensor:
         """Take one optimiser step on a GPU, as a graph after the first calls; return the logits."""
         n = len(batch)
         program = self._programs[n]
@@ -91,7 +89,7 @@ class MLPStep:
 
             def whole(rows: Tensor, targets: Tensor) -> None:
                 program(images, rows, targets)
-                update()
+                optimizer()
 
             self._recorded[n] = GraphedStep(whole, batch, target)
         self._recorded[n](batch, target)

@@ -1,4 +1,4 @@
-"""Optimisers by name, with PyTorch's fused kernels, and their schedules."""
+"""Optimisers by name, and their schedules."""
 
 from __future__ import annotations
 
@@ -6,30 +6,22 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TrainingConfig
-from lora_mnist_cli.training.fused_adam import skip_graph_check
-
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], float]] = {
-    "adam": (torch.optim.Adam, 0.0),
-    "adamw": (torch.optim.AdamW, 0.01),
-    "sgd": (torch.optim.SGD, 0.0),
-}
-"""Name → class, and PyTorch's default weight decay for it."""
+from lora_mnist_cli.training.fused_optimizer import DECAYS
 
 WARM_UP = 0.05
 """Share of the training in which the cosine schedule's rate rises."""
 
-PLATEAU_PATIENCE = 10
-"""Epochs without a better validation loss before the study's schedule divides the learning rate by ten."""
+PLATEAU_PATIENCE, PLATEAU_FACTOR = 10, 0.1
+"""The study's schedule: epochs without a better validation loss, after which it multiplies the rate by the factor."""
 
 
 def weight_decay(config: TrainingConfig) -> float:
     """Return the config's weight decay, or the optimiser's default where the config has none."""
-    return _OPTIMIZERS[config.optimizer][1] if config.weight_decay is None else config.weight_decay
+    return DECAYS[config.optimizer] if config.weight_decay is None else config.weight_decay
 
 
 def ratio_b(config: TrainingConfig) -> float:
@@ -37,29 +29,53 @@ def ratio_b(config: TrainingConfig) -> float:
     return config.lr_ratio_b if isinstance(config, AdapterConfig) else 1.0
 
 
-def make_optimizer(
+def parameter_groups(
     config: TrainingConfig, parameters: Iterable[nn.Parameter], factors_b: Sequence[nn.Parameter] = ()
-) -> torch.optim.Optimizer:
-    """Return the optimiser that the config names, with PyTorch's fused kernel.
+) -> list[dict[str, Any]]:
+    """Return the groups of an optimiser's parameters with their rate and weight decay, for ours or for PyTorch's.
 
     Args:
-        factors_b: the parameters that may have a learning rate of their own, the B of adapters.
+        factors_b: the parameters that may have a learning rate of their own, the B of adapters; the second group.
     """
-    kind, _ = _OPTIMIZERS[config.optimizer]
-    groups: Any = list(parameters)
-    if ratio_b(config) != 1 and factors_b:
-        chosen = {id(parameter) for parameter in factors_b}
-        others = [parameter for parameter in groups if id(parameter) not in chosen]
-        groups = [{"params": others}, {"params": list(factors_b), "lr": ratio_b(config) * config.rate}]
-    optimizer = kind(groups, lr=config.rate, weight_decay=weight_decay(config), fused=True)  # type: ignore[call-arg]
-    if not torch.cuda.is_available():
-        skip_graph_check(optimizer)
-    return optimizer
+    alike: dict[str, Any] = {"lr": config.rate, "weight_decay": weight_decay(config)}
+    if ratio_b(config) == 1 or not factors_b:
+        return [alike | {"params": list(parameters)}]
+    chosen = {id(parameter) for parameter in factors_b}
+    others = [parameter for parameter in parameters if id(parameter) not in chosen]
+    return [alike | {"params": others}, alike | {"params": list(factors_b), "lr": ratio_b(config) * config.rate}]
 
 
-def make_plateau(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.ReduceLROnPlateau:
-    """Return the study's schedule."""
-    return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=PLATEAU_PATIENCE)
+def trained_factors_b(model: nn.Module) -> list[nn.Parameter]:
+    """Return the factors B of a model's adapters that are not frozen."""
+    return [p for name, p in model.named_parameters() if p.requires_grad and ".lora_B" in name]
+
+
+class Plateau:
+    """The study's schedule: the rate is divided by ten when the loss stops falling.
+
+    The rule is that of PyTorch's ``ReduceLROnPlateau`` with its defaults: it acts after more than
+    :data:`PLATEAU_PATIENCE` epochs in a row without a loss that is a ten-thousandth better than the best. It makes no
+    change of 1e-8 or less.
+
+    Attributes:
+        rate: the present learning rate.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self._best, self._bad = rate, math.inf, 0
+
+    def watch(self, loss: float) -> bool:
+        """See an epoch's loss; return whether it changes the rate."""
+        if loss < self._best * (1 - 1e-4):
+            self._best, self._bad = loss, 0
+            return False
+        self._bad += 1
+        if self._bad <= PLATEAU_PATIENCE:
+            return False
+        self._bad = 0
+        changes = self.rate * (1 - PLATEAU_FACTOR) > 1e-8
+        self.rate *= PLATEAU_FACTOR if changes else 1
+        return changes
 
 
 def cosine_share(progress: float) -> float:

@@ -1,6 +1,6 @@
 """Training one model: a base, or an adapter of a method that a bank does not know.
 
-:func:`fit` gives a :class:`ModelTraining` to an engine, today :mod:`lora_mnist_cli.training.lightning`.
+:func:`fit` gives a :class:`ModelTraining` to an engine.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 import torch
@@ -26,10 +25,17 @@ from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.progress import Reporter, Silent
-from lora_mnist_cli.training import lightning
-from lora_mnist_cli.training.engine import session
+from lora_mnist_cli.training.engines import session, train
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.mlp_step import MLPStep
-from lora_mnist_cli.training.optimizers import cosine_share, make_optimizer, make_plateau, ratio_b
+from lora_mnist_cli.training.optimizers import (
+    PLATEAU_FACTOR,
+    Plateau,
+    cosine_share,
+    parameter_groups,
+    ratio_b,
+    trained_factors_b,
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class SplitData:
 class ModelTraining:
     """Trains the parameters of a model that are not frozen, by cross-entropy over all ten logits.
 
-    It is a :class:`~lora_mnist_cli.training.engine.Training`, which says who calls what; its arguments are those of
+    It is a :class:`~lora_mnist_cli.training.engines.Training`, which says who calls what; its arguments are those of
     :func:`fit`.
     """
 
@@ -97,7 +103,7 @@ class ModelTraining:
         """The step with the gradient written out; None where autograd finds the gradient."""
         self._blocks_done = 0
 
-    def prepare(self) -> Sequence[torch.optim.Optimizer]:
+    def prepare(self) -> None:
         """Make the optimiser and the schedule that the config names."""
         self.data.move(next(self.module.parameters()))
         trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
@@ -105,10 +111,9 @@ class ModelTraining:
         if _is_plain(self.module) and self.config.precision != "bf16-mixed":
             self.mlp_step = MLPStep(trainable)
             trainable = [self.mlp_step.parameter]
-        factors_b = [p for name, p in self.module.named_parameters() if p.requires_grad and ".lora_B" in name]
-        self._optimizer = make_optimizer(self.config, trainable, factors_b)
-        self._plateau = make_plateau(self._optimizer) if self.config.schedule == "plateau" else None
-        return [self._optimizer]
+        groups = parameter_groups(self.config, trainable, trained_factors_b(self.module))
+        self._optimizer = FusedOptimizer(self.config.optimizer, groups)
+        self._plateau = Plateau(self.config.rate) if self.config.schedule == "plateau" else None
 
     def blocks(self) -> ShuffledBlocks:
         """Return the training split, in blocks of batches."""
@@ -140,21 +145,21 @@ class ModelTraining:
             return
         # The last step of an epoch can be the one that diverges; the loss before it does not show that.
         self._refuse_unless_finite(latest.train_loss, epoch)
-        if self._plateau is not None:
-            self._plateau.step(latest.train_loss if latest.val_loss is None else latest.val_loss)
+        watched = latest.train_loss if latest.val_loss is None else latest.val_loss
+        if self._plateau is not None and self._plateau.watch(watched):
+            for group in self._optimizer.param_groups:
+                group["lr"] *= PLATEAU_FACTOR
         self.reporter.epoch_done(epoch, latest.val_loss, latest.val_accuracy)
 
-    def _autograd_steps(
-        self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: torch.optim.Optimizer
-    ) -> float:
+    def _autograd_steps(self, dataset: MNISTDataset, rows: Tensor, batch_size: int, optimizer: FusedOptimizer) -> float:
         """Take one optimiser step per batch, in order; return the last batch's mean cross-entropy before its step."""
         loss = torch.zeros(())
         images, labels = dataset[rows]
         for batch, target in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+            self.module.zero_grad()
             loss = F.cross_entropy(self.module(batch), target)
-            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            optimizer()
         return loss.item()
 
     def _refuse_unless_finite(self, loss: float, epoch: int) -> None:
@@ -190,7 +195,7 @@ def fit(
         session(runtime, reporter, title, config.epochs, training.data.blocks.steps),
         seeded(config.seed_of("dropout"), "dropout"),
     ):
-        lightning.run(training, config, runtime)
+        train(training, config, runtime)
     return training.history
 
 

@@ -209,7 +209,7 @@ def test_a_schedule_keeps_the_ratio():
     optimizer = MemberOptimizer(flat, torch.zeros(10), [[slice(0, 10)]], [config], [[slice(2, 4), slice(6, 9)]])
 
     def rates() -> list[tuple[float, int]]:
-        groups = optimizer.optimizer.param_groups
+        groups = optimizer.step.param_groups
         return [(group["lr"], sum(p.numel() for p in group["params"])) for group in groups]
 
     assert rates() == [(0.01, 5), (0.08, 5)]

@@ -23,11 +23,10 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.records.loading import twin
-from lora_mnist_cli.training import cuda_graph, fused_adam
+from lora_mnist_cli.training import cuda_graph, fused_optimizer
 from lora_mnist_cli.training.bank.trainer import fit_bank
 from lora_mnist_cli.training.cuda_graph import EAGER_CALLS, GraphedStep
-from lora_mnist_cli.training.fused_adam import FusedAdamStep
-from lora_mnist_cli.training.optimizers import make_optimizer
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.trainer import fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -107,7 +106,7 @@ class Device:
 @pytest.fixture
 def rate_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates on the CPU are tensors, as on a GPU, so that steps may be recorded."""
-    monkeypatch.setattr(fused_adam, "takes_rate_tensor", lambda parameter: parameter.dtype == torch.float32)
+    monkeypatch.setattr(fused_optimizer, "takes_rate_tensor", lambda parameter: parameter.dtype == torch.float32)
 
 
 @pytest.fixture(params=["fake", "gpu"])
@@ -142,20 +141,19 @@ def test_work_is_recorded_once_and_then_replayed(log):
 def test_on_the_cpu_no_step_is_recorded():
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
-    assert not FusedAdamStep(make_optimizer(BaseConfig(), [parameter])).recordable
+    assert not FusedOptimizer("adam", [{"params": [parameter], "lr": 0.5, "weight_decay": 0.0}]).recordable
 
 
 @pytest.mark.usefixtures("rate_tensors")
 def test_a_replayed_step_has_the_rate_that_was_set_before(log):
     parameter = torch.nn.Parameter(torch.ones(3))
     parameter.grad = torch.ones(3)
-    optimizer = make_optimizer(BaseConfig(lr=0.5), [parameter])
-    step = FusedAdamStep(optimizer)
+    step = FusedOptimizer("adam", [{"params": [parameter], "lr": 0.5, "weight_decay": 0.0}])
     assert step.recordable
     recorded, moved = GraphedStep(step), []
     with torch.no_grad():
         for call in range(EAGER_CALLS + 3):
-            optimizer.param_groups[0]["lr"] = 0.0 if call == EAGER_CALLS + 1 else 0.5
+            step.param_groups[0]["lr"] = 0.0 if call == EAGER_CALLS + 1 else 0.5
             step.set_rates()
             before = parameter.clone()
             recorded()

@@ -57,7 +57,7 @@ def test_two_tasks_penalties_add_up(model, images):
     gradients = []
     for strength in (0.0, 3.0):
         step = MLPStep(copy.deepcopy(model).parameters(), penalty.gradient(strength))
-        step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0))
+        step(data, rows, 7, torch.optim.SGD([step.parameter], lr=0.0).step)
         assert step.parameter.grad is not None
         gradients.append(step.parameter.grad)
     added = torch.cat([each.reshape(-1) for each in expected])

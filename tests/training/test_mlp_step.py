@@ -27,7 +27,7 @@ def test_many_steps_equal_autograds(hidden_sizes, kind, fused):
     images, labels = some_images(16 * 60 - 5)
     step = MLPStep(ours.parameters())
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(2))
-    last = step(MNISTDataset(images, labels), order, 16, kind([step.parameter], lr=1e-3, fused=fused))
+    last = step(MNISTDataset(images, labels), order, 16, kind([step.parameter], lr=1e-3, fused=fused).step)
 
     optimizer = kind(theirs.parameters(), lr=1e-3)
     loss = torch.zeros(())
@@ -52,6 +52,6 @@ def test_the_model_is_used_and_saved_as_before():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.no_grad():
         assert torch.equal(model(images), logits)
-    step(MNISTDataset(images, labels), torch.arange(8), 8, torch.optim.SGD([step.parameter], lr=0.1))
+    step(MNISTDataset(images, labels), torch.arange(8), 8, torch.optim.SGD([step.parameter], lr=0.1).step)
     with torch.no_grad():
         assert not torch.equal(model(images), logits)

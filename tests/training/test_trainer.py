@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import hashlib
 import io
 import math
@@ -11,6 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,11 +25,12 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import ENGINES
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError, UsageError
-from lora_mnist_cli.training.optimizers import WARM_UP, cosine_share
+from lora_mnist_cli.training.optimizers import PLATEAU_PATIENCE, WARM_UP, Plateau, cosine_share
 from lora_mnist_cli.training.trainer import EpochRecord, SplitData, fit, history_csv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,11 +137,17 @@ def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist):
         assert torch.equal(value, before[key]) is ("base" in key)
 
 
+@pytest.fixture(params=ENGINES)
+def runtime(request: pytest.FixtureRequest) -> Runtime:
+    """Each engine in turn."""
+    return Runtime(engine=request.param)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
-def test_the_precision_is_what_it_says(mnist, precision):
+def test_the_precision_is_what_it_says(mnist, precision, runtime):
     model, seen = start(), set()
     model.fc1.register_forward_hook(lambda _module, _inputs, output: seen.add(output.dtype))
-    history = fit(model, mnist, BaseConfig(epochs=2, batch_size=8, lr=0.01, precision=precision))
+    history = fit(model, mnist, BaseConfig(epochs=2, batch_size=8, lr=0.01, precision=precision), runtime=runtime)
     assert seen == {{"32-true": torch.float32, "64-true": torch.float64, "bf16-mixed": torch.bfloat16}[precision]}
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
     assert history[2].train_loss < history[0].train_loss
@@ -258,7 +267,7 @@ def handler() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("by_signal", [False, True])
-def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(mnist, recorder, handler, by_signal):
+def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(mnist, recorder, handler, by_signal, runtime):
     calls = []
 
     def interrupt(*arguments: object) -> None:
@@ -270,31 +279,33 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_handler_is_as_before(mnist, reco
 
     recorder.advance = interrupt
     with pytest.raises(KeyboardInterrupt):
-        fit(start(), mnist, BaseConfig(epochs=200, batch_size=2), reporter=recorder)
+        fit(start(), mnist, BaseConfig(epochs=200, batch_size=2), runtime=runtime, reporter=recorder)
     assert len(calls) < 10
     assert signal.getsignal(signal.SIGINT) is handler
     assert recorder.all("end") == [()]
 
 
 @pytest.mark.parametrize("error", [SystemExit(7), ZeroDivisionError("in the reporter")], ids=repr)
-def test_what_is_raised_inside_comes_out_as_it_is(mnist, recorder, error):
+def test_what_is_raised_inside_comes_out_as_it_is(mnist, recorder, error, runtime):
     def fail(*_: object) -> None:
         raise error
 
     recorder.epoch_done = fail
+    model = start()
     with pytest.raises(type(error)) as caught:
-        fit(start(), mnist, BaseConfig(epochs=1), reporter=recorder)
+        fit(model, mnist, BaseConfig(epochs=1, precision="64-true"), runtime=runtime, reporter=recorder)
+    assert (model.fc1.weight.dtype, torch.get_default_dtype()) == (torch.float32, torch.float32)
     assert caught.value is error
     assert recorder.all("end") == [()]
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_deterministic_inside_and_as_before_afterwards(mnist, recorder, before, handler):
+def test_deterministic_inside_and_as_before_afterwards(mnist, recorder, before, handler, runtime):
     inside = []
     recorder.advance = lambda *_: inside.append(torch.are_deterministic_algorithms_enabled())
     torch.use_deterministic_algorithms(before)
     try:
-        fit(start(), mnist, BaseConfig(epochs=1), reporter=recorder)
+        fit(start(), mnist, BaseConfig(epochs=1), runtime=runtime, reporter=recorder)
         assert torch.are_deterministic_algorithms_enabled() is before
     finally:
         torch.use_deterministic_algorithms(False)
@@ -312,18 +323,19 @@ def test_so_many_threads_inside_and_as_before_afterwards(mnist, recorder, thread
     assert torch.get_num_threads() == 3 - threads
 
 
-def test_it_can_run_in_another_thread(mnist):
+def test_it_can_run_in_another_thread(mnist, runtime):
     histories: list[list[EpochRecord]] = []
-    thread = threading.Thread(target=lambda: histories.append(fit(start(), mnist, BaseConfig(epochs=1))))
+    train = partial(fit, start(), mnist, BaseConfig(epochs=1), runtime=runtime)
+    thread = threading.Thread(target=lambda: histories.append(train()))
     thread.start()
     thread.join()
     assert histories == [fit(start(), mnist, BaseConfig(epochs=1))]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_an_accelerator_that_is_not_there_is_refused(mnist):
+def test_an_accelerator_that_is_not_there_is_refused(mnist, runtime):
     with pytest.raises(UsageError, match="no accelerator 'gpu' here"):
-        fit(start(), mnist, BaseConfig(epochs=1), runtime=Runtime(accelerator="gpu"))
+        fit(start(), mnist, BaseConfig(epochs=1), runtime=dataclasses.replace(runtime, accelerator="gpu"))
 
 
 def test_the_history_as_csv():
@@ -353,6 +365,28 @@ def test_the_cosine_schedule_rises_from_nothing_and_falls_to_nothing():
     # Half a wave: what is lost on one side of the middle is gained on the other.
     assert cosine_share(WARM_UP + (1 - WARM_UP) / 2) == pytest.approx(0.5)
     assert shares[top + 100] + cosine_share(1 - 0.1) == pytest.approx(1)
+
+
+def test_the_plateau_is_pytorchs():
+    draw = torch.Generator().manual_seed(0)
+    losses = (torch.rand(400, generator=draw) * 0.01 + torch.linspace(2, 1, 400).clamp(min=1.3)).tolist()
+    losses[50], losses[60] = math.nan, losses[59] * (1 - 5e-5)
+    holder = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    theirs, ours, changes = (
+        torch.optim.lr_scheduler.ReduceLROnPlateau(holder, patience=PLATEAU_PATIENCE),
+        Plateau(0.3),
+        0,
+    )
+    for loss in losses:
+        before = ours.rate
+        changed = ours.watch(loss)
+        theirs.step(loss)
+        assert ours.rate == holder.param_groups[0]["lr"]
+        assert changed is (ours.rate != before)
+        changes += changed
+    # The last rate is the one under which a tenth would be less than 1e-8 away.
+    assert changes > 5
+    assert ours.rate < 2e-8
 
 
 def test_a_block_of_steps_has_the_cosines_rate_in_its_middle(mnist):

@@ -146,7 +146,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         _trained(job, model, config, outcome, statistics, test, share)
         for model, config, outcome in zip(models, configs, outcomes, strict=True)
     ]
-    return Answer(members, environment(job.runtime))
+    return Answer(members, environment(job.runtime, trained=True))
 
 
 def _trained(

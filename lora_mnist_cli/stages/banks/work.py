@@ -138,7 +138,9 @@ class AdapterJobs:
             check_backend(runtime)
             check_logger(runtime)
             size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
-            reporter.detail(f"training {size}: {about_backend(runtime, len(self.banks))}")
+            reporter.detail(
+                f"training {size}: engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"
+            )
             adapters |= self._train_here() if runtime.backend == "local" else self._train_elsewhere()
         return [adapters[request.name] for request in self.requests]
 

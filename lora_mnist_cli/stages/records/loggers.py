@@ -9,12 +9,14 @@ artifacts. Nothing leaves the machine unless the loggers' own variables say so.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.digests import LOG_FOLDER
@@ -22,13 +24,12 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.progress import Reporter
 
-if TYPE_CHECKING:
-    from lora_mnist_cli.training.lightning import Logger
-
 PROJECT = "lora-mnist"
 """MLflow's experiment, and the project of Weights & Biases."""
 STORE, WANDB_FOLDER = "mlflow.db", "wandb"
 IN_ARTIFACT = ("tensorboard",)
+MLFLOW_TEXT, MLFLOW_BATCH = 500, 1000
+"""Characters of a parameter, and metrics per call, at most."""
 
 
 @dataclass(frozen=True)
@@ -94,29 +95,34 @@ def log_beside(artifact: Artifact, runtime: Runtime, reporter: Reporter, run: Lo
         reporter.notice(f"logged to {_TITLES[runtime.logger]}: {where(place)}")
 
 
-def _tell(logger: Logger, run: LoggedRun, *, together: bool = False) -> None:
-    """Log a whole run in order; settings and scores ``together`` in one call, as TensorBoard's table needs them."""
+def _rows(run: LoggedRun) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the figures of each epoch, and the scores at the last one."""
     last = 0
     for row in run.history:
         last = int(row["epoch"])
-        figures = {name: value for name, value in row.items() if name != "epoch" and value is not None}
-        logger.log_metrics({name: value for name, value in figures.items() if math.isfinite(value)}, step=last)
-    settings, metrics = {**run.settings} | ({"failed": run.failed} if run.failed else {}), run.metrics()
-    if together:
-        logger.log_hyperparams(settings, metrics, last)
-    else:
-        logger.log_hyperparams(settings)
-        if metrics:
-            logger.log_metrics(metrics, step=last)
-    logger.finalize("failed" if run.failed else "success")
+        figures = {name: float(value) for name, value in row.items() if name != "epoch" and value is not None}
+        yield last, {name: value for name, value in figures.items() if math.isfinite(value)}
+    yield last, run.metrics()
+
+
+def _settings(run: LoggedRun) -> dict[str, Any]:
+    return {**run.settings} | ({"failed": run.failed} if run.failed else {})
 
 
 def _tensorboard(folder: Path, run: LoggedRun) -> None:
-    from lora_mnist_cli.training.lightning import TensorBoardLogger, quiet
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
 
-    quiet()
-    logger = TensorBoardLogger(folder, name="", version=LOG_FOLDER, default_hp_metric=False)
-    _tell(logger, run, together=True)
+    plain = {
+        name: value if isinstance(value, bool | float | int) else str(value) for name, value in _settings(run).items()
+    }
+    with SummaryWriter(folder / LOG_FOLDER) as writer:
+        for epoch, figures in _rows(run):
+            for name, value in figures.items():
+                writer.add_scalar(name, value, epoch)
+        # ``add_hparams`` would write them into a file of their own, as another run.
+        for summary in hparams(plain, run.metrics()):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(summary)
 
 
 def _mlflow(place: Path, run: LoggedRun) -> None:
@@ -124,21 +130,25 @@ def _mlflow(place: Path, run: LoggedRun) -> None:
     if not remote:
         # It would tell its makers that it is used.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
 
-    from lora_mnist_cli.training.lightning import MLFlowLogger, quiet
-
-    quiet("mlflow", "alembic")
-    try:
-        logger = MLFlowLogger(
-            experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT, run_name=run.name,
-            tracking_uri=remote or _store(place), tags={"mlflow.note.content": run.note} if run.note else None,
-            artifact_location=None if remote else (place / "mlruns").as_uri(),
-        )  # fmt: skip
-        _tell(logger, run)
-    finally:
-        # Lightning's logger makes its store that of the process, in MLflow's variable as well.
-        mlflow.set_tracking_uri(remote)
+    for name in ("mlflow", "alembic"):  # they set their levels when they are imported
+        logging.getLogger(name).setLevel(logging.ERROR)
+    client, title = MlflowClient(remote or _store(place)), os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
+    experiment = client.get_experiment_by_name(title)
+    number = experiment.experiment_id if experiment else client.create_experiment(
+        title, artifact_location=None if remote else (place / "mlruns").as_uri()
+    )  # fmt: skip
+    tags = {"mlflow.note.content": run.note} if run.note else None
+    started = client.create_run(number, run_name=run.name, tags=tags).info.run_id
+    now = int(time.time() * 1000)
+    metrics = [Metric(name, value, now, epoch) for epoch, figures in _rows(run) for name, value in figures.items()]
+    params = [Param(name, str(value)[:MLFLOW_TEXT]) for name, value in _settings(run).items()]
+    client.log_batch(started, params=params)
+    for start in range(0, len(metrics), MLFLOW_BATCH):
+        client.log_batch(started, metrics[start : start + MLFLOW_BATCH])
+    client.set_terminated(started, "FAILED" if run.failed else "FINISHED")
 
 
 def _wandb(place: Path, run: LoggedRun) -> None:
@@ -147,17 +157,14 @@ def _wandb(place: Path, run: LoggedRun) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
-    from lora_mnist_cli.training.lightning import WandbLogger, quiet
-
-    quiet()
-    # Not by the logger itself: it would go on in a run that a notebook has open.
     started = wandb.init(
         project=os.environ.get("WANDB_PROJECT") or PROJECT, name=run.name, dir=str(place), notes=run.note or None,
-        mode=mode, reinit="create_new", settings=wandb.Settings(silent=True, console="off"),
+        mode=mode, reinit="create_new", settings=wandb.Settings(silent=True, console="off"), config=_settings(run),
     )  # fmt: skip
     try:
-        started.define_metric("*", step_metric="trainer/global_step")
-        _tell(WandbLogger(experiment=started), run)
+        started.define_metric("*", step_metric="epoch")
+        for epoch, figures in _rows(run):
+            started.log({**figures, "epoch": epoch})
     finally:
         started.finish(exit_code=1 if run.failed else 0)
 

@@ -29,7 +29,7 @@ from lora_mnist_cli.training.bank.layers import (
 from lora_mnist_cli.training.bank.optimizer import merged_slices
 from lora_mnist_cli.training.bank.program import Program
 from lora_mnist_cli.training.cuda_graph import GraphedStep
-from lora_mnist_cli.training.fused_adam import FusedAdamStep
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 
 
 class Cohort:
@@ -92,7 +92,7 @@ class Cohort:
             optimizer: updates :attr:`flat` from :attr:`gradient`.
         """
         batches = torch.split(rows.view(self.seeds, -1), self.batch_size, 1)
-        if isinstance(optimizer, FusedAdamStep) and optimizer.recordable and not self._draws:
+        if isinstance(optimizer, FusedOptimizer) and optimizer.recordable and not self._draws:
             optimizer.set_rates()
             for batch in batches:
                 self._recorded_step(batch, optimizer)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.settings.config import TrainingConfig
-from lora_mnist_cli.training.fused_adam import FusedAdamStep
-from lora_mnist_cli.training.optimizers import cosine_share, make_optimizer, make_plateau, ratio_b, weight_decay
+from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
+from lora_mnist_cli.training.optimizers import Plateau, cosine_share, ratio_b, weight_decay
 
 
 class MemberOptimizer:
@@ -25,6 +25,9 @@ class MemberOptimizer:
         parts: each member's slices of ``flat``.
         configs: each member's; all name the same optimiser.
         parts_b: the slices of each member that hold its factors B, which may have their own rate (LoRA+).
+
+    Attributes:
+        step: takes a step; another one from when members' rates part or meet.
     """
 
     def __init__(
@@ -42,14 +45,8 @@ class MemberOptimizer:
         self._rates = [config.rate for config in configs]
         self._cosine = [config.schedule == "cosine" for config in configs]
         self._share = 1.0
-        # ReduceLROnPlateau needs an optimiser to change; a member's optimiser holds nothing but its rate.
-        self._holders = [torch.optim.SGD([torch.zeros(1)], lr=config.rate) for config in configs]
-        self._schedules = [
-            make_plateau(holder) if config.schedule == "plateau" else None
-            for config, holder in zip(configs, self._holders, strict=True)
-        ]
-        self.optimizer = make_optimizer(configs[0], [nn.Parameter(flat)])
-        self._regroup()
+        self._schedules = [Plateau(config.rate) if config.schedule == "plateau" else None for config in configs]
+        self.step = self._grouped(configs[0].optimizer, {})
 
     @property
     def rates(self) -> list[float]:
@@ -60,59 +57,53 @@ class MemberOptimizer:
         """Set the rates of the members on the cosine schedule, at a progress from 0 to 1 of the training."""
         if any(self._cosine):
             self._share = cosine_share(progress)
-            for group in self.optimizer.param_groups:
+            for group in self.step.param_groups:
                 group["lr"] = group["full_lr"] * (self._share if group["cosine"] else 1)
 
     def watch(self, losses: Sequence[float]) -> None:
         """Let each member's schedule see its loss."""
-        for schedule, loss in zip(self._schedules, losses, strict=True):
+        before = list(self._rates)
+        for member, (schedule, loss) in enumerate(zip(self._schedules, losses, strict=True)):
             if schedule is not None:
-                schedule.step(loss)
-        rates = [float(holder.param_groups[0]["lr"]) for holder in self._holders]
-        if rates != self._rates:
-            self._rates = rates
-            self._regroup()
+                schedule.watch(loss)
+                self._rates[member] = schedule.rate
+        if self._rates != before:
+            self.step = self._grouped(self.step.kind, self._flat_state())
 
-    def _regroup(self) -> None:
-        """Make a parameter group per rate and weight decay; the optimiser's state stays with its parameters."""
-        flat_state = self._flat_state()
+    def _grouped(self, kind: str, flat_state: Mapping[str, Tensor]) -> FusedOptimizer:
+        """Return an optimiser with a parameter group per rate and weight decay, in this state."""
         groups: dict[tuple[float, float, bool], list[slice]] = {}
         for rate, decay, cosine, member_parts in zip(self._rates, self._decays, self._cosine, self._parts, strict=True):
             for ratio, parts in member_parts:
                 groups.setdefault((ratio * rate, decay, cosine), []).extend(parts)
-        self.optimizer.state.clear()
-        self.optimizer.param_groups.clear()
+        param_groups: list[dict[str, Any]] = []
+        state: dict[nn.Parameter, dict[str, Tensor]] = {}
         for (rate, decay, cosine), parts in groups.items():
             parameters = []
             for part in merged_slices(parts):
                 parameter = nn.Parameter(self._flat[part])
                 parameter.grad = self._gradient[part]
-                state = {
-                    name: value[part].clone() if value.ndim else value.clone() for name, value in flat_state.items()
-                }
-                if state:
-                    self.optimizer.state[parameter] = state
+                if flat_state:
+                    state[parameter] = {
+                        name: value[part].clone() if value.ndim else value.clone() for name, value in flat_state.items()
+                    }
                 parameters.append(parameter)
             now = rate * self._share if cosine else rate
             group = {"params": parameters, "lr": now, "full_lr": rate, "cosine": cosine, "weight_decay": decay}
-            self.optimizer.add_param_group(group)
-        self.step = FusedAdamStep(self.optimizer)
+            param_groups.append(group)
+        return FusedOptimizer(kind, param_groups, state)
 
     def _flat_state(self) -> dict[str, Tensor]:
         """Return the optimiser's state: flat tensors, and counts of steps, which are the same for all parameters."""
         flat_state: dict[str, Tensor] = {}
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                start = parameter.storage_offset() - self._flat.storage_offset()
-                state: dict[str, Any] = self.optimizer.state.get(parameter, {})
-                for name, value in state.items():
-                    if not torch.is_tensor(value):
-                        continue
-                    if value.ndim == 0:
-                        flat_state[name] = value
-                    else:
-                        whole = flat_state.setdefault(name, torch.zeros_like(self._flat))
-                        whole[start : start + len(value)] = value
+        for parameter, state in self.step.state.items():
+            start = parameter.storage_offset() - self._flat.storage_offset()
+            for name, value in state.items():
+                if value.ndim == 0:
+                    flat_state[name] = value
+                else:
+                    whole = flat_state.setdefault(name, torch.zeros_like(self._flat))
+                    whole[start : start + len(value)] = value
         return flat_state
 
 

@@ -21,12 +21,11 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.progress import Reporter, Silent
-from lora_mnist_cli.training import lightning
 from lora_mnist_cli.training.bank.cohort import Cohort, linear_layers
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
-from lora_mnist_cli.training.engine import session
+from lora_mnist_cli.training.engines import session, train
 from lora_mnist_cli.training.objective import Objective
 from lora_mnist_cli.training.trainer import EpochRecord, fit
 
@@ -93,7 +92,7 @@ class CohortBatches:
 class BankTraining:
     """Trains the adapters of many models that share one frozen base.
 
-    It is a :class:`~lora_mnist_cli.training.engine.Training`, which says who calls what.
+    It is a :class:`~lora_mnist_cli.training.engines.Training`, which says who calls what.
 
     Args:
         models: the base with each member's adapters attached; the base's layers are the same in all.
@@ -112,7 +111,7 @@ class BankTraining:
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
         self._blocks_done = [0] * len(self.cohort_data)
 
-    def prepare(self) -> Sequence[torch.optim.Optimizer]:
+    def prepare(self) -> None:
         """Make the cohorts and their optimisers."""
         like = next(self.module.parameters())
         objective = self._objective.to(like)
@@ -131,7 +130,6 @@ class BankTraining:
             )  # fmt: skip
             optimizer = MemberOptimizer(cohort.flat, cohort.gradient, cohort.parts, configs, cohort.parts_b)
             self._cohorts.append((cohort, optimizer))
-        return [optimizer.optimizer for _, optimizer in self._cohorts]
 
     def blocks(self) -> CohortBatches:
         """Return the cohorts' blocks, in turn."""
@@ -222,7 +220,7 @@ def fit_bank(
     steps = sum(data.orders[0].steps for data in training.cohort_data)
     with session(runtime, reporter, title, configs[0].epochs, steps):
         try:
-            lightning.run(training, configs[0], runtime)
+            train(training, configs[0], runtime)
         except DivergedError:
             if not all(outcome.failed for outcome in training.outcomes):
                 raise

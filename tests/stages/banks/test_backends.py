@@ -124,7 +124,7 @@ def test_what_processes_do_is_one_progress_in_which_lost_steps_are_taken_back(ki
     assert sum(steps for steps, _, _ in heard.all("advance")) == 2 * (39 - 13)
     assert [epoch for epoch, _, _ in heard.all("epoch_done")] == [1]
     assert len(heard.all("end")) == 1
-    assert "training 6 adapters in 3 banks: 2 processes, 1 thread each" in heard.all("detail")[0]
+    assert "training 6 adapters in 3 banks: engine plain, 2 processes, 1 thread each" in heard.all("detail")[0]
     says = "was ended by SIGKILL; bank {} of 3, which it trained, is trained again"
     assert [sum(says.format(bank) in text for text in heard.all("warn")) for bank in (1, 2, 3)] == [1, 2, 0]
     assert len(heard.all("warn")) == 3

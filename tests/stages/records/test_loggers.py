@@ -149,12 +149,13 @@ def test_a_digit_set_with_a_comma_has_a_name_that_passes_everywhere():
 
 def test_tensorboard_has_history_settings_and_scores(small):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     made = sweep([1, 3], config=ADAPTER, name="logged", workspace=with_logger(small, "tensorboard"))
     for row in made.details["results"]:
         adapter = small.registry.get(row["artifact"])
         files = [file for file in adapter.files if "/" in file]
-        assert sorted(file.split(".")[0] for file in files) == ["tensorboard/events", "tensorboard/hparams"]
+        assert [file.split(".")[0] for file in files] == ["tensorboard/events"]
         events = EventAccumulator(str(adapter.path / "tensorboard"))
         events.Reload()
         lines = adapter.read("history.csv").decode().splitlines()
@@ -165,8 +166,9 @@ def test_tensorboard_has_history_settings_and_scores(small):
             assert [event.value for event in scalars] == pytest.approx(expected, rel=1e-5)
         (accuracy,) = events.Scalars("test_accuracy/5-9")
         assert accuracy.value == pytest.approx(adapter.scores["subsets"][1]["accuracy"])
-        assert f"rank: {row['rank']}" in adapter.read("tensorboard/hparams.yaml").decode()
-        assert events.PluginTagToContent("hparams")
+        start = HParamsPluginData.FromString(events.PluginTagToContent("hparams")["_hparams_/session_start_info"])
+        settings = {name: value.number_value for name, value in start.session_start_info.hparams.items()}
+        assert (settings["rank"], settings["epochs"]) == (row["rank"], 2)
     assert not any(path.name in ("mlflow.db", "wandb", "mlruns") for path in small.runs_dir.parent.iterdir())
 
 

@@ -285,7 +285,7 @@ def test_equal_members_are_one_group_of_one_tensor():
     def groups(chosen: Sequence[AdapterConfig]) -> list[int]:
         models = [adapted(plain, config) for config in chosen]
         cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH)  # type: ignore[arg-type]
-        return [len(group["params"]) for group in optimizer_of(cohort, chosen).optimizer.param_groups]
+        return [len(group["params"]) for group in optimizer_of(cohort, chosen).step.param_groups]
 
     assert (groups(configs[:3]), groups(configs)) == ([1], [2, 2])
 

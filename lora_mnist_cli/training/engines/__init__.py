@@ -1,18 +1,21 @@
-"""The line between what is trained and what drives it.
+"""Engines: what drives a training.
 
 A :class:`Training` holds the weights, the data and the arithmetic of a step. An engine chooses device and precision and
-counts the epochs; :mod:`lora_mnist_cli.training.lightning` is the one there is. A new engine is a new file like it.
+counts the epochs. Each is a row of :data:`~lora_mnist_cli.settings.choices.ENGINES` and a module here of that name, and
+all give the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from lora_mnist_cli.settings.choices import implementation
+from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.progress import Reporter
 
@@ -32,13 +35,14 @@ class Training(Protocol):
 
     The contract: an engine moves :attr:`module` to its device and precision, and then calls :meth:`prepare` once and
     :meth:`score` with epoch 0. In each epoch, from 1 on, it calls :meth:`train_block` for each of :meth:`blocks`, and
-    then :meth:`score`. All calls come from one thread, in autocast where the precision is mixed. An exception of a
-    method ends the training and reaches the caller. At the end the engine moves the module back to the CPU, as float32.
+    then :meth:`score`. All calls come from one thread, with PyTorch's deterministic algorithms, and in autocast where
+    the precision is mixed. An exception of a method ends the training and reaches the caller. At the end the engine
+    moves the module back to the CPU, as float32, and leaves the process's settings as they were.
     """
 
     module: nn.Module
 
-    def prepare(self) -> Sequence[torch.optim.Optimizer]:
+    def prepare(self) -> None:
         """Make the optimisers, now that the weights are where they are trained."""
 
     def blocks(self) -> Blocks:
@@ -57,6 +61,19 @@ class Training(Protocol):
         Raises:
             DivergedError: when the loss is not finite.
         """
+
+
+def train(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
+    """Train by the engine that the runtime names.
+
+    Args:
+        config: its ``epochs`` and ``precision`` are used.
+
+    Raises:
+        UsageError: where the accelerator is not available.
+        KeyboardInterrupt: on Ctrl-C.
+    """
+    implementation(__name__, runtime.engine_taken)(work, config, runtime)
 
 
 @contextmanager

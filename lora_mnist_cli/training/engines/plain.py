@@ -1,0 +1,68 @@
+"""The plain engine: a loop over epochs and blocks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lora_mnist_cli.settings.config import TrainingConfig
+from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.training.engines import Training
+
+
+def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
+    """Train; see :func:`lora_mnist_cli.training.engines.train`."""
+    device = _device(runtime)
+    with _deterministic():
+        try:
+            work.module.to(device, torch.float64 if config.precision == "64-true" else torch.float32).train()
+            work.prepare()
+            with _precision(config.precision, device):
+                work.score(0)
+                for epoch in range(1, config.epochs + 1):
+                    for block in work.blocks():
+                        work.train_block(block, epoch)
+                    work.score(epoch)
+        finally:
+            work.module.to("cpu", torch.float32)
+
+
+IMPLEMENTATION = run
+
+
+def _device(runtime: Runtime) -> torch.device:
+    """Return the device; "auto" takes CUDA alone, because no other accelerator was tried."""
+    there = torch.cuda.is_available()
+    if runtime.accelerator == "gpu" and not there:
+        raise UsageError("no accelerator 'gpu' here: PyTorch finds no CUDA device", value=runtime.accelerator)
+    return torch.device("cuda", 0) if there and runtime.accelerator != "cpu" else torch.device("cpu")
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    # cuBLAS needs this for results that repeat, and reads it at its first call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # ``torch.use_deterministic_algorithms`` would import PyTorch's compiler to tell it too.
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+
+
+@contextmanager
+def _precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Set what new tensors and products are made in: doubles by default, or bfloat16 products."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64 if precision == "64-true" else default)
+    try:
+        # As Lightning does it, without a cache of weights in bfloat16, which would outlive an optimiser's step.
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed", cache_enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(default)
