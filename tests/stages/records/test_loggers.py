@@ -190,9 +190,7 @@ def test_mlflow_has_a_run_each_in_a_store_beside_the_runs(small, tmp_path, monke
             assert sorted(step for key, step, _ in figures if key == "val_loss") == [0, 1, 2]
             reached = next(value for key, _, value in figures if key == "test_accuracy/5-9")
             assert reached == pytest.approx(row["subsets"][1]["accuracy"])
-    assert small.registry.get(row["artifact"]).files.keys() == {
-        "adapter_config.json", "adapter_model.safetensors", "history.csv",
-    }  # fmt: skip
+    assert not [file for file in small.registry.get(row["artifact"]).files if "/" in file]
 
 
 @pytest.mark.filterwarnings("ignore")
