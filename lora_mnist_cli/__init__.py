@@ -31,14 +31,14 @@ _HOMES = {
     "Artifact": "registry.artifact",
     "BaseConfig": "settings.config",
     "DigitSet": "settings.digits",
-    "MNISTDataModule": "training.engines.lightning",
-    "MNISTLightningModule": "training.engines.lightning",
     "Runtime": "settings.runtime",
     "recipe": "settings.recipes",
 } | dict.fromkeys(("Evaluation", "Workspace", "evaluate", "finetune", "sweep", "train_base"), "stages")
 __all__ = list(_HOMES)
+# These import Lightning when they are asked for, so ``import *`` leaves them out.
+_LIGHTNING = dict.fromkeys(("MNISTDataModule", "MNISTLightningModule"), "training.engines.lightning")
 
-_export = lazy_exports(__name__, _HOMES)
+_export = lazy_exports(__name__, _HOMES | _LIGHTNING)
 
 
 def __getattr__(name: str) -> Any:

@@ -311,7 +311,8 @@ def test_training_off_a_terminal_leaves_a_line_and_no_animation(run, monkeypatch
 def test_verbose_gives_a_line_per_epoch(run):
     outcome = run(*TRAIN_BASE, "--epochs", "2", "--verbose", "--json")
     assert outcome.json["artifact"] == BASE
-    *epochs, last = outcome.err.splitlines()
+    first, *epochs, last = outcome.err.splitlines()
+    assert first == "training base-fashion-mnist-0-4: engine plain"
     for number, line in enumerate(epochs, start=1):
         figures = r"val\. loss [0-9.]+, val\. accuracy [0-9.]+%"
         assert re.fullmatch(rf"base-fashion-mnist-0-4: epoch {number}/2, {figures}", line)
