@@ -19,13 +19,15 @@ _BREAK = re.compile(r"(?<![±≤≥=−|])(?<!\brank)(?<!\blr)(?<!\balpha)(?<!\b
 class Layout:
     """The places of the columns that are shown, their widths in characters, and the places of those left out.
 
-    ``natural`` is the width of the whole table with every column, folded as far as it can be.
+    ``natural`` is the width of the whole table with every column, folded as far as it can be. Where the table is not
+    ``folded``, every column is shown, as wide as its widest cell.
     """
 
     kept: list[int]
     widths: list[int]
     dropped: list[int]
     natural: int
+    folded: bool = True
 
 
 def cell_width(text: str) -> int:

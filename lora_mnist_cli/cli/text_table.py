@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lora_mnist_cli.cli.basics import escaped
@@ -77,10 +77,10 @@ class Table:
     def _layout(self, width: int | None) -> tuple[Layout, int]:
         """Give the layout, and the blanks in front of each column but the first, which has two."""
         columns = list(zip(self.heads, *(row.cells for row in self._rows), strict=True))
-        widths = [max(map(cell_width, column)) for column in columns]
+        widths = [max(map(cell_width, set(column))) for column in columns]
         natural = sum(widths) + self._gap * len(widths) + 1
         if width is None or natural <= width:
-            return Layout(list(range(len(columns))), widths, [], natural), self._gap
+            return Layout(list(range(len(columns))), widths, [], natural, folded=False), self._gap
         if self._running:
             rest = width - (natural - widths[-1])
             return Layout(list(range(len(columns))), [*widths[:-1], max(rest, _NARROWEST)], [], natural), self._gap
@@ -89,22 +89,27 @@ class Table:
 
     def _shown(self, row: _Row, layout: Layout, gap: int, *, low: bool = False) -> Iterator[Line]:
         """Give a row's lines; a low one has blank lines above its shorter cells, and not below."""
+        left = [self._left[place] for place in layout.kept]
+        for texts in self._broken(row, layout, low=low) if layout.folded else [row.cells]:
+            cells = map(_filled, texts, layout.widths, left)
+            yield Line("  " + (" " * gap).join(cells), row.bold)
+
+    def _broken(self, row: _Row, layout: Layout, *, low: bool) -> Iterable[Sequence[str]]:
+        """Break a row's cells, and give the texts of each line."""
         stacks = [
             wrap(row.cells[place], width) if self._running and place == len(self.heads) - 1
             else fold(row.cells[place], width)
             for place, width in zip(layout.kept, layout.widths, strict=True)
         ]  # fmt: skip
         height = max(map(len, stacks))
-        if height > 1:
-            stacks = [[""] * (height - len(s)) + s if low else s + [""] * (height - len(s)) for s in stacks]
-        left = [self._left[place] for place in layout.kept]
-        for texts in zip(*stacks, strict=True):
-            cells = [
-                text + blanks if to_left else blanks + text
-                for text, width, to_left in zip(texts, layout.widths, left, strict=True)
-                for blanks in [" " * (width - cell_width(text))]
-            ]
-            yield Line("  " + (" " * gap).join(cells), row.bold)
+        stacks = [[""] * (height - len(s)) + s if low else s + [""] * (height - len(s)) for s in stacks]
+        return zip(*stacks, strict=True)
+
+
+def _filled(text: str, width: int, to_left: bool) -> str:
+    """Fill a text up with blanks to a width."""
+    blanks = " " * (width - cell_width(text))
+    return text + blanks if to_left else blanks + text
 
 
 def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:

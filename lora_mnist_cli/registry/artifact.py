@@ -8,6 +8,7 @@ not over when, where or under which name it was made: the same work gives the sa
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -234,7 +235,7 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: where there is none, or it is damaged or newer than this version.
     """
-    if path.is_symlink():
+    if os.path.islink(path):
         problem = f"'{path.name}' is a symbolic link, which is no artifact"
         raise ArtifactError(problem, hint=make_again(path.name), value=path.name)
     return read_folder(path)
@@ -242,11 +243,25 @@ def read_artifact(path: Path) -> Artifact:
 
 def read_folder(path: Path) -> Artifact:
     """Read the artifact in a folder, as :func:`read_artifact` does; it is known that the folder is no symbolic link."""
-    return to_artifact(path, read_manifest(path))
+    return to_artifact(path, read_manifest(path, path.name)[0])
 
 
 def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
     """The artifact that a checked manifest tells of.
+
+    Raises:
+        ArtifactError: as :func:`settings_of`.
+    """
+    settings = settings_of(path.name, manifest)
+    artifact = object.__new__(Artifact)  # the constructor of a frozen dataclass takes four times as long
+    vars(artifact).update({key: manifest[key] for key in _OWN_FIELDS})
+    # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
+    vars(artifact).update(path=path, name=path.name, settings=settings)
+    return artifact
+
+
+def settings_of(name: str, manifest: Mapping[str, Any]) -> Settings:
+    """The settings that a checked manifest tells of.
 
     Raises:
         ArtifactError: where its fingerprint or digest is not that of what it holds.
@@ -262,15 +277,11 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
     sound = has_digest(settings.flat(), fingerprint)
     if not sound or not has_digest(content_of(fingerprint, files), manifest["digest"]):
         raise ArtifactError(
-            f"'{path.name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
-            hint=make_again(path.name),
-            value=path.name,
+            f"'{name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
+            hint=make_again(name),
+            value=name,
         )
-    artifact = object.__new__(Artifact)  # the constructor of a frozen dataclass takes four times as long
-    vars(artifact).update({key: manifest[key] for key in _OWN_FIELDS})
-    # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-    vars(artifact).update(path=path, name=path.name, settings=settings)
-    return artifact
+    return settings
 
 
 _OWN_FIELDS = tuple(f.name for f in fields(Artifact) if f.name not in ("path", "name", "settings"))

@@ -71,4 +71,6 @@ def content_of(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> dict
 
 
 def _without_seal(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in manifest.items() if key != "seal"}
+    rest = dict(manifest)
+    rest.pop("seal", None)
+    return rest

@@ -11,23 +11,24 @@ import gc
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lora_mnist_cli.registry.artifact import Artifact, Parent, read_folder
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, read_folder, settings_of
+from lora_mnist_cli.registry.manifest import read_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.system.errors import ArtifactError
-from lora_mnist_cli.system.files import read_regular
+from lora_mnist_cli.system.files import read_regular, stamp
 
 _REMEMBERED: dict[str, dict[str, tuple[tuple[int, ...], Entry]]] = {}
 """Folder → name → stamp of the manifest, and the entry that was read from it."""
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """What listing and finding need of an artifact.
 
     Args:
@@ -55,20 +56,25 @@ class Entry(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, artifact: Artifact) -> Entry:
         """Return the entry of an artifact."""
+        return cls.from_manifest(artifact.name, artifact.settings, vars(artifact))
+
+    @classmethod
+    def from_manifest(cls, name: str, settings: Settings, manifest: Mapping[str, Any]) -> Entry:
+        """Return the entry of the artifact with those settings; its other fields are as in its manifest."""
         return cls(
-            name=artifact.name,
-            kind=artifact.kind,
-            created=artifact.created,
-            digest=artifact.digest,
-            dataset=artifact.dataset,
-            digits=artifact.config.get("digits"),
-            rank=artifact.config.get("rank") or None,
-            seed=artifact.config.get("seed"),
-            parents=artifact.parents,
-            subsets=tuple(artifact.scores.get("subsets", ())),
-            bytes=sum(file["bytes"] for file in artifact.files.values()),
-            note=artifact.note,
-            failed=artifact.details.get("failed"),
+            name=name,
+            kind=settings.kind,
+            created=manifest["created"],
+            digest=manifest["digest"],
+            dataset=settings.dataset["name"],
+            digits=settings.config.get("digits"),
+            rank=settings.config.get("rank") or None,
+            seed=settings.config.get("seed"),
+            parents=settings.parents,
+            subsets=tuple(manifest["scores"].get("subsets", ())),
+            bytes=sum([file["bytes"] for file in manifest["files"].values()]),
+            note=manifest["note"],
+            failed=manifest["details"].get("failed"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -118,15 +124,14 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
     gc.disable()  # thousands of entries, none of them garbage: looking for some takes a fifth of the time
     try:
         for name in folders(root):
-            if (stamp := stamp_of(root, name)) is None:
-                continue
-            if name in before and before[name][0] == stamp:
+            if name in before and before[name][0] == stamp_of(root, name):
                 now[name] = before[name]
                 continue
             try:
-                now[name] = stamp, Entry.of(read_folder(root / name))
+                manifest, stamped = read_manifest(f"{where}/{name}", name)
+                now[name] = stamped, Entry.from_manifest(name, settings_of(name, manifest), manifest)
             except ArtifactError as error:
-                if stamp_of(root, name) is not None:  # otherwise it was removed meanwhile
+                if stamp_of(root, name) is not None:  # otherwise it is no artifact, or was removed meanwhile
                     errors.append(error)
     finally:
         if collecting:
@@ -172,8 +177,7 @@ def stamp_of(root: Path, name: str) -> tuple[int, ...] | None:
         found = os.stat(f"{root}/{name}/{MANIFEST}", follow_symlinks=False)
     except OSError:
         return None
-    stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-    return stamp if stat.S_ISREG(found.st_mode) else None
+    return stamp(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:

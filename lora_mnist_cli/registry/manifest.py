@@ -49,7 +49,7 @@ from lora_mnist_cli.settings.adapter_config import unused_value
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import Axis, varying_axes
 from lora_mnist_cli.system.errors import ArtifactError, make_again
-from lora_mnist_cli.system.files import read_regular
+from lora_mnist_cli.system.files import read_stamped
 
 SCHEMA_VERSION = 2
 KINDS = ("base", "adapter", "sweep", "report")
@@ -179,22 +179,24 @@ _MANIFESTS: dict[str, type[Manifest]] = {
 }  # fmt: skip
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder, check it, and bring it to the present schema.
+def read_manifest(folder: Path | str, name: str) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """Read the manifest in an artifact's folder, check it, and bring it to the present schema.
+
+    Returns it with the stamp of its file, by which :mod:`~lora_mnist_cli.registry.entries` knows it again.
 
     Raises:
         ArtifactError: where there is none, or it is damaged, makes no sense, or is newer than this version.
     """
-    name = folder.name
     try:
-        manifest = decode_manifest(read_regular(f"{folder}/{MANIFEST}", MAX_MANIFEST))
+        raw, stamp = read_stamped(f"{folder}/{MANIFEST}", MAX_MANIFEST)
+        manifest = decode_manifest(raw)
     except OSError as error:
         problem = f"'{name}' has no readable {MANIFEST}: {error.strerror}"
         raise ArtifactError(problem, hint=make_again(name), value=name) from error
     except (ValueError, RecursionError) as error:
         why = f": {error}" if isinstance(error, ExtentError) else " is not JSON"
         raise ArtifactError(f"'{name}' is damaged: {MANIFEST}{why}", hint=make_again(name), value=name) from error
-    return parse_manifest(manifest, name, make_again(name))
+    return parse_manifest(manifest, name, make_again(name)), stamp
 
 
 def parse_manifest(manifest: Any, name: str, hint: str = "") -> dict[str, Any]:

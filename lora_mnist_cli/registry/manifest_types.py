@@ -142,7 +142,7 @@ class File(Strict):
     sha256: Digest
 
 
-class Environment(Struct):
+class Environment(Struct, gc=False):
     """Versions of packages, and where the work was done."""
 
     versions: dict[Text, Text] | UnsetType = UNSET
@@ -154,7 +154,7 @@ class Environment(Struct):
     logger: Text | UnsetType = UNSET
 
 
-class Settings(Struct, kw_only=True):
+class Settings(Struct, kw_only=True, gc=False):
     """Settings of any artifact; :meth:`~lora_mnist_cli.settings.config.TrainingConfig.from_json` checks the values."""
 
     digits: Digits | UnsetType = UNSET
@@ -188,7 +188,7 @@ def _bounded(hint: Any) -> Any:
     return tuple.__class_getitem__(inner) if get_origin(hint) is tuple else Union[inner]  # noqa: UP007 - known only now
 
 
-class Details(Struct, kw_only=True):
+class Details(Struct, kw_only=True, gc=False):
     """What any artifact may record."""
 
     base_digits: Digits | UnsetType = UNSET
@@ -243,7 +243,7 @@ class AdapterDetails(Details):
     combined: _Combined | UnsetType = UNSET
 
 
-class _Result(Struct, kw_only=True):
+class _Result(Struct, kw_only=True, gc=False):
     """An adapter of a sweep: its settings on the axes, and its scores."""
 
     artifact: Name
@@ -260,7 +260,7 @@ class SweepDetails(Details):
     results: Annotated[list[_Result], Meta(min_length=1)]
 
 
-class _ReportRow(Struct):
+class _ReportRow(Struct, gc=False):
     what: Text
     digits: Text
     measure: Text

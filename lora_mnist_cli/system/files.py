@@ -149,15 +149,26 @@ def read_regular(path: Path | str, limit: int) -> bytes:
     Raises:
         OSError: as :func:`open_regular`.
     """
-    handle, size = _open_regular(path, limit)
+    return read_stamped(path, limit)[0]
+
+
+def read_stamped(path: Path | str, limit: int) -> tuple[bytes, tuple[int, ...]]:
+    """Return the content of a file, as :func:`read_regular`, and its :func:`stamp` before it was read."""
+    handle, found = _open_regular(path, limit)
     try:
+        size = found.st_size
         content = os.read(handle, size + 1)
         # One call reads a whole file, as a rule.
         while len(content) < size and (part := os.read(handle, size - len(content))):
             content += part
-        return content
+        return content, stamp(found)
     finally:
         os.close(handle)
+
+
+def stamp(found: os.stat_result) -> tuple[int, ...]:
+    """Return what changes whenever a file does, or another takes its place."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextlib.contextmanager
@@ -176,8 +187,8 @@ def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
         os.close(handle)
 
 
-def _open_regular(path: Path | str, limit: int) -> tuple[int, int]:
-    """Return the open file and its size."""
+def _open_regular(path: Path | str, limit: int) -> tuple[int, os.stat_result]:
+    """Return the open file and what the system tells of it."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -193,7 +204,7 @@ def _open_regular(path: Path | str, limit: int) -> tuple[int, int]:
     except BaseException:
         os.close(handle)
         raise
-    return handle, found.st_size
+    return handle, found
 
 
 def exchange(first: Path, second: Path) -> bool:

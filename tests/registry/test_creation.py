@@ -47,9 +47,9 @@ def registry(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the artifacts whose manifests were read for a list."""
     seen: list[str] = []
-    real = entries.read_folder
+    real = entries.read_manifest
     monkeypatch.setattr(entries, "_REMEMBERED", {})
-    monkeypatch.setattr(entries, "read_folder", lambda path: seen.append(path.name) or real(path))
+    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
     return seen
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from lora_mnist_cli.cli.commands.runs.find import runs_table
 from lora_mnist_cli.cli.console import print_tables
-from lora_mnist_cli.registry.artifact import Settings, read_artifact
+from lora_mnist_cli.registry.artifact import Parent, Settings, read_artifact
 from lora_mnist_cli.registry.digests import has_digest, seal_of
 from lora_mnist_cli.registry.entries import Entry
 from lora_mnist_cli.registry.manifest import SCHEMA_VERSION
@@ -482,10 +482,9 @@ def test_escape_sequences_do_not_reach_the_terminal(example: Path, forge: Forge,
 
 
 def test_a_list_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    words = dict.fromkeys(("name", "kind", "dataset", "digits", "created"), ESCAPES)
-    row: dict[str, Any] = {**words, "rank": 1, "seed": 0, "subsets": []}
-    row["parents"] = [{"role": "base", "name": ESCAPES}]
-    print_tables([runs_table([row])])
+    words = dict.fromkeys(("name", "kind", "dataset", "digits", "created", "digest"), ESCAPES)
+    entry = Entry(**words, rank=1, seed=0, parents=(Parent("base", ESCAPES, ESCAPES),))
+    print_tables([runs_table([entry])])
     lines = capsys.readouterr().out.split("\n")
     assert sum("\\x1b]0;owned" in line for line in lines) == 1
     assert all(line.isprintable() for line in lines)

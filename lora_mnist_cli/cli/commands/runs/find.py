@@ -7,26 +7,27 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
+from lora_mnist_cli.registry.entries import Entry, age
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import refuse_unknown
 
-SORTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "created": lambda row: (row["created"], row["name"]),
-    "name": lambda row: row["name"],
-    "kind": lambda row: KINDS.index(row["kind"]),
-    "rank": lambda row: row["rank"] or 0,
-    "seed": lambda row: row["seed"] or 0,
-    "accuracy": lambda row: learned_accuracy(row) or 0.0,
-    "bytes": lambda row: row["bytes"],
+SORTS: dict[str, Callable[[Entry], Any]] = {
+    "created": age,
+    "name": lambda entry: entry.name,
+    "kind": lambda entry: KINDS.index(entry.kind),
+    "rank": lambda entry: entry.rank or 0,
+    "seed": lambda entry: entry.seed or 0,
+    "accuracy": lambda entry: learned_accuracy(entry) or 0.0,
+    "bytes": lambda entry: entry.bytes,
 }
 """What a list can be sorted by. Sorting is stable: rows that are equal stay oldest first."""
 
 
-def learned_accuracy(row: dict[str, Any]) -> float | None:
+def learned_accuracy(entry: Entry) -> float | None:
     """Give the accuracy on the digits that an artifact learned; None if it was not scored."""
-    return next((score["accuracy"] for score in row["subsets"] if score["digits"] == row["digits"]), None)
+    return next((score["accuracy"] for score in entry.subsets if score["digits"] == entry.digits), None)
 
 
 def _check(what: str, value: str | None, known: Iterable[str]) -> None:
@@ -57,36 +58,38 @@ def list_command(
     entries, errors = workspace.registry.scan()
     for error in errors:
         workspace.reporter.warn(str(error))
-    rows = [
-        row
+    chosen = [
+        entry
         for entry in entries
-        if kind in (None, entry.kind) and dataset in (None, entry.dataset)
-        for row in [entry.to_json()]
-        if learned in (None, row["digits"])
-        and rank in (None, row["rank"])
-        and (made_from is None or any(parent["digest"] == made_from for parent in row["parents"]))
+        if kind in (None, entry.kind)
+        and dataset in (None, entry.dataset)
+        and learned in (None, entry.digits)
+        and rank in (None, entry.rank)
+        and (made_from is None or any(parent.digest == made_from for parent in entry.parents))
     ]
-    rows.sort(key=SORTS[sort], reverse=reverse)
-    if not rows:
+    chosen.sort(key=SORTS[sort], reverse=reverse)
+    if not chosen:
         none = f"none of {len(entries)} artifacts in {folder.runs_dir} is like that"
         begin = f"there are no artifacts in {folder.runs_dir}; begin with: lora-mnist train-base"
         workspace.reporter.notice(none if entries else begin)
-    output.print("runs list", {"artifacts": rows}, lambda _: [runs_table(rows)] if rows else [])
+    rows = [entry.to_json() for entry in chosen] if output.json_output else []
+    output.print("runs list", {"artifacts": rows}, lambda _: [runs_table(chosen)] if chosen else [])
 
 
-def runs_table(rows: Sequence[dict[str, Any]]) -> Table:
+def runs_table(entries: Sequence[Entry]) -> Table:
     """Make a row per artifact, in the order given; the accuracy is on the digits that it learned."""
     heads = ("name", "kind", "data set", "digits", "rank", "seed", "made from", "accuracy %", "created (UTC)")
     made = Table(
         heads, text_columns=("name", "kind", "data set", "digits", "made from", "created (UTC)"), whole=heads,
         optional=("created (UTC)", "data set", "seed", "made from", "kind", "digits", "rank"),
     )  # fmt: skip
-    for row in rows:
-        accuracy = next((percent(s["accuracy"]) for s in row["subsets"] if s["digits"] == row["digits"]), "")
-        bases = ", ".join(parent["name"] for parent in row["parents"] if parent["role"] == "base")
-        shown = (row[key] for key in ("name", "kind", "dataset", "digits", "rank", "seed"))
-        created = row["created"][:19].replace("T", " ")
-        made.add_row(*("" if value is None else str(value) for value in shown), bases, accuracy, created)
+    for entry in entries:
+        shown = (entry.digits, entry.rank, entry.seed)
+        given = ["" if value is None else str(value) for value in shown]
+        bases = ", ".join([parent.name for parent in entry.parents if parent.role == "base"])
+        accuracy = next((percent(s["accuracy"]) for s in entry.subsets if s["digits"] == entry.digits), "")
+        created = entry.created[:19].replace("T", " ")
+        made.add_row(entry.name, entry.kind, entry.dataset, *given, bases, accuracy, created)
     return made
 
 
