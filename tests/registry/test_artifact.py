@@ -180,6 +180,13 @@ def test_a_newer_schema_is_refused_with_the_cure(artifact: Artifact) -> None:
     assert caught.value.hint == "upgrade lora-mnist"
 
 
+def test_a_link_to_a_sound_folder_is_no_artifact(artifact: Artifact, tmp_path: Path) -> None:
+    link = tmp_path / "linked"
+    link.symlink_to(artifact.path, target_is_directory=True)
+    with pytest.raises(ArtifactError, match="'linked' is a symbolic link, which is no artifact"):
+        read_artifact(link)
+
+
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no readable"):
         read_artifact(tmp_path)
