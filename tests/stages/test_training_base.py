@@ -71,7 +71,7 @@ def test_what_it_leaves(workspace, small_data):
     expected = "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
     assert manifest["dataset"] == {"name": "fashion-mnist", "digest": expected}
     assert manifest["wall_seconds"] > 0
-    assert set(manifest["environment"]) == {"versions", "platform", "cores", "device", "threads"}
+    assert set(manifest["environment"]) == {"versions", "platform", "cores", "device", "threads", "engine"}
     assert manifest["environment"]["versions"]["torch"]
     with (artifact.path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))

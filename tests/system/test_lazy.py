@@ -31,7 +31,8 @@ def test_type_checkers_see_what_is_exported(package):
     aliases = [
         (node.module, alias) for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
     ]
-    assert sorted(alias.asname or "" for _, alias in aliases) == sorted(package.__all__)
+    heavy = {"MNISTDataModule", "MNISTLightningModule"} if package is lora_mnist_cli else set()
+    assert sorted(alias.asname or "" for _, alias in aliases) == sorted({*package.__all__, *heavy})
     for module, alias in aliases:
         assert alias.asname == alias.name  # without it, strict checkers take the import for private
         assert getattr(package, alias.name) is getattr(import_module(str(module)), alias.name)
