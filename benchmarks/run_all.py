@@ -22,6 +22,7 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("stages_alone.py", "--stage", "ranks", "--epochs", "3", "--rounds", "2"),
         ("stages_alone.py", "--stage", "ranks", "--epochs", "1"),
     ),
+    "Commands": (("commands.py", "--long"), ("commands.py", "--rounds", "1")),
     "Whole processes": (("processes.py", "--rounds", "3"), ("processes.py", "--base-only", "--epochs", "2")),
     "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
