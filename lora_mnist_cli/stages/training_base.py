@@ -12,7 +12,7 @@ from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import default_name
-from lora_mnist_cli.stages.workspace import Workspace, write_history
+from lora_mnist_cli.stages.workspace import Workspace, made_by, write_history
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def train_base(
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.registry.checkpoint import save_base, statistics_bytes
-    from lora_mnist_cli.registry.weights import write_statistics
+    from lora_mnist_cli.registry.shared_statistics import find_statistics, statistics_recipe, write_shared
+    from lora_mnist_cli.registry.weights import STATISTICS_FILE
     from lora_mnist_cli.stages.records.loading import untrained_base
     from lora_mnist_cli.training.trainer import fit, history_csv
 
@@ -65,8 +66,13 @@ def train_base(
         history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, making.folder)
-        rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
-        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), making.folder)
+        split = config.val_split, config.seed_of("split")
+        recipe = statistics_recipe(fixed.dataset, str(config.digits), stats, split, made_by=made_by())
+        statistics = find_statistics(workspace.runs_dir, recipe)
+        if statistics is None:
+            rows, _ = split_rows(len(train), *split)
+            statistics = statistics_bytes(ClassStatistics.fit(*train[rows]))
+        write_shared(statistics, recipe, making.folder / STATISTICS_FILE, workspace.runs_dir)
         write_history(history_csv(history), making.folder)
         rows_of_history = [asdict(row) for row in history]
         run = LoggedRun(name, {"kind": "base", **fixed.config}, rows_of_history, reached, note=workspace.note)
