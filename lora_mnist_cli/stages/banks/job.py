@@ -7,7 +7,7 @@ is imported before the work begins.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Split = tuple[float, int]
 """The training images of an adapter: the share that is held out, and the seed that picks it."""
+
+Made = dict[tuple[str, Split, bytes | None], bytes]
+"""Files of statistics by digits, split, and the base's file whose basis they have."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,11 @@ class Answer:
     made_by: str
 
 
-def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> Answer:
+def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made: Made | None = None) -> Answer:
     """Train a bank and score its members.
+
+    Args:
+        made: the statistics that a bank of the same base has just made in this process; replaced by this bank's.
 
     Raises:
         UsageError: where the accelerator is not available.
@@ -148,7 +154,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title)
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = {**job.known, **_statistics(train, present, old, job.known)}
+    statistics = _statistics(train, present, old, job, {} if made is None else made)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # The cost of a member is its share of the bank's time.
@@ -188,9 +194,9 @@ def split_of(config: AdapterConfig) -> Split:
 
 
 def _statistics(
-    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None, known: Container[Split]
+    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None, job: Job, made: Made
 ) -> dict[Split, bytes]:
-    """Return the statistics file of each training split among the adapters that is not known; most share one.
+    """Return the statistics file of each training split among the adapters; most share one.
 
     They are in the basis of the ``old`` ones that protect the adapters, so that a merged base can have both.
     """
@@ -198,10 +204,16 @@ def _statistics(
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.registry.checkpoint import statistics_bytes
 
-    files = {}
-    for split in dict.fromkeys(split_of(config) for config in configs):
-        if split in known:
+    files = dict(job.known)
+    keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
+    for split, key in keys.items():
+        if split in files:
             continue
-        rows, _ = split_rows(len(train), *split)
-        files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+        if key in made:
+            files[split] = made[key]
+        else:
+            rows, _ = split_rows(len(train), *split)
+            files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+    made.clear()
+    made.update({key: files[split] for split, key in keys.items()})
     return files
