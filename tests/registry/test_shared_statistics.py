@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from durability import small
 
-from lora_mnist_cli.registry import shared_statistics
+from lora_mnist_cli.registry import creation, shared_statistics
 from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
@@ -89,6 +89,15 @@ def test_replacing_the_last_artifact_removes_the_file(registry):
     small.adapter(registry, "one", "base", 7, force=True)
     assert shared(registry) == []
     assert not (registry.root / STORE).exists()
+
+
+def test_without_the_folder_the_count_of_folders_is_taken_again(registry, monkeypatch):
+    monkeypatch.setattr(creation, "LARGE", 2)
+    registry.remove("two")
+    small.report(registry, "report")
+    assert (registry.root / creation.NEWEST).exists()
+    small.adapter(registry, "one", "base", 7, force=True)
+    assert not (registry.root / creation.NEWEST).exists()
 
 
 @pytest.mark.parametrize("shares", [True, False])

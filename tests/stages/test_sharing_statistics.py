@@ -18,7 +18,9 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
+from lora_mnist_cli.stages.banks.cut import AdapterRequest
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Made, train_bank
+from lora_mnist_cli.stages.banks.work import plan_jobs
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import LoraMnistError
@@ -108,6 +110,28 @@ def test_a_damaged_file_is_not_taken(small, fits, content):
     assert made.read(FILE) == before
     assert fits == [200]
     assert not any(verdict.problems for verdict in verify(small.registry))
+
+
+@pytest.mark.parametrize("where", ["banks.work", "banks.job"])
+def test_what_another_machine_made_is_not_taken_for_its_own(small, fits, monkeypatch, where):
+    """A bank that asks there, and one that was trained there: its statistics are kept under that machine's name."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(f"lora_mnist_cli.stages.{where}.made_by", lambda: "another machine")
+        finetune(CONFIG, workspace=small, name="first", lr=0.01, seed=3)
+    finetune(CONFIG, workspace=small, name="second", lr=0.02, seed=3)
+    assert fits == ([200] if where == "banks.work" else [200, 200])
+    finetune(CONFIG, workspace=small, name="third", lr=0.03, seed=3)
+    assert len(fits) == (1 if where == "banks.work" else 2)
+
+
+def test_a_cluster_gets_no_statistics_of_this_machine(small):
+    base = small.registry.get(BASE)
+    bank = [AdapterRequest("new", resolve(dataclasses.replace(CONFIG, rank=3), base))]
+    known = []
+    for runtime in (Runtime(accelerator="cpu"), Runtime(accelerator="cpu", backend="ray")):
+        jobs = plan_jobs(dataclasses.replace(small, runtime=runtime), base, bank)
+        known.append(list(jobs._task(bank)[0].known))
+    assert known == [[(0.2, 0)], []]
 
 
 def test_forcing_trains_again_and_keeps_one_file(small, fits):
