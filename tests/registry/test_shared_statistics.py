@@ -155,11 +155,18 @@ def test_a_file_that_is_what_its_name_says_and_no_statistics_is_refused(registry
 
 
 @pytest.mark.parametrize("kind", ["link", "folder", "fifo"])
-def test_what_was_planted_in_the_place_of_a_file_is_never_followed(registry, tmp_path, kind):
+def test_what_was_planted_in_the_place_of_a_file_is_never_followed(registry, tmp_path, monkeypatch, kind):
     (kept,) = shared(registry)
     outside = tmp_path / "outside"
     outside.write_bytes(small.statistics())
     kept.unlink()
+    link = os.link
+
+    def following(source: Path, target: Path, *, follow_symlinks: bool = True) -> None:
+        """As macOS does it; Linux never follows."""
+        link(source.resolve() if follow_symlinks else source, target, follow_symlinks=False)
+
+    monkeypatch.setattr(shared_statistics.os, "link", following)
     {"link": lambda: kept.symlink_to(outside), "folder": kept.mkdir, "fifo": lambda: os.mkfifo(kept)}[kind]()
     target = registry.root / "target"
     write_shared(small.statistics(), small.RECIPE, target, registry.root)
