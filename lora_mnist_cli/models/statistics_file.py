@@ -21,6 +21,9 @@ TYPES = {
 }  # fmt: skip
 """Key → type of each tensor, as safetensors names it."""
 
+MAX_BYTES = 10**6
+"""Of a file; of ten digits it has three quarters of that."""
+
 _NUMPY_TYPES = {"I64": "<i8", "F32": "<f4", "F16": "<f2"}
 _MOST = 2**31
 """The largest count that makes sense."""

@@ -21,6 +21,7 @@ from lora_mnist_cli.registry.creation import forget_created, next_created, remem
 from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
 from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
+from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import exchange, flush, machine_errors, remove_empty, whole_file
@@ -200,6 +201,7 @@ class Registry(StagingArea):
             forget_created(self.root)
             with contextlib.ExitStack() as stack:
                 stack.callback(remove_empty, [self._staging_root()])
+                stack.callback(drop_unused_statistics, self.root)
                 for each in filter(self.has, doomed):
                     self._put_away(each, stack)
                 try:

@@ -20,6 +20,7 @@ from typing import Any
 from lora_mnist_cli.registry.artifact import Artifact, Parent, check_name
 from lora_mnist_cli.registry.catalog import TAGS, Catalog
 from lora_mnist_cli.registry.manifest_types import MANIFEST
+from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics, unused_statistics
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
 from lora_mnist_cli.system.locks import HOST, exclusive, owner, read_owner, try_lock
@@ -116,6 +117,7 @@ class StagingArea(Catalog):
         """Remove a staging folder; an artifact that was about to be replaced goes back to its place first.
 
         Where an artifact was being removed, its aliases may be left: they go first, or none would know of them.
+        Statistics that nothing else shares go last.
         """
         old, final = outer / REPLACED, self.root / outer.name.partition("@")[0]
         if (old / MANIFEST).is_file() and not final.exists():
@@ -124,10 +126,13 @@ class StagingArea(Catalog):
         if (outer / REMOVED).is_dir():
             with contextlib.suppress(OSError):
                 self._forget([final.name])
+        held = _files(outer)
         shutil.rmtree(outer, ignore_errors=True)
+        if held:
+            drop_unused_statistics(self.root)
 
     def clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
-        """Remove the staging folders that killed processes left.
+        """Remove the staging folders that killed processes left, and statistics that no artifact shares any more.
 
         Args:
             dry_run: only look.
@@ -142,7 +147,7 @@ class StagingArea(Catalog):
         Raises:
             MachineError: where the folder can't be written to.
         """
-        if not (self.root / STAGING).is_dir() and not self._leftovers():
+        if not (self.root / STAGING).is_dir() and not self._leftovers() and not unused_statistics(self.root):
             return []
         if dry_run:
             return self._clean(dry_run=True, all_hosts=all_hosts)
@@ -150,6 +155,7 @@ class StagingArea(Catalog):
             for path in self._leftovers():
                 path.unlink(missing_ok=True)
             found = self._clean(all_hosts=all_hosts)
+            drop_unused_statistics(self.root)
             remove_empty([self.root / STAGING, self.root / TAGS])
         return found
 

@@ -28,9 +28,6 @@ ADAPTER_CONFIG_FILE = "adapter_config.json"
 STATISTICS_FILE = "statistics.safetensors"
 """What a stage remembers of its digits (:mod:`lora_mnist_cli.models.densities`); artifacts of old have none."""
 
-MAX_STATISTICS = 10**6
-"""Bytes; of ten digits they take three quarters of that."""
-
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
 _MAX_HEADER = 2**20
@@ -169,11 +166,10 @@ def check_statistics(artifact: Artifact) -> None:
     Raises:
         ArtifactError: where it is too large or damaged, or a key, type, shape or value makes no sense.
     """
-    size = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"]
-    if size > MAX_STATISTICS:
+    size, most = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"], statistics_file.MAX_BYTES
+    if size > most:
         raise ArtifactError(
-            f"'{artifact.name}' does not fit: {STATISTICS_FILE} has {size:,} bytes, {MAX_STATISTICS:,} at most make "
-            "sense",
+            f"'{artifact.name}' does not fit: {STATISTICS_FILE} has {size:,} bytes, {most:,} at most make sense",
             hint=make_again(artifact.name),
             value=STATISTICS_FILE,
         )
@@ -224,16 +220,6 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
         return
     with machine_errors(f"can't write {ADAPTER_CONFIG_FILE}"):
         (folder / ADAPTER_CONFIG_FILE).write_bytes(described)
-
-
-def write_statistics(content: bytes, folder: Path) -> None:
-    """Write a file of statistics.
-
-    Raises:
-        MachineError: where it can't be written.
-    """
-    with machine_errors(f"can't write {STATISTICS_FILE}"):
-        (folder / STATISTICS_FILE).write_bytes(content)
 
 
 def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:

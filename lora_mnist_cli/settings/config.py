@@ -17,7 +17,8 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 TRAINING_CODE = 3
-"""The number of the code that turns a config into weights; raised only when the same config gives other results."""
+"""The number of the code that turns a config into weights and statistics; raised only when the same config gives other
+results: runs/ has statistics of earlier commands, which it takes for those of now if they have the same number."""
 
 MAX_EPOCHS = 1_000_000
 MAX_RANK = 4096

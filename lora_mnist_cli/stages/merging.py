@@ -63,7 +63,8 @@ def merge(
     with workspace.making(merged, settings, force=force) as making:
         from lora_mnist_cli.evaluation.logits import scores
         from lora_mnist_cli.registry.checkpoint import save_base
-        from lora_mnist_cli.registry.weights import write_statistics
+        from lora_mnist_cli.registry.shared_statistics import write_linked
+        from lora_mnist_cli.registry.weights import STATISTICS_FILE
         from lora_mnist_cli.stages.records.loading import load_model
 
         loaded = load_model(workspace.registry, adapter)
@@ -72,7 +73,7 @@ def merge(
         save_base(loaded.model, making.folder)
         # They describe the images that a network learned from, so a base has them for exactly those digits.
         if (statistics := _statistics(base, adapter, merged_config.digits, kept_digits)) is not None:
-            write_statistics(statistics, making.folder)
+            write_linked(statistics, adapter.path / STATISTICS_FILE, making.folder / STATISTICS_FILE)
         digits_of = {"base_digits": base.config["digits"], "adapter_digits": adapter.config["digits"]}
         certificate = {"alpha": multiplier, **digits_of, **residuals}
         inherited = {key: base.details[key] for key in ("layers", "parameters", "pixel_stats") if key in base.details}

@@ -12,11 +12,13 @@ from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import default_name
-from lora_mnist_cli.stages.workspace import Workspace, environment, write_history
+from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+    from lora_mnist_cli.data.dataset import MNISTDataset
 
 
 def train_base(
@@ -48,12 +50,10 @@ def train_base(
         return base
     check_logger(workspace.runtime)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
-    from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
+    from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.data.sources import normalisation
     from lora_mnist_cli.evaluation.logits import predict, scores
-    from lora_mnist_cli.models.densities import ClassStatistics
-    from lora_mnist_cli.registry.checkpoint import save_base, statistics_bytes
-    from lora_mnist_cli.registry.weights import write_statistics
+    from lora_mnist_cli.registry.checkpoint import save_base
     from lora_mnist_cli.stages.records.loading import untrained_base
     from lora_mnist_cli.training.trainer import fit, history_csv
 
@@ -66,8 +66,7 @@ def train_base(
         history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, making.folder)
-        rows, _ = split_rows(len(train), config.val_split, config.seed_of("split"))
-        write_statistics(statistics_bytes(ClassStatistics.fit(*train[rows])), making.folder)
+        _write_statistics(making, config, train, stats)
         write_history(history_csv(history), making.folder)
         rows_of_history = [asdict(row) for row in history]
         run = LoggedRun(name, {"kind": "base", **fixed.config}, rows_of_history, reached, note=workspace.note)
@@ -81,3 +80,20 @@ def train_base(
         )  # fmt: skip
         log_beside(base, workspace.runtime, workspace.reporter, run)
         return base
+
+
+def _write_statistics(making: Making, config: BaseConfig, train: MNISTDataset, stats: tuple[float, float]) -> None:
+    """Write the statistics of the training split: those that other artifacts share, or new ones."""
+    from lora_mnist_cli.data.dataset import split_rows
+    from lora_mnist_cli.models.densities import ClassStatistics
+    from lora_mnist_cli.registry.checkpoint import statistics_bytes
+    from lora_mnist_cli.registry.shared_statistics import find_statistics, statistics_recipe, write_shared
+    from lora_mnist_cli.registry.weights import STATISTICS_FILE
+
+    root, split = making.workspace.runs_dir, (config.val_split, config.seed_of("split"))
+    recipe = statistics_recipe(making.settings.dataset, str(config.digits), stats, split, made_by=made_by())
+    content = find_statistics(root, recipe)
+    if content is None:
+        rows, _ = split_rows(len(train), *split)
+        content = statistics_bytes(ClassStatistics.fit(*train[rows]))
+    write_shared(content, recipe, making.folder / STATISTICS_FILE, root)

@@ -18,6 +18,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import DataError, OtherSettingsError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, Silent
@@ -212,3 +213,10 @@ def _versions() -> dict[str, str]:
     from importlib import metadata
 
     return {name: metadata.version(name) for name in PACKAGES}
+
+
+def made_by() -> str:
+    """Return the processor and the versions of packages; with others, results may differ in their last places."""
+    return "; ".join(
+        [machine.processor(), *(f"{name} {version}" for name, version in environment()["versions"].items())]
+    )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+from functools import lru_cache
 from pathlib import Path
 
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def cores() -> int:
@@ -22,3 +25,13 @@ def memory() -> int | None:
     with contextlib.suppress(OSError, ValueError):  # only Linux has this file, and "max" in it means no limit
         limits.append(int(_CONTAINER_MEMORY.read_text(encoding="ascii")))
     return min(limits, default=None)
+
+
+@lru_cache(maxsize=1)
+def processor() -> str:
+    """Return system, architecture and, on Linux, the model of the processor: what decides how it rounds."""
+    model = ""
+    with contextlib.suppress(OSError):
+        lines = _PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return " ".join(filter(None, (platform.system(), platform.machine(), model)))

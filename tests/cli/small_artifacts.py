@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from lora_mnist_cli.registry.shared_statistics import STORE
+
 BASE = "base-fashion-mnist-0-4"
 R1, R2 = "lora-fashion-mnist-5-9-r1", "lora-fashion-mnist-5-9-r2"
 SWEEP = "sweep-fashion-mnist-5-9"
@@ -12,5 +14,5 @@ TRAIN_BASE = ["train-base", "--dataset", "fashion-mnist", "--hidden-size", "16,1
 
 
 def names_in(folder: Path) -> list[str]:
-    """What lies in a folder, hidden things too."""
-    return sorted(path.name for path in folder.iterdir())
+    """What lies in a folder, hidden things too, except shared statistics: a copied folder may lose them."""
+    return sorted(path.name for path in folder.iterdir() if path.name != STORE)

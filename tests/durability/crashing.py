@@ -9,7 +9,7 @@ from pathlib import Path
 
 from durability import small
 from durability.faults import Counter, Power, die, torn, watched
-from durability.stories import STORIES, State, Story, between, look, runs, take_out, tree
+from durability.stories import STORIES, State, Story, between, copied, look, runs, same_tree, take_out, tree
 
 WAYS = ("kill", "short", "long")
 
@@ -52,7 +52,7 @@ def every_operation(
     at = first
     while True:
         box = place / "box"
-        shutil.copytree(template, box, symlinks=True)
+        copied(template, box)
         ended, reported, kind = _fork(box, told, at, way)
         kinds[kind] = kinds.get(kind, 0) + 1
         where = f"{story}, {way}, operation {at} ({kind}), {reported} steps reported"
@@ -72,7 +72,7 @@ def every_operation(
 def _undisturbed(place: Path, story: Story) -> tuple[list[State], dict[str, str]]:
     """What is visible before the first step and after each, and every file at the end."""
     box = place / "undisturbed"
-    shutil.copytree(place / "template", box)
+    copied(place / "template", box)
     states = [look(box).state]
     for step in story.steps:
         step(box)
@@ -144,4 +144,4 @@ def _finish(box: Path, story: Story, last: State, whole: dict[str, str], where: 
     assert not seen.problems, f"{where}, then run again: {seen.problems}"
     assert seen.state == last, f"{where}, then run again: {seen.state}"
     left = tree(box)
-    assert left == whole, f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"
+    assert same_tree(left, whole), f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

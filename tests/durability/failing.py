@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors.numpy  # noqa: F401 - loaded before anything is watched
 from durability import small
 from durability.faults import MAKING, TAKING, Counter, failing, watched
-from durability.stories import STORIES, Seen, State, Story, between, look, runs, tree
+from durability.stories import STORIES, Seen, State, Story, between, copied, look, runs, tree
 
 from lora_mnist_cli.system.errors import MachineError
 
@@ -46,7 +46,7 @@ def every_operation(folder: str, story: str, error: str, first: int = 0, stride:
     at, reported, unheeded = first, 0, 0
     while True:
         box = place / "box"
-        shutil.copytree(template, box)
+        copied(template, box)
         caught, done, kind = _run(box, told, at, number)
         where = f"{story}, {error}, operation {at} ({kind}), {done} steps done, {caught!r}"
         if kind == "none":
@@ -72,7 +72,7 @@ def every_operation(folder: str, story: str, error: str, first: int = 0, stride:
 def _undisturbed(place: Path, story: Story) -> tuple[list[tuple[State, dict[str, str]]], dict[str, str]]:
     """What is visible, and every file, before the first step and after each; and every file at the very end."""
     box = place / "undisturbed"
-    shutil.copytree(place / "template", box)
+    copied(place / "template", box)
     states = [(look(box).state, tree(box))]
     for step in story.steps:
         step(box)

@@ -250,11 +250,15 @@ class Power:
         kept = {path: self.contents.get(inode, b"") for path, (inode, is_folder) in tree.items() if not is_folder}
         for path in self.box.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        for path, (_, is_folder) in tree.items():
+        first: dict[int, Path] = {}
+        for path, (inode, is_folder) in tree.items():
             if is_folder:
                 (self.box / path).mkdir()
+            elif inode in first:
+                os.link(first[inode], self.box / path)
             else:
-                (self.box / path).write_bytes(kept[path])
+                first[inode] = self.box / path
+                first[inode].write_bytes(kept[path])
 
     def _tree(self) -> Tree:
         found: Tree = {}

@@ -9,12 +9,14 @@ from typing import Any
 from lora_mnist_cli.models.methods import PEFT_PREFIX
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE
+from lora_mnist_cli.registry.shared_statistics import find_statistics, write_shared
+from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.files import machine_errors
 
+RECIPE = 64 * "1"
 DATASET = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
 LAYERS = {"fc1": [784, 1], "fc2": [1, 10]}
 
@@ -44,7 +46,10 @@ def put(
         with machine_errors(f"can't write {name}"):
             for file, content in files.items():
                 (folder / file).parent.mkdir(exist_ok=True)
-                (folder / file).write_bytes(content)
+                if file == STATISTICS_FILE:
+                    write_shared(content, RECIPE, folder / file, registry.root)
+                else:
+                    (folder / file).write_bytes(content)
         return registry.publish(
             folder, settings, scores={}, details=details, environment={}, wall_seconds=0.0, force=force
         )
@@ -66,12 +71,28 @@ def base_record(seed: int) -> tuple[Settings, dict[str, bytes], dict[str, Any]]:
     return Settings("base", config, DATASET), files, details
 
 
-def adapter(registry: Registry, name: str, on: str, seed: int = 0, *, force: bool = False) -> Artifact:
-    """An adapter of rank 1 on the last layer of a base of :func:`base`."""
+def statistics(digit: int = 5) -> bytes:
+    """A file of statistics of one digit, with a single component."""
+    import numpy as np
+    from safetensors.numpy import save
+
+    one, basis = np.ones(1, np.float32), np.eye(784, 1, dtype=np.float32)
+    counts = dict.fromkeys(("counts", "components"), np.ones(1, np.int64))
+    small = {"centres": np.zeros((1, 1), np.float16), "directions": np.ones((1, 1, 1), np.float16)}
+    known = {"mean": basis[:, 0], "basis": basis, "weights": one, "noise": one}
+    return save({"digits": np.array([digit]), **counts, **small, **known})
+
+
+def adapter(
+    registry: Registry, name: str, on: str, seed: int = 0, *, force: bool = False, shares: bool = False
+) -> Artifact:
+    """An adapter of rank 1 on the last layer of a base of :func:`base`; it may share its statistics with others."""
     parent = registry.get(on, "base")
     config = AdapterConfig(digits=DigitSet.parse("5-9"), rank=1, target_layers=("fc2",), seed=seed).to_json()
     prefix = f"{PEFT_PREFIX}fc2."
     files = {ADAPTER_FILE: safetensors({f"{prefix}lora_A.weight": (1, 1), f"{prefix}lora_B.weight": (10, 1)}, seed)}
+    if shares:
+        files[STATISTICS_FILE] = find_statistics(registry.root, RECIPE) or statistics()
     settings = Settings("adapter", config, DATASET, (Parent("base", parent.name, parent.digest),))
     details = {"trainable_parameters": 11, "base_digits": "0-4"}
     return put(registry, name, settings, files, details, force=force)

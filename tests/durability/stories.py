@@ -16,6 +16,7 @@ from durability import small
 from lora_mnist_cli.registry import archive, registry, staging
 from lora_mnist_cli.registry.artifact import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.system import files
 
@@ -90,6 +91,15 @@ def _tagged(box: Path) -> None:
     runs(box).tag("other", "best")
 
 
+def _sharing(name: str, seed: int = 0, *, force: bool = False) -> Step:
+    return lambda box: small.adapter(runs(box), name, "base", seed, force=force, shares=True) and None
+
+
+def _shared(box: Path) -> None:
+    for step in (_base, _sharing("one"), _sharing("two")):
+        step(box)
+
+
 def _export(box: Path) -> None:
     archive.export_artifact(runs(box), "child", box / "child.zip", force=True)
 
@@ -110,10 +120,28 @@ STORIES = {
     "replace": Story(_family, (_replace,)),
     "remove": Story(_tagged, (_remove("other"),)),
     "remove with descendants": Story(_family, (_remove("base", cascade=True),)),
+    "share statistics": Story(_base, (_sharing("one"), _sharing("two"))),
+    "remove what shares": Story(_shared, (_remove("one"), _remove("two"))),
     "tag": Story(_tagged, (_tag("child", "best"), _tag("base", "first"), _untag("best"))),
     "export": Story(_family, (_export,)),
     "import": Story(_exported, (_import,)),
 }
+
+
+def copied(source: Path, target: Path) -> None:
+    """Copy a folder; files that are one file there are one file in the copy."""
+    first: dict[int, str] = {}
+
+    def copy(path: str, to: str) -> str:
+        inode = os.stat(path, follow_symlinks=False).st_ino
+        if inode in first:
+            os.link(first[inode], to)
+            return to
+        first[inode] = to
+        return str(shutil.copy2(path, to, follow_symlinks=False))
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copy)
+
 
 State = dict[str, dict[str, str]]
 
@@ -152,6 +180,12 @@ def tree(box: Path) -> dict[str, str]:
         else hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(box.rglob("*"))
     }  # fmt: skip
+
+
+def same_tree(left: dict[str, str], whole: dict[str, str]) -> bool:
+    """Tell whether two trees are equal, but for shared statistics: after a power cut, nobody may know them any more."""
+    optional = {path: content for path, content in whole.items() if f"/{STORE}" in path}
+    return left == whole or (left == {path: whole[path] for path in whole.keys() - optional.keys()})
 
 
 def between(seen: State, before: State, after: State) -> list[str]:

@@ -21,3 +21,10 @@ def test_a_name_that_is_replaced_all_the_time_is_always_there(quick: Path) -> No
     told = apart.call("crowding", "replace_and_read", folder=str(quick), reads=1000, replaced=50, different=21)
     assert told["replaced"] > 50
     assert told["different"] > 20
+
+
+def test_processes_that_share_statistics_damage_and_leave_nothing(quick: Path) -> None:
+    told = apart.call("crowding", "share_and_remove", folder=str(quick))
+    assert told["linked"] > 20, told
+    assert told["problems"] == []
+    assert told["left"] == ["base"]

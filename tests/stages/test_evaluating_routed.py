@@ -58,10 +58,10 @@ class TestWhatIsStored:
         fits = []
         fit = ClassStatistics.fit
         monkeypatch.setattr(ClassStatistics, "fit", lambda *given, **more: fits.append(1) or fit(*given, **more))
-        sweep([1, 3], seeds=[0, 1], config=AdapterConfig(epochs=1), workspace=small, name="four")
+        sweep([1, 3], seeds=[1, 2], config=AdapterConfig(epochs=1), workspace=small, name="four")
         assert len(fits) == 2
         contents = [
-            small.registry.get(f"lora-fashion-mnist-5-9-r{rank}{seed}").read(FILE) for seed in ("", "-s1")
+            small.registry.get(f"lora-fashion-mnist-5-9-r{rank}-s{seed}").read(FILE) for seed in (1, 2)
             for rank in (1, 3)
         ]  # fmt: skip
         assert contents[0] == contents[1] != contents[2] == contents[3]

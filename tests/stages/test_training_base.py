@@ -19,6 +19,7 @@ from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import read_artifact
 from lora_mnist_cli.registry.registry import STAGING
+from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
@@ -51,7 +52,8 @@ def test_what_it_leaves(workspace, small_data):
     artifact = train_base(CONFIG, workspace=workspace)
     assert artifact.name == NAME
     left = ("artifact.json", "history.csv", "model.safetensors", "statistics.safetensors")
-    assert files(workspace.runs_dir) == [f"{NAME}/{file}" for file in left]
+    assert files(artifact.path) == list(left)
+    assert {path.name for path in workspace.runs_dir.iterdir()} == {NAME, STORE}
     manifest = json.loads((artifact.path / "artifact.json").read_text())
     assert (manifest["kind"], manifest["parents"]) == ("base", [])
     assert manifest["config"] == {
@@ -152,7 +154,7 @@ def test_what_a_process_left_that_was_killed_after_its_work_is_cleaned(workspace
     rest = workspace.runs_dir / STAGING / f"{NAME}@{HOST}@1"
     (rest / "half").mkdir(parents=True)
     train_base(CONFIG, workspace=workspace)
-    assert [path.name for path in workspace.runs_dir.iterdir()] == [NAME]
+    assert {path.name for path in workspace.runs_dir.iterdir()} == {NAME, STORE}
 
 
 def test_other_settings_under_the_name_are_refused_until_forced(workspace):

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.banks.backend import TRIES, Answers, Backend, CombinedProgress, Lost, Task
-from lora_mnist_cli.stages.banks.job import Answer, train_bank
+from lora_mnist_cli.stages.banks.job import Answer, Made, train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import UsageError
@@ -88,8 +88,9 @@ class ProcessBackend:
 def serve(connection: Connection) -> None:
     """Train the banks that come over the connection, in a worker process, until the connection is closed."""
     reporter = SendingReporter(connection, "advance", "epoch_done")
+    made: Made = {}  # banks of one split often come one after the other
 
     def train(task: Task) -> tuple[Answer]:
-        return (train_bank(*task, reporter),)
+        return (train_bank(*task, reporter, made),)
 
     answer_tasks(connection, train)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.stages.workspace import environment
+from lora_mnist_cli.stages.workspace import environment, made_by
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.progress import Reporter, Silent
 
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
     from lora_mnist_cli.training.bank.trainer import Outcome
     from lora_mnist_cli.training.objective import Objective
+
+
+Split = tuple[float, int]
+"""The training images of an adapter: the share that is held out, and the seed that picks it."""
+
+Made = dict[tuple[str, Split, bytes | None], bytes]
+"""Files of statistics by digits, split, and the base's file whose basis they have."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Job:
         steps: optimiser steps per epoch of the whole bank, for its progress.
         runtime: device and threads.
         statistics: the base's class statistics, as safetensors, where members are protected by them.
+        known: statistics files of the members' digits that are there already, by split.
         training_code: the version of the training code of the process that made the job.
     """
 
@@ -62,6 +70,7 @@ class Job:
     steps: int
     runtime: Runtime
     statistics: bytes | None = None
+    known: Mapping[Split, bytes] = field(default_factory=dict)
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
@@ -92,14 +101,22 @@ class Trained:
 
 @dataclass(frozen=True)
 class Answer:
-    """A trained bank: the results of its members in their order, and the environment that they were trained in."""
+    """A trained bank: the results of its members in their order, and the environment that they were trained in.
+
+    Args:
+        made_by: the processor and the packages that computed them.
+    """
 
     members: list[Trained]
     environment: dict[str, Any]
+    made_by: str
 
 
-def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> Answer:
+def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made: Made | None = None) -> Answer:
     """Train a bank and score its members.
+
+    Args:
+        made: the statistics that a bank of the same base has just made in this process; replaced by this bank's.
 
     Raises:
         UsageError: where the accelerator is not available.
@@ -137,7 +154,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
     outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title)
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = _statistics(train, present, old)
+    statistics = _statistics(train, present, old, job, {} if made is None else made)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # The cost of a member is its share of the bank's time.
@@ -146,7 +163,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None) -> An
         _trained(job, model, config, outcome, statistics, test, share)
         for model, config, outcome in zip(models, configs, outcomes, strict=True)
     ]
-    return Answer(members, environment(job.runtime, trained=True))
+    return Answer(members, environment(job.runtime, trained=True), made_by())
 
 
 def _trained(
@@ -168,19 +185,16 @@ def _trained(
     weights = adapter_bytes(model)
     reached = scores(predict(model, test.images), test.labels, subsets)
     seconds += time.perf_counter() - start
-    return Trained(weights, statistics[_split(config)], history, None, reached, seconds)
+    return Trained(weights, statistics[split_of(config)], history, None, reached, seconds)
 
 
-Split = tuple[float, int]
-"""The training images of an adapter: the share that is held out, and the seed that picks it."""
-
-
-def _split(config: AdapterConfig) -> Split:
+def split_of(config: AdapterConfig) -> Split:
+    """Return what picks the training images of an adapter."""
     return config.val_split, config.seed_of("split")
 
 
 def _statistics(
-    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None
+    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None, job: Job, made: Made
 ) -> dict[Split, bytes]:
     """Return the statistics file of each training split among the adapters; most share one.
 
@@ -190,8 +204,16 @@ def _statistics(
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.registry.checkpoint import statistics_bytes
 
-    files = {}
-    for split in dict.fromkeys(_split(config) for config in configs):
-        rows, _ = split_rows(len(train), *split)
-        files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+    files = dict(job.known)
+    keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
+    for split, key in keys.items():
+        if split in files:
+            continue
+        if key in made:
+            files[split] = made[key]
+        else:
+            rows, _ = split_rows(len(train), *split)
+            files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+    made.clear()
+    made.update({key: files[split] for split, key in keys.items()})
     return files

@@ -20,11 +20,11 @@ from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
-from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Trained
+from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Split, Trained, split_of
 from lora_mnist_cli.stages.records.histories import parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import adapter_settings
-from lora_mnist_cli.stages.workspace import Making, Workspace, write_history
+from lora_mnist_cli.stages.workspace import Making, Workspace, made_by, write_history
 from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import as_one
@@ -205,7 +205,7 @@ class AdapterJobs:
             base_digits=str(base_config.digits), pixel_stats=(mean, std), steps=sum(self._training_steps(bank)),
             members=tuple(member.config.to_json() for member in bank),
             runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
-            statistics=self._statistics if config.needs_statistics else None,
+            statistics=self._statistics if config.needs_statistics else None, known=self._known(bank),
         )  # fmt: skip
         return job, self._images(config.digits)
 
@@ -228,6 +228,27 @@ class AdapterJobs:
         load_statistics(self.base)
         return self.base.read(STATISTICS_FILE)
 
+    def _known(self, bank: Bank) -> dict[Split, bytes]:
+        """Return the statistics that other artifacts share, by the splits of a bank; none from another machine."""
+        from lora_mnist_cli.registry.shared_statistics import find_statistics
+
+        if self.workspace.runtime.backend == "ray":
+            return {}
+        root, here = self.workspace.runs_dir, made_by()
+        recipes = {split_of(member.config): self._recipe(member.config, here) for member in bank}
+        found = {split: find_statistics(root, recipe) for split, recipe in recipes.items()}
+        return {split: content for split, content in found.items() if content is not None}
+
+    def _recipe(self, config: AdapterConfig, maker: str) -> str:
+        """Return what the statistics of an adapter's digits depend on."""
+        from lora_mnist_cli.registry.shared_statistics import statistics_recipe
+
+        mean, std = self.base.details["pixel_stats"]
+        return statistics_recipe(
+            self.base.settings.dataset, str(config.digits), (mean, std), split_of(config),
+            like=self._statistics if config.needs_statistics else None, made_by=maker,
+        )  # fmt: skip
+
     def _images(self, digits: DigitSet) -> Images:
         """Return the training images of some digits and all test images; the same object for the same digits."""
         if digits not in self._images_of:
@@ -244,14 +265,15 @@ class AdapterJobs:
                 raise diverged(trained.failed, member.config)
         mark = self._mark(bank)
         return {
-            member.name: self._publish_one(member, trained, answer.environment, mark, each)
+            member.name: self._publish_one(member, trained, answer, mark, each)
             for member, trained, each in zip(bank, answer.members, making, strict=True)
         }
 
     def _publish_one(
-        self, member: AdapterRequest, trained: Trained, made_in: dict[str, Any], mark: str, making: Making
+        self, member: AdapterRequest, trained: Trained, answer: Answer, mark: str, making: Making
     ) -> Artifact:
-        from lora_mnist_cli.registry.weights import write_adapter, write_statistics
+        from lora_mnist_cli.registry.shared_statistics import write_shared
+        from lora_mnist_cli.registry.weights import STATISTICS_FILE, write_adapter
 
         name, config, folder = member.name, member.config, making.folder
         runtime, reporter, start = self.workspace.runtime, self.workspace.reporter, making.seconds
@@ -273,9 +295,10 @@ class AdapterJobs:
         else:
             write_adapter(trained.weights, config, sorted(layers), folder)
         if trained.statistics is not None:
-            write_statistics(trained.statistics, folder)
+            recipe = self._recipe(config, answer.made_by)
+            write_shared(trained.statistics, recipe, folder / STATISTICS_FILE, self.workspace.runs_dir)
         artifact = making.publish(
-            scores=trained.scores, details=details, made_in=made_in,
+            scores=trained.scores, details=details, made_in=answer.environment,
             seconds=trained.seconds + making.seconds - start,
         )  # fmt: skip
         log_beside(artifact, runtime, reporter, run)
