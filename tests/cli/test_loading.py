@@ -19,7 +19,11 @@ SEEN = "import gc, sys; from lora_mnist_cli.cli.loading import LINE; SEEN = (LIN
 @pytest.fixture
 def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three packages that remember what the line said while they were loaded; one loads another, and one fails."""
-    for name, source in {"inner": SEEN, "outer": f"import inner\n{SEEN}", "broken": f"{SEEN}raise OSError('broken')"}.items():
+    for name, source in {
+        "inner": SEEN,
+        "outer": f"import inner\n{SEEN}",
+        "broken": f"{SEEN}raise OSError('broken')",
+    }.items():
         (tmp_path / f"{name}.py").write_text(source)
         monkeypatch.setitem(loading.PACKAGES, name, name.title())
     monkeypatch.syspath_prepend(str(tmp_path))
