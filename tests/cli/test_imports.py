@@ -19,6 +19,7 @@ FELT = {
 TENSORS = {"torch", "numpy", "safetensors"}
 PICTURES = {"numpy", "matplotlib", "PIL"}
 INTERVALS = {"scipy"}
+CHAIN = ["--dataset", "fashion-mnist", "--epochs", "1", "--strategies", "plain", "--runs-dir", "chained"]
 
 # Command → what it imports; the data are small, and in one place.
 TABLE: list[tuple[list[str], set[str]]] = [
@@ -28,14 +29,11 @@ TABLE: list[tuple[list[str], set[str]]] = [
     (["sweep", "--ranks", "3,4", "--epochs", "1", "--name", "new"], TENSORS),
     (["sweep", "--ranks", "3", "--seeds", "1-2", "--epochs", "1", "--name", "new"], TENSORS | INTERVALS),
     (["evaluate", "--alpha", "0"], TENSORS),
-    (["evaluate", BASE], TENSORS),
     (["evaluate", "--route", BASE, R1], TENSORS),
     (["predict", "digit.png"], TENSORS | {"PIL"}),
-    # It ends with a picture.
-    (
-        ["chain", "--dataset", "fashion-mnist", "--epochs", "1", "--strategies", "plain", "--workers", "1"],
-        TENSORS | PICTURES,
-    ),
+    # It ends with a picture, and several workers have the tensors.
+    (["chain", *CHAIN, "--workers", "1"], TENSORS | PICTURES),
+    (["chain", *CHAIN, "--workers", "2"], PICTURES),
     (["merge"], TENSORS),
     (["combine", R1, R2, "--name", "new"], TENSORS),
     (["export", R1, "--output", "new.safetensors"], TENSORS),
