@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,10 +33,12 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def _line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
     line = StatusLine()
     line.begin("before")
     monkeypatch.setattr(loading, "LINE", line)
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.usefixtures("packages")
@@ -44,6 +47,7 @@ def test_the_line_says_which_package_is_loaded_and_then_what_is_done():
         assert importlib.import_module("inner").SEEN == ("loading Inner …", False)
         assert loading.LINE._text == "afterwards"
     assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
 
 
 @pytest.mark.usefixtures("packages")
