@@ -295,9 +295,8 @@ def _fetch(source: Source, data_dir: Path) -> str:
 
 
 def _read(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
-    content = _unpack(path, name, dataset)
     try:
-        return idx.parse(content)
+        return idx.parse(_unpack(path, name, dataset))
     except ValueError as error:
         raise _damaged(path, dataset, str(error)) from error
 
