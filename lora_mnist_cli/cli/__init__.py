@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import NoReturn
 
+from lora_mnist_cli.cli.status_line import shown_line
 from lora_mnist_cli.system.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 
@@ -19,10 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line, with the process's arguments by default; returns the exit code."""
     try:
         _prepare_streams()
-        # In here, so that Ctrl-C while it loads is an interrupt like any other.
-        from lora_mnist_cli.cli.app import run
+        arguments = sys.argv[1:] if arguments is None else arguments
+        with shown_line(arguments):
+            # In here, so that Ctrl-C while it loads is an interrupt like any other.
+            from lora_mnist_cli.cli.app import run
 
-        return run(sys.argv[1:] if arguments is None else arguments)
+            return run(arguments)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 

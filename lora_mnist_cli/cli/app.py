@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import typer
 
 from lora_mnist_cli.cli.basics import Version, say
+from lora_mnist_cli.cli.loading import watched_imports
+from lora_mnist_cli.cli.status_line import LINE, activity
 from lora_mnist_cli.system.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
 
 EXIT_BROKEN_PIPE = 141
@@ -81,7 +83,7 @@ def run(arguments: list[str]) -> int:
         # The shell's completion may ask for any of them.
         completing = any(name.endswith("_COMPLETE") for name in os.environ)
         wanted = None if completing else next((word for word in arguments if not word.startswith("-")), "")
-        with _plain_off_terminal():
+        with _plain_off_terminal(), watched_imports(activity(arguments) or ""):
             code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
@@ -91,6 +93,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the one place that must let nothing through
+        LINE.end()
         if "--verbose" in arguments:
             traceback.print_exc()
         code = _explain(error)

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from lora_mnist_cli.cli.status_line import LINE
+
 
 def escaped(text: str) -> str:
     """Escape whatever in a text could steer a terminal or begin another line."""
@@ -16,7 +18,7 @@ def escaped(text: str) -> str:
 
 def say(line: str) -> None:
     """Print one line to stderr, escaped; a stderr that takes nothing stops no work."""
-    with contextlib.suppress(OSError):
+    with LINE.aside(), contextlib.suppress(OSError):
         print(escaped(line), file=sys.stderr, flush=True)
 
 

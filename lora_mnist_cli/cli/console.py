@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lora_mnist_cli.cli.basics import escaped
+from lora_mnist_cli.cli.status_line import LINE
 from lora_mnist_cli.cli.table_width import wrap
 from lora_mnist_cli.cli.text_table import Line, Table
 from lora_mnist_cli.data.sources import class_names
@@ -27,11 +28,13 @@ def terminal_console(stream: TextIO) -> Console:
 
 def print_json(command: str, document: dict[str, Any]) -> None:
     """Print a command's document."""
+    LINE.end()
     print(json.dumps({"schema_version": SCHEMA_VERSION, "command": command, **document}, indent=2, allow_nan=False))
 
 
 def print_tables(tables: Sequence[Table | str]) -> None:
     """Print tables and lines of text; at a terminal they are fitted into its width."""
+    LINE.end()
     if not sys.stdout.isatty():
         # Blanks at the ends of lines are of no use to a file or a program.
         sys.stdout.writelines(f"{line.text.rstrip()}\n" for table in tables for line in _lines(table, None))

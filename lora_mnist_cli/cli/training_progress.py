@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lora_mnist_cli.cli.basics import say
 from lora_mnist_cli.cli.console import terminal_console
+from lora_mnist_cli.cli.status_line import LINE
 from lora_mnist_cli.settings.lists import counted
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class StderrReporter:
         self._start = time.perf_counter()
         if self.quiet or not sys.stderr.isatty():
             return
+        LINE.rest()
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = ("{task.description}", "epoch {task.fields[epoch]}", "loss {task.fields[loss]}", "{task.fields[val]}")
@@ -99,6 +101,7 @@ class StderrReporter:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+            LINE.resume()
         if self._epoch == self._epochs and self._part == self._parts:
             # The last part's accuracy is not that of the whole.
             val = f", {self._val}" if self._val and self._parts == 1 else ""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,16 +10,6 @@ if TYPE_CHECKING:
 
 _TYPES = {0x08: "u1", 0x0C: ">i4"}
 """The type bytes that the data sets use, as NumPy writes them: bytes and big-endian 32-bit integers."""
-
-
-def unpack(path: Path) -> bytes:
-    """Read a file, gzipped where its name ends in ``.gz``.
-
-    Raises:
-        OSError, EOFError, zlib.error: for a file that can't be read or is damaged.
-    """
-    raw = path.read_bytes()
-    return gzip.decompress(raw) if path.suffix == ".gz" else raw
 
 
 def parse(raw: bytes) -> npt.NDArray[Any]:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lora_mnist_cli.data import idx
+from lora_mnist_cli.data import idx, unpacking
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import missing_folders, remove_empty
@@ -130,9 +130,10 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     if dataset not in SOURCES:
         raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
     source = SOURCES[dataset]
-    sums = source.sha256 or {
-        name: hashlib.sha256(_unpack(path, dataset)).hexdigest() for name, path in _locate(dataset, data_dir).items()
-    }
+    sums = source.sha256
+    if sums is None:
+        paths = _locate(dataset, data_dir)
+        sums = {name: hashlib.sha256(_unpack(path, name, dataset)).hexdigest() for name, path in paths.items()}
     listing = "".join(f"{sums[name]}  {name}\n" for name in source.names)
     return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
@@ -157,14 +158,13 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
     paths = _locate(dataset, data_dir)
     image_path, label_path = (paths[name] for name in source.files[split])
     images, labels = (_read(paths[name], name, dataset) for name in source.files[split])
-    if labels.ndim == 2:  # QMNIST has eight numbers per digit; the first is its class
-        labels = labels[:, 0]
+    labels = _classes(labels)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
         raise _damaged(image_path, dataset, f"it holds {images.shape} values, not n × 28 × 28 bytes")
     if labels.ndim != 1 or len(labels) != len(images):
         raise _damaged(label_path, dataset, f"it has labels {labels.shape} for {len(images)} images")
-    if not len(labels) or labels.min() < 0 or labels.max() > 9:
-        raise _damaged(label_path, dataset, "its labels are not all from 0 to 9")
+    if not _are_digits(labels):
+        raise _damaged(label_path, dataset, _NO_DIGITS)
     if source.transposed:
         images = images.transpose(0, 2, 1)
     images, labels = np.ascontiguousarray(images), labels.astype(np.uint8)
@@ -173,10 +173,19 @@ def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray
 
 
 def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
-    """Count the images of each digit in a split, as :func:`load_split`."""
+    """Count the images of each digit in a split, by its labels alone: the images are not unpacked.
+
+    Raises:
+        DataError: where a file of the data set is not available, or the labels are damaged.
+    """
     import numpy as np
 
-    counts: list[int] = np.bincount(load_split(dataset, split, data_dir)[1], minlength=10).tolist()
+    name = SOURCES[dataset].files[split][1]
+    path = _locate(dataset, data_dir)[name]
+    labels = _classes(_read(path, name, dataset))
+    if not _are_digits(labels):
+        raise _damaged(path, dataset, _NO_DIGITS)
+    counts: list[int] = np.bincount(labels, minlength=10).tolist()
     return counts
 
 
@@ -199,9 +208,21 @@ def load_digits(
     return pixels, labels
 
 
+def read_ahead(dataset: str, data_dir: Path, *splits: Split) -> None:
+    """Begin to unpack the files of some splits beside the import of PyTorch, and return at once.
+
+    :func:`load_split` takes them, and says what is wrong with them.
+    """
+    source = SOURCES[dataset]
+    files, sums = _find(source, data_dir.absolute()), source.sha256 or {}
+    wanted = [name for split in splits for name in source.files[split] if name in files]
+    unpacking.begin({files[name]: sums.get(name) for name in wanted})
+
+
 def forget_splits() -> None:
     """Drop the splits that :func:`load_split` keeps, so that the next call reads the files again."""
     _load_split.cache_clear()
+    unpacking.forget()
 
 
 def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
@@ -228,11 +249,9 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
 def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
     """Return the path of each file; torchvision downloads missing files where it can."""
     source = SOURCES[dataset]
+    if files := _find(source, data_dir):
+        return files
     raw = data_dir / source.folder / "raw"
-    for folder in (raw,) if source.fetch else (data_dir / "mnist", raw, *_SHIPPED):
-        files = _present(folder, source)
-        if len(files) == len(source.names):
-            return files
     reason = _fetch(source, data_dir) if source.fetch else "the package was installed without its data"
     files = _present(raw, source)
     missing = [name for name in source.names if name not in files]
@@ -243,6 +262,13 @@ def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
         hint=f"put these files, plain or as .gz, into {raw}",
         value=missing,
     )
+
+
+def _find(source: Source, data_dir: Path) -> dict[str, Path]:
+    """Return the path of each file in the first folder that has them all; empty where none has."""
+    raw = data_dir / source.folder / "raw"
+    folders = (raw,) if source.fetch else (data_dir / "mnist", raw, *_SHIPPED)
+    return next((files for folder in folders if len(files := _present(folder, source)) == len(source.names)), {})
 
 
 def _present(folder: Path, source: Source) -> dict[str, Path]:
@@ -269,21 +295,29 @@ def _fetch(source: Source, data_dir: Path) -> str:
 
 
 def _read(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
-    raw = _unpack(path, dataset)
-    expected = (SOURCES[dataset].sha256 or {}).get(name)
-    if expected is not None and hashlib.sha256(raw).hexdigest() != expected:
-        raise _damaged(path, dataset, "its SHA-256 is not the canonical one")
     try:
-        return idx.parse(raw)
+        return idx.parse(_unpack(path, name, dataset))
     except ValueError as error:
         raise _damaged(path, dataset, str(error)) from error
 
 
-def _unpack(path: Path, dataset: str) -> bytes:
+def _unpack(path: Path, name: str, dataset: str) -> bytes:
     try:
-        return idx.unpack(path)
-    except (OSError, EOFError, zlib.error) as error:
+        return unpacking.unpacked(path, (SOURCES[dataset].sha256 or {}).get(name))
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise _damaged(path, dataset, str(error)) from error
+
+
+_NO_DIGITS = "its labels are not all from 0 to 9"
+
+
+def _classes(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the class of each image; QMNIST has eight numbers per digit, and the first is its class."""
+    return labels[:, 0] if labels.ndim == 2 else labels
+
+
+def _are_digits(labels: npt.NDArray[Any]) -> bool:
+    return labels.ndim == 1 and len(labels) > 0 and bool(labels.min() >= 0 and labels.max() <= 9)
 
 
 def _damaged(path: Path, dataset: str, why: str) -> DataError:

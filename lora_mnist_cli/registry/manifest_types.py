@@ -10,6 +10,7 @@ import re
 from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -19,7 +20,7 @@ from lora_mnist_cli.registry.manifest_limits import MAX_TEXT, MAX_WHOLE
 from lora_mnist_cli.settings.adapter_config import LAYER, AdapterConfig
 from lora_mnist_cli.settings.checks import DIGEST
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
-from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.lists import as_ranges
 
 MANIFEST = "artifact.json"
 MAX_NAME = 100
@@ -86,7 +87,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 if TYPE_CHECKING:
     Digits = str
 else:
-    Digits = Literal[tuple(str(DigitSet(d for d in range(10) if mask >> d & 1)) for mask in range(1, 1024))]
+    Digits = Literal[tuple(as_ranges(chosen) for size in range(1, 11) for chosen in combinations(range(10), size))]
     """A digit set as it is written: sorted, runs folded."""
 
 

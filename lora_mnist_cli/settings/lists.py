@@ -77,8 +77,7 @@ def as_ranges(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     text = ",".join("-".join(map(str, part)) for part in runs)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return text if len(text) <= 60 else f"{len(numbers)}-{digest[:12]}"
+    return text if len(text) <= 60 else f"{len(numbers)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lora_mnist_cli.data.sources import read_ahead
 from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
@@ -66,6 +67,7 @@ def evaluate(
     given = [digit_set(digits) for digits in digit_sets or ()]
     artifact = choose_model(workspace, name, alphas or ())
     multipliers = [chosen_alpha(artifact, alpha) for alpha in alphas or (None,)]
+    read_ahead(artifact.dataset, workspace.data_dir, "test")
 
     from lora_mnist_cli.evaluation.logits import predict, scores
     from lora_mnist_cli.models.lora import has_no_effect, set_alpha

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from lora_mnist_cli.data.sources import read_ahead
 from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.settings.config import BaseConfig
@@ -50,6 +51,7 @@ def train_base(
         return base
     check_logger(workspace.runtime)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
+    read_ahead(config.dataset, workspace.data_dir, "train", "test")
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.data.sources import normalisation
     from lora_mnist_cli.evaluation.logits import predict, scores

@@ -15,7 +15,7 @@ import pytest
 import torchvision.datasets
 
 from lora_mnist_cli.data import sources
-from lora_mnist_cli.data.sources import SOURCES, data_digest, forget_splits, load_split, normalisation
+from lora_mnist_cli.data.sources import SOURCES, data_digest, digit_counts, forget_splits, load_split, normalisation
 from lora_mnist_cli.system.errors import DataError
 
 SHIPPED = Path(__file__).parents[2] / "data" / "mnist"
@@ -96,6 +96,17 @@ def test_the_canonical_sums_are_those_of_the_unpacked_files():
     assert len(sums) == 4
     listing = "".join(f"{sums[name]}  {name}\n" for name in SOURCES["mnist"].names)
     assert data_digest("mnist", Path("nowhere")) == "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("dataset", OTHERS)
+def test_digits_are_counted_by_the_labels_alone(place, dataset):
+    data, written = place(dataset)
+    images, labels = (data / FOLDERS[dataset] / "raw" / name for name in names(dataset)["train"])
+    images.write_bytes(b"never read")
+    assert digit_counts(dataset, "train", data) == np.bincount(written["train"][1], minlength=10).tolist()
+    labels.write_bytes(labels.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"is damaged"):
+        digit_counts(dataset, "train", data)
 
 
 def test_what_was_read_can_not_be_written_to():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split
+from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split, read_ahead
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.registry.digests import canonical, sha256
@@ -146,6 +146,9 @@ class AdapterJobs:
 
     def _train_here(self) -> dict[str, Artifact]:
         """Train the banks in this process, one after the other; the staging folders of each are made before it."""
+        read_ahead(self.base.dataset, self.workspace.data_dir, "train", "test")
+        import torch  # noqa: F401 - the images are unpacked meanwhile
+
         from lora_mnist_cli.stages.banks.job import train_bank
 
         outer, steps = self.workspace.reporter, [count for bank in self.banks for count in self._training_steps(bank)]

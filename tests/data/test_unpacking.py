@@ -1,0 +1,137 @@
+"""Unpacking files, on other threads ahead of time or when they are asked for."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lora_mnist_cli.data import sources, unpacking
+from lora_mnist_cli.data.sources import SOURCES, forget_splits, load_split, read_ahead
+from lora_mnist_cli.system.errors import DataError
+
+CONTENT = bytes(range(256)) * 40
+SUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_read_before() -> Iterator[None]:
+    forget_splits()
+    yield
+    forget_splits()
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    path = tmp_path / "values.gz"
+    path.write_bytes(gzip.compress(CONTENT))
+    return path
+
+
+@pytest.fixture
+def without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is in a process that has not imported PyTorch yet."""
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The name of the thread that unpacks, for each file that is unpacked."""
+    seen: list[str] = []
+    unpack = unpacking._unpack
+
+    def watched(path: Path, sha256: str | None) -> bytes:
+        seen.append(threading.current_thread().name)
+        return unpack(path, sha256)
+
+    monkeypatch.setattr(unpacking, "_unpack", watched)
+    return seen
+
+
+def test_a_file_is_unpacked_where_its_name_says_so(packed, tmp_path):
+    plain = tmp_path / "values"
+    plain.write_bytes(CONTENT)
+    assert unpacking.unpacked(packed) == unpacking.unpacked(plain, SUM) == CONTENT
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_what_was_begun_is_unpacked_once_and_not_by_the_one_who_asks(packed, threads):
+    unpacking.begin({packed: SUM})
+    assert unpacking.unpacked(packed, SUM) == CONTENT
+    (thread,) = threads
+    assert thread != threading.current_thread().name
+    assert unpacking.unpacked(packed, SUM) == CONTENT
+    assert threads[1:] == [threading.current_thread().name]
+
+
+def test_once_pytorch_is_loaded_nothing_is_begun(packed, threads, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    unpacking.begin({packed: SUM})
+    unpacking.unpacked(packed, SUM)
+    assert threads == [threading.current_thread().name]
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("sha256", "change"),
+    [("0" * 64, None), (None, lambda path: path.unlink()), (None, lambda path: path.write_bytes(b"x"))],
+)
+def test_what_is_wrong_is_told_to_the_one_who_asks(packed, ahead, sha256, change):
+    if change is not None:
+        change(packed)
+    if ahead:
+        unpacking.begin({packed: sha256})
+    with pytest.raises((OSError, ValueError)):
+        unpacking.unpacked(packed, sha256)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_what_was_begun_and_is_not_wanted_is_dropped(packed, threads):
+    unpacking.begin({packed: SUM})
+    unpacking.forget()
+    unpacking.unpacked(packed)
+    assert threads[-1] == threading.current_thread().name
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_a_split_is_read_from_what_was_begun_and_the_other_split_is_left_alone(threads):
+    read_ahead("mnist", Path("nowhere"), "test")
+    images, labels = load_split("mnist", "test", Path("nowhere"))
+    assert (images.shape, labels.shape) == ((10_000, 28, 28), (10_000,))
+    assert len(threads) == 2
+    assert threading.current_thread().name not in threads
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_nothing_is_fetched_ahead(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_SHIPPED", ())
+
+    def fetch(*_: object) -> Any:
+        raise AssertionError("a download")
+
+    monkeypatch.setattr(sources, "_fetch", fetch)
+    read_ahead(dataset, tmp_path, "train", "test")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_damage_found_ahead_is_the_same_refusal(tmp_path):
+    for name in SOURCES["mnist"].names:
+        (tmp_path / "mnist").mkdir(exist_ok=True)
+        (tmp_path / "mnist" / name).write_bytes(b"\0")
+
+    def refusal(begin: Callable[..., None]) -> str:
+        begin("mnist", tmp_path, "train")
+        with pytest.raises(DataError) as caught:
+            load_split("mnist", "train", tmp_path)
+        return str(caught.value)
+
+    assert refusal(read_ahead) == refusal(lambda *_: None)
