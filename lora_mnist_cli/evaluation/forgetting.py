@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.system.arithmetic import computing
 
 BINS = 15
 """Bins of confidence, as in Guo et al. 2017."""
@@ -73,6 +74,7 @@ def accuracy_matrix(
     return [[float(value) for value in row if value is not None] for row in rows]
 
 
+@computing()
 def calibration(logits: Tensor, labels: Tensor, *, bins: int = BINS) -> Calibration:
     """Return the expected calibration error (Guo et al. 2017, arXiv:1706.04599, eq. 3) and its bins.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,24 +11,10 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.evaluation.scores import means, subset_scores
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.system.arithmetic import computing
 
 BATCH = 1024
 """Images per forward pass: activations stay in the cache, which is 10 % faster than one pass over all images."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread inside the block.
-
-    A pass over ten thousand images takes a few hundredths of a second; beside a busy process, threads that wait for
-    each other cost far more.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
@@ -46,7 +31,7 @@ def predict_with(
     was_training = model.training
     model.eval()
     try:
-        with one_thread():
+        with computing():
             parts = [function(batch) for batch in torch.split(images, BATCH)]
     finally:
         model.train(was_training)
@@ -61,6 +46,7 @@ def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     return loss, (logits.argmax(1) == labels).double().mean().item()
 
 
+@computing()
 def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     """Return count, accuracy and mean cross-entropy of each digit, 0 to 9.
 

@@ -22,6 +22,7 @@ from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import PIXELS
 from lora_mnist_cli.models.blur import blur, log_volume, sharpen
 from lora_mnist_cli.models.density_fit import coordinates, fit_basis, fit_mixture
+from lora_mnist_cli.system.arithmetic import computing
 
 _BATCH = 1024
 
@@ -53,6 +54,7 @@ class ClassStatistics:
     noise: Tensor
 
     @classmethod
+    @computing()
     def fit(
         cls, images: Tensor, labels: Tensor, *, seed: int = 0, like: ClassStatistics | None = None
     ) -> ClassStatistics:  # fmt: skip
@@ -72,17 +74,12 @@ class ClassStatistics:
         """
         if len(images) == 0 or images.shape != (len(labels), PIXELS):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
-            mean, basis = fit_basis(images) if like is None else (like.mean, like.basis)
-            points, distances = coordinates(images, mean, basis)
-            digits, counts = torch.unique(labels, return_counts=True)
-            rows_of_digits = [labels == digit for digit in digits]
-            fitted = [fit_mixture(points[rows], distances[rows], generator) for rows in rows_of_digits]
-        finally:
-            torch.set_num_threads(threads)
+        images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
+        mean, basis = fit_basis(images) if like is None else (like.mean, like.basis)
+        points, distances = coordinates(images, mean, basis)
+        digits, counts = torch.unique(labels, return_counts=True)
+        rows_of_digits = [labels == digit for digit in digits]
+        fitted = [fit_mixture(points[rows], distances[rows], generator) for rows in rows_of_digits]
         weights, centres, directions, noise = (torch.cat(parts) for parts in zip(*fitted, strict=True))
         components = torch.tensor([len(parts[0]) for parts in fitted])
         return cls(digits, counts, components, mean, basis, weights, centres.half(), directions.half(), noise)
@@ -117,6 +114,7 @@ class ClassStatistics:
         components = ("weights", "centres", "directions", "noise")
         return dataclasses.replace(self, **digits, **{name: torch.cat(of_components(name)) for name in components})
 
+    @computing()
     def log_density(self, images: Tensor) -> Tensor:
         """Return ``log p(image | digit)``, n × d, over the 784 normalised pixels, in natural logarithms.
 
@@ -135,6 +133,7 @@ class ClassStatistics:
         """``log p(digit)``, d, float64."""
         return self.counts.double().log() - self.counts.sum().double().log()
 
+    @computing()
     def sample(
         self, count: int, generator: torch.Generator, *, pixel_range: tuple[float, float] | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -183,6 +182,7 @@ class ClassStatistics:
             raise ValueError("; ".join(problems))
         return cls(**safetensors.torch.load(content))
 
+    @computing()
     def densities(self, dtype: torch.dtype) -> Densities:
         """Return the densities of the components, prepared for a floating point type."""
         return Densities(**{name: tensor.to(dtype) for name, tensor in vars(self._densities).items()})

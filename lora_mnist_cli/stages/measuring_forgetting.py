@@ -138,11 +138,11 @@ def _probes(
 ) -> list[Document]:
     """Return the accuracies of a linear probe on each hidden layer of each network, sorted by layer."""
     from lora_mnist_cli.evaluation.forgetting import accuracy, hidden_features
-    from lora_mnist_cli.evaluation.logits import one_thread
     from lora_mnist_cli.evaluation.probe import fit_probe
+    from lora_mnist_cli.system.arithmetic import computing
 
     rows: dict[str, list[Document]] = {}
-    with one_thread():
+    with computing():
         for model, network in networks.items():
             seen, unseen = hidden_features(network, train.images), hidden_features(network, test.images)
             for layer, features in seen.items():

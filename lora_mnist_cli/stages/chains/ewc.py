@@ -49,10 +49,11 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
     with workspace.making(name, settings) as making:
         from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
         from lora_mnist_cli.data.sources import normalisation
-        from lora_mnist_cli.evaluation.logits import one_thread, predict, scores
+        from lora_mnist_cli.evaluation.logits import predict, scores
         from lora_mnist_cli.models.mlp import MNISTModel
         from lora_mnist_cli.registry.checkpoint import load_base, save_base
         from lora_mnist_cli.settings.digits import reporting_sets
+        from lora_mnist_cli.system.arithmetic import computing
         from lora_mnist_cli.training import ewc
 
         stats = normalisation(before.dataset, workspace.data_dir)
@@ -61,7 +62,7 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         model = MNISTModel(recipe.hidden_sizes)
         load_base(model, before)
         penalty = ewc.EwcPenalty.zero(model) if first else load_penalty(model, before)
-        with one_thread():
+        with computing():
             if not first:
                 ewc.learn(
                     model, data, rows, penalty, strength=STRENGTH, epochs=recipe.epochs,

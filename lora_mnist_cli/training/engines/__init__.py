@@ -17,6 +17,7 @@ from torch import nn
 from lora_mnist_cli.settings.choices import implementation
 from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system.arithmetic import computing
 from lora_mnist_cli.system.progress import Reporter
 
 
@@ -78,16 +79,14 @@ def train(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
 
 @contextmanager
 def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps: int) -> Iterator[None]:
-    """Set the threads for a training, and report its begin and its end.
+    """Compute as a training does (:func:`.computing`) inside the block, and report its begin and its end.
 
     Args:
         steps: optimiser steps per epoch.
     """
-    threads = torch.get_num_threads()
     reporter.begin(title, epochs, steps)
-    torch.set_num_threads(runtime.threads)
     try:
-        yield
+        with computing(runtime.threads):
+            yield
     finally:
-        torch.set_num_threads(threads)
         reporter.end()

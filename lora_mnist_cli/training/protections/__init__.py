@@ -5,8 +5,8 @@ A protection is a row in :data:`lora_mnist_cli.settings.choices.PROTECTIONS` and
 
 from __future__ import annotations
 
-from lora_mnist_cli.evaluation.logits import one_thread
 from lora_mnist_cli.settings.choices import implementation
+from lora_mnist_cli.system.arithmetic import computing
 from lora_mnist_cli.training.objective import Objective, ProtectionContext
 
 
@@ -42,7 +42,7 @@ def make_objective(context: ProtectionContext) -> Objective:
     It runs on one thread: samples are sums, and have the same bytes on any number of cores then.
     """
     objective = Objective.of(context.images)
-    with one_thread():
+    with computing():
         for name in context.config.protect:
             protection: Protection = implementation(__name__, name)
             objective = protection.apply(objective, context)
