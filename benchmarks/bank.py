@@ -197,9 +197,9 @@ def bank(setting: Setting, ranks: Sequence[int], seeds: Sequence[int] = (0,), *,
 
 
 def lightning(setting: Setting, ranks: Sequence[int]) -> Made:
-    """What ``sweep`` runs: the bank under Lightning's Trainer, both splits scored each epoch."""
+    """What ``sweep --engine lightning`` runs: the bank under Lightning's Trainer, both splits scored each epoch."""
     configs, models = setting.members(ranks, [0])
-    return partial(fit_bank, models, setting.train, configs, runtime=Runtime(accelerator="cpu")), models
+    return partial(fit_bank, models, setting.train, configs, runtime=Runtime(accelerator="cpu", engine="lightning")), models
 
 
 def floor(setting: Setting) -> float:

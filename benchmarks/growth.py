@@ -1,7 +1,7 @@
 """How the cost of a bank grows with its adapters, from one to a thousand.
 
 Run it from the root of the checkout: ``python benchmarks/growth.py --rounds 3``. Each count is a process of its own,
-which trains that many of seven ranks × 143 seeds on 5-9 with the bank under Lightning, scored each epoch, as ``sweep``
+which trains that many of seven ranks × 143 seeds on 5-9 with the bank, scored each epoch, as ``sweep``
 does; peak memory is the kernel's figure for that process. Counts take turns.
 """
 
