@@ -199,7 +199,8 @@ def bank(setting: Setting, ranks: Sequence[int], seeds: Sequence[int] = (0,), *,
 def lightning(setting: Setting, ranks: Sequence[int]) -> Made:
     """What ``sweep --engine lightning`` runs: the bank under Lightning's Trainer, both splits scored each epoch."""
     configs, models = setting.members(ranks, [0])
-    return partial(fit_bank, models, setting.train, configs, runtime=Runtime(accelerator="cpu", engine="lightning")), models
+    runtime = Runtime(accelerator="cpu", engine="lightning")
+    return partial(fit_bank, models, setting.train, configs, runtime=runtime), models
 
 
 def floor(setting: Setting) -> float:
