@@ -184,7 +184,8 @@ class MNISTLightningModule(pl.LightningModule):
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
             )  # fmt: skip
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+            watched = "val_loss" if self.config.val_split else "train_loss"
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": watched}}
         if self.config.schedule == "cosine":
             steps = self.trainer.estimated_stepping_batches
             cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_share(min(step / steps, 1.0)))
