@@ -195,6 +195,14 @@ def test_it_has_no_colour(no_color, monkeypatch, capsys):
     assert capsys.readouterr().err == "loading …\r\x1b[Kscoring …\r\x1b[K"
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(12, "comparing w"), (0, "comparing with the thresholds …")])
+def test_it_never_wraps_since_a_line_that_does_cannot_be_taken_back(columns, shown, monkeypatch, capfd):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    StatusLine().begin("comparing with the thresholds …")
+    assert capfd.readouterr().err == shown
+
+
 def test_a_stderr_that_takes_nothing_stops_no_work(monkeypatch):
     class Full(io.StringIO):
         def write(self, text: str) -> int:

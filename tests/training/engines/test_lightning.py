@@ -75,6 +75,7 @@ def test_the_schedule_is_the_configs(schedule, data, tmp_path):
     assert rates == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero:UserWarning")
 def test_without_validation_images_the_plateau_is_one_of_the_training_loss(small_data, tmp_path):
     config = BaseConfig(dataset="fashion-mnist", epochs=1, batch_size=20, schedule="plateau", val_split=0)
     mine = trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
