@@ -99,6 +99,7 @@ def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps
     Args:
         steps: optimiser steps per epoch.
     """
+    implementation(__name__, runtime.engine_taken)  # loaded before the begin: it is no part of the training's time
     reporter.begin(title, epochs, steps)
     try:
         with computing(runtime.threads):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from lora_mnist_cli.settings.choices import ENGINES, METHODS, PRECISIONS, PROTEC
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
+from lora_mnist_cli.system.progress import Silent
+from lora_mnist_cli.training.engines import session
 from lora_mnist_cli.training.trainer import fit
 
 CONFIG = AdapterConfig(rank=2, epochs=2, batch_size=50)
@@ -74,6 +77,19 @@ def test_the_engine_is_told_to_those_who_ask(small, recorder):
     finetune(CONFIG, workspace=workspace, name="adapter", base="base")
     assert len(recorder.all("detail")) == 2
     assert all(": engine lightning" in text for text in recorder.all("detail"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_is_loaded_before_a_training_begins(engine, monkeypatch):
+    module = f"lora_mnist_cli.training.engines.{engine}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+
+    class Watching(Silent):
+        def begin(self, title: str, epochs: int, steps: int) -> None:
+            assert module in sys.modules
+
+    with session(Runtime(engine=engine), Watching(), "base", 1, 1):
+        pass
 
 
 @pytest.mark.parametrize("engine", ENGINES)
