@@ -83,8 +83,11 @@ def run(arguments: list[str]) -> int:
         # The shell's completion may ask for any of them.
         completing = any(name.endswith("_COMPLETE") for name in os.environ)
         wanted = None if completing else next((word for word in arguments if not word.startswith("-")), "")
-        with _plain_off_terminal(), watched_imports(activity(arguments) or ""):
-            code = program(wanted)(args=arguments, prog_name="lora-mnist", standalone_mode=False)
+        doing = activity(arguments) or ""
+        with _plain_off_terminal(), watched_imports(doing):
+            command = program(wanted)
+            LINE.change(doing)  # what is loaded from here on is told by name
+            code = command(args=arguments, prog_name="lora-mnist", standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED

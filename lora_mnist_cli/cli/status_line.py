@@ -34,6 +34,7 @@ ACTIVITIES = {
     "runs import": "unpacking …",
 }
 """What each command that takes a second or more is doing when its packages are loaded."""
+_USUAL_COLUMNS = 80
 _UNSEEN = {"--quiet", "--json", "--version", "--help", "-h"}
 
 
@@ -86,7 +87,7 @@ class StatusLine:
             return
         if self._lasting is None:
             self._visible = True
-            _write(self._text)
+            _write(self._text[: _columns() - 1])  # a line that wraps can't be taken back
         elif self._text not in self._lasting:
             self._lasting.add(self._text)
             _write(f"{self._text}\n")
@@ -116,6 +117,13 @@ def shown_line(arguments: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         LINE.end()
+
+
+def _columns() -> int:
+    """Return the width of stderr's terminal; one that does not know its width says 0."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
+    return _USUAL_COLUMNS
 
 
 def _write(text: str) -> None:

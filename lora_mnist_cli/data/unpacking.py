@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import sys
@@ -27,7 +28,9 @@ def begin(files: Mapping[Path, str | None]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor()
-    _begun.update({path: pool.submit(_unpack, path, sha256) for path, sha256 in files.items()})
+    with contextlib.suppress(RuntimeError):  # where no more threads can be started, the caller's unpacks them
+        for path, sha256 in files.items():
+            _begun[path] = pool.submit(_unpack, path, sha256)
     pool.shutdown(wait=False)
 
 

@@ -28,6 +28,7 @@ STORE = ".statistics"
 _NAME = re.compile(r"[0-9a-f]{64}-[0-9a-f]{64}\.safetensors", re.ASCII)
 _NO_LINK = (
     errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTDIR,
+    errno.EROFS,  # their folder may be mounted on its own
     errno.EEXIST, errno.ENOENT,  # another process has just made or removed it
 )  # fmt: skip
 

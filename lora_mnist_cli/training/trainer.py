@@ -176,7 +176,6 @@ def fit(
     """Train the parameters of ``model`` that are not frozen, in place.
 
     Args:
-        model: images (n × 784) → logits (n × 10).
         model: images (n × 784) → logits (n × 10), on the CPU; it is on the CPU again afterwards, in float32.
         dataset: the images of the digits to learn; it is split into training and validation here.
         history: gets the records as they come, which tells how far a training came that diverges.

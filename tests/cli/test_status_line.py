@@ -146,14 +146,15 @@ def test_what_is_soon_done_has_none(arguments, runs, at_terminal, run):
 def test_nothing_of_it_is_left_on_the_screen(arguments, runs, at_terminal, run):
     ended = at_terminal(*arguments)
     assert screen(ended.err) == run(*arguments).err
-    assert STARTING in ended.err
+    doing = ACTIVITIES[" ".join(arguments[: 2 if arguments[0] == "runs" else 1])]
+    assert f"{STARTING}\r\x1b[K{doing}" in ended.err
 
 
 def test_it_stands_below_a_notice_and_is_gone_when_the_result_is_printed(runs, at_terminal, monkeypatch):
     seen = []
     monkeypatch.setattr("lora_mnist_cli.cli.console._lines", lambda *_: seen.append(status_line.LINE._text) or [])
     err = at_terminal("evaluate").err
-    assert f"taking the newest adapter: {R2}\n{STARTING}" in err
+    assert f"taking the newest adapter: {R2}\n{ACTIVITIES['evaluate']}" in err
     assert err.endswith("\r\x1b[K")
     assert set(seen) == {""}
 
@@ -168,7 +169,7 @@ def test_it_makes_room_for_a_bar_and_comes_back_after_it(at_terminal):
     before, bar, after = re.split(r"\x1b\[\?25[lh]", err)
     assert before.endswith("\r\x1b[K")
     assert "…" not in bar
-    assert STARTING in after
+    assert ACTIVITIES["train-base"] in after
     assert "trained base-fashion-mnist-0-4: 1 epoch" in screen(after)
 
 
@@ -193,6 +194,14 @@ def test_it_has_no_colour(no_color, monkeypatch, capsys):
     line.change("scoring …")
     line.end()
     assert capsys.readouterr().err == "loading …\r\x1b[Kscoring …\r\x1b[K"
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(12, "comparing w"), (0, "comparing with the thresholds …")])
+def test_it_never_wraps_since_a_line_that_does_cannot_be_taken_back(columns, shown, monkeypatch, capfd):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
+    StatusLine().begin("comparing with the thresholds …")
+    assert capfd.readouterr().err == shown
 
 
 def test_a_stderr_that_takes_nothing_stops_no_work(monkeypatch):

@@ -135,3 +135,14 @@ def test_damage_found_ahead_is_the_same_refusal(tmp_path):
         return str(caught.value)
 
     assert refusal(read_ahead) == refusal(lambda *_: None)
+
+
+@pytest.mark.usefixtures("without_torch")
+def test_where_no_thread_can_be_started_the_one_who_asks_unpacks(packed, threads, monkeypatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    unpacking.begin({packed: SUM})
+    assert unpacking.unpacked(packed, SUM) == CONTENT
+    assert threads == [threading.current_thread().name]

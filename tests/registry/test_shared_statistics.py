@@ -197,7 +197,7 @@ def test_files_of_others_in_the_folder_stay(registry):
     assert shared(registry) == [note]
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.EROFS])
 def test_without_hard_links_artifacts_have_copies_and_are_the_same(tmp_path, registry, monkeypatch, number):
     def refuse(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))

@@ -7,6 +7,7 @@ all give the same bytes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -35,9 +36,9 @@ class Training(Protocol):
 
     The contract: an engine moves :attr:`module` to its device and precision, and then calls :meth:`prepare` once and
     :meth:`score` with epoch 0. In each epoch, from 1 on, it calls :meth:`train_block` for each of :meth:`blocks`, and
-    then :meth:`score`. All calls come from one thread, with PyTorch's deterministic algorithms, and in autocast where
-    the precision is mixed. An exception of a method ends the training and reaches the caller. At the end the engine
-    moves the module back to the CPU, as float32, and leaves the process's settings as they were.
+    then :meth:`score`. All calls come from one thread, with gradients, with PyTorch's deterministic algorithms, and in
+    autocast where the precision is mixed. An exception of a method ends the training and reaches the caller. At the end
+    the engine moves the module back to the CPU, as float32, and leaves the process's settings as they were.
     """
 
     module: nn.Module
@@ -73,7 +74,21 @@ def train(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
         UsageError: where the accelerator is not available.
         KeyboardInterrupt: on Ctrl-C.
     """
-    implementation(__name__, runtime.engine_taken)(work, config, runtime)
+    with _deterministic(), torch.enable_grad():
+        implementation(__name__, runtime.engine_taken)(work, config, runtime)
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    # cuBLAS needs this for results that repeat, and reads it at its first call.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # ``torch.use_deterministic_algorithms`` would import PyTorch's compiler to tell it too.
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
 
 
 @contextmanager
@@ -83,6 +98,7 @@ def session(runtime: Runtime, reporter: Reporter, title: str, epochs: int, steps
     Args:
         steps: optimiser steps per epoch.
     """
+    implementation(__name__, runtime.engine_taken)  # loaded before the begin: it is no part of the training's time
     reporter.begin(title, epochs, steps)
     try:
         with computing(runtime.threads):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import warnings
@@ -71,7 +70,7 @@ class _Driver(pl.LightningModule):
 
 def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
     """Train; see :func:`lora_mnist_cli.training.engines.train`."""
-    deterministic, handler = torch.are_deterministic_algorithms_enabled(), signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         _make_trainer(config, runtime).fit(_Driver(work))
     except SystemExit as stop:
@@ -82,7 +81,6 @@ def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
-        torch.use_deterministic_algorithms(deterministic)
         work.module.to("cpu", torch.float32)
 
 
@@ -94,8 +92,6 @@ def _make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
     warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
-    # cuBLAS needs this for results that repeat, and reads it at its first call.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # CUDA is the one accelerator that was tried, so "auto" takes no other.
     on_cpu = runtime.accelerator == "auto" and not torch.cuda.is_available()
     try:
@@ -188,7 +184,8 @@ class MNISTLightningModule(pl.LightningModule):
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
             )  # fmt: skip
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": "val_loss"}}
+            watched = "val_loss" if self.config.val_split else "train_loss"
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": watched}}
         if self.config.schedule == "cosine":
             steps = self.trainer.estimated_stepping_batches
             cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_share(min(step / steps, 1.0)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,18 +16,17 @@ from lora_mnist_cli.training.engines import Training
 def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
     """Train; see :func:`lora_mnist_cli.training.engines.train`."""
     device = _device(runtime)
-    with _deterministic():
-        try:
-            work.module.to(device, torch.float64 if config.precision == "64-true" else torch.float32).train()
-            work.prepare()
-            with _precision(config.precision, device):
-                work.score(0)
-                for epoch in range(1, config.epochs + 1):
-                    for block in work.blocks():
-                        work.train_block(block, epoch)
-                    work.score(epoch)
-        finally:
-            work.module.to("cpu", torch.float32)
+    try:
+        work.module.to(device, torch.float64 if config.precision == "64-true" else torch.float32).train()
+        work.prepare()
+        with _precision(config.precision, device):
+            work.score(0)
+            for epoch in range(1, config.epochs + 1):
+                for block in work.blocks():
+                    work.train_block(block, epoch)
+                work.score(epoch)
+    finally:
+        work.module.to("cpu", torch.float32)
 
 
 IMPLEMENTATION = run
@@ -40,19 +38,6 @@ def _device(runtime: Runtime) -> torch.device:
     if runtime.accelerator == "gpu" and not there:
         raise UsageError("no accelerator 'gpu' here: PyTorch finds no CUDA device", value=runtime.accelerator)
     return torch.device("cuda", 0) if there and runtime.accelerator != "cpu" else torch.device("cpu")
-
-
-@contextmanager
-def _deterministic() -> Iterator[None]:
-    # cuBLAS needs this for results that repeat, and reads it at its first call.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # ``torch.use_deterministic_algorithms`` would import PyTorch's compiler to tell it too.
-    before = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
 
 
 @contextmanager

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Any
 
 import pytest
 import torch
 
+from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import METHODS, PRECISIONS, PROTECTIONS
+from lora_mnist_cli.settings.choices import ENGINES, METHODS, PRECISIONS, PROTECTIONS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
+from lora_mnist_cli.system.progress import Silent
+from lora_mnist_cli.training.engines import session
+from lora_mnist_cli.training.trainer import fit
 
 CONFIG = AdapterConfig(rank=2, epochs=2, batch_size=50)
 TRAINED = ("model.safetensors", "adapter_model.safetensors", "history.csv")
@@ -71,6 +77,33 @@ def test_the_engine_is_told_to_those_who_ask(small, recorder):
     finetune(CONFIG, workspace=workspace, name="adapter", base="base")
     assert len(recorder.all("detail")) == 2
     assert all(": engine lightning" in text for text in recorder.all("detail"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_is_loaded_before_a_training_begins(engine, monkeypatch):
+    module = f"lora_mnist_cli.training.engines.{engine}"
+    monkeypatch.delitem(sys.modules, module, raising=False)
+
+    class Watching(Silent):
+        def begin(self, title: str, epochs: int, steps: int) -> None:
+            assert module in sys.modules
+
+    with session(Runtime(engine=engine), Watching(), "base", 1, 1):
+        pass
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_callers_own_settings_hinder_no_training_and_are_given_back(engine):
+    images = MNISTDataset(torch.randn(40, 784), torch.arange(40) % 10)
+    config = BaseConfig(hidden_sizes=(4,), epochs=1, precision="bf16-mixed")
+    with torch.no_grad():
+        torch.set_deterministic_debug_mode("warn")
+        try:
+            fit(MNISTModel((4,)), images, config, runtime=Runtime(engine=engine))
+            assert torch.get_deterministic_debug_mode() == 1
+            assert not torch.is_grad_enabled()
+        finally:
+            torch.set_deterministic_debug_mode("default")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

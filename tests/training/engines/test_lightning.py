@@ -75,6 +75,15 @@ def test_the_schedule_is_the_configs(schedule, data, tmp_path):
     assert rates == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:Total length of `list` across ranks is zero:UserWarning")
+def test_without_validation_images_the_plateau_is_one_of_the_training_loss(small_data, tmp_path):
+    config = BaseConfig(dataset="fashion-mnist", epochs=1, batch_size=20, schedule="plateau", val_split=0)
+    mine = trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    mine.fit(MNISTLightningModule(config), MNISTDataModule(config, data_dir=small_data))
+    assert mine.lr_scheduler_configs[0].monitor == "train_loss"
+    assert mine.lr_scheduler_configs[0].scheduler.last_epoch == 1
+
+
 def test_the_start_and_the_split_are_those_of_the_stages(data, small_data):
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.stages.records.loading import untrained_base
