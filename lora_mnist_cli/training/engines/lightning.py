@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -188,6 +189,9 @@ class MNISTLightningModule(pl.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, "monitor": watched}}
         if self.config.schedule == "cosine":
             steps = self.trainer.estimated_stepping_batches
+            if math.isinf(steps):
+                problem = "a cosine schedule needs to know the end: a Trainer with max_epochs or max_steps"
+                raise UsageError(problem, value=self.trainer.max_epochs)
             cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_share(min(step / steps, 1.0)))
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         return optimizer

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from lora_mnist_cli import AdapterConfig, BaseConfig, DigitSet, MNISTDataModule, MNISTLightningModule
 from lora_mnist_cli.models.adapted_linear import attach
 from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.training.optimizers import cosine_share
 
 pytestmark = [
@@ -82,6 +83,12 @@ def test_without_validation_images_the_plateau_is_one_of_the_training_loss(small
     mine.fit(MNISTLightningModule(config), MNISTDataModule(config, data_dir=small_data))
     assert mine.lr_scheduler_configs[0].monitor == "train_loss"
     assert mine.lr_scheduler_configs[0].scheduler.last_epoch == 1
+
+
+def test_a_cosine_without_an_end_is_refused(data, tmp_path):
+    config = BaseConfig(dataset="fashion-mnist", batch_size=20, schedule="cosine")
+    with pytest.raises(UsageError, match="a cosine schedule needs to know the end"):
+        trainer(tmp_path, max_epochs=-1, enable_checkpointing=False).fit(MNISTLightningModule(config), data)
 
 
 def test_the_start_and_the_split_are_those_of_the_stages(data, small_data):
