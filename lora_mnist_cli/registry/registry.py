@@ -187,8 +187,12 @@ class Registry(StagingArea):
             ArtifactError: where there is none, or others were made from it; it names them.
             MachineError: where the folder can't be written to.
         """
-        name = self.resolve(name)
-        self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
+        try:
+            name = self.resolve(name)
+            self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
+        except ArtifactError:
+            self.tidy()  # it may be the removal of this name that was killed
+            raise
         with machine_errors(f"can't remove {self.root / name}"), self._lock(f"removing {name}"):
             self._refuse_missing(name)
             doomed = [name]
@@ -196,18 +200,21 @@ class Registry(StagingArea):
                 doomed = [*children_first(self.descendants(name, all_generations=True)), name]
             else:
                 self.refuse_if_needed(name, "removed")
-            self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
+            artifacts = [a for a in map(self.readable, doomed) if a is not None]
+            self._refuse_if_in_use(artifacts, "removed")
             self._remove_dead()
             forget_created(self.root)
             with contextlib.ExitStack() as stack:
                 stack.callback(remove_empty, [self._staging_root()])
                 stack.callback(drop_unused_statistics, self.root)
-                for each in filter(self.has, doomed):
-                    self._put_away(each, stack)
                 try:
-                    self._forget(doomed)
-                except OSError:
-                    stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
+                    for each in filter(self.has, doomed):
+                        self._put_away(each, stack)
+                finally:
+                    try:
+                        self._forget(doomed, artifacts)
+                    except OSError:
+                        stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
         remove_empty([self.root])
         return doomed
 

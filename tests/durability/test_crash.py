@@ -61,6 +61,16 @@ def test_where_a_mechanism_is_missing_it_is_noticed(quick: Path, story: str, way
         apart.call("crashing", "every_operation", folder=str(quick), story=story, way=way, without=mechanism)
 
 
+@pytest.mark.parametrize(
+    ("story", "again"),
+    [("remove all", True), *((story, False) for story in ("remove all", "publish", "tag", "import"))],
+)
+def test_what_a_kill_leaves_is_tidied_up(quick: Path, story: str, again: bool) -> None:
+    """By ``runs clean``, or by the same removal again, which may find nothing to remove: an emptied folder is empty."""
+    (quick / "template").mkdir()
+    assert apart.call("crashing", "tidied", folder=str(quick), story=story, way="kill", again=again) > 10
+
+
 @pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
     times: int, quick: Path, small_trained: Path, small_data: Path
