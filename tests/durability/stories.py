@@ -226,7 +226,9 @@ def take_out(mechanism: str) -> None:
         return None
 
     if mechanism == "flush":
-        files.flush = registry.flush = staging.flush = nothing
+        files.flush = registry.flush = staging.flush = registry.flush_trees = nothing
+    elif mechanism == "flush of each file":
+        files._MANY = 0
     elif mechanism == "exchange":
         files._exchange_call = nothing  # type: ignore[assignment]
     elif mechanism == "lock":

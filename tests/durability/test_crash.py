@@ -46,12 +46,19 @@ def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_lose
     every_operation("seen after the next run", stride, clean=True)
 
 
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, way: str) -> None:
+    options = {"folder": str(quick), "story": "import", "way": way}
+    assert apart.call("crashing", "every_operation", **options, without="flush of each file")["fsync"] < 8
+
+
 @pytest.mark.parametrize(
     ("story", "way", "mechanism"),
     [
         ("publish", "short", "flush"),
         ("publish", "long", "flush"),
         ("tag", "long", "flush"),
+        ("import", "long", "flush"),
         ("publish", "kill", "rename"),
         ("remove", "kill", "rename"),
     ],
