@@ -58,7 +58,7 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
         with whole_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for each in artifacts:
                 for part in [MANIFEST, *each.files]:
-                    content = (each.path / part).read_bytes() if part == MANIFEST else each.read(part)
+                    content = each.read_manifest() if part == MANIFEST else each.read(part)
                     info = zipfile.ZipInfo(f"{each.name}/{part}", _FIRST_DAY)
                     info.external_attr = (stat.S_IFREG | 0o644) << 16
                     archive.writestr(info, content, zipfile.ZIP_DEFLATED)

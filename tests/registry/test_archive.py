@@ -155,6 +155,24 @@ def test_what_is_not_sound_is_not_handed_on(example: Path, run: Run, damaged: st
     assert not list(Path.cwd().glob(".*.new"))
 
 
+@pytest.mark.parametrize("fate", ["removed", "replaced"])
+def test_an_artifact_that_another_process_takes_away_meanwhile_is_named(
+    example: Path, run: Run, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    def parents_first(artifacts: list[Any]) -> list[Any]:
+        if fate == "removed":
+            shutil.rmtree(example / BASE)
+        else:
+            shutil.copy(example / ADAPTER / MANIFEST, example / BASE / MANIFEST)
+        return artifacts
+
+    monkeypatch.setattr("lora_mnist_cli.registry.archive._parents_first", parents_first)
+    Path("mine.zip").write_text("mine")
+    outcome = run("runs", "export", BASE, "mine.zip", "--force")
+    assert (outcome.code, outcome.err) == (3, f"error: '{BASE}' was {fate} while it was read (run it again)\n")
+    assert [path.read_text() for path in Path().glob("*.zip")] == ["mine"]
+
+
 def test_importing_twice_is_nothing_new(archive: Path, other: Registry, run: Run) -> None:
     import_artifacts(other, archive)
     stamps = {path: path.stat().st_mtime_ns for path in other.root.rglob("*")}
