@@ -17,10 +17,11 @@ from typing import Any
 
 from lora_mnist_cli.registry.digests import canonical, content_of, has_digest, sha256
 from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, read_manifest
+from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NAME, is_name
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
-from lora_mnist_cli.system.files import open_regular
+from lora_mnist_cli.system.files import open_regular, read_regular
 
 _LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
 """Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
@@ -155,6 +156,20 @@ class Artifact:
             ArtifactError: where it is missing, a symbolic link, or not what was published.
         """
         return b"".join(self._parts(file))
+
+    def read_manifest(self) -> bytes:
+        """The bytes of its manifest.
+
+        Raises:
+            ArtifactError: where it is not the one that this artifact was read from: it was replaced, or removed.
+        """
+        try:
+            raw = read_regular(self.path / MANIFEST, MAX_MANIFEST)
+        except OSError as error:
+            raise self._damaged(MANIFEST, error.strerror or str(error)) from error
+        if self.seal.encode() not in raw:
+            raise self._damaged(MANIFEST, "its seal is not the one that it had")
+        return raw
 
     def check(self, file: str) -> None:
         """Read one of its files and compare it with the manifest, as :meth:`read`, in parts that need little memory."""

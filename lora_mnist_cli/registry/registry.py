@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
-from lora_mnist_cli.system.files import exchange, flush, machine_errors, remove_empty, whole_file
+from lora_mnist_cli.system.files import exchange, flush, flush_trees, machine_errors, remove_empty, whole_file
 
 __all__ = ["STAGING", "Registry"]
 
@@ -93,11 +94,11 @@ class Registry(StagingArea):
                 remember_created(self.root, created, new_folder=not self.taken(name))
                 return self._install(staged, artifact, force)
 
-    def admit(self, staged: Sequence[tuple[Path, Artifact]]) -> list[Artifact]:
+    def admit(self, staged: Sequence[Artifact]) -> list[Artifact]:
         """Publish artifacts that bring their manifests along, parents before children: all of them or none.
 
         Args:
-            staged: folders that lie in a staging folder, and what was read from them.
+            staged: what was read from folders that lie in a staging folder.
 
         Returns:
             Those that were not there already.
@@ -106,38 +107,51 @@ class Registry(StagingArea):
             ArtifactError: where a name is taken by something else, or a parent is missing.
             MachineError: where they can't be written.
         """
-        with machine_errors(f"can't write to {self.root}"), self._lock("importing"):
-            found, _ = self.scan()
-            have = {entry.digest: entry for entry in (*found, *(Entry.of(artifact) for _, artifact in staged))}
-            fresh = []
-            for folder, artifact in staged:
-                missing = [parent.name for parent in artifact.parents if parent.digest not in have]
-                if missing:
-                    raise ArtifactError(
-                        f"'{artifact.name}' was made from {', '.join(missing)}, which is neither here nor in the file",
-                        hint="export it with its lineage, or import that first",
-                        value=missing,
-                    )
-                for parent in artifact.parents:
-                    refuse_role(artifact.name, parent.role, parent.name, have[parent.digest].kind)
-                if not self.taken(artifact.name):
-                    fresh.append((folder, artifact))
-                elif (there := self.readable(artifact.name)) is None or there.digest != artifact.digest:
-                    raise ArtifactError(
-                        f"'{artifact.name}' is in {self.root} already, with other content",
-                        hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
-                        value=artifact.name,
-                    )
-            forget_created(self.root)  # what comes from elsewhere may be newer than anything here
-            try:
-                return [self._install(folder, artifact) for folder, artifact in fresh]
-            except BaseException:
-                # Parents came first, so they go last: whoever looks meanwhile sees nothing that lacks its own.
-                for folder, artifact in reversed(fresh):
-                    if not folder.exists():
-                        with contextlib.suppress(OSError):
-                            os.rename(self.root / artifact.name, folder)
-                raise
+        root = str(self.root)
+        with machine_errors(f"can't write to {root}"):
+            flush_trees([artifact.path for artifact in staged])
+            with self._lock("importing"):
+                fresh = self._fresh(staged)
+                forget_created(self.root)  # what comes from elsewhere may be newer than anything here
+                try:
+                    for artifact in fresh:
+                        os.rename(artifact.path, f"{root}/{artifact.name}")
+                    flush(self.root)
+                except BaseException:
+                    # Parents came first, so they go last: whoever looks meanwhile sees nothing that lacks its own.
+                    for artifact in reversed(fresh):
+                        if not artifact.path.exists():
+                            with contextlib.suppress(OSError):
+                                os.rename(f"{root}/{artifact.name}", artifact.path)
+                    raise
+        return [replace(artifact, path=self.root / artifact.name) for artifact in fresh]
+
+    def _fresh(self, staged: Sequence[Artifact]) -> list[Artifact]:
+        """Return those that are not here already; refuse them all where one can't be published."""
+        found, _ = self.scan()
+        have = {entry.digest: entry for entry in (*found, *map(Entry.of, staged))}
+        root, fresh = str(self.root), []
+        for artifact in staged:
+            missing = [parent.name for parent in artifact.parents if parent.digest not in have]
+            if missing:
+                raise ArtifactError(
+                    f"'{artifact.name}' was made from {', '.join(missing)}, which is neither here nor in the file",
+                    hint="export it with its lineage, or import that first",
+                    value=missing,
+                )
+            for parent in artifact.parents:
+                refuse_role(artifact.name, parent.role, parent.name, have[parent.digest].kind)
+            if not os.path.lexists(f"{root}/{artifact.name}"):  # as a rule, and so the cheapest question first
+                fresh.append(artifact)
+                continue
+            self.taken(artifact.name)
+            if (there := self.readable(artifact.name)) is None or there.digest != artifact.digest:
+                raise ArtifactError(
+                    f"'{artifact.name}' is in {self.root} already, with other content",
+                    hint=f"lora-mnist runs diff tells of two; lora-mnist runs remove {artifact.name} makes room",
+                    value=artifact.name,
+                )
+        return fresh
 
     def _install(self, staged: Path, artifact: Artifact, force: bool = False) -> Artifact:
         """Flush a complete folder and rename it into place; the lock is held."""
@@ -187,8 +201,12 @@ class Registry(StagingArea):
             ArtifactError: where there is none, or others were made from it; it names them.
             MachineError: where the folder can't be written to.
         """
-        name = self.resolve(name)
-        self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
+        try:
+            name = self.resolve(name)
+            self._refuse_missing(name)  # without a lock, which could not be made where there is no folder
+        except ArtifactError:
+            self.tidy()  # it may be the removal of this name that was killed
+            raise
         with machine_errors(f"can't remove {self.root / name}"), self._lock(f"removing {name}"):
             self._refuse_missing(name)
             doomed = [name]
@@ -196,18 +214,21 @@ class Registry(StagingArea):
                 doomed = [*children_first(self.descendants(name, all_generations=True)), name]
             else:
                 self.refuse_if_needed(name, "removed")
-            self._refuse_if_in_use([a for a in map(self.readable, doomed) if a is not None], "removed")
+            artifacts = [a for a in map(self.readable, doomed) if a is not None]
+            self._refuse_if_in_use(artifacts, "removed")
             self._remove_dead()
             forget_created(self.root)
             with contextlib.ExitStack() as stack:
                 stack.callback(remove_empty, [self._staging_root()])
                 stack.callback(drop_unused_statistics, self.root)
-                for each in filter(self.has, doomed):
-                    self._put_away(each, stack)
                 try:
-                    self._forget(doomed)
-                except OSError:
-                    stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
+                    for each in filter(self.has, doomed):
+                        self._put_away(each, stack)
+                finally:
+                    try:
+                        self._forget(doomed, artifacts)
+                    except OSError:
+                        stack.pop_all()  # whoever cleans up next takes the aliases away, and only then the folders
         remove_empty([self.root])
         return doomed
 

@@ -23,7 +23,7 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics, unused_statistics
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
-from lora_mnist_cli.system.locks import HOST, exclusive, owner, read_owner, try_lock
+from lora_mnist_cli.system.locks import HOST, LOCK, exclusive, owner, read_owner, try_lock
 
 STAGING = ".staging"
 REPLACED = "replaced"
@@ -124,15 +124,18 @@ class StagingArea(Catalog):
             with contextlib.suppress(OSError):
                 os.rename(old, final)
         if (outer / REMOVED).is_dir():
+            removed = self.readable(f"{STAGING}/{outer.name}/{REMOVED}")
             with contextlib.suppress(OSError):
-                self._forget([final.name])
+                self._forget([final.name], [] if removed is None else [removed])
         held = _files(outer)
         shutil.rmtree(outer, ignore_errors=True)
         if held:
             drop_unused_statistics(self.root)
 
     def clean(self, *, dry_run: bool = False, all_hosts: bool = False) -> list[dict[str, Any]]:
-        """Remove the staging folders that killed processes left, and statistics that no artifact shares any more.
+        """Remove what killed processes left, and statistics that no artifact shares any more.
+
+        A folder of artifacts that has nothing else in it goes too.
 
         Args:
             dry_run: only look.
@@ -147,7 +150,7 @@ class StagingArea(Catalog):
         Raises:
             MachineError: where the folder can't be written to.
         """
-        if not (self.root / STAGING).is_dir() and not self._leftovers() and not unused_statistics(self.root):
+        if not self._needs_cleaning():
             return []
         if dry_run:
             return self._clean(dry_run=True, all_hosts=all_hosts)
@@ -157,16 +160,21 @@ class StagingArea(Catalog):
             found = self._clean(all_hosts=all_hosts)
             drop_unused_statistics(self.root)
             remove_empty([self.root / STAGING, self.root / TAGS])
+        remove_empty([self.root])
         return found
+
+    def _needs_cleaning(self) -> bool:
+        """Tell whether a killed process may have left something; a live one that changes the folder looks the same."""
+        has = (self.root / STAGING).is_dir() or (self.root / LOCK).is_file()
+        return has or bool(self._leftovers() or unused_statistics(self.root))
 
     def tidy(self) -> None:
         """Remove the files of killed processes, if possible: for a stage that has nothing else to do.
 
         A process may be killed when its work is published and its staging folder is not yet gone.
         """
-        if (self.root / STAGING).is_dir():
-            with contextlib.suppress(MachineError, ArtifactError):
-                self.clean()
+        with contextlib.suppress(MachineError, ArtifactError):
+            self.clean()
 
     def _was_removing(self, name: str) -> bool:
         """Return whether a process was killed while it removed an artifact, so that only a hidden rest is left."""
@@ -250,10 +258,11 @@ class StagingArea(Catalog):
                         value=digests[digest],
                     )
 
-    def _forget(self, names: Sequence[str]) -> None:
-        """Remove the aliases of removed artifacts, and say so."""
+    def _forget(self, names: Sequence[str], artifacts: Sequence[Artifact]) -> None:
+        """Remove the aliases of removed names, and of artifacts that were the last of their content; say so."""
+        gone = {*names, *(artifact.digest for artifact in artifacts)}
         for alias, (name, digest) in self.tags().items():
-            if name in names and self.locate(name, digest) is None:
+            if gone & {name, digest} and self.locate(name, digest) is None:
                 (self.root / TAGS / alias).unlink(missing_ok=True)
                 flush(self.root / TAGS)
                 self.say(f"the alias '@{alias}' stood for '{name}' and is gone with it")

@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 from lora_mnist_cli.system.errors import MachineError
 
+_MANY = 100
+"""Folders from which on the whole file system is flushed at once: other programs' files are no longer most of it."""
 _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 """What :func:`whole_file` calls a file until it is whole."""
 
@@ -64,6 +66,32 @@ def flush(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+def flush_trees(folders: Sequence[Path]) -> None:
+    """Bring folders of one file system, with all that is in them, to the disk.
+
+    Many of them by a call for the whole file system, where there is one: a flush per file takes 20 times as long.
+    """
+    if len(folders) < _MANY or not _flush_file_system(folders[0]):
+        for folder in folders:
+            for place, _, names in os.walk(folder, topdown=False):
+                for path in (*(Path(place) / name for name in names), Path(place)):
+                    flush(path)
+
+
+def _flush_file_system(path: Path) -> bool:
+    """Bring everything on a folder's file system to the disk; False where the system has no such call."""
+    call = _flush_call()
+    if call is None:
+        return False
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if call(handle) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    finally:
+        os.close(handle)
+    return True
 
 
 @contextlib.contextmanager
@@ -234,3 +262,10 @@ def _exchange_call() -> Any:
     if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
         return lambda first, second: libc.renamex_np(first, second, swap)
     return None
+
+
+@lru_cache(maxsize=1)
+def _flush_call() -> Any:
+    """Return the system's flush of an open folder's file system; None where there is none."""
+    # Elsewhere than on Linux there is only a call that does not wait for the disk.
+    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None

@@ -1,18 +1,20 @@
 """Worker processes on this machine, and a pool that gives them tasks. No torch here.
 
 A worker process runs one function, ``serve``, which receives tasks over a connection and sends messages back. The
-process ends when either side closes the connection. Whoever holds the pool publishes the results; workers are told
-nothing of signals, so Ctrl-C stops the holder, and the holder stops them.
+process ends when either side closes the connection, and at once when its parent dies. Whoever holds the pool publishes
+the results; workers are told nothing of signals, so Ctrl-C stops the holder, and the holder stops them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
@@ -36,7 +38,8 @@ class Worker:
             # In a session of its own: Ctrl-C at the terminal reaches the parent alone, which then ends this process.
             self._process = subprocess.Popen(
                 [sys.executable, "-c", f"from {__name__} import run; run({names}, {far.fileno()})"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
+                # Nothing is ever written to its stdin: the end of that pipe is the end of this process.
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
                 # Until training sets its threads, one: several processes that each take all cores wait for each other.
                 env=os.environ
                 | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), "OMP_NUM_THREADS": "1"},
@@ -46,8 +49,8 @@ class Worker:
     def kill(self) -> None:
         """End the process; its unfinished work is lost."""
         self.connection.close()
-        self._process.kill()
-        self._process.wait()
+        with self._process:  # it closes the pipe, and waits
+            self._process.kill()
 
     def cause_of_death(self) -> str:
         """Say how the process ended, after its connection broke."""
@@ -167,10 +170,24 @@ class SendingReporter(Silent):
 def run(module: str, serve: str, handle: int) -> None:
     """Run ``serve`` of a module in a worker process; the program that :class:`Worker` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     # Either side may close the connection, and that is the normal end: no error to report.
     with contextlib.suppress(EOFError, OSError), Connection(handle) as connection:
         getattr(importlib.import_module(module), serve)(connection)
     os._exit(0)
+
+
+def _end_with_parent() -> None:
+    """End this process as soon as its parent is dead, whatever it is doing then: stdin is a pipe that ends."""
+    if sys.platform == "linux":  # its kernel sends a signal, which ends even a call that keeps all threads waiting
+        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
+
+    def wait_for_the_end() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
 
 
 def answer_tasks(connection: Connection, work: Callable[[Any], tuple[Any, ...]]) -> None:

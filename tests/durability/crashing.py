@@ -11,6 +11,10 @@ from durability import small
 from durability.faults import Counter, Power, die, torn, watched
 from durability.stories import STORIES, State, Story, between, copied, look, runs, same_tree, take_out, tree
 
+from lora_mnist_cli.registry.catalog import TAGS
+from lora_mnist_cli.registry.shared_statistics import STORE
+from lora_mnist_cli.registry.weights import STATISTICS_FILE
+
 WAYS = ("kill", "short", "long")
 
 
@@ -67,6 +71,39 @@ def every_operation(
         if ended:
             return kinds
         at += stride
+
+
+def tidied(folder: str, story: str, way: str, *, again: bool, first: int = 0, stride: int = 1) -> int:
+    """Kill a story at operation 0, 1, 2 … as :func:`every_operation`, then tidy up, and look for what is hidden.
+
+    Args:
+        again: run the story again, which may find nothing to do; by default, clean up.
+
+    Returns:
+        How often it was killed.
+
+    Raises:
+        AssertionError: for the first operation after which something is left that no artifact needs.
+    """
+    place, told, kills = Path(folder), STORIES[story], 0
+    told.prepare(place / "template")
+    ended = False
+    while not ended:
+        box, at = place / "box", first + kills * stride
+        copied(place / "template", box)
+        ended, _, kind = _fork(box, told, at, way)
+        if again:
+            for step in told.steps:
+                step(box)
+        else:
+            runs(box).clean()
+        needed = [STORE for name in runs(box).names() if (box / "runs" / name / STATISTICS_FILE).exists()]
+        needed += [*([TAGS] if runs(box).tags() else []), *runs(box).names()]
+        left = sorted(path.name for path in box.glob("runs/*"))
+        assert left == sorted(set(needed)), f"{story}, {way}, operation {at} ({kind}): {left}"
+        shutil.rmtree(box)
+        kills += 1
+    return kills
 
 
 def _undisturbed(place: Path, story: Story) -> tuple[list[State], dict[str, str]]:

@@ -145,10 +145,26 @@ def _install() -> None:
         _about_to("exchange", [os.fsdecode(first), os.fsdecode(second)])
         return real_exchange(first, second)
 
+    real_flush = files._flush_call()
+
+    def flush_all(handle: int) -> Any:
+        _about_to("fsync", [_of_handle(handle)])
+        done = real_flush(handle)
+        if _flushed is not None and _watcher is not None:
+            with _unwatched():
+                for place, _, names in os.walk(_box):
+                    for path in (*(f"{place}/{name}" for name in names), place):
+                        one = real_open(path, os.O_RDONLY)
+                        _flushed(one)
+                        os.close(one)
+        return done
+
     os.open, os.fsync, os.write, os.pwrite = open_, fsync, write, pwrite  # type: ignore[assignment]
     io.open = builtins.open = io_open  # type: ignore[assignment]
     if real_exchange is not None:
         files._exchange_call = lambda: exchange  # type: ignore[assignment]
+    if real_flush is not None:
+        files._flush_call = lambda: flush_all  # type: ignore[assignment]
     sys.addaudithook(_hook)
 
 

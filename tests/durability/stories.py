@@ -19,6 +19,7 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.system import files
+from lora_mnist_cli.system.errors import ArtifactError
 
 Step = Callable[[Path], None]
 
@@ -68,8 +69,11 @@ def _replace(box: Path) -> None:
 
 def _remove(name: str, *, cascade: bool = False) -> Step:
     def step(box: Path) -> None:
-        if runs(box).has(name):
+        try:
             runs(box).remove(name, cascade=cascade)
+        except ArtifactError:
+            if runs(box).has(name):  # otherwise it was removed before the kill
+                raise
 
     return step
 
@@ -100,6 +104,11 @@ def _shared(box: Path) -> None:
         step(box)
 
 
+def _shared_and_tagged(box: Path) -> None:
+    _shared(box)
+    runs(box).tag("one", "best")
+
+
 def _export(box: Path) -> None:
     archive.export_artifact(runs(box), "child", box / "child.zip", force=True)
 
@@ -120,6 +129,7 @@ STORIES = {
     "replace": Story(_family, (_replace,)),
     "remove": Story(_tagged, (_remove("other"),)),
     "remove with descendants": Story(_family, (_remove("base", cascade=True),)),
+    "remove all": Story(_shared_and_tagged, (_remove("base", cascade=True),)),
     "share statistics": Story(_base, (_sharing("one"), _sharing("two"))),
     "remove what shares": Story(_shared, (_remove("one"), _remove("two"))),
     "tag": Story(_tagged, (_tag("child", "best"), _tag("base", "first"), _untag("best"))),
@@ -216,7 +226,9 @@ def take_out(mechanism: str) -> None:
         return None
 
     if mechanism == "flush":
-        files.flush = registry.flush = staging.flush = nothing
+        files.flush = registry.flush = staging.flush = registry.flush_trees = nothing
+    elif mechanism == "flush of each file":
+        files._MANY = 0
     elif mechanism == "exchange":
         files._exchange_call = nothing  # type: ignore[assignment]
     elif mechanism == "lock":

@@ -46,12 +46,19 @@ def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_lose
     every_operation("seen after the next run", stride, clean=True)
 
 
+@pytest.mark.parametrize("way", ["short", "long"])
+def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, way: str) -> None:
+    options = {"folder": str(quick), "story": "import", "way": way}
+    assert apart.call("crashing", "every_operation", **options, without="flush of each file")["fsync"] < 8
+
+
 @pytest.mark.parametrize(
     ("story", "way", "mechanism"),
     [
         ("publish", "short", "flush"),
         ("publish", "long", "flush"),
         ("tag", "long", "flush"),
+        ("import", "long", "flush"),
         ("publish", "kill", "rename"),
         ("remove", "kill", "rename"),
     ],
@@ -59,6 +66,16 @@ def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_lose
 def test_where_a_mechanism_is_missing_it_is_noticed(quick: Path, story: str, way: str, mechanism: str) -> None:
     with pytest.raises(AssertionError, match=r"steps reported: \[|is damaged|is there and is no artifact"):
         apart.call("crashing", "every_operation", folder=str(quick), story=story, way=way, without=mechanism)
+
+
+@pytest.mark.parametrize(
+    ("story", "again"),
+    [("remove all", True), *((story, False) for story in ("remove all", "publish", "tag", "import"))],
+)
+def test_what_a_kill_leaves_is_tidied_up(quick: Path, story: str, again: bool) -> None:
+    """By ``runs clean``, or by the same removal again, which may find nothing to remove: an emptied folder is empty."""
+    (quick / "template").mkdir()
+    assert apart.call("crashing", "tidied", folder=str(quick), story=story, way="kill", again=again) > 10
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])

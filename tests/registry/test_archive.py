@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import shutil
 import stat
+import sys
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from durability import small
 
 from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
 from lora_mnist_cli.registry.artifact import MANIFEST
@@ -149,6 +153,24 @@ def test_what_is_not_sound_is_not_handed_on(example: Path, run: Run, damaged: st
     assert (outcome.code, outcome.out) == (3, "")
     assert not list(Path.cwd().glob("*.zip"))
     assert not list(Path.cwd().glob(".*.new"))
+
+
+@pytest.mark.parametrize("fate", ["removed", "replaced"])
+def test_an_artifact_that_another_process_takes_away_meanwhile_is_named(
+    example: Path, run: Run, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    def parents_first(artifacts: list[Any]) -> list[Any]:
+        if fate == "removed":
+            shutil.rmtree(example / BASE)
+        else:
+            shutil.copy(example / ADAPTER / MANIFEST, example / BASE / MANIFEST)
+        return artifacts
+
+    monkeypatch.setattr("lora_mnist_cli.registry.archive._parents_first", parents_first)
+    Path("mine.zip").write_text("mine")
+    outcome = run("runs", "export", BASE, "mine.zip", "--force")
+    assert (outcome.code, outcome.err) == (3, f"error: '{BASE}' was {fate} while it was read (run it again)\n")
+    assert [path.read_text() for path in Path().glob("*.zip")] == ["mine"]
 
 
 def test_importing_twice_is_nothing_new(archive: Path, other: Registry, run: Run) -> None:
@@ -325,12 +347,12 @@ def test_more_entries_than_make_sense_are_refused(
     archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entries = len(read(archive))
-    monkeypatch.setattr("lora_mnist_cli.registry.archive._MAX_ENTRIES", entries - 1)
+    monkeypatch.setattr("lora_mnist_cli.registry.archive_reading._MAX_ENTRIES", entries - 1)
     outcome = run("runs", "import", archive, "--runs-dir", other.root)
     assert outcome.code == 3
     assert f"has {entries:,} entries, {entries - 1:,} at most" in outcome.err
     assert not other.root.exists()
-    monkeypatch.setattr("lora_mnist_cli.registry.archive._MAX_ENTRIES", entries)
+    monkeypatch.setattr("lora_mnist_cli.registry.archive_reading._MAX_ENTRIES", entries)
     assert run("runs", "import", archive, "--runs-dir", other.root).code == 0
 
 
@@ -414,20 +436,127 @@ def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Regis
     assert not other.root.exists()
 
 
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("fails", [1, 2])
 def test_an_import_that_fails_in_the_middle_publishes_nothing(
-    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int
+    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int, fault: BaseException
 ) -> None:
-    install, calls = Registry._install, iter(range(3))
+    rename, calls = os.rename, iter(range(9))
 
-    def failing(self: Registry, staged: Path, artifact: Any, force: bool = False) -> Any:
+    def failing(source: Any, target: Any) -> None:
         if next(calls) == fails:
-            raise OSError(28, "No space left on device")
-        return install(self, staged, artifact, force)
+            raise fault
+        rename(source, target)
 
-    monkeypatch.setattr(Registry, "_install", failing)
-    with pytest.raises(MachineError, match="No space left"):
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises((MachineError, KeyboardInterrupt)):
         import_artifacts(other, archive)
     assert not other.root.exists()
     monkeypatch.undo()
     assert len(import_artifacts(other, archive)[1]) == 3
+
+
+def many(file: Path, folder: Path, count: int) -> None:
+    """Write copies of an artifact under other names to a zip file."""
+    from lora_mnist_cli.registry.digests import seal_of
+
+    manifest = json.loads((folder / MANIFEST).read_text())
+    parts = [(part, (folder / part).read_bytes()) for part in manifest["files"]]
+    with zipfile.ZipFile(file, "w") as opened:
+        for i in range(count):
+            manifest["name"] = f"copy-{i}"
+            manifest["seal"] = seal_of(manifest)
+            for part, content in [(MANIFEST, json.dumps(manifest).encode()), *parts]:
+                opened.writestr(entry(f"copy-{i}/{part}"), content)
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Path:
+    """The folder of an artifact of a few bytes."""
+    return small.report(Registry(tmp_path / "small"), "one").path
+
+
+def counted(patched: pytest.MonkeyPatch, *functions: tuple[Any, str]) -> Counter[str]:
+    """Count the calls of functions, each given by its module or class and its name."""
+    calls: Counter[str] = Counter()
+    for module, name in functions:
+        real = getattr(module, name)
+
+        def counting(*arguments: Any, name: str = name, real: Any = real, **options: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments, **options)
+
+        patched.setattr(module, name, counting)
+    return calls
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each file is flushed")
+def test_many_artifacts_are_flushed_at_once_and_no_folder_is_listed_for_each(
+    report: Path, other: Registry, tmp_path: Path
+) -> None:
+    counts = []
+    other.root.parent.mkdir()
+    for count in (100, 200):
+        many(tmp_path / "many.zip", report, count)
+        with pytest.MonkeyPatch.context() as patched:
+            calls = counted(patched, (os, "fsync"), (os, "scandir"), (Registry, "scan"))
+            assert len(import_artifacts(other, tmp_path / "many.zip")[1]) == count
+        counts.append(calls)
+        shutil.rmtree(other.root)
+    assert counts[0] == counts[1]
+    assert counts[0]["fsync"] < 10
+
+
+@pytest.mark.parametrize("length", [1, 65_535])
+def test_a_comment_of_the_zip_file_is_let_alone(archive: Path, other: Registry, length: int) -> None:
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.comment = b"c" * length
+    assert len(import_artifacts(other, archive)[1]) == 3
+
+
+def headers(content: bytes) -> list[int]:
+    """Where each header of a zip file begins."""
+    return [at for at in range(len(content)) if content[at : at + 4] in (b"PK\1\2", b"PK\3\4", b"PK\5\6")]
+
+
+def test_whatever_the_headers_say_it_is_told_in_a_line(
+    report: Path, other: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names that are empty or no text, sizes and places out of the file, methods and flags that nobody knows."""
+    monkeypatch.setattr(os, "fsync", lambda _handle: None)  # most of the time
+    file, generator, told = tmp_path / "two.zip", random.Random(3), []
+    many(file, report, 2)
+    whole = file.read_bytes()
+    places, values = headers(whole), [b"\0", b"\x80", b"\xff\xff", bytes(4), b"\xff" * 4, b"\xff\xff\xff\x7f"]
+    for _ in range(100):
+        content = bytearray(whole)
+        for _ in range(generator.choice((1, 1, 2, 4))):
+            at, value = generator.choice(places) + generator.randrange(4, 60), generator.choice(values)
+            content[at : at + len(value)] = value
+        file.write_bytes(content)
+        try:
+            import_artifacts(other, file)
+        except ArtifactError as error:
+            told.append(str(error))
+            assert not other.root.exists()
+        else:
+            shutil.rmtree(other.root)
+    assert len(told) > 40
+    assert all(len(text.splitlines()) == 1 for text in told)
+
+
+@pytest.mark.parametrize("name", [b"", b"\xff\xfe", b"\0", b"/", b"/" + MANIFEST.encode()])
+def test_an_entry_whose_name_is_broken_is_refused(archive: Path, other: Registry, run: Run, name: bytes) -> None:
+    """In the directory at the end, where the names are read first."""
+    content = bytearray(archive.read_bytes())
+    at = content.index(b"PK\1\2")
+    length = int.from_bytes(content[at + 28 : at + 30], "little")
+    content[at + 9] |= 8  # its names are UTF-8
+    content[at + 28 : at + 30] = len(name).to_bytes(2, "little")
+    # What the name no longer takes is a field that nobody knows.
+    content[at + 30 : at + 32] = (length - len(name)).to_bytes(2, "little")
+    content[at + 46 : at + 46 + length] = name.ljust(length, b"\0")
+    archive.write_bytes(content)
+    outcome = run("runs", "import", archive, "--runs-dir", other.root)
+    assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (3, "", 1)
+    assert not other.root.exists()

@@ -116,12 +116,14 @@ def test_an_alias_of_what_was_replaced_or_removed_says_so(registry: Registry, pu
     assert not registry.root.exists()
 
 
-def test_an_alias_stays_where_the_content_does(registry: Registry, publish: Publish) -> None:
+def test_an_alias_stays_as_long_as_the_content_does(registry: Registry, publish: Publish) -> None:
     publish(registry, "one")
     publish(registry, "copy")
     registry.tag("one", "mine")
     registry.remove("one")
     assert registry.get("@mine").name == "copy"
+    registry.remove("copy")
+    assert registry.tags() == {}
 
 
 @pytest.mark.parametrize(

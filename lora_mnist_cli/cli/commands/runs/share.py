@@ -57,7 +57,7 @@ def import_command(
     from lora_mnist_cli.registry.archive import import_artifacts
 
     every, fresh = import_artifacts(folder.registry(output), file)
-    new = [artifact.name for artifact in fresh]
-    document = {"file": str(file), "artifacts": [artifact.name for artifact in every], "new": new}
+    new = dict.fromkeys(artifact.name for artifact in fresh)
+    document = {"file": str(file), "artifacts": [artifact.name for artifact in every], "new": list(new)}
     lines = [f"{artifact.name}: {'imported' if artifact.name in new else 'was here already'}" for artifact in every]
     output.print("runs import", document, lines)
