@@ -305,7 +305,7 @@ def _unpack(path: Path, name: str, dataset: str) -> bytes:
     try:
         return unpacking.unpacked(path, (SOURCES[dataset].sha256 or {}).get(name))
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, dataset, str(error)) from error
+        raise _damaged(path, dataset, getattr(error, "strerror", None) or str(error)) from error
 
 
 _NO_DIGITS = "its labels are not all from 0 to 9"
@@ -313,7 +313,7 @@ _NO_DIGITS = "its labels are not all from 0 to 9"
 
 def _classes(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the class of each image; QMNIST has eight numbers per digit, and the first is its class."""
-    return labels[:, 0] if labels.ndim == 2 else labels
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] else labels
 
 
 def _are_digits(labels: npt.NDArray[Any]) -> bool:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from lora_mnist_cli.data import sources, unpacking
 from lora_mnist_cli.data.sources import SOURCES, forget_splits, load_split, read_ahead
 from lora_mnist_cli.system.errors import DataError
 
-CONTENT = bytes(range(256)) * 40
+VALUES = bytes(range(256)) * 40
+CONTENT = bytes([0, 0, 8, 1]) + len(VALUES).to_bytes(4, "big") + VALUES
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -90,6 +92,50 @@ def test_what_is_wrong_is_told_to_the_one_who_asks(packed, ahead, sha256, change
         unpacking.begin({packed: sha256})
     with pytest.raises((OSError, ValueError)):
         unpacking.unpacked(packed, sha256)
+
+
+def idx_start(*shape: int) -> bytes:
+    return bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+
+
+def sparse(path: Path, size: int, start: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size)
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("name", "write", "why"),
+    [
+        ("a", lambda path: sparse(path, 3 * 10**9, idx_start(4)), "at most 200,000,000"),
+        ("a", lambda path: sparse(path, 50 * 10**9, idx_start(60_000, 28, 28)), "at most 200,000,000"),
+        ("a", lambda path: sparse(path, 19 * 10**7, idx_start(4)), "has more"),
+        ("a.gz", lambda path: sparse(path, 3 * 10**9, b""), "at most 200,000,000"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(idx_start(4) + bytes(10**8), 1)), "has more"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(idx_start(10**6, 28, 28) + bytes(10**8), 1)), "no data set"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(CONTENT) + gzip.compress(CONTENT)), "follows its content"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(CONTENT) + bytes(9) + b"x"), "follows its content"),
+    ],
+)  # fmt: skip
+def test_no_more_is_read_than_a_header_promises_and_a_data_set_has(name, write, why, ahead, tmp_path):
+    path = tmp_path / name
+    write(path)
+    tracemalloc.start()
+    try:
+        if ahead:
+            unpacking.begin({path: None})
+        with pytest.raises((OSError, ValueError), match=why):
+            unpacking.unpacked(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_zeros_after_a_gzip_file_are_padding(packed):
+    packed.write_bytes(packed.read_bytes() + bytes(1000))
+    assert unpacking.unpacked(packed) == CONTENT
 
 
 @pytest.mark.usefixtures("without_torch")
