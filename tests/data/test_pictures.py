@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from lora_mnist_cli.data import pictures
+from lora_mnist_cli.data import picture_decoding
 from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.data.pictures import drawn, read_image
 from lora_mnist_cli.system.errors import DataError, UsageError
@@ -187,7 +187,7 @@ def test_files_folders_and_what_is_not_there(tmp_path):
 def test_a_file_without_end_is_not_read(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="not a regular file"):
         read_image("/dev/zero")
-    monkeypatch.setattr(pictures, "MAX_BYTES", 10)
+    monkeypatch.setattr(picture_decoding, "MAX_BYTES", 10)
     with pytest.raises(DataError, match="can't read"):
         read_image(save(tmp_path / "a.png", bar()))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(11))))
