@@ -33,6 +33,8 @@ MAX_UNPACKED = 200_000_000
 """Bytes that may be needed to decode a picture: 64 million pixels in grey, 40 in colour, 16 with transparent parts."""
 MAX_SCANS = 640_000_000
 """Pixels times scans of a JPEG; a progressive one has about ten scans, and each goes through all pixels."""
+MAX_READS = 500_000
+"""Parts in which a file may be read. Millions of tiny comments, which 24 MiB have room for, took a parser 15 s."""
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
 _MOVING = ("PNG", "GIF", "WEBP")
 """Formats whose further pictures are moments of a film. In others they are previews, depths or pages."""
@@ -53,6 +55,23 @@ _ORIENTATION = 0x0112
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of odd files is not for users
 
 
+class _Content(io.BytesIO):
+    """The content of a file, which is read in :data:`MAX_READS` parts at most."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as :meth:`io.BytesIO.read` does.
+
+        Raises:
+            ValueError: where it was read too often.
+        """
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise ValueError("it has too many parts")
+        return super().read(size)
+
+
 def read_grey(source: str) -> Picture:
     """Read a picture in grey, 0 (black) to 1 (white), from a file or from stdin (``-``), with 1120 pixels a side at most.
 
@@ -64,7 +83,7 @@ def read_grey(source: str) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Pillow.open(_Content(content), formats=_FORMATS) as image:
                 return _decode(image, content, shown)
         except UnidentifiedImageError as error:
             raise DataError(f"{shown} is not an image", hint="PNG or JPEG", value=shown) from error
