@@ -73,7 +73,7 @@ class _Content(io.BytesIO):
 
 
 def read_grey(source: str) -> Picture:
-    """Read a picture in grey, 0 (black) to 1 (white), from a file or from stdin (``-``), with 1120 pixels a side at most.
+    """Read a picture in grey, 0 (black) to 1 (white), from a file or from stdin (``-``), at most 1120 pixels per side.
 
     Raises:
         DataError: where it is no picture, damaged, too large or animated.
@@ -86,7 +86,9 @@ def read_grey(source: str) -> Picture:
             with Pillow.open(_Content(content), formats=_FORMATS) as image:
                 return _decode(image, content, shown)
         except UnidentifiedImageError as error:
-            raise DataError(f"{shown} is not an image", hint="PNG or JPEG", value=shown) from error
+            raise DataError(
+                f"{shown} is not an image", hint="PNG, JPEG, WebP, TIFF, BMP or GIF", value=shown
+            ) from error
         except Pillow.DecompressionBombError as error:
             raise _too_large(f"{shown} has too many pixels") from error
         except (DataError, MemoryError):

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image as Pillow
 
 from lora_mnist_cli.data.picture_decoding import Picture, read_grey
+from lora_mnist_cli.data.picture_doubts import has_parts, is_solid, touches_border
 from lora_mnist_cli.data.picture_files import STDIN
 from lora_mnist_cli.system.errors import DataError
 
@@ -42,11 +43,13 @@ class Image:
         source: its file, or ``-``.
         pixels: 28 × 28, light on dark, 0 to 1.
         inverted: whether the picture was dark on light.
+        doubts: keys of :data:`~lora_mnist_cli.data.picture_doubts.DOUBTS`: why it may not be a single digit.
     """
 
     source: str
     pixels: Picture
     inverted: bool
+    doubts: tuple[str, ...] = ()
 
 
 def read_image(source: str, *, invert: bool | None = None) -> Image:
@@ -64,7 +67,9 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
     ink = _ink(1 - grey if inverted else grey)
     if ink is None:
         raise DataError(f"nothing is drawn on {shown}", hint="a digit has to differ from its background", value=source)
-    return Image(source, normalise(ink), inverted)
+    pixels = normalise(ink)
+    found = {"border": touches_border(ink > _EDGE), "parts": has_parts(_cut(ink) > _EDGE), "solid": is_solid(pixels)}
+    return Image(source, pixels, inverted, tuple(doubt for doubt, holds in found.items() if holds))
 
 
 def is_dark_on_light(grey: Picture) -> bool:

@@ -69,6 +69,7 @@ def _whole(parts: Iterator[bytes]) -> bytes:
     for part in itertools.chain([first], parts):
         size += len(part)
         if size > promised:
+            kept.clear()  # the error's traceback would hold it
             break
         kept.append(part)
     idx.refuse_other_size(size, promised)
