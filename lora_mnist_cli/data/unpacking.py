@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,19 +24,23 @@ _PART = 2**20
 """Bytes that are read, and unpacked, at once."""
 
 
-def begin(files: Mapping[Path, str | None]) -> None:
+def begin(files: Mapping[Path, str | None]) -> list[Path]:
     """Begin to unpack files, each with its SHA-256 if that is known, for :func:`unpacked` to take; don't wait.
 
     zlib and hashlib let other threads run meanwhile, so that beside ``import torch`` it takes no time. Where PyTorch is
     loaded already there is nothing to gain, and nothing is begun.
+
+    Returns:
+        The files that seem to be of a wrong size, by their first and last bytes: to be asked for before the import.
     """
     if "torch" in sys.modules:
-        return
+        return []
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor()
     _begun.update({path: pool.submit(_unpack, path, sha256) for path, sha256 in files.items()})
     pool.shutdown(wait=False)
+    return [path for path in files if not _seems_whole(path)]
 
 
 def unpacked(path: Path, sha256: str | None = None) -> bytes:
@@ -60,6 +65,21 @@ def _unpack(path: Path, sha256: str | None) -> bytes:
     if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError("its SHA-256 is not the canonical one")
     return content
+
+
+def _seems_whole(path: Path) -> bool:
+    packed = path.suffix == ".gz"
+    try:
+        with open_regular(path.resolve(), idx.MAX_BYTES) as file:
+            start = file.read(1024)
+            if packed:
+                start = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(start, 1024)
+            file.seek(-4, os.SEEK_END)
+            last = file.read(4)
+            # A gzip file ends with the size of its content, if it has no padding.
+            return idx.file_size(start) == (int.from_bytes(last, "little") if packed else file.tell())
+    except (OSError, ValueError, zlib.error):
+        return False
 
 
 def _whole(parts: Iterator[bytes]) -> bytes:

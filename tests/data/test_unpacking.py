@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import sys
 import threading
 import tracemalloc
@@ -18,6 +19,7 @@ from lora_mnist_cli.data.sources import SOURCES, forget_splits, load_split, read
 from lora_mnist_cli.system.errors import DataError
 
 VALUES = bytes(range(256)) * 40
+SHIPPED = Path(sources.__file__).resolve().parents[2] / "data" / "mnist"
 CONTENT = bytes([0, 0, 8, 1]) + len(VALUES).to_bytes(4, "big") + VALUES
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
@@ -169,15 +171,37 @@ def test_nothing_is_fetched_ahead(dataset, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("without_torch")
+def test_a_wrong_size_is_told_before_the_import(tmp_path):
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "mnist"))
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.rename(folder / "kept")
+    for write in (
+        lambda: path.write_bytes(gzip.compress(idx_start(60_000, 28, 28) + bytes(10**8), 1)),
+        lambda: path.write_bytes(gzip.compress(idx_start(10**6, 28, 28))),
+        lambda: sparse(path.with_suffix(""), 50 * 10**9, idx_start(60_000, 28, 28)),
+        lambda: sparse(path.with_suffix(""), 10**8, idx_start(60_000, 28, 28)),
+    ):
+        write()
+        with pytest.raises(DataError, match="is damaged"):
+            read_ahead("mnist", tmp_path, "train", "test")
+    path.with_suffix("").unlink()
+    path.write_bytes((folder / "kept").read_bytes() + bytes(100))  # padding leaves it open
+    read_ahead("mnist", tmp_path, "train")
+    assert len(load_split("mnist", "train", tmp_path)[0]) == 60_000
+
+
+@pytest.mark.usefixtures("without_torch")
 def test_damage_found_ahead_is_the_same_refusal(tmp_path):
     for name in SOURCES["mnist"].names:
         (tmp_path / "mnist").mkdir(exist_ok=True)
         (tmp_path / "mnist" / name).write_bytes(b"\0")
 
     def refusal(begin: Callable[..., None]) -> str:
-        begin("mnist", tmp_path, "train")
-        with pytest.raises(DataError) as caught:
+        try:
+            begin("mnist", tmp_path, "train")
             load_split("mnist", "train", tmp_path)
-        return str(caught.value)
+        except DataError as error:
+            return str(error)
+        return ""
 
-    assert refusal(read_ahead) == refusal(lambda *_: None)
+    assert refusal(read_ahead) == refusal(lambda *_: None) != ""
