@@ -86,9 +86,8 @@ def read_grey(source: str) -> Picture:
             with Pillow.open(_Content(content), formats=_FORMATS) as image:
                 return _decode(image, content, shown)
         except UnidentifiedImageError as error:
-            raise DataError(
-                f"{shown} is not an image", hint="PNG, JPEG, WebP, TIFF, BMP or GIF", value=shown
-            ) from error
+            known = "PNG, JPEG, WebP, TIFF, BMP or GIF"
+            raise DataError(f"{shown} is not an image", hint=known, value=shown) from error
         except Pillow.DecompressionBombError as error:
             raise _too_large(f"{shown} has too many pixels") from error
         except (DataError, MemoryError):

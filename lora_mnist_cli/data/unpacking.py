@@ -85,7 +85,8 @@ def _seems_whole(path: Path) -> bool:
 def _whole(parts: Iterator[bytes]) -> bytes:
     """Join the parts of an IDX file. Its header stands in the first, and what it does not promise is not read."""
     first = next(parts, b"")
-    promised, size, kept = idx.file_size(first), 0, []
+    kept: list[bytes] = []
+    promised, size = idx.file_size(first), 0
     for part in itertools.chain([first], parts):
         size += len(part)
         if size > promised:

@@ -41,7 +41,7 @@ class LoraMnistError(Exception):
 
 
 class GateError(LoraMnistError):
-    """A threshold that the user set was not met."""
+    """A threshold that the user set was not met, or a doubt was to be an error."""
 
     exit_code = 1
 
