@@ -7,13 +7,13 @@ from pathlib import Path
 
 from lora_mnist_cli.system.errors import DataError, UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
 STDIN = "-"
 """The name that stands for standard input."""
 
 
 def find_images(names: Iterable[str]) -> list[str]:
-    """List the files that are named, and of a folder its PNG and JPEG files, sorted by name.
+    """List the files that are named, and of a folder its pictures, sorted by name.
 
     Raises:
         UsageError: where stdin is named twice.

@@ -1,37 +1,25 @@
-"""From a picture of a digit, of any size, to the 784 pixels that a model was trained on. No torch; Pillow reads files.
+"""From a picture of a digit, of any size, to the 784 pixels that a model was trained on. No torch.
 
 MNIST's authors fitted each digit into a box of 20 × 20 pixels, with its proportions, and put that into 28 × 28 pixels
 by its centre of mass (http://yann.lecun.com/exdb/mnist/). The same is done here, after the digit is separated from its
 background. One step is added: MNIST's pens were of one kind, so a line thinner than most of theirs is blurred until it
-is as wide. A picture may come from a stranger: formats, bytes, pixels and frames are limited.
+is as wide.
 """
 
 from __future__ import annotations
 
-import io
 import math
-import sys
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageOps, UnidentifiedImageError
 
+from lora_mnist_cli.data.picture_decoding import Picture, read_grey
+from lora_mnist_cli.data.picture_doubts import has_parts, is_solid, touches_border
 from lora_mnist_cli.data.picture_files import STDIN
 from lora_mnist_cli.system.errors import DataError
-from lora_mnist_cli.system.files import open_regular
 
-Picture = NDArray[np.float32]
-MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 64_000_000
-"""A photograph of the largest telephones, some 200 MB unpacked."""
-_FORMATS = ("PNG", "JPEG", "GIF")
-_ENOUGH = 1120
-"""Pixels per side above which a picture is made smaller first: forty per pixel of the model."""
 _BOX, _SIDE, _CENTRE = 20, 28, 14
 _LEAST_CONTRAST = 0.1
 _EDGE = 0.3
@@ -55,11 +43,13 @@ class Image:
         source: its file, or ``-``.
         pixels: 28 × 28, light on dark, 0 to 1.
         inverted: whether the picture was dark on light.
+        doubts: keys of :data:`~lora_mnist_cli.data.picture_doubts.DOUBTS`: why it may not be a single digit.
     """
 
     source: str
     pixels: Picture
     inverted: bool
+    doubts: tuple[str, ...] = ()
 
 
 def read_image(source: str, *, invert: bool | None = None) -> Image:
@@ -72,12 +62,14 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
         DataError: where it is no picture, damaged, too large, animated or empty.
     """
     shown = "stdin" if source == STDIN else source
-    grey = _read_grey(_read_bytes(source, shown), shown)
+    grey = read_grey(source)
     inverted = is_dark_on_light(grey) if invert is None else invert
     ink = _ink(1 - grey if inverted else grey)
     if ink is None:
         raise DataError(f"nothing is drawn on {shown}", hint="a digit has to differ from its background", value=source)
-    return Image(source, normalise(ink), inverted)
+    pixels = normalise(ink)
+    found = {"border": touches_border(ink > _EDGE), "parts": has_parts(_cut(ink) > _EDGE), "solid": is_solid(pixels)}
+    return Image(source, pixels, inverted, tuple(doubt for doubt, holds in found.items() if holds))
 
 
 def is_dark_on_light(grey: Picture) -> bool:
@@ -164,66 +156,3 @@ def _ink(light: Picture) -> Picture | None:
     if full - ground - noise < _LEAST_CONTRAST:
         return None
     return ((light - ground - noise) / (full - ground - noise)).clip(0, 1).astype(np.float32)
-
-
-def _read_bytes(source: str, shown: str) -> bytes:
-    try:
-        if source == STDIN:
-            content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with open_regular(Path(source).resolve(), MAX_BYTES) as stream:
-                content = stream.read()
-    except OSError as error:
-        raise DataError(f"can't read {shown}: {error.strerror or error}", value=source) from error
-    if not content:
-        raise DataError(f"{shown} is empty", value=source)
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{shown} has more than {MAX_BYTES // 2**20} MiB", hint="make it smaller", value=source)
-    return content
-
-
-def _read_grey(content: bytes, shown: str) -> Picture:
-    """Decode a picture in grey, 0 (black) to 1 (white)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Pillow.open(io.BytesIO(content), formats=_FORMATS) as image:
-                # The size is in the header, so that a picture that is too large is never unpacked.
-                if image.width * image.height > MAX_PIXELS:
-                    size = f"{shown} has {image.width:,} × {image.height:,} pixels"
-                    raise DataError(size, hint=f"{MAX_PIXELS // 10**6} million at most", value=shown)
-                if getattr(image, "is_animated", False):
-                    raise DataError(f"{shown} is animated", hint="save the frame that you mean", value=shown)
-                image.load()
-                return _grey(ImageOps.exif_transpose(image))
-        except UnidentifiedImageError as error:
-            raise DataError(f"{shown} is not an image", hint="PNG or JPEG", value=shown) from error
-        except Pillow.DecompressionBombError as error:
-            too_large = f"{shown} has more than {MAX_PIXELS // 10**6} million pixels"
-            raise DataError(too_large, hint="make it smaller", value=shown) from error
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:
-            # A stranger's bytes can make the parser raise anything.
-            raise DataError(f"{shown} is damaged: {' '.join(str(error).split())}", value=shown) from error
-
-
-def _grey(image: Any) -> Picture:
-    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would cut off at 255
-        values = np.asarray(image).astype(np.float32) / np.float32(65535)
-        step = -(-max(values.shape) // _ENOUGH)
-        return values[::step, ::step]
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = _on_ground(image.convert("LA"))
-    image = image.convert("L")
-    image.thumbnail((_ENOUGH, _ENOUGH))
-    return np.asarray(image).astype(np.float32) / np.float32(255)
-
-
-def _on_ground(image: Any) -> Any:
-    """Put a picture with transparent parts on white, or on black where its visible part is light."""
-    grey, alpha = (np.asarray(band).astype(np.float64) for band in image.split())
-    light = alpha.sum() > 0 and (grey * alpha).sum() / alpha.sum() > 127
-    # A picture without transparent parts needs no ground.
-    ground = Pillow.new("LA", image.size, (0 if light and alpha.min() < 255 else 255, 255))
-    return Pillow.alpha_composite(ground.convert("RGBA"), image.convert("RGBA"))

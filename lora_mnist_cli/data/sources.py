@@ -66,7 +66,6 @@ _MNIST_FILES: dict[Split, tuple[str, str]] = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 
-
 SOURCES: dict[str, Source] = {
     "mnist": Source(
         "MNIST",
@@ -130,8 +129,7 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     if dataset not in SOURCES:
         raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
     source = SOURCES[dataset]
-    sums = source.sha256
-    if sums is None:
+    if (sums := source.sha256) is None:
         paths = _locate(dataset, data_dir)
         sums = {name: hashlib.sha256(_unpack(path, name, dataset)).hexdigest() for name, path in paths.items()}
     listing = "".join(f"{sums[name]}  {name}\n" for name in source.names)
@@ -209,14 +207,16 @@ def load_digits(
 
 
 def read_ahead(dataset: str, data_dir: Path, *splits: Split) -> None:
-    """Begin to unpack the files of some splits beside the import of PyTorch, and return at once.
+    """Begin to unpack the files of some splits beside the import of PyTorch; :func:`load_split` takes them.
 
-    :func:`load_split` takes them, and says what is wrong with them.
+    Raises:
+        DataError: where the size of a file is wrong; what else is wrong, :func:`load_split` says.
     """
     source = SOURCES[dataset]
     files, sums = _find(source, data_dir.absolute()), source.sha256 or {}
     wanted = [name for split in splits for name in source.files[split] if name in files]
-    unpacking.begin({files[name]: sums.get(name) for name in wanted})
+    for path in unpacking.begin({files[name]: sums.get(name) for name in wanted}):
+        _unpack(path, path.name.removesuffix(".gz"), dataset)
 
 
 def forget_splits() -> None:
@@ -305,7 +305,7 @@ def _unpack(path: Path, name: str, dataset: str) -> bytes:
     try:
         return unpacking.unpacked(path, (SOURCES[dataset].sha256 or {}).get(name))
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, dataset, str(error)) from error
+        raise _damaged(path, dataset, getattr(error, "strerror", None) or str(error)) from error
 
 
 _NO_DIGITS = "its labels are not all from 0 to 9"
@@ -313,7 +313,7 @@ _NO_DIGITS = "its labels are not all from 0 to 9"
 
 def _classes(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the class of each image; QMNIST has eight numbers per digit, and the first is its class."""
-    return labels[:, 0] if labels.ndim == 2 else labels
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] else labels
 
 
 def _are_digits(labels: npt.NDArray[Any]) -> bool:

@@ -128,6 +128,17 @@ class ClassStatistics:
             batches.append(torch.stack([part.logsumexp(1) for part in of_digits], dim=1))
         return torch.cat(batches)
 
+    @computing()
+    def distance(self, images: Tensor) -> Tensor:
+        """Return how far images (n × 784) are from all digits, n.
+
+        It is the squared Mahalanobis distance from the nearest component. It has no unit, and images of the digits have
+        similar distances in the statistics of any of them.
+        """
+        densities = self.densities(images.dtype)
+        batches = torch.split(images, _BATCH)
+        return torch.cat([2 * (densities.constant - densities(blur(batch))).amin(1) for batch in batches])
+
     @property
     def log_prior(self) -> Tensor:
         """``log p(digit)``, d, float64."""

@@ -1,7 +1,7 @@
 """Errors that a user can act on, and the exit code of each kind::
 
     LoraMnistError           5
-    ├── GateError            1   a threshold was not met
+    ├── GateError            1   a threshold was not met, or a picture is doubtful
     ├── UsageError           2   an option or a value is wrong
     │   ├── ConfigError      2   a config has problems; it lists all of them
     │   └── DivergedError    2   training diverged
@@ -41,7 +41,7 @@ class LoraMnistError(Exception):
 
 
 class GateError(LoraMnistError):
-    """A threshold that the user set was not met."""
+    """A threshold that the user set was not met, or a doubt was to be an error."""
 
     exit_code = 1
 

@@ -13,6 +13,7 @@ from PIL import Image as Pillow
 from small_artifacts import BASE, R2
 
 from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.data.picture_doubts import DOUBTS
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet
@@ -58,7 +59,9 @@ def test_base_and_adapter_side_by_side(digits, runs, run):
     assert document["alpha"] == 0
     assert document["results"][0]["probabilities"] == base["probabilities"]
     outcome = run("predict", picture, "--artifact", R2)
-    assert (outcome.code, outcome.err) == (0, "")
+    # The small data have no handwriting.
+    assert (outcome.code, outcome.err) == (0, f"warning: {picture}: {DOUBTS['unlike']}\n")
+    assert row["doubts"] == base["doubts"] == ["unlike"]
     line = next(line for line in outcome.out.splitlines() if "000.png" in line)
     cells = [cell.strip() for cell in re.split(r"\s{3,}", line.strip())]
     names = document["classes"]
@@ -87,7 +90,7 @@ def test_stdin_and_what_the_model_saw(digits, runs, run, monkeypatch):
     ("arguments", "code", "shown"),
     [
         (["none.png"], 4, "there is no image none.png"),
-        (["text.png"], 4, "text.png is not an image (PNG or JPEG)"),
+        (["text.png"], 4, "text.png is not an image (PNG, JPEG, WebP, TIFF, BMP or GIF)"),
         (["empty.png"], 4, "empty.png is empty"),
         (["good.png", "--no-invert"], 4, "nothing is drawn on good.png"),
         (["good.png", "text.png"], 4, "text.png is not an image"),

@@ -276,6 +276,15 @@ def test_files_whose_counts_differ_are_refused(place, dataset):
     assert caught.value.value == raw / found["train"][1]
 
 
+@pytest.mark.parametrize("shape", [(40, 0), (0, 8), (2**32 - 1, 0), (0, 2**31, 2**31)])
+def test_labels_with_a_length_of_0_are_refused(place, shape):
+    data, _ = place("qmnist")
+    (data / "QMNIST" / "raw" / "qmnist-train-labels-idx2-int").write_bytes(header(12, *shape))
+    for use in (load_split, digit_counts):
+        with pytest.raises(DataError, match="is damaged"):
+            use("qmnist", "train", data)
+
+
 def test_nothing_is_allocated_for_an_absurd_header(place):
     data, _ = place("fashion-mnist")
     path = data / "FashionMNIST" / "raw" / IMAGES

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ from lora_mnist_cli.data import sources, unpacking
 from lora_mnist_cli.data.sources import SOURCES, forget_splits, load_split, read_ahead
 from lora_mnist_cli.system.errors import DataError
 
-CONTENT = bytes(range(256)) * 40
+VALUES = bytes(range(256)) * 40
+SHIPPED = Path(sources.__file__).resolve().parents[2] / "data" / "mnist"
+CONTENT = bytes([0, 0, 8, 1]) + len(VALUES).to_bytes(4, "big") + VALUES
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -92,6 +96,50 @@ def test_what_is_wrong_is_told_to_the_one_who_asks(packed, ahead, sha256, change
         unpacking.unpacked(packed, sha256)
 
 
+def idx_start(*shape: int) -> bytes:
+    return bytes([0, 0, 8, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+
+
+def sparse(path: Path, size: int, start: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(size)
+
+
+@pytest.mark.usefixtures("without_torch")
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("name", "write", "why"),
+    [
+        ("a", lambda path: sparse(path, 3 * 10**9, idx_start(4)), "at most 200,000,000"),
+        ("a", lambda path: sparse(path, 50 * 10**9, idx_start(60_000, 28, 28)), "at most 200,000,000"),
+        ("a", lambda path: sparse(path, 19 * 10**7, idx_start(4)), "has more"),
+        ("a.gz", lambda path: sparse(path, 3 * 10**9, b""), "at most 200,000,000"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(idx_start(4) + bytes(10**8), 1)), "has more"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(idx_start(10**6, 28, 28) + bytes(999))), "no data set"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(CONTENT) + gzip.compress(CONTENT)), "follows its content"),
+        ("a.gz", lambda path: path.write_bytes(gzip.compress(CONTENT) + bytes(9) + b"x"), "follows its content"),
+    ],
+)  # fmt: skip
+def test_no_more_is_read_than_a_header_promises_and_a_data_set_has(name, write, why, ahead, tmp_path):
+    path = tmp_path / name
+    write(path)
+    tracemalloc.start()
+    try:
+        if ahead:
+            unpacking.begin({path: None})
+        with pytest.raises((OSError, ValueError), match=why):
+            unpacking.unpacked(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_zeros_after_a_gzip_file_are_padding(packed):
+    packed.write_bytes(packed.read_bytes() + bytes(1000))
+    assert unpacking.unpacked(packed) == CONTENT
+
+
 @pytest.mark.usefixtures("without_torch")
 def test_what_was_begun_and_is_not_wanted_is_dropped(packed, threads):
     unpacking.begin({packed: SUM})
@@ -123,18 +171,40 @@ def test_nothing_is_fetched_ahead(dataset, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("without_torch")
+def test_a_wrong_size_is_told_before_the_import(tmp_path):
+    folder = Path(shutil.copytree(SHIPPED, tmp_path / "mnist"))
+    path = folder / "train-images-idx3-ubyte.gz"
+    path.rename(folder / "kept")
+    for write in (
+        lambda: path.write_bytes(gzip.compress(idx_start(60_000, 28, 28) + bytes(10**8), 1)),
+        lambda: path.write_bytes(gzip.compress(idx_start(10**6, 28, 28))),
+        lambda: sparse(path.with_suffix(""), 50 * 10**9, idx_start(60_000, 28, 28)),
+        lambda: sparse(path.with_suffix(""), 10**8, idx_start(60_000, 28, 28)),
+    ):
+        write()
+        with pytest.raises(DataError, match="is damaged"):
+            read_ahead("mnist", tmp_path, "train", "test")
+    path.with_suffix("").unlink()
+    path.write_bytes((folder / "kept").read_bytes() + bytes(100))  # padding leaves it open
+    read_ahead("mnist", tmp_path, "train")
+    assert len(load_split("mnist", "train", tmp_path)[0]) == 60_000
+
+
+@pytest.mark.usefixtures("without_torch")
 def test_damage_found_ahead_is_the_same_refusal(tmp_path):
     for name in SOURCES["mnist"].names:
         (tmp_path / "mnist").mkdir(exist_ok=True)
         (tmp_path / "mnist" / name).write_bytes(b"\0")
 
     def refusal(begin: Callable[..., None]) -> str:
-        begin("mnist", tmp_path, "train")
-        with pytest.raises(DataError) as caught:
+        try:
+            begin("mnist", tmp_path, "train")
             load_split("mnist", "train", tmp_path)
-        return str(caught.value)
+        except DataError as error:
+            return str(error)
+        return ""
 
-    assert refusal(read_ahead) == refusal(lambda *_: None)
+    assert refusal(read_ahead) == refusal(lambda *_: None) != ""
 
 
 @pytest.mark.usefixtures("without_torch")

@@ -10,14 +10,14 @@ from lora_mnist_cli.cli.console import classes
 from lora_mnist_cli.cli.tables import class_of, percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages.predicting import Prediction, predict_images, predict_routed
-from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.errors import GateError, UsageError
 
 
 @o.grouped
 def command(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="PNG or JPEG files, folders of them, or - for stdin.")
+        list[str], typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
     ],
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
@@ -40,12 +40,14 @@ def command(
         typer.Option("--invert/--no-invert", help="Digits are dark on light, or light on dark; detected by default."),
     ] = None,
     show_input: Annotated[bool, o.switch("--show-input", "Show the 28 × 28 pixels that the model saw.")] = False,
+    strict: Annotated[bool, o.switch("--strict", "Exit code 1 if a picture is doubtful as one of the digits.")] = False,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
     """Recognise the digit on a picture, with the base and the adapter side by side.
 
-    A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did.
+    A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did. A warning says where it may
+    be something else: ink at the border, several parts, a patch, or nothing like the digits that the model learned.
     """
     shared.refuse_without_route(route, route_by, [], alpha)
     if experts and (artifact or not route):
@@ -65,11 +67,15 @@ def command(
         document = {"artifact": base.name, "alpha": in_force, **classes(base.dataset)}
         document["results"] = [_row(each, show_input) for each in predictions]
     output.print("predict", document, lambda document: _tables(base.dataset, document, predictions, show_input))
+    if strict and (doubtful := [each.image.source for each in predictions if each.doubts]):
+        problem = f"{len(doubtful)} of {len(predictions)} pictures are doubtful: {', '.join(doubtful)}"
+        raise GateError(problem, value=doubtful)
 
 
 def _row(prediction: Prediction, show_input: bool) -> dict[str, Any]:
     image = prediction.image
     row = {"image": image.source, "inverted": image.inverted, **prediction.guess, "base": prediction.base}
+    row["doubts"] = list(prediction.doubts)
     if show_input:
         row["input"] = (255 * image.pixels).round().astype(int).tolist()
     return row
