@@ -12,6 +12,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ _INPUTS = {
 }
 
 
+@stage
 def export_model(
-    name: str, format_name: str, *, alpha: float | None = None, output: Path | None = None, force: bool = False,
+    name: str, format_name: str, *, alpha: float | None = None, output: Path | str | None = None, force: bool = False,
     workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model as one plain network, with any adapter merged into its weights; or the adapter for PEFT.
@@ -59,7 +61,7 @@ def export_model(
     loaded = load_model(workspace.registry, artifact)
     mean, std = loaded.pixel_stats
     at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
-    path = output or Path(f"{artifact.name}{at}{FORMATS[format_name]}")
+    path = Path(output or f"{artifact.name}{at}{FORMATS[format_name]}")
     described: dict[str, Any] = {
         "file": path.name, "format": format_name, "artifact": {"name": artifact.name, "digest": artifact.digest},
         "base": {"name": loaded.base.name, "digest": loaded.base.digest}, "alpha": chosen,
@@ -77,8 +79,9 @@ def export_model(
     return described | {"file": str(path)}
 
 
+@stage
 def export_routed(
-    names: Sequence[str], format_name: str = "onnx", *, by: str = "mixture", output: Path | None = None,
+    names: Sequence[str], format_name: str = "onnx", *, by: str = "mixture", output: Path | str | None = None,
     force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
@@ -99,7 +102,7 @@ def export_routed(
     experts = load_experts(names, by=by, workspace=workspace)
     from lora_mnist_cli.models.onnx import onnx_of, write_export
 
-    path = output or Path(f"routed-{experts.artifacts[-1].name}.onnx")
+    path = Path(output or f"routed-{experts.artifacts[-1].name}.onnx")
     mean, std = experts.pixel_stats
     described: dict[str, Any] = {
         "file": path.name, "format": format_name, "artifact": None,

@@ -10,8 +10,10 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.publishing import publish_untrained
 from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 
 
+@stage
 def import_adapter(
     folder: Path | str, *, base: str, digits: DigitSet | None = None, name: str | None = None,
     workspace: Workspace | None = None, force: bool = False,

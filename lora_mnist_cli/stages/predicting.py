@@ -10,6 +10,7 @@ from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,7 @@ class Prediction:
     expert: dict[str, Any] | None = None
 
 
+@stage
 def predict_images(
     images: Sequence[str], name: str | None = None, *, alpha: float | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
@@ -79,6 +81,7 @@ def predict_images(
     return artifact, alpha, [Prediction(*parts) for parts in zip(pictures, guesses, bases, strict=True)]
 
 
+@stage
 def predict_routed(
     images: Sequence[str], names: Sequence[str] = (), *, by: str = "mixture", invert: bool | None = None,
     workspace: Workspace | None = None,
