@@ -28,8 +28,8 @@ _INPUTS = {
 
 @stage
 def export_model(
-    name: str, format_name: str | None = None, *, alpha: float | None = None, output: Path | str | None = None, force: bool = False,
-    workspace: Workspace | None = None,
+    name: str, format_name: str | None = None, *, alpha: float | None = None, output: Path | str | None = None,
+    force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model as one plain network, with any adapter merged into its weights; or the adapter for PEFT.
 

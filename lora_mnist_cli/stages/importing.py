@@ -47,6 +47,8 @@ def import_adapter(
     from lora_mnist_cli.registry.peft_folder import read_peft_folder
 
     peft = read_peft_folder(Path(folder), parent)
+    if peft.widened:
+        workspace.reporter.notice(f"{folder} has weights in half precision: they are kept as float32, without any loss")
     config = resolve(dataclasses.replace(peft.config, digits=digits), parent)
     name = name or f"imported-{adapter_name(parent, config)}"
     settings = adapter_settings(parent, config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -50,9 +51,9 @@ def test_a_pipe_is_written_into(tmp_path):
 @pytest.mark.parametrize("name", ["-", "/dev/stdout"])
 def test_standard_output_is_written_on(name, capfd, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    print("before")
+    sys.stdout.write("before\n")
     write(Path(name))
-    print(" after")
+    sys.stdout.write(" after\n")
     assert capfd.readouterr().out == "before\nnew after\n"
     assert os.listdir(tmp_path) == []
 

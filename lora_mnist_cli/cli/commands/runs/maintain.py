@@ -54,10 +54,9 @@ def verify_command(
     if bad or skipped:
         damaged = [verdict for verdict in bad if not verdict.newer]
         told = [problem_line(verdict, registry.root) for verdict in bad]
-        lines = " | ".join(
-            [*told, *(f"{registry.root / link}: not checked, it is a symbolic link" for link in skipped)]
-        )
-        behind_links = "symbolic link" in lines  # what another tool has moved away is not lost
+        told += [f"{registry.root / link}: not checked, it is a symbolic link" for link in skipped]
+        lines = " | ".join(told)
+        behind_links = "it is a symbolic link" in lines  # what another tool has moved away is not lost
         hints = [shared.REPLACE_LINKS] if behind_links else []
         if damaged and not behind_links:
             hints += ["lora-mnist runs remove NAME --cascade, then make them again"]
