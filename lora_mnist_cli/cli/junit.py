@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from lora_mnist_cli.system.files import machine_errors, whole_file
+from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.system.output_file import check_writable, output_file
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ def junit_xml(suite: str, cases: Sequence[Case], *, seconds: float = 0.0, now: d
     return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode").encode() + b"\n"
 
 
+def check_junit(path: Path | None) -> None:
+    """Refuse a file of ``--junit`` that can't be written, before the verdicts are worked out, by a MachineError."""
+    if path is not None:
+        check_writable(path, "--junit")
+
+
 def write_junit(path: Path, suite: str, cases: Sequence[Case], *, seconds: float) -> None:
     """Write a suite of verdicts to the file of ``--junit``.
 
@@ -59,5 +66,5 @@ def write_junit(path: Path, suite: str, cases: Sequence[Case], *, seconds: float
         MachineError: if the file can't be written.
     """
     content = junit_xml(suite, cases, seconds=seconds)
-    with machine_errors(f"can't write {path}", "--junit"), whole_file(path) as file:
+    with machine_errors(f"can't write {path}", "--junit"), output_file(path) as file:
         file.write(content)

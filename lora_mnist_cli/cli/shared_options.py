@@ -51,6 +51,7 @@ DatasetOfBase = Annotated[
 AnyDataset = Annotated[str, o.word(f"One of {', '.join(choices.DATASETS)}.", None, choices.DATASETS)]
 Alpha = Annotated[float | None, o.number("Replaces the alpha that the adapter was trained with.")]
 Confidence = Annotated[float, o.number("Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")]
+REPLACE_LINKS = "put the folder or file itself in place of the link"
 JUnit = Annotated[Path | None, o.file("Write the verdicts as JUnit XML too, for CI.")]
 Recipe = Annotated[
     str,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.conformance.protocol import METHODS, SCALINGS, Factory
-from lora_mnist_cli.system.errors import LoraMnistError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.system.errors import EXIT_TERMINATED, LoraMnistError, UsageError, nearest, refuse_unknown
 
 HOLDS, BROKEN, SKIPPED = "holds", "BROKEN", "skipped"
 READY = {
@@ -40,7 +40,7 @@ def find_factory(text: str) -> Factory:
         target: Any = importlib.import_module(module_name)
     except LoraMnistError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "is it installed, or in this folder?" if isinstance(error, ModuleNotFoundError) else "--verbose shows"
         raise UsageError(f"can't import '{module_name}': {_one_line(error)}", hint=hint, value=text) from error
     for part in attribute.split("."):
@@ -54,7 +54,7 @@ def find_factory(text: str) -> Factory:
         implementation = target()
     except LoraMnistError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         hint = "it is called without arguments"
         raise UsageError(f"'{text}' makes no implementation: {_one_line(error)}", hint=hint, value=text) from error
     lacking = [name for name in METHODS if not callable(getattr(implementation, name, None))]
@@ -103,13 +103,17 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
                 except NotImplementedError as error:
                     what = f": {error}" if str(error) else ""
                     verdict, evidence = BROKEN, f"not implemented{what} (--skip {name} where that is meant)"
-                except Exception as error:  # noqa: BLE001 - any exception of the code under test is evidence
+                except (Exception, SystemExit) as error:  # noqa: BLE001 - any exception of the code under test is evidence
                     verdict, evidence = BROKEN, f"it raised {_one_line(error)}"
         rows.append({"law": name, "about": law.about, "verdict": verdict, "evidence": evidence})
     return rows
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """Write an exception in one line."""
+    if isinstance(error, SystemExit) and error.code == EXIT_TERMINATED:
+        raise error  # a signal's, which ends the program wherever it is
+    if isinstance(error, SystemExit) and error.code in (None, 0):
+        return "it ends the process, as if all were well"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

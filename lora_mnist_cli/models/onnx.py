@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.system.errors import UsageError
-from lora_mnist_cli.system.files import machine_errors, whole_file
+from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.system.output_file import is_plain, output_file
 
 OPSET = 18
 
@@ -94,6 +95,9 @@ def write_export(
         MachineError: where they can't be written.
     """
     beside = path.with_name(f"{path.name}.json")
+    if not (is_plain(path) or path.is_dir()):
+        problem = f"{path} is no plain file, and the description can't lie beside it"
+        raise UsageError(problem, hint="choose another --output", value=str(path))
     for target in (path, beside):
         if target.exists() and not force:
             raise UsageError(f"{target} exists", hint="--force replaces it", value=str(target))
@@ -105,6 +109,6 @@ def write_export(
             path.mkdir(exist_ok=True)
             files = {path / name: part for name, part in content.items()}
         for target, part in (*files.items(), (beside, text.encode())):
-            with whole_file(target) as file:
+            with output_file(target) as file:
                 file.write(part)
     return beside

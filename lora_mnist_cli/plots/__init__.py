@@ -4,3 +4,8 @@ One file per kind has a ``draw`` that takes plain numbers and returns a figure; 
 ``draw_KIND`` in ``stages/pictures`` gathers the numbers. This room may import ``evaluation`` and the rooms below. Read
 :mod:`~lora_mnist_cli.plots.style` first, then any kind.
 """
+
+from lora_mnist_cli.system.caller import without_backend
+
+with without_backend():
+    import matplotlib as matplotlib

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.system.errors import MachineError, UsageError
-from lora_mnist_cli.system.files import machine_errors, whole_file
+from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.system.output_file import output_file
 
 Picture = Figure
 """The type that every kind draws, for rooms that do not import matplotlib."""
@@ -184,7 +185,7 @@ def save(figure: Figure, path: Path) -> None:
     """
     format_name = check_suffix(path)
     try:
-        with machine_errors(f"can't write {path}"), house_style(), whole_file(path) as file:
+        with machine_errors(f"can't write {path}"), house_style(), output_file(path) as file:
             figure.savefig(file, format=format_name, metadata=_FORMATS[f".{format_name}"])
     except MachineError as error:
         # The registry's hint is about the folder of artifacts, and a picture may lie elsewhere.

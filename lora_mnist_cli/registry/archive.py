@@ -19,7 +19,8 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import lineage_names
 from lora_mnist_cli.registry.weights import check_header
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError
-from lora_mnist_cli.system.files import flush, machine_errors, whole_file
+from lora_mnist_cli.system.files import flush, machine_errors
+from lora_mnist_cli.system.output_file import is_plain, output_file
 
 _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file knows; with one time for all, equal artifacts make equal files."""
@@ -55,14 +56,15 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
                 )
     artifacts = _parents_first(artifacts)
     with machine_errors(f"can't write {file}", "FILE"):
-        with whole_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        with output_file(file) as target, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for each in artifacts:
                 for part in [MANIFEST, *each.files]:
                     content = each.read_manifest() if part == MANIFEST else each.read(part)
                     info = zipfile.ZipInfo(f"{each.name}/{part}", _FIRST_DAY)
                     info.external_attr = (stat.S_IFREG | 0o644) << 16
                     archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-        flush(file.parent)
+        if is_plain(file):
+            flush(file.parent)
     return artifacts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, folders, generations, newest_first, read_entries
+from lora_mnist_cli.registry.entries import Entry, folders, generations, links, newest_first, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.settings.checks import is_digest
@@ -62,6 +62,10 @@ class Catalog:
     def has(self, name: str) -> bool:
         """Whether there is an artifact of that name, sound or not."""
         return (self.root / name / MANIFEST).is_file()
+
+    def links(self) -> list[str]:
+        """Return the names of symbolic links to artifacts, which are left out everywhere."""
+        return links(self.root)
 
     def scan(self) -> tuple[list[Entry], list[ArtifactError]]:
         """Return all artifacts, oldest first, and an error for each that can't be read."""
@@ -282,7 +286,8 @@ class Catalog:
             ArtifactError: where there is no such alias, or what it stood for is gone.
         """
         if not name.startswith("@"):
-            return check_name(name)
+            path = Path(name)  # as a shell completes it: a folder in the folder of artifacts is meant by its name
+            return check_name(path.name if "/" in name and path.parent.absolute() == self.root.absolute() else name)
         alias = check_name(name[1:])
         tag = self._tag(alias) if not (self.root / TAGS).is_symlink() else None
         if tag is None:

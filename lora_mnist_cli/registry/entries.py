@@ -112,6 +112,15 @@ def folders(root: Path) -> list[str]:
         return []
 
 
+def links(root: Path) -> list[str]:
+    """Return the names of symbolic links that lead to an artifact's folder: nothing reads them, and lists say so."""
+    try:
+        with os.scandir(root) as found:
+            return sorted(e.name for e in found if e.is_symlink() and os.path.isfile(f"{e.path}/{MANIFEST}"))
+    except OSError:
+        return []
+
+
 def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
     """Return the entries of all artifacts, oldest first, and an error for each that can't be read.
 

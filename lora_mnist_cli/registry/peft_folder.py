@@ -61,10 +61,12 @@ class PeftAdapter:
     Args:
         config: method, rank, alpha, scaling, dropout, layers and the digest of the weights; the digits are open.
         weights: the file of weights: exactly the tensors that the config asks for, and all of them finite.
+        widened: whether the folder has them in half precision (F16 or BF16); as float32 they are the same numbers.
     """
 
     config: AdapterConfig
     weights: bytes
+    widened: bool = False
 
 
 def read_peft_folder(folder: Path, base: Artifact) -> PeftAdapter:
@@ -88,8 +90,8 @@ def read_peft_folder(folder: Path, base: Artifact) -> PeftAdapter:
         )
     layers = {name: base.details["layers"][name] for name in config.target_layers or ()}
     shapes = tensor_shapes(config, layers)
-    weights = _read_weights(folder / ADAPTER_FILE, shapes, base)
-    return PeftAdapter(dataclasses.replace(config, imported=sha256(weights)), weights)
+    weights, widened = _read_weights(folder / ADAPTER_FILE, shapes, base)
+    return PeftAdapter(dataclasses.replace(config, imported=sha256(weights)), weights, widened)
 
 
 class _Options:
@@ -247,10 +249,11 @@ def _read(path: Path, limit: int) -> bytes:
         raise ArtifactError(f"{path} can't be read: {error.strerror}", value=path) from error
 
 
-def _read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], base: Artifact) -> bytes:
-    """The content of a file of weights that holds exactly the tensors of these shapes."""
+def _read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], base: Artifact) -> tuple[bytes, bool]:
+    """The content of a file of weights that holds exactly the tensors of these shapes, and whether it was widened."""
     import numpy as np
     from safetensors import SafetensorError, deserialize
+    from safetensors.numpy import save
 
     need = 4 * sum(math.prod(shape) for shape in shapes.values())
     content = _read(path, min(need, MAX_WEIGHTS) + _MAX_SURPLUS)
@@ -258,10 +261,25 @@ def _read_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], base: Artif
         tensors = deserialize(content)  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise ArtifactError(f"{path} is damaged: {error}", value=path) from error
-    found = {key: (tuple(tensor["shape"]), str(tensor["dtype"])) for key, tensor in tensors}
+    halves = ("F16", "BF16")
+    widened = any(tensor["dtype"] in halves for _, tensor in tensors)
+    found = {
+        key: (tuple(tensor["shape"]), "F32" if tensor["dtype"] in halves else str(tensor["dtype"]))
+        for key, tensor in tensors
+    }
     if problems := differences(found, shapes):
         raise ArtifactError(f"{path} does not fit '{base.name}': it {_listed(problems, '; it ')}", value=problems)
-    odd = [key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all()]
+    values = {key: _as_float32(tensor["data"], tensor["dtype"]) for key, tensor in tensors}
+    odd = [key for key, value in values.items() if not np.isfinite(value).all()]
     if odd:
         raise ArtifactError(f"{path} has values that are no finite numbers in {', '.join(odd)}", value=odd)
-    return content
+    return save({key: value.reshape(shapes[key]) for key, value in values.items()}) if widened else content, widened
+
+
+def _as_float32(data: bytes, kind: str) -> Any:
+    """The numbers of a tensor as a flat array of float32, exactly."""
+    import numpy as np
+
+    if kind == "BF16":  # the upper half of a float32
+        return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+    return np.frombuffer(data, "<f2" if kind == "F16" else "<f4").astype("<f4", copy=False)

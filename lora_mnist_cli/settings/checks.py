@@ -6,7 +6,6 @@ that all problems of a config are reported at once.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import ConfigError, nearest
 
 Rule = Callable[[str, Any], Iterable[str]]
@@ -62,11 +62,9 @@ class SelfChecking:
         # mypy takes the hash of an instance for that of its class.
         for name, words, rule, may_be_none, is_float in _rules(type(self)):  # type: ignore[arg-type]
             value = getattr(self, name)
-            # 1 and 1.0 are the same setting, and must have the same fingerprint.
-            if is_float and isinstance(value, int) and not isinstance(value, bool):
-                with contextlib.suppress(OverflowError):
-                    value = float(value)
-                    object.__setattr__(self, name, value)
+            if (as_python := plain(value, float if is_float else object)) is not value:
+                value = as_python
+                object.__setattr__(self, name, value)
             if name not in unused and not (may_be_none and value is None):
                 problems += rule(words, value)
         problems += self._conflicts()

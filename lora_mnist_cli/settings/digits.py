@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lora_mnist_cli.settings.lists import as_ranges
+from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import UsageError
 
 _PART = re.compile(r"([0-9])(?:-([0-9]))?", re.ASCII)
@@ -26,7 +27,7 @@ class DigitSet:
     members: tuple[int, ...]
 
     def __init__(self, members: Iterable[int]) -> None:
-        digits = tuple(sorted(set(members)))
+        digits = tuple(sorted(set(plain(list(members)))))
         if not digits:
             raise UsageError("a digit set can't be empty", hint=_HINT, value="")
         if digits[0] < 0 or digits[-1] > 9:

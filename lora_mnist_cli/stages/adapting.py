@@ -16,6 +16,7 @@ from lora_mnist_cli.stages.banks.work import AdapterJobs, diverged, plan_jobs
 from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import result_row, results_csv
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.files import machine_errors
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 RESULTS_FILE = "results.csv"
 
 
+@stage
 def finetune(
     config: AdapterConfig | None = None, *, base: str | None = None, dataset: str | None = None,
     workspace: Workspace | None = None, name: str | None = None, force: bool = False,
@@ -64,6 +66,7 @@ def finetune(
     return adapter
 
 
+@stage
 def sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
@@ -112,6 +115,7 @@ def sweep(
         return making.publish(scores={}, details=details, members=adapters)
 
 
+@stage
 def plan_sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,

@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.publishing import publish_untrained
 from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Shapes = dict[str, list[int]]
 """Layer → (in, out)."""
 
 
+@stage
 def combine(
     names: Sequence[str], *, method: str = "linear", weights: Sequence[float] | None = None, rank: int | None = None,
     density: float | None = None, seed: int | None = None, name: str | None = None,

@@ -13,6 +13,7 @@ from lora_mnist_cli.settings.grid import in_words, varying_axes
 from lora_mnist_cli.stages.records.samples import Sample, described, named_without_rank, samples, tuned
 from lora_mnist_cli.stages.records.verdicts import check_confidence, judge_models, judge_seeds
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ Document = dict[str, Any]
 _NO_RANK = {"rank": 0}
 
 
+@stage
 def compare(
     first: str, second: str | None = None, *, digits: DigitSet | None = None, confidence: float = CONFIDENCE,
     tune: bool = False, workspace: Workspace | None = None,

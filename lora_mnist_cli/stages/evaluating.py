@@ -13,6 +13,7 @@ from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.keywords import digit_set
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import plain, stage
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -42,7 +43,11 @@ class Gate:
     digits: DigitSet
     minimum: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "minimum", plain(self.minimum))
 
+
+@stage
 def evaluate(
     name: str | None = None, *, alphas: Sequence[float] | None = None,
     digit_sets: Sequence[DigitSet | str] | None = None, workspace: Workspace | None = None,

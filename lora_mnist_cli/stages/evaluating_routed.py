@@ -13,6 +13,7 @@ from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.evaluating import Evaluation
 from lora_mnist_cli.stages.records.resolving import named_once
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
     return experts, bases[0]
 
 
+@stage
 def load_experts(
     names: Sequence[str] = (), *, by: str = "mixture", workspace: Workspace | None = None
 ) -> RoutedExperts:
@@ -108,6 +110,7 @@ def load_experts(
     return RoutedExperts(artifacts, base, RoutedModel(models, statistics, cast(Routing, by)), (mean, std))
 
 
+@stage
 def evaluate_routed(
     names: Sequence[str] = (), *, by: str = "mixture", digit_sets: Sequence[DigitSet] | None = None,
     workspace: Workspace | None = None,

@@ -12,6 +12,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ _INPUTS = {
 }
 
 
+@stage
 def export_model(
-    name: str, format_name: str, *, alpha: float | None = None, output: Path | None = None, force: bool = False,
-    workspace: Workspace | None = None,
+    name: str, format_name: str | None = None, *, alpha: float | None = None, output: Path | str | None = None,
+    force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model as one plain network, with any adapter merged into its weights; or the adapter for PEFT.
 
     Args:
-        format_name: one of :data:`FORMATS`. ``peft`` is a folder with the adapter's two files, and takes no base.
+        format_name: one of :data:`FORMATS`; by default that of the suffix of ``output``, or else ``safetensors``.
+            ``peft`` is a folder with the adapter's two files, and takes no base.
         alpha: of an adapter, in place of the trained one.
         output: the file; by default in the present folder, the artifact's name with the format's suffix.
 
@@ -46,7 +49,7 @@ def export_model(
         ArtifactError: where the artifact or its base is missing, damaged or doesn't fit, or alpha is too large for it.
         MachineError: where it can't be written.
     """
-    refuse_unknown("format", format_name, list(FORMATS), "formats:")
+    format_name = _format(format_name, output, "safetensors")
     workspace = workspace or Workspace()
     artifact = workspace.registry.get(name, *(("adapter",) if format_name == "peft" else ("adapter", "base")))
     chosen = chosen_alpha(artifact, alpha)
@@ -59,7 +62,7 @@ def export_model(
     loaded = load_model(workspace.registry, artifact)
     mean, std = loaded.pixel_stats
     at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
-    path = output or Path(f"{artifact.name}{at}{FORMATS[format_name]}")
+    path = Path(output or f"{artifact.name}{at}{FORMATS[format_name]}")
     described: dict[str, Any] = {
         "file": path.name, "format": format_name, "artifact": {"name": artifact.name, "digest": artifact.digest},
         "base": {"name": loaded.base.name, "digest": loaded.base.digest}, "alpha": chosen,
@@ -77,8 +80,21 @@ def export_model(
     return described | {"file": str(path)}
 
 
+def _format(given: str | None, output: Path | str | None, default: str) -> str:
+    """Return the format that is given, or that a file's suffix tells; a UsageError refuses two that differ."""
+    if given is not None:
+        refuse_unknown("format", given, list(FORMATS), "formats:")
+    suffix = Path(output).suffix.lower() if output is not None else ""
+    told = next((name for name, ending in FORMATS.items() if ending == suffix), None)
+    if None not in (given, told) and given != told:
+        hint = f"--format {told}, or another name for the file"
+        raise UsageError(f"'{output}' has the suffix of {told}, and the format is {given}", hint=hint, value=given)
+    return given or told or default
+
+
+@stage
 def export_routed(
-    names: Sequence[str], format_name: str = "onnx", *, by: str = "mixture", output: Path | None = None,
+    names: Sequence[str], format_name: str | None = None, *, by: str = "mixture", output: Path | str | None = None,
     force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
@@ -91,6 +107,7 @@ def export_routed(
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` (None), ``base`` and ``experts``
         (name, digest, digits), ``route_by``, ``input``, ``output``, ``normalisation`` and ``dataset``.
     """
+    format_name = _format(format_name, output, "onnx")
     if format_name != "onnx":
         raise UsageError(f"a router has no form '{format_name}'", hint="--format onnx", value=format_name)
     workspace = workspace or Workspace()
@@ -99,7 +116,7 @@ def export_routed(
     experts = load_experts(names, by=by, workspace=workspace)
     from lora_mnist_cli.models.onnx import onnx_of, write_export
 
-    path = output or Path(f"routed-{experts.artifacts[-1].name}.onnx")
+    path = Path(output or f"routed-{experts.artifacts[-1].name}.onnx")
     mean, std = experts.pixel_stats
     described: dict[str, Any] = {
         "file": path.name, "format": format_name, "artifact": None,

@@ -13,6 +13,7 @@ from lora_mnist_cli.stages.evaluating import Gate
 from lora_mnist_cli.stages.records.samples import Sample, described, samples, single
 from lora_mnist_cli.stages.records.verdicts import check_confidence, points
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
@@ -27,6 +28,7 @@ _ONE_SEED = (
 Document = dict[str, Any]
 
 
+@stage
 def gate(
     gates: Sequence[Gate], name: str | None = None, *, rank: int | None = None, confidence: float = CONFIDENCE,
     workspace: Workspace | None = None,
@@ -61,6 +63,7 @@ def gate(
     return {"artifact": artifact.name, "confidence": confidence, "verdict": overall, "gates": rows}
 
 
+@stage
 def plan_gate(
     gates: Sequence[Gate], name: str | None = None, *, rank: int | None = None, confidence: float = CONFIDENCE,
     workspace: Workspace | None = None,

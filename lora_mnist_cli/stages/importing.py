@@ -10,8 +10,10 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.publishing import publish_untrained
 from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 
 
+@stage
 def import_adapter(
     folder: Path | str, *, base: str, digits: DigitSet | None = None, name: str | None = None,
     workspace: Workspace | None = None, force: bool = False,
@@ -45,6 +47,8 @@ def import_adapter(
     from lora_mnist_cli.registry.peft_folder import read_peft_folder
 
     peft = read_peft_folder(Path(folder), parent)
+    if peft.widened:
+        workspace.reporter.notice(f"{folder} has weights in half precision: they are kept as float32, without any loss")
     config = resolve(dataclasses.replace(peft.config, digits=digits), parent)
     name = name or f"imported-{adapter_name(parent, config)}"
     settings = adapter_settings(parent, config)

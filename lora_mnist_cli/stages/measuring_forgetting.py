@@ -10,6 +10,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Step:
     task: DigitSet
 
 
+@stage
 def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -> Document:
     """Measure forgetting: adapter and base on the digits before it (old) and those it was the first to learn (new).
 

@@ -11,6 +11,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
 
 
+@stage
 def merge(
     name: str | None = None, *, alpha: float | None = None, digits: DigitSet | None = None, merged: str | None = None,
     workspace: Workspace | None = None, force: bool = False,

@@ -16,6 +16,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.grid import short
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 
 __all__ = ["KINDS", "PlotKind", "PlotOptions", "plot", "plot_kinds"]
@@ -72,8 +73,9 @@ def plot_kinds() -> list[dict[str, Any]]:
     ]
 
 
+@stage
 def plot(
-    kind: str, name: str | None = None, *, output: Path | None = None, options: PlotOptions | None = None,
+    kind: str, name: str | None = None, *, output: Path | str | None = None, options: PlotOptions | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[Artifact, Path]:  # fmt: skip
     """Draw one picture of an artifact.
@@ -100,6 +102,7 @@ def plot(
             hint = f"it takes --{', --'.join(chosen.options)}" if chosen.options else "it takes none"
             raise UsageError(f"plot {kind} has no use for --{option}", hint=hint, value=option)
     if output is not None:
+        output = Path(output)
         from lora_mnist_cli.plots.style import check_suffix
 
         check_suffix(output)

@@ -10,6 +10,7 @@ from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.caller import stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +47,7 @@ and digits drawn by other pens, were not farther: nothing has to be added for a 
 """
 
 
+@stage
 def predict_images(
     images: Sequence[str], name: str | None = None, *, alpha: float | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
@@ -90,6 +92,7 @@ def predict_images(
     return artifact, alpha, _doubted(predictions, normalised, _learned(artifact, loaded.base, alpha), workspace)
 
 
+@stage
 def predict_routed(
     images: Sequence[str], names: Sequence[str] = (), *, by: str = "mixture", invert: bool | None = None,
     workspace: Workspace | None = None,

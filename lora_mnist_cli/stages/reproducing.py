@@ -23,6 +23,7 @@ from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unknown
 
 STUDIES = ("lora", "forgetting")
@@ -30,6 +31,7 @@ RANKS_FILE = "ranks.png"
 FULL_TITLE = METHODS["full"].title
 
 
+@stage
 def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
     ceiling: bool = False, dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,

@@ -14,6 +14,7 @@ from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
 
 
+@stage
 def train_base(
     config: BaseConfig | None = None, *, workspace: Workspace | None = None, name: str | None = None,
     force: bool = False, **settings: Unpack[BaseKeywords],

@@ -62,6 +62,10 @@ class Workspace:
     reporter: Reporter = field(default_factory=Silent)
     note: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("runs_dir", "data_dir"):
+            object.__setattr__(self, name, Path(getattr(self, name)))  # it may be a text
+
     @property
     def registry(self) -> Registry:
         """The artifacts under ``runs_dir``."""

@@ -22,6 +22,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package.mkdir()
     (package / "__init__.py").touch()
     shutil.copy(Path(__file__).parent / "implementations.py", package / "code.py")
+    (package / "leaving.py").write_text("import sys; sys.exit(0)\n")
     (package / "broken.py").write_text("import nothing_of_that_name\n")
     (package / "odd.py").write_text(
         "from their_lora.code import Right\n"
@@ -30,6 +31,9 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def needs(rank): return Right()\n"
         "class Claim(Right): scaling = 'none'\n"
         "def build(): return Right()\n"
+        "def leave(): raise SystemExit(0)\n"
+        "class LeaveLater(Right):\n"
+        "    def merge(self, model): raise SystemExit(0)\n"
     )
 
 
@@ -82,6 +86,8 @@ def test_json_and_junit_say_the_same(theirs, run, tmp_path):
         ("", "names no implementation"),
         ("their_lora.cod:Right", "can't import 'their_lora.cod': ModuleNotFoundError"),
         ("their_lora.broken:Right", "No module named 'nothing_of_that_name'"),
+        ("their_lora.leaving:Right", "can't import 'their_lora.leaving': it ends the process, as if all were well"),
+        ("their_lora.odd:leave", "makes no implementation: it ends the process"),
         ("..:x", "can't import '..'"),
         ("their_lora.code:Rigth", "has no 'Rigth' (did you mean 'Right'?)"),
         ("their_lora.odd:number", "can't be called"),
@@ -112,3 +118,17 @@ def test_other_libraries_are_not_imported_before_they_are_asked_for():
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stderr == "0 []\n"
+
+
+def test_code_that_ends_the_process_in_a_law_breaks_it(theirs, run):
+    outcome = run("conformance", "their_lora.odd:LeaveLater", "--json")
+    assert outcome.code == 1
+    ended = [row for row in outcome.json["laws"] if "it ends the process" in row["evidence"]]
+    assert ended
+    assert {row["verdict"] for row in ended} == {"BROKEN"}
+
+
+def test_a_file_of_verdicts_that_cannot_be_written_is_told_before_the_work(theirs, run, tmp_path):
+    outcome = run("conformance", "their_lora.leaving:Right", "--junit", tmp_path / "none" / "a.xml")
+    assert (outcome.code, outcome.out) == (5, "")
+    assert "can't write" in outcome.err

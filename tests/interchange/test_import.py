@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -240,8 +241,6 @@ TENSORS: dict[str, tuple[dict[str, Any], str]] = {
     "a renamed key": ({KEY: None, KEY.replace("fc2", "net.2"): torch.ones(2, 16)}, "unknown base_model.model.net.2"),
     "an unknown key": ({"base_model.model.fc3.bias": torch.ones(10)}, "it has the unknown base_model.model.fc3.bias"),
     "an adapter's own name": ({KEY.replace("weight", "default.weight"): torch.ones(2, 16)}, "lora_A.default.weight"),
-    "half precision": ({KEY: torch.ones(2, 16).half()}, f"it has {KEY} as F16, not F32"),
-    "bfloat16": ({KEY: torch.ones(2, 16).bfloat16()}, f"it has {KEY} as BF16, not F32"),
     "double precision": ({KEY: torch.ones(2, 16).double()}, f"it has {KEY} as F64, not F32"),
     "whole numbers": ({KEY: torch.ones(2, 16).int()}, f"it has {KEY} as I32, not F32"),
     "no number": ({KEY: nan((2, 16), float("nan"))}, f"has values that are no finite numbers in {KEY}"),
@@ -259,6 +258,26 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(what, small, save_peft):
         import_adapter(save_peft(tensors=tensors), base=BASE, workspace=small)
     assert found in caught.value.problem
     assert not [name for name in small.registry.names() if name.startswith("imported")]
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened_exactly_and_told(kind, small, save_peft, recorder):
+    file = save_peft() / "adapter_model.safetensors"
+    narrow = {key: tensor.to(kind) for key, tensor in safetensors.torch.load_file(file).items()}
+    workspace = dataclasses.replace(small, reporter=recorder)
+    adapter = import_adapter(save_peft("narrow", tensors=narrow), base=BASE, workspace=workspace)
+    ours = safetensors.torch.load_file(adapter.path / file.name)
+    assert {tensor.dtype for tensor in ours.values()} == {torch.float32}
+    assert all(torch.equal(ours[key], tensor.float()) for key, tensor in narrow.items())
+    assert any("half precision" in notice for notice in recorder.all("notice"))
+    assert all(not verdict.problems for verdict in verify(small.registry))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_hides_no_value_that_is_none(kind, small, save_peft):
+    tensors = {KEY: nan((2, 16), float("nan")).to(kind)}
+    with pytest.raises(ArtifactError, match="no finite numbers"):
+        import_adapter(save_peft(tensors=tensors), base=BASE, workspace=small)
 
 
 def test_an_adapter_of_another_base_does_not_fit(small, save_peft, trained):

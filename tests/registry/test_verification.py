@@ -45,9 +45,30 @@ def test_what_is_sound_is_called_sound(example: Path, run: Run) -> None:
     assert "3 of 3 artifacts are sound." in outcome.out
 
 
-def test_nothing_at_all_is_sound(run: Run) -> None:
-    outcome = run("runs", "verify")
-    assert (outcome.code, outcome.out) == (0, "0 of 0 artifacts are sound.\n")
+def test_nothing_checked_is_no_success(run: Run) -> None:
+    outcome = run("runs", "verify", "--runs-dir", "rusn")
+    assert (outcome.code, outcome.out) == (3, "0 of 0 artifacts are sound.\n")
+    assert "there is nothing to verify in rusn (is --runs-dir the right folder?)" in outcome.err
+    assert run("runs", "verify", "--json").json["sound"] is False
+
+
+def test_artifacts_behind_links_are_named_and_no_advice_removes_them(example: Path, tmp_path: Path, run: Run) -> None:
+    (base, *_) = sorted(path.name for path in example.iterdir() if (path / "artifact.json").is_file())
+    (example / base).rename(tmp_path / "elsewhere")
+    (example / base).symlink_to(tmp_path / "elsewhere")
+    listed, verified = run("runs", "list"), run("runs", "verify")
+    assert f"'{base}' is left out: it is a symbolic link" in listed.err
+    assert verified.code == 3
+    assert f"{base}: not checked, it is a symbolic link" in verified.err
+    assert "remove" not in verified.err
+
+
+def test_a_path_in_the_folder_of_artifacts_is_a_name(example: Path, run: Run) -> None:
+    (name, *_) = sorted(path.name for path in example.iterdir() if (path / "artifact.json").is_file())
+    for written in (f"runs/{name}", f"runs/{name}/", f"./runs/{name}", str(example / name)):
+        assert run("runs", "path", written).out == run("runs", "path", name).out
+    for written in (f"elsewhere/{name}", f"runs/x/{name}", f"../runs/{name}", "/"):
+        assert run("runs", "path", written).code == 2
 
 
 def test_one_is_verified_with_all_that_it_was_made_from_and_nothing_else(example: Path) -> None:

@@ -21,8 +21,10 @@ from lora_mnist_cli.models.lora import set_alpha
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.stages import finetune
+from lora_mnist_cli.stages.exporting import export_model
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import UsageError
 
 OTHERS = ("dora", "pissa", "full", "head")
 NAMES = ("base-0-4", "lora-5-9-r2", *OTHERS)
@@ -185,3 +187,19 @@ def test_a_folder_is_replaced_on_demand_alone(runs, run):
     Path("file").touch()
     outcome = run("export", "lora-5-9-r2", "--format", "peft", "--output", "file", "--force")
     assert (outcome.code, outcome.err.startswith("error: can't write file: ")) == (5, True)
+
+
+def test_the_suffix_says_the_format_and_may_not_contradict_it(small):
+    (base,) = [name for name in small.registry.names() if name.startswith("base")]
+    for name, told in (("y.pt", "state-dict"), ("y.safetensors", "safetensors"), ("y.bin", "safetensors")):
+        assert export_model(base, output=name, workspace=small)["format"] == told
+    with pytest.raises(UsageError, match="has the suffix of onnx, and the format is safetensors"):
+        export_model(base, "safetensors", output="z.onnx", workspace=small)
+    assert not Path("z.onnx").exists()
+
+
+def test_no_export_goes_into_what_is_no_plain_file(small):
+    (base,) = [name for name in small.registry.names() if name.startswith("base")]
+    for name in ("-", "/dev/null"):
+        with pytest.raises(UsageError, match="is no plain file"):
+            export_model(base, output=name, force=True, workspace=small)

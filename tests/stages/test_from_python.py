@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import subprocess
 import sys
 import typing
 from collections.abc import Callable
+from fractions import Fraction
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import typer.main
 
 import lora_mnist_cli
@@ -22,7 +26,9 @@ from lora_mnist_cli.cli import app
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import AXES
 from lora_mnist_cli.settings.keywords import AdapterKeywords, BaseKeywords, SweepKeywords, adapter_config
-from lora_mnist_cli.stages import plan_sweep
+from lora_mnist_cli.stages import check_gates, plan_sweep, plot
+from lora_mnist_cli.stages.evaluating import Gate
+from lora_mnist_cli.stages.exporting import export_model
 from lora_mnist_cli.system.errors import ConfigError, LoraMnistError, UsageError
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -149,6 +155,42 @@ def test_a_setting_of_its_own_stands_above_the_config(small):
     assert (made.config["rank"], made.config["seed"], made.config["target_layers"]) == (1, 5, ["fc2"])
     assert finetune(config, workspace=small, digits=DigitSet([5, 7]), rank=1, target_layers="fc2").digest == made.digest
     assert sweep([2], config=config, workspace=small, name="seeded").config["seeds"] == [5]
+
+
+def test_numbers_of_other_libraries_are_those_of_python(small):
+    """Manifests and fingerprints are the same, so each second call finds the work of the first one done."""
+    rate = float(np.float32(1e-3))
+    made = finetune(rank=2, alpha=0.5, lr=rate, epochs=1, seed=0, workspace=small, name="typed")
+    found = finetune(rank=np.int64(2), alpha=torch.tensor(0.5), lr=np.float32(1e-3), epochs=np.array(1),
+                     seed=torch.tensor(0), workspace=small, name="typed")  # fmt: skip
+    assert found.digest == made.digest
+    config = AdapterConfig(rank=np.int64(2), lr=np.float64(1e-3), dropout=np.float16(0.5), alpha=Fraction(1, 2),
+                           target_layers=["fc1"])  # fmt: skip
+    assert [type(value) for value in (config.rank, config.lr, config.dropout, config.alpha)] == [int, *3 * [float]]
+    assert config == AdapterConfig(rank=2, lr=1e-3, dropout=0.5, alpha=0.5, target_layers=("fc1",))
+    grid = {"lrs": np.array([1e-3, 3e-3])}
+    listed = sweep(np.array([1, 2]), seeds=np.arange(2), grid=grid, epochs=0, workspace=small, name="listed")
+    assert (listed.config["ranks"], listed.config["seeds"], listed.config["lrs"]) == ([1, 2], [0, 1], [1e-3, 3e-3])
+    scored = evaluate(made.name, alphas=np.linspace(0, 1, 3), workspace=small)
+    assert [each.alpha for each in scored] == [0.0, 0.5, 1.0]
+    assert {type(each.alpha) for each in scored} == {float}
+    assert evaluate(made.name, alphas=torch.linspace(0, 1, 3), workspace=small)[1].scores == scored[1].scores
+    gates = [Gate(DigitSet(np.arange(5)), np.float32(0.0))]
+    assert json.loads(json.dumps(check_gates(gates, scored[0])))[0]["passed"] is True
+
+
+def test_a_path_is_a_text_as_well(small, tmp_path):
+    workspace = Workspace(str(small.runs_dir), str(small.data_dir))
+    assert (workspace.runs_dir, workspace.data_dir) == (small.runs_dir, small.data_dir)
+    (base,) = [name for name in workspace.registry.names() if name.startswith("base")]
+    assert plot("history", base, output=str(tmp_path / "a.svg"), workspace=workspace)[1].is_file()
+    assert Path(export_model(base, "safetensors", output=str(tmp_path / "b"), workspace=workspace)["file"]).is_file()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.float32("inf"), torch.tensor(float("nan")), np.array([0.1]), np.True_])
+def test_what_is_no_number_to_python_is_none_here(value):
+    with pytest.raises(ConfigError, match="learning rate is a finite number above 0"):
+        AdapterConfig(lr=value)
 
 
 def test_what_is_no_setting_is_refused(small):

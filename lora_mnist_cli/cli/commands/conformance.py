@@ -7,7 +7,7 @@ import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.junit import Case, write_junit
+from lora_mnist_cli.cli.junit import Case, check_junit, write_junit
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.conformance.running import BROKEN, HOLDS, READY, SKIPPED, check, find_factory
 from lora_mnist_cli.system.errors import GateError
@@ -35,9 +35,12 @@ def command(
     Exit code 1 if a law is broken. This runs the code that you name: name only code that you trust. The protocol is
     described in docs/conformance.md.
     """
+    check_junit(junit)
     start = time.perf_counter()
     rows = check(find_factory(implementation), skip=skip or ())
     broken = [row["law"] for row in rows if row["verdict"] == BROKEN]
+    document = {"implementation": implementation, "verdict": "FAIL" if broken else "PASS", "laws": rows}
+    output.print("conformance", document, _tables)  # first: no file that can't be written takes the verdict away
     if junit is not None:
         cases = [
             Case(f"{row['law']}: {row['about']}", f"{row['law']}: {row['evidence']}", _OUTCOMES[row["verdict"]],
@@ -45,8 +48,6 @@ def command(
             for row in rows
         ]  # fmt: skip
         write_junit(junit, f"conformance {implementation}", cases, seconds=time.perf_counter() - start)
-    document = {"implementation": implementation, "verdict": "FAIL" if broken else "PASS", "laws": rows}
-    output.print("conformance", document, _tables)
     if broken:
         raise GateError(f"{len(broken)} of {len(rows)} laws broken: {', '.join(broken)}", value=broken)
 

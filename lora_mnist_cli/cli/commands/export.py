@@ -19,7 +19,9 @@ def command(
     form: Annotated[
         str | None,
         o.word(
-            f"One of {', '.join(FORMATS)}; default: safetensors, or onnx with --route.", known=FORMATS, flag="--format"
+            f"One of {', '.join(FORMATS)}; by default what --output ends in, or safetensors (onnx with --route).",
+            known=FORMATS,
+            flag="--format",
         ),
     ] = None,
     alpha: shared.Alpha = None,
@@ -40,7 +42,7 @@ def command(
     shared.refuse_without_route(route, route_by, names, alpha)
     target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
-        document = export_routed(names, form or "onnx", by=route_by or "mixture", **target)
+        document = export_routed(names, form, by=route_by or "mixture", **target)
     else:
-        document = export_model(names[0], form or "safetensors", alpha=alpha, **target)
+        document = export_model(names[0], form, alpha=alpha, **target)
     output.print("export", document, [document["file"], f"{document['file']}.json"])

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.junit import Case, write_junit
+from lora_mnist_cli.cli.junit import Case, check_junit, write_junit
 from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
@@ -47,12 +47,13 @@ def command(
         document = plan_gate(gates, name, rank=rank, confidence=confidence, workspace=workspace)
         output.print("gate", document, _plan_tables)
         return
+    check_junit(junit)
     start = time.perf_counter()
     document = gate(gates, name, rank=rank, confidence=confidence, workspace=workspace)
+    output.print("gate", document, _tables)  # first: no file that can't be written takes the verdict away
     if junit is not None:
         cases = _cases(document["gates"], allow_inconclusive)
         write_junit(junit, f"gate {document['artifact']}", cases, seconds=time.perf_counter() - start)
-    output.print("gate", document, _tables)
     let_through = (PASS, INCONCLUSIVE) if allow_inconclusive else (PASS,)
     if missed := [row for row in document["gates"] if row["verdict"] not in let_through]:
         raise GateError("; ".join(f"{row['verdict']}: {about(row)}" for row in missed), value=missed)

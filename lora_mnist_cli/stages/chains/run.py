@@ -23,6 +23,7 @@ from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processe
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import WithoutNotices
@@ -50,6 +51,7 @@ class Plan:
     config: Document
 
 
+@stage
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,

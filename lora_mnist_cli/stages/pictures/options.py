@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import Value
 from lora_mnist_cli.stages.records.resolving import finite
+from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -33,6 +34,8 @@ class PlotOptions:
     beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("alpha", "count"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
         if self.alpha is not None:
             finite(self.alpha)
         if self.count is not None and not 1 <= self.count <= 500:

@@ -10,9 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset
@@ -24,6 +22,7 @@ from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.system.caller import without_backend
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.training.engines import Blocks, Training
 from lora_mnist_cli.training.optimizers import (
@@ -33,6 +32,10 @@ from lora_mnist_cli.training.optimizers import (
     parameter_groups,
     trained_factors_b,
 )
+
+with without_backend():  # Lightning's metrics import matplotlib
+    import pytorch_lightning as pl
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 
 class _Driver(pl.LightningModule):

@@ -58,6 +58,8 @@ def list_command(
     entries, errors = workspace.registry.scan()
     for error in errors:
         workspace.reporter.warn(str(error))
+    for link in workspace.registry.links():
+        workspace.reporter.warn(f"'{link}' is left out: it is a symbolic link ({shared.REPLACE_LINKS})")
     chosen = [
         entry
         for entry in entries

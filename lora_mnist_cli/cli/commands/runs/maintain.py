@@ -45,11 +45,21 @@ def verify_command(
         count = f"{len(verdicts) - len(bad)} of {len(verdicts)} artifacts are sound."
         return [made, count] if verdicts else [count]
 
-    output.print("runs verify", {"sound": not bad, "artifacts": rows}, tables)
-    if bad:
+    skipped = registry.links() if name is None else []
+    sound = bool(verdicts) and not bad and not skipped
+    output.print("runs verify", {"sound": sound, "artifacts": rows}, tables)
+    if not verdicts and not skipped:
+        hint = "is --runs-dir the right folder?"
+        raise ArtifactError(f"there is nothing to verify in {registry.root}", hint=hint, value=registry.root)
+    if bad or skipped:
         damaged = [verdict for verdict in bad if not verdict.newer]
-        lines = " | ".join(problem_line(verdict, registry.root) for verdict in bad)
-        hints = ["lora-mnist runs remove NAME --cascade, then make them again"] if damaged else []
+        told = [problem_line(verdict, registry.root) for verdict in bad]
+        told += [f"{registry.root / link}: not checked, it is a symbolic link" for link in skipped]
+        lines = " | ".join(told)
+        behind_links = "it is a symbolic link" in lines  # what another tool has moved away is not lost
+        hints = [shared.REPLACE_LINKS] if behind_links else []
+        if damaged and not behind_links:
+            hints += ["lora-mnist runs remove NAME --cascade, then make them again"]
         hints += [UPGRADE] if len(damaged) < len(bad) else []
         raise ArtifactError(lines, hint="; ".join(hints), value=bad)
 
