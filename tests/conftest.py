@@ -101,7 +101,8 @@ def trained(make_once: Callable[..., Path]) -> Path:
 @pytest.fixture
 def runs(trained: Path, tmp_path: Path) -> Path:
     """A copy of the trained folder, as ``runs`` in the test's own folder, to do anything with."""
-    return Path(shutil.copytree(trained, tmp_path / "runs"))
+    # A copy has no links to the shared statistics, so the next command would tidy them away.
+    return Path(shutil.copytree(trained, tmp_path / "runs", ignore=shutil.ignore_patterns(".statistics")))
 
 
 @pytest.fixture

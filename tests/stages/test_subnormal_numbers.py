@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lora_mnist_cli.evaluation.forgetting import calibration
 from lora_mnist_cli.models.blur import _kernel, blur
+from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
@@ -152,6 +154,7 @@ STAGES: dict[str, tuple[Callable[[Workspace], Any], set[str]]] = {
 @pytest.mark.parametrize(("stage", "flushed"), [*((stage, False) for stage in STAGES), ("train-base", True)])
 def test_stages_compute_with_subnormal_numbers_as_zero_and_give_the_setting_back(small, stage, flushed):
     run, expected = STAGES[stage]
+    shutil.rmtree(small.runs_dir / STORE, ignore_errors=True)  # so that statistics are computed
     torch.set_flush_denormal(flushed)
     with Watch() as watch:
         run(small)
