@@ -53,7 +53,8 @@ def data(small_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def runs(trained: Path, data: Path, tmp_path: Path) -> Path:
     """A copy of the trained folder, as ``runs`` in the test's own folder, to do anything with."""
-    return Path(shutil.copytree(trained, tmp_path / "runs"))
+    # A copy has no links to the shared statistics, so the next command would tidy them away.
+    return Path(shutil.copytree(trained, tmp_path / "runs", ignore=shutil.ignore_patterns(".statistics")))
 
 
 PROGRAM = (sys.executable, "-m", "lora_mnist_cli")
