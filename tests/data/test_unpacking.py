@@ -19,7 +19,7 @@ from lora_mnist_cli.data.sources import SOURCES, forget_splits, load_split, read
 from lora_mnist_cli.system.errors import DataError
 
 VALUES = bytes(range(256)) * 40
-SHIPPED = Path(sources.__file__).resolve().parents[2] / "data" / "mnist"
+SHIPPED = Path(__file__).parents[2] / "data" / "mnist"
 CONTENT = bytes([0, 0, 8, 1]) + len(VALUES).to_bytes(4, "big") + VALUES
 SUM = hashlib.sha256(CONTENT).hexdigest()
 
