@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 KERNELS = {"adam": "_fused_adam_", "adamw": "_fused_adamw_", "sgd": "_fused_sgd_"}
 """Name of an optimiser → the function of ``torch`` that updates a parameter group."""
+CLASSES: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+"""Name of an optimiser → PyTorch's class, which imports the compiler when it is called."""
 DECAYS = {"adam": 0.0, "adamw": 0.01, "sgd": 0.0}
 """Name of an optimiser → PyTorch's default weight decay for it."""
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -67,22 +69,25 @@ class FusedOptimizer:
 
     def _start(self) -> list[Callable[[], object]]:
         if self._known:
-            kernel = _SGDKernel if self.kind == "sgd" else _AdamKernel
-            return [kernel(self, group) for group in self.param_groups]
-        classes: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+            return [_kernel(self.kind, group, self.state) for group in self.param_groups]
         # It keeps these very dictionaries, so it sees their rates.
-        public = classes[self.kind](self.param_groups, fused=True)
+        public = CLASSES[self.kind](self.param_groups, fused=True)
         public.state = self.state
         return [public.step]
+
+
+def _kernel(kind: str, group: dict[str, Any], state: State) -> Callable[[], object]:
+    """Return the update of one parameter group by its kernel."""
+    return _SGDKernel(group) if kind == "sgd" else _AdamKernel(kind, group, state)
 
 
 class _SGDKernel:
     """PyTorch's fused kernel for one parameter group, without momentum."""
 
-    def __init__(self, optimizer: FusedOptimizer, group: dict[str, Any]) -> None:
+    def __init__(self, group: dict[str, Any]) -> None:
         self._group = group
         self._fused = partial(
-            getattr(torch, KERNELS[optimizer.kind]), momentum_buffer_list=[], weight_decay=group["weight_decay"],
+            getattr(torch, KERNELS["sgd"]), momentum_buffer_list=[], weight_decay=group["weight_decay"],
             momentum=0.0, dampening=0.0, nesterov=False, maximize=False, is_first_step=False,
         )  # fmt: skip
 
@@ -94,19 +99,19 @@ class _SGDKernel:
 class _AdamKernel:
     """PyTorch's fused kernel for one parameter group, whose state is made here where there is none."""
 
-    def __init__(self, optimizer: FusedOptimizer, group: dict[str, Any]) -> None:
+    def __init__(self, kind: str, group: dict[str, Any], state: State) -> None:
         parameters, one = group["params"], torch.ones((), device=group["params"][0].device)
         for parameter in parameters:
-            if parameter not in optimizer.state:
+            if parameter not in state:
                 averages = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": torch.zeros_like(one), **averages}
-        states = [optimizer.state[parameter] for parameter in parameters]
-        self._group, self._one, self._counts = group, one, [state["step"] for state in states]
+                state[parameter] = {"step": torch.zeros_like(one), **averages}
+        states = [state[parameter] for parameter in parameters]
+        self._group, self._one, self._counts = group, one, [each["step"] for each in states]
         self._rate = torch.full_like(one, group["lr"]) if takes_rate_tensor(parameters[0]) else None
         self._rate_now = group["lr"]
         self._fused = partial(
-            getattr(torch, KERNELS[optimizer.kind]), exp_avgs=[state["exp_avg"] for state in states],
-            exp_avg_sqs=[state["exp_avg_sq"] for state in states], max_exp_avg_sqs=[], state_steps=self._counts,
+            getattr(torch, KERNELS[kind]), exp_avgs=[each["exp_avg"] for each in states],
+            exp_avg_sqs=[each["exp_avg_sq"] for each in states], max_exp_avg_sqs=[], state_steps=self._counts,
             beta1=BETA1, beta2=BETA2, weight_decay=group["weight_decay"], eps=EPSILON, amsgrad=False, maximize=False,
         )  # fmt: skip
 
@@ -145,9 +150,7 @@ def _agrees(kind: str, device: str) -> bool:
     """Take three steps on three numbers, by the kernel and by the formula in double precision."""
     parameter = nn.Parameter(torch.tensor([1.0, -2.0, 0.5], dtype=torch.float32, device=device))
     group: dict[str, Any] = {"params": [parameter], "lr": 0.0, "weight_decay": 0.1}
-    optimizer = FusedOptimizer.__new__(FusedOptimizer)
-    optimizer.kind, optimizer.state = kind, defaultdict(dict)
-    update = (_SGDKernel if kind == "sgd" else _AdamKernel)(optimizer, group)
+    update = _kernel(kind, group, {})
     expected = parameter.double()
     mean, square = torch.zeros_like(expected), torch.zeros_like(expected)
     for number in range(1, 4):

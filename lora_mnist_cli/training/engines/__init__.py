@@ -19,6 +19,7 @@ from lora_mnist_cli.settings.choices import implementation
 from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.arithmetic import computing
+from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.progress import Reporter
 
 
@@ -77,6 +78,18 @@ def train(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
     """
     with _deterministic(), torch.enable_grad():
         implementation(__name__, runtime.engine_taken)(work, config, runtime)
+
+
+def training_device(runtime: Runtime) -> torch.device:
+    """Return the device to train on; ``auto`` takes CUDA alone, because no other accelerator was tried.
+
+    Raises:
+        UsageError: where the accelerator is not available.
+    """
+    there = torch.cuda.is_available()
+    if runtime.accelerator == "gpu" and not there:
+        raise UsageError("no accelerator 'gpu' here: PyTorch finds no CUDA device", value=runtime.accelerator)
+    return torch.device("cuda", 0) if there and runtime.accelerator != "cpu" else torch.device("cpu")
 
 
 @contextmanager

@@ -24,7 +24,8 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.caller import without_backend
 from lora_mnist_cli.system.errors import UsageError
-from lora_mnist_cli.training.engines import Blocks, Training
+from lora_mnist_cli.training.engines import Blocks, Training, training_device
+from lora_mnist_cli.training.fused_optimizer import CLASSES
 from lora_mnist_cli.training.optimizers import (
     PLATEAU_FACTOR,
     PLATEAU_PATIENCE,
@@ -35,7 +36,6 @@ from lora_mnist_cli.training.optimizers import (
 
 with without_backend():  # Lightning's metrics import matplotlib
     import pytorch_lightning as pl
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 
 class _Driver(pl.LightningModule):
@@ -96,18 +96,12 @@ def _make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"pytorch_lightning\..*")
     warnings.filterwarnings("ignore", module=r"lightning_fabric\..*")
-    # CUDA is the one accelerator that was tried, so "auto" takes no other.
-    on_cpu = runtime.accelerator == "auto" and not torch.cuda.is_available()
-    try:
-        return pl.Trainer(
-            max_epochs=config.epochs, accelerator="cpu" if on_cpu else runtime.accelerator, devices=1,
-            precision=config.precision, deterministic=True,  # type: ignore[arg-type]
-            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-            num_sanity_val_steps=0, limit_val_batches=0,
-        )  # fmt: skip
-    except MisconfigurationException as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"no accelerator '{runtime.accelerator}' here: {reason}", value=runtime.accelerator) from error
+    return pl.Trainer(
+        max_epochs=config.epochs, accelerator="gpu" if training_device(runtime).type == "cuda" else "cpu", devices=1,
+        precision=config.precision, deterministic=True,  # type: ignore[arg-type]
+        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0,
+    )  # fmt: skip
 
 
 class MNISTDataModule(pl.LightningDataModule):
@@ -180,10 +174,9 @@ class MNISTLightningModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return PyTorch's optimiser over what is not frozen, and the schedule."""
-        classes: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         groups = parameter_groups(self.config, trained, trained_factors_b(self.model))
-        optimizer = classes[self.config.optimizer](groups)
+        optimizer = CLASSES[self.config.optimizer](groups)
         if self.config.schedule == "plateau":
             plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE

@@ -9,13 +9,12 @@ import torch
 
 from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.runtime import Runtime
-from lora_mnist_cli.system.errors import UsageError
-from lora_mnist_cli.training.engines import Training
+from lora_mnist_cli.training.engines import Training, training_device
 
 
 def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
     """Train; see :func:`lora_mnist_cli.training.engines.train`."""
-    device = _device(runtime)
+    device = training_device(runtime)
     try:
         work.module.to(device, torch.float64 if config.precision == "64-true" else torch.float32).train()
         work.prepare()
@@ -30,14 +29,6 @@ def run(work: Training, config: TrainingConfig, runtime: Runtime) -> None:
 
 
 IMPLEMENTATION = run
-
-
-def _device(runtime: Runtime) -> torch.device:
-    """Return the device; "auto" takes CUDA alone, because no other accelerator was tried."""
-    there = torch.cuda.is_available()
-    if runtime.accelerator == "gpu" and not there:
-        raise UsageError("no accelerator 'gpu' here: PyTorch finds no CUDA device", value=runtime.accelerator)
-    return torch.device("cuda", 0) if there and runtime.accelerator != "cpu" else torch.device("cpu")
 
 
 @contextmanager
