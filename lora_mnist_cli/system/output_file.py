@@ -36,7 +36,7 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a path is a regular file or one that is not there yet, behind any links."""
+    """Return whether a path is a regular file or one that is not there yet, behind any links."""
     if _is_stdout(path):
         return False
     return not path.exists() or stat.S_ISREG(path.stat().st_mode)
@@ -59,7 +59,7 @@ def check_writable(path: Path, option: str) -> None:
 
 
 def _is_stdout(path: Path) -> bool:
-    """Whether a path is standard output: ``-``, ``/dev/stdout``, or the file that the shell opened for it."""
+    """Return whether a path is standard output: ``-``, ``/dev/stdout``, or the file that the shell opened for it."""
     if str(path) == STDOUT:
         return True
     with contextlib.suppress(OSError, ValueError):
