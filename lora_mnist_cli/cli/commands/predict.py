@@ -26,13 +26,7 @@ def command(
             "--route", "Let the adapter and its base answer together: each image's digit density picks the expert."
         ),
     ] = False,
-    experts: Annotated[
-        list[str] | None,
-        o.artifact_option(
-            "With --route, a base or an adapter, instead of --artifact and its base; may be given more than once.",
-            flag="--expert",
-        ),
-    ] = None,
+    experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
     alpha: shared.Alpha = None,
     invert: Annotated[
@@ -49,9 +43,9 @@ def command(
     A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did. A warning says where it may
     be something else: ink at the border, several parts, a patch, or nothing like the digits that the model learned.
     """
-    shared.refuse_without_route(route, route_by, [], alpha)
-    if experts and (artifact or not route):
-        raise UsageError("--expert is for --route, in the place of --artifact", value=experts)
+    shared.refuse_without_route(route, route_by, [], alpha, experts)
+    if experts and artifact:
+        raise UsageError("--expert stands in the place of --artifact", hint="leave one out", value=experts)
     workspace = folders.workspace(output)
     document: dict[str, Any]
     predictions: list[Prediction]
@@ -86,8 +80,9 @@ def _tables(
 ) -> list[Table | str]:
     from lora_mnist_cli.data.pictures import drawn
 
-    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if predictions[0].base else [])]
-    heads += ["expert", "%"] if "experts" in document else []
+    heads = ["image", "digit", "digit %", "runner-up", "runner-up %"]
+    heads += ["base's digit", "base's %"] if predictions[0].base else []
+    heads += ["expert", "expert %"] if "experts" in document else []
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
     title = f"{document['artifact'] or ', '.join(document['experts'])}{at}"
     made = Table(heads, title=title, text_columns=("image", "expert"))
