@@ -230,7 +230,7 @@ def test_a_router_is_no_plain_network(runs, run):
     assert outcome.code == 2
     assert "--format onnx" in outcome.err
     assert run("export", BASE, ADAPTER).code == 2
-    assert "name the artifact to export" in run("export").err
+    assert "no artifact is named" in run("export").err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export", "predict"])

@@ -45,7 +45,7 @@ def command(
     chosen = shared.chosen_experts(names, experts, workspace.reporter)
     if not chosen:
         hint = "--expert, once for each, names those of --route" if route else "lora-mnist runs list shows all"
-        raise UsageError("name the artifact to export", hint=hint)
+        raise UsageError("no artifact is named", hint=hint)
     target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
         document = export_routed(chosen, form, by=route_by or "mixture", **target)

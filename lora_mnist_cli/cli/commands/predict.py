@@ -1,5 +1,6 @@
 """``lora-mnist predict``."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,8 +18,8 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 def command(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
-    ],
+        list[str] | None, typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
+    ] = None,
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
         bool,
@@ -34,6 +35,9 @@ def command(
         typer.Option("--invert/--no-invert", help="Digits are dark on light, or light on dark; detected by default."),
     ] = None,
     show_input: Annotated[bool, o.switch("--show-input", "Show the 28 × 28 pixels that the model saw.")] = False,
+    examples: Annotated[
+        bool, o.switch("--examples", "Write seven.png and scans/, test images of MNIST to try this with, and exit.")
+    ] = False,
     strict: Annotated[bool, o.switch("--strict", "Exit code 1 if a picture is doubtful as one of the digits.")] = False,
     folders: shared.Folders,
     output: shared.Output,
@@ -47,6 +51,14 @@ def command(
     if experts and artifact:
         raise UsageError("--expert stands in the place of --artifact", hint="leave one out", value=experts)
     workspace = folders.workspace(output)
+    if examples:
+        from lora_mnist_cli.data.example_pictures import write_examples
+
+        written = [str(path) for path in write_examples(Path(), workspace.data_dir)]
+        output.print("predict", {"examples": written}, written)
+        return
+    if not images:
+        raise UsageError("no IMAGE is named", hint="lora-mnist predict --examples writes some")
     document: dict[str, Any]
     predictions: list[Prediction]
     if route:
