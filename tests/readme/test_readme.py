@@ -110,7 +110,7 @@ class Walk:
 @pytest.fixture
 def small_mnist(idx: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes every command of the test take the first 1,000 training and 300 test images of MNIST for all of it."""
-    folder, source = Path("images", "mnist"), SOURCES["mnist"]
+    folder, source = Path("data", "mnist"), SOURCES["mnist"]
     folder.mkdir(parents=True)
     sums = {}
     for split, count in (("train", 1_000), ("test", 300)):
@@ -119,7 +119,6 @@ def small_mnist(idx: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch) ->
             (folder / name).write_bytes(content)
             sums[name] = hashlib.sha256(content).hexdigest()
     monkeypatch.setitem(SOURCES, "mnist", replace(source, sha256=sums))
-    monkeypatch.setenv("LORA_MNIST_DATA", "images")
     # A process of its own would read the files by the sums of the whole MNIST.
     monkeypatch.setattr("lora_mnist_cli.stages.chains.run.train_in_processes", lambda *_: None)
 
@@ -156,6 +155,7 @@ def test_commands_that_need_a_package_run_where_it_is_installed(package):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Lightning advises
 @pytest.mark.usefixtures("small_mnist")
 def test_every_command_runs_in_its_order_in_one_folder():
     walk = Walk(gates_hold=False)
@@ -165,6 +165,7 @@ def test_every_command_runs_in_its_order_in_one_folder():
 
 
 @pytest.mark.study
+@pytest.mark.filterwarnings("ignore")
 def test_every_command_prints_what_the_readme_shows():
     walk = Walk(gates_hold=True)
     for block in blocks():
