@@ -232,13 +232,13 @@ def measure(what: str, make: Callable[[Setting], Made], setting: Setting) -> Tim
 def tables(timings: dict[str, list[Timing]], floors: Sequence[float], epochs: int) -> list[str]:
     """The times, and the ratios of times per adapter."""
     rows = [
-        (what, *measured(each), " ".join(f"{value:.1%}" for value in each[0].result[:7]))
+        (what, *measured(each), " ".join(f"{100 * value:.1f}" for value in each[0].result[:7]))
         for what, each in timings.items()
     ]
     rows.append(
         ("seven ranks' products at the speed of sgemm", str(len(floors)), "", f"{median(floors):.2f} s", "", "")
     )
-    head = (f"{epochs} epochs on {NEW_DIGITS}", *MEASURED, "test accuracy by rank")
+    head = (f"{epochs} epochs on {NEW_DIGITS}", *MEASURED, "test accuracy by rank, %")
     amounts = {what: count for what, (_, count) in LOOPS.items()}
     return [table(head, rows), compared("per adapter, within each round", timings, PAIRS, amounts=amounts)]
 

@@ -19,11 +19,18 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.stages import Workspace, sweep, train_base
 
 BASE, ADAPTERS = "base-0-4", ("lora-5-9-r8", "lora-5-9-r64")
+
+
+def experts(*names: str) -> list[str]:
+    """Return the options that name experts."""
+    return [word for name in names for word in ("--expert", name)]
+
+
 CALLS = {
     "one adapter, plain": ["evaluate", ADAPTERS[0]],
-    "base and adapter, mixture": ["evaluate", BASE, ADAPTERS[0], "--route"],
-    "base and adapter, choose": ["evaluate", BASE, ADAPTERS[0], "--route", "--route-by", "choose"],
-    "base and two adapters, mixture": ["evaluate", BASE, *ADAPTERS, "--route"],
+    "base and adapter, mixture": ["evaluate", "--route", *experts(BASE, ADAPTERS[0])],
+    "base and adapter, choose": ["evaluate", "--route", *experts(BASE, ADAPTERS[0]), "--route-by", "choose"],
+    "base and two adapters, mixture": ["evaluate", "--route", *experts(BASE, *ADAPTERS)],
 }
 
 

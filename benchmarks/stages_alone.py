@@ -118,11 +118,11 @@ def tables(runs: dict[str, list[Timing]], heading: str, of: str) -> list[str]:
     """The times, and the ratio of each peer's to ours, which come last."""
     rows = []
     for what, each in runs.items():
-        reached = [timing.result for timing in each]
-        rows.append((what, *measured(each), f"{median(reached):.2%} ({min(reached):.2%}–{max(reached):.2%})"))
+        reached = [100 * timing.result for timing in each]
+        rows.append((what, *measured(each), f"{median(reached):.2f} ({min(reached):.2f}–{max(reached):.2f})"))
     *peers, ours = runs
     pairs = compared("ratio", runs, [(peer, ours) for peer in peers], places=1)
-    return [table((heading, *MEASURED, f"test accuracy {of}"), rows), pairs]
+    return [table((heading, *MEASURED, f"test accuracy {of}, %"), rows), pairs]
 
 
 def main() -> None:

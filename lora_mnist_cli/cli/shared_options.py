@@ -19,6 +19,7 @@ from lora_mnist_cli.settings import choices, recipes
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, RUNS_VARIABLE, Workspace
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.progress import Reporter
 
 _FOLDERS = "Where things are"
 _OUTPUT = "Output"
@@ -27,11 +28,12 @@ _PROTECTION = "Keeping what the base knows"
 
 ArtifactName = Annotated[str, o.artifact_argument("Name of an artifact.")]
 NewestByDefault = Annotated[str | None, o.artifact_argument("Name of an artifact; the newest that fits by default.")]
+OneName = Annotated[
+    list[str] | None, o.artifact_argument("Name of an artifact; the newest that fits by default.", "[NAME]")
+]
 Experts = Annotated[
     list[str] | None,
-    o.artifact_argument(
-        "Name of an artifact; the newest that fits by default. With --route, of several experts.", "[NAME]..."
-    ),
+    o.artifact_option("With --route, a base or an adapter that answers; may be given more than once.", flag="--expert"),
 ]
 Route = Annotated[
     bool,
@@ -235,18 +237,38 @@ class Output:
 Tables = Sequence[Table | str] | Callable[[dict[str, Any]], Sequence[Table | str]]
 
 
-def refuse_without_route(route: bool, route_by: str | None, names: Sequence[str], alpha: object = None) -> None:
+def chosen_experts(names: list[str] | None, experts: list[str] | None, reporter: Reporter) -> list[str]:
+    """Return the artifacts that a command names: by ``--expert``, or as arguments, the former way to name several.
+
+    Raises:
+        UsageError: where both are given.
+    """
+    if names and experts:
+        hint = " ".join(f"--expert {name}" for name in (*names, *experts))
+        raise UsageError("experts are named by --expert alone", hint=hint, value=names)
+    if names and len(names) > 1:
+        now = " ".join(f"--expert {name}" for name in names)
+        reporter.notice(f"several experts as arguments are deprecated; write {now}")
+    return experts or names or []
+
+
+def refuse_without_route(
+    route: bool, route_by: str | None, names: Sequence[str], alpha: object = None, experts: Sequence[str] | None = None
+) -> None:
     """Refuse options that need ``--route`` without it, and ``--alpha`` with it.
 
     Raises:
         UsageError: for the first of them.
     """
+    if experts and not route:
+        raise UsageError("--expert needs --route", hint=f"name '{experts[0]}' alone, or add --route", value=experts)
     if route and alpha is not None:
         raise UsageError("--alpha is not for --route: experts answer as they were trained", value=alpha)
     if not route and route_by is not None:
         raise UsageError("--route-by needs --route", hint=f"--route --route-by {route_by}", value=route_by)
     if not route and len(names) > 1:
         raise UsageError(
-            f"one artifact at a time, not '{names[1]}' beside '{names[0]}'", hint="--route lets them answer together",
+            f"one artifact at a time, not '{names[1]}' beside '{names[0]}'",
+            hint=f"--route --expert {names[0]} --expert {names[1]} lets them answer together",
             value=names,
         )  # fmt: skip

@@ -10,6 +10,7 @@ from lora_mnist_cli.data.sources import class_names
 from lora_mnist_cli.evaluation.scores import with_intervals
 from lora_mnist_cli.evaluation.seeds import Row, by_setting, plus_minus, summarise
 from lora_mnist_cli.settings.grid import OTHERS, in_words, short
+from lora_mnist_cli.settings.lists import counted
 
 Results = Sequence[dict[str, Any]]
 
@@ -74,36 +75,62 @@ def alpha_table(title: str, evaluations: Sequence[tuple[float | None, dict[str, 
 
 def sweep_table(
     title: str, results: Results, subsets: Sequence[str], study: dict[int, float], study_digits: str,
-    beside: Mapping[str, Results] | None = None,
+    beside: Mapping[str, Results] | None = None, *, each_seed: bool = False,
 ) -> Table:  # fmt: skip
-    """Make a row per adapter, ordered by combination.
+    """Make a row per combination: of its adapter, or with several seeds of the means, with half their 95 % intervals.
 
-    With several seeds, two rows close each combination: means with half their 95 % intervals, and the worst seed of
+    With ``each_seed``, every adapter has a row, and two rows close each combination: the means, and the worst seed of
     each figure. ``study`` gives the study's accuracy on ``study_digits`` by rank, where it has one; ``beside`` the
     results of models without a rank by method, which are no part of the sweep.
     """
     beside = beside or {}
     several = len({row["seed"] for rows in (results, *beside.values()) for row in rows}) > 1
+    means = several and not each_seed
     axes = [axis for axis in OTHERS if axis.field in results[0]]
-    heads = ["rank", *(in_words(axis.field) for axis in axes), "parameters", *(["seed"] if several else [])]
+    runs = ["n"] if means else ["seed"] if several else []
+    heads = ["rank", *(in_words(axis.field) for axis in axes), "parameters", *runs]
     figures = [f"{digits} {what}" for digits in subsets for what in ("acc. %", "loss")]
+    worst = [f"{subsets[0]} worst (seed)"] if means else []
     made = Table(
-        [*heads, *figures, *([f"study {study_digits} %"] if study else [])], title=title,
+        [*heads, *figures, *worst, *([f"study {study_digits} %"] if study else [])],
+        title=f"{title}; means over seeds ± 95 %, --each-seed shows all" if means else title,
         text_columns=[in_words(axis.field) for axis in axes if axis.kind is str],
-        # With several seeds, the parameters' column says what the closing rows are.
-        optional=[*reversed(figures[1:]), *([] if several else ["parameters"])],
+        # With each of several seeds, the parameters' column says what the closing rows are.
+        optional=[*reversed(figures[1:]), *([] if several and each_seed else ["parameters"])],
     )  # fmt: skip
+    add = _add_means if means else _add_each
     for setting, rows in by_setting(results):
         named = [str(setting["rank"] or "–"), *(short(setting[axis.field]) for axis in axes)]
-        reference = [percent(study.get(setting["rank"]))] if study else []
-        _add_rows(made, named, rows, subsets, reference, several=several)
+        add(made, named, rows, subsets, [percent(study.get(setting["rank"]))] if study else [], several=several)
     for method, others in beside.items():
         made.add_section()
-        _add_rows(made, [method, *("–" for _ in axes)], others, subsets, ["–"] if study else [], several=several)
+        add(made, [method, *("–" for _ in axes)], others, subsets, ["–"] if study else [], several=several)
     return made
 
 
-def _add_rows(
+def best_line(best: Mapping[str, Any]) -> str:
+    """Say which setting of a sweep did best on validation images, and what it reaches on the test images."""
+    accuracy = best["accuracy"]
+    tested = plus_minus(accuracy["mean"], accuracy["low"], accuracy["high"], percent)
+    over = f", the highest mean of {counted(best['n'], 'seed')}" if best["n"] > 1 else ""
+    chosen = f"chosen by its accuracy on validation images ({percent(best['validation'])} %{over})"
+    return f"best setting: {best['described']}, {chosen}; on the test images of {best['digits']}: {tested} %"
+
+
+def _add_means(
+    made: Table, named: list[str], rows: Sequence[Row], subsets: Sequence[str], reference: list[str], *, several: bool
+) -> None:
+    """Add the means of one combination."""
+    (summary,) = summarise(rows)
+    spreads = {spread["digits"]: spread for spread in summary["subsets"]}
+    shows = (("accuracy", percent), ("loss", number))
+    cells = [spread_cells(spreads[digits][what], show)[0] for digits in subsets for what, show in shows]
+    worst = spread_cells(spreads[subsets[0]]["accuracy"], percent)[1]
+    n = f"{len(rows) - summary['failed']}" + (f", {summary['failed']} failed" if summary["failed"] else "")
+    made.add_row(*named, f"{rows[0]['trainable_parameters']:,}", n, *cells, worst, *reference)
+
+
+def _add_each(
     made: Table, named: list[str], rows: Sequence[Row], subsets: Sequence[str], reference: list[str], *, several: bool
 ) -> None:
     """Add the runs of one combination and, if there are several, the rows that close it."""

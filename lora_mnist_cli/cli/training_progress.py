@@ -83,7 +83,7 @@ class StderrReporter:
     def epoch_done(self, epoch: int, val_loss: float | None, val_accuracy: float | None) -> None:
         """Show the epoch's validation accuracy."""
         self._epoch = epoch
-        self._val = "" if val_accuracy is None else f"val. accuracy {val_accuracy:.2%}"
+        self._val = "" if val_accuracy is None else f"val. accuracy {100 * val_accuracy:.2f} %"
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, val=self._val)
         if self.verbose:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.system.errors import DataError, UsageError
@@ -12,8 +12,11 @@ STDIN = "-"
 """The name that stands for standard input."""
 
 
-def find_images(names: Iterable[str]) -> list[str]:
+def find_images(names: Iterable[str], notice: Callable[[str], None] = lambda _: None) -> list[str]:
     """List the files that are named, and of a folder its pictures, sorted by name.
+
+    Args:
+        notice: is told what a folder has beside its pictures; hidden files are not worth a word.
 
     Raises:
         UsageError: where stdin is named twice.
@@ -23,10 +26,14 @@ def find_images(names: Iterable[str]) -> list[str]:
     for name in names:
         path = Path(name)
         if name != STDIN and path.is_dir():
-            inside = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(path.iterdir())
+            inside = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
             if not inside:
                 raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
-            sources += inside
+            if others := [file.name for file in files if file not in inside and not file.name.startswith(".")]:
+                more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+                notice(f"skipped in {name}: {', '.join(others[:3])}{more} (no {', '.join(SUFFIXES)})")
+            sources += map(str, inside)
         elif name == STDIN or path.exists():
             sources.append(name)
         else:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.extras import install_command
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.output_file import is_plain, output_file
 
@@ -63,9 +64,7 @@ def onnx_of(model: nn.Module, stats: tuple[float, float], metadata: Mapping[str,
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{error.name} is not installed", hint="pip install 'lora-mnist[onnx]'", value="onnx"
-        ) from error
+        raise UsageError(f"{error.name} is not installed", hint=install_command("onnx"), value="onnx") from error
     example = torch.zeros(2, 28, 28)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -11,6 +11,7 @@ from lora_mnist_cli.registry.entries import Entry, folders, generations, links, 
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.settings.checks import is_digest
+from lora_mnist_cli.settings.human_text import human
 from lora_mnist_cli.system.errors import (
     ArtifactError,
     MachineError,
@@ -230,7 +231,7 @@ class Catalog:
             return found
         old, new = found.settings.flat(), settings.flat()
         differing = [
-            f"{key} {_show(old.get(key))} there, {_show(new.get(key))} asked for"
+            f"{key} {_shown(old.get(key))} there, {_shown(new.get(key))} asked for"
             for key in [*old, *(key for key in new if key not in old)]
             if old.get(key) != new.get(key)
         ]
@@ -319,7 +320,6 @@ def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
         )
 
 
-def _show(value: object) -> str:
-    if isinstance(value, str) and value.startswith("sha256:"):
-        return value[:19] + "…"
-    return json.dumps(value)
+def _shown(value: object) -> str:
+    text = human(value)
+    return f"{text[:19]}…" if text.startswith("sha256:") else text

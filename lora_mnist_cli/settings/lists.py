@@ -64,7 +64,7 @@ def parse_words(text: str, where: str) -> list[str]:
 def distinct(what: str, values: Sequence[object]) -> None:
     """Refuse a list of ``what``, a plural, that is empty or has a value twice, by a UsageError."""
     if not values or len(set(values)) != len(values):
-        shown = f"{list(values)!r:.200}"
+        shown = ", ".join(map(str, values))[:200] or "none"
         raise UsageError(f"{what} are given once each, and at least one: {shown}", value=list(values))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.registry.artifact import Artifact, check_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import RANK, Grid
@@ -52,17 +53,34 @@ def finetune(
         DivergedError: where the loss stops being finite.
         MachineError: where the artifact can't be written.
     """
-    workspace = workspace or Workspace()
+    jobs = _plan_one(adapter_config(config, settings), base, dataset, workspace or Workspace(), name, force)
+    _note_high_rank(jobs)
+    return _train_one(jobs)
+
+
+@stage
+def finetune_part(
+    config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None, force: bool = False
+) -> Artifact:
+    """Train one adapter of a report as :func:`finetune` does, without advice on a rank that no user chose."""
+    return _train_one(_plan_one(config, base, None, workspace, name, force))
+
+
+def _plan_one(
+    config: AdapterConfig, base: str | None, dataset: str | None, workspace: Workspace, name: str | None, force: bool
+) -> AdapterJobs:
     if name is not None:
         check_name(name)
     parent = find_base(workspace, base, dataset)
-    config = resolve(adapter_config(config, settings), parent)
+    config = resolve(config, parent)
     request = AdapterRequest(name or adapter_name(parent, config), config)
-    jobs = plan_jobs(workspace, parent, [request], force=force, publish_failed=False)
-    _note_high_rank(jobs)
+    return plan_jobs(workspace, parent, [request], force=force, publish_failed=False)
+
+
+def _train_one(jobs: AdapterJobs) -> Artifact:
     (adapter,) = jobs.run()
     if reason := adapter.details.get("failed"):
-        raise diverged(reason, config)
+        raise diverged(reason, jobs.requests[0].config)
     return adapter
 
 
@@ -104,7 +122,8 @@ def sweep(
     with workspace.making(request.name, request.settings, force=force) as making:
         with request.helpful():
             jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
-            _note_high_rank(jobs)
+            if request.grid.values[RANK.field] != original_study.RANKS:
+                _note_high_rank(jobs)
             if jobs.banks:
                 workspace.reporter.notice(str(Plan(request.name, request.grid.lists(), jobs)))
             adapters = jobs.run()
@@ -128,7 +147,8 @@ def plan_sweep(
     sweep_there = workspace.registry.up_to_date(request.name, request.settings, force=force)
     with request.helpful():
         jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
-    _note_high_rank(jobs)
+    if request.grid.values[RANK.field] != original_study.RANKS:
+        _note_high_rank(jobs)
     return Plan(request.name, request.grid.lists(), jobs, up_to_date=sweep_there is not None and not jobs.banks)
 
 
@@ -159,15 +179,17 @@ def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
 
 
 def _note_high_rank(jobs: AdapterJobs) -> None:
-    """Say once that a rank to train is above a layer's smaller side: it adds parameters, but no more than full rank."""
+    """Say once that a rank is above a layer's smaller side: it adds parameters, but no more than full rank.
+
+    Whoever takes rsLoRA, which is made for high ranks, knows; and so does the reader of the study's seven ranks.
+    """
     shapes = jobs.base.details["layers"]
     for config in (request.config for request in jobs.requests if request.name not in jobs.done):
         smallest, layer = min((min(shapes[layer]), layer) for layer in config.target_layers or ())
-        if config.rank > smallest:
+        if config.rank > smallest and config.scaling != "rslora":
             fan_in, fan_out = shapes[layer]
-            # In the same words whatever the rank is, so that a report which trains several says it once.
             jobs.workspace.reporter.notice(
-                f"ranks above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}), are allowed, as in the "
-                "study, but the product there can't exceed it"
+                f"rank {config.rank} is above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}): it is "
+                f"trained, but the product there has at most rank {smallest}; --scaling rslora is made for high ranks"
             )
             return

@@ -93,13 +93,13 @@ def evaluate(
 
 
 def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
-    """Parse gates as a user writes them: ``0-4=0.98,5,7-9=0.95``; a comma before the ``=`` belongs to the digit set.
+    """Parse gates as a user writes them: ``0-4=0.98,5,7-9=95%``; a comma before the ``=`` belongs to the digit set.
 
     Raises:
-        UsageError: for anything else, or a minimum outside 0 to 1.
+        UsageError: for anything else, or a minimum outside 0 to 1, which is 0% to 100%.
     """
     gates, digits = [], ""
-    hint = f"write {option} 0-4=0.98,5-9=0.95"
+    hint = f"write {option} 0-4=0.98,5-9=0.95, or 0-4=98%,5-9=95%"
     for part in text.split(","):
         left, equals, right = part.partition("=")
         if not left.strip():
@@ -107,17 +107,27 @@ def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:
         digits = f"{digits},{left}" if digits else left
         if not equals:
             continue
-        try:
-            minimum = float(right)
-        except ValueError:
-            raise UsageError(f"'{right}' in '{text}' is no accuracy", hint=hint, value=text) from None
-        if not 0 <= minimum <= 1:
-            raise UsageError(f"an accuracy is from 0 to 1, not {right}", hint=hint, value=text)
-        gates.append(Gate(DigitSet.parse(digits), minimum))
+        gates.append(Gate(DigitSet.parse(digits), _accuracy(right.strip(), text, hint)))
         digits = ""
     if digits or not gates:
         raise UsageError(f"'{digits or text}' has no minimum", hint=hint, value=text)
     return gates
+
+
+def _accuracy(word: str, text: str, hint: str) -> float:
+    """Read an accuracy of a gate: ``0.95`` or ``95%``, which are the same number."""
+    # As a decimal exponent, 95.7% is exactly what 0.957 is; a division may be a bit off.
+    number = f"{word[:-1].rstrip()}e-2" if word.endswith("%") else word
+    try:
+        accuracy = float(number)
+    except ValueError:
+        raise UsageError(f"'{word}' in '{text}' is no accuracy", hint=hint, value=text) from None
+    if 1 < accuracy <= 100 and number == word:
+        problem = f"'{word}' in '{text}' is no fraction from 0 to 1, and has no per cent sign"
+        raise UsageError(problem, hint=f"write {word}%, or {accuracy / 100:g}", value=text)
+    if not 0 <= accuracy <= 1:
+        raise UsageError(f"an accuracy is from 0 to 1, or from 0% to 100%, not {word}", hint=hint, value=text)
+    return accuracy
 
 
 def check_gates(gates: Sequence[Gate], evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -171,7 +171,9 @@ def about(row: Document) -> str:
 def in_one_line(row: Document) -> str:
     """Return a gate's row as one line: what it is about, verdict, threshold, interval, n and reason."""
     mean, interval = row["accuracy"]["mean"], row["interval"]
-    reached = "no figure" if mean is None else f"mean {mean:.4f}"
+    reached = "no figure" if mean is None else f"mean {100 * mean:.2f} %"
     if interval["low"] is not None:
-        reached += f", interval {interval['low']:.4f} to {interval['high']:.4f} (of {interval['of']})"
-    return f"{about(row)}: {row['verdict']}: required {row['minimum']:g}, {reached}, n = {row['n']}: {row['reason']}"
+        low, high = (f"{100 * interval[end]:.2f}" for end in ("low", "high"))
+        reached += f", interval {low} to {high} % (of {interval['of']})"
+    needed = f"required {100 * row['minimum']:.2f} %"
+    return f"{about(row)}: {row['verdict']}: {needed}, {reached}, n = {row['n']}: {row['reason']}"

@@ -71,7 +71,7 @@ def predict_images(
     workspace = workspace or Workspace()
     artifact = choose_model(workspace, name, () if alpha is None else (alpha,))
     alpha = chosen_alpha(artifact, alpha)
-    sources = find_images(images)
+    sources = find_images(images, workspace.reporter.notice)
     from lora_mnist_cli.data.pictures import read_image
 
     pictures = [read_image(source, invert=invert) for source in sources]
@@ -108,7 +108,8 @@ def predict_routed(
     """
     from lora_mnist_cli.stages.evaluating_routed import load_experts
 
-    sources = find_images(images)
+    workspace = workspace or Workspace()
+    sources = find_images(images, workspace.reporter.notice)
     from lora_mnist_cli.data.pictures import read_image
 
     pictures = [read_image(source, invert=invert) for source in sources]
@@ -127,7 +128,7 @@ def predict_routed(
             "probabilities": dict(zip(names_of_experts, share.tolist(), strict=True)),
         }  # fmt: skip
         predictions.append(Prediction(picture, _guess(answer), None, expert))
-    return experts, _doubted(predictions, normalised, experts.artifacts, workspace or Workspace())
+    return experts, _doubted(predictions, normalised, experts.artifacts, workspace)
 
 
 def _learned(artifact: Artifact, base: Artifact, alpha: float | None) -> list[Artifact]:

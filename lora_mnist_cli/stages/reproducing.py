@@ -16,7 +16,7 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import plotting
-from lora_mnist_cli.stages.adapting import finetune, sweep
+from lora_mnist_cli.stages.adapting import finetune_part, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
@@ -115,9 +115,9 @@ def _train(seed: int, epochs: int | None, ceiling: bool, dataset: str, workspace
     )  # fmt: skip
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
-    all_digits = finetune(all_config, base=base.name, workspace=workspace)
+    all_digits = finetune_part(all_config, base=base.name, workspace=workspace)
     full_config = with_overrides(adapter_config, method="full")
-    full = finetune(full_config, base=base.name, workspace=workspace) if ceiling else None
+    full = finetune_part(full_config, base=base.name, workspace=workspace) if ceiling else None
     return StudyRun(base, ranks, all_digits, full)
 
 

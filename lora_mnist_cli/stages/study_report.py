@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
 from lora_mnist_cli.settings.lists import as_ranges, counted
@@ -125,6 +126,7 @@ def markdown(
     """Write the report, with pictures by caption and file; ``same`` if alpha 0 gave the base's logits, bit for bit."""
     columns, cells = report_table(rows)
     lines = [f"# {heading(dataset)}", "", _introduction(seeds, epochs, dataset), ""]
+    lines += [f"The study is {original_study.SOURCE}.", ""]
     lines += [*markdown_table(columns, cells, TEXT_COLUMNS), ""]
     for sentence in verdicts(rows, epochs):
         lines += [sentence, ""]

@@ -34,7 +34,7 @@ VALUES = [
     ([*FINETUNE, "--dropout", "1"], "1.0"), ([*FINETUNE, "--scaling", "odd"], "'odd'"),
     ([*FINETUNE, "--recipe", "odd"], "'odd'"), ([*FINETUNE, "--base", BASE, "--target-layers", "fc1,fc9"], "fc9"),
     ([*NEW_SWEEP, "--ranks", "1,,2"], "1,,2"), ([*NEW_SWEEP, "--ranks", "4-2"], "4-2"),
-    ([*NEW_SWEEP, "--ranks", "1,1"], "[1, 1]"),
+    ([*NEW_SWEEP, "--ranks", "1,1"], "at least one: 1, 1"),
     ([*NEW_SWEEP, "--ranks", "1-1000000000"], "1-1000000000"), ([*NEW_SWEEP, "--seeds", "-1"], "-1"),
     ([*NEW_SWEEP, "--alpha", "inf"], "inf"),
     (["evaluate", "--alpha", "0,,1"], "0,,1"), (["evaluate", "--alpha", "0,nan"], "nan"),

@@ -59,8 +59,8 @@ def test_a_gate_that_is_not_met_is_exit_code_1_and_says_what_fell_short(runs, ru
     assert outcome.code == 1
     (line,) = outcome.err.splitlines()
     assert line.startswith("error: ")
-    assert f"digits 0-4: accuracy {accuracy:.4f} is below 1 (100 images)" in line
-    assert "digits 5-9: accuracy 0.0000 is below 0.5" in line
+    assert f"digits 0-4: accuracy {100 * accuracy:.2f} % is below 100.00 % (100 images)" in line
+    assert "digits 5-9: accuracy 0.00 % is below 50.00 %" in line
     assert "0-9" not in line
     # The result is printed all the same, with each gate's verdict.
     verdicts = [line.split() for line in outcome.out.splitlines() if line.rstrip().endswith(("met", "MET"))]

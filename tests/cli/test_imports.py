@@ -29,7 +29,7 @@ TABLE: list[tuple[list[str], set[str]]] = [
     (["sweep", "--ranks", "3,4", "--epochs", "1", "--name", "new"], TENSORS),
     (["sweep", "--ranks", "3", "--seeds", "1-2", "--epochs", "1", "--name", "new"], TENSORS | INTERVALS),
     (["evaluate", "--alpha", "0"], TENSORS),
-    (["evaluate", "--route", BASE, R1], TENSORS),
+    (["evaluate", "--route", "--expert", BASE, "--expert", R1], TENSORS),
     (["predict", "digit.png"], TENSORS | {"PIL"}),
     # It ends with a picture, and several workers have the tensors.
     (["chain", *CHAIN, "--workers", "1"], TENSORS | PICTURES),

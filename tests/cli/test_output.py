@@ -169,7 +169,7 @@ def test_a_sweep_over_seeds_closes_each_rank_with_mean_interval_worst_seed_and_n
     ]
     assert "trained 6 adapters on 5-9: 1 epoch in " in outcome.err
 
-    header, *rows = _rows(run(*arguments).out)
+    header, *rows = _rows(run(*arguments, "--each-seed").out)
     assert header[:3] == ["rank", "parameters", "seed"]
     assert len(rows) == 10
     assert [(row["rank"], row["n"], row["failed"]) for row in document["summary"]] == [(1, 3, 0), (4, 3, 0)]
@@ -216,7 +216,7 @@ def test_a_seed_that_failed_is_the_worst_and_is_counted_as_failed():
         return {"rank": 1, "seed": seed, "trainable_parameters": 1050, "failed": failed, "subsets": subsets}
 
     results = [result(0, 0.9), result(1, None), result(2, 0.8)]
-    *_, mean_row, worst_row = _table_rows(sweep_table("a sweep", results, ["5-9"], {}, "5-9"))
+    *_, mean_row, worst_row = _table_rows(sweep_table("a sweep", results, ["5-9"], {}, "5-9", each_seed=True))
     # t(1) leaves 2.5 % above 12.706: half a width of 12.706 · 7.0711 / √2.
     assert mean_row == ["1", "mean ± 95 %", "n=2, 1 failed", "85.00 ± 63.53", "0.1500 ± 0.6353"]
     assert worst_row == ["1", "worst (seed)", "– (1)", "– (1)"]
@@ -304,7 +304,9 @@ def test_training_off_a_terminal_leaves_a_line_and_no_animation(run, monkeypatch
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     outcome = run(*TRAIN_BASE, "--epochs", "1", "--json")
     assert outcome.json["artifact"] == BASE
-    assert re.fullmatch(r"trained base-fashion-mnist-0-4: 1 epoch in [0-9.]+ s, val\. accuracy [0-9.]+%\n", outcome.err)
+    assert re.fullmatch(
+        r"trained base-fashion-mnist-0-4: 1 epoch in [0-9.]+ s, val\. accuracy [0-9.]+ %\n", outcome.err
+    )
 
 
 @pytest.mark.usefixtures("data")
@@ -314,7 +316,7 @@ def test_verbose_gives_a_line_per_epoch(run):
     first, *epochs, last = outcome.err.splitlines()
     assert first == "training base-fashion-mnist-0-4: engine plain"
     for number, line in enumerate(epochs, start=1):
-        figures = r"val\. loss [0-9.]+, val\. accuracy [0-9.]+%"
+        figures = r"val\. loss [0-9.]+, val\. accuracy [0-9.]+ %"
         assert re.fullmatch(rf"base-fashion-mnist-0-4: epoch {number}/2, {figures}", line)
     assert len(epochs) == 2
     assert last.startswith("trained base-fashion-mnist-0-4: 2 epochs in ")
@@ -323,7 +325,7 @@ def test_verbose_gives_a_line_per_epoch(run):
 def test_quiet_silences_all_but_warnings(runs, run):
     assert run("finetune", "--rank", "64", "--epochs", "0", "--quiet").err == ""
     assert run("sweep", "--ranks", "3,4", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new", "--quiet").err == ""
-    assert "ranks above 10" in run("sweep", "--ranks", "32", "--epochs", "0", "--name", "loud").err
+    assert "rank 32 is above 10" in run("sweep", "--ranks", "32", "--epochs", "0", "--name", "loud").err
     (runs / "damaged").mkdir()
     (runs / "damaged" / "artifact.json").write_text("{}")
     assert run("runs", "list", "--quiet").err.startswith("warning: 'damaged' is damaged")
@@ -349,7 +351,7 @@ def test_a_defect_is_one_line_too(runs, run, monkeypatch):
 
 
 def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs, run, program):
-    arguments = ["sweep", "--ranks", "3", "--seeds", "1,2", "--epochs", "0", "--name", "seeds"]
+    arguments = ["sweep", "--ranks", "3", "--seeds", "1,2", "--epochs", "0", "--name", "seeds", "--each-seed"]
     assert "mean ± 95 %" in run(*arguments).out
     ended = program(*arguments, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert ended.code == 0
@@ -365,7 +367,7 @@ def test_a_terminal_gets_a_bar_on_stderr_with_epoch_loss_and_accuracy(terminal):
     ended = terminal(*TRAIN_BASE, "--epochs", "100")
     assert ended.code == 0
     assert re.search(
-        r"base-fashion-mnist-0-4 .*epoch [0-9]+/100.* loss 0\.[0-9]{4}.* val\. accuracy [0-9.]+%", ended.err
+        r"base-fashion-mnist-0-4 .*epoch [0-9]+/100.* loss 0\.[0-9]{4}.* val\. accuracy [0-9.]+ %", ended.err
     )
     assert re.search(r"[0-9]:[0-9]{2}:[0-9]{2}", ended.err), "no time left"
     assert COLOUR.search(ended.err)

@@ -108,3 +108,37 @@ def test_what_cannot_be_done_is_one_line(arguments, code, shown, runs, refused, 
     picture[10:30, 18:22] = 0
     Pillow.fromarray(picture).save("good.png")
     refused(["predict", *arguments, "--quiet"], code, shown)
+
+
+def test_the_examples_are_digits_that_a_stranger_can_try(runs, run):
+    """On MNIST itself, wherever the package is installed; a file that is there stays."""
+    Path("scans").mkdir()
+    Path("scans", "two.png").write_text("mine")
+    outcome = run("predict", "--examples", "--data-dir", "none")
+    assert (outcome.code, outcome.err) == (0, "")
+    files = outcome.out.split()
+    assert files == ["seven.png", "scans/two.png", "scans/four.png", "scans/nine.png"]
+    assert Path("scans", "two.png").read_text() == "mine"
+    for file in ("seven.png", "scans/four.png", "scans/nine.png"):
+        assert Path(file).stat().st_size < 5_000
+        with Pillow.open(file) as picture:
+            assert picture.size == (180, 180)
+            assert picture.getpixel((0, 0)) == 255
+    assert run("predict", "--examples", "--json").json["examples"] == files
+
+
+def test_no_picture_is_told_what_helps(runs, refused):
+    refused(["predict"], 2, "no IMAGE is named (lora-mnist predict --examples writes some)")
+
+
+def test_what_a_folder_has_beside_pictures_is_named(digits, runs, run):
+    Path("some").mkdir()
+    Path("some", "0.png").write_bytes((digits[0] / "000.png").read_bytes())
+    assert "skipped" not in run("predict", "some").err
+    for name in (".hidden", "notes.txt"):
+        Path("some", name).touch()
+    assert "skipped in some: notes.txt (no .png, .jpg, " in run("predict", "some").err
+    for name in ("a.txt", "b.txt", "c.txt"):
+        Path("some", name).touch()
+    assert "skipped in some: a.txt, b.txt, c.txt and 1 more (no .png" in run("predict", "some", "--route").err
+    assert "skipped" not in run("predict", "some", "--quiet").err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,16 @@ def test_a_copy_of_an_artifact_lets_the_first_go(runs, run):
     assert run("runs", "remove", BASE).code == 0
     assert run("evaluate", R1, "--alpha", "0").code == 0
     assert run("runs", "remove", "copy").code == 3
+
+
+def test_what_is_recorded_is_shown_without_a_sign_of_json(runs, run):
+    """Of every kind of artifact; the forms of JSON are for programs."""
+    assert run("merge", R1).code == 0
+    merged = f"merged-{R1}"
+    printed = [run("runs", "show", name).out for name in (*NAMES, merged)]
+    printed += [run("runs", "diff", R1, R2).out, run("runs", "diff", BASE, merged).out]
+    printed.append(run("finetune", "--rank", "1", "--epochs", "1", "--target-layers", "fc1").err)
+    assert "target_layers fc1, fc2, fc3 there, fc1 asked for" in printed[-1]
+    for text in printed:
+        assert text
+        assert not re.search(r"[\[\]{}\"]|(?<![-\w])(null|true|false|None|True|False)\b", text), text

@@ -32,7 +32,7 @@ def test_an_option_for_one_value_and_one_for_a_list_are_refused_together(option,
         (["--lrs", "1e-3,x"], "'x' in --lrs '1e-3,x' is not a number"),
         (["--lrs", "1e-3,0"], "learning rate is a finite number above 0, not 0.0"),
         (["--lrs", "1e-3,nan"], "not nan"),
-        (["--alphas", "1,1.0"], "alphas are given once each, and at least one: [1.0, 1.0]"),
+        (["--alphas", "1,1.0"], "alphas are given once each, and at least one: 1.0, 1.0"),
         (["--scalings", "constant,rslor"], "did you mean 'rslora'"),
         (["--inits", "kaiming,"], "--inits 'kaiming,' has an empty part"),
         (["--dropouts", "0,1"], "dropout is at least 0 and below 1, not 1.0"),
@@ -100,7 +100,7 @@ def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs, run):
     assert [(row["lr"], row["scaling"], row["seed"]) for row in results] == [
         (lr, scaling, seed) for lr in (0.001, 0.003) for scaling in ("constant", "rslora") for seed in (1, 2)
     ]
-    header, *rows = _rows(run(*arguments, "--quiet").out)
+    header, *rows = _rows(run(*arguments, "--quiet", "--each-seed").out)
     assert header[:5] == ["rank", "lr", "scaling", "parameters", "seed"]
     closing = rows[2::4]
     assert [row[:5] for row in closing] == [
@@ -150,7 +150,7 @@ def test_full_fine_tuning_of_another_sweep_closes_the_table(runs, run):
     assert (beside["artifact"], beside["method"]) == ("ceiling", "full")
     assert (beside["results"], beside["summary"]) == (ceiling["results"], ceiling["summary"])
     assert [row["rank"] for row in document["results"]] == [1, 2]
-    header, *rows = _rows(run(*asked).out)
+    header, *rows = _rows(run(*asked, "--each-seed").out)
     assert header[:3] == ["rank", "parameters", "seed"]
     assert [row[0] for row in rows] == ["1", "2", "full", "full", "full", "full"]
     assert [row[1] for row in rows[:2]] == ["850", "1,700"]  # one seed each: no mean of them
@@ -187,3 +187,47 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs, run, refused):
         assert shown in outcome.err
     twice = run(*new, "full-fashion-mnist-5-9", "--beside", "full-fashion-mnist-5-9")
     assert (twice.code, "'full-fashion-mnist-5-9' is named twice" in twice.err) == (2, True)
+
+
+SEEDS = ["sweep", "--ranks", "1,2", "--seeds", "0-2", "--epochs", "1", "--batch-size", "16", "--name", "seeds"]
+
+
+def test_a_table_over_seeds_has_a_row_of_means_per_setting(runs, run):
+    document = run(*SEEDS, "--json").json
+    outcome = run(*SEEDS)
+    header, *rows = _rows(outcome.out)
+    assert header[:3] == ["rank", "parameters", "n"]
+    assert header[-1] == "5-9 worst (seed)"
+    assert "means over seeds ± 95 %, --each-seed shows all" in outcome.out.splitlines()[0]
+    for cells, summary in zip(rows, document["summary"], strict=True):
+        accuracy = next(s["accuracy"] for s in summary["subsets"] if s["digits"] == "5-9")
+        half = (accuracy["high"] - accuracy["low"]) / 2
+        assert cells[:4] == [
+            str(summary["rank"]), f"{850 * summary['rank']:,}", "3",
+            f"{100 * accuracy['mean']:.2f} ± {100 * half:.2f}",
+        ]  # fmt: skip
+        assert cells[-1] == f"{100 * accuracy['worst']:.2f} ({accuracy['worst_seed']})"
+
+
+def test_the_best_setting_is_the_one_with_the_highest_mean_on_validation_images(runs, run):
+    results = run(*SEEDS, "--json").json["results"]
+    validation = {1: [], 2: []}
+    for row in results:
+        last = (runs / row["artifact"] / "history.csv").read_text().splitlines()[-1]
+        validation[row["rank"]].append(float(last.split(",")[4]))
+    rank = max(validation, key=lambda rank: mean(validation[rank]))
+    line = run(*SEEDS).out.splitlines()[-1]
+    assert line.startswith(
+        f"best setting: rank {rank}, chosen by its accuracy on validation images "
+        f"({100 * mean(validation[rank]):.2f} %, the highest mean of 3 seeds); on the test images of 5-9: "
+    )
+    assert "best setting" not in run("sweep", "--ranks", "1", "--epochs", "1", "--name", "one").out
+
+
+def test_no_setting_is_the_best_where_nothing_may_choose_it(runs, run):
+    unsplit = run("sweep", "--ranks", "1,3", "--epochs", "0", "--val-split", "0", "--name", "unsplit").out
+    assert "best setting: not known, as 'unsplit' was trained without validation images" in unsplit
+    diverging = ["--lr", "1e20", "--optimizer", "sgd", "--epochs", "1", "--name", "diverged"]
+    assert (
+        "best setting: not known, as a run of every setting diverged" in run("sweep", "--ranks", "1,3", *diverging).out
+    )

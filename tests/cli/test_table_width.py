@@ -124,7 +124,7 @@ def _check(arguments: Sequence[str], at_terminal: Run, run: Run, *, columns: int
 
 @pytest.mark.usefixtures("_there")
 def test_a_sweep_over_seeds_stacks_intervals_under_means(at_terminal, run):
-    lines = _check(SEEDS, at_terminal, run)
+    lines = _check([*SEEDS, "--each-seed"], at_terminal, run)
     mean = next(i for i, line in enumerate(lines) if " mean " in line)
     figures = lines[mean].split()[3:]
     assert lines[mean].split()[:3] == ["1", "mean", "n=3"]
@@ -222,7 +222,7 @@ def test_a_sweeps_table_over_seeds_has_the_study_beside_it():
          "subsets": [{"digits": "5-9", "count": 4861, "accuracy": 0.95 + seed / 1000, "loss": 0.15}]}
         for seed in range(3)
     ]  # fmt: skip
-    made = sweep_table("a sweep", results, ["5-9"], {4: 0.9547}, "5-9")
+    made = sweep_table("a sweep", results, ["5-9"], {4: 0.9547}, "5-9", each_seed=True)
     wide, narrow = _printed(made, 200), _printed(made, 60)
     assert [line.split()[-1] for line in wide if "mean ± 95 %" in line] == ["95.47"]
     assert [line.split()[-2:] for line in wide if "worst (seed)" in line] == [["0.1500", "(0)"]]

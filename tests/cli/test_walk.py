@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import app
+from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.data.picture_doubts import DOUBTS
 from lora_mnist_cli.registry.archive import export_artifact
 from lora_mnist_cli.registry.registry import Registry
@@ -145,11 +146,21 @@ def test_every_command_prints_its_version_and_nothing_else(name, run):
     assert outcome.err == ""
 
 
+_table = Table.__init__
+
+
+def _with_heads_of_their_own(self: Table, heads: Sequence[str], **options: Any) -> None:
+    """Check that no two columns of a table have the same head."""
+    assert len(set(heads)) == len(heads), heads
+    _table(self, heads, **options)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_stdout_has_the_result_and_stderr_the_rest(name, prepared, run, monkeypatch):
     # The report's pictures take longer than all else here, and have tests of their own.
     if name == "reproduce":
         monkeypatch.setattr("lora_mnist_cli.stages.plotting.plot", lambda *_, **__: None)
+    monkeypatch.setattr("lora_mnist_cli.cli.text_table.Table.__init__", _with_heads_of_their_own)
     arguments, notice = CALLS[name]
     second, third = AGAIN.get(name, [arguments, arguments])
     as_json = run(*name.split(), *arguments, "--json")

@@ -239,7 +239,7 @@ def test_up_to_date_other_settings_and_force(registry, publish):
     assert str(caught.value) == (
         "'one' exists with other settings: seed 0 there, 1 asked for (--name NEW keeps both, --force replaces it)"
     )
-    with pytest.raises(OtherSettingsError, match=r"momentum null there, 0\.9 asked for"):
+    with pytest.raises(OtherSettingsError, match=r"momentum none there, 0\.9 asked for"):
         registry.up_to_date("one", settings(lr=0.1, momentum=0.9))
 
 

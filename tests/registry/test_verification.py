@@ -42,12 +42,12 @@ def test_what_is_sound_is_called_sound(example: Path, run: Run) -> None:
         assert (row["files"], row["bytes"]) == (len(files), sum(path.stat().st_size for path in files))
     outcome = run("runs", "verify")
     assert (outcome.code, outcome.err) == (0, "")
-    assert "3 of 3 artifacts are sound." in outcome.out
+    assert "3 of 3 artifacts are undamaged." in outcome.out
 
 
 def test_nothing_checked_is_no_success(run: Run) -> None:
     outcome = run("runs", "verify", "--runs-dir", "rusn")
-    assert (outcome.code, outcome.out) == (3, "0 of 0 artifacts are sound.\n")
+    assert (outcome.code, outcome.out) == (3, "0 of 0 artifacts are undamaged.\n")
     assert "there is nothing to verify in rusn (is --runs-dir the right folder?)" in outcome.err
     assert run("runs", "verify", "--json").json["sound"] is False
 

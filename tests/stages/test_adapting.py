@@ -19,6 +19,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, plan_sweep, sweep, train_base
+from lora_mnist_cli.stages.adapting import finetune_part
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.banks.work import plan_jobs
 from lora_mnist_cli.stages.records.resolving import resolve
@@ -151,7 +152,7 @@ def test_digits_0_to_9_at_rank_64(small, recorder):
     assert list(subsets(artifact)) == ["0-4", "5-9", "0-9"]
     assert subsets(artifact)["0-9"] > 0.9
     (note,) = [text for text in recorder.all("notice") if "rank" in text]
-    assert note.startswith("ranks above 10, the smaller side of fc3 (12 → 10), are allowed")
+    assert note.startswith("rank 64 is above 10, the smaller side of fc3 (12 → 10): it is trained")
     assert recorder.all("begin")[0][2] == 25  # 400 of the 500 images in batches of 16
 
 
@@ -159,7 +160,9 @@ def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small, recorder):
     heard = dataclasses.replace(small, reporter=recorder)
 
     def noted() -> bool:
-        notices = [text for text in recorder.all("notice") if text.startswith("ranks above 10, the smaller side of")]
+        notices = [
+            text for text in recorder.all("notice") if re.match(r"rank 1[12] is above 10, the smaller side of", text)
+        ]
         recorder.events.clear()
         return bool(notices)
 
@@ -177,6 +180,12 @@ def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small, recorder):
     sweep([12, 2], config=config, workspace=heard, name="newer")
     assert noted()
     sweep([12, 2], config=config, workspace=heard, name="newer")
+    assert not noted()
+    rslora = dataclasses.replace(config, scaling="rslora")
+    finetune(rslora, workspace=heard, name="rslora")
+    plan_sweep(config=config, workspace=heard, name="the-study-s-ranks")
+    assert not noted()
+    finetune_part(config, base=BASE, workspace=heard, name="part-of-a-report")
     assert not noted()
 
 

@@ -94,6 +94,7 @@ def test_a_flipped_bit_in_the_weights_is_found(small, file):
         ("0-4=0.98,5-9=0.95", [("0-4", 0.98), ("5-9", 0.95)]),
         ("0-4=0.98,5,7-9=0.95", [("0-4", 0.98), ("5,7-9", 0.95)]),
         ("5,7-9=1,all=0", [("5,7-9", 1.0), ("0-9", 0.0)]),
+        ("0-4=95.7%,5-9= 95 %,3=0%,4=100%", [("0-4", 0.957), ("5-9", 0.95), ("3", 0.0), ("4", 1.0)]),
     ],
 )
 def test_gates_as_they_are_written(text, expected):
@@ -103,11 +104,21 @@ def test_gates_as_they_are_written(text, expected):
 @pytest.mark.parametrize(
     "text",
     ["", "0-4", "0-4=", "0-4=x", "=0.9", "0-4=1.01", "0-4=-0.1", "0-4=nan", "0-4=inf", "4-0=0.5", "0-4=0.9,5", "a=0.5",
-     "0-12=0.5", "0-4=98%", "0-4=0.9=0.9", "0-4=0.9,", ",0-4=0.9", "0-4=0.9,,5=0.9"],
+     "0-12=0.5", "0-4=101%", "0-4=-1%", "0-4=%", "0-4=nan%", "0-4=95%%", "0-4=9e1%", "0-4=0.9=0.9",
+     "0-4=0.9,", ",0-4=0.9", "0-4=0.9,,5=0.9"],
 )  # fmt: skip
 def test_gates_that_can_not_be_meant(text):
     with pytest.raises(UsageError):
         parse_gates(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("95", "95%, or 0.95"), ("1.01", "1.01%, or 0.0101"), ("100", "100%, or 1")]
+)
+def test_a_number_that_may_be_a_per_cent_is_asked_about(word, meant):
+    with pytest.raises(UsageError, match="no per cent sign") as caught:
+        parse_gates(f"5-9={word}")
+    assert caught.value.hint == f"write {meant}"
 
 
 def evaluation_of(rows: dict[int, tuple[int, float | None, float | None]], artifact: Artifact) -> Evaluation:

@@ -135,15 +135,21 @@ class TestEvaluation:
 
     def test_the_command_says_who_answered(self, small, run):
         places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-        outcome = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", *places, "--json")
+        both = ("--route", "--expert", SMALL_BASE, "--expert", SMALL_ADAPTER)
+        outcome = run("evaluate", *both, *places, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         document = outcome.json
         assert (document["route_by"], document["base"]) == ("mixture", SMALL_BASE)
         assert sum(row["share"] for row in document["experts"]) == pytest.approx(1)
         assert [row["digits"] for row in document["subsets"]] == ["0-4", "5-9", "0-9"]
-        printed = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", "--route-by", "choose", *places).out
+        printed = run("evaluate", *both, "--route-by", "choose", *places).out
         assert "routed by choose" in printed
         assert SMALL_ADAPTER in printed
+        formerly = run("evaluate", SMALL_BASE, SMALL_ADAPTER, "--route", *places, "--json")
+        assert (formerly.code, formerly.out) == (0, outcome.out)
+        assert formerly.err == (
+            f"several experts as arguments are deprecated; write --expert {SMALL_BASE} --expert {SMALL_ADAPTER}\n"
+        )
         gated = run("evaluate", SMALL_ADAPTER, "--route", "--min-accuracy", "0-9=1.0", *places)
         assert gated.code == 1
         assert f"the experts are {SMALL_BASE} and {SMALL_ADAPTER}" in gated.err
@@ -153,10 +159,12 @@ class TestEvaluation:
     @pytest.mark.parametrize(
         ("arguments", "said"),
         [
-            ([SMALL_BASE, SMALL_ADAPTER], "--route lets them answer together"),
+            ([SMALL_BASE, SMALL_ADAPTER], f"(--route --expert {SMALL_BASE} --expert {SMALL_ADAPTER} lets"),
+            (["--expert", SMALL_BASE], "--expert needs --route"),
+            ([SMALL_BASE, "--expert", SMALL_ADAPTER, "--route"], "experts are named by --expert alone (--expert"),
             ([SMALL_BASE, "--route-by", "choose"], "--route-by needs --route"),
             ([SMALL_BASE, "--route"], "nothing to choose between"),
-            ([SMALL_BASE, SMALL_ADAPTER, SMALL_BASE, "--route"], "is named twice"),
+            (["--route", "--expert", SMALL_BASE, "--expert", SMALL_BASE], "is named twice"),
             ([SMALL_ADAPTER, "--route", "--alpha", "0"], "--alpha is not for --route"),
             ([SMALL_ADAPTER, "--route", "--route-by", "chose"], "did you mean 'choose'?"),
         ],
@@ -198,7 +206,8 @@ def test_pictures_are_answered_by_the_expert_that_knows_them(runs, run):
 def test_an_onnx_graph_has_the_router_inside(runs, run, by):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    outcome = run("export", BASE, ADAPTER, "--route", "--route-by", by, "--output", "routed.onnx")
+    both = ("--route", "--expert", BASE, "--expert", ADAPTER)
+    outcome = run("export", *both, "--route-by", by, "--output", "routed.onnx")
     assert (outcome.code, outcome.err) == (0, "")
     described = json.loads(Path("routed.onnx.json").read_text())
     assert [expert["name"] for expert in described["experts"]] == [BASE, ADAPTER]
@@ -221,3 +230,12 @@ def test_a_router_is_no_plain_network(runs, run):
     assert outcome.code == 2
     assert "--format onnx" in outcome.err
     assert run("export", BASE, ADAPTER).code == 2
+    assert "no artifact is named" in run("export").err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "predict"])
+def test_every_command_names_experts_in_the_same_way(command, run):
+    """With names that there are none of, before any image or model is loaded."""
+    image = ["none.png"] if command == "predict" else []
+    outcome = run(command, *image, "--expert", "some")
+    assert (outcome.code, outcome.err) == (2, "error: --expert needs --route (name 'some' alone, or add --route)\n")

@@ -159,7 +159,9 @@ def test_what_cannot_be_exported_is_one_line_and_writes_nothing(runs, refused, m
         refused(["export", *arguments], code, shown)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     refused(
-        ["export", "base-0-4", "--format", "onnx"], 2, "onnxscript is not installed (pip install 'lora-mnist[onnx]')"
+        ["export", "base-0-4", "--format", "onnx"],
+        2,
+        "onnxscript is not installed (pip install 'onnx>=1.17' 'onnxscript>=0.5')",
     )
 
 

@@ -39,7 +39,7 @@ COMMANDS = typer.main.get_command(app.program()).commands  # type: ignore[attr-d
 PRINTING = {"json_output", "quiet", "verbose", "version"}
 APART = {
     "recipe_name": "recipe", "dry_run": "plan_sweep", "min_accuracy": "check_gates", "beside": "the table",
-    "route": "evaluate_routed", "route_by": "evaluate_routed",
+    "route": "evaluate_routed", "route_by": "evaluate_routed", "experts": "evaluate_routed", "each_seed": "the table",
 }  # fmt: skip
 # Options whose names are others in Python.
 NAMED = {

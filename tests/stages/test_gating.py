@@ -188,7 +188,7 @@ def test_a_gate_that_is_not_passed_says_where(sweeper, run, tmp_path):
     sweeper("a", {1: {0: 0.5, 1: 0.5}, 8: FIVE})
     outcome = run("gate", "a", "--require", "5-9=0.955", "--runs-dir", tmp_path / "runs")
     assert outcome.err == "error: FAIL: rank 1, digits 5-9; INCONCLUSIVE: rank 8, digits 5-9\n"
-    for bad, problem in (("5-9", "has no minimum (write --require"), ("5-9=95", "an accuracy is from 0 to 1")):
+    for bad, problem in (("5-9", "has no minimum (write --require"), ("5-9=95", "(write 95%, or 0.95)")):
         refused = run("gate", "a", "--require", bad, "--runs-dir", tmp_path / "runs")
         assert refused.code == 2
         assert problem in refused.err
@@ -220,7 +220,7 @@ def test_junit_has_a_case_a_gate(sweeper, run, tmp_path, allow):
     assert [case.attrib["name"].split(",")[0] for case in cases] == ["rank 1", "rank 4", "rank 8"]
     assert [[child.tag for child in case] for case in cases] == [["failure"], ["skipped" if allow else "failure"], []]
     assert cases[0][0].attrib["type"] == "FAIL"
-    for text in ("required 0.955", "n = 2", "mean 0.5050", "interval"):
+    for text in ("required 95.50 %", "n = 2", "mean 50.50 %", "interval"):
         assert text in cases[0][0].attrib["message"]
     unwritable = run(
         "gate", "a", "--require", "5-9=0.9", "--junit", tmp_path / "no" / "x.xml", "--runs-dir", tmp_path / "runs"

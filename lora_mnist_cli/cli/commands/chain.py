@@ -7,6 +7,7 @@ from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.settings.lists import parse_integers, parse_words
+from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chains import report
 from lora_mnist_cli.stages.chains.run import RANK, RECIPE
@@ -26,17 +27,24 @@ def command(
     ] = None,
     cures: Annotated[str | None, o.word("The former name of --strategies.", hidden=True)] = None,
     seeds: Annotated[str, o.word("Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")] = "0",
-    rank: Annotated[int, o.integer("Rank of the adapters.")] = RANK,
+    rank: Annotated[int, o.integer("Rank of the adapters; chosen with the recipe, on validation images.")] = RANK,
     dataset: shared.AnyDataset = "mnist",
-    recipe: shared.Recipe = RECIPE,
+    recipe: Annotated[
+        str,
+        o.word(
+            f"Named set of hyperparameters: {', '.join(RECIPES)}. Strategies are compared at their best, so the "
+            "default is not the reference, as in finetune and sweep.",
+            "Training",
+            RECIPES,
+        ),
+    ] = RECIPE,
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
         o.integer("Processes that train side by side (one core per thread and 2 GB per process).", "Training"),
     ] = None,
-    name: shared.Name = None,
-    note: shared.Note = "",
+    publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
@@ -48,11 +56,11 @@ def command(
     if strategies is not None and cures is not None:
         raise UsageError("--cures is the former name of --strategies: give one of them", value=cures)
     chosen = cures if strategies is None else strategies
-    workspace = folders.workspace(output, runtime=machine.runtime(), note=note)
+    workspace = folders.workspace(output, runtime=machine.runtime(), note=publication.note)
     made = chain(
         tasks, strategies=None if chosen is None else parse_words(chosen, "--strategies"),
         seeds=parse_integers(seeds, "--seeds"), recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset,
-        workers=workers, name=name, workspace=workspace,
+        workers=workers, name=publication.name, workspace=workspace, force=publication.force,
     )  # fmt: skip
     path = made.path / REPORT_FILE
     workspace.reporter.notice(f"table and picture: {path}")

@@ -25,14 +25,15 @@ Result = tuple[dict[str, Any], list[Table | str]]
 @o.grouped
 def command(
     *,
-    names: shared.Experts = None,
+    names: shared.OneName = None,
     route: shared.Route = False,
+    experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
     alpha: Annotated[
         str | None, o.word("Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values.")
     ] = None,
     digits: Annotated[list[str] | None, o.word("Score these digits instead; may be given more than once.")] = None,
-    min_accuracy: Annotated[str | None, o.word("A gate, as 0-4=0.98,5-9=0.95: exit code 1 if it is not met.")] = None,
+    min_accuracy: Annotated[str | None, o.word("A gate, as 0-4=0.98,5-9=95%: exit code 1 if it is not met.")] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
@@ -43,14 +44,15 @@ def command(
     alphas = None if alpha is None else parse_floats(alpha, "--alpha")
     digit_sets = [DigitSet.parse(text) for text in digits or ()]
     gates = parse_gates(min_accuracy) if min_accuracy is not None else []
-    shared.refuse_without_route(route, route_by, names or [], alphas)
+    shared.refuse_without_route(route, route_by, names or [], alphas, experts)
     workspace = folders.workspace(output)
+    chosen = shared.chosen_experts(names, experts, workspace.reporter)
     evaluations: Sequence[Evaluation]
     if route:
-        routed = evaluate_routed(names or [], by=route_by or "mixture", digit_sets=digit_sets, workspace=workspace)
+        routed = evaluate_routed(chosen, by=route_by or "mixture", digit_sets=digit_sets, workspace=workspace)
         evaluations, (document, tables) = [routed], _routed(routed)
     else:
-        name = names[0] if names else None
+        name = chosen[0] if chosen else None
         evaluations = evaluate(name, alphas=alphas, digit_sets=digit_sets, workspace=workspace)
         document, tables = _single(evaluations)
     checked = [row for evaluation in evaluations for row in check_gates(gates, evaluation)]
@@ -92,22 +94,23 @@ def _routed(routed: RoutedEvaluation) -> Result:
 
 
 def _gate_table(checked: Sequence[dict[str, Any]]) -> Table:
-    heads = ("digits", "alpha", "images", "accuracy", "minimum", "verdict")
+    heads = ("digits", "alpha", "images", "accuracy %", "needs %", "verdict")
     made = Table(heads, title="gates", text_columns=("digits", "verdict"))
     for row in checked:
         alpha = "–" if row["alpha"] is None else f"{row['alpha']:g}"
-        accuracy = "–" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
         verdict = "met" if row["passed"] else "NOT MET"
-        made.add_row(row["digits"], alpha, f"{row['count']:,}", accuracy, f"{row['minimum']:g}", verdict)
+        figures = (f"{row['count']:,}", percent(row["accuracy"]), percent(row["minimum"]))
+        made.add_row(row["digits"], alpha, *figures, verdict)
     return made
 
 
 def _shortfall(row: dict[str, Any]) -> str:
     """Say by how much a gate was missed."""
-    which, minimum = f"digits {row['digits']}{_at(row['alpha'])}", f"{row['minimum']:g}"
+    which, minimum = f"digits {row['digits']}{_at(row['alpha'])}", f"{percent(row['minimum'])} %"
+    images = f"{row['count']:,} images"
     if row["accuracy"] is None or row["loss"] is None:
-        return f"{which}: no finite figure from {row['count']} images, so {minimum} is not met"
-    return f"{which}: accuracy {row['accuracy']:.4f} is below {minimum} ({row['count']} images)"
+        return f"{which}: no finite figure from {images}, so {minimum} is not met"
+    return f"{which}: accuracy {percent(row['accuracy'])} % is below {minimum} ({images})"
 
 
 def _at(alpha: float | None) -> str:

@@ -6,15 +6,17 @@ from typing import Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
+from lora_mnist_cli.system.errors import UsageError
 
 
 @o.grouped
 def command(
     *,
     names: Annotated[
-        list[str], o.artifact_argument("Name of an artifact; with --route, of several experts.", "NAME...")
-    ],
+        list[str] | None, o.artifact_argument("Name of an artifact; not needed with --expert.", "NAME")
+    ] = None,
     route: shared.Route = False,
+    experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
     form: Annotated[
         str | None,
@@ -39,10 +41,14 @@ def command(
     content and how images are normalised; an ONNX file normalises them itself.
     """
     workspace = folders.workspace(output)
-    shared.refuse_without_route(route, route_by, names, alpha)
+    shared.refuse_without_route(route, route_by, names or [], alpha, experts)
+    chosen = shared.chosen_experts(names, experts, workspace.reporter)
+    if not chosen:
+        hint = "--expert, once for each, names those of --route" if route else "lora-mnist runs list shows all"
+        raise UsageError("no artifact is named", hint=hint)
     target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
-        document = export_routed(names, form, by=route_by or "mixture", **target)
+        document = export_routed(chosen, form, by=route_by or "mixture", **target)
     else:
-        document = export_model(names[0], form, alpha=alpha, **target)
+        document = export_model(chosen[0], form, alpha=alpha, **target)
     output.print("export", document, [document["file"], f"{document['file']}.json"])

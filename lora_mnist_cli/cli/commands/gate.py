@@ -18,7 +18,7 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 @o.grouped
 def command(
     *,
-    require: Annotated[str, o.word("Accuracies to reach, as 5-9=0.95 or 0-4=0.98,5-9=0.95.")],
+    require: Annotated[str, o.word("Accuracies to reach, as 5-9=0.95 or 0-4=98%,5-9=95%.")],
     name: Annotated[
         str | None, o.artifact_argument("A sweep; the newest by default. An adapter or a base is one run.", "SWEEP")
     ] = None,

@@ -1,5 +1,6 @@
 """``lora-mnist predict``."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,8 +18,8 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 def command(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
-    ],
+        list[str] | None, typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
+    ] = None,
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
         bool,
@@ -26,13 +27,7 @@ def command(
             "--route", "Let the adapter and its base answer together: each image's digit density picks the expert."
         ),
     ] = False,
-    experts: Annotated[
-        list[str] | None,
-        o.artifact_option(
-            "With --route, a base or an adapter, instead of --artifact and its base; may be given more than once.",
-            flag="--expert",
-        ),
-    ] = None,
+    experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
     alpha: shared.Alpha = None,
     invert: Annotated[
@@ -40,6 +35,9 @@ def command(
         typer.Option("--invert/--no-invert", help="Digits are dark on light, or light on dark; detected by default."),
     ] = None,
     show_input: Annotated[bool, o.switch("--show-input", "Show the 28 × 28 pixels that the model saw.")] = False,
+    examples: Annotated[
+        bool, o.switch("--examples", "Write seven.png and scans/, test images of MNIST to try this with, and exit.")
+    ] = False,
     strict: Annotated[bool, o.switch("--strict", "Exit code 1 if a picture is doubtful as one of the digits.")] = False,
     folders: shared.Folders,
     output: shared.Output,
@@ -49,10 +47,18 @@ def command(
     A picture of one digit, of any size, is scaled to 28 × 28 pixels as MNIST's authors did. A warning says where it may
     be something else: ink at the border, several parts, a patch, or nothing like the digits that the model learned.
     """
-    shared.refuse_without_route(route, route_by, [], alpha)
-    if experts and (artifact or not route):
-        raise UsageError("--expert is for --route, in the place of --artifact", value=experts)
+    shared.refuse_without_route(route, route_by, [], alpha, experts)
+    if experts and artifact:
+        raise UsageError("--expert stands in the place of --artifact", hint="leave one out", value=experts)
     workspace = folders.workspace(output)
+    if examples:
+        from lora_mnist_cli.data.example_pictures import write_examples
+
+        written = [str(path) for path in write_examples(Path(), workspace.data_dir)]
+        output.print("predict", {"examples": written}, written)
+        return
+    if not images:
+        raise UsageError("no IMAGE is named", hint="lora-mnist predict --examples writes some")
     document: dict[str, Any]
     predictions: list[Prediction]
     if route:
@@ -86,8 +92,9 @@ def _tables(
 ) -> list[Table | str]:
     from lora_mnist_cli.data.pictures import drawn
 
-    heads = ["image", "digit", "%", "runner-up", "%", *(["base's digit", "%"] if predictions[0].base else [])]
-    heads += ["expert", "%"] if "experts" in document else []
+    heads = ["image", "digit", "digit %", "runner-up", "runner-up %"]
+    heads += ["base's digit", "base's %"] if predictions[0].base else []
+    heads += ["expert", "expert %"] if "experts" in document else []
     at = "" if document["alpha"] is None else f" at alpha {document['alpha']:g}"
     title = f"{document['artifact'] or ', '.join(document['experts'])}{at}"
     made = Table(heads, title=title, text_columns=("image", "expert"))

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.tables import sweep_table
+from lora_mnist_cli.cli.tables import best_line, sweep_table
 from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.evaluation.seeds import summarise
+from lora_mnist_cli.evaluation.seeds import setting, summarise
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
 from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid, short
@@ -19,7 +19,8 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan
 from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies
-from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.stages.records.samples import best_setting
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 _GRID = "The grid: an adapter for each combination of"
 _PLANS = "How it is done"
@@ -62,6 +63,9 @@ def command(
             "Close the table with this sweep or adapter without a rank, as full fine-tuning: the ceiling."
         ),
     ] = None,
+    each_seed: Annotated[
+        bool, o.switch("--each-seed", "Show every seed in the table, not only the means over seeds.")
+    ] = False,
     bank_memory: Annotated[
         int,
         o.integer(
@@ -106,7 +110,7 @@ def command(
         plan = plan_sweep(**asked)
         output.print("sweep", {"dry_run": True, **plan.to_json()}, lambda _: _plan_tables(plan))
     else:
-        _print(output, workspace, sweep(**asked), beside or [])
+        _print(output, workspace, sweep(**asked), beside or [], each_seed=each_seed)
 
 
 def _grid(lists: Lists, settings: dict[str, Any]) -> Grid:
@@ -127,7 +131,9 @@ def _grid(lists: Lists, settings: dict[str, Any]) -> Grid:
     return grid_of(values)
 
 
-def _print(output: shared.Output, workspace: Workspace, artifact: Artifact, names: list[str]) -> None:
+def _print(
+    output: shared.Output, workspace: Workspace, artifact: Artifact, names: list[str], *, each_seed: bool
+) -> None:
     """Print a sweep's results, and beside them those of models without a rank."""
     results, learned = artifact.details["results"], artifact.config["digits"]
     study = study_accuracies(workspace, artifact)
@@ -145,7 +151,24 @@ def _print(output: shared.Output, workspace: Workspace, artifact: Artifact, name
     subsets = sorted((row["digits"] for row in results[0]["subsets"]), key=lambda digits: digits != learned)
     base = artifact.parents[0].name
     title = f"{artifact.name}: adapters on digits {learned}, base {base}, test images of {artifact.dataset}"
-    output.print("sweep", document, lambda _: [sweep_table(title, results, subsets, study, learned, closing)])
+
+    def tables(_: dict[str, Any]) -> list[Table | str]:
+        made = sweep_table(title, results, subsets, study, learned, closing, each_seed=each_seed)
+        return [made, *_best(workspace, artifact)]
+
+    output.print("sweep", document, tables)
+
+
+def _best(workspace: Workspace, artifact: Artifact) -> list[str]:
+    """Say which of several settings is the best, or why that is not known."""
+    results = artifact.details["results"]
+    if all(setting(row) == setting(results[0]) for row in results):
+        return []
+    try:
+        best = best_setting(workspace.registry, artifact)
+    except ArtifactError as error:
+        return [f"best setting: not known, as {error.problem}"]
+    return ["best setting: not known, as a run of every setting diverged" if best is None else best_line(best)]
 
 
 def _plan_tables(plan: Plan) -> list[Table | str]:

@@ -15,13 +15,14 @@ from lora_mnist_cli.stages.banks.job import Answer, Made, train_bank
 from lora_mnist_cli.stages.banks.ray_backend import RayBackend
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.extras import install_command
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 
 
 def check_backend(runtime: Runtime) -> None:
     """Refuse a backend that is not installed, by a UsageError that says what to install."""
     if runtime.backend == "ray" and importlib.util.find_spec("ray") is None:
-        raise UsageError("Ray is not installed", hint="pip install 'lora-mnist[ray]'", value="ray")
+        raise UsageError("Ray is not installed", hint=install_command("ray"), value="ray")
 
 
 def make_backend(runtime: Runtime, banks: int) -> Backend:

@@ -14,7 +14,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.tasks import old_digits
-from lora_mnist_cli.stages.adapting import finetune
+from lora_mnist_cli.stages.adapting import finetune_part
 from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.training_base import train_base
@@ -61,7 +61,7 @@ class ChainRun:
         """Train an adapter for a task on a base."""
         config = dataclasses.replace(config or self.adapter, digits=task)
         name = f"{self.prefix}-{label}-{task}{self.suffix}"
-        return finetune(config, base=base.name, workspace=self.workspace, name=name)
+        return finetune_part(config, base=base.name, workspace=self.workspace, name=name)
 
     def one_after_the_other(self, label: str, config: AdapterConfig | None = None) -> list[State]:
         """Keep one network throughout: merge each task's adapter before the next task."""

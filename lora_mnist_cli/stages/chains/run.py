@@ -18,11 +18,12 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
+from lora_mnist_cli.stages.chains.again import make_room
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import publish_report
-from lora_mnist_cli.stages.workspace import Workspace, advising
+from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
@@ -56,6 +57,7 @@ def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,
     dataset: str = "mnist", workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
+    force: bool = False,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
@@ -70,6 +72,7 @@ def chain(
         workers: processes that learn at the same time; by default as many as leave each thread a core and
             each process 2 GB of memory; one where there is a GPU.
         name: of the report, and the beginning of its adapters' names; by default tasks, recipe and rank.
+        force: remove the report of that name and the parts that only it needs, and learn them again.
 
     Returns:
         A report, with a Markdown file and a picture. Its ``details["chain"]`` has the ``tasks``, the ``published``
@@ -88,7 +91,10 @@ def chain(
         tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
         dataset=dataset, name=name, workspace=workspace or Workspace(),
     )  # fmt: skip
-    (report,) = learn_and_report([plan], workers)
+    if force:
+        make_room(plan.name, plan.chain_runs, plan.strategies)
+    with advising(f"{MAKE_ROOM}; --force learns the chain again"):
+        (report,) = learn_and_report([plan], workers)
     return report
 
 

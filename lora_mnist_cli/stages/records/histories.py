@@ -75,11 +75,11 @@ def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, 
 
 
 def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the runs of a sweep that varies the learning rate, with their accuracies on validation images.
+    """Return the runs of a sweep with their accuracies on validation images.
 
     Returns:
-        For each its ``rank``, ``lr`` and ``seed``, whether it ``failed``, and the ``accuracy`` after its last epoch:
-        None where it failed or had no validation images.
+        For each its ``rank``, ``seed`` and, where the sweep varies it, ``lr``, whether it ``failed``, and the
+        ``accuracy`` after its last epoch: None where it failed or had no validation images.
 
     Raises:
         ArtifactError: where an adapter is gone, its history is odd, or none had validation images.
@@ -90,7 +90,9 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         # The history of a diverged run ends with its last sound epoch, whose figures are not a result.
         last = None if failed else max(read_history(member), key=lambda epoch: int(epoch["epoch"]))
         accuracy = last and last["val_accuracy"]
-        rows.append({key: row[key] for key in ("rank", "lr", "seed")} | {"failed": failed, "accuracy": accuracy})
+        rows.append(
+            {key: row[key] for key in ("rank", "lr", "seed") if key in row} | {"failed": failed, "accuracy": accuracy}
+        )
     if not any(row["failed"] or row["accuracy"] is not None for row in rows):
         problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
         raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)

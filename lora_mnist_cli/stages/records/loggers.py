@@ -22,6 +22,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.extras import install_command
 from lora_mnist_cli.system.progress import Reporter
 
 PROJECT = "lora-mnist"
@@ -68,7 +69,7 @@ def check_logger(runtime: Runtime) -> None:
     # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
     if package is None or package.origin is None:
         problem = f"{_TITLES[runtime.logger]} is not installed"
-        raise UsageError(problem, hint=f"pip install 'lora-mnist[{runtime.logger}]'", value=runtime.logger)
+        raise UsageError(problem, hint=install_command(runtime.logger), value=runtime.logger)
 
 
 def log_into(folder: Path, runtime: Runtime, run: LoggedRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,32 @@ def tuned(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]
         rate = {LR: best["lr"], "validation": best["accuracy"], "edge": best["edge"]}
         result.append(Sample(without_rate, at_best.scores, rate))
     return result
+
+
+def best_setting(registry: Registry, sweep: Artifact) -> dict[str, Any] | None:
+    """Return the setting of a sweep with the highest mean accuracy on validation images; None where none has one.
+
+    A setting of which a run diverged is never the best. Test images choose nothing.
+
+    Returns:
+        The setting as it is ``described``, its ``validation`` accuracy over ``n`` seeds, and the spread ``accuracy`` on
+        the test images of the ``digits`` that were learned.
+
+    Raises:
+        ArtifactError: as :func:`~lora_mnist_cli.stages.records.histories.validation_runs`.
+    """
+    digits = DigitSet.parse(sweep.config["digits"])
+    best: dict[str, Any] | None = None
+    for sample in samples(registry, sweep, digits):
+        rows = [row for row in sweep.details["results"] if setting(row) == sample.setting]
+        if any(row["failed"] is not None for row in rows):
+            continue
+        found = [run["accuracy"] for run in validation_runs(registry, sweep, rows)]
+        mean = None if None in found else math.fsum(found) / len(found)
+        if mean is not None and (best is None or mean > best["validation"]):
+            named = {"described": described(sample.setting), "digits": str(digits), "n": len(rows)}
+            best = named | {"validation": mean, "accuracy": sample.spread()}
+    return best
 
 
 def _without_rate(settings: Mapping[str, Any]) -> dict[str, Any]:

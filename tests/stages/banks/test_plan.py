@@ -160,7 +160,7 @@ def test_banks_that_are_whole_are_not_cut_again(small, monkeypatch):
 
 
 def test_a_plan_is_refused_for_what_the_sweep_would_be(small):
-    with pytest.raises(OtherSettingsError, match="lrs null there"):
+    with pytest.raises(OtherSettingsError, match="lrs none there"):
         plan_sweep([2], grid=GRID, config=AdapterConfig(epochs=2, alpha=0.5), workspace=small)
     small.registry.remove("sweep-fashion-mnist-5-9")
     with pytest.raises(OtherSettingsError, match=f"'{PREFIX}-r2' exists with other settings") as caught:

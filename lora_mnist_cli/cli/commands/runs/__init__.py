@@ -1,4 +1,4 @@
-"""``lora-mnist runs``: which artifacts exist, whether they are sound, and who gets them. No torch."""
+"""``lora-mnist runs``: which artifacts exist, whether they are damaged, and who gets them. No torch."""
 
 import typer
 

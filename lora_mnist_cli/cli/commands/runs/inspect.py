@@ -1,6 +1,5 @@
 """``runs show``, ``runs lineage`` and ``runs diff``: all that is recorded of an artifact, or of two."""
 
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -11,6 +10,7 @@ from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.entries import Entry
 from lora_mnist_cli.settings.adapter_config import HOW_TRAINED
+from lora_mnist_cli.settings.human_text import human
 
 _DEEPEST = 50
 """Generations that a lineage is shown of; four are common."""
@@ -68,7 +68,6 @@ def diff_command(
 def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[tuple[str, str]]:
     unsaid = HOW_TRAINED if "imported" in artifact.config else ()  # defaults that no training used
     said = {key: value for key, value in artifact.config.items() if key not in unsaid}
-    settings = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in said.items()]
     return [
         ("created", artifact.created),
         ("digest", artifact.digest),
@@ -76,8 +75,8 @@ def _facts(artifact: Artifact, children: list[str], aliases: list[str]) -> list[
         ("aliases", ", ".join(f"@{alias}" for alias in aliases) or "–"),
         ("made from", ", ".join(f"{parent.name} ({parent.role})" for parent in artifact.parents) or "–"),
         ("needed by", ", ".join(children) or "–"),
-        *settings,
-        *((key, json.dumps(value)) for key, value in artifact.details.items() if key != "results"),
+        *((key, human(value)) for key, value in said.items()),
+        *((key, human(value, figures=True)) for key, value in artifact.details.items() if key != "results"),
         ("device", str(artifact.environment.get("device", "–"))),
         ("versions", ", ".join(f"{key} {value}" for key, value in artifact.environment.get("versions", {}).items())),
         ("wall time", f"{artifact.wall_seconds:.2f} s"),
@@ -131,7 +130,7 @@ def _diff_tables(found: dict[str, Any]) -> list[Table | str]:
         heads = ("setting", a, b)
         settings = Table(heads, title="settings that differ", text_columns=heads)
         for row in found["settings"]:
-            settings.add_row(row["setting"], json.dumps(row["a"]), json.dumps(row["b"]))
+            settings.add_row(row["setting"], human(row["a"]), human(row["b"]))
         tables.append(settings)
     else:
         tables.append("No setting differs.")

@@ -1,4 +1,4 @@
-"""``runs verify``, ``runs clean`` and ``runs remove``: keeping a folder of artifacts sound and tidy."""
+"""``runs verify``, ``runs clean`` and ``runs remove``: keeping a folder of artifacts undamaged and tidy."""
 
 from typing import Annotated, Any
 
@@ -40,9 +40,9 @@ def verify_command(
         heads = ("name", "kind", "files", "bytes", "verdict")
         made = Table(heads, text_columns=("name", "kind", "verdict"))
         for each in verdicts:
-            word = "NEWER" if each.newer else "DAMAGED" if each.problems else "sound"
+            word = "NEWER" if each.newer else "DAMAGED" if each.problems else "undamaged"
             made.add_row(each.name, each.kind or "?", str(each.files), f"{each.bytes:,}", word)
-        count = f"{len(verdicts) - len(bad)} of {len(verdicts)} artifacts are sound."
+        count = f"{len(verdicts) - len(bad)} of {len(verdicts)} artifacts are undamaged."
         return [made, count] if verdicts else [count]
 
     skipped = registry.links() if name is None else []

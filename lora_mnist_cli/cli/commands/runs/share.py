@@ -53,7 +53,7 @@ def import_command(
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
-    """Publish the artifacts of a zip file, after checking that every one of them is sound."""
+    """Publish the artifacts of a zip file, after checking that none of them is damaged."""
     from lora_mnist_cli.registry.archive import import_artifacts
 
     every, fresh = import_artifacts(folder.registry(output), file)
