@@ -18,7 +18,16 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
-from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
+from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.chains.chain_run import (
+    ChainRun,
+    Document,
+    State,
+    StateScores,
+    figures,
+    key_before,
+    score_before,
+)
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.publishing import publish_report
@@ -27,6 +36,7 @@ from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import WithoutNotices
+from lora_mnist_cli.system.work import DRAWING, SCORING, in_turn, total
 
 PICTURE_FILE = "cures.png"
 CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
@@ -144,15 +154,14 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
         # The processes have already reported every artifact, part by part.
         quiet = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
         chain_runs = tuple(dataclasses.replace(chain_run, workspace=quiet) for chain_run in chain_runs)
-    learned = {
-        strategy: [STRATEGIES[strategy].states(chain_run) for chain_run in chain_runs] for strategy in plan.strategies
-    }
+    learned = _learn(plan, chain_runs)
     artifacts = {made.digest: made for runs in learned.values() for run in runs for state in run for made in state}
     parents = tuple(Parent("input", made.name, digest) for digest, made in artifacts.items())
     dataset = chain_runs[0].base.dataset
     settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
+        workspace.reporter.phase(SCORING, costs.SCORING_ROUTED)
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
@@ -168,11 +177,28 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
         from lora_mnist_cli.stages.chains.report import markdown
 
         title = f"{', then '.join(document['tasks'])}: old digits against new ones ({counted(len(seeds), 'seed')})"
+        workspace.reporter.phase(DRAWING, costs.PICTURE)
         style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 
     return publish_report(workspace, plan.name, settings, write)
+
+
+def _learn(plan: Plan, chain_runs: Sequence[ChainRun]) -> dict[str, list[list[State]]]:
+    """Return the states of each strategy's runs, which are learned one after the other where they are not there."""
+    reporter = chain_runs[0].workspace.reporter
+    works = [costs.of_base(chain_run.base) for chain_run in chain_runs]
+    works += [total(STRATEGIES[name].works(chain_run)) for name in plan.strategies for chain_run in chain_runs]
+    turns = in_turn(reporter, [*works, {SCORING: costs.SCORING_ROUTED, DRAWING: costs.PICTURE}])
+    for chain_run in chain_runs:
+        chain_run.reporting_to(next(turns)).first()
+    learned = {
+        name: [STRATEGIES[name].states(chain_run.reporting_to(next(turns))) for chain_run in chain_runs]
+        for name in plan.strategies
+    }
+    next(turns)
+    return learned
 
 
 def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:
