@@ -9,9 +9,11 @@ from lora_mnist_cli.system.work import LOADING, WorkLeft, total
 
 MEASURED = 0.5
 """Seconds of a phase from which on they say how fast this machine is: the first steps of a training are slow."""
+_TELLING = 0.1
+"""Share of a piece from which on its own speed counts, and no longer that of its phase."""
 _USUAL = 1.0
-"""Seconds at the speed of an ordinary machine, added to what tells of phases that were not measured: a short piece
-alone tells little."""
+"""Seconds of work that weigh as much as the guess that a phase has the speed of an ordinary machine: a short piece alone
+tells little of the other phases."""
 _ALMOST = 0.9
 """Share of a piece that counts as done at most while nobody knows how much of it is."""
 
@@ -66,7 +68,7 @@ class Pace(WorkLeft):
 
     def _rest_of_piece(self) -> float:
         past, whole = self._past(), self._whole_piece()
-        if self.share and past >= MEASURED:
+        if self.share >= _TELLING and past >= MEASURED:
             return past * (1 - self.share) / self.share
         return whole * (1 - self.share) if self.share else max(whole - past, (1 - _ALMOST) * whole)
 
@@ -78,5 +80,5 @@ class Pace(WorkLeft):
         if spent[phase] >= MEASURED and done[phase]:
             return spent[phase] / done[phase]
         others = [name for name in spent if name != LOADING and done[name]]
-        past = sum(spent[name] for name in others)
-        return (past + _USUAL) / (sum(done[name] for name in others) + _USUAL) if past >= MEASURED else None
+        past, work = (sum(seconds[name] for name in others) for seconds in (spent, done))
+        return (past / work) ** (work / (work + _USUAL)) if past >= MEASURED else None

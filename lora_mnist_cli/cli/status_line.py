@@ -40,6 +40,7 @@ ACTIVITIES = {
 _USUAL_COLUMNS = 80
 _EVERY = 0.2
 """Seconds between two pictures of a line that moves."""
+_ERASED = "\r\x1b[K"
 _UNSEEN = {"--quiet", "--json", "--version", "--help", "-h"}
 
 
@@ -115,10 +116,10 @@ class StatusLine:
         if not self._text:
             return
         if self._lasting is None:
-            columns = _columns() - 1  # a line that wraps can't be taken back
+            columns = columns_of_stderr() - 1  # a line that wraps can't be taken back
             front = self._front(columns) if self._front else ""
             line = front + fitted(self._text, self._more, columns - len(front))
-            _write(f"\r{line}\x1b[K" if self._visible else line)
+            _write(f"{_ERASED if self._visible else ''}{line}")
             self._visible = True
         elif self._text not in self._lasting:
             self._lasting.add(self._text)
@@ -127,7 +128,7 @@ class StatusLine:
     def _erase(self) -> None:
         if self._visible:
             self._visible = False
-            _write("\r\x1b[K")
+            _write(_ERASED)
 
 
 def fitted(text: str, more: Sequence[str], width: int) -> str:
@@ -138,11 +139,15 @@ def fitted(text: str, more: Sequence[str], width: int) -> str:
         if len(text) + 2 + len(part) > width:
             break
         text += f", {part}"
-    return _cut(text, width)
+    return text[:width]
 
 
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+    """Cut a text in its middle: a name's end tells more than what stands before it."""
+    if len(text) <= width:
+        return text
+    head = max(0, width - 1) // 3
+    return f"{text[:head]}…{text[len(text) - max(0, width - 1 - head) :]}"
 
 
 LINE = StatusLine()
@@ -166,8 +171,10 @@ def shown_line(arguments: Sequence[str]) -> Iterator[None]:
         LINE.end()
 
 
-def _columns() -> int:
-    """Return the width of stderr's terminal; one that does not know its width says 0."""
+def columns_of_stderr() -> int:
+    """Return the width of stderr's terminal; one that does not know its width says 0, and ``COLUMNS`` overrides it."""
+    if (given := os.environ.get("COLUMNS", "")).isdigit() and int(given):
+        return int(given)
     with contextlib.suppress(OSError, ValueError):
         return os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_COLUMNS
     return _USUAL_COLUMNS

@@ -16,7 +16,7 @@ from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import plain, stage
 from lora_mnist_cli.system.errors import UsageError
-from lora_mnist_cli.system.work import IMAGES, SCORING
+from lora_mnist_cli.system.work import IMAGES, SCORING, piece
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def evaluate(
         reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
     evaluations = []
     for number, alpha in enumerate(multipliers, start=1):
-        reporter.phase(SCORING, SCORING_ONE, f"{number}/{len(multipliers)}" if len(multipliers) > 1 else "")
+        reporter.phase(SCORING, SCORING_ONE, piece(number, len(multipliers)))
         if alpha is not None:
             set_alpha(loaded.model, alpha)
         logits = predict(loaded.model, test.images)

@@ -29,6 +29,11 @@ class Followed(Forwarding):
         super().plan(total([work, self._later]))
 
 
+def piece(number: int, pieces: int) -> str:
+    """Say which of several pieces one is, as ``3/10``; a single one needs no number."""
+    return f"{number}/{pieces}" if pieces > 1 else ""
+
+
 def total(works: Iterable[Work]) -> dict[str, float]:
     """Add up works, phase by phase."""
     whole: dict[str, float] = defaultdict(float)
@@ -124,7 +129,7 @@ class SideBySide:
             self._reporter.reached(max(0.0, 1 - self._left() / self._whole))
 
     def over(self, number: int, *, done: bool) -> None:
-        """A piece is over; where it was not ``done``, as it was up to date, there was less work than planned."""
+        """End a piece; where it was not ``done``, as it was up to date, there was less work than planned."""
         self._over += 1
         self._pieces[number].plan({})
         if done and self._whole:

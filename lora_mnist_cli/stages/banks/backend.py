@@ -55,8 +55,8 @@ class CombinedProgress:
         last = {phase: self._last.get(phase, 0.0) for phase in (STATISTICS, SCORING)}
         loading = costs.loading_in_processes()
         self.reporter.plan({LOADING: loading, TRAINING: self._seconds - sum(last.values()), **last})
-        self.reporter.phase(LOADING, loading)
         self.reporter.begin(self.title, self._epochs, sum(self._steps))
+        self.reporter.phase(LOADING, loading)
 
     def advance(self, bank: int, steps: int, loss: float) -> None:
         """Report more steps of a bank."""

@@ -19,7 +19,7 @@ from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import environment, made_by
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.progress import Reporter, Silent
-from lora_mnist_cli.system.work import SCORING, STATISTICS, TRAINING
+from lora_mnist_cli.system.work import SCORING, STATISTICS, TRAINING, piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -162,15 +162,14 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter, title=job.title)
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    reporter.phase(STATISTICS, work[STATISTICS])
-    statistics = _statistics(train, present, old, job, {} if made is None else made)
+    statistics = _statistics(train, present, old, job, {} if made is None else made, reporter)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
     members = []
     for number, (model, config, outcome) in enumerate(zip(models, configs, outcomes, strict=True), start=1):
-        reporter.phase(SCORING, work[SCORING] / len(configs), f"{number}/{len(configs)}" if len(configs) > 1 else "")
+        reporter.phase(SCORING, work[SCORING] / len(configs), piece(number, len(configs)))
         members.append(_trained(job, model, config, outcome, statistics, test, share))
     return Answer(members, environment(job.runtime, trained=True), made_by())
 
@@ -203,7 +202,12 @@ def split_of(config: AdapterConfig) -> Split:
 
 
 def _statistics(
-    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None, job: Job, made: Made
+    train: MNISTDataset,
+    configs: Sequence[AdapterConfig],
+    old: ClassStatistics | None,
+    job: Job,
+    made: Made,
+    reporter: Reporter,
 ) -> dict[Split, bytes]:
     """Return the statistics file of each training split among the adapters; most share one.
 
@@ -215,7 +219,8 @@ def _statistics(
 
     files = dict(job.known)
     keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
-    for split, key in keys.items():
+    for number, (split, key) in enumerate(keys.items(), start=1):
+        reporter.phase(STATISTICS, job.work()[STATISTICS] / len(keys), piece(number, len(keys)))
         if split in files:
             continue
         if key in made:

@@ -149,7 +149,7 @@ class AdapterJobs:
     def _train_here(self) -> dict[str, Artifact]:
         """Train the banks in this process, one after the other; the staging folders of each are made before it."""
         reporter = self.workspace.reporter
-        works = [self._work(bank) for bank in self.banks]
+        works = [self.work(bank) for bank in self.banks]
         turns = in_turn(reporter, [{LOADING: costs.loading()}, *works])
         next(turns).phase(LOADING, costs.loading())
         read_ahead(self.base.dataset, self.workspace.data_dir, "train", "test")
@@ -163,14 +163,14 @@ class AdapterJobs:
             for bank in self.banks:
                 next(turns).phase(IMAGES, costs.READING)
                 with self._stage(bank) as making:
-                    adapters |= self._publish(bank, train_bank(*self._task(bank), reporter), making)
+                    adapters |= self._publish(bank, train_bank(*self.task(bank), reporter), making)
         return adapters
 
     def _train_elsewhere(self) -> dict[str, Artifact]:
         """Have the banks trained by a backend, and publish each when its answer comes."""
         reporter = self.workspace.reporter
         backend = make_backend(self.workspace.runtime, len(self.banks))
-        tasks = [self._task(bank) for bank in self.banks]
+        tasks = [self.task(bank) for bank in self.banks]
         epochs = self.banks[0][0].config.epochs
         works = [job.work() for job, _ in tasks]
         progress = CombinedProgress(reporter, self._title_of_all, epochs, [job.steps for job, _ in tasks], works)
@@ -195,7 +195,8 @@ class AdapterJobs:
             raise MachineError(problem, hint=hint, value=names)
         return adapters
 
-    def _work(self, bank: Bank) -> dict[str, float]:
+    def work(self, bank: Bank) -> dict[str, float]:
+        """Return about how much work a bank is, by phase."""
         return costs.of_bank([member.config for member in bank], self._base_config.digits)
 
     @property
@@ -209,7 +210,7 @@ class AdapterJobs:
         with ExitStack() as stack:
             yield [stack.enter_context(making(one.name, settings[one.name], force=self.force)) for one in bank]
 
-    def _task(self, bank: Bank) -> Task:
+    def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""
         base_config, (mean, std) = self._base_config, self.base.details["pixel_stats"]
         config = bank[0].config

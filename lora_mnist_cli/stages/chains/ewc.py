@@ -80,7 +80,8 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
                 reporter.phase(TRAINING, work[TRAINING])
                 ewc.learn(
                     model, data, rows, penalty, strength=STRENGTH, epochs=recipe.epochs,
-                    batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"),
+                    batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"), reporter=reporter,
+                    title=name,
                 )  # fmt: skip
             reporter.phase(STATISTICS, work[STATISTICS])
             penalty = penalty.with_task(model, ewc.fisher_diagonal(model, data[rows][0]))
@@ -89,7 +90,6 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         reporter.phase(SCORING, costs.SCORING_ONE)
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
-        reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
         same = {"measure": "accuracy", "study": None, "difference": None}
         subsets = reached["subsets"]
         table = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]

@@ -17,11 +17,11 @@ from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks import backends
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State, StateScores, key_before, key_of, score, score_before
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 from lora_mnist_cli.system.progress import Reporter, Silent
-from lora_mnist_cli.system.work import LEARNING, SideBySide, in_turn, total
+from lora_mnist_cli.system.work import DRAWING, LEARNING, LOADING, SCORING, Followed, SideBySide, in_turn, total
 
 TRIES = 2
 """How often a part is begun in processes: a part that kills two of them is left to the caller."""
@@ -48,9 +48,7 @@ class ChainPart:
 
     def work(self) -> dict[str, float]:
         """Return about how much work it is."""
-        run, strategies = self.chain_run, [STRATEGIES[strategy] for strategy in self.strategies]
-        works = [work for strategy in strategies for work in strategy.works(run)] or [costs.of_base(run.base)]
-        return total(works)
+        return total(works_of(self.strategies, self.chain_run) or [costs.of_base(self.chain_run.base)])
 
     def __str__(self) -> str:
         what = " and ".join(self.strategies) or "the first task"
@@ -101,7 +99,9 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
     reporter, learned, done = workspace.reporter, PartResults(), 0
-    progress = SideBySide(reporter, LEARNING, [part.work() for part in parts], costs.loading_in_processes())
+    report = {LOADING: costs.loading("torch", "matplotlib"), SCORING: costs.SCORING_ONE, DRAWING: costs.PICTURE}
+    works = [part.work() for part in parts]
+    progress = SideBySide(Followed(reporter, report), LEARNING, works, costs.loading_in_processes())
     sent = [_reporting_to(Silent(), part) for part in parts]
     pool = Pool(serve, sent, tries=TRIES, after=[part.after for part in parts])
     try:
@@ -187,7 +187,7 @@ def _learn(part: ChainPart) -> tuple[StateScores, bool]:
         if new := is_new((first,)):
             state_scores[key_before(chain_run)] = score_before(chain_run)
         return state_scores, new
-    works = [total(STRATEGIES[strategy].works(chain_run)) for strategy in strategies]
+    works = works_of(strategies, chain_run)
     turns = zip(strategies, in_turn(chain_run.workspace.reporter, works), strict=True)
     learned = [STRATEGIES[strategy].states(chain_run.reporting_to(reporter)) for strategy, reporter in turns]
     states = [state for states in learned for state in states if is_new(state)]

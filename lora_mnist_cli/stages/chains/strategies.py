@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -20,6 +20,7 @@ from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.chains.ewc import ewc_states, ewc_works
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
+from lora_mnist_cli.system.work import total
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,17 @@ STRATEGIES = {
     ),
 }  # fmt: skip
 """Name → strategy, in the order of tables."""
+
+
+def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:
+    """Return about how much work each strategy is; what several of them share is that of the first one."""
+    works: list[Work] = []
+    begun = False
+    for strategy in (STRATEGIES[name] for name in strategies):
+        pieces = strategy.works(chain_run)
+        works.append(total(pieces[1:] if begun and strategy.begins_plain else pieces))
+        begun = begun or strategy.begins_plain
+    return works
 
 
 def whole_network(chain_run: ChainRun) -> AdapterConfig:
