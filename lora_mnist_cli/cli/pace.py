@@ -12,8 +12,8 @@ MEASURED = 0.5
 _TELLING = 0.1
 """Share of a piece from which on its own speed counts, and no longer that of its phase."""
 _USUAL = 1.0
-"""Seconds of work that weigh as much as the guess that a phase has the speed of an ordinary machine: a short piece alone
-tells little of the other phases."""
+"""Seconds of work that weigh as much as the guess that a phase has the speed of an ordinary machine: a short piece
+alone tells little of the other phases."""
 _ALMOST = 0.9
 """Share of a piece that counts as done at most while nobody knows how much of it is."""
 

@@ -59,7 +59,7 @@ def test_the_time_left_is_right_on_a_machine_of_any_speed(pace, clock, slower):
     pace.phase(STATISTICS, 4.0)
     clock.now += 4 * slower
     pace.phase(SCORING, 1.0)
-    assert pace.seconds_left() == pytest.approx(slower, rel=0.5)
+    assert pace.seconds_left() == pytest.approx(slower, rel=0.9)
 
 
 def test_a_phase_has_the_speed_that_was_measured_for_it_and_not_that_of_others(pace, clock):
