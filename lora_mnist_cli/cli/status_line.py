@@ -143,10 +143,10 @@ def fitted(text: str, more: Sequence[str], width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Cut a text in its middle: a name's end tells more than what stands before it."""
+    """Cut a text after its first word: a name's end tells more than its begin."""
     if len(text) <= width:
         return text
-    head = max(0, width - 1) // 3
+    head = min(text.find(" ") + 1, max(0, width - 1) // 3)
     return f"{text[:head]}…{text[len(text) - max(0, width - 1 - head) :]}"
 
 
