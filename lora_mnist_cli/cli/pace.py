@@ -42,6 +42,12 @@ class Pace(WorkLeft):
         self._since = now
         super()._begin(name, seconds, steps)
 
+    def begin(self, title: str, epochs: int, steps: int) -> None:
+        """Take the steps of a training, and begin its time: what it loaded before that tells nothing of its speed."""
+        super().begin(title, epochs, steps)
+        if not self.share:
+            self._since = self._clock()
+
     def seconds_left(self) -> float | None:
         """Return how many seconds the rest takes; None before anything was measured."""
         return self._rest() if self._speed(self.name) else None

@@ -124,7 +124,8 @@ class StderrReporter:
         """Return the bar, how much is done in percent, and the time left; all of the same width throughout."""
         share = self._shown_share = max(self._shown_share, min(0.99, self._pace.share_done()))
         full = round(_BAR * share)
-        bar = f"{'━' * full}{'─' * (_BAR - full)} " if columns >= _NARROW else ""
+        done, open_ = "━─" if (sys.stderr.encoding or "").lower().startswith("utf") else "#-"
+        bar = f"{done * full}{open_ * (_BAR - full)} " if columns >= _NARROW else ""
         left = self._pace.seconds_left()
         return f"{bar}{share:3.0%} {'' if left is None else f'{clock(left)} left':>10}  "
 

@@ -78,6 +78,16 @@ def test_a_training_has_its_own_speed_as_soon_as_that_is_known(pace, clock):
     assert pace.seconds_left() == pytest.approx(24.0)
 
 
+def test_what_is_loaded_before_a_training_begins_tells_nothing_of_its_speed(pace, clock):
+    pace.plan({TRAINING: 10.0})
+    pace.phase(TRAINING, 10.0)
+    clock.now += 30
+    pace.begin("base", 1, 100)
+    clock.now += 2
+    pace.advance(20, 1, 0.5)
+    assert pace.seconds_left() == pytest.approx(8.0)
+
+
 def test_while_nobody_knows_how_much_of_a_piece_is_done_its_time_runs_but_never_to_the_end(pace, clock):
     pace.plan({TRAINING: 10.0, STATISTICS: 5.0})
     train(pace, clock, 10.0, 100, 100)

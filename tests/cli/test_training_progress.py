@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from lora_mnist_cli.cli import basics
@@ -36,6 +38,11 @@ def test_its_width_is_the_same_throughout_and_half_of_a_narrow_terminal_is_left_
     assert {len(each) for each in fronts} == {29}
     assert len(front(0.5, 35999.0)) < 35
     assert front(0.42, 84.0, columns=50) == "42%  1:24 left  "
+
+
+def test_a_terminal_without_lines_gets_an_ascii_bar(monkeypatch):
+    monkeypatch.setattr("sys.stderr", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert front(0.42, 84.0) == "#####------- 42%  1:24 left  "
 
 
 def test_the_share_never_falls_and_is_no_hundred_before_the_end():

@@ -43,7 +43,7 @@ class CombinedProgress:
         self.reporter, self.title = reporter, title
         self._seconds = sum(seconds for work in works for seconds in work.values())
         self._last = works[-1] if works else {}
-        self._started = False
+        self._loaded = False
         self._epochs, self._steps = epochs, steps
         self._done = [0] * len(steps)
         self._loss = math.nan
@@ -57,6 +57,13 @@ class CombinedProgress:
         self.reporter.plan({LOADING: loading, TRAINING: self._seconds - sum(last.values()), **last})
         self.reporter.begin(self.title, self._epochs, sum(self._steps))
         self.reporter.phase(LOADING, loading)
+
+    def loaded(self) -> None:
+        """Report that processes have their packages and train, if nobody said so before."""
+        if not self._loaded:
+            self._loaded = True
+            last = self._last.get(STATISTICS, 0.0) + self._last.get(SCORING, 0.0)
+            self.reporter.phase(TRAINING, self._seconds - last, "", self._epochs * sum(self._steps))
 
     def advance(self, bank: int, steps: int, loss: float) -> None:
         """Report more steps of a bank."""
@@ -87,10 +94,7 @@ class CombinedProgress:
             self.reporter.phase(name, seconds, part, steps)
 
     def _advance(self, steps: int) -> None:
-        if not self._started:
-            self._started = True
-            last = self._last.get(STATISTICS, 0.0) + self._last.get(SCORING, 0.0)
-            self.reporter.phase(TRAINING, self._seconds - last, steps=self._epochs * sum(self._steps))
+        self.loaded()
         self.reporter.advance(steps, min(self._epochs, self._epochs_done() + 1), self._loss)
 
     def _epochs_done(self) -> int:

@@ -111,9 +111,9 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
                 if message.kind == "begun":
                     reporter.detail(f"{process} learns {part}")
                 elif message.kind == "again":
-                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned once more")
+                    reporter.warn(f"{process} {message.payload[0]}; learning once more: {part}")
                 elif message.kind == "lost":
-                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned at the end")
+                    reporter.warn(f"{process} {message.payload[0]}; left for the end: {part}")
                     learned.lost.append(part)
                     progress.over(message.task, done=False)
                 elif message.kind == "warn":

@@ -213,7 +213,7 @@ def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_proce
     warned = in_processes.heard.all("warn")
     assert len(warned) == 2
     for part in (FIRST_TASK, LAST_EWC):
-        assert [f"was ended by SIGKILL; {part}, is learned once more" in text for text in warned].count(True) == 1
+        assert [f"was ended by SIGKILL; learning once more: {part}" in text for text in warned].count(True) == 1
     begun = [text.partition(" learns ")[2] for text in in_processes.heard.all("detail")]
     assert (begun.count(FIRST_TASK), begun.count(LAST_EWC), len(begun)) == (2, 2, 14)
     again = len(begun) - 1 - begun[::-1].index(FIRST_TASK)
@@ -246,8 +246,8 @@ def test_a_part_that_kills_two_processes_is_learned_at_the_end(report, tmp_path,
     workspace = Workspace(tmp_path / "runs", small_data, reporter=Killer(recorder, {LAST_EWC: 9}))
     made = chain(TASKS, seeds=[1], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "workers": 2}))
     first, second, third = recorder.all("warn")
-    assert f"was ended by SIGKILL; {LAST_EWC}, is learned once more" in first
-    assert f"was ended by SIGKILL; {LAST_EWC}, is learned at the end" in second
+    assert f"was ended by SIGKILL; learning once more: {LAST_EWC}" in first
+    assert f"was ended by SIGKILL; left for the end: {LAST_EWC}" in second
     assert third == "1 of 2 parts are learned without processes"
     assert strategies(made)["ewc"]["runs"] == strategies(report)["ewc"]["runs"][1:]
 
