@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import textwrap
 from typing import Annotated
 
 import typer
 
-from lora_mnist_cli.cli.status_line import LINE
+from lora_mnist_cli.cli.status_line import LINE, columns_of_stderr
 
 
 def escaped(text: str) -> str:
@@ -17,9 +18,15 @@ def escaped(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print one line to stderr, escaped; a stderr that takes nothing stops no work."""
+    """Print one line to stderr, escaped; a stderr that takes nothing stops no work.
+
+    A terminal would break the line within words, so it is broken between them.
+    """
+    text = escaped(line)
+    if sys.stderr.isatty() and len(text) > (width := columns_of_stderr()):
+        text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
     with LINE.aside(), contextlib.suppress(OSError):
-        print(escaped(line), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from typing import Any
 
-from lora_mnist_cli.cli.status_line import LINE
+from lora_mnist_cli.cli.status_line import LINE, STARTING
 
 PACKAGES = {
     "torch": "PyTorch",
@@ -56,6 +56,7 @@ class _Watcher:
     @contextlib.contextmanager
     def _telling(self, package: str) -> Iterator[None]:
         self._loading = True
+        before = LINE.text
         LINE.change(f"loading {package} …")
         was_enabled = gc.isenabled()
         gc.disable()
@@ -66,7 +67,7 @@ class _Watcher:
             gc.freeze()
             if was_enabled:
                 gc.enable()
-            LINE.change(self._afterwards)
+            LINE.change(self._afterwards if before == STARTING else before)
             self._loading = False
 
 

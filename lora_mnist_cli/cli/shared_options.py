@@ -188,8 +188,7 @@ class RunsFolder:
 
     def workspace(self, output: Output, *, runtime: Runtime | None = None, note: str = "") -> Workspace:
         """Give the workspace of a command, whose reporter writes to stderr."""
-        reporter = StderrReporter(quiet=output.quiet, verbose=output.verbose)
-        return Workspace(**vars(self), runtime=runtime or Runtime(), reporter=reporter, note=note)
+        return Workspace(**vars(self), runtime=runtime or Runtime(), reporter=output.reporter(), note=note)
 
     def registry(self, output: Output) -> Registry:
         """Give the artifacts."""
@@ -213,6 +212,10 @@ class Output:
     quiet: Annotated[bool, o.switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)] = False
     verbose: Annotated[bool, o.switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)] = False
     version: basics.Version = False
+
+    def reporter(self) -> StderrReporter:
+        """Give the reporter of a command, which writes to stderr."""
+        return StderrReporter(quiet=self.quiet, verbose=self.verbose)
 
     def print(self, command: str, document: dict[str, Any], tables: Tables) -> None:
         """Print a command's result to stdout: the document as JSON, or its tables, which a function may make of it."""

@@ -11,8 +11,12 @@ from typing import Any
 
 from lora_mnist_cli.conformance.protocol import METHODS, SCALINGS, Factory
 from lora_mnist_cli.system.errors import EXIT_TERMINATED, LoraMnistError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.work import piece
 
 HOLDS, BROKEN, SKIPPED = "holds", "BROKEN", "skipped"
+_LAWS, _LAW = "testing laws", 0.2
+"""The phase of trying laws, and the seconds that one takes."""
 READY = {
     "ours": "lora_mnist_cli.conformance.ready:Ours",
     "ours-standard": "lora_mnist_cli.conformance.ready:OursStandard",
@@ -69,11 +73,12 @@ def find_factory(text: str) -> Factory:
     return factory
 
 
-def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str]]:
+def check(factory: Factory, *, skip: Collection[str] = (), reporter: Reporter | None = None) -> list[dict[str, str]]:
     """Try every law on an implementation.
 
     Args:
         skip: names of laws to leave out.
+        reporter: is told which law is tried.
 
     Returns:
         A row per law: ``law``, ``about``, ``verdict`` (``holds``, ``BROKEN`` or ``skipped``) and ``evidence``.
@@ -90,8 +95,10 @@ def check(factory: Factory, *, skip: Collection[str] = ()) -> list[dict[str, str
         refuse_unknown("law", name, list(LAWS), "laws:")
     if set(skip) >= set(LAWS):
         raise UsageError("all laws are skipped, so nothing would be tried", hint="leave out some --skip")
-    rows = []
-    for name, law in LAWS.items():
+    rows, reporter = [], reporter or Silent()
+    reporter.plan({_LAWS: len(LAWS) * _LAW})
+    for number, (name, law) in enumerate(LAWS.items(), start=1):
+        reporter.phase(_LAWS, _LAW, piece(number, len(LAWS)))
         verdict, evidence = SKIPPED, "not tried"
         if name not in skip:
             with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -19,7 +19,11 @@ from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import AXES
 from lora_mnist_cli.system.errors import ArtifactError, make_again
+from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.work import piece
 
+_PHASE, _SECONDS = "verifying", 0.01
+"""The phase of a check, and the seconds that an artifact takes."""
 _TRIES = 20
 """For an artifact that others replace faster than it can be read."""
 
@@ -43,8 +47,11 @@ class Verdict:
     newer: bool = False
 
 
-def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
+def verify(catalog: Catalog, name: str | None = None, reporter: Reporter | None = None) -> list[Verdict]:
     """Check an artifact and everything it was made from, or all artifacts.
+
+    Args:
+        reporter: is told which artifact is checked.
 
     Returns:
         One verdict per artifact, parents before children.
@@ -62,7 +69,14 @@ def verify(catalog: Catalog, name: str | None = None) -> list[Verdict]:
         names = lineage_names(catalog, resolved, entries)
     age = {entry.name: i for i, entry in enumerate(entries)}
     ordered = sorted(names, key=lambda n: (age.get(n, -1), n))
-    return [verdict for each in ordered if (verdict := _verify_settled(catalog, each, entries)) is not None]
+    reporter = reporter or Silent()
+    reporter.plan({_PHASE: len(ordered) * _SECONDS})
+    verdicts = []
+    for number, each in enumerate(ordered, start=1):
+        reporter.phase(_PHASE, _SECONDS, piece(number, len(ordered)))
+        if (verdict := _verify_settled(catalog, each, entries)) is not None:
+            verdicts.append(verdict)
+    return verdicts
 
 
 def lineage_names(catalog: Catalog, name: str, entries: Sequence[Entry]) -> list[str]:

@@ -141,7 +141,7 @@ def plan_sweep(
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
     force: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
-    """Plan what :func:`sweep` would do with these arguments, and refuse what it would; train and write nothing."""
+    """Plan what :func:`sweep` would do with these arguments, and refuse what it would; publish nothing."""
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     sweep_there = workspace.registry.up_to_date(request.name, request.settings, force=force)
@@ -149,7 +149,9 @@ def plan_sweep(
         jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
     if request.grid.values[RANK.field] != original_study.RANKS:
         _note_high_rank(jobs)
-    return Plan(request.name, request.grid.lists(), jobs, up_to_date=sweep_there is not None and not jobs.banks)
+    return Plan(
+        request.name, request.grid.lists(), jobs, up_to_date=sweep_there is not None and not jobs.banks, measure=True
+    )
 
 
 def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterConfig:

@@ -11,10 +11,12 @@ from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.keywords import digit_set
+from lora_mnist_cli.stages.costs import READING, SCORING_ONE
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import plain, stage
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.work import IMAGES, SCORING, piece
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,16 @@ def evaluate(
     from lora_mnist_cli.models.lora import has_no_effect, set_alpha
     from lora_mnist_cli.stages.records.loading import load_model
 
+    reporter = workspace.reporter
+    reporter.phase(IMAGES, READING)
     loaded = load_model(workspace.registry, artifact)
     test = workspace.test_images(artifact, loaded.pixel_stats)
     subsets = given or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
     if artifact.kind == "adapter" and has_no_effect(loaded.model):
-        workspace.reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
+        reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
     evaluations = []
-    for alpha in multipliers:
+    for number, alpha in enumerate(multipliers, start=1):
+        reporter.phase(SCORING, SCORING_ONE, piece(number, len(multipliers)))
         if alpha is not None:
             set_alpha(loaded.model, alpha)
         logits = predict(loaded.model, test.images)

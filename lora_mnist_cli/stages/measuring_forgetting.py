@@ -9,9 +9,12 @@ from lora_mnist_cli.evaluation.transfer import transfer
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.progress import Reporter
+from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
 
 Document = dict[str, Any]
+PROBES = "fitting probes"
+"""The phase that takes most of the time."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,22 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     steps = _chain(workspace, adapter)
     tasks = [step.task for step in steps]
     halves = _halves(tasks)
+    reporter, scoring, probes = workspace.reporter, len(steps) * costs.SCORING_ONE, sum(costs.PROBES.values())
+    reporter.plan({LOADING: costs.loading(), IMAGES: costs.READING_ALL, SCORING: scoring, PROBES: probes})
+    reporter.phase(LOADING, costs.loading())
 
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.stages.records.loading import load_model, untrained_base
 
+    reporter.phase(IMAGES, costs.READING_ALL)
     loaded = [load_model(workspace.registry, step.artifact) for step in steps]
     stats = loaded[-1].pixel_stats
     test = workspace.test_images(adapter, stats)
     train = MNISTDataset.load("train", dataset=adapter.dataset, data_dir=workspace.data_dir, pixel_stats=stats)
     labels = test.labels
     _refuse_without_images(test, [*tasks, *halves.values()])
+    reporter.phase(SCORING, scoring)
     untrained = untrained_base(BaseConfig.from_json(steps[0].artifact.config))
     start = predict(untrained, test.images)
     after = [predict(state.model, test.images) for state in loaded]
@@ -82,7 +92,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
             for model, logits in (("base", after[-2]), ("adapter", after[-1]))
             for half, digits in halves.items()
         ],
-        "probe_images": len(train.labels), "probes": _probes(networks, train, test, halves),
+        "probe_images": len(train.labels), "probes": _probes(reporter, networks, train, test, halves),
         "chain": [step.artifact.name for step in steps], "tasks": [str(task) for task in tasks],
         "transfer": {
             key: _measured(start, after, labels, tasks, known=known) for key, known in (("all", False), ("known", True))
@@ -136,7 +146,11 @@ def _half(logits: Tensor, labels: Tensor, digits: DigitSet) -> Document:
 
 
 def _probes(
-    networks: dict[str, MNISTModel], train: MNISTDataset, test: MNISTDataset, halves: dict[str, DigitSet]
+    reporter: Reporter,
+    networks: dict[str, MNISTModel],
+    train: MNISTDataset,
+    test: MNISTDataset,
+    halves: dict[str, DigitSet],
 ) -> list[Document]:
     """Return the accuracies of a linear probe on each hidden layer of each network, sorted by layer."""
     from lora_mnist_cli.evaluation.forgetting import accuracy, hidden_features
@@ -145,7 +159,8 @@ def _probes(
 
     rows: dict[str, list[Document]] = {}
     with computing():
-        for model, network in networks.items():
+        for number, (model, network) in enumerate(networks.items(), start=1):
+            reporter.phase(PROBES, costs.PROBES[model], f"{number}/{len(networks)}")
             seen, unseen = hidden_features(network, train.images), hidden_features(network, test.images)
             for layer, features in seen.items():
                 logits = fit_probe(features, train.labels).logits(unseen[layer])

@@ -14,10 +14,12 @@ from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.grid import short
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
+from lora_mnist_cli.system.work import DRAWING
 
 __all__ = ["KINDS", "PlotKind", "PlotOptions", "plot", "plot_kinds"]
 
@@ -111,7 +113,9 @@ def plot(
     from lora_mnist_cli.plots.style import save
 
     output = output or _default_path(kind, artifact, options)
-    save(gatherer(kind)(workspace, artifact, options), output)
+    picture = gatherer(kind)(workspace, artifact, options)
+    workspace.reporter.phase(DRAWING, costs.PICTURE)
+    save(picture, output)
     return artifact, output
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
-from lora_mnist_cli.settings.adapter_config import with_overrides
+from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, distinct
 from lora_mnist_cli.settings.recipes import recipe
-from lora_mnist_cli.stages import plotting
+from lora_mnist_cli.stages import costs, plotting
 from lora_mnist_cli.stages.adapting import finetune_part, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.records.publishing import publish_report
@@ -25,9 +26,13 @@ from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace, advising
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unknown
+from lora_mnist_cli.system.progress import Inside, Reporter, Work
+from lora_mnist_cli.system.work import SCORING, in_turn
 
 STUDIES = ("lora", "forgetting")
 RANKS_FILE = "ranks.png"
+PICTURES, _PICTURES = "pictures", 12
+"""The phase that draws, and how many pictures a report of one run has."""
 FULL_TITLE = METHODS["full"].title
 
 
@@ -72,7 +77,12 @@ def reproduce(
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
     with advising():  # the parts of a report have no names to choose
-        runs = [_train(seed, epochs, ceiling, dataset, workspace) for seed in seeds]
+        trainings = [_trainings(seed, epochs, ceiling, dataset) for seed in seeds]
+        turns = in_turn(
+            workspace.reporter, [work for each in trainings for work in each.works()] + [_report_work(seeds)]
+        )
+        runs = [_train(each, workspace, turns) for each in trainings]
+        next(turns)
         return _report(runs, seeds, ceiling, workspace)
 
 
@@ -103,22 +113,49 @@ def _study_name(dataset: str, seeds: Sequence[int], *, ceiling: bool = False, di
     return "-".join(filter(None, words))
 
 
-def _train(seed: int, epochs: int | None, ceiling: bool, dataset: str, workspace: Workspace) -> StudyRun:
+@dataclass(frozen=True)
+class Trainings:
+    """How the study trains with one seed: the base, its ranks, all digits, and the ceiling where it is wanted."""
+
+    base: BaseConfig
+    ranks: AdapterConfig
+    all_digits: AdapterConfig
+    full: AdapterConfig | None
+
+    def works(self) -> list[Work]:
+        """Return about how much work each of them is."""
+        banks = [[replace(self.ranks, rank=rank) for rank in original_study.RANKS], [self.all_digits]]
+        banks += [[self.full]] if self.full else []
+        return [costs.of_base(self.base), *(costs.of_bank(bank, self.base.digits) for bank in banks)]
+
+
+def _trainings(seed: int, epochs: int | None, ceiling: bool, dataset: str) -> Trainings:
     reference = recipe("reference")
-    base_config = with_overrides(reference.base, seed=seed, epochs=epochs, dataset=dataset)
-    adapter_config = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=original_study.NEW_DIGITS)
-    all_config = with_overrides(adapter_config, digits=ALL_DIGITS, rank=original_study.ALL_DIGITS_RANK)
-    base = train_base(base_config, workspace=workspace)
+    base = with_overrides(reference.base, seed=seed, epochs=epochs, dataset=dataset)
+    ranks = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=original_study.NEW_DIGITS)
+    all_digits = with_overrides(ranks, digits=ALL_DIGITS, rank=original_study.ALL_DIGITS_RANK)
+    return Trainings(base, ranks, all_digits, with_overrides(ranks, method="full") if ceiling else None)
+
+
+def _train(trainings: Trainings, workspace: Workspace, turns: Iterator[Reporter]) -> StudyRun:
+    def turn() -> Workspace:
+        return replace(workspace, reporter=next(turns))
+
+    base, seed = train_base(trainings.base, workspace=turn()), trainings.base.seed
     ranks = sweep(
-        original_study.RANKS, seeds=[seed], config=adapter_config, base=base.name, workspace=workspace,
-        name=_study_name(dataset, [seed], digits=str(original_study.NEW_DIGITS)),
+        original_study.RANKS, seeds=[seed], config=trainings.ranks, base=base.name, workspace=turn(),
+        name=_study_name(base.dataset, [seed], digits=str(original_study.NEW_DIGITS)),
     )  # fmt: skip
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
-    all_digits = finetune_part(all_config, base=base.name, workspace=workspace)
-    full_config = with_overrides(adapter_config, method="full")
-    full = finetune_part(full_config, base=base.name, workspace=workspace) if ceiling else None
+    all_digits = finetune_part(trainings.all_digits, base=base.name, workspace=turn())
+    full = finetune_part(trainings.full, base=base.name, workspace=turn()) if trainings.full else None
     return StudyRun(base, ranks, all_digits, full)
+
+
+def _report_work(seeds: Sequence[int]) -> Work:
+    """Return about how much work the report is: scores at alpha 0 of each run, and the pictures."""
+    return {SCORING: 4 * costs.SCORING_ONE * len(seeds), PICTURES: costs.PICTURE * (1 if len(seeds) > 1 else _PICTURES)}
 
 
 def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, workspace: Workspace) -> Artifact:
@@ -130,10 +167,12 @@ def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, works
     inputs = tuple(parent for run in runs for parent in run.inputs)
 
     def write(folder: Path) -> tuple[str, dict[str, Any]]:
-        tables = [_rows(workspace, run) for run in runs]
+        workspace.reporter.phase(SCORING, 4 * costs.SCORING_ONE * len(seeds))
+        inside = replace(workspace, reporter=Inside(workspace.reporter))
+        tables = [_rows(inside, run) for run in runs]
         same = all(_same_logits(workspace, run) for run in runs)
         rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)] if several else tables[0]
-        pictures = _ranks_picture(runs, folder) if several else _pictures(workspace, runs[0], folder)
+        pictures = _ranks_picture(workspace, runs, folder) if several else _pictures(workspace, runs[0], folder)
         text = markdown(rows, pictures=pictures, same=same, seeds=seeds, epochs=epochs, dataset=dataset)
         confidence = {"confidence": CONFIDENCE} if several else {}
         return text, {"rows": rows, **confidence, "alpha_0_equals_base_bit_for_bit": same}
@@ -208,21 +247,24 @@ def _pictures(workspace: Workspace, run: StudyRun, folder: Path) -> list[tuple[s
         ("The base's training", "history", base, None),
         ("The adapter's training", "history", highest, None),
     ]
-    pictures = []
-    for caption, kind, name, digits in wanted:
+    assert len(wanted) == _PICTURES
+    pictures, inside = [], replace(workspace, reporter=Inside(workspace.reporter))
+    for number, (caption, kind, name, digits) in enumerate(wanted, start=1):
+        workspace.reporter.phase(PICTURES, costs.PICTURE, f"{number}/{_PICTURES}")
         file = f"{kind}-{name}{f'-on-{digits}' if digits else ''}.png"
         beside = (run.full.name,) if run.full and kind == "ranks" else ()
         options = plotting.PlotOptions(digits=digits, beside=beside)
-        plotting.plot(kind, name, output=folder / file, options=options, workspace=workspace)
+        plotting.plot(kind, name, output=folder / file, options=options, workspace=inside)
         pictures.append((caption, file))
     return pictures
 
 
-def _ranks_picture(runs: Sequence[StudyRun], folder: Path) -> list[tuple[str, str]]:
+def _ranks_picture(workspace: Workspace, runs: Sequence[StudyRun], folder: Path) -> list[tuple[str, str]]:
     """Draw the ranks of all seeds into a folder; return caption and file name."""
     from lora_mnist_cli.plots import ranks, style
 
     dataset = runs[0].base.dataset
+    workspace.reporter.phase(PICTURES, costs.PICTURE)
     full = [result_row(run.full) for run in runs if run.full]
     figure = ranks.draw(
         [result for run in runs for result in run.ranks.details["results"]],

@@ -11,11 +11,13 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING, STATISTICS, TRAINING
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -53,6 +55,9 @@ def train_base(
         return base
     check_logger(workspace.runtime)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
+    work, reporter = costs.of_base(config), workspace.reporter
+    reporter.plan({LOADING: costs.loading(), **work})
+    reporter.phase(LOADING, costs.loading())
     read_ahead(config.dataset, workspace.data_dir, "train", "test")
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.data.sources import normalisation
@@ -62,14 +67,18 @@ def train_base(
     from lora_mnist_cli.training.trainer import fit, history_csv
 
     with workspace.making(name, fixed, force=force) as making:
+        reporter.phase(IMAGES, work[IMAGES])
         stats = normalisation(config.dataset, workspace.data_dir)
         source: dict[str, Any] = {"dataset": config.dataset, "data_dir": workspace.data_dir, "pixel_stats": stats}
         # Both before the training, so that damaged files are found before the work.
         train, test = MNISTDataset.load("train", config.digits, **source), MNISTDataset.load("test", **source)
         model = untrained_base(config)
-        history = fit(model, train, config, runtime=workspace.runtime, reporter=workspace.reporter, title=name)
+        reporter.phase(TRAINING, work[TRAINING])
+        history = fit(model, train, config, runtime=workspace.runtime, reporter=reporter, title=name)
+        reporter.phase(SCORING, work[SCORING])
         reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
         save_base(model, making.folder)
+        reporter.phase(STATISTICS, work[STATISTICS])
         _write_statistics(making, config, train, stats)
         write_history(history_csv(history), making.folder)
         rows_of_history = [asdict(row) for row in history]
@@ -82,7 +91,7 @@ def train_base(
         base = making.publish(
             scores=reached, details=details, made_in=environment(workspace.runtime, trained=True)
         )  # fmt: skip
-        log_beside(base, workspace.runtime, workspace.reporter, run)
+        log_beside(base, workspace.runtime, reporter, run)
         return base
 
 

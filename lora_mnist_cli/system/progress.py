@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
+
+Work = Mapping[str, float]
+"""Phase → seconds that its work takes on an ordinary machine. Whoever shows the time left measures how much faster or
+slower this one is; what counts is how the phases relate to each other."""
 
 
 class Reporter(Protocol):
@@ -14,7 +18,25 @@ class Reporter(Protocol):
     worker processes do the work. ``begin`` and ``end`` enclose each training, and trainings do not overlap; ``part``,
     ``advance`` and ``epoch_done`` come between them, the others at any time. An exception that a reporter raises ends
     the stage, as ``KeyboardInterrupt`` does. No method may block for long: training waits for it.
+
+    A stage says by ``plan`` how much work it has, and by ``phase`` what it begins; a training is a piece of a phase as
+    well.
     """
+
+    def plan(self, work: Work) -> None:
+        """About so much work is left, from now on. The piece that was being done is over."""
+
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
+        """A piece of a phase begins, and the one before it is over.
+
+        Args:
+            seconds: what it takes of the plan's seconds for this phase.
+            part: which of several pieces it is, as ``3/10``.
+            steps: steps by ``advance`` until it is over; by default those of the next ``begin``.
+        """
+
+    def reached(self, share: float) -> None:
+        """The present piece is done to that share, from 0 to 1."""
 
     def notice(self, text: str) -> None:
         """Something worth knowing: which artifact was taken, that work is up to date."""
@@ -48,6 +70,9 @@ class Reporter(Protocol):
 class Silent:
     """A reporter that drops everything; the base of those that pass a part of it on."""
 
+    def plan(self, work: Work) -> None: ...
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None: ...
+    def reached(self, share: float) -> None: ...
     def notice(self, text: str) -> None: ...
     def detail(self, text: str) -> None: ...
     def warn(self, text: str) -> None: ...
@@ -63,6 +88,15 @@ class Forwarding:
 
     def __init__(self, reporter: Reporter) -> None:
         self.reporter = reporter
+
+    def plan(self, work: Work) -> None:
+        self.reporter.plan(work)
+
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
+        self.reporter.phase(name, seconds, part, steps)
+
+    def reached(self, share: float) -> None:
+        self.reporter.reached(share)
 
     def notice(self, text: str) -> None:
         self.reporter.notice(text)
@@ -89,8 +123,16 @@ class Forwarding:
         self.reporter.end()
 
 
-class WithoutNotices(Forwarding):
-    """Passes everything on, except notices and the warnings already given, ``warned``."""
+class Inside(Forwarding):
+    """Passes everything on, except the plan and the phases: the work is a piece of a phase of its caller."""
+
+    def plan(self, work: Work) -> None: ...
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None: ...
+    def reached(self, share: float) -> None: ...
+
+
+class WithoutNotices(Inside):
+    """Passes on what :class:`Inside` does, except notices and the warnings already given, ``warned``."""
 
     def __init__(self, reporter: Reporter, warned: Collection[str] = ()) -> None:
         super().__init__(reporter)

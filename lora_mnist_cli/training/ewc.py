@@ -7,6 +7,7 @@ depends on it: by the diagonal F_k of the Fisher information. Later losses add `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.evaluation.logits import BATCH
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.mlp_step import MLPStep
 
@@ -102,7 +104,7 @@ def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
 
 def learn(
     model: MNISTModel, data: MNISTDataset, rows: Tensor, penalty: EwcPenalty, *, strength: float, epochs: int,
-    batch_size: int, lr: float, seed: int,
+    batch_size: int, lr: float, seed: int, reporter: Reporter | None = None, title: str = "",
 ) -> None:  # fmt: skip
     """Train all weights of a model by Adam, in place, with the penalty of earlier tasks.
 
@@ -110,10 +112,17 @@ def learn(
         rows: the rows of the data set to learn.
         strength: λ.
         seed: decides the order of the images.
+        title: the training's name for the reporter.
     """
+    reporter = reporter or Silent()
     step = MLPStep(model.parameters(), penalty.gradient(strength))
     optimizer = FusedOptimizer("adam", [{"params": [step.parameter], "lr": lr, "weight_decay": 0.0}])
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
-    for _ in range(epochs):
-        for block in blocks:
-            step(data, block, batch_size, optimizer)
+    reporter.begin(title, epochs, blocks.steps)
+    try:
+        for epoch in range(1, epochs + 1):
+            for block in blocks:
+                loss = step(data, block, batch_size, optimizer)
+                reporter.advance(math.ceil(len(block) / batch_size), epoch, loss)
+    finally:
+        reporter.end()

@@ -12,7 +12,7 @@ import pytest
 
 from lora_mnist_cli.cli import loading
 from lora_mnist_cli.cli.loading import watched_imports
-from lora_mnist_cli.cli.status_line import StatusLine
+from lora_mnist_cli.cli.status_line import STARTING, StatusLine
 
 SEEN = "import gc, sys; from lora_mnist_cli.cli.loading import LINE; SEEN = (LINE._text, gc.isenabled())\n"
 
@@ -35,7 +35,7 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
     line = StatusLine()
-    line.begin("before")
+    line.begin(STARTING)
     monkeypatch.setattr(loading, "LINE", line)
     yield
     gc.unfreeze()
@@ -45,7 +45,10 @@ def _line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 def test_the_line_says_which_package_is_loaded_and_then_what_is_done():
     with watched_imports("afterwards"):
         assert importlib.import_module("inner").SEEN == ("loading Inner …", False)
-        assert loading.LINE._text == "afterwards"
+        assert loading.LINE.text == "afterwards"
+        loading.LINE.change("scoring …")
+        assert importlib.import_module("outer").SEEN == ("loading Outer …", False)
+        assert loading.LINE.text == "scoring …"
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
 
@@ -89,4 +92,4 @@ def test_nothing_is_watched_afterwards():
     with watched_imports("afterwards"):
         pass
     assert sys.meta_path == before
-    assert importlib.import_module("inner").SEEN == ("before", True)
+    assert importlib.import_module("inner").SEEN == (STARTING, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from small_artifacts import BASE, R1, R2, SWEEP, TRAIN_BASE
 
 from lora_mnist_cli.cli import app, status_line
-from lora_mnist_cli.cli.status_line import ACTIVITIES, STARTING, StatusLine
+from lora_mnist_cli.cli.status_line import ACTIVITIES, STARTING, StatusLine, fitted
 from lora_mnist_cli.registry.archive import export_artifact
 from lora_mnist_cli.registry.registry import Registry
 
@@ -164,13 +165,52 @@ def test_a_traceback_begins_at_the_left(runs, at_terminal):
 
 
 @pytest.mark.usefixtures("data")
-def test_it_makes_room_for_a_bar_and_comes_back_after_it(at_terminal):
+def test_a_bar_stands_in_front_of_it_until_the_result_and_it_names_the_phases(at_terminal):
     err = at_terminal(*TRAIN_BASE, "--epochs", "1", "--verbose").err
-    before, bar, after = re.split(r"\x1b\[\?25[lh]", err)
-    assert before.endswith("\r\x1b[K")
-    assert "…" not in bar
-    assert ACTIVITIES["train-base"] in after
-    assert "trained base-fashion-mnist-0-4: 1 epoch" in screen(after)
+    named = list(dict.fromkeys(re.findall(r"% .{10}  ([a-z ]+) …", err)))
+    assert named[-4:] == ["reading images", "training", "scoring", "statistics"]
+    assert "trained base-fashion-mnist-0-4: 1 epoch" in screen(err)
+    assert "%  " not in screen(err)
+
+
+@pytest.mark.usefixtures("data")
+def test_with_json_there_is_a_bar_while_something_trains(at_terminal):
+    ended = at_terminal(*TRAIN_BASE, "--epochs", "1", "--json")
+    assert "training base-fashion-mnist-0-4, epoch 1/1" in ended.err
+    assert ended.out.startswith("{")
+    assert "%  " not in screen(ended.err)
+
+
+def test_it_has_as_many_parts_as_fit_and_cuts_what_is_long_in_its_middle():
+    more = ("epoch 3/10", "val. 98.64%", "loss 0.0102")
+    assert fitted("training base", more, 60) == "training base, epoch 3/10, val. 98.64%, loss 0.0102"
+    assert fitted("training base", more, 40) == "training base, epoch 3/10, val. 98.64%"
+    assert fitted("training base", more, 37) == "training base, epoch 3/10"
+    assert fitted("training chain-0-4_5-9-plain-5-9", more, 32) == "traini…5-9-plain-5-9, epoch 3/10"
+
+
+def test_what_moves_is_redrawn_from_time_to_time_and_in_front_of_a_new_text_at_once(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(status_line, "_EVERY", 0.001)
+    line, drawn = StatusLine(), threading.Event()
+    line.begin("loading …")
+    seen: list[int] = []
+
+    def front(columns: int) -> str:
+        seen.append(columns)
+        if len(seen) > 2:
+            drawn.set()
+        return f"{len(seen)} "
+
+    line.follow(front)
+    assert drawn.wait(60)
+    line.change("scoring …")
+    line.end()
+    err = capsys.readouterr().err
+    assert "\r\x1b[K2 loading …" in err
+    assert " scoring …" in err
+    assert err.endswith("\r\x1b[K")
+    assert line._ticking is None
 
 
 def test_a_terminal_that_takes_nothing_back_gets_each_text_once(monkeypatch, capsys):

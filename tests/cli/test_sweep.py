@@ -95,7 +95,7 @@ def test_a_grid_has_a_column_an_axis_and_closes_each_combination(runs, run):
     ]  # fmt: skip
     outcome = run(*arguments, "--json")
     assert outcome.code == 0
-    assert "plan for grid: 8 adapters, 8 to train in 1 bank; time: " in outcome.err
+    assert "plan for grid: 8 adapters, 8 to train in 1 bank\n" in outcome.err
     results = outcome.json["results"]
     assert [(row["lr"], row["scaling"], row["seed"]) for row in results] == [
         (lr, scaling, seed) for lr in (0.001, 0.003) for scaling in ("constant", "rslora") for seed in (1, 2)

@@ -47,12 +47,15 @@ def test_a_wrong_claim_of_the_scale_is_found():
     assert {"scaling", "set-alpha", "merge-train"} <= set(broken(lies))
 
 
-def test_what_it_cannot_do_is_broken_unless_skipped():
+def test_what_it_cannot_do_is_broken_unless_skipped(recorder):
     found = broken(implementations.NoMerge)
     assert set(found) == {"merge-train", "merge-eval", "merge-twice", "unmerge", "unmerge-exact", "alpha-merged"}
     for law, evidence in found.items():
         assert evidence == f"not implemented: only before training (--skip {law} where that is meant)"
-    rows = check(implementations.NoMerge, skip=list(found))
+    rows = check(implementations.NoMerge, skip=list(found), reporter=recorder)
+    assert [(name, part) for name, _, part in recorder.all("phase")] == [
+        ("testing laws", f"{number}/{len(LAWS)}") for number in range(1, len(LAWS) + 1)
+    ]
     assert {row["law"] for row in rows if row["verdict"] == "skipped"} == set(found)
     assert {row["verdict"] for row in rows} == {"holds", "skipped"}
 

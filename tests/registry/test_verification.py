@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorder import Recorder
 
 from lora_mnist_cli.registry.artifact import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
@@ -43,6 +44,15 @@ def test_what_is_sound_is_called_sound(example: Path, run: Run) -> None:
     outcome = run("runs", "verify")
     assert (outcome.code, outcome.err) == (0, "")
     assert "3 of 3 artifacts are undamaged." in outcome.out
+
+
+def test_each_artifact_is_a_piece_of_the_work(example: Path, recorder: Recorder) -> None:
+    verify(Registry(example), reporter=recorder)
+    (plan,) = recorder.all("plan")
+    assert [(name, part) for name, _, part in recorder.all("phase")] == [
+        ("verifying", f"{number}/3") for number in (1, 2, 3)
+    ]
+    assert plan == {"verifying": pytest.approx(sum(seconds for _, seconds, _ in recorder.all("phase")))}
 
 
 def test_nothing_checked_is_no_success(run: Run) -> None:

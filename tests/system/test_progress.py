@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from lora_mnist_cli.system.progress import Forwarding, Reporter, Silent, WithoutNotices, as_one
+from lora_mnist_cli.system.progress import Forwarding, Inside, Reporter, Silent, WithoutNotices, as_one
 
 METHODS = {
     name: tuple(inspect.signature(method).parameters)[1:]
@@ -15,12 +15,17 @@ METHODS = {
 }
 
 
-@pytest.mark.parametrize("kind", [Forwarding, WithoutNotices])
-def test_everything_is_passed_on_but_notices_where_those_are_left_out(kind, recorder):
+WORK = {"plan", "phase", "reached"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "dropped"), [(Forwarding, set()), (Inside, WORK), (WithoutNotices, WORK | {"notice"})]
+)
+def test_everything_is_passed_on_but_what_is_left_out(kind, dropped, recorder):
     reporter = kind(recorder)
     for name, parameters in METHODS.items():
         getattr(reporter, name)(*parameters)
-    passed_on = [event for event in METHODS if kind is Forwarding or event != "notice"]
+    passed_on = [event for event in METHODS if event not in dropped]
     assert recorder.events == [(name, *METHODS[name]) for name in passed_on]
 
 

@@ -37,7 +37,7 @@ def command(
     """
     check_junit(junit)
     start = time.perf_counter()
-    rows = check(find_factory(implementation), skip=skip or ())
+    rows = check(find_factory(implementation), skip=skip or (), reporter=output.reporter())
     broken = [row["law"] for row in rows if row["verdict"] == BROKEN]
     document = {"implementation": implementation, "verdict": "FAIL" if broken else "PASS", "laws": rows}
     output.print("conformance", document, _tables)  # first: no file that can't be written takes the verdict away

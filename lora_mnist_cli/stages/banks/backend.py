@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
 
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job
-from lora_mnist_cli.system.progress import Reporter
+from lora_mnist_cli.system.progress import Reporter, Work
+from lora_mnist_cli.system.work import LOADING, SCORING, STATISTICS, TRAINING
 
 TRIES = 3
 """How often a bank is begun before it counts as lost: lack of memory kills one process, and maybe the next."""
@@ -32,11 +34,16 @@ class CombinedProgress:
     """Adds up the progress of banks that train at the same time, and reports it as one training.
 
     An epoch counts as done when as many steps are done as it has in all banks together. The epochs are those of every
-    bank; ``steps`` are the optimiser steps per epoch of each.
+    bank; ``steps`` are the optimiser steps per epoch of each, and ``works`` all that each takes.
     """
 
-    def __init__(self, reporter: Reporter, title: str, epochs: int, steps: Sequence[int]) -> None:
+    def __init__(
+        self, reporter: Reporter, title: str, epochs: int, steps: Sequence[int], works: Sequence[Work] = ()
+    ) -> None:
         self.reporter, self.title = reporter, title
+        self._seconds = sum(seconds for work in works for seconds in work.values())
+        self._last = works[-1] if works else {}
+        self._loaded = False
         self._epochs, self._steps = epochs, steps
         self._done = [0] * len(steps)
         self._loss = math.nan
@@ -44,8 +51,19 @@ class CombinedProgress:
         self._scores: dict[int, tuple[float | None, float | None]] = {}
 
     def begin(self) -> None:
-        """Report that training starts."""
+        """Report that training starts: processes load their packages first."""
+        last = {phase: self._last.get(phase, 0.0) for phase in (STATISTICS, SCORING)}
+        loading = costs.loading_in_processes()
+        self.reporter.plan({LOADING: loading, TRAINING: self._seconds - sum(last.values()), **last})
         self.reporter.begin(self.title, self._epochs, sum(self._steps))
+        self.reporter.phase(LOADING, loading)
+
+    def loaded(self) -> None:
+        """Report that processes have their packages and train, if nobody said so before."""
+        if not self._loaded:
+            self._loaded = True
+            last = self._last.get(STATISTICS, 0.0) + self._last.get(SCORING, 0.0)
+            self.reporter.phase(TRAINING, self._seconds - last, "", self._epochs * sum(self._steps))
 
     def advance(self, bank: int, steps: int, loss: float) -> None:
         """Report more steps of a bank."""
@@ -70,7 +88,13 @@ class CombinedProgress:
             self.advance(bank, missing, self._loss)
         self._tell_epochs()
 
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
+        """Report what a bank does when all are trained; before that, others still train meanwhile."""
+        if name != TRAINING and self._epochs_done() == self._epochs:
+            self.reporter.phase(name, seconds, part, steps)
+
     def _advance(self, steps: int) -> None:
+        self.loaded()
         self.reporter.advance(steps, min(self._epochs, self._epochs_done() + 1), self._loss)
 
     def _epochs_done(self) -> int:

@@ -75,6 +75,8 @@ class ProcessBackend:
                 elif message.kind == "epoch_done":
                     _, val_loss, val_accuracy = payload
                     progress.epoch_done(number, val_loss, val_accuracy)
+                elif message.kind == "phase":
+                    progress.phase(*payload)
                 elif message.kind == "again":
                     progress.again(number)
                     progress.reporter.warn(f"{process} {payload[0]}; {bank}, which it trained, is trained again")
@@ -88,7 +90,7 @@ class ProcessBackend:
 
 def serve(connection: Connection) -> None:
     """Train the banks that come over the connection, in a worker process, until the connection is closed."""
-    reporter = SendingReporter(connection, "advance", "epoch_done")
+    reporter = SendingReporter(connection, "advance", "epoch_done", "phase")
     made: Made = {}  # banks of one split often come one after the other
 
     def train(task: Task) -> tuple[Answer]:

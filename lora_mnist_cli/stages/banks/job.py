@@ -15,9 +15,11 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.settings.runtime import Runtime
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import environment, made_by
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.work import SCORING, STATISTICS, TRAINING, piece
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +78,10 @@ class Job:
     def configs(self) -> list[AdapterConfig]:
         """Return each member's config."""
         return [AdapterConfig.from_json(member) for member in self.members]
+
+    def work(self) -> dict[str, float]:
+        """Return about how much work it is, by phase."""
+        return costs.of_bank(self.configs(), DigitSet.parse(self.base_digits))
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,8 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     from lora_mnist_cli.training.objective import ProtectionContext
     from lora_mnist_cli.training.protections import make_objective
 
-    start = time.perf_counter()
+    start, reporter = time.perf_counter(), reporter or Silent()
+    work = job.work()
     base = MNISTModel(job.hidden_sizes)
     base.load_state_dict(safetensors.torch.load(job.base))
     configs = job.configs()
@@ -151,18 +158,19 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     if configs[0].protect:
         digits = DigitSet.parse(job.base_digits)
         objective = make_objective(ProtectionContext(base, digits, configs[0], train, job.pixel_stats, old))
-    outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter or Silent(), title=job.title)
+    reporter.phase(TRAINING, work[TRAINING], "", configs[0].epochs * job.steps)
+    outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter, title=job.title)
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = _statistics(train, present, old, job, {} if made is None else made)
+    statistics = _statistics(train, present, old, job, {} if made is None else made, reporter)
     del train
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
-    members = [
-        _trained(job, model, config, outcome, statistics, test, share)
-        for model, config, outcome in zip(models, configs, outcomes, strict=True)
-    ]
+    members = []
+    for number, (model, config, outcome) in enumerate(zip(models, configs, outcomes, strict=True), start=1):
+        reporter.phase(SCORING, work[SCORING] / len(configs), piece(number, len(configs)))
+        members.append(_trained(job, model, config, outcome, statistics, test, share))
     return Answer(members, environment(job.runtime, trained=True), made_by())
 
 
@@ -194,7 +202,12 @@ def split_of(config: AdapterConfig) -> Split:
 
 
 def _statistics(
-    train: MNISTDataset, configs: Sequence[AdapterConfig], old: ClassStatistics | None, job: Job, made: Made
+    train: MNISTDataset,
+    configs: Sequence[AdapterConfig],
+    old: ClassStatistics | None,
+    job: Job,
+    made: Made,
+    reporter: Reporter,
 ) -> dict[Split, bytes]:
     """Return the statistics file of each training split among the adapters; most share one.
 
@@ -206,7 +219,8 @@ def _statistics(
 
     files = dict(job.known)
     keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
-    for split, key in keys.items():
+    for number, (split, key) in enumerate(keys.items(), start=1):
+        reporter.phase(STATISTICS, job.work()[STATISTICS] / len(keys), piece(number, len(keys)))
         if split in files:
             continue
         if key in made:

@@ -33,6 +33,7 @@ class RayBackend:
 
         # Ray prints its news of dead nodes to stdout, which is for results alone.
         with contextlib.redirect_stdout(_Lines(progress.reporter.detail)), _connected(self.runtime.address):
+            progress.loaded()  # nothing is heard of a bank before it is done
             progress.reporter.detail(f"Ray has {ray.cluster_resources().get('CPU', 0):g} cores")
             # Only a task whose process or node died is tried again: an error of the bank itself would come again.
             train = ray.remote(train_bank).options(

@@ -17,6 +17,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import counted
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
@@ -28,6 +29,7 @@ from lora_mnist_cli.stages.workspace import Making, Workspace, made_by, write_hi
 from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import as_one
+from lora_mnist_cli.system.work import IMAGES, LOADING, in_turn
 from lora_mnist_cli.training.bank.grouping import cohorts
 
 
@@ -146,26 +148,32 @@ class AdapterJobs:
 
     def _train_here(self) -> dict[str, Artifact]:
         """Train the banks in this process, one after the other; the staging folders of each are made before it."""
+        reporter = self.workspace.reporter
+        works = [self.work(bank) for bank in self.banks]
+        turns = in_turn(reporter, [{LOADING: costs.loading()}, *works])
+        next(turns).phase(LOADING, costs.loading())
         read_ahead(self.base.dataset, self.workspace.data_dir, "train", "test")
         import torch  # noqa: F401 - the images are unpacked meanwhile
 
         from lora_mnist_cli.stages.banks.job import train_bank
 
-        outer, steps = self.workspace.reporter, [count for bank in self.banks for count in self._training_steps(bank)]
+        steps = [count for bank in self.banks for count in self._training_steps(bank)]
         adapters: dict[str, Artifact] = {}
-        with as_one(outer, self._title_of_all, steps) if len(steps) > 1 else nullcontext(outer) as reporter:
+        with as_one(reporter, self._title_of_all, steps) if len(steps) > 1 else nullcontext(reporter) as reporter:
             for bank in self.banks:
+                next(turns).phase(IMAGES, costs.READING)
                 with self._stage(bank) as making:
-                    adapters |= self._publish(bank, train_bank(*self._task(bank), reporter), making)
+                    adapters |= self._publish(bank, train_bank(*self.task(bank), reporter), making)
         return adapters
 
     def _train_elsewhere(self) -> dict[str, Artifact]:
         """Have the banks trained by a backend, and publish each when its answer comes."""
         reporter = self.workspace.reporter
         backend = make_backend(self.workspace.runtime, len(self.banks))
-        tasks = [self._task(bank) for bank in self.banks]
+        tasks = [self.task(bank) for bank in self.banks]
         epochs = self.banks[0][0].config.epochs
-        progress = CombinedProgress(reporter, self._title_of_all, epochs, [job.steps for job, _ in tasks])
+        works = [job.work() for job, _ in tasks]
+        progress = CombinedProgress(reporter, self._title_of_all, epochs, [job.steps for job, _ in tasks], works)
         adapters: dict[str, Artifact] = {}
         lost: list[tuple[int, Lost]] = []
         progress.begin()
@@ -187,6 +195,10 @@ class AdapterJobs:
             raise MachineError(problem, hint=hint, value=names)
         return adapters
 
+    def work(self, bank: Bank) -> dict[str, float]:
+        """Return about how much work a bank is, by phase."""
+        return costs.of_bank([member.config for member in bank], self._base_config.digits)
+
     @property
     def _title_of_all(self) -> str:
         return _title([member for bank in self.banks for member in bank])
@@ -198,7 +210,7 @@ class AdapterJobs:
         with ExitStack() as stack:
             yield [stack.enter_context(making(one.name, settings[one.name], force=self.force)) for one in bank]
 
-    def _task(self, bank: Bank) -> Task:
+    def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""
         base_config, (mean, std) = self._base_config, self.base.details["pixel_stats"]
         config = bank[0].config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,12 +14,15 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.tasks import old_digits
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.adapting import finetune_part
 from lora_mnist_cli.stages.evaluating_routed import evaluate_routed
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.progress import Reporter, Work
+from lora_mnist_cli.system.work import in_turn
 
 State = tuple[Artifact, ...]
 """The artifacts that answer after a task: one network, or several experts behind a router."""
@@ -67,12 +70,30 @@ class ChainRun:
         """Keep one network throughout: merge each task's adapter before the next task."""
         base = self.first()
         states: list[State] = [(base,)]
-        for task in self.tasks[1:]:
+        for task, turn in self.turns(self.later_works(config)):
             if len(states) > 1:
                 merged = f"{self.prefix}-{label}-after-{len(states)}{self.suffix}"
-                base = merge(states[-1][0].name, merged=merged, workspace=self.workspace)
-            states.append((self.learn(label, task, base, config),))
+                base = merge(states[-1][0].name, merged=merged, workspace=turn.workspace)
+            states.append((turn.learn(label, task, base, config),))
         return states
+
+    def later_works(self, config: AdapterConfig | None = None) -> list[Work]:
+        """Return the work of learning each of the later tasks by an adapter."""
+        config = config or self.adapter
+        return [
+            costs.of_bank([dataclasses.replace(config, digits=task)], old_digits(self.tasks[: number + 1]))
+            for number, task in enumerate(self.tasks[1:], start=1)
+        ]
+
+    def turns(self, works: Sequence[Work]) -> Iterator[tuple[DigitSet, ChainRun]]:
+        """Yield each of the last tasks, as many as there are works, and this run with a reporter for that piece."""
+        tasks = self.tasks[len(self.tasks) - len(works) :]
+        for task, reporter in zip(tasks, in_turn(self.workspace.reporter, works), strict=True):
+            yield task, self.reporting_to(reporter)
+
+    def reporting_to(self, reporter: Reporter) -> ChainRun:
+        """Return this run with another reporter."""
+        return dataclasses.replace(self, workspace=dataclasses.replace(self.workspace, reporter=reporter))
 
 
 def key_of(state: State) -> tuple[str, ...]:

@@ -5,11 +5,15 @@ A published network is a report with weights, and no base: only the next task of
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.stages import costs
+from lora_mnist_cli.system.progress import Work
+from lora_mnist_cli.system.work import IMAGES, SCORING, STATISTICS, TRAINING
 
 if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
@@ -28,10 +32,17 @@ STRENGTH = 1e4
 def ewc_states(chain_run: ChainRun, label: str) -> list[Artifact]:
     """Return the artifact after each task; those that are up to date are not trained again."""
     states = [chain_run.first()]
-    for number, task in enumerate(chain_run.tasks, 1):
+    for number, (task, turn) in enumerate(chain_run.turns(ewc_works(chain_run)), 1):
         name = f"{chain_run.prefix}-{label}-after-{number}{chain_run.suffix}"
-        states.append(_after(chain_run, name, task, states[-1]))
+        states.append(_after(turn, name, task, states[-1]))
     return states[1:]
+
+
+def ewc_works(chain_run: ChainRun) -> list[Work]:
+    """Return the work of each task, that of the first one included, whose network is trained already."""
+    first, *later = chain_run.tasks
+    untrained = dataclasses.replace(chain_run.base, epochs=0)
+    return [costs.of_ewc(untrained, first), *(costs.of_ewc(chain_run.base, task) for task in later)]
 
 
 def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> Artifact:
@@ -46,6 +57,7 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
     settings = Settings("report", config, before.settings.dataset, parents)
     if found := workspace.up_to_date(name, settings, force=False):
         return found
+    reporter, work = workspace.reporter, costs.of_ewc(recipe, task)
     with workspace.making(name, settings) as making:
         from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
         from lora_mnist_cli.data.sources import normalisation
@@ -56,6 +68,7 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         from lora_mnist_cli.system.arithmetic import computing
         from lora_mnist_cli.training import ewc
 
+        reporter.phase(IMAGES, costs.READING)
         stats = normalisation(before.dataset, workspace.data_dir)
         data = MNISTDataset.load("train", task, dataset=before.dataset, data_dir=workspace.data_dir, pixel_stats=stats)
         rows, _ = split_rows(len(data), recipe.val_split, recipe.seed_of("split"))
@@ -64,16 +77,19 @@ def _after(chain_run: ChainRun, name: str, task: DigitSet, before: Artifact) -> 
         penalty = ewc.EwcPenalty.zero(model) if first else load_penalty(model, before)
         with computing():
             if not first:
+                reporter.phase(TRAINING, work[TRAINING])
                 ewc.learn(
                     model, data, rows, penalty, strength=STRENGTH, epochs=recipe.epochs,
-                    batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"),
+                    batch_size=recipe.batch_size, lr=recipe.lr, seed=recipe.seed_of("order"), reporter=reporter,
+                    title=name,
                 )  # fmt: skip
+            reporter.phase(STATISTICS, work[STATISTICS])
             penalty = penalty.with_task(model, ewc.fisher_diagonal(model, data[rows][0]))
         save_base(model, making.folder)
         save_penalty(penalty, making.folder)
+        reporter.phase(SCORING, costs.SCORING_ONE)
         test = workspace.test_images(before, stats)
         reached = scores(predict(model, test.images), test.labels, reporting_sets(task))
-        workspace.reporter.notice(f"trained {name}: {recipe.epochs} epochs in {making.seconds:.1f} s")
         same = {"measure": "accuracy", "study": None, "difference": None}
         subsets = reached["subsets"]
         table = [{"what": "EWC", "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]

@@ -14,15 +14,20 @@ from multiprocessing.connection import Connection
 
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks import backends
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State, StateScores, key_before, key_of, score, score_before
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.work import DRAWING, LEARNING, LOADING, SCORING, Followed, SideBySide, in_turn, total
 
 TRIES = 2
 """How often a part is begun in processes: a part that kills two of them is left to the caller."""
+
+PROGRESS = ("plan", "phase", "begin", "advance")
+"""What a process reports beside its warnings and its answer."""
 
 MEMORY = 2 * 10**9
 """Bytes that a process may need: 1.8 GB at most were measured, for a protected adapter after five tasks."""
@@ -40,6 +45,10 @@ class ChainPart:
     chain_run: ChainRun
     strategies: tuple[str, ...]
     after: frozenset[int]
+
+    def work(self) -> dict[str, float]:
+        """Return about how much work it is."""
+        return total(works_of(self.strategies, self.chain_run) or [costs.of_base(self.chain_run.base)])
 
     def __str__(self) -> str:
         what = " and ".join(self.strategies) or "the first task"
@@ -90,6 +99,9 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
         return None
     workspace.reporter.notice(f"learning in {workers} processes")
     reporter, learned, done = workspace.reporter, PartResults(), 0
+    report = {LOADING: costs.loading("torch", "matplotlib"), SCORING: costs.SCORING_ONE, DRAWING: costs.PICTURE}
+    works = [part.work() for part in parts]
+    progress = SideBySide(Followed(reporter, report), LEARNING, works, costs.loading_in_processes())
     sent = [_reporting_to(Silent(), part) for part in parts]
     pool = Pool(serve, sent, tries=TRIES, after=[part.after for part in parts])
     try:
@@ -99,18 +111,22 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
                 if message.kind == "begun":
                     reporter.detail(f"{process} learns {part}")
                 elif message.kind == "again":
-                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned once more")
+                    reporter.warn(f"{process} {message.payload[0]}; learning once more: {part}")
                 elif message.kind == "lost":
-                    reporter.warn(f"{process} {message.payload[0]}; {part}, is learned at the end")
+                    reporter.warn(f"{process} {message.payload[0]}; left for the end: {part}")
                     learned.lost.append(part)
+                    progress.over(message.task, done=False)
                 elif message.kind == "warn":
                     learned.warn(reporter, *message.payload)
+                elif message.kind in PROGRESS:
+                    progress.heard(message.task, message.kind, *message.payload)
                 else:
                     scores, is_new = message.payload
                     learned.scores.update(scores)
                     done += 1
-                    state = "is learned" if is_new else "is up to date"
-                    reporter.notice(f"{part}, {state} ({done} of {len(parts)})")
+                    progress.over(message.task, done=is_new)
+                    state = "learned" if is_new else "up to date"
+                    reporter.notice(f"{part}: {state} ({done} of {len(parts)})")
     finally:
         workspace.registry.tidy()
     if learned.lost:
@@ -143,25 +159,17 @@ def parts_of(chains: Chains) -> list[ChainPart]:
                 elif (group[0], chain_run.base.seed) not in shared:  # all chains share it
                     shared.add((group[0], chain_run.base.seed))
                     later.append(ChainPart(chain_run, group, frozenset()))
-    return parts + sorted(later, key=_length, reverse=True)
-
-
-def _length(part: ChainPart) -> int:
-    """Estimate how long a part takes, in passes over the images of one digit."""
-    after_first = sum(map(len, part.chain_run.tasks[1:]))
-    rows = [STRATEGIES[strategy] for strategy in part.strategies]
-    return sum(row.cost * (after_first if row.after_first else 10) for row in rows)
+    return parts + sorted(later, key=lambda part: sum(part.work().values()), reverse=True)
 
 
 def _reporting_to(reporter: Reporter, part: ChainPart) -> ChainPart:
     """Return the part with another reporter."""
-    workspace = dataclasses.replace(part.chain_run.workspace, reporter=reporter)
-    return dataclasses.replace(part, chain_run=dataclasses.replace(part.chain_run, workspace=workspace))
+    return dataclasses.replace(part, chain_run=part.chain_run.reporting_to(reporter))
 
 
 def serve(line: Connection) -> None:
     """Learn the parts that arrive on a connection and send their scores, until it is closed: a worker process."""
-    reporter = SendingReporter(line, "warn")
+    reporter = SendingReporter(line, "warn", *PROGRESS)
     answer_tasks(line, lambda part: _learn(_reporting_to(reporter, part)))
 
 
@@ -174,11 +182,15 @@ def _learn(part: ChainPart) -> tuple[StateScores, bool]:
         return any(datetime.fromisoformat(artifact.created) >= start for artifact in state)
 
     if not strategies:
+        chain_run.workspace.reporter.plan(part.work())
         first = chain_run.first()
         if new := is_new((first,)):
             state_scores[key_before(chain_run)] = score_before(chain_run)
         return state_scores, new
-    states = [state for strategy in strategies for state in STRATEGIES[strategy].states(chain_run) if is_new(state)]
+    works = works_of(strategies, chain_run)
+    turns = zip(strategies, in_turn(chain_run.workspace.reporter, works), strict=True)
+    learned = [STRATEGIES[strategy].states(chain_run.reporting_to(reporter)) for strategy, reporter in turns]
+    states = [state for states in learned for state in states if is_new(state)]
     # A state that was there already is most likely in a report already.
     state_scores.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
     return state_scores, bool(states)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,26 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.again import make_room
-from lora_mnist_cli.stages.chains.chain_run import ChainRun, Document, StateScores, figures, key_before, score_before
+from lora_mnist_cli.stages.chains.chain_run import (
+    ChainRun,
+    Document,
+    State,
+    StateScores,
+    figures,
+    key_before,
+    score_before,
+)
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.files import machine_errors
-from lora_mnist_cli.system.progress import WithoutNotices
+from lora_mnist_cli.system.progress import Reporter, WithoutNotices, Work
+from lora_mnist_cli.system.work import DRAWING, LOADING, SCORING, in_turn, total
 
 PICTURE_FILE = "cures.png"
 CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
@@ -139,26 +148,31 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
     parts = [(plan.chain_runs, plan.strategies) for plan in plans]
     with advising():
         learned = train_in_processes(parts, workers)
-        return [_report(plan, learned) for plan in plans]
+        rest = [[_report_work(plan.chain_runs)] if learned else _works(plan) for plan in plans]
+        turns = in_turn(plans[0].chain_runs[0].workspace.reporter, [total(works) for works in rest])
+        return [_report(plan, next(turns), learned) for plan in plans]
 
 
-def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
-    chain_runs = plan.chain_runs
+def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None) -> Artifact:
+    chain_runs = tuple(chain_run.reporting_to(reporter) for chain_run in plan.chain_runs)
     workspace, tasks = chain_runs[0].workspace, chain_runs[0].tasks
     known_scores = outcome.scores if outcome else StateScores()
     if outcome and not outcome.lost:
         # The processes have already reported every artifact, part by part.
-        quiet = dataclasses.replace(workspace, reporter=WithoutNotices(workspace.reporter, outcome.warned))
-        chain_runs = tuple(dataclasses.replace(chain_run, workspace=quiet) for chain_run in chain_runs)
-    learned = {
-        strategy: [STRATEGIES[strategy].states(chain_run) for chain_run in chain_runs] for strategy in plan.strategies
-    }
+        quiet = WithoutNotices(reporter, outcome.warned)
+        chain_runs = tuple(chain_run.reporting_to(quiet) for chain_run in chain_runs)
+    learned = _learn(plan, chain_runs)
     artifacts = {made.digest: made for runs in learned.values() for run in runs for state in run for made in state}
     parents = tuple(Parent("input", made.name, digest) for digest, made in artifacts.items())
     dataset = chain_runs[0].base.dataset
     settings = Settings("report", plan.config, workspace.dataset_settings(dataset), parents)
 
     def write(folder: Path) -> tuple[str, Document]:
+        workspace.reporter.phase(LOADING, costs.loading("matplotlib"))
+        from lora_mnist_cli.plots import strategies as picture
+        from lora_mnist_cli.plots import style
+
+        workspace.reporter.phase(SCORING, _report_work(chain_runs)[SCORING])
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
@@ -169,16 +183,40 @@ def _report(plan: Plan, outcome: PartResults | None) -> Artifact:
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
         }  # fmt: skip
-        from lora_mnist_cli.plots import strategies as picture
-        from lora_mnist_cli.plots import style
         from lora_mnist_cli.stages.chains.report import markdown
 
         title = f"{', then '.join(document['tasks'])}: old digits against new ones ({counted(len(seeds), 'seed')})"
+        workspace.reporter.phase(DRAWING, costs.PICTURE)
         style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 
     return publish_report(workspace, plan.name, settings, write)
+
+
+def _report_work(chain_runs: Sequence[ChainRun]) -> Work:
+    scoring = len(chain_runs) * costs.SCORING_ROUTED
+    return {LOADING: costs.loading("matplotlib"), SCORING: scoring, DRAWING: costs.PICTURE}
+
+
+def _works(plan: Plan) -> list[Work]:
+    """Return the work of each piece of :func:`_learn`, and of the report."""
+    by_seed = [works_of(plan.strategies, chain_run) for chain_run in plan.chain_runs]
+    works = [work for strategy in zip(*by_seed, strict=True) for work in strategy]
+    return [*(costs.of_base(chain_run.base) for chain_run in plan.chain_runs), *works, _report_work(plan.chain_runs)]
+
+
+def _learn(plan: Plan, chain_runs: Sequence[ChainRun]) -> dict[str, list[list[State]]]:
+    """Return the states of each strategy's runs, which are learned one after the other where they are not there."""
+    turns = in_turn(chain_runs[0].workspace.reporter, _works(plan))
+    for chain_run in chain_runs:
+        chain_run.reporting_to(next(turns)).first()
+    learned = {
+        name: [STRATEGIES[name].states(chain_run.reporting_to(next(turns))) for chain_run in chain_runs]
+        for name in plan.strategies
+    }
+    next(turns)
+    return learned
 
 
 def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.ewc import ewc_states
+from lora_mnist_cli.stages.chains.ewc import ewc_states, ewc_works
 from lora_mnist_cli.stages.training_base import train_base
+from lora_mnist_cli.system.progress import Work
+from lora_mnist_cli.system.work import total
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Strategy:
         about: a few words for tables and help.
         states: learns a chain and returns its state after each task; a single one where the tasks are not learned in
             turn.
+        works: returns about how much work each task is, after the first one; a single one for all at once.
         begins_plain: whether its first adapter is the one that plain LoRA begins with.
-        cost: about how many times as long it takes as learning the images of each task once.
         after_first: whether it begins with the network after the first task; otherwise all chains of a seed share its
             result.
     """
@@ -37,8 +41,8 @@ class Strategy:
     title: str
     about: str
     states: Callable[[ChainRun], list[State]]
+    works: Callable[[ChainRun], list[Work]] = ChainRun.later_works
     begins_plain: bool = False
-    cost: int = 1
     after_first: bool = True
 
 
@@ -79,8 +83,8 @@ def routed(chain_run: ChainRun) -> list[State]:
     base = chain_run.first()
     experts = [base]
     states: list[State] = [(base,)]
-    for number, task in enumerate(chain_run.tasks[1:]):
-        experts.append(chain_run.learn("routed" if number else "plain", task, base))
+    for number, (task, turn) in enumerate(chain_run.turns(chain_run.later_works())):
+        experts.append(turn.learn("routed" if number else "plain", task, base))
         states.append(tuple(experts))
     return states
 
@@ -89,25 +93,44 @@ def joint(chain_run: ChainRun) -> list[State]:
     """Learn all digits at once by the base's recipe, which no chain is expected to surpass with a single network (the
     "joint" or "offline" training of van de Ven and Tolias 2019, arXiv:1904.07734).
     """
-    config = dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
-    return [(train_base(config, workspace=chain_run.workspace),)]
+    return [(train_base(_joint_config(chain_run), workspace=chain_run.workspace),)]
+
+
+def _joint_config(chain_run: ChainRun) -> BaseConfig:
+    return dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
 
 
 STRATEGIES = {
     "plain": Strategy("Plain LoRA", "LoRA on one task after the other", plain, begins_plain=True),
-    "full": Strategy("Full fine-tuning", "the whole network on one task after the other", full),
-    "ewc": Strategy("EWC", "the whole network, weights that mattered held in place", ewc),
+    "full": Strategy(
+        "Full fine-tuning", "the whole network on one task after the other", full,
+        works=lambda chain_run: chain_run.later_works(whole_network(chain_run)),
+    ),
+    "ewc": Strategy("EWC", "the whole network, weights that mattered held in place", ewc, works=ewc_works),
     "protected": Strategy(
-        "Protected", "one network, by --protect replay,mask in half the epochs", protected, cost=2
+        "Protected", "one network, by --protect replay,mask in half the epochs", protected,
+        works=lambda chain_run: chain_run.later_works(protected_config(chain_run)),
     ),
     "routed": Strategy(
         "Routed", "an adapter per task on the first task's base, and a router", routed, begins_plain=True
     ),
     "joint": Strategy(
-        "Joint training", "a network on all digits at once, the ceiling", joint, after_first=False
+        "Joint training", "a network on all digits at once, the ceiling", joint,
+        works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], after_first=False,
     ),
 }  # fmt: skip
 """Name → strategy, in the order of tables."""
+
+
+def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:
+    """Return about how much work each strategy is; what several of them share is that of the first one."""
+    works: list[Work] = []
+    begun = False
+    for strategy in (STRATEGIES[name] for name in strategies):
+        pieces = strategy.works(chain_run)
+        works.append(total(pieces[1:] if begun and strategy.begins_plain else pieces))
+        begun = begun or strategy.begins_plain
+    return works
 
 
 def whole_network(chain_run: ChainRun) -> AdapterConfig:

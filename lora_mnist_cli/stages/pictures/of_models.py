@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +14,13 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.stages import measuring_forgetting
+from lora_mnist_cli.stages import costs, measuring_forgetting
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.records.histories import read_history
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.work import DRAWING, Followed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,7 +56,8 @@ def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOption
 
 def draw_forgetting(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Measure forgetting and draw probes, answers and calibration."""
-    document = measuring_forgetting.forgetting(artifact.name, workspace=workspace)
+    before = replace(workspace, reporter=Followed(workspace.reporter, {DRAWING: costs.PICTURE}))
+    document = measuring_forgetting.forgetting(artifact.name, workspace=before)
     title = f"{artifact.name} on {document['base']}: forgotten, and merely outranked"
     return forgetting.draw(document["halves"], document["probes"], title=title)
 

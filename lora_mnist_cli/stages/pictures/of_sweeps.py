@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lora_mnist_cli.plots import learning_rate, ranks, spectrum, style, tradeoff
@@ -13,12 +14,15 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.records.histories import members, validation_runs
 from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies, titles
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
+from lora_mnist_cli.system.progress import Inside
+from lora_mnist_cli.system.work import DRAWING, SCORING
 
 SHARES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
 """Shares of the trained alpha at which an adapter is scored."""
@@ -118,10 +122,15 @@ def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions
     adapters, note = _labelled_adapters(workspace, artifact, options)
     if len(adapters) > 1:
         workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(SHARES)} alphas each")
+    reporter = workspace.reporter
+    reporter.plan({SCORING: len(adapters) * len(SHARES) * costs.SCORING_ONE, DRAWING: costs.PICTURE})
+    apart, paths = replace(workspace, reporter=Inside(reporter)), []
+    for number, (label, adapter) in enumerate(adapters, start=1):
+        reporter.phase(SCORING, len(SHARES) * costs.SCORING_ONE, f"{number}/{len(adapters)}")
+        paths.append({"label": label} | _path(apart, adapter, [old, new]))
     shares = ", ".join(f"{share:g}" for share in SHARES)
     return tradeoff.draw(
-        [{"label": label} | _path(workspace, adapter, [old, new]) for label, adapter in adapters],
-        old_digits=str(old), new_digits=str(new),
+        paths, old_digits=str(old), new_digits=str(new),
         title=f"{artifact.name}{_where(options)}: new digits against old as alpha rises",
         subtitle=f"{note + '; ' if note else ''}points: {shares} of the trained alpha",
     )  # fmt: skip

@@ -27,6 +27,7 @@ from lora_mnist_cli.stages.banks.job import Images, Job, train_bank
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, MachineError
 from lora_mnist_cli.system.progress import Forwarding, Silent
+from lora_mnist_cli.system.work import LOADING, SCORING, STATISTICS, TRAINING
 
 BASE, PREFIX = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9"
 # So high that each seed is a cohort of its own.
@@ -267,15 +268,24 @@ def test_how_many_processes_there_are(monkeypatch):
 
 
 def test_banks_that_tell_at_the_same_time_are_one_progress(recorder):
-    progress = CombinedProgress(recorder, "all", 2, [4, 4])
+    work = {TRAINING: 6.0, STATISTICS: 1.0, SCORING: 1.0}
+    progress = CombinedProgress(recorder, "all", 2, [4, 4], [work, work])
     progress.begin()
+    progress.phase(STATISTICS, 1.0)  # the other one still trains
     progress.advance(0, 4, 0.5)
     progress.epoch_done(0, 0.4, 0.9)
     progress.advance(0, 4, 0.5)
     progress.again(0)
     progress.done(1)
     progress.done(0)
+    progress.phase(STATISTICS, 1.0)
     assert recorder.all("begin") == [("all", 2, 8)]
+    (plan,) = recorder.all("plan")
+    loading = plan.pop(LOADING)
+    assert plan == {TRAINING: 14.0, STATISTICS: 1.0, SCORING: 1.0}
+    assert recorder.all("phase") == [
+        (LOADING, loading), (TRAINING, 14.0, "", 16), (STATISTICS, 1.0, "", 0)
+    ]  # fmt: skip
     assert [steps for steps, _, _ in recorder.all("advance")] == [4, 4, -8, 8, 8]
     # An epoch of the whole is done when as many steps are.
     assert recorder.all("epoch_done") == [(1, 0.4, 0.9), (2, 0.4, 0.9)]

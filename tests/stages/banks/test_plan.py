@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from lora_mnist_cli.registry.artifact import Settings
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
+from lora_mnist_cli.stages.banks import estimate
+from lora_mnist_cli.stages.banks.estimate import Estimate, StopWatch
 from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
 from lora_mnist_cli.stages.records.results import study_accuracies
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
+from lora_mnist_cli.system.work import TRAINING
 
 CONFIG = AdapterConfig(epochs=1, batch_size=16)
 GRID = {"lrs": [1e-3, 1e-2], "scalings": ["constant", "rslora"]}
@@ -179,29 +183,25 @@ def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = 
     forge(small.runs_dir / name, change)
 
 
-def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small, forge):
+def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_like_it(small, forge, monkeypatch):
     """Of 250 images of 5-9, 200 are trained on: 13 steps an epoch of 16 each."""
+    monkeypatch.setattr(estimate, "measured_seconds", lambda _: 7.0)
     small.registry.remove("sweep-fashion-mnist-5-9")
     small.registry.remove(f"{PREFIX}-r2")
-    asked: dict[str, Any] = {"config": dataclasses.replace(CONFIG, epochs=10), "name": "new"}
+    asked: dict[str, Any] = {"config": CONFIG, "name": "new"}
     nothing = plan_sweep([5], workspace=small, **asked)
-    assert nothing.estimate is None
-    assert "unknown until one is trained on this base" in str(nothing)
+    assert nothing.estimate == Estimate(7.0, 7.0, 7.0, 0)
+    assert str(nothing).endswith("; time: about 7.0 s (by 1 s of its first steps)")
     for seed, seconds in ((7, 1.0), (8, 2.0), (9, 6.0)):
         made = finetune(dataclasses.replace(CONFIG, seed=seed), workspace=small)
         forged(small, forge, made.name, seconds)
-    steps = 13
-    estimate = plan_sweep([5, 6], seeds=[0], workspace=small, **asked).estimate
-    assert estimate is not None
-    assert estimate.samples == 3
-    assert estimate.seconds == pytest.approx(2 * 10 * steps * 2.0 / steps)
-    assert (estimate.low, estimate.high) == (pytest.approx(20.0), pytest.approx(120.0))
-    assert estimate.alike  # banks of one each are near to a bank of two
+    two = plan_sweep([5, 6], seeds=[0], workspace=small, **asked)
+    # Banks of one each are near to a bank of two.
+    assert two.estimate == Estimate(pytest.approx(4.0), pytest.approx(2.0), pytest.approx(12.0), 3)
+    assert two.time() == "about 4.0 s (2.0 s to 12 s, by 3 adapters on this base)"
     large = plan_sweep(range(1, 9), workspace=small, **asked).estimate
     assert large is not None
-    assert not large.alike
-    assert "very roughly" in str(large)
-    # A bank of like size tells more than others.
+    assert large.samples == 0
     small.registry.remove(f"{PREFIX}-r8-s9")
     sweep(range(1, 7), config=CONFIG, workspace=small, name="six")
     for rank in range(1, 7):
@@ -209,13 +209,59 @@ def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_there(small, forge)
     large = plan_sweep(range(1, 9), workspace=small, name="new", config=dataclasses.replace(CONFIG, val_split=0.1))
     steps = 15  # of 225 images
     assert large.estimate is not None
-    assert large.estimate.alike
+    assert large.estimate.samples == 6
     assert large.estimate.seconds == pytest.approx(8 * steps * 0.5 / 13)
-    # Other threads and precisions cost something else.
-    two = dataclasses.replace(small, runtime=dataclasses.replace(small.runtime, threads=2))
-    assert plan_sweep([5], seeds=[3], workspace=two, **asked).estimate is None
-    wide = dataclasses.replace(CONFIG, precision="64-true")
-    assert plan_sweep([5], seeds=[3], workspace=small, config=wide, name="new").estimate is None
+    # What takes another time per step tells nothing: an epoch has much work beside its steps, twenty have little.
+    for other in ({"epochs": 20}, {"precision": "64-true"}, {"batch_size": 8}, {"method": "full", "rank": 0}):
+        unlike = plan_sweep(seeds=[3], workspace=small, config=dataclasses.replace(CONFIG, **other), name="new")
+        assert unlike.estimate is not None
+        assert unlike.estimate.samples == 0
+    threads = dataclasses.replace(small, runtime=dataclasses.replace(small.runtime, threads=2))
+    assert plan_sweep([5], seeds=[3], workspace=threads, **asked).estimate.samples == 0
+
+
+def test_the_first_steps_are_measured_and_thrown_away(small, monkeypatch):
+    """The training is as long as they say, and the work beside it as it was planned."""
+    watches: list[estimate.StopWatch] = []
+
+    def made() -> estimate.StopWatch:
+        watches.append(StopWatch(itertools.count(0.0, 0.25).__next__))
+        return watches[-1]
+
+    monkeypatch.setattr("lora_mnist_cli.stages.banks.estimate.StopWatch", made)
+    before = everything(small.runs_dir)
+    plan = plan_sweep([3, 4], config=dataclasses.replace(CONFIG, epochs=40, val_split=0.0), workspace=small, name="new")
+    assert plan.estimate is not None
+    (watch,) = watches
+    assert watch.seconds > 0
+    beside = sum(seconds for name, seconds in plan.jobs.work(plan.banks[0]).items() if name != TRAINING)
+    assert plan.estimate.seconds == pytest.approx(watch.seconds + beside)
+    assert everything(small.runs_dir) == before
+
+
+def test_a_stopwatch_ends_the_training_when_it_knows_enough():
+    watch = StopWatch(itertools.count(0.0, 0.4).__next__)
+    watch.begin("bank", 10, 20)
+    for _ in range(3):
+        watch.advance(2, 1, 0.5)
+    with pytest.raises(estimate._EnoughError):
+        watch.advance(2, 1, 0.5)
+    assert watch.seconds == pytest.approx(200 / 6 * 1.2)
+
+
+def test_processes_side_by_side_share_the_time(small, monkeypatch):
+    monkeypatch.setattr(estimate, "measured_seconds", lambda _: 8.0)
+    runtime = dataclasses.replace(small.runtime, backend="processes", workers=2, bank_megabytes=1)
+    plan = plan_sweep([200, 210], workspace=dataclasses.replace(small, runtime=runtime), config=CONFIG, name="new")
+    assert plan.estimate is not None
+    assert plan.estimate.seconds == 4.0
+
+
+def test_a_sweep_that_runs_measures_as_it_runs(small, recorder, monkeypatch):
+    monkeypatch.setattr(estimate, "measured_seconds", lambda _: pytest.fail("it takes time"))
+    heard = dataclasses.replace(small, reporter=recorder)
+    sweep([7], config=dataclasses.replace(CONFIG, epochs=5), workspace=heard, name="new")
+    assert "plan for new: 1 adapter, 1 to train in 1 bank" in recorder.all("notice")
 
 
 def test_the_plan_is_told_before_the_training(small, recorder):
@@ -223,7 +269,7 @@ def test_the_plan_is_told_before_the_training(small, recorder):
     sweep([1, 3], config=CONFIG, workspace=heard, name="wide")
     told = [event for event in recorder.events if event[0] == "begin" or "plan for" in str(event[1:])]
     assert [event[0] for event in told] == ["notice", "begin"]
-    assert told[0][1].startswith("plan for wide: 2 adapters, 2 to train in 1 bank; time: ")
+    assert told[0][1].startswith("plan for wide: 2 adapters, 2 to train in 1 bank")
     recorder.events.clear()
     sweep([1, 3], config=CONFIG, workspace=heard, name="wide")
     assert not any("plan for" in text for text in recorder.all("notice"))

@@ -213,7 +213,7 @@ def test_a_part_whose_process_died_is_learned_by_another_and_waited_for(in_proce
     warned = in_processes.heard.all("warn")
     assert len(warned) == 2
     for part in (FIRST_TASK, LAST_EWC):
-        assert [f"was ended by SIGKILL; {part}, is learned once more" in text for text in warned].count(True) == 1
+        assert [f"was ended by SIGKILL; learning once more: {part}" in text for text in warned].count(True) == 1
     begun = [text.partition(" learns ")[2] for text in in_processes.heard.all("detail")]
     assert (begun.count(FIRST_TASK), begun.count(LAST_EWC), len(begun)) == (2, 2, 14)
     again = len(begun) - 1 - begun[::-1].index(FIRST_TASK)
@@ -227,7 +227,7 @@ def test_each_part_is_reported_once_when_it_is_done(in_processes):
     strategies_of = [text.partition(f" of {TASKS}, seed ")[0] for text in done]
     parts = ["the first task", "plain and routed", "full", "ewc", "protected", "joint"]
     assert sorted(strategies_of) == sorted(2 * parts)
-    assert [text.partition(", is learned ")[2] for text in done] == [f"({count} of 12)" for count in range(1, 13)]
+    assert [text.partition(": learned ")[2] for text in done] == [f"({count} of 12)" for count in range(1, 13)]
 
 
 def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(in_processes, recorder):
@@ -235,7 +235,7 @@ def test_what_is_up_to_date_is_not_learned_again_and_a_warning_is_given_once(in_
     again = chain(TASKS, seeds=[0, 1], workspace=workspace, **(SMALL | {"workers": 2}))
     assert again.digest == in_processes.made.digest
     notices = recorder.all("notice")
-    assert sum(", is up to date (" in text for text in notices) == 12
+    assert sum(": up to date (" in text for text in notices) == 12
     assert "three is up to date" in notices
     warned = recorder.all("warn")
     assert "base-fashion-mnist-0-3 was trained with --threads 1; --force trains it again" in warned
@@ -246,8 +246,8 @@ def test_a_part_that_kills_two_processes_is_learned_at_the_end(report, tmp_path,
     workspace = Workspace(tmp_path / "runs", small_data, reporter=Killer(recorder, {LAST_EWC: 9}))
     made = chain(TASKS, seeds=[1], workspace=workspace, **(SMALL | {"strategies": ["ewc"], "workers": 2}))
     first, second, third = recorder.all("warn")
-    assert f"was ended by SIGKILL; {LAST_EWC}, is learned once more" in first
-    assert f"was ended by SIGKILL; {LAST_EWC}, is learned at the end" in second
+    assert f"was ended by SIGKILL; learning once more: {LAST_EWC}" in first
+    assert f"was ended by SIGKILL; left for the end: {LAST_EWC}" in second
     assert third == "1 of 2 parts are learned without processes"
     assert strategies(made)["ewc"]["runs"] == strategies(report)["ewc"]["runs"][1:]
 
@@ -296,7 +296,7 @@ def test_processes_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, mem
 
 def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small):
     plans = [
-        make_plan(tasks, seeds=[0, 1], epochs=1, dataset="fashion-mnist", workspace=small)
+        make_plan(tasks, seeds=[0, 1], epochs=10, dataset="fashion-mnist", workspace=small)
         for tasks in (TWO_TASKS, FIVE_TASKS)
     ]
     parts = parallel.parts_of([(plan.chain_runs, plan.strategies) for plan in plans])
@@ -313,7 +313,7 @@ def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small):
     assert sorted(part.chain_run.base.seed for part in parts if part.strategies == ("joint",)) == [0, 1]
     longest = [("+".join(part.strategies), len(part.chain_run.tasks)) for part in parts[4:8]]
     assert sorted(longest) == 2 * [("plain+routed", 5)] + 2 * [("protected", 5)]
-    assert {part.strategies for part in parts[-4:]} == {("full",), ("ewc",)}
+    assert {part.strategies for part in parts[-4:]} == {("full",), ("plain", "routed")}
     assert {len(part.chain_run.tasks) for part in parts[-4:]} == {2}
     assert len(parts[4:]) == 2 * (4 + 4 + 1)
     names = {part.strategies for part in parts[4:]}

@@ -24,7 +24,7 @@ def verify_command(
     from lora_mnist_cli.registry.verification import problem_line, verify
 
     registry = folder.registry(output)
-    verdicts = verify(registry, name)
+    verdicts = verify(registry, name, output.reporter())
     bad = [verdict for verdict in verdicts if verdict.problems]
     rows = [
         {
