@@ -58,7 +58,9 @@ def finetune(
     parent = find_base(workspace, base, dataset)
     config = resolve(adapter_config(config, settings), parent)
     request = AdapterRequest(name or adapter_name(parent, config), config)
-    jobs = plan_jobs(workspace, parent, [request], force=force, publish_failed=False)
+    jobs = plan_jobs(
+        workspace, parent, [request], force=force, publish_failed=False, named=name is not None
+    )  # fmt: skip
     _note_high_rank(jobs)
     (adapter,) = jobs.run()
     if reason := adapter.details.get("failed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,10 @@ def reproduce(
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
+    start = time.perf_counter()
     with advising():  # the parts of a report have no names to choose
         runs = [_train(seed, epochs, ceiling, dataset, workspace) for seed in seeds]
-        return _report(runs, seeds, ceiling, workspace)
+        return _report(runs, seeds, ceiling, workspace, start)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def _train(seed: int, epochs: int | None, ceiling: bool, dataset: str, workspace
     return StudyRun(base, ranks, all_digits, full)
 
 
-def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, workspace: Workspace) -> Artifact:
+def _report(
+    runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, workspace: Workspace, start: float
+) -> Artifact:
     """Publish the table and the pictures of one run, or of several."""
     first, several = runs[0].base, len(runs) > 1
     epochs, dataset = int(first.config["epochs"]), first.dataset
@@ -139,7 +143,7 @@ def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, works
         return text, {"rows": rows, **confidence, "alpha_0_equals_base_bit_for_bit": same}
 
     settings = Settings("report", config, first.settings.dataset, inputs)
-    return publish_report(workspace, _study_name(dataset, seeds, ceiling=ceiling), settings, write)
+    return publish_report(workspace, _study_name(dataset, seeds, ceiling=ceiling), settings, write, start)
 
 
 def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
