@@ -12,7 +12,7 @@ import dataclasses
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.settings.recipes import RECIPES, follows
+from lora_mnist_cli.settings.recipes import RECIPES
 
 SOURCE = "LoRA MNIST Finetuning by NightFore (2025), https://github.com/NightFore/LoRA_MNIST_Finetuning"
 """Title, author, year and address of the study."""
@@ -49,6 +49,8 @@ def comparable(base: BaseConfig, adapter: AdapterConfig | None = None) -> bool:
         return False
     if adapter is None:
         return True
-    left_open = ("seed", "vary", "held_seed", "rank", "digits", "target_layers")
+    left_open = {"seed", "vary", "held_seed", "rank", "digits", "target_layers"}
+    fixed = [f.name for f in dataclasses.fields(adapter) if f.name not in left_open]
+    follows = all(getattr(adapter, name) == getattr(reference.adapter, name) for name in fixed)
     all_layers = tuple(f"fc{i + 1}" for i in range(len(base.hidden_sizes) + 1))
-    return follows(adapter, reference.adapter, left_open) and adapter.target_layers in (None, all_layers)
+    return follows and adapter.target_layers in (None, all_layers)

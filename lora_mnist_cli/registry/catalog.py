@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, folders, generations, links, newest_first, read_entries
+from lora_mnist_cli.registry.entries import Entry, folders, generations, heads, links, made_within, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.settings.checks import is_digest
 from lora_mnist_cli.settings.human_text import human
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import (
     ArtifactError,
     MachineError,
@@ -92,23 +93,46 @@ class Catalog:
         artifact = read_artifact(self.root / name)
         if kinds and artifact.kind not in kinds:
             members = [parent.name for parent in artifact.parents if parent.role == "member"]
-            hint = f"it has {', '.join(members)}" if members else ""
+            hint = f"it has {some(members)}" if members else ""
             wanted = " or ".join(kinds)
             raise ArtifactError(f"'{name}' is of kind {artifact.kind}, and {wanted} is needed", hint=hint, value=name)
         return artifact
 
-    def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
-        """Return the newest artifact of the first kind that has one.
+    def latest(
+        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = lambda _: True
+    ) -> Artifact:
+        """Return the artifact that a user means by the newest: of the first kind that has one.
 
-        Diverged training, merged bases and combined adapters are left out.
+        It is the newest that was made on its own. What a sweep, a chain or a study made counts where there is nothing
+        else: then the newest with the lowest seed of the one that was made last. Diverged training, merged bases and
+        combined adapters are left out.
+
+        Args:
+            fits: tells which will do.
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
+
+        def good(names: Iterable[str]) -> Iterator[Artifact]:
+            for artifact in filter(None, map(self.readable, names)):
+                right = artifact.kind == kind and dataset in (None, artifact.dataset) and fits(artifact)
+                if right and not Entry.of(artifact).never_default:
+                    yield artifact
+
         with machine_errors(f"can't read {self.root}"):
-            for artifact in (artifact for kind in kinds for artifact in newest_first(self.root, kind)):
-                if dataset in (None, artifact.dataset) and not Entry.of(artifact).never_default:
-                    return artifact
+            spans = made_within(self.root)
+            for kind in kinds:
+                alone, parts = [], []
+                for name, head in heads(self.root, kind):
+                    makers = [span for span in spans.get(head.digest, ()) if span[0] <= head.created <= span[1]]
+                    parts.append((name, makers)) if makers else alone.append(name)
+                if (newest := next(good(alone), None)) is not None:
+                    return newest
+                if (newest := next(good(name for name, _ in parts), None)) is not None:
+                    last = next(makers[0] for name, makers in parts if name == newest.name)
+                    together = good(name for name, makers in parts if last in makers)
+                    return min(together, key=lambda artifact: artifact.config.get("seed", 0))
         found, errors = self.scan()
         if errors:
             raise errors[0]
@@ -241,6 +265,22 @@ class Catalog:
             value=name,
         )
 
+    def same_settings(self, kind: str, wanted: Collection[str]) -> dict[str, Artifact]:
+        """Return the artifacts that have some fingerprints, whatever their names; of several the newest.
+
+        Diverged training and what is damaged are left out.
+
+        Returns:
+            Fingerprint → artifact.
+        """
+        with machine_errors(f"can't read {self.root}"):
+            names = {head.fingerprint: name for name, head in reversed(heads(self.root, kind))}
+        found = {mark: self.readable(names[mark]) for mark in wanted if mark in names}
+        return {
+            mark: artifact for mark, artifact in found.items()
+            if artifact is not None and artifact.fingerprint == mark and not artifact.details.get("failed")
+        }  # fmt: skip
+
     def refuse_if_needed(self, name: str, done: str, *, besides: str = "") -> None:
         """Refuse to remove or replace an artifact that others were made from.
 
@@ -253,10 +293,9 @@ class Catalog:
         needed_by = [entry.name for entry in self.descendants(name, besides=besides)]
         if needed_by:
             verb = "needs" if len(needed_by) == 1 else "need"
-            shown = ", ".join(needed_by[:20]) + (f" and {len(needed_by) - 20} more" if len(needed_by) > 20 else "")
-            help_ = f"lora-mnist runs remove {name} --cascade takes them along"
+            help_ = f"lora-mnist runs remove {name} --cascade deletes them too"
             raise ArtifactError(
-                f"'{name}' can't be {done}: {shown} {verb} it",
+                f"'{name}' can't be {done}: {some(needed_by)} {verb} it",
                 hint=help_ + ("; --name NEW keeps both" if done == "replaced" else ""),
                 value=name,
             )

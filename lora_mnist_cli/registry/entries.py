@@ -12,6 +12,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         subsets: its scores, a row per digit set.
         bytes: of all its files.
         failed: why its training failed, or None.
+        chain: whether it is the report of a chain.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     bytes: int = 0
     note: str = ""
     failed: str | None = None
+    chain: bool = False
 
     @classmethod
     def of(cls, artifact: Artifact) -> Entry:
@@ -75,12 +78,15 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
             bytes=sum([file["bytes"] for file in manifest["files"].values()]),
             note=manifest["note"],
             failed=manifest["details"].get("failed"),
+            chain="cures" in settings.config,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
         parents = [dict(vars(parent)) for parent in self.parents]
-        return msgspec.structs.asdict(self) | {"parents": parents, "subsets": list(self.subsets)}
+        values = msgspec.structs.asdict(self) | {"parents": parents, "subsets": list(self.subsets)}
+        del values["chain"]
+        return values
 
     @property
     def never_default(self) -> bool:
@@ -89,14 +95,16 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
         return bool(self.failed) or of_adapters
 
 
-class _Head(msgspec.Struct):
+class Head(msgspec.Struct):
     """What a manifest says of itself first: enough to sort by, and nothing to believe."""
 
     created: str
     kind: str
+    digest: str = ""
+    fingerprint: str = ""
 
 
-_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_head = msgspec.json.Decoder(Head).decode
 
 
 def folders(root: Path) -> list[str]:
@@ -149,30 +157,66 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
     return sorted((entry for _, entry in now.values()), key=age), errors
 
 
-def newest_first(root: Path, kind: str) -> Iterator[Artifact]:
-    """Read the artifacts of a kind, the newest first; those that can't be read are left out.
+def heads(root: Path, *kinds: str) -> list[tuple[str, Head]]:
+    """Return name and head of the artifacts of some kinds, the newest first.
 
-    Only the first words of the others are looked at, so that the newest of thousands is found without checking all.
+    Only the first words of a manifest are looked at, so that one of thousands is found without checking all.
 
     Raises:
         OSError: where the folder exists and can't be read.
     """
-    heads = []
+    found = []
     for name in folders(root):
         try:
             head = _decode_head(read_regular(f"{root}/{name}/{MANIFEST}", MAX_MANIFEST))
-            if head.kind == kind:
-                heads.append((head.created, name))
         except OSError:
             continue
         except (ValueError, RecursionError):  # the full reader understands more, or tells why not
-            with contextlib.suppress(ArtifactError):
-                heads.append((read_folder(root / name).created, name))
-    for _, name in sorted(heads, reverse=True):
+            try:
+                full = read_folder(root / name)
+            except ArtifactError:
+                continue
+            head = Head(full.created, full.kind, full.digest, full.fingerprint)
+        if head.kind in kinds:
+            found.append((name, head))
+    return sorted(found, key=lambda each: (each[1].created, each[0]), reverse=True)
+
+
+def newest_first(root: Path, *kinds: str) -> Iterator[Artifact]:
+    """Read the artifacts of some kinds, the newest first; those that can't be read are left out.
+
+    Raises:
+        OSError: where the folder exists and can't be read.
+    """
+    for name, _ in heads(root, *kinds):
         with contextlib.suppress(ArtifactError):
             artifact = read_folder(root / name)
-            if artifact.kind == kind:
+            if artifact.kind in kinds:
                 yield artifact
+
+
+def made_within(root: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return the digest of each artifact that a sweep, a chain or a study lists → from when to when that was made.
+
+    An artifact that was created within that time was made by it, and not on its own.
+    """
+    spans: dict[str, list[tuple[str, str]]] = {}
+    for artifact in newest_first(root, "sweep", "report"):
+        begun = datetime.fromisoformat(artifact.created) - timedelta(seconds=artifact.wall_seconds)
+        span = begun.isoformat(timespec="microseconds"), artifact.created
+        for parent in artifact.parents:
+            if parent.role in ("member", "input"):
+                spans.setdefault(parent.digest, []).append(span)
+    return spans
+
+
+def chain_parts(entries: Sequence[Entry]) -> set[str]:
+    """Return the names of what chains made on their way: all that they list, but for the bases, which stages share."""
+    by_digest = {entry.digest: entry for entry in entries}
+    listed = {p.digest for entry in entries if entry.chain for p in entry.parents if p.role == "input"}
+    inputs = [by_digest[digest] for digest in listed if digest in by_digest]
+    before = [by_digest[p.digest] for entry in inputs for p in entry.parents if p.digest in by_digest]
+    return {entry.name for entry in (*inputs, *before) if entry.kind != "base" or entry.never_default}
 
 
 def age(entry: Entry) -> tuple[str, str]:

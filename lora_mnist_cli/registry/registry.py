@@ -24,6 +24,7 @@ from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import exchange, flush, flush_trees, machine_errors, remove_empty, whole_file
 
@@ -135,7 +136,7 @@ class Registry(StagingArea):
             missing = [parent.name for parent in artifact.parents if parent.digest not in have]
             if missing:
                 raise ArtifactError(
-                    f"'{artifact.name}' was made from {', '.join(missing)}, which is neither here nor in the file",
+                    f"'{artifact.name}' was made from {some(missing)}, which is neither here nor in the file",
                     hint="export it with its lineage, or import that first",
                     value=missing,
                 )

@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import AXES
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.system.work import piece
@@ -201,5 +202,5 @@ def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def problem_line(verdict: Verdict, root: Path) -> str:
     """Return a line that lists the problems of a verdict."""
     told = "; ".join(f"{file}: {problem}" for file, problem in verdict.problems)
-    needed = f"; made from it: {', '.join(verdict.descendants)}" if verdict.descendants else ""
+    needed = f"; made from it: {some(verdict.descendants)}" if verdict.descendants else ""
     return f"{root / verdict.name}: {told}{needed}"

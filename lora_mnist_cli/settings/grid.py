@@ -19,6 +19,7 @@ from typing import Any
 from lora_mnist_cli.settings import lists
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.system.errors import ConfigError, UsageError, refuse_unknown
 
@@ -89,6 +90,11 @@ OTHERS = (
 )
 AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""
+
+MARKS = {axis.field: axis.mark for axis in OTHERS if axis is not METHOD} | {
+    "lr_power": "p", "batch_size": "b", "optimizer": "", "schedule": "", "val_split": "v", "precision": "",
+}  # fmt: skip
+"""Field that belongs to a recipe → the letters before its value in a name."""
 
 
 @dataclass(frozen=True)
@@ -203,15 +209,32 @@ def varying_axes(config: Mapping[str, Any]) -> tuple[Axis, ...]:
     return tuple(axis for axis in OTHERS if axis.plural in config)
 
 
-def marks(config: AdapterConfig, axes: Iterable[Axis]) -> list[str]:
-    """Return the parts of an adapter's name for its values on some axes, without the reference's and the method."""
-    reference = RECIPES["reference"].adapter
-    values = [(axis, getattr(config, axis.field)) for axis in axes if axis is not METHOD]
-    return [f"{axis.mark}{short(value)}" for axis, value in values if value != getattr(reference, axis.field)]
+def marks(config: TrainingConfig) -> list[str]:
+    """Return the parts of a name that say how a config differs from the reference recipe, however it came about.
+
+    They are the name of the recipe that it is closest to, unless that is the reference, and then each value that
+    differs from that recipe's. Only what belongs to a recipe counts (:data:`MARKS`), and not, say, the epochs.
+    """
+
+    def differing(known: TrainingConfig) -> list[str]:
+        values = ((mark, getattr(config, name), getattr(known, name)) for name, mark in MARKS.items() if name in own)
+        return [f"{mark}{short(value)}" for mark, value, usual in values if value != usual]
+
+    own = {f.name for f in dataclasses.fields(config)}
+    candidates = []
+    for name, recipe in RECIPES.items():
+        known: TrainingConfig = recipe.base
+        if isinstance(config, AdapterConfig):
+            given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
+            known = AdapterConfig(**without_unused(given | {"method": config.method}))
+        candidates.append([*([] if name == "reference" else [name]), *differing(known)])
+    return min(candidates, key=len)  # of equal ones the first, and so the reference
 
 
-def short(value: Value) -> str:
-    """Write a value as briefly as it can be read back: 0.003, 2, 1e-05, 1e16."""
+def short(value: Value | None) -> str:
+    """Write a value as briefly as it can be read back: 0.003, 2, 1e-05, 1e16; what was not given is the default."""
+    if value is None:
+        return "default"
     return repr(value).removesuffix(".0").replace("e+", "e") if isinstance(value, float) else str(value)
 
 

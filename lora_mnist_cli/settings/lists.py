@@ -80,6 +80,12 @@ def as_ranges(numbers: Sequence[int]) -> str:
     return text if len(text) <= 60 else f"{len(numbers)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Write the first few of some names and how many more there are, so that a message fits a screen."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """Return a number with its noun, for example ``1 seed``, ``1,200 seeds`` or ``2 processes``."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import PROTECTION_SETTINGS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import refuse_unknown
 
@@ -39,19 +37,3 @@ def recipe(name: str) -> Recipe:
     """
     refuse_unknown("recipe", name, list(RECIPES), "recipes:")
     return RECIPES[name]
-
-
-def recipe_of(config: AdapterConfig) -> str | None:
-    """Return the recipe, other than the reference, that an adapter's config follows, or None.
-
-    Digits, rank, seed, layers, epochs and protections are no part of a recipe.
-    """
-    left_open = ("digits", "rank", "seed", "target_layers", "vary", "held_seed", "epochs", "protect")
-    others = (name for name in RECIPES if name != "reference")
-    return next((n for n in others if follows(config, RECIPES[n].adapter, left_open + PROTECTION_SETTINGS)), None)
-
-
-def follows(config: AdapterConfig, known: AdapterConfig, left_open: Iterable[str]) -> bool:
-    """Tell whether a config equals a known one in all fields except those left open."""
-    fixed = {f.name for f in fields(known)}.difference(left_open)
-    return all(getattr(config, name) == getattr(known, name) for name in fixed)

@@ -74,7 +74,7 @@ def _plan_one(
     parent = find_base(workspace, base, dataset)
     config = resolve(config, parent)
     request = AdapterRequest(name or adapter_name(parent, config), config)
-    return plan_jobs(workspace, parent, [request], force=force, publish_failed=False)
+    return plan_jobs(workspace, parent, [request], force=force, publish_failed=False, named=name is not None)
 
 
 def _train_one(jobs: AdapterJobs) -> Artifact:

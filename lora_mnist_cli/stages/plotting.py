@@ -109,7 +109,8 @@ def plot(
 
         check_suffix(output)
     kinds = chosen.artifacts
-    artifact = workspace.latest(*kinds) if name is None else workspace.registry.get(name, *kinds)
+    several = (lambda artifact: len(artifact.config["ranks"]) > 1) if kind == "ranks" else (lambda _: True)
+    artifact = workspace.latest(*kinds, fits=several) if name is None else workspace.registry.get(name, *kinds)
     from lora_mnist_cli.plots.style import save
 
     output = output or _default_path(kind, artifact, options)

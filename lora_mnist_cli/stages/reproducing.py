@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def reproduce(
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
+    start = time.perf_counter()
     with advising():  # the parts of a report have no names to choose
         trainings = [_trainings(seed, epochs, ceiling, dataset) for seed in seeds]
         turns = in_turn(
@@ -83,7 +85,7 @@ def reproduce(
         )
         runs = [_train(each, workspace, turns) for each in trainings]
         next(turns)
-        return _report(runs, seeds, ceiling, workspace)
+        return _report(runs, seeds, ceiling, workspace, start)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ def _report_work(seeds: Sequence[int]) -> Work:
     return {SCORING: 4 * costs.SCORING_ONE * len(seeds), PICTURES: costs.PICTURE * (1 if len(seeds) > 1 else _PICTURES)}
 
 
-def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, workspace: Workspace) -> Artifact:
+def _report(
+    runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, workspace: Workspace, start: float
+) -> Artifact:
     """Publish the table and the pictures of one run, or of several."""
     first, several = runs[0].base, len(runs) > 1
     epochs, dataset = int(first.config["epochs"]), first.dataset
@@ -178,7 +182,7 @@ def _report(runs: Sequence[StudyRun], seeds: Sequence[int], ceiling: bool, works
         return text, {"rows": rows, **confidence, "alpha_0_equals_base_bit_for_bit": same}
 
     settings = Settings("report", config, first.settings.dataset, inputs)
-    return publish_report(workspace, _study_name(dataset, seeds, ceiling=ceiling), settings, write)
+    return publish_report(workspace, _study_name(dataset, seeds, ceiling=ceiling), settings, write, start)
 
 
 def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:

@@ -10,6 +10,7 @@ from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
+from lora_mnist_cli.settings.grid import marks
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
@@ -48,11 +49,15 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     config, workspace = base_config(config, settings), workspace or Workspace()
-    usual = default_name("base", config.dataset, config.digits, seed=config.seed)
+    usual = default_name("base", config.dataset, config.digits, marks=marks(config), seed=config.seed)
     name = check_name(usual if name is None else name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if base := workspace.up_to_date(name, fixed, force):
         return base
+    if name == usual and not force:
+        same = workspace.registry.same_settings("base", [fixed.fingerprint()])
+        for base in same.values():
+            return workspace.copied(base, name)
     check_logger(workspace.runtime)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
     work, reporter = costs.of_base(config), workspace.reporter

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,13 +92,17 @@ class Workspace:
             raise DataError(problem, hint="give the right --data-dir, or make the artifact again", value=artifact.name)
         return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
 
-    def latest(self, *kinds: str, dataset: str | None = None) -> Artifact:
+    def latest(
+        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = lambda _: True
+    ) -> Artifact:
         """Return the newest artifact of the first kind that there is any of, and say which it is.
+
+        What counts as the newest, :meth:`~lora_mnist_cli.registry.catalog.Catalog.latest` tells.
 
         Raises:
             ArtifactError: where there is none.
         """
-        artifact = self.registry.latest(*kinds, dataset=dataset)
+        artifact = self.registry.latest(*kinds, dataset=dataset, fits=fits)
         self.reporter.notice(f"taking the newest {artifact.kind}: {artifact.name}")
         return artifact
 
@@ -121,6 +125,28 @@ class Workspace:
         if threads != self.runtime.threads:
             # Sums are added up in another order, so the weights differ in their last places.
             self.reporter.warn(f"{name} was trained with --threads {threads}; --force trains it again")
+
+    def copied(self, artifact: Artifact, name: str) -> Artifact:
+        """Publish an artifact under another name too: the same work is done once.
+
+        Raises:
+            ArtifactError: where it is damaged, or the name was taken meanwhile.
+            MachineError: where it can't be written.
+        """
+        from lora_mnist_cli.registry.shared_statistics import write_linked
+
+        artifact.check_files()
+        with self.making(name, artifact.settings) as making:
+            for file in artifact.files:
+                with machine_errors(f"can't write {file}"):
+                    (making.folder / file).parent.mkdir(exist_ok=True)
+                write_linked(artifact.read(file), artifact.path / file, making.folder / file)
+            made = making.publish(
+                scores=artifact.scores, details=artifact.details, made_in=artifact.environment,
+                seconds=artifact.wall_seconds,
+            )  # fmt: skip
+        self.reporter.notice(f"{name} has the settings of {artifact.name} and is a copy of it")
+        return made
 
     def lacks_log(self, artifact: Artifact) -> bool:
         """Return whether a base or adapter was trained without the logger of the present runtime."""

@@ -51,7 +51,7 @@ def test_an_alias_stands_wherever_a_name_goes(example: Path, run: Run) -> None:
     assert made.code == 0
     assert Registry(example).get(made.json["artifact"]).parents[0].name == BASE
     assert run("runs", "tag", "@best", "again").out == f"@again stands for {ADAPTER}\n"
-    assert run("runs", "remove", "@best", "--cascade", "--json").json["removed"] == [SWEEP, ADAPTER]
+    assert run("runs", "remove", "@best", "--cascade", "--yes", "--json").json["removed"] == [SWEEP, ADAPTER]
 
 
 def test_an_alias_is_another_name_and_no_other_artifact(example: Path, run: Run) -> None:
@@ -296,13 +296,13 @@ def test_a_whole_family_can_be_removed_at_once(many: Registry, run: Run) -> None
     refused = run("runs", "remove", "base-0")
     assert refused.code == 3
     assert "'base-0' can't be removed: lora-0, lora-1, sweep need it" in refused.err
-    assert "lora-mnist runs remove base-0 --cascade takes them along" in refused.err
-    document = run("runs", "remove", "base-0", "--cascade", "--json").json
+    assert "lora-mnist runs remove base-0 --cascade deletes them too" in refused.err
+    document = run("runs", "remove", "base-0", "--cascade", "--yes", "--json").json
     assert document["removed"][0] == "sweep"
     assert document["removed"][-1] == document["artifact"] == "base-0"
     assert set(document["removed"]) == {"base-0", "lora-0", "lora-1", "sweep"}
     assert many.names() == ["base-1", "lora-2", "lora-3"]
-    assert run("runs", "remove", "base-1", "--cascade").out.splitlines()[-1] == "removed base-1"
+    assert run("runs", "remove", "base-1", "--cascade", "--yes").out.splitlines()[-1] == "removed base-1"
     assert not many.root.exists()
 
 

@@ -16,7 +16,8 @@ from lora_mnist_cli.settings import choices
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.settings.recipes import recipe, recipe_of
+from lora_mnist_cli.settings.grid import marks
+from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import ArtifactError, ConfigError, UsageError
 
@@ -250,6 +251,9 @@ def test_names_tell_what_was_trained_by_the_tuned_recipe():
     tuned = recipe("tuned").adapter
     assert recipe("tuned").base == recipe("reference").base  # the frozen base is the same
     assert tuned.epochs == recipe("reference").adapter.epochs
-    assert recipe_of(dataclasses.replace(tuned, rank=3, seed=5, digits=ALL_DIGITS, epochs=1)) == "tuned"
-    assert recipe_of(dataclasses.replace(tuned, lr=0.01)) is None
-    assert recipe_of(AdapterConfig()) is None
+    assert marks(dataclasses.replace(tuned, rank=3, seed=5, digits=ALL_DIGITS, epochs=1)) == ["tuned"]
+    assert marks(dataclasses.replace(tuned, lr=0.01)) == ["tuned", "lr0.01"]
+    assert marks(AdapterConfig(epochs=1, seed=3)) == marks(AdapterConfig(method="full")) == marks(BaseConfig()) == []
+    assert marks(AdapterConfig(lr=5e-3, batch_size=32, optimizer="sgd")) == ["lr0.005", "b32", "sgd"]
+    assert marks(dataclasses.replace(tuned, weight_decay=None)) == ["tuned", "wddefault"]
+    assert marks(BaseConfig(schedule="cosine", precision="64-true")) == ["cosine", "64-true"]

@@ -218,7 +218,7 @@ def stager(example: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_parent_is_not_removed_while_a_child_is_being_made(example, stager, run, publish):
-    for call in (["runs", "remove", "base-0-4"], ["runs", "remove", "base-0-4", "--cascade"]):
+    for call in (["runs", "remove", "base-0-4"], ["runs", "remove", "base-0-4", "--cascade", "--yes"]):
         outcome = run(*call)
         assert outcome.code == 3
         assert f"process {stager.pid} on {HOST} is making 'child' from it" in outcome.err

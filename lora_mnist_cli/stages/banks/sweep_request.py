@@ -11,7 +11,6 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, grid_of, marks
-from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
 from lora_mnist_cli.stages.records.resolving import (
     adapter_name,
@@ -59,12 +58,10 @@ def request_sweep(
     members = [resolve(member, parent) for member in members]
     parents = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", _shared_settings(members, grid, config), parent.settings.dataset, parents)
-    adapters = [
-        AdapterRequest(_member_name(workspace, parent, member, grid.varying, name), member) for member in members
-    ]
+    names = _member_names(workspace, parent, members, grid.varying, name)
+    adapters = [AdapterRequest(*each) for each in zip(names, members, strict=True)]
     first = members[0]
-    recipe = recipe_of(first)
-    differences = [*([recipe] if recipe and not grid.varying else []), *first.protect]
+    differences = [*_shared_marks(members), *first.protect]
     kind = "sweep" if METHOD in grid.varying or first.method == "lora" else f"sweep-{first.method}"
     name_of_sweep = name or default_name(kind, parent.dataset, first.digits, marks=differences) + varied(first)
     return SweepRequest(name_of_sweep, name is not None, grid, parent, adapters, settings)
@@ -103,15 +100,28 @@ def _whole_grid(
     return grid_of(given)
 
 
-def _member_name(
-    workspace: Workspace, base: Artifact, config: AdapterConfig, axes: Sequence[Axis], sweep_name: str | None
-) -> str:
-    """Return an adapter's default name; if an artifact with other settings has it, one after the sweep's name."""
-    name = adapter_name(base, config, axes)
-    artifact = workspace.registry.readable(name)
-    same = artifact is None or artifact.fingerprint == adapter_settings(base, config).fingerprint()
-    if same or sweep_name is None:
-        return name
-    rank = [f"r{config.rank}"] if config.rank else []
-    parts = [sweep_name, *([config.method] if METHOD in axes else []), *rank, *marks(config, axes)]
-    return "-".join([*parts, f"s{config.seed}"] if config.seed else parts)
+def _member_names(
+    workspace: Workspace, base: Artifact, members: Sequence[AdapterConfig], axes: Sequence[Axis], sweep_name: str | None
+) -> list[str]:
+    """Return the adapters' default names; where other settings have one of them, all are named for the sweep."""
+    names = [adapter_name(base, member) for member in members]
+    if sweep_name is None or not any(
+        (there := workspace.registry.readable(name)) is not None
+        and there.fingerprint != adapter_settings(base, member).fingerprint()
+        for name, member in zip(names, members, strict=True)
+    ):
+        return names
+    shared, methods = _shared_marks(members), METHOD in axes
+    return [
+        "-".join([
+            sweep_name, *([member.method] if methods else []), *([f"r{member.rank}"] if member.rank else []),
+            *(mark for mark in marks(member) if mark not in shared), *([f"s{member.seed}"] if member.seed else []),
+        ])
+        for member in members
+    ]  # fmt: skip
+
+
+def _shared_marks(members: Sequence[AdapterConfig]) -> list[str]:
+    """Return what the names of all members say of their settings."""
+    first, *others = map(marks, members)
+    return [mark for mark in first if all(mark in other for other in others)]

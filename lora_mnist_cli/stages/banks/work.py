@@ -16,7 +16,7 @@ from lora_mnist_cli.registry.digests import canonical, sha256
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.lists import counted
+from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
@@ -41,7 +41,7 @@ def diverged(reason: str, config: AdapterConfig) -> DivergedError:
 
 def plan_jobs(
     workspace: Workspace, base: Artifact, requests: Sequence[AdapterRequest], *, force: bool = False,
-    publish_failed: bool = True,
+    publish_failed: bool = True, named: bool = False,
 ) -> AdapterJobs:  # fmt: skip
     """Find out which of some adapters are there already, and what is to be trained. Train and write nothing.
 
@@ -49,6 +49,8 @@ def plan_jobs(
         force: train those that are up to date as well, and replace others of these names.
         publish_failed: publish an adapter that diverges, without weights, its figures None and the reason in its
             details.
+        named: whether the user chose the names. Otherwise an adapter that has its settings already under another name
+            is not trained: it is copied.
 
     Raises:
         UsageError: where one was imported, because nothing here trains it.
@@ -64,6 +66,10 @@ def plan_jobs(
     registry = workspace.registry
     there = {name: registry.up_to_date(name, wanted, force=force) for name, wanted in settings.items()}
     done = {name: artifact for name, artifact in there.items() if artifact is not None}
+    missing = {name: wanted.fingerprint() for name, wanted in settings.items() if name not in done}
+    if missing and not force and not named:
+        elsewhere = registry.same_settings("adapter", set(missing.values()))
+        done |= {name: elsewhere[mark] for name, mark in missing.items() if mark in elsewhere}
     return AdapterJobs(workspace, base, requests, settings, done, force, publish_failed)
 
 
@@ -132,7 +138,10 @@ class AdapterJobs:
         runtime, reporter = self.workspace.runtime, self.workspace.reporter
         for request in self.requests:
             if artifact := self.done.get(request.name):
-                self.workspace.tell_up_to_date(artifact)
+                if artifact.name != request.name:
+                    artifact = self.done[request.name] = self.workspace.copied(artifact, request.name)
+                else:
+                    self.workspace.tell_up_to_date(artifact)
                 if reason := artifact.details.get("failed"):
                     reporter.warn(f"{request.name} diverged when it was trained: {reason}")
         adapters = dict(self.done)
@@ -189,8 +198,7 @@ class AdapterJobs:
             reporter.end()
         if lost:
             names = [member.name for number, _ in lost for member in self.banks[number] if member.name not in self.done]
-            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
-            problem = f"{listed} could not be trained: {lost[0][1].cause}"
+            problem = f"{some(names)} could not be trained: {lost[0][1].cause}"
             hint = "all others are published, and the same command trains what is missing; fewer --workers may help"
             raise MachineError(problem, hint=hint, value=names)
         return adapters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,15 +146,15 @@ def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifac
     """Learn chains of one workspace, together where there are several processes, and report each; see :func:`chain`."""
     if workers is not None and workers < 1:
         raise UsageError(f"there is at least one worker, not {workers}", value=workers)
-    parts = [(plan.chain_runs, plan.strategies) for plan in plans]
+    parts, start = [(plan.chain_runs, plan.strategies) for plan in plans], time.perf_counter()
     with advising():
         learned = train_in_processes(parts, workers)
         rest = [[_report_work(plan.chain_runs)] if learned else _works(plan) for plan in plans]
         turns = in_turn(plans[0].chain_runs[0].workspace.reporter, [total(works) for works in rest])
-        return [_report(plan, next(turns), learned) for plan in plans]
+        return [_report(plan, next(turns), learned, start) for plan in plans]
 
 
-def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None) -> Artifact:
+def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: float) -> Artifact:
     chain_runs = tuple(chain_run.reporting_to(reporter) for chain_run in plan.chain_runs)
     workspace, tasks = chain_runs[0].workspace, chain_runs[0].tasks
     known_scores = outcome.scores if outcome else StateScores()
@@ -191,7 +192,7 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None) -> Arti
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 
-    return publish_report(workspace, plan.name, settings, write)
+    return publish_report(workspace, plan.name, settings, write, start)
 
 
 def _report_work(chain_runs: Sequence[ChainRun]) -> Work:
@@ -260,6 +261,7 @@ def study_forgetting(
     plans = [
         make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
     ]
+    start = time.perf_counter()
     reports = learn_and_report(plans, workers)
     config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
     inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
@@ -282,4 +284,5 @@ def study_forgetting(
 
     of = f"-{dataset}" if dataset != "mnist" else ""
     name = f"study-forgetting{of}-seeds-{as_ranges(seeds)}"
-    return publish_report(workspace, name, Settings("report", config, reports[0].settings.dataset, inputs), write)
+    settings = Settings("report", config, reports[0].settings.dataset, inputs)
+    return publish_report(workspace, name, settings, write, start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,13 @@ REPORT_FILE = "report.md"
 
 
 def publish_report(
-    workspace: Workspace, name: str, settings: Settings, write: Callable[[Path], tuple[str, dict[str, Any]]]
-) -> Artifact:
+    workspace: Workspace, name: str, settings: Settings, write: Callable[[Path], tuple[str, dict[str, Any]]],
+    start: float,
+) -> Artifact:  # fmt: skip
     """Return the report of that name if it is up to date; else make it.
 
-    To make it, ``write`` puts the pictures into a folder, and returns the Markdown and the details.
+    To make it, ``write`` puts the pictures into a folder, and returns the Markdown and the details. Its work began at
+    ``start``, by :func:`time.perf_counter`: what it lists and was made since then was made for it.
     """
     if report := workspace.up_to_date(name, settings, force=False):
         return report
@@ -32,7 +35,7 @@ def publish_report(
         text, details = write(making.folder)
         with machine_errors(f"can't write {REPORT_FILE}"):
             (making.folder / REPORT_FILE).write_text(text, encoding="utf-8")
-        return making.publish(scores={}, details=details)
+        return making.publish(scores={}, details=details, seconds=time.perf_counter() - start)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], text: Collection[str] = ()) -> list[str]:

@@ -10,8 +10,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.grid import Axis, marks
-from lora_mnist_cli.settings.recipes import recipe_of
+from lora_mnist_cli.settings.grid import marks
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest, refuse_unknown
 
@@ -125,10 +124,9 @@ def default_name(
     return "-".join(filter(None, parts))
 
 
-def adapter_name(base: Artifact, config: AdapterConfig, axes: Sequence[Axis] = ()) -> str:
-    """Return an adapter's default name; ``axes`` are those that a sweep varies beside rank and seed."""
-    recipe = recipe_of(config)
-    differences = [*([recipe] if recipe else marks(config, axes)), *config.protect]
+def adapter_name(base: Artifact, config: AdapterConfig) -> str:
+    """Return an adapter's default name: the same for the same settings, alone or in a sweep."""
+    differences = [*marks(config), *config.protect]
     name = default_name(
         config.method, base.dataset, config.digits, rank=config.rank, marks=differences, seed=config.seed
     )

@@ -7,10 +7,11 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
-from lora_mnist_cli.registry.entries import Entry, age
+from lora_mnist_cli.registry.entries import Entry, age, chain_parts
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.system.errors import refuse_unknown
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
@@ -45,6 +46,7 @@ def list_command(
     dataset: Annotated[str | None, o.word("Only those of this data set.", known=DATASETS)] = None,
     sort: Annotated[str, o.word(f"Order by {', '.join(SORTS)}.", known=SORTS)] = "created",
     reverse: Annotated[bool, o.switch("--reverse", "Reverse the order.")] = False,
+    all_: Annotated[bool, o.switch("--all", "Also what chains made on their way.")] = False,
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
@@ -69,8 +71,13 @@ def list_command(
         and rank in (None, entry.rank)
         and (made_from is None or any(parent.digest == made_from for parent in entry.parents))
     ]
+    parts = set() if all_ else chain_parts(entries)
+    hidden = [entry.name for entry in chosen if entry.name in parts]
+    chosen = [entry for entry in chosen if entry.name not in parts]
     chosen.sort(key=SORTS[sort], reverse=reverse)
-    if not chosen:
+    if hidden:
+        workspace.reporter.notice(f"{counted(len(hidden), 'part')} of chains left out; --all lists them too")
+    if not chosen and not hidden:
         none = f"none of {len(entries)} artifacts in {folder.runs_dir} is like that"
         begin = f"there are no artifacts in {folder.runs_dir}; begin with: lora-mnist train-base"
         workspace.reporter.notice(none if entries else begin)
@@ -103,7 +110,10 @@ def latest_command(
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
-    """Print the name of the newest artifact of a kind: the one that a command takes if none is named."""
+    """Print the name of the newest artifact of a kind: the one that a command takes if none is named.
+
+    What a sweep, a chain or a study made counts only where nothing was made on its own.
+    """
     _check("kind", kind, KINDS)
     _check("data set", dataset, DATASETS)
     artifact = folder.registry(output).latest(kind, dataset=dataset)

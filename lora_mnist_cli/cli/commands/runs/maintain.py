@@ -1,12 +1,17 @@
 """``runs verify``, ``runs clean`` and ``runs remove``: keeping a folder of artifacts undamaged and tidy."""
 
+import sys
 from typing import Annotated, Any
+
+import typer
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.manifest import UPGRADE
-from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.lists import counted, some
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 
 @o.grouped
@@ -96,11 +101,26 @@ def _staging(found: list[dict[str, Any]]) -> list[Table | str]:
 def remove_command(
     *,
     name: shared.ArtifactName,
-    cascade: Annotated[bool, o.switch("--cascade", "Also remove everything that was made from it.")] = False,
+    cascade: Annotated[bool, o.switch("--cascade", "Also delete everything that was made from it.")] = False,
+    yes: Annotated[bool, o.switch("--yes", "Don't ask before --cascade deletes several.")] = False,
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
     """Remove one artifact, unless others were made from it."""
-    removed = folder.registry(output).remove(name, cascade=cascade)
+    registry = folder.registry(output)
+    if cascade and not yes:
+        _ask(registry, name)
+    removed = registry.remove(name, cascade=cascade)
     document = {"artifact": removed[-1], "removed": removed}
     output.print("runs remove", document, [f"removed {each}" for each in removed])
+
+
+def _ask(registry: Registry, name: str) -> None:
+    """Have a person confirm what a removal takes along; refuse where there is none to ask."""
+    others = [entry.name for entry in registry.descendants(registry.resolve(name), all_generations=True)]
+    if not others:
+        return
+    told = f"also deletes {counted(len(others), 'artifact')} made from '{name}': {some(others)}"
+    if not sys.stdin.isatty():
+        raise UsageError(f"--cascade {told}", hint="with --yes it does so without asking", value=others)
+    typer.confirm(f"This {told}. Delete?", abort=True, err=True)
