@@ -11,6 +11,8 @@ import pytest
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.stages import Workspace, chain, evaluate, finetune, forgetting, plot, sweep, train_base
+from lora_mnist_cli.stages.chains.run import make_plan
+from lora_mnist_cli.stages.chains.strategies import works_of
 from lora_mnist_cli.system.progress import Work
 from lora_mnist_cli.system.work import WorkLeft
 
@@ -120,3 +122,11 @@ def test_a_chain_is_one_work_and_so_are_its_strategies(tmp_path, small_data):
     assert reporter.pieces[-1] == "drawing"
     reporter.phase("", 0.0)
     assert reporter.rest() == pytest.approx(0.0)
+
+
+def test_what_strategies_share_is_the_work_of_the_first_of_them(small):
+    (run,) = make_plan("0-3,4-6,7-9", seeds=[0], epochs=1, dataset="fashion-mnist", workspace=small).chain_runs
+    plain, routed = works_of(["plain", "routed"], run)
+    assert works_of(["routed"], run) == [plain]
+    assert works_of(["joint", "routed"], run)[1] == plain
+    assert 0 < sum(routed.values()) < sum(plain.values())
