@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import SeedPercents
 
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
-_AXES_WIDTH, _BESIDE = 390.0, 6.0
+_AXES_WIDTH, _BESIDE = 340.0, 14.0
 _STRIP = 0.15
 """The height of the strip for the crosses, as a share of the axes."""
 _ROWS = 3
@@ -36,9 +37,12 @@ _CROSS: dict[bool, dict[str, Any]] = {
 
 @style.house_style()
 def draw(
-    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
-) -> Figure:
+    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, subtitle: str = "", power: float = 0.0,
+    unranked: str = "no rank",
+) -> Figure:  # fmt: skip
     """Draw a line per rank: means over seeds with their 95 % intervals, every seed faintly, a star at the best rate.
+
+    The ranks of one rate stand side by side in its lane, so that no point is taken for one of another rate.
 
     A rate at which a run diverged is never the best: a mean over the other runs would be too good. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
@@ -50,11 +54,13 @@ def draw(
         power: in training the rates were divided by the rank to this power.
         unranked: the name of the line of rank 0: a method without a rank.
     """
-    figure = style.new_figure(title, height=4.9)
+    figure = style.new_figure(title, height=4.6, subtitle="; ".join(filter(None, (subtitle, _note(rows)))))
     axes = figure.add_subplot()
     axes.set_xscale("log")
     rates, ranks = (sorted({row[key] for row in rows}) for key in ("lr", "rank"))
-    step = min(_BESIDE, 0.5 * _AXES_WIDTH / max(1, len(rates) * len(ranks)))
+    lane = _draw_lanes(axes, rates)
+    step = min(_BESIDE, 0.75 * lane / max(1, len(ranks)))
+    star = min(13.0, max(8.0, step))
     named = style.named(len(ranks))
     heights: list[float] = []
     crosses: set[bool] = set()
@@ -73,7 +79,7 @@ def draw(
         if best is not None:
             mean = percents[best["lr"]].mean
             axes.plot(
-                [best["lr"]], [mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
+                [best["lr"]], [mean], color=role.colour, marker=_BEST, markersize=star, markeredgecolor="white",
                 markeredgewidth=0.6, linestyle="none", transform=axes.transData + aside, zorder=4,
             )  # fmt: skip
             name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %)"
@@ -90,10 +96,29 @@ def draw(
         style.say_nothing_to_draw(axes, "no adapter")
     divided = f" (--lr; in training divided by rank^{power:g})" if power else ""
     axes.set(xlabel=f"Learning rate{divided}, log scale", ylabel=f"Validation accuracy on {digits} (%)")
-    axes.set_title(_subtitle(rows), color=style.MUTED)
     _legend(axes, crosses)
     style.tidy(axes)
     return figure
+
+
+def _draw_lanes(axes: Axes, rates: Sequence[float]) -> float:
+    """Shade the lane of every other rate, and return the width of the narrowest in points."""
+    if len(rates) < 2:
+        return _AXES_WIDTH
+    first, last = _span(rates)
+    middles = [math.sqrt(low * high) for low, high in itertools.pairwise(rates)]
+    edges = [10**first, *middles, 10**last]
+    for left, right in list(itertools.pairwise(edges))[1::2]:
+        axes.axvspan(left, right, color=style.FAINT, alpha=0.5, linewidth=0, zorder=0)
+    return _AXES_WIDTH * min(math.log10(high / low) for low, high in itertools.pairwise(rates)) / (last - first)
+
+
+def _span(rates: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the axis of rates, as powers of ten: half a lane beyond the first and the last."""
+    logarithms = [math.log10(rate) for rate in rates]
+    if len(rates) == 1:
+        return logarithms[0] - 0.1, logarithms[0] + 0.1
+    return 1.5 * logarithms[0] - 0.5 * logarithms[1], 1.5 * logarithms[-1] - 0.5 * logarithms[-2]
 
 
 def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.Role, place: Any) -> Line2D:
@@ -125,9 +150,8 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     if not rates:
         axes.set(xlim=(1e-4, 1e-1))
         return
-    first, last = math.log10(rates[0]), math.log10(rates[-1])
-    margin = max(0.08 * (last - first), 0.1)
-    axes.set_xlim(10 ** (first - margin), 10 ** (last + margin))
+    first, last = _span(rates)
+    axes.set_xlim(10**first, 10**last)
     shown: list[float] = []
     for rate in rates:
         if not shown or math.log10(rate / shown[-1]) > (last - first) / 9:
@@ -137,7 +161,7 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
 
 
-def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
+def _note(rows: Sequence[Mapping[str, Any]]) -> str:
     counts = Counter((row["rank"], row["lr"]) for row in rows).values()
     most, least = max(counts, default=0), min(counts, default=0)
     if most <= 1:

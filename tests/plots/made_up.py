@@ -86,6 +86,17 @@ def draw_tradeoff(paths: dict[str, list[tuple[float, float | None, float | None]
     return tradeoff.draw(made, **{**settings, **changes})
 
 
+def written_above(axes: Axes) -> list[str]:
+    """The figures above a panel of ranks."""
+    (row,) = axes.child_axes
+    return [label.get_text() for label in row.get_xticklabels()]
+
+
+def subtitle_of(figure: Figure) -> str:
+    _, *below = figure.texts  # the title is the first
+    return " ".join(text.get_text().replace("\n", " ") for text in below)
+
+
 def a_half(model: str, half: str, accuracy: float, known: float) -> dict[str, Any]:
     """A row of an adapter's anatomy, with ten images in the upper of two bins of confidence."""
     bins = [
@@ -156,7 +167,7 @@ def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
 
 
 def legend_of(axes: Axes) -> list[str]:
-    legend = axes.get_legend()
+    legend = axes.get_legend() or next(iter(axes.get_figure(root=True).legends), None)
     assert legend is not None
     return [text.get_text() for text in legend.get_texts()]
 
