@@ -66,7 +66,7 @@ def draw(
     names |= {str(ALL_DIGITS): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []
     for digits, name in names.items():
-        role = style.role_of(digits, new_digits=new_digits)
+        role = _role(digits, base_digits=base_digits, new_digits=new_digits)
         accuracies = [(row["alpha"], accuracy_of(row["subsets"], digits)) for row in rows]
         points = sorted((alpha, 100 * accuracy) for alpha, accuracy in accuracies if accuracy is not None)
         if points:
@@ -85,6 +85,13 @@ def draw(
     _mark(axes, alphas, trained_alpha)
     style.tidy(axes)
     return figure
+
+
+def _role(digits: str, *, base_digits: str, new_digits: str) -> style.Role:
+    """Return the look of a line, which no other one has."""
+    if digits in (base_digits, new_digits, str(ALL_DIGITS)):
+        return style.role_of(digits, new_digits=new_digits)
+    return style.NEW if new_digits == str(ALL_DIGITS) else style.OTHERS
 
 
 def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:

@@ -94,7 +94,7 @@ def _loss_axis(axes: Axes) -> None:
 def _accuracy_axis(axes: Axes) -> None:
     points = [point for line in axes.lines for point in line.get_xydata().tolist()]
     shown = [percent for epoch, percent in points if epoch > 0]
-    if not shown:
+    if len({epoch for epoch, _ in points}) < 3:  # before and after: the step between them is all there is
         axes.set_ylim(-3, 103)
         return
     low, high = min(shown), max(shown)

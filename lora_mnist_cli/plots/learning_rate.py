@@ -128,7 +128,7 @@ def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.R
     (line,) = axes.plot(list(percents), means, **look, linewidth=1.6, markersize=5)
     seeds = [(rate, value) for rate, some in percents.items() for value in some.values]
     if len(seeds) > len(percents):
-        axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
+        axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.45)
     for rate, some in percents.items():
         low, high = some.interval
         if low < high:

@@ -6,6 +6,7 @@ Nothing here stands on data: a title is above all axes, and a legend below them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,9 +74,11 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     if not handles:
         return
     widths = [text_width(str(handle.get_label()), SMALL) + _HANDLE / 72 for handle in handles]
-    columns = len(widths)
-    while columns > 1 and sum(max(part) for part in _columns(widths, columns)) > figure.get_figwidth() - 2 * MARGIN:
-        columns -= 1
+    room = figure.get_figwidth() - 2 * MARGIN
+    for rows in range(1, len(widths) + 1):
+        columns = math.ceil(len(widths) / rows)
+        if sum(max(column) for column in _columns(widths, columns)) <= room:
+            break
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 

@@ -43,6 +43,7 @@ class Role:
 OLD = Role("#0072B2", "s")
 NEW = Role("#009E73", "o")
 ALL = Role("#CC79A7", "^", "--")
+OTHERS = Role("#E69F00", "D", "-.")
 STUDY = Role("#000000", "D")
 TRAINING = Role("#0072B2", "o")
 VALIDATION = Role("#E69F00", "s", "--")

@@ -27,7 +27,7 @@ from plots.made_up import (
 
 from lora_mnist_cli.data.sources import SOURCES
 from lora_mnist_cli.evaluation.original_study import RANKS
-from lora_mnist_cli.plots import confusion, forgetting, history, spectrum, strategies
+from lora_mnist_cli.plots import confusion, forgetting, history, lettering, spectrum, strategies, style
 
 NOISE = np.random.default_rng(0).normal(size=300).round(2).tolist()
 CLASSES = SOURCES["fashion-mnist"].classes
@@ -145,7 +145,12 @@ def test_nothing_stands_on_anything_else_or_beyond_the_edge(case):
 
 @pytest.mark.parametrize(
     ("place", "seen"),
-    [((0.5, 0.5), "a marker of one"), ((0.9, 0.9), "stands on 'word'"), ((1.0, 0.2), "leaves the figure"), (None, "")],
+    [
+        ((0.5, 0.5), "a marker of one"),
+        ((0.9, 0.9), "stands on 'another word'"),
+        ((1.0, 0.2), "leaves the figure"),
+        (None, ""),
+    ],
 )
 def test_what_a_picky_reader_would_see_is_seen(place, seen):
     with style.house_style():

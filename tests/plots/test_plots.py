@@ -434,7 +434,12 @@ def test_alpha_marks_only_what_is_in_range():
 
 @pytest.mark.parametrize(
     ("digits", "drawn"),
-    [(("0-4", "0-9"), {"0-4", "5-9", "0-9"}), (("0-9", "5-9"), {"0-9", "5-9"}), (("0-9", "0-9"), {"0-9"})],
+    [
+        (("0-4", "0-9"), {"0-4", "5-9", "0-9"}),
+        (("0-4", "5-7"), {"0-4", "5-9", "0-9"}),
+        (("0-9", "5-9"), {"0-9", "5-9"}),
+        (("0-9", "0-9"), {"0-9"}),
+    ],
 )
 def test_alpha_with_digit_sets_that_coincide_draws_each_once(digits, drawn):
     rows = [{"alpha": a, "subsets": subsets(old=0.9, new=0.8, all=0.85)} for a in (0.0, 1.0)]
@@ -442,6 +447,8 @@ def test_alpha_with_digit_sets_that_coincide_draws_each_once(digits, drawn):
     (axes,) = figure.axes
     labels = [label for label in lines(axes) if "(" in label]
     assert sorted(label.split()[0] for label in labels) == sorted(drawn)
+    looks = {(line_.get_color(), line_.get_marker()) for line_ in axes.lines if "(" in line_.get_label()}
+    assert len(looks) == len(drawn)
     render(figure)
 
 

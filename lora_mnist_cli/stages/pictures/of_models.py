@@ -37,20 +37,28 @@ COUNT = 50
 def draw_alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Score an adapter at every alpha and draw its accuracies."""
     trained = AdapterConfig.from_json(artifact.config).alpha
-    old, new = artifact.details["base_digits"], artifact.config["digits"]
+    old, learned = artifact.details["base_digits"], artifact.config["digits"]
+    new = str(only_new(artifact) or learned)
     rows = _rows_by_alpha(workspace, artifact, sorted({*ALPHAS, trained}))
     subtitle = subtitle_of(artifact)
     if coarse := alpha.crossing(rows, old, new):
         scored = {row["alpha"] for row in rows}
         first, last = coarse.before - _STEP, coarse.after + _STEP
         finer = {first + _FINER_STEP * i for i in range(1 + round((last - first) / _FINER_STEP))}
-        rows += _rows_by_alpha(workspace, artifact, sorted(a for a in finer - scored if a > 0))
+        rows += _rows_by_alpha(workspace, artifact, sorted(a for a in finer - scored if 0 < a < ALPHAS[-1]))
         place = alpha.crossing(rows, old, new) or coarse
         subtitle += f"; {old} and {new} cross at alpha {place.alpha:.2f}, at {place.percent:.0f} %"
     return alpha.draw(
-        rows, base_digits=old, new_digits=new, trained_alpha=trained,
+        sorted(rows, key=lambda row: float(row["alpha"])), base_digits=old, new_digits=learned, trained_alpha=trained,
         title=f"{title_of(artifact)}: test accuracy by alpha", subtitle=subtitle,
     )  # fmt: skip
+
+
+def only_new(artifact: Artifact) -> DigitSet | None:
+    """Return those of the digits learned that the base did not know; None where it knew them all."""
+    known = DigitSet.parse(artifact.details["base_digits"])
+    digits = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in known]
+    return DigitSet(digits) if digits else None
 
 
 def _rows_by_alpha(workspace: Workspace, artifact: Artifact, alphas: Sequence[float]) -> list[dict[str, Any]]:
@@ -83,7 +91,7 @@ def draw_history(workspace: Workspace, artifact: Artifact, options: PlotOptions)
     """Draw the history that the artifact was published with."""
     rows, subtitle = read_history(artifact), subtitle_of(artifact)
     if len(rows) == 1:
-        subtitle += f"; {lonely(workspace, 'one epoch was recorded', 'training for more')}"
+        subtitle += f"; {lonely(workspace, 'not trained', 'training for some epochs')}"
     title = f"{title_of(artifact)}: loss and accuracy by epoch"
     return history.draw(rows, title=title, subtitle=subtitle, sample=TRAIN_SAMPLE)
 

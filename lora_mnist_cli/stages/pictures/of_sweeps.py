@@ -16,6 +16,7 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
 from lora_mnist_cli.stages.records.histories import members, validation_runs
@@ -92,7 +93,12 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
     adapters, note = _labelled_adapters(workspace, artifact, options)
     if options.beside:
         adapters = [(label if artifact.kind == "sweep" else title_of(adapter), adapter) for label, adapter in adapters]
-        adapters += [(elide(name), workspace.registry.get(name, "adapter")) for name in options.beside]
+        for name in options.beside:
+            beside = workspace.registry.get(name, "adapter")
+            taken = {label for label, _ in adapters}
+            # Of one label are runs of one setting, and these are others.
+            labels = (title_of(beside), f"{title_of(beside)} ({elide(name)})", name)
+            adapters.append((next(label for label in labels if label not in taken), beside))
     changes = [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters]
     notes = [subtitle_of(artifact, options.where), note]
     notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
@@ -125,12 +131,10 @@ def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions
     Raises:
         ArtifactError: where the adapters learned no digit that is new to the base.
     """
-    old = DigitSet.parse(artifact.details["base_digits"])
-    only_new = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in old]
-    if not only_new:
+    old, new = DigitSet.parse(artifact.details["base_digits"]), only_new(artifact)
+    if new is None:
         problem = f"'{artifact.name}' learned no digit that its base, on {old}, did not know"
         raise ArtifactError(problem, hint="name an adapter that did; plot alpha draws this one", value=artifact.name)
-    new = DigitSet(only_new)
     adapters, note = _labelled_adapters(workspace, artifact, options)
     if len(adapters) > 1:
         workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(SHARES)} alphas each")

@@ -72,7 +72,11 @@ def _recipe(config: TrainingConfig, name: str, known: TrainingConfig, told: Coll
     """Name a recipe, with the settings that differ from it and are not told elsewhere."""
     names = [field.name for field in fields(config) if field.name not in _NO_RECIPE.union(told)]
     values: dict[str, Any] = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(known, n)}
-    return ", ".join([f"{name} recipe", *(f"{in_words(n)} {short(value)}" for n, value in values.items())])
+    return ", ".join([f"{name} recipe", *(f"{in_words(n)} {_written(value)}" for n, value in values.items())])
+
+
+def _written(value: Any) -> str:
+    return " and ".join(map(short, value)) if isinstance(value, tuple) else short(value)
 
 
 def lonely(workspace: Workspace, what: str, more: str) -> str:
