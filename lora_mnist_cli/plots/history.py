@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -92,7 +93,7 @@ def _loss_axis(axes: Axes) -> None:
 
 
 def _accuracy_axis(axes: Axes) -> None:
-    points = [point for line in axes.lines for point in line.get_xydata().tolist()]
+    points = [point for line in axes.lines for point in np.asarray(line.get_xydata()).tolist()]
     shown = [percent for epoch, percent in points if epoch > 0]
     if len({epoch for epoch, _ in points}) < 3:  # before and after: the step between them is all there is
         axes.set_ylim(-3, 103)

@@ -45,7 +45,7 @@ def draw(
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
     figure = style.new_figure(title, height=5.9 if len(panels) == 2 else 4.3, subtitle=subtitle)
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: len(panels)])
-    upper, *lower = grid[:, 0]
+    upper, *lower = every = list(grid[:, 0])
     shown = _rank_axis((lower or [upper])[-1], results, study)
 
     if study:
@@ -55,7 +55,7 @@ def draw(
             transform=_beside(upper, -9), zorder=4,
         )  # fmt: skip
     drawn = [100 * accuracy for accuracy in study.values()]
-    for axes, digits in zip(grid[:, 0], panels, strict=True):
+    for axes, digits in zip(every, panels, strict=True):
         flat, runs = _flat(ceilings or {}, digits), _by_rank(results, digits)
         _draw_ceilings(axes, flat)
         _draw_runs(axes, runs, style.role_of(digits, new_digits=new_digits))
@@ -72,8 +72,8 @@ def draw(
         axes.set(ylim=(-6, 106), yticks=[0, 50, 100])
     if bases:
         _draw_base((lower or [upper])[-1], [100 * accuracy for accuracy in bases])
-    legend_below(figure, _handles(grid[:, 0]))
-    for axes in (upper, *lower):
+    legend_below(figure, _handles(every))
+    for axes in every:
         style.tidy(axes)
     figure.align_ylabels()
     return figure
@@ -128,7 +128,7 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
 
 def _beside(axes: Axes, points: float) -> Transform:
     """Return a place that many points to the right of the data: beside an error bar, not under it."""
-    return axes.transData + ScaledTranslation(points / 72, 0, axes.get_figure(root=True).dpi_scale_trans)
+    return axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
 
 
 def _write_means(axes: Axes, means: Mapping[int, float]) -> None:

@@ -28,7 +28,7 @@ Percents = npt.NDArray[np.floating[Any]]
 
 def stretch(percents: Percents) -> Percents:
     """Return places on an axis of accuracies on which halving a large error is about one step."""
-    return -np.log10(100 + _SOFT - np.clip(percents, 0, 100))
+    return np.asarray(-np.log10(100 + _SOFT - np.clip(percents, 0, 100)))
 
 
 def _unstretch(places: Percents) -> Percents:

@@ -121,9 +121,10 @@ def dark(colour: str) -> tuple[float, ...]:
     return tuple(0.7 * part for part in to_rgb(colour))
 
 
-def light(colour: str) -> tuple[float, ...]:
+def light(colour: str) -> str:
     """Return a colour for a bar that points are drawn on: the same hue, mixed with white."""
-    return tuple(1 - 0.45 * (1 - part) for part in to_rgb(colour))
+    red, green, blue = (1 - 0.45 * (1 - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def role_of(digits: str, *, new_digits: str) -> Role:

@@ -153,10 +153,10 @@ def test_next_to_nothing_is_drawn_and_said(draw, data, says):
 # Files
 
 
-# Lines, markers and text are in ranks, images in predictions: all that a vector format can write differently.
+# Lines, markers and text are in ranks, images in predictions, hatches in cures: what a vector format writes differently.
 AS_FILES = [
     *((kind, "png") for kind in EVERY_KIND),
-    *((k, s) for k in ("ranks", "predictions") for s in ("svg", "pdf")),
+    *((k, s) for k in ("ranks", "predictions", "cures") for s in ("svg", "pdf")),
 ]
 
 
