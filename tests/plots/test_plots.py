@@ -153,7 +153,7 @@ def test_next_to_nothing_is_drawn_and_said(draw, data, says):
 # Files
 
 
-# Lines, markers and text are in ranks, images in predictions, hatches in cures: what a vector format writes differently.
+# Lines, markers and text are in ranks, images in predictions, hatches in cures: what vector formats write differently.
 AS_FILES = [
     *((kind, "png") for kind in EVERY_KIND),
     *((k, s) for k in ("ranks", "predictions", "cures") for s in ("svg", "pdf")),
