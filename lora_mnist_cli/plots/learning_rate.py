@@ -19,6 +19,8 @@ from lora_mnist_cli.evaluation.seeds import best_rate
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import SeedPercents
 
+Runs = Sequence[Mapping[str, Any]]
+
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
 _AXES_WIDTH, _BESIDE = 340.0, 14.0
 _STRIP = 0.15
@@ -37,7 +39,7 @@ _CROSS: dict[bool, dict[str, Any]] = {
 
 @style.house_style()
 def draw(
-    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, subtitle: str = "", power: float = 0.0,
+    rows: Runs, *, digits: str, title: str, subtitle: str = "", power: float = 0.0,
     unranked: str = "no rank",
 ) -> Figure:  # fmt: skip
     """Draw a line per rank: means over seeds with their 95 % intervals, every seed faintly, a star at the best rate.
@@ -60,7 +62,6 @@ def draw(
     rates, ranks = (sorted({row[key] for row in rows}) for key in ("lr", "rank"))
     lane = _draw_lanes(axes, rates)
     step = min(_BESIDE, 0.75 * lane / max(1, len(ranks)))
-    star = min(13.0, max(8.0, step))
     named = style.named(len(ranks))
     heights: list[float] = []
     crosses: set[bool] = set()
@@ -78,19 +79,13 @@ def draw(
         best = best_rate([run for runs in by_rate.values() for run in runs])
         if best is not None:
             mean = percents[best["lr"]].mean
-            axes.plot(
-                [best["lr"]], [mean], color=role.colour, marker=_BEST, markersize=star, markeredgecolor="white",
-                markeredgewidth=0.6, linestyle="none", transform=axes.transData + aside, zorder=4,
-            )  # fmt: skip
+            star: dict[str, Any] = {"marker": _BEST, "markersize": min(13.0, max(10.0, step)), "zorder": 4}
+            star |= {"color": role.colour, "markeredgecolor": "white", "markeredgewidth": 0.6}
+            axes.plot([best["lr"]], [mean], **star, transform=axes.transData + aside)
             name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %)"
         line.set_label(name if index in named else "_nolegend_")
-        for rate, runs in by_rate.items():
-            if failed := sum(run["failed"] for run in runs):
-                every = failed == len(runs)
-                place = axes.get_xaxis_transform() + aside
-                height = 0.03 + 0.045 * (index % _ROWS)
-                axes.plot([rate], [height], color=role.colour, linestyle="none", transform=place, **_CROSS[every])
-                crosses.add(every)
+        place = axes.get_xaxis_transform() + aside
+        crosses |= _draw_crosses(axes, by_rate, 0.03 + 0.045 * (index % _ROWS), role.colour, place)
     _limit(axes, heights, rates, diverged=bool(crosses))
     if not rows:
         style.say_nothing_to_draw(axes, "no adapter")
@@ -136,6 +131,17 @@ def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.R
     return line
 
 
+def _draw_crosses(axes: Axes, by_rate: Mapping[float, Runs], height: float, colour: str, place: Any) -> set[bool]:
+    """Draw a cross where runs of a rank diverged; return whether every seed did, of each."""
+    drawn: set[bool] = set()
+    for rate, runs in by_rate.items():
+        if failed := sum(run["failed"] for run in runs):
+            every = failed == len(runs)
+            axes.plot([rate], [height], color=colour, linestyle="none", transform=place, **_CROSS[every])
+            drawn.add(every)
+    return drawn
+
+
 def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverged: bool) -> None:
     low, high = (min(seen), max(seen)) if seen else (0.0, 100.0)
     room = max(0.07 * (high - low), 0.5)
@@ -161,13 +167,13 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
 
 
-def _note(rows: Sequence[Mapping[str, Any]]) -> str:
+def _note(rows: Runs) -> str:
     counts = Counter((row["rank"], row["lr"]) for row in rows).values()
     most, least = max(counts, default=0), min(counts, default=0)
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"
-    return f"mean and its 95 % interval, n = {n} seeds, every seed faintly; at the last epoch"
+    return f"means of {n} seeds with their 95 % intervals, every seed faintly; at the last epoch"
 
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:

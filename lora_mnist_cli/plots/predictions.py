@@ -19,7 +19,7 @@ from lora_mnist_cli.system.errors import UsageError
 COLUMNS = 10
 # In inches. The grid is laid out directly, because a layout engine takes seconds over it.
 _MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = MARGIN, 0.27, 0.34, 1.3
-_NAMES_SIZE = 7.4
+_NAMES_SIZE = 6.9
 """Points, so that the longest name is no wider than an image."""
 
 

@@ -558,7 +558,7 @@ def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
     assert len(bars) == 2
     for bar in bars:
         assert list(bar) == pytest.approx([93 - half, min(100, 93 + half)], rel=1e-4)
-    assert "n = 3 seeds" in subtitle_of(figure)
+    assert "means of 3 seeds with their 95 % intervals" in subtitle_of(figure)
     (faint,) = [drawn for drawn in axes.lines if drawn.get_alpha()]
     assert sorted(faint.get_ydata()) == pytest.approx(sorted(2 * [100 * accuracy for accuracy in accuracies]))
 
