@@ -90,7 +90,7 @@ def cures(seeds: int, level: float) -> Figure:
     return strategies.draw({"old": "0-7", "new": "8-9", "cures": rows}, title="Chain", subtitle=SUBTITLE)
 
 
-def confusions(*, names: tuple[str, ...] = ()) -> Figure:
+def confusions(names: tuple[str, ...]) -> Figure:
     counts = np.diag(np.full(10, 973)) + np.arange(100).reshape(10, 10) % 31
     title = "LoRA on 5-9, rank 8: confusion of true and predicted digits"
     return confusion.draw(counts, title=title, subtitle=SUBTITLE, names=names, old=range(5))
@@ -114,7 +114,6 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "ranks with a ceiling": lambda: study_of_ranks(
         5, ceilings={"Full fine-tuning": [result(0, 0.98, seed=s) for s in range(5)], "Last layer": [result(0, 0.85)]}
     ),
-    "ranks of ten bases": lambda: study_of_ranks(10, bases=[0.99] * 10),
     "ranks, protected": lambda: draw_ranks(by_rank(5, old=0.97), bases=(0.992,)),
     "one rank": lambda: draw_ranks(by_rank(5, ranks=(8,)), bases=(0.992,)),
     "rates, three ranks": lambda: rates(3, (1, 4, 16), (1e-3, 4e-3, 1.6e-2)),
@@ -122,13 +121,11 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),
     "tradeoff, seven ranks": lambda: paths(3, RANKS),
-    "tradeoff, one": lambda: paths(1, (8,)),
     "alpha": alphas,
     "history": lambda: epochs([0.02, 0.972, 0.981, 0.985, 0.987]),
     "history, slow": lambda: epochs([0.1, 0.3, 0.5, 0.6, 0.7]),
     "history, untrained": lambda: epochs([0.1]),
-    "confusion": confusions,
-    "confusion of clothes": lambda: confusions(names=CLASSES),
+    "confusion of clothes": lambda: confusions(CLASSES),
     "cures, ten seeds": lambda: cures(10, 0.97),
     "cures, one seed": lambda: cures(1, 0.97),
     "cures, all kept": lambda: cures(3, 1.0),
