@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import SMALL
 from lora_mnist_cli.plots.scores import accuracy_of
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where two lines cross: the alphas that were scored before and after it, and the place between them."""
+
+    before: float
+    after: float
+    alpha: float
+    percent: float
+
+
+def crossing(rows: Rows, one: str, other: str) -> Crossing | None:
+    """Return where the accuracies on two digit sets first cross as alpha rises, by straight lines between the points.
+
+    Args:
+        rows: as :func:`draw` takes them.
+        one: a digit set in canonical form.
+        other: another one.
+    """
+    scored = [(row["alpha"], accuracy_of(row["subsets"], one), accuracy_of(row["subsets"], other)) for row in rows]
+    points = sorted((alpha, 100 * a, 100 * b) for alpha, a, b in scored if a is not None and b is not None)
+    for (before, a, b), (after, later_a, later_b) in itertools.pairwise(points):
+        gap, later_gap = a - b, later_a - later_b
+        if gap * later_gap < 0:
+            share = gap / (gap - later_gap)
+            return Crossing(before, after, before + share * (after - before), a + share * (later_a - a))
+    return None
 
 
 @style.house_style()
 def draw(
-    rows: Sequence[Mapping[str, Any]], *, base_digits: str, new_digits: str, trained_alpha: float, title: str
+    rows: Rows, *, base_digits: str, new_digits: str, trained_alpha: float, title: str,
+    subtitle: str = "",
 ) -> Figure:  # fmt: skip
     """Draw a line for the base's digits, one for the adapter's and one for all ten; equal digit sets share one.
 
@@ -25,20 +59,20 @@ def draw(
         new_digits: digit set that the adapter learned, in canonical form.
         trained_alpha: the value that the adapter was trained with.
     """
-    figure = style.new_figure(title, height=4.6)
+    figure = style.new_figure(title, height=4.3, subtitle=subtitle)
     axes = figure.add_subplot()
     rest = DigitSet.parse(base_digits).complement()
     names = {base_digits: "base's"} | ({str(rest): "others"} if rest else {})
     names |= {str(ALL_DIGITS): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []
     for digits, name in names.items():
-        role = style.role_of(digits, new_digits=new_digits)
+        role = _role(digits, base_digits=base_digits, new_digits=new_digits)
         accuracies = [(row["alpha"], accuracy_of(row["subsets"], digits)) for row in rows]
         points = sorted((alpha, 100 * accuracy) for alpha, accuracy in accuracies if accuracy is not None)
         if points:
             axes.plot(
                 *zip(*points, strict=True), color=role.colour, linestyle=role.dashes, marker=role.marker,
-                label=f"{digits} ({name})", clip_on=False, zorder=3,
+                markersize=4.5, label=f"{digits} ({name})", clip_on=False, zorder=3,
             )  # fmt: skip
             ends.append((*points[-1], f"{digits} ({name})", role.colour))
     if not ends:
@@ -53,6 +87,13 @@ def draw(
     return figure
 
 
+def _role(digits: str, *, base_digits: str, new_digits: str) -> style.Role:
+    """Return the look of a line, which no other one has."""
+    if digits in (base_digits, new_digits, str(ALL_DIGITS)):
+        return style.role_of(digits, new_digits=new_digits)
+    return style.NEW if new_digits == str(ALL_DIGITS) else style.OTHERS
+
+
 def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
     """Draw vertical lines at the base and at the trained alpha, where they are in range, with their names above."""
     marks = sorted({0.0: "base", trained_alpha: "as trained"}.items())
@@ -63,7 +104,7 @@ def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
         axes.annotate(
             f"{name} (alpha {alpha:g})", (alpha, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 6),
             textcoords="offset points", ha=crowded_side if crowded else "center", color=style.MUTED,
-            fontsize=style.SMALL,
+            fontsize=SMALL,
         )  # fmt: skip
 
 
@@ -79,5 +120,5 @@ def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]]) -> No
     for (_, _, name, colour), height in zip(ends, heights, strict=True):
         axes.annotate(
             name, (right, height), xytext=(9, 0), textcoords="offset points", va="center", color=style.dark(colour),
-            fontweight="bold", fontsize=style.SMALL, annotation_clip=False,
+            fontweight="bold", fontsize=SMALL, annotation_clip=False,
         )  # fmt: skip

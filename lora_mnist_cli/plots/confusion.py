@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import SMALL
 
 # Perceptually uniform, from nearly white; the darkest end is cut off, where neighbours could not be told apart.
 _COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_extremes(bad="white")
 
+_SMALLEST = 0.1
+"""The share of a row, in percent, at and below which cells are lightest: one image of a thousand."""
+
 
 @style.house_style()
-def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[str] = ()) -> Figure:
+def draw(
+    counts: npt.NDArray[np.integer[Any]], *, title: str, subtitle: str = "", names: Sequence[str] = (),
+    old: Collection[int] = (),
+) -> Figure:  # fmt: skip
     """Draw a square of counts, coloured by the share of the row; a cell without images is left blank.
+
+    The scale of colours is logarithmic, so that 1 and 30 of a thousand images differ.
 
     Args:
         counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
         names: the ten classes, where they are not digits.
+        old: the digits that the base learned; thick lines part them from the others.
 
     Raises:
         ValueError: for another shape.
@@ -33,13 +43,18 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[st
         raise ValueError(f"a confusion matrix is 10 x 10, not {counts.shape}")
     percents = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     total, right = int(counts.sum()), int(np.trace(counts))
-
-    figure = style.new_figure(title, height=7.1)
-    axes = figure.add_subplot()
-    image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, vmin=0, vmax=100)
-    _write_counts(axes, counts, percents)
     accuracy = f"{right:,} of {total:,} test images right: accuracy {100 * right / max(total, 1):.2f} %"
+
+    figure = style.new_figure(title, height=6.6, subtitle=subtitle)
+    axes = figure.add_subplot()
+    shares = LogNorm(_SMALLEST, 100, clip=True)
+    image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, norm=shares)
+    _write_counts(axes, counts, shares(percents))
     axes.set_title(accuracy if total else "no test images", color=style.MUTED)
+    for digit in range(9):
+        if (digit in old) != (digit + 1 in old):
+            axes.axhline(digit + 0.5, color=style.INK, linewidth=2.0)
+            axes.axvline(digit + 0.5, color=style.INK, linewidth=2.0)
     axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
     if names:
         named = [f"{digit} {name}" for digit, name in enumerate(names)]
@@ -54,19 +69,21 @@ def draw(counts: npt.NDArray[np.integer[Any]], *, title: str, names: Sequence[st
     style.tidy(axes)
     axes.tick_params(which="both", length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
-    bar.set_label("Share of the true digit's images (%)")
+    bar.set_label("Share of the true digit's images (%), log scale")
+    bar.set_ticks([0.1, 1, 10, 100], labels=["≤ 0.1", "1", "10", "100"])
+    bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     style.tidy(bar.ax)
     return figure
 
 
 def _write_counts(
-    axes: Axes, counts: npt.NDArray[np.integer[Any]], percents: npt.NDArray[np.floating[Any]]
+    axes: Axes, counts: npt.NDArray[np.integer[Any]], shades: npt.NDArray[np.floating[Any]]
 ) -> None:  # fmt: skip
     """Write each count into its cell, light on dark, and mark the rows without images."""
-    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.SMALL}
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
     for true, predicted in np.argwhere(counts > 0).tolist():
-        colour = "white" if _luminance(_COLOURS(percents[true, predicted] / 100)) < 0.21 else style.INK
+        colour = "white" if _luminance(_COLOURS(shades[true, predicted])) < 0.21 else style.INK
         weight = "bold" if true == predicted else "normal"
         axes.text(predicted, true, f"{counts[true, predicted]}", color=colour, fontweight=weight, **look)
     for true in np.flatnonzero(counts.sum(axis=1) == 0).tolist():

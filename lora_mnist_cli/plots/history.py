@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -21,15 +22,21 @@ _TINY = 1e-100
 
 
 @style.house_style()
-def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = None) -> Figure:
+def draw(
+    rows: Sequence[Mapping[str, Any]], *, title: str, subtitle: str = "", sample: int | None = None
+) -> Figure:  # fmt: skip
     """Draw two panels side by side: cross-entropy on a logarithmic axis, and accuracy.
+
+    The axis of accuracies shows the epochs that trained. The untouched start is most often far below, and would press
+    all the others together.
 
     Args:
         rows: one per epoch, in any order: ``epoch``, ``train_loss`` and ``val_loss`` (nats), ``train_accuracy`` and
             ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
         sample: the largest number of training images that were scored.
     """
-    figure = style.new_figure(title, height=3.9)
+    note = f"training: at most {sample:,} images scored" if sample else ""
+    figure = style.new_figure(title, height=3.8, subtitle="; ".join(filter(None, (subtitle, note))))
     left, right = figure.subplots(1, 2)
     rows = sorted(rows, key=lambda row: int(row["epoch"]))
 
@@ -42,21 +49,18 @@ def draw(rows: Sequence[Mapping[str, Any]], *, title: str, sample: int | None = 
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
         _draw_curve(right, points, name, role, "{:.2f} %")
 
-    if sample:
-        # In a legend it would not fit beside the curves.
-        left.set_title(f"training: at most {sample:,} images scored", color=style.MUTED)
-    left.set_ylabel("Cross-entropy (nats, log scale)")
-    right.set(ylabel="Accuracy (%)", ylim=(-3, 103), yticks=range(0, 101, 20))
+    left.set(ylabel="Cross-entropy (nats, log scale)", xlabel="Epoch (0: before training)")
+    right.set(ylabel="Accuracy (%)", xlabel="Epoch (0: before training)")
     _loss_axis(left)
+    _accuracy_axis(right)
     marks = _learning_rate_changes(rows)
     for axes in (left, right):
-        axes.set_xlabel("Epoch (0: before training)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for index, epoch in enumerate(marks):
             name = "_nolegend_" if index else "learning rate changes"
             axes.axvline(epoch, color=style.MUTED, linestyle=":", linewidth=1.2, zorder=1, label=name)
         if axes.lines:
-            axes.legend(frameon=True, framealpha=1.0, edgecolor="none", borderpad=0.2)
+            style.legend_above(axes)
         else:
             style.say_nothing_to_draw(axes, "nothing was recorded")
         style.tidy(axes)
@@ -86,6 +90,20 @@ def _loss_axis(axes: Axes) -> None:
     stretch = max(1.2, 2.0 / math.sqrt(high / low))
     axes.set_ylim(low / stretch, high * stretch)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,)))
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    points = [point for line in axes.lines for point in np.asarray(line.get_xydata()).tolist()]
+    shown = [percent for epoch, percent in points if epoch > 0]
+    if len({epoch for epoch, _ in points}) < 3:  # before and after: the step between them is all there is
+        axes.set_ylim(-3, 103)
+        return
+    low, high = min(shown), max(shown)
+    room = max(0.08 * (high - low), 0.5)
+    axes.set_ylim(low - room, high + room)
+    below = [percent for epoch, percent in points if percent < low - room]
+    if below:
+        axes.set_xlabel(f"Epoch (0: below, at {max(below):.1f} %)")
 
 
 def _learning_rate_changes(rows: Sequence[Mapping[str, Any]]) -> list[float]:

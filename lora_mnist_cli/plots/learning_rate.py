@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,10 @@ from lora_mnist_cli.evaluation.seeds import best_rate
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import SeedPercents
 
+Runs = Sequence[Mapping[str, Any]]
+
 # Points: about how wide the axes are, and how far apart the ranks of one rate are drawn, at most.
-_AXES_WIDTH, _BESIDE = 390.0, 6.0
+_AXES_WIDTH, _BESIDE = 340.0, 14.0
 _STRIP = 0.15
 """The height of the strip for the crosses, as a share of the axes."""
 _ROWS = 3
@@ -36,9 +39,12 @@ _CROSS: dict[bool, dict[str, Any]] = {
 
 @style.house_style()
 def draw(
-    rows: Sequence[Mapping[str, Any]], *, digits: str, title: str, power: float = 0.0, unranked: str = "no rank"
-) -> Figure:
+    rows: Runs, *, digits: str, title: str, subtitle: str = "", power: float = 0.0,
+    unranked: str = "no rank",
+) -> Figure:  # fmt: skip
     """Draw a line per rank: means over seeds with their 95 % intervals, every seed faintly, a star at the best rate.
+
+    The ranks of one rate stand side by side in its lane, so that no point is taken for one of another rate.
 
     A rate at which a run diverged is never the best: a mean over the other runs would be too good. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
@@ -50,11 +56,12 @@ def draw(
         power: in training the rates were divided by the rank to this power.
         unranked: the name of the line of rank 0: a method without a rank.
     """
-    figure = style.new_figure(title, height=4.9)
+    figure = style.new_figure(title, height=4.6, subtitle="; ".join(filter(None, (subtitle, _note(rows)))))
     axes = figure.add_subplot()
     axes.set_xscale("log")
     rates, ranks = (sorted({row[key] for row in rows}) for key in ("lr", "rank"))
-    step = min(_BESIDE, 0.5 * _AXES_WIDTH / max(1, len(rates) * len(ranks)))
+    lane = _draw_lanes(axes, rates)
+    step = min(_BESIDE, 0.75 * lane / max(1, len(ranks)))
     named = style.named(len(ranks))
     heights: list[float] = []
     crosses: set[bool] = set()
@@ -72,28 +79,41 @@ def draw(
         best = best_rate([run for runs in by_rate.values() for run in runs])
         if best is not None:
             mean = percents[best["lr"]].mean
-            axes.plot(
-                [best["lr"]], [mean], color=role.colour, marker=_BEST, markersize=15, markeredgecolor="white",
-                markeredgewidth=0.6, linestyle="none", transform=axes.transData + aside, zorder=4,
-            )  # fmt: skip
+            star: dict[str, Any] = {"marker": _BEST, "markersize": min(13.0, max(10.0, step)), "zorder": 4}
+            star |= {"color": role.colour, "markeredgecolor": "white", "markeredgewidth": 0.6}
+            axes.plot([best["lr"]], [mean], **star, transform=axes.transData + aside)
             name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %)"
         line.set_label(name if index in named else "_nolegend_")
-        for rate, runs in by_rate.items():
-            if failed := sum(run["failed"] for run in runs):
-                every = failed == len(runs)
-                place = axes.get_xaxis_transform() + aside
-                height = 0.03 + 0.045 * (index % _ROWS)
-                axes.plot([rate], [height], color=role.colour, linestyle="none", transform=place, **_CROSS[every])
-                crosses.add(every)
+        place = axes.get_xaxis_transform() + aside
+        crosses |= _draw_crosses(axes, by_rate, 0.03 + 0.045 * (index % _ROWS), role.colour, place)
     _limit(axes, heights, rates, diverged=bool(crosses))
     if not rows:
         style.say_nothing_to_draw(axes, "no adapter")
     divided = f" (--lr; in training divided by rank^{power:g})" if power else ""
     axes.set(xlabel=f"Learning rate{divided}, log scale", ylabel=f"Validation accuracy on {digits} (%)")
-    axes.set_title(_subtitle(rows), color=style.MUTED)
     _legend(axes, crosses)
     style.tidy(axes)
     return figure
+
+
+def _draw_lanes(axes: Axes, rates: Sequence[float]) -> float:
+    """Shade the lane of every other rate, and return the width of the narrowest in points."""
+    if len(rates) < 2:
+        return _AXES_WIDTH
+    first, last = _span(rates)
+    middles = [math.sqrt(low * high) for low, high in itertools.pairwise(rates)]
+    edges = [10**first, *middles, 10**last]
+    for left, right in list(itertools.pairwise(edges))[1::2]:
+        axes.axvspan(left, right, color=style.FAINT, alpha=0.5, linewidth=0, zorder=0)
+    return _AXES_WIDTH * min(math.log10(high / low) for low, high in itertools.pairwise(rates)) / (last - first)
+
+
+def _span(rates: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the axis of rates, as powers of ten: half a lane beyond the first and the last."""
+    logarithms = [math.log10(rate) for rate in rates]
+    if len(rates) == 1:
+        return logarithms[0] - 0.1, logarithms[0] + 0.1
+    return 1.5 * logarithms[0] - 0.5 * logarithms[1], 1.5 * logarithms[-1] - 0.5 * logarithms[-2]
 
 
 def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.Role, place: Any) -> Line2D:
@@ -103,12 +123,23 @@ def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.R
     (line,) = axes.plot(list(percents), means, **look, linewidth=1.6, markersize=5)
     seeds = [(rate, value) for rate, some in percents.items() for value in some.values]
     if len(seeds) > len(percents):
-        axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=3.5, markeredgewidth=0, alpha=0.4)
+        axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.45)
     for rate, some in percents.items():
         low, high = some.interval
         if low < high:
             axes.plot([rate] * 2, [low, high], color=role.colour, marker="_", linewidth=1.1, transform=place)
     return line
+
+
+def _draw_crosses(axes: Axes, by_rate: Mapping[float, Runs], height: float, colour: str, place: Any) -> set[bool]:
+    """Draw a cross where runs of a rank diverged; return whether every seed did, of each."""
+    drawn: set[bool] = set()
+    for rate, runs in by_rate.items():
+        if failed := sum(run["failed"] for run in runs):
+            every = failed == len(runs)
+            axes.plot([rate], [height], color=colour, linestyle="none", transform=place, **_CROSS[every])
+            drawn.add(every)
+    return drawn
 
 
 def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverged: bool) -> None:
@@ -125,9 +156,8 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     if not rates:
         axes.set(xlim=(1e-4, 1e-1))
         return
-    first, last = math.log10(rates[0]), math.log10(rates[-1])
-    margin = max(0.08 * (last - first), 0.1)
-    axes.set_xlim(10 ** (first - margin), 10 ** (last + margin))
+    first, last = _span(rates)
+    axes.set_xlim(10**first, 10**last)
     shown: list[float] = []
     for rate in rates:
         if not shown or math.log10(rate / shown[-1]) > (last - first) / 9:
@@ -137,13 +167,13 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
 
 
-def _subtitle(rows: Sequence[Mapping[str, Any]]) -> str:
+def _note(rows: Runs) -> str:
     counts = Counter((row["rank"], row["lr"]) for row in rows).values()
     most, least = max(counts, default=0), min(counts, default=0)
     if most <= 1:
         return "one seed; at the last epoch"
     n = f"{most}" if most == least else f"{least} to {most}"
-    return f"mean and its 95 % interval, n = {n} seeds, every seed faintly; at the last epoch"
+    return f"means of {n} seeds with their 95 % intervals, every seed faintly; at the last epoch"
 
 
 def _legend(axes: Axes, crosses: set[bool]) -> None:

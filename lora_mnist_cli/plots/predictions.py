@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import MARGIN, NORMAL, write_header
 from lora_mnist_cli.system.errors import UsageError
 
 COLUMNS = 10
 # In inches. The grid is laid out directly, because a layout engine takes seconds over it.
-_MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = 0.15, 0.27, 0.34, 1.3
-_NAMES_SIZE = 7.4
+_MARGIN, _CAPTION, _LEGEND, _LARGEST_CELL = MARGIN, 0.27, 0.34, 1.3
+_NAMES_SIZE = 6.9
 """Points, so that the longest name is no wider than an image."""
 
 
@@ -43,24 +44,20 @@ def draw(
         raise UsageError("there are no images to draw")
     if not len(images) == len(labels) == len(predicted):
         raise ValueError(f"{len(images)} images, {len(labels)} labels and {len(predicted)} predictions")
-    title, subtitle = style.wrap(title), style.wrap(subtitle)
     caption = _CAPTION + (0.17 if names else 0)
     columns = min(len(images), COLUMNS)
     step = min((style.WIDTH - 2 * _MARGIN) / columns, _LARGEST_CELL)
-    top = 0.26 + 0.24 * len(title.splitlines()) + 0.2 * len(subtitle.splitlines())
-    height = top + math.ceil(len(images) / columns) * (step + caption) + _LEGEND
-
-    figure = Figure(figsize=(style.WIDTH, height))
-    figure.suptitle(title, x=_MARGIN / style.WIDTH, y=1 - 0.13 / height, ha="left", va="top")
-    if subtitle:
-        figure.text(_MARGIN / style.WIDTH, 1 - (top - 0.12) / height, subtitle, va="bottom", color=style.MUTED)
+    below = math.ceil(len(images) / columns) * (step + caption) + _LEGEND
+    figure = Figure(figsize=(style.WIDTH, below + _MARGIN))
+    top = _MARGIN + write_header(figure, title, subtitle, style.MUTED)
+    height = top + below
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     # One axes, in inches from the upper left corner of the picture: fifty of them would be slow.
     for index, (image, label, guess) in enumerate(zip(images, labels, predicted, strict=True)):
         corner = _MARGIN + (index % columns) * step, top + (index // columns) * (step + caption)
         _draw_image(axes, image, corner, step - 0.1, _caption(label, guess, names), wrong=label != guess)
-        axes.texts[-1].set_fontsize(_NAMES_SIZE if names else style.NORMAL)
+        axes.texts[-1].set_fontsize(_NAMES_SIZE if names else NORMAL)
     axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
 
     mistakes = int(np.count_nonzero(labels != predicted))

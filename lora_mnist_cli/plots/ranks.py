@@ -9,9 +9,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import SMALL, legend_below
 from lora_mnist_cli.plots.scores import SeedPercents, accuracy_of
 
 Results = Sequence[Mapping[str, Any]]
@@ -22,13 +23,14 @@ _DASHES = ("--", ":", "-.")
 @style.house_style()
 def draw(
     results: Results, *, base_digits: str, new_digits: str, study: Mapping[int, float], title: str,
-    ceilings: Mapping[str, Results] | None = None,
+    subtitle: str = "", ceilings: Mapping[str, Results] | None = None, bases: Sequence[float] = (),
 ) -> Figure:  # fmt: skip
     """Draw two panels over one axis of ranks: above the digits that the adapters learned, zoomed; below the base's from
     0 to 100 %. Where the two digit sets are the same, there is one panel.
 
     One run per rank gives a line. More give every run faintly, the line of the means and the 95 % interval of each mean
     (of the t distribution). The interval says where the mean is; the faint points show how far single runs scatter.
+    The means are written above each panel, where they stand on no point.
 
     Args:
         results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order. An accuracy
@@ -38,43 +40,40 @@ def draw(
         study: accuracy (a fraction) on ``new_digits`` by rank, from the original study; may be empty.
         ceilings: title → runs of a method without a rank, such as full fine-tuning: a line across, with the band of
             the mean's interval where there are several seeds.
+        bases: accuracy (a fraction) of each base on its own digits; their mean is a line across.
     """
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
-    figure = style.new_figure(title, height=5.8 if len(panels) == 2 else 4.4)
+    figure = style.new_figure(title, height=5.9 if len(panels) == 2 else 4.3, subtitle=subtitle)
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: len(panels)])
-    upper, *lower = grid[:, 0]
+    upper, *lower = every = list(grid[:, 0])
     shown = _rank_axis((lower or [upper])[-1], results, study)
 
-    study_percents = {rank: 100 * accuracy for rank, accuracy in study.items()}
     if study:
         upper.plot(
-            list(study_percents), list(study_percents.values()), linestyle="none", marker=style.STUDY.marker, zorder=4,
+            list(study), [100 * accuracy for accuracy in study.values()], linestyle="none", marker=style.STUDY.marker,
             markersize=8, markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run",
+            transform=_beside(upper, -9), zorder=4,
         )  # fmt: skip
-    flat = _flat(ceilings or {}, new_digits)
-    _draw_ceilings(upper, flat)
-    runs = _by_rank(results, new_digits)
-    _draw_runs(upper, runs, style.role_of(new_digits, new_digits=new_digits))
-    _write_means(upper, {rank: runs[rank] for rank in shown if rank in runs}, study_percents)
-    drawn = [percent for some in (*runs.values(), *flat.values()) for percent in some.extent]
-    _zoom(upper, [*drawn, *study_percents.values()])
+    drawn = [100 * accuracy for accuracy in study.values()]
+    for axes, digits in zip(every, panels, strict=True):
+        flat, runs = _flat(ceilings or {}, digits), _by_rank(results, digits)
+        _draw_ceilings(axes, flat)
+        _draw_runs(axes, runs, style.role_of(digits, new_digits=new_digits))
+        _write_means(axes, {rank: runs[rank].mean for rank in shown if rank in runs})
+        if axes is upper:
+            drawn += [percent for some in (*runs.values(), *flat.values()) for percent in some.extent]
+        axes.set_ylabel("Accuracy (%)")
+    _zoom(upper, drawn)
     low, high = upper.get_ylim()
     zoomed = " (zoomed axis)" if high - low < 90 else ""
-    upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}")
-    if runs or study:
-        # Accuracy most often rises with the rank; where it ends low, the legend stands above it.
-        last = list(runs.values())[-1].mean if runs else list(study_percents.values())[-1]
-        upper.legend(loc="lower right" if last >= (low + high) / 2 else "upper right")
-
+    upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}; figures above")
     for axes in lower:
-        _draw_ceilings(axes, _flat(ceilings or {}, base_digits))
-        runs = _by_rank(results, base_digits)
-        _draw_runs(axes, runs, style.role_of(base_digits, new_digits=new_digits))
-        axes.set_title(f"Test accuracy on {base_digits}, which the base knew{_range(runs)}")
+        axes.set_title(f"Test accuracy on {base_digits}, which the base knew")
         axes.set(ylim=(-6, 106), yticks=[0, 50, 100])
-
-    for axes in (upper, *lower):
-        axes.set_ylabel("Accuracy (%)")
+    if bases:
+        _draw_base((lower or [upper])[-1], [100 * accuracy for accuracy in bases])
+    legend_below(figure, _handles(every))
+    for axes in every:
         style.tidy(axes)
     figure.align_ylabels()
     return figure
@@ -115,11 +114,9 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
         axes.plot(list(runs), means, label="these adapters, one seed", **look)
         return
     points = [(rank, value) for rank, some in runs.items() for value in some.values]
-    # Beside the error bar, not under it.
-    beside = axes.transData + ScaledTranslation(7 / 72, 0, axes.figure.dpi_scale_trans)
     axes.plot(
         *zip(*points, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.4,
-        transform=beside, label="each seed",
+        transform=_beside(axes, 7), label="each seed",
     )  # fmt: skip
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     reaches = [(some.mean - some.interval[0], some.interval[1] - some.mean) for some in runs.values()]
@@ -129,16 +126,33 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
     )
 
 
-def _write_means(axes: Axes, runs: Mapping[int, SeedPercents], study_percents: Mapping[int, float]) -> None:
-    """Write each mean below right of its marker, away from a rising line, or above left where the study's is below."""
-    for rank, some in runs.items():
-        low, high = some.extent
-        above = study_percents.get(rank, math.inf) < some.mean
-        axes.annotate(
-            f"{some.mean:.1f}", (rank, high if above else low), xytext=(3, 6) if above else (-3, -6),
-            textcoords="offset points", ha="right" if above else "left", va="bottom" if above else "top",
-            fontsize=style.SMALL,
-        )  # fmt: skip
+def _beside(axes: Axes, points: float) -> Transform:
+    """Return a place that many points to the right of the data: beside an error bar, not under it."""
+    return axes.transData + ScaledTranslation(points / 72, 0, axes.figure.dpi_scale_trans)
+
+
+def _write_means(axes: Axes, means: Mapping[int, float]) -> None:
+    """Write each mean above the axes, over its rank."""
+    row = axes.secondary_xaxis("top")
+    row.minorticks_off()
+    row.set_xticks(list(means), [f"{mean:.1f}" for mean in means.values()])
+    row.tick_params(length=0, labelsize=SMALL, labelcolor=style.INK, pad=2)
+    row.spines[:].set_visible(False)
+
+
+def _draw_base(axes: Axes, percents: Sequence[float]) -> None:
+    mean = math.fsum(percents) / len(percents)
+    what = f"mean of {len(percents)} bases" if len(percents) > 1 else "the base"
+    axes.axhline(mean, color=style.INK, linestyle=(0, (4, 2)), linewidth=1.4, zorder=1, label=f"{what}: {mean:.1f} %")
+
+
+def _handles(panels: Sequence[Axes]) -> list[Any]:
+    """Return an entry of the legend per label, that of the upper panel where both have it."""
+    by_label: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            by_label.setdefault(label, handle)
+    return list(by_label.values())
 
 
 def _zoom(axes: Axes, percents: Sequence[float]) -> None:
@@ -148,13 +162,6 @@ def _zoom(axes: Axes, percents: Sequence[float]) -> None:
     low, high = min(percents), max(percents)
     room = max(0.16 * (high - low), 1.0)
     axes.set_ylim(max(low - room, -15), min(high + room, 104))
-
-
-def _range(runs: Mapping[int, SeedPercents]) -> str:
-    if not runs:
-        return ""
-    low, high = (f"{pick(some.mean for some in runs.values()):.1f}" for pick in (min, max))
-    return f": {low} %" if low == high else f": {low} to {high} %"
 
 
 def _rank_axis(axes: Axes, results: Results, study: Mapping[int, float]) -> list[int]:

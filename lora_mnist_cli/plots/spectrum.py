@@ -16,12 +16,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import legend_below
 
 Matrix = npt.NDArray[np.floating[Any]]
+Values = npt.NDArray[np.float64]
 _COLUMNS = 3
+_DECADES = 3
+"""The axis of values ends that many powers of ten below the largest: the last of many values are next to nothing."""
 _SPREAD: dict[str, dict[str, Any]] = {
     "each seed": {"linewidth": 0.7, "alpha": 0.6},
-    "95 % interval of their geometric mean": {"linewidth": 8, "alpha": 0.15},
+    "95 % interval of the geometric mean": {"linewidth": 8, "alpha": 0.15},
 }
 """Entry of the legend where there are several seeds → its look."""
 
@@ -63,8 +67,10 @@ def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
 
 
 @style.house_style()
-def draw(changes: Sequence[Change], *, title: str) -> Figure:
+def draw(changes: Sequence[Change], *, title: str, subtitle: str = "") -> Figure:
     """Draw a panel per layer with a line for each change that has it, both axes logarithmic.
+
+    Where values are smaller than a thousandth of the largest, the axis leaves them out, and the subtitle says so.
 
     Changes of one label are runs of one setting: every run is a faint line, and over them is the line of the geometric
     means, with their 95 % interval as a band (of the t distribution on the logarithms, which the axis shows).
@@ -73,47 +79,54 @@ def draw(changes: Sequence[Change], *, title: str) -> Figure:
         changes: in the order of the legend; ranks rise.
     """
     layers = list(dict.fromkeys(layer for change in changes for layer in change.layers))
+    labels = list(dict.fromkeys(change.label for change in changes))
+    values: dict[str, dict[str, list[Values]]] = {layer: {label: [] for label in labels} for layer in layers}
+    for change in changes:
+        for layer, factors in change.layers.items():
+            values[layer][change.label].append(singular_values(*factors))
+    spectra = [run for by_label in values.values() for runs in by_label.values() for run in runs]
+    everything = np.concatenate([np.empty(0), *spectra])
+    floor = everything.max(initial=0.0) / 10**_DECADES
+    note = f"values below {floor:.2g} are left out" if everything.min(initial=np.inf) < floor else ""
+
     columns = min(_COLUMNS, max(1, len(layers)))
     rows = max(1, math.ceil(len(layers) / columns))
-    labels = list(dict.fromkeys(change.label for change in changes))
-    named = style.named(len(labels))
-    spread = [*_SPREAD] if len(labels) < len(changes) else []
-    across = min(4, len(named) + len(spread))
-    legend_rows = math.ceil((len(named) + len(spread)) / max(1, across))
-    figure = style.new_figure(title, height=1.2 + 2.7 * rows + 0.22 * legend_rows)
+    figure = style.new_figure(title, height=1.1 + 2.7 * rows, subtitle="; ".join(filter(None, (subtitle, note))))
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes in panels[max(1, len(layers)) :]:
         figure.delaxes(axes)
     roles = style.series(len(labels))
     for axes, layer in zip(panels, layers, strict=False):
-        longest = 1
-        for label, role in zip(labels, roles, strict=True):
-            some = [change.layers[layer] for change in changes if change.label == label and layer in change.layers]
-            longest = max(longest, _draw_line(axes, [singular_values(*factors) for factors in some], label, role))
+        pairs = zip(values[layer].items(), roles, strict=True)
+        longest = max(_draw_line(axes, runs, label, role) for (label, runs), role in pairs)
         if not axes.lines:
             style.say_nothing_to_draw(axes, "ΔW is zero")
         axes.set_title(f"{layer}{_shape(changes, layer)}")
         _index_axis(axes, longest)
     for axes in figure.axes:
-        _value_axis(axes)
+        _value_axis(axes, everything[everything >= floor])
         axes.set_xlabel("Index (log scale)")
         style.tidy(axes)
     if not layers:
         style.say_nothing_to_draw(panels[0], "no layer was changed")
     for axes in figure.axes[::columns]:
-        axes.set_ylabel("Singular value of ΔW (log scale)")
-    handles = [
-        Line2D([], [], color=roles[i].colour, marker=roles[i].marker, markersize=4, linewidth=1.5, label=label)
-        for i, label in enumerate(labels)
-        if i in named
-    ]
-    if handles:
-        handles += [Line2D([], [], color=style.MUTED, label=label, **look) for label, look in _SPREAD.items() if spread]
-        figure.legend(handles=handles, loc="outside lower center", ncols=across)
+        axes.set_ylabel("Singular value (log scale)")
+    legend_below(figure, _legend(labels, roles, spread=len(labels) < len(changes)))
     return figure
 
 
-def _draw_line(axes: Axes, runs: Sequence[npt.NDArray[np.float64]], label: str, role: style.Role) -> int:
+def _legend(labels: Sequence[str], roles: Sequence[style.Role], *, spread: bool) -> list[Line2D]:
+    named = sorted(style.named(len(labels)))
+    handles = [
+        Line2D([], [], color=roles[i].colour, marker=roles[i].marker, markersize=4, linewidth=1.5, label=labels[i])
+        for i in named
+    ]
+    if spread:
+        handles += [Line2D([], [], color=style.MUTED, label=label, **look) for label, look in _SPREAD.items()]
+    return handles
+
+
+def _draw_line(axes: Axes, runs: Sequence[Values], label: str, role: style.Role) -> int:
     """Draw the values of one setting; return the largest number of them."""
     sound = [values for values in runs if values.size]
     if not sound:
@@ -153,14 +166,12 @@ def _index_axis(axes: Axes, longest: int) -> None:
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
-def _value_axis(axes: Axes) -> None:
+def _value_axis(axes: Axes, shown: Values) -> None:
     axes.set_yscale("log")
-    if not any(other.lines for other in axes.figure.axes):
+    if not shown.size:
         axes.set_ylim(0.01, 10)
         return
-    lines = [line for other in axes.figure.axes for line in other.lines]
-    low = min(float(np.min(line.get_ydata())) for line in lines)
-    high = max(float(np.max(line.get_ydata())) for line in lines)
+    low, high = float(shown.min()), float(shown.max())
     # Less than a factor of ten would leave the axis with a tick or none.
     stretch = max(1.3, 10 ** (0.5 * (1 - math.log10(high / low))))
     axes.set_ylim(low / stretch, high * stretch)

@@ -1,4 +1,4 @@
-"""Shared by all figures: fonts, colours with a meaning, legends, and how a figure becomes a file.
+"""Shared by all figures: colours with a meaning, legends, and how a figure becomes a file.
 
 Sizes are for a picture 8 inches wide that is shown about 800 pixels wide. The colours are Okabe and Ito's, which
 colour-blind readers can tell apart; no figure says anything by colour alone.
@@ -7,7 +7,6 @@ colour-blind readers can tell apart; no figure says anything by colour alone.
 from __future__ import annotations
 
 import contextlib
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 
+from lora_mnist_cli.plots.lettering import FONT, MARGIN, NORMAL, SMALL, TITLE, write_header
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.system.errors import MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors
@@ -29,8 +29,6 @@ WIDTH = 8.0
 """Inches; every figure has this width."""
 INK, MUTED, FAINT = "#222222", "#666666", "#e4e4e4"
 MISTAKE = "#D55E00"
-SMALL, NORMAL, TITLE = 9.5, 11.0, 13.5
-"""Font sizes in points."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ class Role:
 OLD = Role("#0072B2", "s")
 NEW = Role("#009E73", "o")
 ALL = Role("#CC79A7", "^", "--")
+OTHERS = Role("#E69F00", "D", "-.")
 STUDY = Role("#000000", "D")
 TRAINING = Role("#0072B2", "o")
 VALIDATION = Role("#E69F00", "s", "--")
@@ -63,7 +62,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 """Suffix of a picture → the metadata that would otherwise differ from run to run."""
 
 _SETTINGS: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
+    "font.family": FONT,
     "font.size": NORMAL,
     "figure.titlesize": TITLE,
     "figure.titleweight": "bold",
@@ -97,18 +96,13 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def new_figure(title: str, *, height: float) -> Figure:
-    """Return an empty figure of ``height`` inches with its title at the left; axes added to it arrange themselves."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+def new_figure(title: str, *, height: float, subtitle: str = "") -> Figure:
+    """Return an empty figure with its title at the left, above ``height`` inches for axes that arrange themselves."""
+    figure = Figure(figsize=(WIDTH, height))
+    header = write_header(figure, title, subtitle, MUTED)
     # The engine's own padding (3/72 inch) lets labels touch the edge of the picture.
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr, call-arg]
-    figure.suptitle(wrap(title), x=0.1 / WIDTH, ha="left")
+    figure.set_layout_engine("constrained", w_pad=MARGIN, h_pad=MARGIN, rect=(0, 0, 1, height / (height + header)))
     return figure
-
-
-def wrap(title: str) -> str:
-    """Break a title into lines that fit the width."""
-    return textwrap.fill(title, 70)
 
 
 def tidy(axes: Axes) -> None:
@@ -125,6 +119,12 @@ def say_nothing_to_draw(axes: Axes, why: str) -> None:
 def dark(colour: str) -> tuple[float, ...]:
     """Return a colour for thin text: the same hue, dark enough to be read on white."""
     return tuple(0.7 * part for part in to_rgb(colour))
+
+
+def light(colour: str) -> str:
+    """Return a colour for a bar that points are drawn on: the same hue, mixed with white."""
+    red, green, blue = (1 - 0.45 * (1 - part) for part in to_rgb(colour))
+    return to_hex((red, green, blue))
 
 
 def role_of(digits: str, *, new_digits: str) -> Role:
@@ -159,6 +159,11 @@ def legend_beside(axes: Axes, *, title: str = "") -> None:
         loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, handlelength=1.8, title=title,
         title_fontsize=SMALL, alignment="left",
     )  # fmt: skip
+
+
+def legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, where it hides nothing, an entry per line."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0.2, borderpad=0.2)
 
 
 def check_suffix(path: Path) -> str:

@@ -31,7 +31,7 @@ def draw(
         old_digits: digit set that the base knew, in canonical form.
         new_digits: digit set that the adapters learned and the base did not know, in canonical form.
     """
-    figure = style.new_figure(title, height=6.0)
+    figure = style.new_figure(title, height=5.6, subtitle=subtitle)
     axes = figure.add_subplot()
     axes.set_aspect("equal")
     start: Point | None = None
@@ -51,7 +51,8 @@ def draw(
                 axes.plot(*_apart(run.values()), color=role.colour, linewidth=0.8, alpha=0.35, label="_nolegend_")
             if trained in means:
                 _draw_intervals(axes, [run[trained] for run in runs], role)
-        _draw_path(axes, means, trained, role, label if index in named else "_nolegend_")
+        entry = label + ("" if trained not in means else ": {:.1f}, {:.1f}".format(*means[trained]))
+        _draw_path(axes, means, trained, role, entry if index in named else "_nolegend_")
     if not axes.lines:
         style.say_nothing_to_draw(axes, "no accuracy on these digits")
     if start is not None:
@@ -65,7 +66,6 @@ def draw(
         xlabel=f"Test accuracy on the base's digits {old_digits} (%)",
         ylabel=f"Test accuracy on the new digits {new_digits} (%)",
     )  # fmt: skip
-    axes.set_title(subtitle, color=style.MUTED)
     style.tidy(axes)
     return figure
 
@@ -78,7 +78,7 @@ def _legend(axes: Axes, *, several_seeds: bool) -> None:
             axes, "95 % intervals as trained", color=style.MUTED, marker="+", markersize=11, linestyle="none"
         )
         style.legend_entry(axes, "each seed", color=style.MUTED, linewidth=0.8, alpha=0.5)
-    style.legend_beside(axes)
+    style.legend_beside(axes, title="as trained: old, new digits (%)")
 
 
 def _points(path: Mapping[str, Any]) -> dict[float, Point]:

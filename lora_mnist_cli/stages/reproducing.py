@@ -275,7 +275,9 @@ def _ranks_picture(workspace: Workspace, runs: Sequence[StudyRun], folder: Path)
         base_digits=str(original_study.BASE_DIGITS), new_digits=str(original_study.NEW_DIGITS),
         study=original_study.ADAPTER_ACCURACY if dataset == "mnist" else {},
         ceilings={FULL_TITLE: full} if full else {},
-        title=f"The study{on_dataset(dataset)} with {len(runs)} seeds, each on a base of its own: accuracy by rank",
+        bases=[_subset(run.base.scores, str(original_study.BASE_DIGITS))["accuracy"] for run in runs],
+        title=f"The study{on_dataset(dataset)} with {len(runs)} seeds: test accuracy by rank",
+        subtitle="each seed has a base of its own; reference recipe",
     )  # fmt: skip
     style.save(figure, folder / RANKS_FILE)
     return [("Accuracy by rank", RANKS_FILE)]

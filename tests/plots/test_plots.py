@@ -16,6 +16,29 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from plots.made_up import (
+    EVERY_KIND,
+    HALVES,
+    PROBES,
+    STRATEGIES,
+    draw_alpha,
+    draw_predictions,
+    draw_ranks,
+    draw_rates,
+    draw_tradeoff,
+    epoch,
+    factors,
+    legend_of,
+    line,
+    lines,
+    rate,
+    render,
+    result,
+    subsets,
+    subtitle_of,
+    words,
+    written_above,
+)  # fmt: skip
 
 from lora_mnist_cli.plots import (
     alpha,
@@ -24,7 +47,6 @@ from lora_mnist_cli.plots import (
     history,
     learning_rate,
     predictions,
-    ranks,
     scores,
     spectrum,
     strategies,
@@ -35,153 +57,6 @@ from lora_mnist_cli.system.errors import MachineError, UsageError
 
 T_2 = 4.3027  # t(2) leaves 2.5 % above it, by any table
 MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
-
-
-def subsets(**accuracies: float | None) -> list[dict[str, Any]]:
-    names = {"old": "0-4", "new": "5-9", "all": "0-9"}
-    return [{"digits": names[key], "count": 10, "accuracy": value, "loss": 1.0} for key, value in accuracies.items()]
-
-
-def result(rank: int, new: float | None, *, seed: int = 0, old: float | None = 0.01, **more: float) -> dict[str, Any]:
-    scored = subsets(old=old, new=new, **more)
-    return {"artifact": "x", "rank": rank, "seed": seed, "trainable_parameters": 1050 * rank, "subsets": scored}
-
-
-def draw_ranks(results: list[dict[str, Any]], **changes: Any) -> Figure:
-    settings: dict[str, Any] = {"base_digits": "0-4", "new_digits": "5-9", "study": {}, "title": "Ranks"}
-    return ranks.draw(results, **{**settings, **changes})
-
-
-def draw_alpha(rows: list[dict[str, Any]], **changes: Any) -> Figure:
-    settings: dict[str, Any] = {"base_digits": "0-4", "new_digits": "5-9", "trained_alpha": 1.0, "title": "Alpha"}
-    return alpha.draw(rows, **{**settings, **changes})
-
-
-def draw_predictions(count: int, *, mistakes: int = 0, **more: str) -> Figure:
-    labels = np.arange(count) % 10
-    predicted = labels.copy()
-    predicted[:mistakes] = (predicted[:mistakes] + 1) % 10
-    images = np.arange(count * 784, dtype=np.uint64).astype(np.uint8).reshape(count, 28, 28)
-    return predictions.draw(images, labels, predicted, title="Predictions", **more)
-
-
-def epoch(
-    number: int, loss: float = 1.0, accuracy: float = 0.5, *, val: bool = True, lr: float = 1e-3
-) -> dict[str, Any]:
-    validation = {"val_loss": 2 * loss if val else None, "val_accuracy": accuracy / 2 if val else None}
-    return {"epoch": number, "train_loss": loss, "train_accuracy": accuracy, **validation, "lr": lr}
-
-
-def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed: bool = False) -> dict[str, Any]:
-    return {"rank": rank, "lr": lr, "seed": seed, "accuracy": accuracy, "failed": failed}
-
-
-def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
-    return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
-
-
-def factors(values: list[float], fan_in: int = 9, fan_out: int = 7) -> tuple[Any, Any]:
-    """B and A whose product has these singular values, by orthogonal columns that are turned into each other."""
-    generator = np.random.default_rng(0)
-    left, right = (np.linalg.qr(generator.normal(size=(n, len(values))))[0] for n in (fan_out, fan_in))
-    turn = np.linalg.qr(generator.normal(size=(len(values), len(values))))[0]
-    return left * values @ turn, turn.T @ right.T
-
-
-def draw_tradeoff(paths: dict[str, list[tuple[float, float | None, float | None]]], **changes: Any) -> Figure:
-    """``paths`` has alpha, accuracy on the old digits and on the new ones; each was trained at alpha 1."""
-    keys = ("alpha", "old", "new")
-    made = [
-        {"label": label, "trained_alpha": 1.0, "points": [dict(zip(keys, point, strict=True)) for point in points]}
-        for label, points in paths.items()
-    ]
-    settings: dict[str, Any] = {"old_digits": "0-4", "new_digits": "5-9", "title": "Tradeoff", "subtitle": "seed 0"}
-    return tradeoff.draw(made, **{**settings, **changes})
-
-
-def a_half(model: str, half: str, accuracy: float, known: float) -> dict[str, Any]:
-    """A row of an adapter's anatomy, with ten images in the upper of two bins of confidence."""
-    bins = [
-        {"low": 0.0, "high": 0.5, "count": 0, "confidence": None, "accuracy": None},
-        {"low": 0.5, "high": 1.0, "count": 10, "confidence": 0.8, "accuracy": accuracy},
-    ]
-    calibrations = {
-        key: {"error": error, "confidence": 0.8, "bins": bins}
-        for key, error in (("calibration", 0.25), ("calibration_known", 0.125))
-    }
-    digits = {"old": "0-4", "new": "5-9"}[half]
-    scored = {"digits": digits, "count": 10, "accuracy": accuracy, "accuracy_known": known}
-    return {"model": model, "half": half, **scored, **calibrations}
-
-
-HALVES = [
-    a_half("base", "old", 0.99, 0.995), a_half("base", "new", 0.0, 0.2), a_half("adapter", "old", 0.01, 0.6),
-    a_half("adapter", "new", 0.96, 0.97),
-]  # fmt: skip
-PROBES: list[dict[str, Any]] = [
-    {"layer": layer, "model": model, "old": old, "new": old - 0.1, "all": old - 0.05}
-    for layer, lost in (("fc1", 0.0), ("fc2", 0.02))
-    for model, old in (("untrained", 0.8 - lost), ("base", 0.95 - lost), ("adapter", 0.94 - lost))
-]
-
-
-STRATEGIES: dict[str, Any] = {
-    "old": "0-4",
-    "new": "5-9",
-    "cures": [
-        {"title": title, "runs": [{"old": old + 0.01 * seed, "new": new - 0.02 * seed} for seed in range(3)]}
-        for title, old, new in (("Plain", 0.0, 0.98), ("Full", 0.01, 0.97), ("Kept", 0.95, 0.93))
-    ],
-}
-
-
-EVERY_KIND: dict[str, Callable[[], Figure]] = {
-    "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
-    "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
-    "alpha": lambda: draw_alpha([{"alpha": a, "subsets": subsets(old=1 - a, new=a, all=0.5)} for a in (0.0, 0.5, 1.0)]),
-    "learning-rate": lambda: draw_rates(
-        [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
-        + [rate(8, 0.4, None, failed=True)]
-    ),
-    "spectrum": lambda: spectrum.draw(
-        [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"
-    ),
-    "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
-    "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
-    "cures": lambda: strategies.draw(STRATEGIES, title="Cures"),
-    "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
-    "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
-}
-
-
-def lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    found = {}
-    for line in axes.lines:
-        x, y = line.get_data()
-        found[str(line.get_label())] = ([float(v) for v in x], [float(v) for v in y])
-    return found
-
-
-def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
-    """The one line whose label contains the text."""
-    (found,) = [data for name, data in lines(axes).items() if label in name]
-    return found
-
-
-def legend_of(axes: Axes) -> list[str]:
-    legend = axes.get_legend()
-    assert legend is not None
-    return [text.get_text() for text in legend.get_texts()]
-
-
-def words(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.texts]
-
-
-def render(figure: Figure) -> None:
-    """Lay the figure out, with every warning an error."""
-    with style.house_style():
-        figure.draw_without_rendering()
 
 
 # What all kinds share
@@ -205,9 +80,10 @@ def test_every_axis_says_what_it_shows(kind):
         bottom = axes.get_subplotspec() is None or axes.get_subplotspec().is_last_row()
         is_colourbar = axes.get_label() == "<colorbar>"
         assert axes.get_xlabel() or is_colourbar or not bottom
-        # A row of panels with one axis says it once, at the left.
-        beside = [other for other in axes.get_shared_y_axes().get_siblings(axes) if other is not axes]
-        assert axes.get_ylabel() or any(other.get_ylabel() for other in beside)
+        # A row of panels with one axis says it once, at the left; bars are named one by one.
+        row = axes.get_shared_y_axes().get_siblings(axes)
+        named = any(label.get_text()[:1].isalpha() for other in row for label in other.get_yticklabels())
+        assert named or any(other.get_ylabel() for other in row)
         if any(word in axes.get_ylabel() for word in ("ccuracy", "Share")):
             assert "(%)" in axes.get_ylabel()
 
@@ -277,10 +153,10 @@ def test_next_to_nothing_is_drawn_and_said(draw, data, says):
 # Files
 
 
-# Lines, markers and text are in ranks, images in predictions: all that a vector format can write differently.
+# Lines, markers and text are in ranks, images in predictions, hatches in cures: what vector formats write differently.
 AS_FILES = [
     *((kind, "png") for kind in EVERY_KIND),
-    *((k, s) for k in ("ranks", "predictions") for s in ("svg", "pdf")),
+    *((k, s) for k in ("ranks", "predictions", "cures") for s in ("svg", "pdf")),
 ]
 
 
@@ -402,10 +278,10 @@ def test_ranks_of_one_seed_are_the_figures_given():
     assert x == [1, 8]
     assert y == pytest.approx([83.81, 96.96])
     assert line(lower, "one seed")[1] == pytest.approx([0, 1, 1])
-    assert words(upper) == ["82.0", "97.0", "98.0"]
+    assert written_above(upper) == ["82.0", "97.0", "98.0"]
+    assert written_above(lower) == ["0.0", "1.0", "1.0"]
     assert "5-9" in upper.get_title("left")
     assert "0-4" in lower.get_title("left")
-    assert "0.0 to 1.0 %" in lower.get_title("left")
     assert lower.get_xscale() == "log"
     assert [label.get_text() for label in lower.get_xticklabels()] == ["1\n1,050", "8\n8,400", "64\n67,200"]
     study_marker, own_marker = (upper.lines[i].get_marker() for i in (0, 1))
@@ -460,9 +336,8 @@ def test_the_legend_of_ranks_hides_no_point(accuracies):
     figure = draw_ranks([result(rank, value) for rank, value in zip((1, 8, 64), accuracies, strict=True)])
     render(figure)
     upper = figure.axes[0]
-    box = upper.get_legend().get_window_extent()
-    points = upper.transData.transform(np.column_stack(line(upper, "one seed")))
-    assert not [point for point in points if box.contains(*point)]
+    (legend,) = figure.legends
+    assert legend.get_window_extent().y1 <= figure.axes[-1].get_tightbbox().y0 < upper.get_window_extent().y0
 
 
 def test_one_rank_is_a_point_on_an_axis_that_is_not_absurdly_fine():
@@ -509,12 +384,21 @@ def test_what_has_no_rank_is_a_line_across_with_the_band_of_its_interval():
     upper = figure.axes[0]
     assert line(upper, "Full, mean and its 95 % interval, n = 3")[1] == pytest.approx([98, 98])
     assert line(upper, "Head, one seed")[1] == pytest.approx([70, 70])
+    assert written_above(upper) == ["80.0", "90.0"]
     (band,) = upper.patches
     half = T_2 * 1.0 / 3**0.5
     assert (band.get_y(), band.get_height()) == pytest.approx((98 - half, 2 + half), rel=1e-3)  # cut at 100 %
     low, high = upper.get_ylim()
     assert low < 70
     assert high > 100
+
+
+def test_the_accuracy_of_the_base_is_a_line_in_the_lower_panel():
+    figure = draw_ranks([result(1, 0.8), result(8, 0.9)], bases=[0.99, 0.98])
+    upper, lower = figure.axes
+    assert line(lower, "mean of 2 bases: 98.5 %")[1] == pytest.approx([98.5, 98.5])
+    assert "mean of 2 bases: 98.5 %" in legend_of(upper)
+    assert line(draw_ranks([result(1, 0.8)], bases=[0.992]).axes[1], "the base: 99.2 %")
 
 
 # Alpha
@@ -534,6 +418,13 @@ def test_alpha_has_a_line_for_each_digit_set_and_names_its_ends():
     assert axes.get_ylim() == (0, 100)
 
 
+def test_the_crossing_of_two_lines_is_between_the_alphas_that_were_scored():
+    rows = [{"alpha": a, "subsets": subsets(old=1 - a * a, new=a * a)} for a in (1.0, 0.0, 0.5)]
+    assert alpha.crossing(rows, "0-4", "5-9") == alpha.Crossing(0.5, 1.0, pytest.approx(2 / 3), pytest.approx(50))
+    assert alpha.crossing(rows[:2], "0-4", "0-4") is None
+    assert alpha.crossing([{"alpha": 0.0, "subsets": subsets(old=None, new=0.5)}], "0-4", "5-9") is None
+
+
 def test_alpha_marks_only_what_is_in_range():
     rows = [{"alpha": a, "subsets": subsets(old=0.5)} for a in (0.5, 0.9)]
     assert words(draw_alpha(rows).axes[0]) == ["0-4 (base's)"]
@@ -543,7 +434,12 @@ def test_alpha_marks_only_what_is_in_range():
 
 @pytest.mark.parametrize(
     ("digits", "drawn"),
-    [(("0-4", "0-9"), {"0-4", "5-9", "0-9"}), (("0-9", "5-9"), {"0-9", "5-9"}), (("0-9", "0-9"), {"0-9"})],
+    [
+        (("0-4", "0-9"), {"0-4", "5-9", "0-9"}),
+        (("0-4", "5-7"), {"0-4", "5-9", "0-9"}),
+        (("0-9", "5-9"), {"0-9", "5-9"}),
+        (("0-9", "0-9"), {"0-9"}),
+    ],
 )
 def test_alpha_with_digit_sets_that_coincide_draws_each_once(digits, drawn):
     rows = [{"alpha": a, "subsets": subsets(old=0.9, new=0.8, all=0.85)} for a in (0.0, 1.0)]
@@ -551,6 +447,8 @@ def test_alpha_with_digit_sets_that_coincide_draws_each_once(digits, drawn):
     (axes,) = figure.axes
     labels = [label for label in lines(axes) if "(" in label]
     assert sorted(label.split()[0] for label in labels) == sorted(drawn)
+    looks = {(line_.get_color(), line_.get_marker()) for line_ in axes.lines if "(" in line_.get_label()}
+    assert len(looks) == len(drawn)
     render(figure)
 
 
@@ -586,8 +484,7 @@ def test_history_of_one_row_has_points_and_ticks():
     figure = history.draw([epoch(0, 15.5)], title="x")
     left, right = figure.axes
     assert line(left, "training") == ([0], [15.5])
-    assert right.get_ylim()[0] <= 0
-    assert right.get_ylim()[1] >= 100
+    assert right.get_ylim() == (-3, 103)
     render(figure)
     low, high = left.get_ylim()
     assert sum(low <= tick <= high for tick in left.get_yticks()) >= 2
@@ -599,12 +496,19 @@ def test_history_of_a_sample_says_so_and_every_word_has_room():
     figure = history.draw(rows, title="x", sample=2048)
     render(figure)
     left, right = figure.axes
-    assert "2,048" in left.get_title(loc="left")
+    assert "2,048" in subtitle_of(figure)
     assert left.get_tightbbox().x1 <= right.get_tightbbox().x0
-    for axes in (left, right):
-        box, legend = axes.get_window_extent(), axes.get_legend().get_window_extent()
-        assert box.x0 <= legend.x0
-        assert legend.x1 <= box.x1
+
+
+def test_history_shows_the_accuracies_that_training_reached_and_says_where_it_began():
+    accuracies = [0.02, 0.972, 0.981, 0.985]
+    figure = history.draw([epoch(at, 1.0, accuracy, val=False) for at, accuracy in enumerate(accuracies)], title="x")
+    left, right = figure.axes
+    low, high = right.get_ylim()
+    assert 96 < low < 97.2
+    assert 98.5 < high < 100
+    assert right.get_xlabel() == "Epoch (0: below, at 2.0 %)"
+    assert left.get_xlabel() == "Epoch (0: before training)"
 
 
 def test_history_without_validation_has_one_curve():
@@ -654,9 +558,21 @@ def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
     assert len(bars) == 2
     for bar in bars:
         assert list(bar) == pytest.approx([93 - half, min(100, 93 + half)], rel=1e-4)
-    assert "n = 3 seeds" in axes.get_title("left")
+    assert "means of 3 seeds with their 95 % intervals" in subtitle_of(figure)
     (faint,) = [drawn for drawn in axes.lines if drawn.get_alpha()]
     assert sorted(faint.get_ydata()) == pytest.approx(sorted(2 * [100 * accuracy for accuracy in accuracies]))
+
+
+def test_the_ranks_of_a_rate_stand_in_its_lane():
+    rates = [1e-3, 4e-3, 1.6e-2]
+    figure = draw_rates([rate(rank, lr, 0.9) for rank in (1, 2, 4, 8, 16, 32, 64) for lr in rates])
+    render(figure)
+    (axes,) = figure.axes
+    (lane,) = [patch.get_window_extent() for patch in axes.patches]
+    for drawn in axes.lines:
+        if drawn.get_label().startswith("rank"):
+            first, middle, last = drawn.get_transform().transform(drawn.get_xydata())[:, 0]
+            assert first < lane.x0 < middle < lane.x1 < last
 
 
 def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
@@ -737,8 +653,16 @@ def test_seeds_of_a_spectrum_are_faint_under_their_geometric_mean():
     assert sorted(heights[heights[:, 0] == 1][:, 1])[0] == pytest.approx(4 * math.exp(-half), rel=1e-3)
     assert sorted(heights[heights[:, 0] == 1][:, 1])[-1] == pytest.approx(4 * math.exp(half), rel=1e-3)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "rank 2", "all weights", "each seed", "95 % interval of their geometric mean"
+        "rank 2", "all weights", "each seed", "95 % interval of the geometric mean"
     ]  # fmt: skip
+
+
+def test_values_next_to_nothing_are_left_out_and_the_subtitle_says_so():
+    figure = spectrum.draw([spectrum.Change("rank 3", {"fc2": factors([5.0, 1.0, 1e-4])})], title="x", subtitle="Own")
+    render(figure)
+    assert figure.axes[0].get_ylim()[0] > 0.5
+    assert subtitle_of(figure) == "Own; values below 0.005 are left out"
+    assert subtitle_of(spectrum.draw([spectrum.Change("rank 2", {"fc2": factors([5.0, 1.0])})], title="x")) == ""
 
 
 def test_what_is_known_to_32_bits_has_no_singular_values_below_its_rounding():
@@ -767,7 +691,8 @@ def test_a_path_goes_from_the_base_over_the_trained_alpha_to_a_dashed_end():
     assert (axes.get_xlabel(), axes.get_ylabel()) == (
         "Test accuracy on the base's digits 0-4 (%)", "Test accuracy on the new digits 5-9 (%)"
     )  # fmt: skip
-    assert axes.get_title("left") == "seed 0"
+    assert subtitle_of(figure) == "seed 0"
+    assert [text for text in legend_of(axes) if text.startswith("rank")] == ["rank 1: 10.0, 80.0", "rank 4: 20.0, 95.0"]
 
 
 def test_seeds_of_a_path_are_faint_under_their_means_with_intervals_where_it_was_trained():
@@ -814,7 +739,22 @@ def test_confusion_writes_counts_and_colours_shares():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted digit", "True digit")
     assert axes.get_title("left") == "75 of 104 test images right: accuracy 72.12 %"
     assert "%" in bar.get_ylabel()
-    assert image.get_clim() == (0, 100)
+    assert image.get_clim() == (0.1, 100)
+    assert "log" in bar.get_ylabel()
+
+
+def test_confusion_tells_small_counts_apart_and_parts_old_digits_from_new():
+    counts = np.eye(10, dtype=np.int64) * 969
+    counts[:, 0], counts[:, 1] = 1, 30
+    axes, _ = confusion.draw(counts, title="x", old=(0, 1, 2, 3, 4, 8)).axes
+    (image,) = axes.images
+    one, thirty, most = (image.norm(100 * count / 1000) for count in (1, 30, 969))
+    assert 0 <= one < thirty - 0.3 < most - 0.6
+    lines_across = {(tuple(drawn.get_xdata()), tuple(drawn.get_ydata())) for drawn in axes.lines}
+    assert lines_across == {
+        *(((0, 1), (place, place)) for place in (4.5, 7.5, 8.5)),
+        *(((place, place), (0, 1)) for place in (4.5, 7.5, 8.5)),
+    }
 
 
 def test_confusion_text_is_light_on_dark_and_dark_on_light():
@@ -836,53 +776,79 @@ def test_confusion_of_nothing_and_of_another_shape():
 # Forgetting
 
 
-def test_forgetting_goes_from_the_probes_to_the_answers_and_writes_the_adapters_figures():
-    old, new, *below = forgetting.draw(HALVES, PROBES, title="x").axes
-    assert line(old, "untrained") == ([0, 1], pytest.approx([80, 78]))
-    assert line(old, "base") == ([0, 1, 2, 3], pytest.approx([95, 93, 99.5, 99]))
-    assert line(old, "adapter") == ([0, 1, 2, 3], pytest.approx([94, 92, 60, 1]))
-    assert line(new, "adapter") == ([0, 1, 2, 3], pytest.approx([84, 82, 97, 96]))
-    assert [text.get_text() for text in old.get_xticklabels()] == [
-        "probe\nfc1", "probe\nfc2", "task\nknown", "all ten\nlogits",
+def bars(axes: Axes) -> dict[tuple[float, ...], list[float]]:
+    """Colour → the lengths of the bars that have it, from top to bottom."""
+    found: dict[tuple[float, ...], list[float]] = {}
+    for bar in axes.patches:
+        found.setdefault(tuple(round(part, 3) for part in bar.get_facecolor()), []).append(bar.get_width())
+    return found
+
+
+def test_forgetting_goes_from_the_probes_to_the_answers_and_writes_every_figure_beyond_its_bar():
+    figure = forgetting.draw(HALVES, PROBES, title="x")
+    old, new, *below = figure.axes
+    untrained, base, adapter = bars(old).values()
+    assert untrained == pytest.approx([80, 78])
+    assert base == pytest.approx([95, 93, 99.5, 99])
+    assert adapter == pytest.approx([94, 92, 60, 1])
+    assert list(bars(new).values())[2] == pytest.approx([84, 82, 97, 96])
+    assert [text.get_text() for text in old.get_yticklabels()] == [
+        "probe on fc1", "probe on fc2", "task known", "all ten logits",
     ]  # fmt: skip
-    assert words(old) == ["94.0", "92.0", "60.0", "1.0"]
+    assert words(old) == ["80.0", "78.0", "95.0", "93.0", "99.5", "99.0", "94.0", "92.0", "60.0", "1.0"]
     assert old.get_title("left") == "Digits 0-4, which the base knew"
     assert new.get_title("left") == "Digits 5-9, which the adapter learned"
-    for axes, accuracy in zip(below, (1.0, 96.0), strict=True):
+    for axes, accuracy in zip(below[:2], (1.0, 96.0), strict=True):
         assert line(axes, "all ten logits") == ([80], [pytest.approx(accuracy)])
-        assert legend_of(axes)[1:] == ["all ten logits: ECE 25.0 %", "task known: ECE 12.5 %"]
+        assert axes.get_title("left").endswith("all ten logits 25.0 %, task known 12.5 %")
+    for axes in below[2:]:
+        assert [list(steps.get_data().values) for steps in axes.patches] == [[0, 10], [0, 10]]
+    assert not [drawn for drawn in old.lines if drawn.get_marker() != "None"]  # separate measures are not joined
 
 
 def test_forgetting_without_new_digits_has_one_column():
     figure = forgetting.draw(
         [row for row in HALVES if row["half"] == "old"], [row | {"new": None} for row in PROBES], title="x"
     )
-    assert len(figure.axes) == 2
+    assert len(figure.axes) == 3
     render(figure)
 
 
-def test_each_cure_has_a_point_a_seed_and_its_mean_in_both_panels():
+# Strategies
+
+
+def test_each_cure_has_two_bars_every_seed_and_the_intervals_of_its_means():
     figure = strategies.draw(STRATEGIES, title="x")
     render(figure)
-    whole, corner = figure.axes
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Plain", "Full", "Kept"]
-    for axes in (whole, corner):
-        seeds = [[list(map(float, side)) for side in drawn.get_data()] for drawn in axes.lines]
-        assert [pytest.approx([95, 96, 97]), pytest.approx([93, 91, 89])] in seeds
-        assert [pytest.approx([96]), pytest.approx([91])] in seeds
-        assert [pytest.approx([1]), pytest.approx([96])] in seeds
-    # 89 % is the worst of what is above 80 % on both sides.
-    assert corner.get_xlim() == corner.get_ylim() == (88, 100)
-    assert whole.get_xlim() == (-4, 104)
-    assert corner.get_title("left") == "above 88 % on both"
+    (axes,) = figure.axes
+    old, new = bars(axes).values()
+    assert old == pytest.approx([1, 2, 96])
+    assert new == pytest.approx([96, 95, 91])
+    seeds = [sorted(drawn.get_xdata()) for drawn in axes.lines if drawn.get_marker() == "o"]
+    assert pytest.approx([95, 96, 97]) in seeds
+    assert pytest.approx([89, 91, 93]) in seeds
+    intervals = [list(drawn.get_xdata()) for drawn in axes.lines if drawn.get_marker() == "|"]
+    half = T_2 * 1.0 / 3**0.5
+    assert pytest.approx([0, 1 + half], rel=1e-4) in intervals  # cut at 0 %
+    assert pytest.approx([96 - half, 96 + half], rel=1e-4) in intervals
+    (column,) = axes.child_axes
+    assert [label.get_text() for label in column.get_yticklabels()][:2] == ["1.0 (0.0 to 3.5)", "96.0 (91.0 to 100.0)"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Plain", "Full", "Kept"]
+    assert legend_of(axes) == ["old digits 0-4", "new digits 5-9", "each seed", "95 % interval of the mean"]
 
 
-def test_where_nothing_keeps_old_digits_the_corner_says_so_and_one_seed_has_no_interval():
+def test_one_seed_of_a_cure_has_no_interval():
     forgot = {**STRATEGIES, "cures": [{"title": "Plain", "runs": [{"old": 0.0, "new": 0.98}]}]}
     figure = strategies.draw(forgot, title="x")
     render(figure)
-    whole, corner = figure.axes
-    assert words(corner) == ["no strategy"]
-    assert words(whole) == []
-    assert not whole.collections
+    (axes,) = figure.axes
+    assert legend_of(axes) == ["old digits 0-4", "new digits 5-9"]
+    assert not axes.lines
+
+
+def test_the_scale_of_cures_spreads_what_is_near_all_and_gives_every_accuracy_back():
+    percents = np.array([0.0, 3.0, 50.0, 90.0, 96.0, 98.0, 99.0, 100.0])
+    places = strategies.stretch(percents)
+    assert (np.diff(places) > 0).all()
+    assert places[5] - places[4] > 8 * (places[1] - places[0])  # 96 to 98 % against 0 to 3 %
+    np.testing.assert_allclose(strategies._unstretch(places), percents, atol=1e-9)

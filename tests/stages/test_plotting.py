@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,11 @@ from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predi
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
+from lora_mnist_cli.stages.pictures import of_models
+from lora_mnist_cli.stages.pictures.subtitles import subtitle_of, title_of, title_of_several
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, gatherer, plot
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -101,6 +106,56 @@ def test_alpha_goes_from_0_to_above_1_and_has_the_trained_one(small, drawn):
     assert {row["digits"]: row["accuracy"] for row in rows[0]["subsets"]} == base
 
 
+def test_alpha_is_finer_where_old_and_new_digits_cross(small, drawn, monkeypatch):
+    def scored(name: str, *, alphas: Sequence[float], workspace: Workspace) -> list[Any]:
+        pairs = {"0-4": lambda a: 1 - 0.7 * a, "5-9": lambda a: 0.6 * a, "0-9": lambda a: 0.5}
+        return [
+            SimpleNamespace(alpha=a, scores={"subsets": [{"digits": d, "accuracy": f(a)} for d, f in pairs.items()]})
+            for a in alphas
+        ]
+
+    monkeypatch.setattr(of_models, "evaluate", scored)
+    plot("alpha", ADAPTER, workspace=small)
+    alphas = [row["alpha"] for row in drawn["arguments"][0]]
+    steps = {later - alpha for alpha, later in itertools.pairwise(alphas) if 0.625 <= alpha < 1}
+    assert steps == {1 / 32}
+    assert alphas == sorted({*of_models.ALPHAS, *alphas})
+    assert len(alphas) == 13 + 9
+    assert drawn["named"]["subtitle"].endswith("; 0-4 and 5-9 cross at alpha 0.77, at 46 %")
+
+
+def test_the_words_below_a_title_say_what_was_drawn(small):
+    base = subtitle_of(small.registry.get(BASE))
+    assert base == f"{BASE}; fashion-mnist; reference recipe, epochs 2, hidden sizes 16 and 12; seed 0"
+    tuned = recipe("tuned").adapter
+    made = finetune(replace(tuned, epochs=0, protect=("mask",), alpha=2.0), workspace=small, name="x" * 50)
+    assert (title_of(made), title_of(made, 0.5)) == ("LoRA on 5-9, rank 8", "LoRA on 5-9, rank 8 at alpha 0.5")
+    name = "x" * 20 + "…" + "x" * 19
+    assert subtitle_of(made).startswith(f"{name} on {BASE}; fashion-mnist; reference recipe, ")
+    assert subtitle_of(made).endswith("; protected by mask; seed 0")
+    sound = finetune(replace(tuned, epochs=0, rank=2), workspace=small, name="sound")
+    assert "; tuned recipe, epochs 0; seed 0" in subtitle_of(sound)
+    grid = sweep([1, 2], grid={"lrs": [1e-3, 0.01]}, config=AdapterConfig(epochs=0), workspace=small, name="grid")
+    assert title_of_several(grid, {}) == "LoRA on 5-9"
+    assert subtitle_of(grid, {"lr": 0.01}) == (
+        f"grid on {BASE}; fashion-mnist; lr 0.01; reference recipe, epochs 0; seed 0"
+    )
+
+
+def test_a_single_point_says_in_words_that_a_plot_needs_more(small, drawn, recorder):
+    workspace = replace(small, reporter=recorder)
+    sweep([2], config=AdapterConfig(epochs=0), workspace=workspace, name="one-rank")
+    plot("ranks", "one-rank", workspace=workspace)
+    words = "one rank: a single point; a sweep of several (--ranks 1,2,4,8) draws a line"
+    assert words in recorder.all("notice")
+    assert drawn["named"]["subtitle"].endswith(words)
+    finetune(AdapterConfig(epochs=0, rank=1), workspace=workspace, name="untrained")
+    plot("history", "untrained", workspace=workspace)
+    assert drawn["named"]["subtitle"].endswith("not trained: a single point; training for some epochs draws a line")
+    plot("spectrum", "untrained", workspace=workspace)
+    assert "rank 1 has one singular value per layer: a single point" in drawn["named"]["subtitle"]
+
+
 def test_history_has_a_row_an_epoch_from_0_on(small, drawn):
     plot("history", BASE, workspace=small)
     (rows,) = drawn["arguments"]
@@ -113,6 +168,8 @@ def test_ranks_has_the_sweeps_results_and_no_study_beside_another_recipe(small, 
     assert (artifact.name, path.name) == (SWEEP, f"ranks-{SWEEP}.png")
     assert drawn["arguments"][0] == artifact.details["results"]
     assert drawn["named"]["study"] == {}
+    (base,) = drawn["named"]["bases"]
+    assert base == {row["digits"]: row["accuracy"] for row in small.registry.get(BASE).scores["subsets"]}["0-4"]
 
 
 def last_val_accuracy(workspace: Workspace, name: str) -> float:
@@ -167,7 +224,7 @@ def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
     sweep([3, 1], seeds=[7, 2], grid=grid, config=AdapterConfig(epochs=1), workspace=small, name="rates")
     plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e-3}), workspace=small)
     assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3", "rank 3"]
-    assert "(n = 2 seeds)" in drawn["named"]["title"]
+    assert "2 seeds (2,7)" in drawn["named"]["subtitle"]
     results = [
         row | {"failed": "the loss became nan in epoch 1" if (row["rank"], row["seed"]) == (3, 2) else row["failed"]}
         for row in small.registry.get("rates").details["results"]
@@ -175,7 +232,7 @@ def test_spectrum_of_a_sweep_has_every_seed_of_each_rank_and_says_what_diverged(
     some = replace(small.registry.get("rates"), details={**small.registry.get("rates").details, "results": results})
     gatherer("spectrum")(small, some, PlotOptions(where={"lr": 1e-3}))
     assert [change.label for change in drawn["arguments"][0]] == ["rank 1", "rank 1", "rank 3"]
-    assert "(n = 2 seeds; diverged: rank 3, seed 2)" in drawn["named"]["title"]
+    assert "; diverged: rank 3, seed 2" in drawn["named"]["subtitle"]
     with pytest.raises(ArtifactError, match=r"all adapters of 'rates', lr 1e30 diverged"):
         plot("spectrum", "rates", options=PlotOptions(where={"lr": 1e30}), workspace=small)
 
@@ -185,7 +242,7 @@ def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small, drawn):
     plot("tradeoff", "one", workspace=small)
     (path,) = drawn["arguments"][0]
     points = {point["alpha"]: (point["old"], point["new"]) for point in path["points"]}
-    assert len(points) <= 8
+    assert len(points) <= 10
     assert max(points) == 0
     assert min(points) < path["trained_alpha"] == -0.5
     for name, at in ((adapter.parents[0].name, 0.0), ("one", -0.5)):
@@ -196,10 +253,10 @@ def test_tradeoff_starts_at_the_base_and_has_the_trained_scores(small, drawn):
 def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(small, drawn, recorder):
     made = sweep([2, 1], seeds=[3, 5], config=AdapterConfig(epochs=1), workspace=small, name="seeds")
     plot("tradeoff", "seeds", workspace=replace(small, reporter=recorder))
-    assert recorder.all("notice") == ["scoring 4 adapters at 8 alphas each"]
+    assert recorder.all("notice") == ["scoring 4 adapters at 10 alphas each"]
     paths = drawn["arguments"][0]
     assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
-    assert drawn["named"]["subtitle"].startswith("n = 2 seeds; points: 0, 0.2")
+    assert "; 2 seeds (3,5); points: 0, 0.2" in drawn["named"]["subtitle"]
     rows = sorted(made.details["results"], key=lambda row: (row["rank"], row["seed"]))
     for path, row in zip(paths, rows, strict=True):
         known = {score["digits"]: score["accuracy"] for score in row["subsets"]}
@@ -211,6 +268,7 @@ def test_what_pissa_adds_has_no_more_than_twice_its_rank(small, drawn):
     finetune(AdapterConfig(epochs=1, rank=2, method="pissa"), workspace=small, name="principal")
     plot("spectrum", "principal", workspace=small)
     (change,) = drawn["arguments"][0]
+    assert "PiSSA's ΔW is a difference of two products of its rank" in drawn["named"]["subtitle"]
     # The difference of two products, in 32 bits: what is beyond their ranks is rounding.
     assert {len(spectrum.singular_values(*factors)) for factors in change.layers.values()} == {4}
 
@@ -296,7 +354,7 @@ def test_full_fine_tuning_is_drawn_beside_ranks_and_spectra(small, drawn):
     assert list(drawn["named"]["ceilings"]) == ["Full fine-tuning", f"Full fine-tuning ({full.name})"]
     plot("spectrum", "plain", options=beside, workspace=small)
     changes = drawn["arguments"][0]
-    assert [change.label for change in changes] == ["rank 2", "rank 3", "full-fashion-mnist-5-9"]
+    assert [change.label for change in changes] == ["rank 2", "rank 3", "Full fine-tuning on 5-9"]
     base = load_file(small.runs_dir / small.registry.parent(full).name / "model.safetensors")
     kept = load_file(small.runs_dir / full.name / "adapter_model.safetensors")
     for layer, (delta,) in changes[-1].layers.items():
@@ -320,7 +378,7 @@ def methods(tmp_path_factory: pytest.TempPathFactory, small_trained: Path, small
 
 
 def test_methods_are_drawn_side_by_side_unless_one_is_chosen(methods, drawn):
-    names = ["Full fine-tuning", "pissa, rank 2", "pissa, rank 3", "lora, rank 2", "lora, rank 3"]
+    names = ["Full fine-tuning", "PiSSA, rank 2", "PiSSA, rank 3", "LoRA, rank 2", "LoRA, rank 3"]
     rate = {"lr": 1e-2}
     plot("spectrum", "methods", options=PlotOptions(where=rate), workspace=methods)
     changes = drawn["arguments"][0]

@@ -186,9 +186,10 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         }  # fmt: skip
         from lora_mnist_cli.stages.chains.report import markdown
 
-        title = f"{', then '.join(document['tasks'])}: old digits against new ones ({counted(len(seeds), 'seed')})"
+        title = f"{', then '.join(document['tasks'])}: what each strategy keeps and learns"
+        subtitle = f"{plan.config['recipe']} recipe, rank {plan.config['rank']}; {counted(len(seeds), 'seed')}"
         workspace.reporter.phase(DRAWING, costs.PICTURE)
-        style.save(picture.draw(document, title=title), folder / PICTURE_FILE)
+        style.save(picture.draw(document, title=title, subtitle=subtitle), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
         return text, {"rows": _plain_rows(document), "chain": document}
 

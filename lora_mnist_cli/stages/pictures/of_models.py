@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,11 +13,11 @@ from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.plots import alpha, confusion, forgetting, history, predictions, style
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import costs, measuring_forgetting
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
+from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of
 from lora_mnist_cli.stages.records.histories import read_history
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 
     Labels = npt.NDArray[np.int64]
 
-ALPHAS = tuple(i / 8 for i in range(13))
+_STEP, _FINER_STEP = 1 / 8, 1 / 32
+"""The distance of the multipliers that are scored, and that around the crossing of old and new digits."""
+ALPHAS = tuple(i * _STEP for i in range(13))
 """The multipliers that are scored beside the trained one."""
 COUNT = 50
 """Images in a grid by default."""
@@ -36,12 +39,33 @@ COUNT = 50
 def draw_alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Score an adapter at every alpha and draw its accuracies."""
     trained = AdapterConfig.from_json(artifact.config).alpha
-    evaluations = evaluate(artifact.name, alphas=sorted({*ALPHAS, trained}), workspace=workspace)
+    old, learned = artifact.details["base_digits"], artifact.config["digits"]
+    new = str(only_new(artifact) or learned)
+    rows = _rows_by_alpha(workspace, artifact, sorted({*ALPHAS, trained}))
+    subtitle = subtitle_of(artifact)
+    if coarse := alpha.crossing(rows, old, new):
+        scored = {row["alpha"] for row in rows}
+        first, last = coarse.before - _STEP, coarse.after + _STEP
+        finer = {first + _FINER_STEP * i for i in range(1 + round((last - first) / _FINER_STEP))}
+        rows += _rows_by_alpha(workspace, artifact, sorted(a for a in finer - scored if 0 < a < ALPHAS[-1]))
+        place = alpha.crossing(rows, old, new) or coarse
+        subtitle += f"; {old} and {new} cross at alpha {place.alpha:.2f}, at {place.percent:.0f} %"
     return alpha.draw(
-        [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations],
-        base_digits=artifact.details["base_digits"], new_digits=artifact.config["digits"], trained_alpha=trained,
-        title=f"{_title(artifact)}: test accuracy by alpha",
+        sorted(rows, key=lambda row: float(row["alpha"])), base_digits=old, new_digits=learned, trained_alpha=trained,
+        title=f"{title_of(artifact)}: test accuracy by alpha", subtitle=subtitle,
     )  # fmt: skip
+
+
+def only_new(artifact: Artifact) -> DigitSet | None:
+    """Return those of the digits learned that the base did not know; None where it knew them all."""
+    known = DigitSet.parse(artifact.details["base_digits"])
+    digits = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in known]
+    return DigitSet(digits) if digits else None
+
+
+def _rows_by_alpha(workspace: Workspace, artifact: Artifact, alphas: Sequence[float]) -> list[dict[str, Any]]:
+    evaluations = evaluate(artifact.name, alphas=alphas, workspace=workspace)
+    return [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations]
 
 
 def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -50,22 +74,29 @@ def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOption
     predicted, labels = _predicted_and_true(workspace, artifact, options.alpha)
     counts = np.zeros((10, 10), dtype=np.int64)
     np.add.at(counts, (labels, predicted), np.isin(labels, digits.members))
-    title = f"{_title(artifact, options.alpha)}: test images of digits {digits}"
-    return confusion.draw(counts, title=title, names=class_names(artifact.dataset))
+    base_digits = artifact.config["digits"] if artifact.kind == "base" else artifact.details["base_digits"]
+    return confusion.draw(
+        counts, title=f"{title_of(artifact, options.alpha)}: confusion of true and predicted digits",
+        subtitle=f"test images of {digits}; thick lines: the base's digits {base_digits}; {subtitle_of(artifact)}",
+        names=class_names(artifact.dataset), old=DigitSet.parse(base_digits).members,
+    )  # fmt: skip
 
 
 def draw_forgetting(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Measure forgetting and draw probes, answers and calibration."""
     before = replace(workspace, reporter=Followed(workspace.reporter, {DRAWING: costs.PICTURE}))
     document = measuring_forgetting.forgetting(artifact.name, workspace=before)
-    title = f"{artifact.name} on {document['base']}: forgotten, and merely outranked"
-    return forgetting.draw(document["halves"], document["probes"], title=title)
+    title = f"{title_of(artifact)}: forgotten, and merely outranked"
+    return forgetting.draw(document["halves"], document["probes"], title=title, subtitle=subtitle_of(artifact))
 
 
 def draw_history(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Draw the history that the artifact was published with."""
-    title = f"{artifact.name}: training on digits {artifact.config['digits']}"
-    return history.draw(read_history(artifact), title=title, sample=TRAIN_SAMPLE)
+    rows, subtitle = read_history(artifact), subtitle_of(artifact)
+    if len(rows) == 1:
+        subtitle += f"; {lonely(workspace, 'not trained', 'training for some epochs')}"
+    title = f"{title_of(artifact)}: loss and accuracy by epoch"
+    return history.draw(rows, title=title, subtitle=subtitle, sample=TRAIN_SAMPLE)
 
 
 def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -76,8 +107,8 @@ def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOpti
     pixels, _ = load_split(artifact.dataset, "test", workspace.data_dir)
     return predictions.draw(
         pixels[shown], labels[shown], predicted[shown],
-        title=f"{_title(artifact, options.alpha)}: predictions on digits {digits}",
-        subtitle=f"the first {len(shown)} test images of {digits} in the file's order",
+        title=f"{title_of(artifact, options.alpha)}: predictions on digits {digits}",
+        subtitle=f"the first {len(shown)} test images of {digits} in the file's order; {subtitle_of(artifact)}",
         names=class_names(artifact.dataset),
     )  # fmt: skip
 
@@ -94,13 +125,3 @@ def _predicted_and_true(workspace: Workspace, artifact: Artifact, alpha: float |
         set_alpha(loaded.model, chosen)
     test = workspace.test_images(artifact, loaded.pixel_stats)
     return predict(loaded.model, test.images).argmax(1).numpy(), test.labels.numpy()
-
-
-def _title(artifact: Artifact, alpha: float | None = None) -> str:
-    """Name a base by its digits, an adapter by method, digits, rank and an alpha that is not the trained one."""
-    if artifact.kind == "base":
-        return f"Base {artifact.config['digits']}"
-    config = AdapterConfig.from_json(artifact.config)
-    method = METHODS[config.method].title if config.combined is None else f"Combined ({config.combined})"
-    rank = f", rank {config.rank}" if config.rank else ""
-    return f"{method} {config.digits}{rank}{'' if alpha is None else f' at alpha {alpha:g}'}"

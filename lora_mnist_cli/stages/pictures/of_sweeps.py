@@ -10,13 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from lora_mnist_cli.plots import learning_rate, ranks, spectrum, style, tradeoff
+from lora_mnist_cli.plots.lettering import elide
+from lora_mnist_cli.plots.scores import accuracy_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
+from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
 from lora_mnist_cli.stages.records.histories import members, validation_runs
 from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies, titles
 from lora_mnist_cli.stages.workspace import Workspace
@@ -24,7 +28,12 @@ from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.system.progress import Inside
 from lora_mnist_cli.system.work import DRAWING, SCORING
 
-SHARES = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25)
+_SPECTRA = {
+    "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
+    "dora": "DoRA rescales every row, so its ΔW has full rank",
+}
+"""Method → why its changes have more singular values than its rank."""
+SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25)
 """Shares of the trained alpha at which an adapter is scored."""
 
 
@@ -42,10 +51,14 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
     if not results:
         problem = f"'{artifact.name}' has no ranks to draw"
         raise UsageError(problem, hint="full fine-tuning and head have none", value=artifact.name)
+    subtitle = subtitle_of(artifact, options.where)
+    if len({row["rank"] for row in results}) == 1:
+        subtitle += f"; {lonely(workspace, 'one rank', 'a sweep of several (--ranks 1,2,4,8)')}"
+    base = accuracy_of(workspace.registry.parent(artifact).scores["subsets"], base_digits)
     return ranks.draw(
         results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
-        study=study_accuracies(workspace, artifact, options.where),
-        title=f"Adapters on digits {learned}, base on {base_digits}{_where(options)}: test accuracy by rank",
+        study=study_accuracies(workspace, artifact, options.where), bases=() if base is None else (base,),
+        title=f"{title_of_several(artifact, options.where)}: test accuracy by rank", subtitle=subtitle,
     )  # fmt: skip
 
 
@@ -74,7 +87,8 @@ def draw_learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOp
     learned, method = artifact.config["digits"], str(options.where.get(METHOD.field, method_of(artifact)))
     return learning_rate.draw(
         rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=_rank_label(method, 0),
-        title=f"Adapters on digits {learned}{_where(options)}: validation accuracy by learning rate",
+        title=f"{title_of_several(artifact, options.where)}: validation accuracy by learning rate",
+        subtitle=subtitle_of(artifact, options.where),
     )  # fmt: skip
 
 
@@ -82,14 +96,22 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
     """Draw the singular values of an adapter, or of all adapters of a sweep, and of those beside it."""
     adapters, note = _labelled_adapters(workspace, artifact, options)
     if options.beside:
-        adapters = [(label if artifact.kind == "sweep" else adapter.name, adapter) for label, adapter in adapters]
-        adapters += [(name, workspace.registry.get(name, "adapter")) for name in options.beside]
-    names = ", ".join((artifact.name, *options.beside))
-    seeds = f" ({note})" if note else ""
+        adapters = [(label if artifact.kind == "sweep" else title_of(adapter), adapter) for label, adapter in adapters]
+        for name in options.beside:
+            beside = workspace.registry.get(name, "adapter")
+            taken = {label for label, _ in adapters}
+            # Of one label are runs of one setting, and these are others.
+            labels = (title_of(beside), f"{title_of(beside)} ({elide(name)})", name)
+            adapters.append((next(label for label in labels if label not in taken), beside))
+    changes = [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters]
+    notes = [subtitle_of(artifact, options.where), note]
+    notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
+    if {adapter.config["rank"] for _, adapter in adapters} == {1}:
+        notes.append(lonely(workspace, "rank 1 has one singular value per layer", "a higher rank"))
     return spectrum.draw(
-        [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters],
-        title=f"{names}{_where(options)}: singular values of the update ΔW by layer{seeds}",
-    )
+        changes, title=f"{title_of_several(artifact, options.where)}: singular values of ΔW by layer",
+        subtitle="; ".join(filter(None, notes)),
+    )  # fmt: skip
 
 
 def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectrum.Matrix, ...]]:
@@ -113,12 +135,10 @@ def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions
     Raises:
         ArtifactError: where the adapters learned no digit that is new to the base.
     """
-    old = DigitSet.parse(artifact.details["base_digits"])
-    only_new = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in old]
-    if not only_new:
+    old, new = DigitSet.parse(artifact.details["base_digits"]), only_new(artifact)
+    if new is None:
         problem = f"'{artifact.name}' learned no digit that its base, on {old}, did not know"
         raise ArtifactError(problem, hint="name an adapter that did; plot alpha draws this one", value=artifact.name)
-    new = DigitSet(only_new)
     adapters, note = _labelled_adapters(workspace, artifact, options)
     if len(adapters) > 1:
         workspace.reporter.notice(f"scoring {len(adapters)} adapters at {len(SHARES)} alphas each")
@@ -129,10 +149,11 @@ def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions
         reporter.phase(SCORING, len(SHARES) * costs.SCORING_ONE, f"{number}/{len(adapters)}")
         paths.append({"label": label} | _path(apart, adapter, [old, new]))
     shares = ", ".join(f"{share:g}" for share in SHARES)
+    notes = [subtitle_of(artifact, options.where), note, f"points: {shares} of the trained alpha"]
     return tradeoff.draw(
         paths, old_digits=str(old), new_digits=str(new),
-        title=f"{artifact.name}{_where(options)}: new digits against old as alpha rises",
-        subtitle=f"{note + '; ' if note else ''}points: {shares} of the trained alpha",
+        title=f"{title_of_several(artifact, options.where)}: new digits against old as alpha rises",
+        subtitle="; ".join(filter(None, notes)),
     )  # fmt: skip
 
 
@@ -184,7 +205,7 @@ def _rank_label(method: str, rank: int) -> str:
 def _labelled_adapters(
     workspace: Workspace, artifact: Artifact, options: PlotOptions
 ) -> tuple[list[tuple[str, Artifact]], str]:
-    """Return the adapter itself, or all adapters of a sweep by method and rank, labelled; and a note on the seeds.
+    """Return the adapter itself, or all adapters of a sweep by method and rank, labelled; and which of them diverged.
 
     Runs of one setting share a label.
     """
@@ -208,11 +229,9 @@ def _labelled_adapters(
     def label(row: Mapping[str, Any]) -> str:
         row_method = str(row.get(METHOD.field, method))
         name = _rank_label(row_method, row["rank"])
-        return f"{row_method}, {name}" if several_methods and row["rank"] else name
+        return f"{METHODS[row_method].title}, {name}" if several_methods and row["rank"] else name
 
-    seeds = artifact.config["seeds"]
-    note = f"seed {seeds[0]}" if len(seeds) == 1 else f"n = {len(seeds)} seeds"
-    if diverged := [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]:
-        note += f"; diverged: {'; '.join(diverged)}"
+    diverged = [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]
+    note = f"diverged: {'; '.join(diverged)}" if diverged else ""
     adapters = members(workspace.registry, artifact, sound)
     return [(label(row), adapter) for row, adapter in zip(sound, adapters, strict=True)], note

@@ -60,14 +60,19 @@ def study_accuracies(
     if any(axis.field not in chosen for axis in varying):
         return {}
     base = BaseConfig.from_json(workspace.registry.parent(sweep).config)
-    listed = {axis.plural for axis in (RANK, SEED, *varying)}
-    shared = {key: value for key, value in sweep.config.items() if key not in listed} | chosen
-    first = {"rank": sweep.config["ranks"][0], "seed": sweep.config["seeds"][0]}
-    config = AdapterConfig.from_json(without_unused(shared | first))
+    config = first_config(sweep, chosen)
     if config.digits is None or not original_study.comparable(base, config):
         return {}
     accuracies = {rank: original_study.adapter_accuracy(config.digits, rank) for rank in sweep.config["ranks"]}
     return {rank: accuracy for rank, accuracy in accuracies.items() if accuracy is not None}
+
+
+def first_config(sweep: Artifact, chosen: Mapping[str, Value]) -> AdapterConfig:
+    """Return the settings of a sweep's first adapter; ``chosen`` has values of the axes that it varies."""
+    axes = (RANK, SEED, *varying_axes(sweep.config))
+    shared = {key: value for key, value in sweep.config.items() if key not in {axis.plural for axis in axes}}
+    first = {axis.field: sweep.config[axis.plural][0] for axis in axes}
+    return AdapterConfig.from_json(without_unused(shared | first | dict(chosen)))
 
 
 def ceilings(workspace: Workspace, sweep: Artifact, names: Sequence[str]) -> dict[str, Rows]:
