@@ -449,7 +449,9 @@ def test_nothing_is_published_that_no_reader_would_take(example: Path) -> None:
         with registry.staging("new") as folder:
             (folder / "weights").write_bytes(b"1")
             details = base.details | {"pixel_stats": [0.0, 0.0]}
-            registry.publish(folder, base.settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+            registry.publish(
+                folder, base.settings, scores=base.scores, details=details, environment={}, wall_seconds=0.0
+            )
 
     with pytest.raises(ArtifactError, match="pixel_stats"):
         publish()
