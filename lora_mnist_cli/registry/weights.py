@@ -230,8 +230,14 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
 
 
 def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
-    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method.
+
+    Raises:
+        ArtifactError: where PEFT's alpha, alpha times the rank, is no finite number.
+    """
     described = method_named(config.method).peft(config, layers)
+    if described is not None and not math.isfinite(described.get("lora_alpha", 0.0)):
+        raise ArtifactError(f"alpha {config.alpha:g} times rank {config.rank} is no finite number", value=config.alpha)
     return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
 
 

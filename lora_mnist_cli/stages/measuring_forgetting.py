@@ -11,7 +11,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
-from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.errors import ArtifactError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
 
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.evaluation.logits import predict
-    from lora_mnist_cli.stages.records.loading import load_model, untrained_base
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model, untrained_base
 
     loaded = [load_model(workspace.registry, step.artifact) for step in steps]
     stats = loaded[-1].pixel_stats
@@ -72,7 +72,10 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     _refuse_without_images(test, [*tasks, *halves.values()])
     untrained = untrained_base(BaseConfig.from_json(steps[0].artifact.config))
     start = predict(untrained, test.images)
-    after = [predict(state.model, test.images) for state in loaded]
+    after = [
+        finite_logits(state.model, test.images, f"'{step.artifact.name}'")
+        for step, state in zip(steps, loaded, strict=True)
+    ]
     networks = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}
     return {
         "artifact": adapter.name, "base": steps[-2].artifact.name, "dataset": adapter.dataset,
@@ -148,6 +151,9 @@ def _probes(
         for model, network in networks.items():
             seen, unseen = hidden_features(network, train.images), hidden_features(network, test.images)
             for layer, features in seen.items():
+                if not bool(features.mean(0).isfinite().all()):
+                    problem = f"the {model} network has outputs in {layer} whose mean is not finite"
+                    raise ArtifactError(problem, value=layer)
                 logits = fit_probe(features, train.labels).logits(unseen[layer])
                 reached = {half: accuracy(logits, test.labels, digits) for half, digits in halves.items()}
                 row = {"layer": layer, "model": model, "old": reached["old"], "new": reached.get("new")}

@@ -14,7 +14,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import measuring_forgetting
-from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.evaluating import all_finite, at_alpha, evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.records.histories import read_history
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
@@ -34,7 +34,7 @@ COUNT = 50
 def draw_alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Score an adapter at every alpha and draw its accuracies."""
     trained = AdapterConfig.from_json(artifact.config).alpha
-    evaluations = evaluate(artifact.name, alphas=sorted({*ALPHAS, trained}), workspace=workspace)
+    evaluations = all_finite(evaluate(artifact.name, alphas=sorted({*ALPHAS, trained}), workspace=workspace))
     return alpha.draw(
         [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations],
         base_digits=artifact.details["base_digits"], new_digits=artifact.config["digits"], trained_alpha=trained,
@@ -81,16 +81,16 @@ def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOpti
 
 def _predicted_and_true(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
     """Return the predicted and the true labels of all test images, each ``(n,)``; a base has no alpha."""
-    from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.lora import set_alpha
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model
 
     chosen = chosen_alpha(artifact, alpha)
     loaded = load_model(workspace.registry, artifact)
     if chosen is not None:
         set_alpha(loaded.model, chosen)
     test = workspace.test_images(artifact, loaded.pixel_stats)
-    return predict(loaded.model, test.images).argmax(1).numpy(), test.labels.numpy()
+    logits = finite_logits(loaded.model, test.images, f"'{artifact.name}'{at_alpha(chosen)}")
+    return logits.argmax(1).numpy(), test.labels.numpy()
 
 
 def _title(artifact: Artifact, alpha: float | None = None) -> str:
