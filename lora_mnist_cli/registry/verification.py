@@ -145,7 +145,7 @@ def problems_inside(
     if base is not None and base.kind == "base":
         problems += [(MANIFEST, problem) for problem in _problems_with_parents(artifact, base, find)]
     below = artifact if artifact.kind == "base" else base
-    if files_are_sound and below is not None and below.kind == "base":
+    if files_are_sound and not unknown and below is not None and below.kind == "base":
         with _noting(problems, "weights"):
             check_weights(artifact, below)
     return problems

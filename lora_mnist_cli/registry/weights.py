@@ -167,7 +167,7 @@ def check_weights(artifact: Artifact, base: Artifact) -> None:
     import numpy as np
 
     tensors = _checked_tensors(artifact, base)
-    odd = [key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all()]
+    odd = sorted(key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all())
     if odd:
         raise ArtifactError(
             f"{artifact.kind} '{artifact.name}' has values that are no finite numbers in {', '.join(odd)}",
