@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import random
 import shutil
 import tempfile
@@ -169,6 +171,39 @@ def test_no_command_fails_over_a_hundred_more(capfd, box, family, forge, seed):
     check_mutants(capfd, box, family, forge, 100, seed)
 
 
+def check_options(capfd: Any, box: Path, count: int, seed: int) -> None:
+    """Change an option of a PEFT folder so many times and import it; fail with all laws that were broken."""
+    folder = Path(shutil.copytree(box / ONE, "peft"))
+    options = json.loads((folder / "adapter_config.json").read_text())
+    found = []
+
+    @hypothesis.seed(seed)
+    @hypothesis.settings(max_examples=count, phases=[hypothesis.Phase.generate])
+    @hypothesis.given(name=st.sampled_from([*options, "alpha_pattern", "rank_pattern", "x"]), value=mutants.ANY)
+    def every(name: str, value: Any) -> None:
+        with contextlib.suppress(ValueError):  # what Python does not write as JSON
+            (folder / "adapter_config.json").write_text(json.dumps(options | {name: value}))
+        call = ["import-adapter", folder, "--base", BASE, "--name", "taken", "--force", "--json"]
+        code, _, broken = laws.call(capfd, *call)
+        found.extend(f"{name}: {value!r:.100}: {problem}" for problem in broken)
+        if code == 0 and (told := laws.call(capfd, "runs", "verify", "taken"))[0]:
+            found.append(f"{name}: {value!r:.100}: imported, and then refused: {told[1]}")
+
+    every()
+    assert not found, "\n".join(found)
+
+
+def test_no_import_fails_over_what_a_stranger_says_of_an_adapter(capfd, box):
+    check_options(capfd, box, 40, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_import_fails_over_a_hundred_more(capfd, box, seed):
+    check_options(capfd, box, 100, seed)
+
+
+@pytest.mark.slow
 def test_the_family_is_sound(capfd, box, family):
     for name in FAMILY:
         for arguments in itertools.chain(*calls(name)):

@@ -379,6 +379,14 @@ def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant:
             read_artifact(example / BASE)
 
 
+def test_a_version_that_is_no_number_is_told_of_the_damaged_one_alone(example: Path, run: Run) -> None:
+    text = (example / SWEEP / MANIFEST).read_text()
+    (example / SWEEP / MANIFEST).write_text(text.replace('"schema_version": 2', '"schema_version": Infinity', 1))
+    assert run("runs", "show", SWEEP).err.startswith(f"error: '{SWEEP}' is damaged: {MANIFEST} is not JSON")
+    beside = run("evaluate", ADAPTER, "--json")
+    assert (beside.code, beside.err) == (0, "")
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("note", ["of any characters", "\\ud83d\\ude00", "half a pair: \\ud800"])
 def test_neither_decoder_reads_what_is_no_number(note: str, constant: str) -> None:
