@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
+from lora_mnist_cli.settings.config import BaseConfig
+
+BASE_SETTINGS = BaseConfig().to_json()
+SCORES = {
+    "subsets": [], "per_digit": [{"digit": i, "count": 10, "accuracy": 1.0, "loss": 0.0} for i in range(10)]
+}  # fmt: skip
+"""Of a model that gets every image right."""
+
 
 @pytest.fixture
 def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""
     from lora_mnist_cli.registry.artifact import Settings
+    from lora_mnist_cli.settings.adapter_config import AdapterConfig
+    from lora_mnist_cli.settings.digits import DigitSet
 
     row = {"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}
     details = {
@@ -22,10 +32,12 @@ def publish() -> Callable[..., Any]:
         "sweep": {"results": [row]},
         "report": {"rows": []},
     }
+    adapter = AdapterConfig(digits=DigitSet(range(5, 10)), rank=1, target_layers=("fc1",)).to_json()
+    shared = {key: value for key, value in adapter.items() if key not in ("rank", "seed")}
     needed = {
-        "base": {"digits": "0-4", "seed": 0},
-        "adapter": {"digits": "5-9", "rank": 1, "seed": 0},
-        "sweep": {"digits": "5-9", "ranks": [1], "seeds": [0]},
+        "base": BASE_SETTINGS,
+        "adapter": adapter,
+        "sweep": shared | {"ranks": [1], "seeds": [0]},
     }
     nowhere = "sha256:" + 64 * "0"
 
@@ -43,7 +55,7 @@ def publish() -> Callable[..., Any]:
             return registry.publish(
                 folder,
                 settings,
-                scores=scores or {},
+                scores=scores or (SCORES if kind in ("base", "adapter") else {}),
                 details=details[kind] | (more or {}),
                 environment={},
                 wall_seconds=1.5,

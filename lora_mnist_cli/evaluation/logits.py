@@ -38,6 +38,25 @@ def predict_with(
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
+def overflowing_layer(model: nn.Module, images: Tensor) -> str | None:
+    """Return the name of the first layer that has an output for images (n × 784) that is not finite, or None.
+
+    The model is a :class:`~lora_mnist_cli.models.mlp.MNISTModel`, plain or adapted.
+    """
+    layers = dict(model.named_children())
+
+    def finite(batch: Tensor) -> tuple[Tensor, ...]:
+        flags, hidden = [], batch
+        for layer in layers.values():
+            outputs = layer(hidden)
+            flags.append(outputs.isfinite().all(1))
+            hidden = F.relu(outputs)
+        return tuple(flags)
+
+    of_layers = zip(layers, predict_with(finite, model, images), strict=True)
+    return next((name for name, flags in of_layers if not bool(flags.all())), None)
+
+
 def mean_scores(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Return mean cross-entropy and accuracy over all ten logits."""
     # On the CPU: not every accelerator has double precision.

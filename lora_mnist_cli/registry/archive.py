@@ -12,12 +12,11 @@ import zipfile
 from pathlib import Path
 
 from lora_mnist_cli.registry.archive_reading import opened, planned, unpack
-from lora_mnist_cli.registry.artifact import Artifact, read_artifact
+from lora_mnist_cli.registry.artifact import Artifact, Parent, read_artifact
 from lora_mnist_cli.registry.entries import Entry, children_first
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.registry.verification import lineage_names
-from lora_mnist_cli.registry.weights import check_header
+from lora_mnist_cli.registry.verification import lineage_names, problems_inside
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError
 from lora_mnist_cli.system.files import flush, machine_errors
 from lora_mnist_cli.system.output_file import is_plain, output_file
@@ -93,24 +92,24 @@ def import_artifacts(registry: Registry, file: Path) -> tuple[list[Artifact], li
             with machine_errors(f"can't unpack {file}"):
                 artifacts = [unpack(archive, parts, room / name, file) for name, parts in plan.items()]
             artifacts = _parents_first(artifacts)
-            _check_weights(registry, artifacts)
+            _refuse_unsound(registry, artifacts)
             fresh = registry.admit(artifacts)
     return artifacts, fresh
 
 
-def _check_weights(registry: Registry, artifacts: list[Artifact]) -> None:
+def _refuse_unsound(registry: Registry, artifacts: list[Artifact]) -> None:
+    """Refuse artifacts of which one would not pass ``verify`` once it is here."""
     known: dict[str, Artifact | None] = {artifact.digest: artifact for artifact in artifacts}
     here = {entry.digest: entry.name for entry in registry.scan()[0]}
+
+    def find(parent: Parent) -> Artifact | None:
+        if parent.digest not in known and parent.digest in here:
+            known[parent.digest] = registry.readable(here[parent.digest])
+        return known.get(parent.digest)
+
     for artifact in artifacts:
-        base: Artifact | None = artifact
-        for parent in artifact.parents:
-            if parent.role == "base" and artifact.kind != "base":
-                if parent.digest not in known and parent.digest in here:
-                    known[parent.digest] = registry.readable(here[parent.digest])
-                base = known.get(parent.digest)
-        # An adapter without its base is refused when it is admitted.
-        if base is not None:
-            check_header(artifact, base)
+        for file, problem in problems_inside(artifact, find):
+            raise ArtifactError(f"'{artifact.name}' is not sound: {file}: {problem}", value=artifact.name)
 
 
 def _parents_first(artifacts: list[Artifact]) -> list[Artifact]:

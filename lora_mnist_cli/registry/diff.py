@@ -82,7 +82,8 @@ def _weights(catalog: Catalog, a: Artifact, b: Artifact) -> list[dict[str, Any]]
             other = x if y is None else y
             if other is None or (x is not None and y is not None):
                 return None
-            x, y = (0 * other if x is None else x), (0 * other if y is None else y)
+            zero = np.zeros_like(other)
+            x, y = (zero if x is None else x), (zero if y is None else y)
         with np.errstate(all="ignore"):  # imported weights may be huge, infinite or NaN
             norm_a, norm_b, difference = _norm(x), _norm(y), _norm(x - y)
             cosine = float((x / norm_a * (y / norm_b)).sum()) if norm_a and norm_b else None

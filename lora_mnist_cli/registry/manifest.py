@@ -24,7 +24,6 @@ from lora_mnist_cli.registry.manifest_types import (
     MAX_NOTE,
     AdapterDetails,
     AdapterSettings,
-    AtLeast0,
     BaseDetails,
     BaseSettings,
     DataSet,
@@ -33,8 +32,10 @@ from lora_mnist_cli.registry.manifest_types import (
     File,
     Name,
     ParentEntry,
+    PossibleScores,
     ReportDetails,
     Scores,
+    Seconds,
     Settings,
     Strict,
     SweepDetails,
@@ -45,6 +46,7 @@ from lora_mnist_cli.registry.manifest_types import (
     is_file,
     is_name,
 )
+from lora_mnist_cli.registry.settings_check import check_settings
 from lora_mnist_cli.settings.adapter_config import unused_value
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import Axis, varying_axes
@@ -77,13 +79,13 @@ class Manifest(Strict, tag_field="kind"):
     fingerprint: str
     seal: str
     note: Annotated[str, Meta(max_length=MAX_NOTE)]
-    wall_seconds: AtLeast0
+    wall_seconds: Seconds
     training_code: Whole
     dataset: DataSet
     environment: Environment
     files: Annotated[dict[str, File], Meta(max_length=_MAX_FILES)]
     parents: list[ParentEntry]
-    scores: Scores
+    scores: Strict
     config: Settings
     details: Details
 
@@ -109,6 +111,7 @@ class Manifest(Strict, tag_field="kind"):
 class BaseManifest(Manifest, tag="base"):
     """A base: trained, or an adapter merged into another base."""
 
+    scores: Scores
     config: BaseSettings
     details: BaseDetails
 
@@ -127,6 +130,7 @@ class BaseManifest(Manifest, tag="base"):
 class AdapterManifest(Manifest, tag="adapter"):
     """An adapter: trained on a base, combined from adapters of one base, or imported."""
 
+    scores: Scores
     config: AdapterSettings
     details: AdapterDetails
 
@@ -151,6 +155,7 @@ class AdapterManifest(Manifest, tag="adapter"):
 class SweepManifest(Manifest, tag="sweep"):
     """A sweep over adapters of one base."""
 
+    scores: PossibleScores
     config: SweepSettings
     details: SweepDetails
 
@@ -167,6 +172,7 @@ class SweepManifest(Manifest, tag="sweep"):
 class ReportManifest(Manifest, tag="report"):
     """A report on any artifacts."""
 
+    scores: PossibleScores
     config: Settings
     details: ReportDetails
 
@@ -236,6 +242,7 @@ def _check(manifest: dict[str, Any]) -> None:
         if free := manifest[part].keys() - getattr(checked, part).__struct_fields__:
             check_extent(free)
             check_extent(map(manifest[part].__getitem__, free))
+    check_settings(kind, manifest["config"])
     if kind == "sweep":
         _check_axes(manifest["config"], manifest["details"]["results"])
 

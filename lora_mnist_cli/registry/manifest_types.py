@@ -7,6 +7,7 @@ the manifest of each kind from them. A new field of a manifest is a line in a st
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime
 from functools import lru_cache
@@ -20,6 +21,7 @@ from lora_mnist_cli.registry.manifest_limits import MAX_TEXT, MAX_WHOLE
 from lora_mnist_cli.settings.adapter_config import LAYER, AdapterConfig
 from lora_mnist_cli.settings.checks import DIGEST
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
+from lora_mnist_cli.settings.grid import AXES, MAX_ADAPTERS
 from lora_mnist_cli.settings.lists import as_ranges
 
 MANIFEST = "artifact.json"
@@ -76,14 +78,17 @@ Digest = Annotated[str, Meta(pattern=_whole(DIGEST))]
 Layer = Annotated[str, Meta(pattern=_whole(LAYER))]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Count = Annotated[int, Meta(ge=0, le=MAX_WHOLE - 1)]
-Counts = Annotated[list[Count], Meta(min_length=1)]
+Counts = Annotated[list[Count], Meta(min_length=1, max_length=MAX_ADAPTERS)]
 Size = Annotated[int, Meta(ge=1, le=2**20)]
 Whole = Annotated[int, Meta(gt=-MAX_WHOLE, le=MAX_WHOLE - 1)]
-Number = float
-"""JSON has neither NaN nor infinity, so that every number is finite."""
-AtLeast0 = Annotated[float, Meta(ge=0)]
-Above0 = Annotated[float, Meta(gt=0)]
+_LARGEST = 1e39
+"""Beyond every number of 32 bits, as weights, logits and losses are; sums of squares of such numbers are finite."""
+Number = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+AtLeast0 = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Deviation = Annotated[float, Meta(ge=1e-9, le=1)]
+"""Of pixels from 0 to 1. Inputs are divided by it, and a single grey pixel in all of MNIST gives more."""
+Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 if TYPE_CHECKING:
     Digits = str
 else:
@@ -111,14 +116,34 @@ class _DigitScore(Strict):
     loss: AtLeast0 | None
 
 
+Digitwise = Annotated[list[_DigitScore], Meta(min_length=10, max_length=10)]
+
+
 class Scores(Strict):
-    """Both tables of scores, or neither."""
+    """The scores of a model: on digit sets, and on each of the ten digits in their order."""
+
+    subsets: list[_SubsetScore]
+    per_digit: Digitwise
+
+    def __post_init__(self) -> None:
+        _hold_order(self.per_digit)
+
+
+class PossibleScores(Strict):
+    """Both tables of scores, or neither where there is no model."""
 
     subsets: list[_SubsetScore] | UnsetType = UNSET
-    per_digit: list[_DigitScore] | UnsetType = UNSET
+    per_digit: Digitwise | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         hold((self.subsets is UNSET) == (self.per_digit is UNSET), "subsets and per_digit belong together")
+        if not isinstance(self.per_digit, UnsetType):
+            _hold_order(self.per_digit)
+
+
+def _hold_order(scores: list[_DigitScore]) -> None:
+    digits = [score.digit for score in scores]
+    hold(digits == list(range(10)), f"per_digit: its digits are {digits}, not 0 to 9")
 
 
 class DataSet(Strict):
@@ -156,7 +181,7 @@ class Environment(Struct, gc=False):
 
 
 class Settings(Struct, kw_only=True, gc=False):
-    """Settings of any artifact; :meth:`~lora_mnist_cli.settings.config.TrainingConfig.from_json` checks the values."""
+    """Settings of any artifact; :mod:`~lora_mnist_cli.registry.settings_check` checks the values."""
 
     digits: Digits | UnsetType = UNSET
     rank: Count | UnsetType = UNSET
@@ -166,18 +191,19 @@ class Settings(Struct, kw_only=True, gc=False):
         def __getattr__(self, name: str) -> Any: ...
 
 
-def _settings_of(config: type[TrainingConfig], **declared: Any) -> Any:
-    """Make a struct of the fields of a config, each of its type where it is there.
+def _settings_of(config: type[TrainingConfig], optional: Collection[str] = (), **declared: Any) -> Any:
+    """Make a struct of the fields of a config, each of its type; those added later need not be there.
 
     Args:
-        declared: field → type, of fields that are required or stricter than in the config.
+        optional: other fields that need not be there.
+        declared: field → type, of fields that are not in the config or stricter there.
     """
-    hints = get_type_hints(config)
-    names = {f.name for f in fields(config)} - {*Settings.__struct_fields__, *declared}
-    optional = [(name, _bounded(hints[name]) | UnsetType, UNSET) for name in sorted(names)]
-    required = [item for item in declared.items() if UnsetType not in get_args(item[1])]
-    optional += [(name, hint, UNSET) for name, hint in declared.items() if UnsetType in get_args(hint)]
-    return msgspec.defstruct(f"{config.__name__}Settings", [*required, *optional], bases=(Settings,), kw_only=True)
+    hints = {name: _bounded(hint) for name, hint in get_type_hints(config).items()} | declared
+    optional = {*optional, *(f.name for f in fields(config) if f.metadata["added_later"])}
+    names = [*declared, *sorted({f.name for f in fields(config)} - {*Settings.__struct_fields__, *declared})]
+    needed = [(name, hints[name]) for name in names if name not in optional]
+    others = [(name, hints[name] | UnsetType, UNSET) for name in names if name in optional]
+    return msgspec.defstruct(f"{config.__name__}Settings", [*needed, *others], bases=(Settings,), kw_only=True)
 
 
 def _bounded(hint: Any) -> Any:
@@ -230,7 +256,7 @@ class BaseDetails(Details):
     """Shapes of the layers (out × in), mean and deviation of the pixels."""
 
     layers: Annotated[dict[Layer, tuple[Size, Size]], Meta(min_length=1, max_length=999)]
-    pixel_stats: tuple[Number, Above0]
+    pixel_stats: tuple[Share, Deviation]
     merged: _Merged | UnsetType = UNSET
 
 
@@ -277,5 +303,5 @@ class ReportDetails(Details):
 
 
 BaseSettings = _settings_of(BaseConfig, digits=Digits)
-AdapterSettings = _settings_of(AdapterConfig, digits=Digits, rank=Count, seed=Count, imported=Digest | UnsetType)
-SweepSettings = _settings_of(AdapterConfig, digits=Digits, ranks=Counts, seeds=Counts)
+AdapterSettings = _settings_of(AdapterConfig, digits=Digits, rank=Count, seed=Count, imported=Digest)
+SweepSettings = _settings_of(AdapterConfig, [axis.field for axis in AXES], digits=Digits, ranks=Counts, seeds=Counts)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from lora_mnist_cli.registry.artifact import Artifact, read_artifact
+from lora_mnist_cli.models.methods import trainable_parameters
+from lora_mnist_cli.registry.artifact import Artifact, Parent, read_artifact
 from lora_mnist_cli.registry.catalog import Catalog, refuse_role
 from lora_mnist_cli.registry.entries import Entry, stamp_of
 from lora_mnist_cli.registry.manifest import UPGRADE
 from lora_mnist_cli.registry.manifest_types import MANIFEST
-from lora_mnist_cli.registry.weights import check_finite, check_header
-from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.registry.settings_check import unknown_settings
+from lora_mnist_cli.registry.weights import check_weights
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS
-from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.grid import AXES
 from lora_mnist_cli.settings.lists import some
-from lora_mnist_cli.system.errors import ArtifactError, make_again
+from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.system.work import piece
 
@@ -124,79 +123,76 @@ def _verify_one(catalog: Catalog, name: str, entries: Sequence[Entry]) -> Verdic
     verdict.kind = artifact.kind
     verdict.files, verdict.bytes = len(artifact.files), sum(entry["bytes"] for entry in artifact.files.values())
     verdict.problems += artifact.problems()
-    verdict.problems += _problems_of_settings(artifact)
-    base: Artifact | None = artifact
     kinds = {entry.name: entry.kind for entry in entries}
     for parent in artifact.parents:
         here = catalog.locate(parent.name, parent.digest, entries)
         if here is None:
             verdict.problems.append((MANIFEST, f"its {parent.role} '{parent.name}' ({parent.digest[:19]}…) is missing"))
         elif here in kinds:
-            with _noting(verdict, MANIFEST):
+            with _noting(verdict.problems, MANIFEST):
                 refuse_role(name, parent.role, here, kinds[here])
-        if parent.role == "base" and artifact.kind != "base":
-            base = catalog.readable(here) if here is not None else None
-    if any(parent.role == "adapter" for parent in artifact.parents) and not verdict.problems:
-        with _noting(verdict, MANIFEST):
-            _check_one_base(catalog, artifact, entries)
-    if not verdict.problems and base is not None:
-        with _noting(verdict, "weights"):
-            check_header(artifact, base)
-            check_finite(artifact)
+
+    def find(parent: Parent) -> Artifact | None:
+        here = catalog.locate(parent.name, parent.digest, entries)
+        return None if here is None else catalog.readable(here)
+
+    verdict.problems += problems_inside(artifact, find, files_are_sound=not verdict.problems)
     if verdict.problems:
         verdict.descendants = [entry.name for entry in catalog.descendants(name, all_generations=True)]
     return verdict
 
 
-def _check_one_base(catalog: Catalog, made: Artifact, entries: Sequence[Entry]) -> None:
-    """Refuse a merged or combined artifact whose adapters were not trained on its base."""
-    base = catalog.parent(made)
-    for parent in made.parents:
-        if parent.role != "adapter":
-            continue
-        here = catalog.locate(parent.name, parent.digest, entries)
-        adapter = None if here is None else catalog.readable(here)
-        if adapter is None or base.digest not in [each.digest for each in adapter.parents if each.role == "base"]:
-            raise ArtifactError(
-                f"its adapter '{parent.name}' is not one of its base '{base.name}'", hint=make_again(made.name),
-                value=parent.name,
-            )  # fmt: skip
+def problems_inside(
+    artifact: Artifact, find: Callable[[Parent], Artifact | None], *, files_are_sound: bool = True
+) -> list[tuple[str, str]]:
+    """Return file and problem of all that does not hold in an artifact, beside its manifest, files and parents' roles.
+
+    Args:
+        find: returns a parent, or None where it is missing or damaged.
+        files_are_sound: whether all files are there, and those that were published.
+    """
+    problems = []
+    if unknown := unknown_settings(artifact.kind, artifact.config):
+        problems.append((MANIFEST, f"the settings don't fit this version: {', '.join(unknown)}"))
+    if artifact.dataset not in DATASETS:
+        problems.append((MANIFEST, f"there is no data set '{artifact.dataset}'"))
+    base = next((find(parent) for parent in artifact.parents if parent.role == "base"), None)
+    if base is not None and base.kind == "base":
+        problems += [(MANIFEST, problem) for problem in _problems_with_parents(artifact, base, find)]
+    below = artifact if artifact.kind == "base" else base
+    if files_are_sound and not unknown and below is not None and below.kind == "base":
+        with _noting(problems, "weights"):
+            check_weights(artifact, below)
+    return problems
+
+
+def _problems_with_parents(
+    artifact: Artifact, base: Artifact, find: Callable[[Parent], Artifact | None]
+) -> Iterator[str]:
+    """Return what an artifact says of its base that is not so, and which of its adapters are on another base."""
+    details, digits = artifact.details, base.config["digits"]
+    said = details.get("merged", details).get("base_digits", digits)
+    if said != digits:
+        yield f"details.base_digits is '{said}', and those of its base '{base.name}' are '{digits}'"
+    if artifact.kind == "adapter":
+        config = AdapterConfig.from_json(artifact.config)
+        layers = {name: shape for name, shape in base.details["layers"].items() if name in (config.target_layers or ())}
+        counted = trainable_parameters(config, layers)
+        if details["trainable_parameters"] != counted:
+            yield f"details.trainable_parameters is {details['trainable_parameters']}, and its settings give {counted}"
+    for parent in artifact.parents:
+        adapter = find(parent) if parent.role == "adapter" else None
+        if adapter and base.digest not in [each.digest for each in adapter.parents if each.role == "base"]:
+            yield f"its adapter '{parent.name}' is not one of its base '{base.name}'"
 
 
 @contextlib.contextmanager
-def _noting(verdict: Verdict, file: str) -> Iterator[None]:
+def _noting(problems: list[tuple[str, str]], file: str) -> Iterator[None]:
     """Record a refusal inside as a problem of that file."""
     try:
         yield
     except ArtifactError as error:
-        verdict.problems.append((file, error.problem))
-
-
-def _problems_of_settings(artifact: Artifact) -> Iterator[tuple[str, str]]:
-    """Return the settings that have valid types but impossible values."""
-    if artifact.dataset not in DATASETS:
-        yield MANIFEST, f"there is no data set '{artifact.dataset}'"
-    try:
-        if artifact.kind == "base":
-            BaseConfig.from_json(artifact.config)
-        elif artifact.kind == "adapter":
-            AdapterConfig.from_json(artifact.config)
-        elif artifact.kind == "sweep":
-            for one in _members_settings(artifact.config):
-                AdapterConfig.from_json(one)
-    except ArtifactError as error:
-        yield MANIFEST, error.problem
-
-
-def _members_settings(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Return settings of members, which together have every value of every axis of a sweep."""
-    axes = [axis for axis in AXES if isinstance(config.get(axis.plural), list)]
-    listed = {axis.plural for axis in axes}
-    shared = {key: value for key, value in config.items() if key not in listed}
-    first = shared | {axis.field: config[axis.plural][0] for axis in axes if config[axis.plural]}
-    for axis in axes:
-        for value in config[axis.plural]:
-            yield without_unused(first | {axis.field: value})
+        problems.append((file, error.problem))
 
 
 def problem_line(verdict: Verdict, root: Path) -> str:

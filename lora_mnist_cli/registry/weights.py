@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, deserialize
 
@@ -33,6 +34,8 @@ MAX_WEIGHTS = 2**31
 _MAX_HEADER = 2**20
 
 Shapes = Mapping[str, tuple[int, ...]]
+Tensors = list[tuple[str, dict[str, Any]]]
+"""Keys, and ``shape``, ``dtype`` and ``data`` of each."""
 
 
 def base_shapes(base: Artifact) -> dict[str, tuple[int, ...]]:
@@ -79,7 +82,7 @@ def check_size(artifact: Artifact, file: str, shapes: Shapes) -> None:
     if need <= size <= need + _MAX_HEADER and need <= MAX_WEIGHTS:
         return
     if size < need <= MAX_WEIGHTS:
-        refuse_differences(artifact, _header(artifact, file), shapes)
+        refuse_differences(artifact, _header(_tensors(artifact, file)), shapes)
     raise ArtifactError(
         f"'{artifact.name}' does not fit: {file} has {size:,} bytes, and its tensors need {need:,}",
         hint=make_again(artifact.name),
@@ -151,13 +154,39 @@ def check_header(artifact: Artifact, base: Artifact) -> None:
     Raises:
         ArtifactError: where the file is damaged, or a key, shape or type differs.
     """
+    _checked_tensors(artifact, base)
+
+
+def check_weights(artifact: Artifact, base: Artifact) -> None:
+    """Check all of an artifact's weights, as :func:`check_header` and value by value.
+
+    Raises:
+        ArtifactError: as there; and where values are no finite numbers, with the names of the tensors. What diverged
+            has no weights, and says so.
+    """
+    import numpy as np
+
+    tensors = _checked_tensors(artifact, base)
+    odd = sorted(key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all())
+    if odd:
+        raise ArtifactError(
+            f"{artifact.kind} '{artifact.name}' has values that are no finite numbers in {', '.join(odd)}",
+            hint=make_again(artifact.name),
+            value=odd,
+        )
+
+
+def _checked_tensors(artifact: Artifact, base: Artifact) -> Tensors:
+    """Return the tensors of an artifact's weights, whose keys, shapes and types are those of its settings."""
     if artifact.kind not in ("base", "adapter") or artifact.details.get("failed"):
-        return
+        return []
     file = BASE_FILE if artifact.kind == "base" else ADAPTER_FILE
     shapes = base_shapes(artifact) if artifact.kind == "base" else adapter_shapes(artifact, base)
     check_size(artifact, file, shapes)
-    refuse_differences(artifact, _header(artifact, file), shapes)
+    tensors = _tensors(artifact, file)
+    refuse_differences(artifact, _header(tensors), shapes)
     check_statistics(artifact)
+    return tensors
 
 
 def check_statistics(artifact: Artifact) -> None:
@@ -185,28 +214,6 @@ def check_statistics(artifact: Artifact) -> None:
         )
 
 
-def check_finite(artifact: Artifact) -> None:
-    """Look for values that are no numbers in an artifact's weights: what diverged has no weights, and says so.
-
-    Raises:
-        ArtifactError: where there are some; it names the tensors.
-    """
-    file = {"base": BASE_FILE, "adapter": ADAPTER_FILE}.get(artifact.kind)
-    if file is None or artifact.details.get("failed"):
-        return
-    import numpy as np
-
-    with parsing(artifact, file):
-        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
-    odd = [key for key, tensor in tensors if not np.isfinite(np.frombuffer(tensor["data"], "<f4")).all()]
-    if odd:
-        raise ArtifactError(
-            f"{artifact.kind} '{artifact.name}' has values that are no finite numbers in {', '.join(odd)}",
-            hint=make_again(artifact.name),
-            value=odd,
-        )
-
-
 def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], folder: Path) -> None:
     """Write an adapter's file of weights, and PEFT's description of it.
 
@@ -223,12 +230,22 @@ def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], fold
 
 
 def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
-    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method."""
+    """The content of PEFT's ``adapter_config.json`` for an adapter; None where PEFT has no such method.
+
+    Raises:
+        ArtifactError: where PEFT's alpha, alpha times the rank, is no finite number.
+    """
     described = method_named(config.method).peft(config, layers)
+    if described is not None and not math.isfinite(described.get("lora_alpha", 0.0)):
+        raise ArtifactError(f"alpha {config.alpha:g} times rank {config.rank} is no finite number", value=config.alpha)
     return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
 
 
-def _header(artifact: Artifact, file: str) -> dict[str, tuple[tuple[int, ...], str]]:
+def _tensors(artifact: Artifact, file: str) -> Tensors:
     with parsing(artifact, file):
-        tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+        tensors: Tensors = deserialize(artifact.read(file))  # type: ignore[no-untyped-call]
+    return tensors
+
+
+def _header(tensors: Tensors) -> dict[str, tuple[tuple[int, ...], str]]:
     return {key: (tuple(tensor["shape"]), str(tensor["dtype"])) for key, tensor in tensors}

@@ -213,7 +213,16 @@ def marks(config: TrainingConfig) -> list[str]:
     """Return the parts of a name that say how a config differs from the reference recipe, however it came about.
 
     They are the name of the recipe that it is closest to, unless that is the reference, and then each value that
-    differs from that recipe's. Only what belongs to a recipe counts (:data:`MARKS`), and not, say, the epochs.
+    differs from that recipe's.
+    """
+    recipe, differing = closest_recipe(config)
+    return differing if recipe == "reference" else [recipe, *differing]
+
+
+def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
+    """Return the name of the recipe that differs least from a config, and the mark and value of each difference.
+
+    Only what belongs to a recipe counts (:data:`MARKS`), and not, say, the epochs.
     """
 
     def differing(known: TrainingConfig) -> list[str]:
@@ -221,14 +230,15 @@ def marks(config: TrainingConfig) -> list[str]:
         return [f"{mark}{short(value)}" for mark, value, usual in values if value != usual]
 
     own = {f.name for f in dataclasses.fields(config)}
-    candidates = []
+    candidates: dict[str, list[str]] = {}
     for name, recipe in RECIPES.items():
         known: TrainingConfig = recipe.base
         if isinstance(config, AdapterConfig):
             given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
             known = AdapterConfig(**without_unused(given | {"method": config.method}))
-        candidates.append([*([] if name == "reference" else [name]), *differing(known)])
-    return min(candidates, key=len)  # of equal ones the first, and so the reference
+        candidates[name] = differing(known)
+    closest = min(candidates, key=lambda name: len(candidates[name]))  # of equal ones the first, the reference
+    return closest, candidates[closest]
 
 
 def short(value: Value | None) -> str:

@@ -75,10 +75,12 @@ def combine(
     if combined := workspace.up_to_date(name, settings, force):
         return combined
     with workspace.making(name, settings, force=force) as making:
+        import numpy as np
         import torch
 
         shapes = {layer: base.details["layers"][layer] for layer in config.target_layers or ()}
-        products, record = _combined(workspace, adapters, config, shapes)
+        with np.errstate(all="ignore"):  # what is not finite is refused
+            products, record = _combined(workspace, adapters, config, shapes)
         tensors = {
             f"{method_named('lora').prefix}{layer}.{key}": torch.from_numpy(factor).float()
             for layer, product in products.items()
@@ -168,14 +170,21 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
     """Return layer → the change of its weight by an adapter, as ``(alpha · scale · B)`` times ``A``."""
     from lora_mnist_cli.models.combining.products import Product, truncated
     from lora_mnist_cli.registry.deltas import adapter_changes, adapter_tensors
+    from lora_mnist_cli.stages.records.loading import refuse_too_large
 
+    whose = f"'{adapter.name}'"
     config = AdapterConfig.from_json(adapter.config)
     if method_named(config.method).needs_weight:
         changes = adapter_changes(workspace.registry, adapter)
+        for layer, change in changes.items():
+            refuse_too_large(change, whose, layer)
         return {layer: truncated(change, min(change.shape)) for layer, change in changes.items()}
     strength = config.alpha * scale(config.scaling, config.rank)
     tensors = adapter_tensors(workspace.registry, adapter)
-    return {layer: Product(strength * kept[B], kept[A]) for layer, kept in tensors.items()}
+    products = {layer: Product(strength * kept[B], kept[A]) for layer, kept in tensors.items()}
+    for layer, product in products.items():
+        refuse_too_large(product.B, whose, layer)
+    return products
 
 
 def _combined(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from lora_mnist_cli.data.sources import read_ahead
@@ -15,7 +15,7 @@ from lora_mnist_cli.stages.costs import READING, SCORING_ONE
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import plain, stage
-from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.work import IMAGES, SCORING, piece
 
 
@@ -26,12 +26,14 @@ class Evaluation:
     Args:
         alpha: the multiplier in force; None for a base.
         scores: ``subsets`` and ``per_digit``, each row with count, accuracy and loss.
+        reason: why there is no loss where logits are not finite: the layer whose numbers are too large.
     """
 
     artifact: Artifact
     base: Artifact
     alpha: float | None
     scores: dict[str, Any]
+    reason: str | None = field(default=None, kw_only=True)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the scores as plain rows, one per digit set, for a data frame."""
@@ -76,7 +78,7 @@ def evaluate(
     multipliers = [chosen_alpha(artifact, alpha) for alpha in alphas or (None,)]
     read_ahead(artifact.dataset, workspace.data_dir, "test")
 
-    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.evaluation.logits import overflowing_layer, predict, scores
     from lora_mnist_cli.models.lora import has_no_effect, set_alpha
     from lora_mnist_cli.stages.records.loading import load_model
 
@@ -93,8 +95,31 @@ def evaluate(
         if alpha is not None:
             set_alpha(loaded.model, alpha)
         logits = predict(loaded.model, test.images)
-        evaluations.append(Evaluation(artifact, loaded.base, alpha, scores(logits, test.labels, subsets)))
+        reason = None
+        if not bool(logits.isfinite().all()):
+            layer = overflowing_layer(loaded.model, test.images)
+            reason = f"logits are not finite: the numbers in {layer} are too large"
+        reached = scores(logits, test.labels, subsets)
+        evaluations.append(Evaluation(artifact, loaded.base, alpha, reached, reason=reason))
     return evaluations
+
+
+def all_finite(evaluations: Sequence[Evaluation]) -> Sequence[Evaluation]:
+    """Return the evaluations, unless the logits of one are not finite.
+
+    Raises:
+        ArtifactError: then; it names the layer.
+    """
+    for evaluation in evaluations:
+        if evaluation.reason:
+            problem = f"'{evaluation.artifact.name}'{at_alpha(evaluation.alpha)}: {evaluation.reason}"
+            raise ArtifactError(problem, value=evaluation.alpha)
+    return evaluations
+
+
+def at_alpha(alpha: float | None) -> str:
+    """Return `` at alpha 0.5``, or nothing without an alpha."""
+    return "" if alpha is None else f" at alpha {alpha:g}"
 
 
 def parse_gates(text: str, option: str = "--min-accuracy") -> list[Gate]:

@@ -17,6 +17,8 @@ from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lora_mnist_cli.models.router import RoutedModel
 
 
@@ -48,6 +50,23 @@ class RoutedExperts:
     base: Artifact
     model: RoutedModel
     pixel_stats: tuple[float, float]
+
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log probabilities of the digits (n × 10) and of the experts (n × experts).
+
+        Raises:
+            ArtifactError: where one is no number, because an expert's logits, or densities, are not finite.
+        """
+        from lora_mnist_cli.evaluation.logits import predict_with
+        from lora_mnist_cli.stages.records.loading import finite_logits
+
+        logits, posterior = predict_with(self.model.answers, self.model, images)
+        if bool(logits.isnan().any() or posterior.isnan().any()):
+            for artifact, expert in zip(self.artifacts, self.model.experts, strict=True):
+                finite_logits(expert, images, f"'{artifact.name}'")
+            names = ", ".join(artifact.name for artifact in self.artifacts)
+            raise ArtifactError(f"the statistics of {names} give densities that are no numbers", value=names)
+        return logits, posterior
 
 
 def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artifact], Artifact]:
@@ -94,16 +113,14 @@ def load_experts(
     refuse_unknown("way to route", by, list(ROUTES), "ways:")
     artifacts, base = find_experts(names, workspace)
 
-    from lora_mnist_cli.models import lora
     from lora_mnist_cli.models.router import RoutedModel, Routing
     from lora_mnist_cli.registry.checkpoint import load_statistics
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import load_model, merge_into_base
 
     models, statistics = [], []
     for artifact in artifacts:
         loaded = load_model(workspace.registry, artifact)
-        lora.merge(loaded.model)
-        lora.detach(loaded.model)
+        merge_into_base(loaded.model, f"'{artifact.name}'")
         models.append(loaded.model.eval())
         statistics.append(load_statistics(artifact))
     mean, std = base.details["pixel_stats"]
@@ -128,10 +145,10 @@ def evaluate_routed(
     workspace = workspace or Workspace()
     experts = load_experts(names, by=by, workspace=workspace)
 
-    from lora_mnist_cli.evaluation.logits import predict_with, scores
+    from lora_mnist_cli.evaluation.logits import scores
 
     test = workspace.test_images(experts.base, experts.pixel_stats)
-    logits, posterior = predict_with(experts.model.answers, experts.model, test.images)
+    logits, posterior = experts.answers(test.images)
     labels, likeliest = test.labels.tolist(), experts.model.likeliest(posterior).tolist()
     learned = [DigitSet.parse(artifact.config["digits"]) for artifact in experts.artifacts]
     rows = []

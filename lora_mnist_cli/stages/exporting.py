@@ -13,7 +13,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
-from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
+from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 
 if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
@@ -161,10 +161,8 @@ def _peft(adapter: Artifact, alpha: float | None) -> bytes:
 
 def _merge(model: MNISTModel, alpha: float | None, name: str) -> None:
     from lora_mnist_cli.models import lora
+    from lora_mnist_cli.stages.records.loading import merge_into_base
 
     if alpha is not None:
         lora.set_alpha(model, alpha)
-    lora.merge(model)
-    lora.detach(model)
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
-        raise ArtifactError(f"'{name}' merged at alpha {alpha:g} has weights that are not finite", value=alpha)
+    merge_into_base(model, f"'{name}'" if alpha is None else f"'{name}' merged at alpha {alpha:g}")

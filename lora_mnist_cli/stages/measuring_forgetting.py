@@ -12,7 +12,7 @@ from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
-from lora_mnist_cli.system.errors import DataError
+from lora_mnist_cli.system.errors import ArtifactError, DataError
 from lora_mnist_cli.system.progress import Reporter
 from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING
 
@@ -70,7 +70,7 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
 
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.evaluation.logits import predict
-    from lora_mnist_cli.stages.records.loading import load_model, untrained_base
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model, untrained_base
 
     reporter.phase(IMAGES, costs.READING_ALL)
     loaded = [load_model(workspace.registry, step.artifact) for step in steps]
@@ -82,7 +82,10 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     reporter.phase(SCORING, scoring)
     untrained = untrained_base(BaseConfig.from_json(steps[0].artifact.config))
     start = predict(untrained, test.images)
-    after = [predict(state.model, test.images) for state in loaded]
+    after = [
+        finite_logits(state.model, test.images, f"'{step.artifact.name}'")
+        for step, state in zip(steps, loaded, strict=True)
+    ]
     networks = {"untrained": untrained, "base": loaded[-2].model, "adapter": loaded[-1].model}
     return {
         "artifact": adapter.name, "base": steps[-2].artifact.name, "dataset": adapter.dataset,
@@ -163,6 +166,9 @@ def _probes(
             reporter.phase(PROBES, costs.PROBES[model], f"{number}/{len(networks)}")
             seen, unseen = hidden_features(network, train.images), hidden_features(network, test.images)
             for layer, features in seen.items():
+                if not bool(features.mean(0).isfinite().all()):
+                    problem = f"the {model} network has outputs in {layer} whose mean is not finite"
+                    raise ArtifactError(problem, value=layer)
                 logits = fit_probe(features, train.labels).logits(unseen[layer])
                 reached = {half: accuracy(logits, test.labels, digits) for half, digits in halves.items()}
                 row = {"layer": layer, "model": model, "old": reached["old"], "new": reached.get("new")}

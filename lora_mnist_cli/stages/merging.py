@@ -12,7 +12,6 @@ from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
-from lora_mnist_cli.system.errors import ArtifactError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,17 +84,15 @@ def merge(
 
 def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[Tensor, dict[str, Any]]:
     """Merge a model's adapter into its layers; return the merged model's logits, and how far they are from before."""
-    from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models import lora
+    from lora_mnist_cli.stages.records.loading import finite_logits, merge_into_base
 
     lora.set_alpha(model, alpha)
-    before = predict(model, images)
+    whose = f"'{name}' merged at alpha {alpha:g}"
+    before = finite_logits(model, images, whose)
     exact = _exact_weights(model)
-    lora.merge(model)
-    lora.detach(model)
-    after = predict(model, images)
-    if not bool(after.isfinite().all()):
-        raise ArtifactError(f"'{name}' merged at alpha {alpha:g} has logits that are not finite", value=alpha)
+    merge_into_base(model, whose)
+    after = finite_logits(model, images, whose)
     state = {key: tensor.double() for key, tensor in model.state_dict().items()}
     return after, {
         "weight_residual": max(float((state[key] - weights).abs().max()) for key, weights in exact.items()),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.stages.evaluating import at_alpha
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
@@ -76,18 +77,19 @@ def predict_images(
 
     pictures = [read_image(source, invert=invert) for source in sources]
 
-    from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.lora import set_alpha, switched_off
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model
 
     loaded = load_model(workspace.registry, artifact)
     normalised = _normalised(pictures, loaded.pixel_stats)
     bases: list[dict[str, Any] | None] = [None] * len(pictures)
     if alpha is not None:
         with switched_off(loaded.model) as model:
-            bases = [_guess(logits) for logits in predict(model, normalised)]
+            bases = [_guess(logits) for logits in finite_logits(model, normalised, f"'{loaded.base.name}'")]
         set_alpha(loaded.model, alpha)
-    guesses = [_guess(logits) for logits in predict(loaded.model, normalised)]
+    guesses = [
+        _guess(logits) for logits in finite_logits(loaded.model, normalised, f"'{artifact.name}'{at_alpha(alpha)}")
+    ]
     predictions = [Prediction(*parts) for parts in zip(pictures, guesses, bases, strict=True)]
     return artifact, alpha, _doubted(predictions, normalised, _learned(artifact, loaded.base, alpha), workspace)
 
@@ -114,10 +116,8 @@ def predict_routed(
 
     pictures = [read_image(source, invert=invert) for source in sources]
     experts = load_experts(names, by=by, workspace=workspace)
-    from lora_mnist_cli.evaluation.logits import predict_with
-
     normalised = _normalised(pictures, experts.pixel_stats)
-    logits, posterior = predict_with(experts.model.answers, experts.model, normalised)
+    logits, posterior = experts.answers(normalised)
     names_of_experts = [artifact.name for artifact in experts.artifacts]
     likeliest = experts.model.likeliest(posterior).tolist()
     shares = posterior.double().softmax(1)

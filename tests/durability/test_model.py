@@ -205,7 +205,12 @@ class Model(RuleBasedStateMachine):
 
         def publish() -> Artifact:
             return self.registry.publish(
-                work.folder, work.settings, scores={}, details=work.details, environment={}, wall_seconds=0.0
+                work.folder,
+                work.settings,
+                scores=small.scores_of(work.settings),
+                details=work.details,
+                environment={},
+                wall_seconds=0.0,
             )
 
         there = self.things.get(work.name)

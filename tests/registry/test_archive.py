@@ -16,7 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from durability import small
 
 from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
@@ -560,3 +562,39 @@ def test_an_entry_whose_name_is_broken_is_refused(archive: Path, other: Registry
     outcome = run("runs", "import", archive, "--runs-dir", other.root)
     assert (outcome.code, outcome.out, len(outcome.err.splitlines())) == (3, "", 1)
     assert not other.root.exists()
+
+
+UNSOUND: dict[str, tuple[str, Callable[[Any], Any], float]] = {
+    "an unknown setting": (BASE, lambda manifest: manifest["config"].update(momentum=0.9), 1),
+    "an unknown data set": (BASE, lambda manifest: manifest["dataset"].update(name="other"), 1),
+    "digits that are not its base's": (SWEEP, lambda manifest: manifest["details"].update(base_digits="0-3"), 1),
+    "a weight that is no number": (BASE, lambda _: None, float("nan")),
+    "an infinite weight": (BASE, lambda _: None, float("inf")),
+}
+
+
+@pytest.mark.parametrize("what", UNSOUND)
+def test_import_publishes_nothing_that_verify_refuses(
+    example: Path, other: Registry, forge: Callable[..., None], tmp_path: Path, what: str
+) -> None:
+    """It asks what ``verify`` asks, and tells the same."""
+    name, change, factor = UNSOUND[what]
+    for descendant in {ADAPTER, SWEEP} - {name}:
+        if name == BASE:
+            shutil.rmtree(example / descendant)
+    files = {}
+    if factor != 1:
+        tensors = safetensors.numpy.load_file(example / name / "model.safetensors")
+        changed = {key: np.full_like(tensor, factor) for key, tensor in tensors.items()}
+        files["model.safetensors"] = safetensors.numpy.save(changed)
+    forge(example / name, change, files)
+    (verdict,) = (verdict for verdict in verify(Registry(example)) if verdict.name == name)
+    archive = tmp_path / "forged.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        for part in sorted(example.glob("*/*")):
+            opened.write(part, part.relative_to(example).as_posix())
+    with pytest.raises(ArtifactError) as caught:
+        import_artifacts(other, archive)
+    ((file, problem),) = verdict.problems
+    assert caught.value.problem == f"'{name}' is not sound: {file}: {problem}"
+    assert other.names() == []

@@ -17,6 +17,7 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 Publish = Callable[..., Artifact]
@@ -44,8 +45,13 @@ def test_a_bad_name_is_refused_on_one_line(name: str) -> None:
 
 SCORES = {
     "subsets": [{"digits": "0-4", "count": 10, "accuracy": 0.5, "loss": 1.25}],
-    "per_digit": [{"digit": 0, "count": 0, "accuracy": None, "loss": None}],
+    "per_digit": [{"digit": i, "count": 0, "accuracy": None, "loss": None} for i in range(10)],
 }
+
+
+_ADAPTER = AdapterConfig(digits=DigitSet(range(5, 10)), target_layers=("fc1",), lr=0.002).to_json()
+_LISTED = {"ranks": [1], "seeds": [0]}
+SETTINGS = {key: value for key, value in _ADAPTER.items() if f"{key}s" not in _LISTED} | _LISTED
 
 
 @pytest.fixture
@@ -55,7 +61,7 @@ def artifact(publish: Publish, tmp_path: Path) -> Artifact:
     parents = [Parent("base", "b", base.digest)]
     parents.append(Parent("member", "m", publish(registry, "m", kind="adapter", parents=parents).digest))
     files = {"weights": b"1234", "tensorboard/events": b"log"}
-    return publish(registry, "some", kind="sweep", config={"lr": 0.001}, parents=parents, files=files, scores=SCORES)
+    return publish(registry, "some", kind="sweep", config={"lr": 0.002}, parents=parents, files=files)
 
 
 def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
@@ -67,7 +73,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
         "schema_version": 2,
         "name": "some",
         "kind": "sweep",
-        "scores": SCORES,
+        "scores": {},
         "details": {"results": [{"artifact": "x", "rank": 1, "seed": 0, "trainable_parameters": 1, "subsets": []}]},
         "environment": {},
         "wall_seconds": 1.5,
@@ -76,7 +82,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
             "tensorboard/events": {"bytes": 3, "sha256": f"sha256:{hashes['t']}"},
             "weights": {"bytes": 4, "sha256": f"sha256:{hashes['w']}"},
         },
-        "config": {"digits": "5-9", "ranks": [1], "seeds": [0], "lr": 0.001},
+        "config": SETTINGS,
         "dataset": {"name": "mnist", "digest": "sha256:" + 64 * "0"},
         "parents": [
             {"role": "base", "name": "b", "digest": parents[0].digest},
@@ -90,7 +96,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
 
 def test_read_gives_what_was_published(artifact: Artifact) -> None:
     assert read_artifact(artifact.path) == artifact
-    assert artifact.config == {"digits": "5-9", "ranks": [1], "seeds": [0], "lr": 0.001}
+    assert artifact.config == SETTINGS
     assert artifact.dataset == "mnist"
     assert artifact.parents[1] == Parent("member", "m", read_artifact(artifact.path.parent / "m").digest)
     assert artifact.note == "a first try"
@@ -139,7 +145,7 @@ def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda manifest: manifest["config"].update(lr=0.002),
+        lambda manifest: manifest["config"].update(lr=0.003),
         lambda manifest: manifest["parents"][0].update(digest=f"sha256:{64 * '1'}"),
         lambda manifest: manifest["files"]["weights"].update(sha256=f"sha256:{64 * '1'}"),
         lambda manifest: manifest["files"].pop("weights"),

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published import SCORES
 
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.catalog import TAGS
 from lora_mnist_cli.registry.registry import STAGING, Registry
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 Publish = Callable[..., Artifact]
@@ -189,7 +192,7 @@ def many(registry: Registry, publish: Publish) -> Registry:
     ):
         scores = {
             "subsets": [{"digits": digits, "count": 10, "accuracy": accuracy, "loss": 1.0}],
-            "per_digit": [],
+            "per_digit": SCORES["per_digit"],
         }
         parents = [Parent("base", bases[base].name, bases[base].digest)]
         config = {"digits": digits, "rank": rank, "seed": 9 - i}
@@ -370,10 +373,10 @@ def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
             (folder / "weights").write_bytes(b"1")
             shutil.rmtree(registry.root / "base")
             settings = Settings(
-                "adapter", {"digits": "5-9", "rank": 1, "seed": 0}, base.settings.dataset, tuple(parents)
+                "adapter", AdapterConfig(digits=DigitSet([5])).to_json(), base.settings.dataset, tuple(parents)
             )
             details = {"base_digits": "0-4", "trainable_parameters": 1}
-            registry.publish(folder, settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+            registry.publish(folder, settings, scores=SCORES, details=details, environment={}, wall_seconds=0.0)
 
     with pytest.raises(ArtifactError, match=r"'child' needs 'base' \(sha256:.*which was removed meanwhile"):
         work()

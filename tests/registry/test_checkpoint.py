@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from published import BASE_SETTINGS, SCORES
 from torch import Tensor, nn
 
 from lora_mnist_cli.models import lora
@@ -65,8 +66,8 @@ def published(tmp_path: Path) -> Callable[..., Artifact]:
         with registry.staging("some") as folder:
             write(folder)
             details = {"layers": {"fc1": [784, 10]}, "pixel_stats": [0.1, 0.3]}
-            rest: dict[str, Any] = {"scores": {}, "details": details, "environment": {}, "wall_seconds": 0.0}
-            settings = Settings("base", {"digits": "0-4"}, {"name": "mnist", "digest": "sha256:" + 64 * "0"})
+            rest: dict[str, Any] = {"scores": SCORES, "details": details, "environment": {}, "wall_seconds": 0.0}
+            settings = Settings("base", BASE_SETTINGS, {"name": "mnist", "digest": "sha256:" + 64 * "0"})
             return registry.publish(folder, settings, **rest)
 
     return make

@@ -118,6 +118,17 @@ OF_A_BASE: dict[str, Callable[[Any], Any]] = {
     "scores with more": put("scores", "more", to=[]),
     "scores without digits": drop("scores", "per_digit"),
     "scores without subsets": drop("scores", "subsets"),
+    "no scores": put("scores", to={}),
+    "no digit's score": put("scores", "per_digit", to=[]),
+    "nine digits' scores": drop("scores", "per_digit", 4),
+    "digits' scores in another order": lambda manifest: manifest["scores"]["per_digit"].reverse(),
+    "a loss beyond 32 bits": put("scores", "subsets", 0, "loss", to=1.7e308),
+    "pixels beyond measure": put("details", "pixel_stats", to=[1e308, 1e-308]),
+    "inputs divided by next to nothing": put("details", "pixel_stats", to=[0.1, 1e-30]),
+    "seconds beyond measure": put("wall_seconds", to=1e300),
+    "an optimiser that is none": put("config", "optimizer", to="fc1"),
+    "a rate below 0": put("config", "lr", to=-0.1),
+    "no rate": drop("config", "lr"),
     "a score with more": put("scores", "subsets", 0, to={**ROW, "more": 1}),
     "a score that is none": put("scores", "subsets", 0, to=1),
     "the digit of a score": put("scores", "per_digit", 0, "digit", to="0"),
@@ -161,6 +172,11 @@ OF_AN_ADAPTER = {
     **{f"rank {value!r}": put("config", "rank", to=value) for value in (None, "1", 1.0, True)},
     **{f"imported {value!r}"[:40]: put("config", "imported", to=value) for value in (None, 1, "x", DIGEST.upper())},
     "rank 0": put("config", "rank", to=0),
+    "no alpha": drop("config", "alpha"),
+    "alpha None": put("config", "alpha", to=None),
+    "a scaling that is none": put("config", "scaling", to="fc1"),
+    "a layer twice": put("config", "target_layers", to=["fc1", "fc1"]),
+    "no scores": put("scores", to={}),
     "a seed below 0": put("config", "seed", to=-1),
     "parameters below 0": put("details", "trainable_parameters", to=-1),
     "no seed": drop("config", "seed"),
@@ -191,6 +207,11 @@ OF_A_SWEEP = {
         f"a row's {key} of {value}": put("details", "results", 0, key, to=value)
         for key, value in (("rank", 0), ("rank", -3), ("seed", -1), ("trainable_parameters", -1), ("more", 1))
     },
+    "a row's loss": put("details", "results", 0, "subsets", 1, "loss", to=1.7e308),
+    "a scaling that is none": put("config", "scaling", to="fc1"),
+    "no alpha": drop("config", "alpha"),
+    "one rank of many beyond measure": put("config", "ranks", to=[1, 5000]),
+    "ranks without end": put("config", "ranks", to=[1] * 10_001),
     "a row's accuracy": put("details", "results", 0, "subsets", 1, "accuracy", to=99.5),
     "a rank below 1": put("config", "ranks", to=[0]),
     "a seed below 0": put("config", "seeds", to=[-1]),
@@ -272,6 +293,13 @@ def test_a_manifest_that_makes_no_sense_is_refused(example: Path, forge: Forge, 
 
 
 TOLD = {
+    "config: object missing required field alpha": drop("config", "alpha"),
+    "config: the settings don't hold: scaling is one of constant, standard, rslora, not 'fc1'": put(
+        "config", "scaling", to="fc1"
+    ),
+    "scores: per_digit: its digits are [9, 8, 7, 6, 5, 4, 3, 2, 1, 0], not 0 to 9": lambda manifest: manifest["scores"][
+        "per_digit"
+    ].reverse(),
     "config.seed is 'x': expected int, got str": put("config", "seed", to="x"),
     "config.alpha: expected float, got array": put("config", "alpha", to=[1, 2]),
     "config.digits is '4-0': invalid enum value '4-0'": put("config", "digits", to="4-0"),
@@ -349,6 +377,14 @@ def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant:
     if constant.endswith(("NaN", "Infinity")):
         with pytest.raises(ArtifactError, match="is not JSON"):
             read_artifact(example / BASE)
+
+
+def test_a_version_that_is_no_number_is_told_of_the_damaged_one_alone(example: Path, run: Run) -> None:
+    text = (example / SWEEP / MANIFEST).read_text()
+    (example / SWEEP / MANIFEST).write_text(text.replace('"schema_version": 2', '"schema_version": Infinity', 1))
+    assert run("runs", "show", SWEEP).err.startswith(f"error: '{SWEEP}' is damaged: {MANIFEST} is not JSON")
+    beside = run("evaluate", ADAPTER, "--json")
+    assert (beside.code, beside.err) == (0, "")
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
@@ -449,7 +485,9 @@ def test_nothing_is_published_that_no_reader_would_take(example: Path) -> None:
         with registry.staging("new") as folder:
             (folder / "weights").write_bytes(b"1")
             details = base.details | {"pixel_stats": [0.0, 0.0]}
-            registry.publish(folder, base.settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+            registry.publish(
+                folder, base.settings, scores=base.scores, details=details, environment={}, wall_seconds=0.0
+            )
 
     with pytest.raises(ArtifactError, match="pixel_stats"):
         publish()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from published import BASE_SETTINGS, SCORES
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
@@ -39,13 +40,13 @@ def everything(root: Path) -> list[str]:
 
 
 def settings(seed: int = 0, **config: object) -> Settings:
-    return Settings("base", {"digits": "0-4", "seed": seed, **config}, {"name": "mnist", "digest": NOWHERE})
+    return Settings("base", BASE_SETTINGS | {"seed": seed, **config}, {"name": "mnist", "digest": NOWHERE})
 
 
 def finish(registry: Registry, folder: Path, seed: int = 0) -> Artifact:
     """Publish a staged folder as a base."""
     details = {"layers": {"fc1": [2, 2]}, "pixel_stats": [0.1, 0.3]}
-    return registry.publish(folder, settings(seed), scores={}, details=details, environment={}, wall_seconds=0.0)
+    return registry.publish(folder, settings(seed), scores=SCORES, details=details, environment={}, wall_seconds=0.0)
 
 
 def test_an_artifact_has_exactly_its_files(registry, publish):
@@ -248,7 +249,7 @@ def test_force_replaces_and_leaves_no_trace_of_the_old(registry, publish):
     new = publish(registry, "one", files={"weights": b"3"}, config={"seed": 5}, force=True)
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
     assert registry.get("one") == new
-    assert new.config == {"digits": "0-4", "seed": 5}
+    assert new.config == BASE_SETTINGS | {"seed": 5}
 
 
 def test_force_mends_a_damaged_artifact(registry, publish):
@@ -429,7 +430,7 @@ def test_of_two_publishers_with_other_settings_the_second_is_refused(registry, p
 
     with pytest.raises(OtherSettingsError, match="seed 0 there, 1 asked for"):
         second()
-    assert registry.get("one").config == {"digits": "0-4", "seed": 0}
+    assert registry.get("one").config == BASE_SETTINGS
     assert everything(registry.root) == ["one", "one/artifact.json", "one/weights"]
 
 

@@ -262,3 +262,19 @@ def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, fo
         tracemalloc.stop()
     assert (file, problem) == ("more", "its digest is not the one it was published with")
     assert peak < size / 4
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "told"),
+    [
+        (ADAPTER, "trainable_parameters", 7, "details.trainable_parameters is 7, and its settings give "),
+        (ADAPTER, "base_digits", "0-3", f"details.base_digits is '0-3', and those of its base '{BASE}' are '0-4'"),
+        (SWEEP, "base_digits", "0-3", f"details.base_digits is '0-3', and those of its base '{BASE}' are '0-4'"),
+    ],
+)
+def test_what_an_artifact_says_of_its_base_is_compared_with_it(
+    example: Path, forge: Forge, name: str, field: str, value: object, told: str
+) -> None:
+    forge(example / name, lambda manifest: manifest["details"].update({field: value}))
+    (verdict,) = (verdict for verdict in verify(Registry(example)) if verdict.name == name)
+    assert any(told in problem for _, problem in verdict.problems), verdict.problems

@@ -14,6 +14,7 @@ from lora_mnist_cli.evaluation.scores import with_intervals
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import parse_floats
 from lora_mnist_cli.stages import Evaluation, check_gates, evaluate, evaluate_routed, parse_gates
+from lora_mnist_cli.stages.evaluating import at_alpha
 from lora_mnist_cli.system.errors import GateError
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def command(
     else:
         name = chosen[0] if chosen else None
         evaluations = evaluate(name, alphas=alphas, digit_sets=digit_sets, workspace=workspace)
+        for odd in (evaluation for evaluation in evaluations if evaluation.reason):
+            workspace.reporter.warn(f"'{odd.artifact.name}'{at_alpha(odd.alpha)}: {odd.reason}")
         document, tables = _single(evaluations)
     checked = [row for evaluation in evaluations for row in check_gates(gates, evaluation)]
     if gates:
@@ -67,13 +70,17 @@ def command(
 def _single(evaluations: Sequence[Evaluation]) -> Result:
     """Make the document and the table of one model, at one alpha or at several."""
     artifact = evaluations[0].artifact
-    rows = [{"alpha": evaluation.alpha, **with_intervals(evaluation.scores)} for evaluation in evaluations]
+    rows = [
+        {"alpha": evaluation.alpha, **with_intervals(evaluation.scores)}
+        | ({"reason": evaluation.reason} if evaluation.reason else {})
+        for evaluation in evaluations
+    ]
     document = {"artifact": artifact.name, **classes(artifact.dataset)}
     images = f"on the test images of {artifact.dataset}"
     if len(rows) > 1:
         scores = [(evaluation.alpha, evaluation.scores) for evaluation in evaluations]
         return document | {"results": rows}, [alpha_table(f"{artifact.name} {images}", scores)]
-    title = f"{artifact.name}{_at(evaluations[0].alpha)} {images}"
+    title = f"{artifact.name}{at_alpha(evaluations[0].alpha)} {images}"
     return document | rows[0], [score_table(title, evaluations[0].scores, artifact.dataset)]
 
 
@@ -106,12 +113,8 @@ def _gate_table(checked: Sequence[dict[str, Any]]) -> Table:
 
 def _shortfall(row: dict[str, Any]) -> str:
     """Say by how much a gate was missed."""
-    which, minimum = f"digits {row['digits']}{_at(row['alpha'])}", f"{percent(row['minimum'])} %"
+    which, minimum = f"digits {row['digits']}{at_alpha(row['alpha'])}", f"{percent(row['minimum'])} %"
     images = f"{row['count']:,} images"
     if row["accuracy"] is None or row["loss"] is None:
         return f"{which}: no finite figure from {images}, so {minimum} is not met"
     return f"{which}: accuracy {percent(row['accuracy'])} % is below {minimum} ({images})"
-
-
-def _at(alpha: float | None) -> str:
-    return "" if alpha is None else f" at alpha {alpha:g}"

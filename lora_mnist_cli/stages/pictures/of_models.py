@@ -15,7 +15,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import costs, measuring_forgetting
-from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.evaluating import all_finite, at_alpha, evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of
 from lora_mnist_cli.stages.records.histories import read_history
@@ -64,7 +64,7 @@ def only_new(artifact: Artifact) -> DigitSet | None:
 
 
 def _rows_by_alpha(workspace: Workspace, artifact: Artifact, alphas: Sequence[float]) -> list[dict[str, Any]]:
-    evaluations = evaluate(artifact.name, alphas=alphas, workspace=workspace)
+    evaluations = all_finite(evaluate(artifact.name, alphas=alphas, workspace=workspace))
     return [{"alpha": evaluation.alpha, **evaluation.scores} for evaluation in evaluations]
 
 
@@ -115,13 +115,13 @@ def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOpti
 
 def _predicted_and_true(workspace: Workspace, artifact: Artifact, alpha: float | None) -> tuple[Labels, Labels]:
     """Return the predicted and the true labels of all test images, each ``(n,)``; a base has no alpha."""
-    from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.lora import set_alpha
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model
 
     chosen = chosen_alpha(artifact, alpha)
     loaded = load_model(workspace.registry, artifact)
     if chosen is not None:
         set_alpha(loaded.model, chosen)
     test = workspace.test_images(artifact, loaded.pixel_stats)
-    return predict(loaded.model, test.images).argmax(1).numpy(), test.labels.numpy()
+    logits = finite_logits(loaded.model, test.images, f"'{artifact.name}'{at_alpha(chosen)}")
+    return logits.argmax(1).numpy(), test.labels.numpy()

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lora_mnist_cli.plots import learning_rate, ranks, spectrum, style, tradeoff
 from lora_mnist_cli.plots.lettering import elide
 from lora_mnist_cli.plots.scores import accuracy_of
@@ -17,7 +19,7 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages import costs
-from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.evaluating import all_finite, evaluate
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
@@ -117,15 +119,18 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
 def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectrum.Matrix, ...]]:
     """Return layer → the factors of its ΔW, from left to right."""
     from lora_mnist_cli.models.lora import LoRALinear, adapted_layers
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import load_model, refuse_too_large
 
     factors: dict[str, tuple[spectrum.Matrix, ...]] = {}
     for name, layer in adapted_layers(load_model(workspace.registry, adapter).model).items():
         if isinstance(layer, LoRALinear):
             B, A = (factor.detach().double().numpy() for factor in (layer.lora_B, layer.lora_A))
-            factors[name] = layer.alpha * layer.scale * B, A
+            with np.errstate(over="ignore"):
+                factors[name] = layer.alpha * layer.scale * B, A
         else:  # a method whose change is no plain product; it is known to its own precision
             factors[name] = (layer.change()[0].detach().numpy(),)
+        for factor in factors[name]:
+            refuse_too_large(factor, f"'{adapter.name}'", name)
     return factors
 
 
@@ -164,7 +169,7 @@ def _path(workspace: Workspace, adapter: Artifact, old_and_new: list[DigitSet]) 
     alphas = sorted({share * (trained or 1.0) for share in SHARES} | {trained}, key=abs)
     finite = [alpha for alpha in alphas if math.isfinite(alpha)]
     points = []
-    for evaluation in evaluate(adapter.name, alphas=finite, digit_sets=old_and_new, workspace=workspace):
+    for evaluation in all_finite(evaluate(adapter.name, alphas=finite, digit_sets=old_and_new, workspace=workspace)):
         old, new = (subset["accuracy"] for subset in evaluation.scores["subsets"])
         points.append({"alpha": evaluation.alpha, "old": old, "new": new})
     return {"trained_alpha": trained, "points": points}

@@ -11,9 +11,9 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
-from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
+from lora_mnist_cli.settings.grid import METHOD, Value, closest_recipe, in_words, short, varying_axes
 from lora_mnist_cli.settings.lists import as_ranges
-from lora_mnist_cli.settings.recipes import RECIPES, recipe_of
+from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.stages.records.results import first_config, method_of
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -58,7 +58,7 @@ def subtitle_of(artifact: Artifact, where: Mapping[str, Value] | None = None) ->
     adapter = first_config(artifact, where) if artifact.kind == "sweep" else AdapterConfig.from_json(artifact.config)
     if adapter.combined or adapter.imported:
         return "; ".join([*parts, f"combined by {adapter.combined}" if adapter.combined else "imported"])
-    name = recipe_of(adapter) or "reference"
+    name, _ = closest_recipe(adapter)
     listed = {axis.field for axis in varying_axes(artifact.config)}
     parts.append(_recipe(adapter, name, RECIPES[name].adapter, {*where, *listed, *METHODS[adapter.method].unused}))
     if adapter.protect:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from lora_mnist_cli.data.streams import seeded
-from lora_mnist_cli.models import adapted_linear
+from lora_mnist_cli.evaluation.logits import overflowing_layer, predict
+from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_adapter, load_base
@@ -16,6 +20,12 @@ from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, adapter_sha
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_LARGEST = float(np.finfo(np.float32).max)
+_TOO_LARGE = "its weights or its alpha are larger than any training leaves them"
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,47 @@ def load_model(registry: Registry, artifact: Artifact) -> LoadedModel:
         load_adapter(model, artifact)
     mean, std = base.details["pixel_stats"]
     return LoadedModel(model, base, base_config, (mean, std))
+
+
+def finite_logits(model: nn.Module, images: Tensor, whose: str, on: str = "") -> Tensor:
+    """Return logits (n × 10) of images (n × 784).
+
+    Args:
+        whose: the model, for a message; ``on`` stands behind the word logits there.
+
+    Raises:
+        ArtifactError: where one is not finite; it names the layer whose numbers are too large.
+    """
+    logits = predict(model, images)
+    if not bool(logits.isfinite().all()):
+        layer = overflowing_layer(model, images)
+        problem = f"{whose} has logits{on} that are not finite: the numbers in {layer} are too large"
+        raise ArtifactError(problem, hint=_TOO_LARGE, value=layer)
+    return logits
+
+
+def merge_into_base(model: MNISTModel, whose: str) -> None:
+    """Merge a model's adapter, at its present alpha, into its layers, so that it is a plain network.
+
+    Raises:
+        ArtifactError: where a weight is not finite then; it names the tensors.
+    """
+    lora.merge(model)
+    lora.detach(model)
+    if odd := [key for key, tensor in model.state_dict().items() if not bool(tensor.isfinite().all())]:
+        problem = f"{whose} has weights that are not finite: {', '.join(odd)}"
+        raise ArtifactError(problem, hint=_TOO_LARGE, value=odd)
+
+
+def refuse_too_large(change: npt.NDArray[np.floating[Any]], whose: str, layer: str) -> None:
+    """Refuse a layer's change, or a factor of it, with values that no 32-bit number holds.
+
+    Raises:
+        ArtifactError: with the name of the layer.
+    """
+    if not float(np.abs(change).max(initial=0.0)) <= _LARGEST:  # it may be NaN
+        problem = f"what {whose} adds to {layer} has values that are no finite numbers of 32 bits"
+        raise ArtifactError(problem, hint=_TOO_LARGE, value=layer)
 
 
 def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:

@@ -11,7 +11,6 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.workspace import Making, Workspace
-from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.files import machine_errors
 
 if TYPE_CHECKING:
@@ -57,20 +56,18 @@ def publish_untrained(
         DataError: where the test images are not available.
         MachineError: where it can't be written.
     """
-    from lora_mnist_cli.evaluation.logits import predict, scores
+    from lora_mnist_cli.evaluation.logits import scores
     from lora_mnist_cli.models.adapted_linear import attach, load_adapter_tensors
     from lora_mnist_cli.models.methods import trainable_parameters
     from lora_mnist_cli.registry.checkpoint import save_adapter
-    from lora_mnist_cli.stages.records.loading import load_model
+    from lora_mnist_cli.stages.records.loading import finite_logits, load_model
 
     assert config.digits is not None
     loaded = load_model(making.workspace.registry, base)
     attach(loaded.model, config, start=False)
     load_adapter_tensors(loaded.model, tensors)
     test = making.workspace.test_images(base, loaded.pixel_stats)
-    logits = predict(loaded.model, test.images)
-    if not bool(logits.isfinite().all()):
-        raise ArtifactError(f"{origin} has logits on '{base.name}' that are not finite", value=origin)
+    logits = finite_logits(loaded.model, test.images, origin, f" on '{base.name}'")
     save_adapter(loaded.model, config, making.folder)
     layers = {layer: base.details["layers"][layer] for layer in config.target_layers or ()}
     reported = reporting_sets(loaded.base_config.digits, config.digits)
