@@ -20,22 +20,22 @@ _STRATEGIES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATE
 @o.grouped
 def command(
     *,
-    tasks: Annotated[str, o.word("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
+    tasks: Annotated[str, o.words("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
-        str | None, o.word(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
+        str | None, o.words(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
     ] = None,
-    cures: Annotated[str | None, o.word("The former name of --strategies.", hidden=True)] = None,
-    seeds: Annotated[str, o.word("Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")] = "0",
+    cures: Annotated[str | None, o.words("The former name of --strategies.", hidden=True)] = None,
+    seeds: Annotated[str, o.words("Learn the chain once with each of these seeds, as 0-9.")] = "0",
     rank: Annotated[int, o.integer("Rank of the adapters.")] = RANK,
     dataset: shared.AnyDataset = "mnist",
+    name: shared.Name = None,
     recipe: shared.Recipe = RECIPE,
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
-        o.integer("Processes that train side by side (one core per thread and 2 GB per process).", "Training"),
+        o.integer("Processes that train side by side (one core per thread and 2 GB per process).", shared.MACHINE),
     ] = None,
-    name: shared.Name = None,
     note: shared.Note = "",
     folders: shared.Folders,
     output: shared.Output,

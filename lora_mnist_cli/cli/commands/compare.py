@@ -16,17 +16,17 @@ from lora_mnist_cli.stages.records.samples import described, named_without_rank
 @o.grouped
 def command(
     *,
-    first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "A")],
+    first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "NAME")],
     second: Annotated[
         str | None,
         o.artifact_argument(
             "Another one of the same kind. Without it, the settings that a sweep varies (as methods) are compared with "
             "the first of them.",
-            "[B]",
+            "NAME",
         ),
     ] = None,
     digits: Annotated[
-        str | None, o.word("Compare on the test images of these digits; default: those that both have learned.")
+        str | None, o.digits("Compare on the test images of these digits; default: those that both have learned.")
     ] = None,
     tune: Annotated[
         bool,

@@ -27,19 +27,19 @@ def command(
     ] = "lora",
     seed: shared.Seed = None,
     seeds: Annotated[
-        str | None, o.word("Run the study once with each of these seeds, as 0-9: means, ranges, verdicts.")
+        str | None, o.words("Run the study once with each of these seeds, as 0-9: means, ranges, verdicts.")
     ] = None,
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
-    dataset: Annotated[str, o.word(f"One of {', '.join(DATASETS)}; the study used mnist.", known=DATASETS)] = "mnist",
+    dataset: Annotated[str, o.word("Data set; the study used mnist.", known=DATASETS)] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
         o.integer(
             "For --study forgetting: processes that train side by side (one core per thread and 2 GB per process).",
-            "Training",
+            shared.MACHINE,
         ),
     ] = None,
     folders: shared.Folders,
