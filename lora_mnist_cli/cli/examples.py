@@ -67,7 +67,7 @@ EXAMPLES = {
     ),
     "import-adapter": (
         "import-adapter peft-folder --base base-0-4",
-        "import-adapter peft-folder --base base-0-4 --digits 5-9 --name theirs",
+        "import-adapter peft-folder --base base-0-4 --name theirs",
     ),
     "runs": (
         "runs list",

@@ -201,6 +201,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         command(**made, **values)
 
     flat.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    # Typer keeps a docstring's line breaks, which fit no other width.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    flat.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
 

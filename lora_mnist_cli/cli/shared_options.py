@@ -31,9 +31,7 @@ ArtifactName = Annotated[str, o.artifact_argument("Name of an artifact.")]
 NewestByDefault = Annotated[str | None, o.artifact_argument("Name of an artifact; the newest that fits by default.")]
 Experts = Annotated[
     list[str] | None,
-    o.artifact_argument(
-        "Name of an artifact; the newest that fits by default. With --route, of several experts.", "[NAME]..."
-    ),
+    o.artifact_argument("Name of an artifact; the newest that fits by default. With --route, of several experts."),
 ]
 Route = Annotated[
     bool,
@@ -58,7 +56,7 @@ JUnit = Annotated[Path | None, o.file("Write the verdicts as JUnit XML too, for 
 Recipe = Annotated[
     str,
     o.word(
-        "Settings by name: reference, those of the original study (see recipe reference), or tuned, the best found.",
+        "Named settings. reference: the original study's, given with each option; tuned: the best that were found.",
         None,
         recipes.RECIPES,
         flag="--recipe",

@@ -36,7 +36,7 @@ REFERENCE = _reference()
 ALL: dict[str, Any] = dict(REFERENCE.walk(typer.main.get_command(app.program())))
 COMMANDS = {name: command for name, command in ALL.items() if not hasattr(command, "commands")}
 # What an argument is called that has a meaning of its own.
-ARGUMENTS = {"ALIAS", "IMPLEMENTATION", "KIND"}
+ARGUMENTS = {"A", "ALIAS", "B", "IMPLEMENTATION", "KIND"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -89,7 +89,7 @@ def test_a_sweep_begins_with_what_everyone_needs():
 def test_help_that_says_recipe_reference_says_what_it_is(name):
     about = " ".join(each.help for each in COMMANDS[name].params)
     assert "(recipe reference: " in about
-    assert "reference, those of the original study" in about
+    assert "reference: the original study's" in about
 
 
 def test_the_program_lists_its_commands_in_groups_the_study_first(run):
@@ -98,6 +98,10 @@ def test_the_program_lists_its_commands_in_groups_the_study_first(run):
     assert places == sorted(places)
     assert next(iter(GROUPS)) == "The study"
     assert {name for group in GROUPS.values() for name in group} == {name for name in ALL if name and " " not in name}
+
+
+def test_a_description_has_no_line_breaks_of_its_own():
+    assert [name for name, each in COMMANDS.items() if "\n" in each.help.replace("\n\n", "")] == []
 
 
 def test_every_command_has_two_examples_and_the_program_has_some():
@@ -110,6 +114,7 @@ def test_examples_parse_and_stand_in_the_help(name):
     for line in EXAMPLES[name]:
         assert f"lora-mnist {line}" in ALL[name].epilog
         assert line.startswith(name)
+        assert len(f"lora-mnist {line}") < 79  # at 80 columns it stays one line
         words, command = shlex.split(line), ALL[""]
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]

@@ -13,6 +13,7 @@ from PIL import Image
 from small_artifacts import BASE, R1, R2, SWEEP, TRAIN_BASE
 
 from lora_mnist_cli.cli import status_line
+from lora_mnist_cli.cli.groups import COMMANDS
 from lora_mnist_cli.cli.status_line import ACTIVITIES, STARTING, StatusLine
 from lora_mnist_cli.registry.archive import export_artifact
 from lora_mnist_cli.registry.registry import Registry

@@ -17,7 +17,7 @@ _DENSITIES = ", ".join(f"{name} {each.density:g}" for name, each in COMBINERS.it
 @o.grouped
 def command(
     *,
-    adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.", "NAME...")],
+    adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.")],
     method: Annotated[str, o.word(f"{_METHODS}.", known=COMBINERS)] = "linear",
     name: shared.Name = None,
     weights: Annotated[str | None, o.words("A multiplier for each adapter, as 1,0.5; 1 by default.")] = None,

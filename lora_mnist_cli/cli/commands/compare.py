@@ -16,13 +16,13 @@ from lora_mnist_cli.stages.records.samples import described, named_without_rank
 @o.grouped
 def command(
     *,
-    first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "NAME")],
+    first: Annotated[str, o.artifact_argument("A sweep, an adapter or a base.", "A")],
     second: Annotated[
         str | None,
         o.artifact_argument(
             "Another one of the same kind. Without it, the settings that a sweep varies (as methods) are compared with "
             "the first of them.",
-            "NAME",
+            "B",
         ),
     ] = None,
     digits: Annotated[

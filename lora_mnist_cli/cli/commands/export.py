@@ -11,9 +11,7 @@ from lora_mnist_cli.stages.exporting import FORMATS, export_model, export_routed
 @o.grouped
 def command(
     *,
-    names: Annotated[
-        list[str], o.artifact_argument("Name of an artifact; with --route, of several experts.", "NAME...")
-    ],
+    names: Annotated[list[str], o.artifact_argument("Name of an artifact; with --route, of several experts.")],
     route: shared.Route = False,
     route_by: shared.RouteBy = None,
     form: Annotated[

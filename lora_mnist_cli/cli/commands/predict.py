@@ -17,7 +17,7 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 def command(
     *,
     images: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Picture files, folders of them, or - for stdin.")
+        list[str], typer.Argument(metavar="FILE", help="Picture files, folders of them, or - for stdin.")
     ],
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[

@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Run the whole study and compare its figures with the original's, with every picture.
 
-    Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. Work that is up to date is not done again. With several
-    seeds, each row says whether the study's single run lies in the range that one run of ours would show.
+    Its settings are those of the recipe reference, the original study's. Base on 0-4, seven ranks on 5-9, rank 64 on
+    0-9, alpha 0. Work that is up to date is not done again. With several seeds, each row says whether the study's
+    single run lies in the range that one run of ours would show.
     """
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds can't be given both", hint=f"--seeds {seeds} is enough", value=seed)

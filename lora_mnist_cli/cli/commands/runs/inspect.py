@@ -51,8 +51,8 @@ def lineage_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, out
 @o.grouped
 def diff_command(
     *,
-    first: Annotated[str, o.artifact_argument("An artifact.")],
-    second: Annotated[str, o.artifact_argument("Another one.")],
+    first: Annotated[str, o.artifact_argument("An artifact.", "A")],
+    second: Annotated[str, o.artifact_argument("Another one.", "B")],
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
