@@ -64,7 +64,7 @@ Recipe = Annotated[
 ]
 Logger = Annotated[
     str,
-    o.word("History: csv (always written), or one beside it: tensorboard, mlflow or wandb.", MACHINE, choices.LOGGERS),
+    o.word("History: csv always; tensorboard, mlflow or wandb beside it.", MACHINE, choices.LOGGERS),
 ]
 Name = Annotated[str | None, o.word("Name of the artifact; by default it says what is inside.")]
 Note = Annotated[str, o.word("A note of your own, kept with the artifact.", _FOLDERS)]
