@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import typer
 
 from lora_mnist_cli.cli.basics import Version, say
+from lora_mnist_cli.cli.examples import epilog
+from lora_mnist_cli.cli.groups import GROUPS
 from lora_mnist_cli.cli.loading import watched_imports
 from lora_mnist_cli.cli.status_line import LINE, activity
 from lora_mnist_cli.system.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_TERMINATED, LoraMnistError, MachineError
@@ -23,47 +25,25 @@ FORCING = ("GITHUB_ACTIONS", "FORCE_COLOR", "PY_COLORS", "TTY_COMPATIBLE")
 """Variables by which Typer or Rich takes any stream for a terminal."""
 HELP_WIDTH = "120"
 
-COMMANDS = {
-    "train-base": "Train the base: a small MLP that learns some of the digits.",
-    "finetune": "Train one adapter on a frozen base, by LoRA or another method; by default on the digits new to "
-    "the base.",
-    "sweep": "Train an adapter for each rank and seed, or each combination of a grid, and compare them in one table.",
-    "evaluate": "Score an adapter or a base on the test images; the newest adapter by default.",
-    "forgetting": "Measure what an adapter forgot of its base's digits, and what is merely outranked.",
-    "chain": "Learn tasks one after the other, by each strategy against forgetting, and compare what is left of them.",
-    "predict": "Recognise the digit on a picture, with the base and the adapter side by side.",
-    "compare": "Say which of two sweeps, or of two models, is better, and whether the data can tell.",
-    "gate": "Compare the mean over a sweep's seeds with thresholds: PASS, FAIL or INCONCLUSIVE.",
-    "merge": "Publish an adapter merged into its base as a new base, with a certificate of what that changed.",
-    "combine": "Publish one adapter made of several on the same base, and say how much of them it holds.",
-    "export": "Write a base, or an adapter merged into its base, as a file for other programs.",
-    "import-adapter": "Publish an adapter that PEFT trained on an exported base as an adapter of that base, scored "
-    "like any other.",
-    "conformance": "Test the laws of LoRA on anyone's implementation, behind a small protocol.",
-    "plot": "Draw a picture of an artifact, and print where it is; without a kind, list the kinds.",
-    "reproduce": "Run the whole study and compare its figures with the original's, with every picture.",
-    "runs": "List, show, verify, share and remove artifacts.",
-}  # fmt: skip
-"""What each command does. It stands here as well so that the program's help loads no command."""
-
 
 def program(wanted: str | None = None) -> typer.Typer:
     """Build the program with the ``wanted`` command loaded, and the others by name and sentence only; or all loaded."""
     about = "A small laboratory for LoRA on MNIST: train a base, adapt it, score it, draw it."
     app = typer.Typer(
-        name="lora-mnist", help=about, no_args_is_help=True, pretty_exceptions_enable=False,
+        name="lora-mnist", help=about, epilog=epilog(""), no_args_is_help=True, pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback(help=about)(_root)
-    for name, sentence in COMMANDS.items():
-        if wanted not in (None, name):
-            app.command(name, help=sentence)(_not_loaded)
-            continue
-        loaded = importlib.import_module(f"lora_mnist_cli.cli.commands.{name.replace('-', '_')}")
-        if hasattr(loaded, "app"):
-            app.add_typer(loaded.app, name=name)
-        else:
-            app.command(name)(loaded.command)
+    for group, sentences in GROUPS.items():
+        for name, sentence in sentences.items():
+            if wanted not in (None, name):
+                app.command(name, help=sentence, rich_help_panel=group)(_not_loaded)
+                continue
+            loaded = importlib.import_module(f"lora_mnist_cli.cli.commands.{name.replace('-', '_')}")
+            if hasattr(loaded, "app"):
+                app.add_typer(loaded.app, name=name, rich_help_panel=group)
+            else:
+                app.command(name, rich_help_panel=group, epilog=epilog(name))(loaded.command)
     return app
 
 

@@ -38,5 +38,6 @@ def _print_version(wanted: bool) -> None:
 
 
 Version = Annotated[
-    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version and exit."),
 ]

@@ -1,6 +1,7 @@
 """How options are made: their types, groups and completions, and how wrong values are refused.
 
-An option is named for its parameter, unless it has a ``flag``; one with a ``panel`` stands there in the help.
+An option is named for its parameter, unless it has a ``flag``; one with a ``panel`` stands there in the help. What help
+shows for a value is one of :data:`KINDS`, or the choices themselves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,21 @@ from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.stages import workspace
 from lora_mnist_cli.system.errors import LoraMnistError
 
+KINDS = {
+    "INT": "a whole number",
+    "NUMBER": "a number, as `0.01` or `1e-2`",
+    "DIGITS": "digits, as `0-4`, `5,7-9` or `all`",
+    "LIST": "values with a comma between them, as `1,2,4`; of whole numbers also a range, as `0-4`",
+    "NAME": "the name of an artifact, or `@ALIAS`",
+    "FILE": "the path of a file",
+    "FOLDER": "the path of a folder",
+    "TEXT": "any text",
+}
+"""What the value of an option or argument can be, where it is not one of a few choices."""
+DIGIT_SETS = ("0-4", "5-9", "all")
+"""What the shell offers for digits."""
+_CHOICES_WIDTH = 20
+
 
 def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
     """Give the names of artifacts that begin as typed, for the shell's completion."""
@@ -39,6 +55,27 @@ def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
 def completions(known: Iterable[str]) -> Callable[[str], list[str]]:
     """Give the known words that begin as typed, for the shell's completion."""
     return lambda incomplete: [word for word in known if word.startswith(incomplete)]
+
+
+def list_completions(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """Give the list that is being typed with each known word that it can go on with, for the shell's completion."""
+
+    def complete(incomplete: str) -> list[str]:
+        *before, last = incomplete.split(",")
+        more = (word for word in known if word.startswith(last) and word not in before)
+        return [",".join([*before, word]) for word in more]
+
+    return complete
+
+
+def choices(known: Iterable[str]) -> str:
+    """Show the words that a value can be, in lines that leave room for the sentence beside them: ``[auto|cpu|gpu]``."""
+    lines = [""]
+    for word in known:
+        if lines[-1] and len(lines[-1]) + len(word) >= _CHOICES_WIDTH:
+            lines.append("")
+        lines[-1] += f"{word}|"
+    return f"[{chr(10).join(lines).removesuffix('|')}]"
 
 
 def _whole(text: str | int) -> int:
@@ -65,22 +102,33 @@ def _option(flag: str | None, about: str, panel: str | None, **more: Any) -> Any
     return typer.Option(*([flag] if flag else []), help=about, rich_help_panel=panel, **more)
 
 
-def integer(about: str, panel: str | None = None, *, metavar: str = "INT") -> Any:
+def integer(about: str, panel: str | None = None) -> Any:
     """Make an option that takes a whole number."""
-    return _option(None, about, panel, parser=_whole, metavar=metavar)
+    return _option(None, about, panel, parser=_whole, metavar="INT")
 
 
 def number(about: str, panel: str | None = None) -> Any:
     """Make an option that takes a number."""
-    return _option(None, about, panel, parser=_real, metavar="FLOAT")
+    return _option(None, about, panel, parser=_real, metavar="NUMBER")
 
 
 def word(
     about: str, panel: str | None = None, known: Iterable[str] = (), *, flag: str | None = None, metavar: str = "TEXT",
     hidden: bool = False,
 ) -> Any:  # fmt: skip
-    """Make an option that takes a word or a list of them; the known words are completed."""
-    return _option(flag, about, panel, metavar=metavar, autocompletion=completions(known), hidden=hidden)
+    """Make an option that takes a word; known words are shown as choices, and completed."""
+    shown = choices(known) if known else metavar
+    return _option(flag, about, panel, metavar=shown, autocompletion=completions(known), hidden=hidden)
+
+
+def words(about: str, panel: str | None = None, known: Iterable[str] = (), *, hidden: bool = False) -> Any:
+    """Make an option that takes a list of words or numbers; known words are completed after each comma."""
+    return _option(None, about, panel, metavar="LIST", autocompletion=list_completions(known), hidden=hidden)
+
+
+def digits(about: str, panel: str | None = None) -> Any:
+    """Make an option that takes digits."""
+    return _option(None, about, panel, metavar="DIGITS", autocompletion=completions(DIGIT_SETS))
 
 
 def file(about: str, panel: str | None = None, *, flag: str | None = None) -> Any:
@@ -93,17 +141,22 @@ def folder_option(variable: str, about: str, panel: str) -> Any:
     return _option(None, about, panel, envvar=variable, metavar="FOLDER", parser=folder)
 
 
+def file_argument(about: str) -> Any:
+    """Make an argument that is the path of a file."""
+    return typer.Argument(help=about, metavar="FILE")
+
+
 def switch(flag: str, about: str, panel: str | None = None) -> Any:
     """Make an option that takes no value."""
-    return _option(flag, about, panel)
+    return _option(flag, about, panel, metavar="")
 
 
 def artifact_option(about: str, *, flag: str | None = None) -> Any:
     """Make an option that takes the name of an artifact, which is completed."""
-    return _option(flag, about, None, metavar="TEXT", autocompletion=complete_artifact)
+    return _option(flag, about, None, metavar="NAME", autocompletion=complete_artifact)
 
 
-def artifact_argument(about: str, metavar: str | None = None) -> Any:
+def artifact_argument(about: str, metavar: str = "NAME") -> Any:
     """Make an argument that is the name of an artifact, which is completed."""
     return typer.Argument(help=about, metavar=metavar, autocompletion=complete_artifact)
 
@@ -116,10 +169,12 @@ def setting(name: str, panel: str | None = "Training", known: Iterable[str] = ()
     values = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
     if None not in values and () not in values:
         shown = f"{values[0]} for a base, {values[1]} for an adapter" if len(set(values)) > 1 else str(values[0])
-        about = f"{about} (reference: {shown})"
-    if str(field.type).startswith(("int", "float")):
-        return (integer if str(field.type).startswith("int") else number)(about, panel)
-    return word(about, panel, known)
+        about = f"{about} (recipe reference: {shown})"
+    kind = str(field.type)
+    for start, make in (("int", integer), ("float", number), ("DigitSet", digits)):
+        if kind.startswith(start):
+            return make(about, panel)
+    return (words if kind.startswith("tuple") else word)(about, panel, known)
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -146,6 +201,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         command(**made, **values)
 
     flat.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    # Typer keeps a docstring's line breaks, which fit no other width.
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    flat.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
 

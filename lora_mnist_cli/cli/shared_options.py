@@ -23,7 +23,9 @@ from lora_mnist_cli.system.progress import Reporter
 
 _FOLDERS = "Where things are"
 _OUTPUT = "Output"
-_TRAINING = "Training"
+_ADAPTER = "The adapter"
+_TRAINING = "Training, in detail"
+MACHINE = "What it runs on"
 _PROTECTION = "Keeping what the base knows"
 
 ArtifactName = Annotated[str, o.artifact_argument("Name of an artifact.")]
@@ -42,7 +44,7 @@ Route = Annotated[
 RouteBy = Annotated[
     str | None,
     o.word(
-        "mixture (experts weighted by their probability; the default) or choose (the likeliest alone).",
+        "With --route: experts weighted by their probability (mixture, the default), or the likeliest alone (choose).",
         known=choices.ROUTES,
     ),
 ]
@@ -50,32 +52,38 @@ Base = Annotated[str | None, o.artifact_option("Base to adapt; the newest by def
 DatasetOfBase = Annotated[
     str | None, o.word("Data set of the base; a base of another one is refused.", None, choices.DATASETS)
 ]
-AnyDataset = Annotated[str, o.word(f"One of {', '.join(choices.DATASETS)}.", None, choices.DATASETS)]
+AnyDataset = Annotated[str, o.word("Data set.", None, choices.DATASETS)]
 Alpha = Annotated[float | None, o.number("Replaces the alpha that the adapter was trained with.")]
 Confidence = Annotated[float, o.number("Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")]
 REPLACE_LINKS = "put the folder or file itself in place of the link"
 JUnit = Annotated[Path | None, o.file("Write the verdicts as JUnit XML too, for CI.")]
 Recipe = Annotated[
     str,
-    o.word(f"Named set of hyperparameters: {', '.join(recipes.RECIPES)}.", _TRAINING, recipes.RECIPES, flag="--recipe"),
+    o.word(
+        "Named settings. reference: the original study's, given with each option; tuned: the best that were found.",
+        None,
+        recipes.RECIPES,
+        flag="--recipe",
+    ),
 ]
 Logger = Annotated[
-    str, o.word("csv (always written), or one beside it: tensorboard, mlflow or wandb.", _TRAINING, choices.LOGGERS)
+    str,
+    o.word("History: csv always; tensorboard, mlflow or wandb beside it.", MACHINE, choices.LOGGERS),
 ]
-Name = Annotated[str | None, o.word("Name of the artifact; by default it says what is inside.", _FOLDERS)]
+Name = Annotated[str | None, o.word("Name of the artifact; by default it says what is inside.")]
 Note = Annotated[str, o.word("A note of your own, kept with the artifact.", _FOLDERS)]
-Seed = Annotated[int | None, o.setting("seed")]
-Epochs = Annotated[int | None, o.setting("epochs")]
-Method = Annotated[str | None, o.setting("method", None, choices.METHODS)]
+Seed = Annotated[int | None, o.setting("seed", None)]
+Epochs = Annotated[int | None, o.setting("epochs", None)]
+Method = Annotated[str | None, o.setting("method", _ADAPTER, choices.METHODS)]
 Rank = Annotated[int | None, o.setting("rank", None)]
 AdapterDigits = Annotated[str | None, o.setting("digits", None)]
-Vary = Annotated[str | None, o.setting("vary", None, choices.VARIED)]
-_BatchSize = Annotated[int | None, o.setting("batch_size")]
-_Lr = Annotated[float | None, o.setting("lr")]
+Vary = Annotated[str | None, o.setting("vary", _ADAPTER, choices.VARIED)]
+_BatchSize = Annotated[int | None, o.setting("batch_size", _TRAINING)]
+_Lr = Annotated[float | None, o.setting("lr", _TRAINING)]
 _Schedule = Annotated[str | None, o.setting("schedule", _TRAINING, choices.SCHEDULES)]
 _Optimizer = Annotated[str | None, o.setting("optimizer", _TRAINING, choices.OPTIMIZERS)]
-_WeightDecay = Annotated[float | None, o.setting("weight_decay")]
-_ValSplit = Annotated[float | None, o.setting("val_split")]
+_WeightDecay = Annotated[float | None, o.setting("weight_decay", _TRAINING)]
+_ValSplit = Annotated[float | None, o.setting("val_split", _TRAINING)]
 _Precision = Annotated[str | None, o.setting("precision", _TRAINING, choices.PRECISIONS)]
 _Protect = Annotated[str | None, o.setting("protect", _PROTECTION, choices.PROTECTIONS)]
 
@@ -103,9 +111,9 @@ class AdapterTraining:
     epochs: Epochs = None
     batch_size: _BatchSize = None
     lr: _Lr = None
-    lr_power: Annotated[float | None, o.setting("lr_power")] = None
+    lr_power: Annotated[float | None, o.setting("lr_power", _TRAINING)] = None
     schedule: _Schedule = None
-    lr_ratio_b: Annotated[float | None, o.setting("lr_ratio_b")] = None
+    lr_ratio_b: Annotated[float | None, o.setting("lr_ratio_b", _TRAINING)] = None
     optimizer: _Optimizer = None
     weight_decay: _WeightDecay = None
     val_split: _ValSplit = None
@@ -116,11 +124,11 @@ class AdapterTraining:
 class AdapterShape:
     """What an adapter changes and what protects the base's digits; None is the recipe's value."""
 
-    alpha: Annotated[float | None, o.setting("alpha", None)] = None
-    scaling: Annotated[str | None, o.setting("scaling", None, choices.SCALINGS)] = None
-    init: Annotated[str | None, o.setting("init", None, choices.INITS)] = None
-    dropout: Annotated[float | None, o.setting("dropout", None)] = None
-    target_layers: Annotated[str | None, o.setting("target_layers", None)] = None
+    alpha: Annotated[float | None, o.setting("alpha", _ADAPTER)] = None
+    scaling: Annotated[str | None, o.setting("scaling", _ADAPTER, choices.SCALINGS)] = None
+    init: Annotated[str | None, o.setting("init", _ADAPTER, choices.INITS)] = None
+    dropout: Annotated[float | None, o.setting("dropout", _ADAPTER)] = None
+    target_layers: Annotated[str | None, o.setting("target_layers", _ADAPTER)] = None
     protect: _Protect = None
     replay_old: Annotated[float | None, o.setting("replay_old", _PROTECTION)] = None
     replay_new: Annotated[float | None, o.setting("replay_new", _PROTECTION)] = None
@@ -133,16 +141,16 @@ class Machine:
     """What training runs on. Fields have the names of :class:`~lora_mnist_cli.settings.runtime.Runtime`'s."""
 
     accelerator: Annotated[
-        str, o.word(f"One of {', '.join(choices.ACCELERATORS)}.", _TRAINING, choices.ACCELERATORS)
+        str, o.word("Train on the CPU or a GPU; auto takes a GPU where there is one.", MACHINE, choices.ACCELERATORS)
     ] = "auto"
     engine: Annotated[
         str,
         o.word("What drives the epochs: plain (a loop; auto takes it) or lightning. The bytes are the same.",
-            _TRAINING, ("auto", *choices.ENGINES),
+            MACHINE, ("auto", *choices.ENGINES),
         ),
     ] = "auto"  # fmt: skip
     threads: Annotated[
-        int, o.integer("CPU threads of training; with more than one, weights differ in their last places.", _TRAINING)
+        int, o.integer("CPU threads of training; with more than one, weights differ in their last places.", MACHINE)
     ] = 1
 
     def runtime(self, **more: Any) -> Runtime:
@@ -156,24 +164,21 @@ class BankMachine(Machine):
 
     backend: Annotated[
         str,
-        o.word("Where banks are trained: local, in processes, or on ray; the bytes are the same.", _TRAINING,
+        o.word("Where banks are trained: local, in processes, or on ray; the bytes are the same.", MACHINE,
             choices.BACKENDS,
         ),
     ] = "local"  # fmt: skip
-    workers: Annotated[int | None, o.integer("Processes of --backend processes (one core per thread).", _TRAINING)] = (
-        None
-    )
+    workers: Annotated[int | None, o.integer("Processes of --backend processes (one core per thread).", MACHINE)] = None
     address: Annotated[
-        str | None, o.word("Ray cluster of --backend ray; by default the one that Ray finds.", _TRAINING)
+        str | None, o.word("Ray cluster of --backend ray; by default the one that Ray finds.", MACHINE)
     ] = None
     logger: Logger = "csv"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """How an artifact is published."""
+    """How an artifact is published, beside its name."""
 
-    name: Name = None
     note: Note = ""
     force: Annotated[
         bool, o.switch("--force", "Do the work again, and replace the artifact of that name.", _FOLDERS)

@@ -38,7 +38,7 @@ class TrainingConfig(SelfChecking):
     epochs: int = setting(10, "Passes over the training split; 0 publishes the untouched start.", whole(0, MAX_EPOCHS))
     batch_size: int = setting(64, "Images per optimiser step.", whole(1, MAX_BATCH))
     lr: float = setting(1e-3, "Learning rate.", number("above 0"), words="learning rate")
-    optimizer: str = setting("adam", f"One of {', '.join(OPTIMIZERS)}.", one_of(OPTIMIZERS))
+    optimizer: str = setting("adam", "Optimiser.", one_of(OPTIMIZERS))
     weight_decay: float | None = setting(
         None, "Weight decay; the optimiser's own default if not given.", number("at least 0")
     )
@@ -50,7 +50,7 @@ class TrainingConfig(SelfChecking):
         0.2, "Share of the training images held out for validation.", number("at least 0 and below 1"),
         words="val-split",
     )  # fmt: skip
-    precision: str = setting("32-true", f"One of {', '.join(PRECISIONS)}.", one_of(PRECISIONS))
+    precision: str = setting("32-true", "Floating-point numbers of the training.", one_of(PRECISIONS))
 
     @property
     def rate(self) -> float:
@@ -105,7 +105,7 @@ def _hidden_sizes(_: str, sizes: Sequence[object]) -> Iterator[str]:
 class BaseConfig(TrainingConfig):
     """How a base is trained: the digits it learns, its hidden layers, and the training itself."""
 
-    dataset: str = setting("mnist", f"One of {', '.join(DATASETS)}.", one_of(DATASETS))
+    dataset: str = setting("mnist", "Data set.", one_of(DATASETS))
     digits: DigitSet = setting(DigitSet(range(5)), "Digits that the base learns: 0-4, 5,7-9 or all.", digit_set)
     hidden_sizes: tuple[int, ...] = setting((64, 64), "Units of each hidden layer.", _hidden_sizes)
     merged_alpha: float | None = setting(

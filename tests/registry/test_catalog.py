@@ -300,6 +300,13 @@ def test_a_whole_family_can_be_removed_at_once(many: Registry, run: Run) -> None
     assert refused.code == 3
     assert "'base-0' can't be removed: lora-0, lora-1, sweep need it" in refused.err
     assert "lora-mnist runs remove base-0 --cascade deletes them too" in refused.err
+<<<<<<< ours
+=======
+    refused = run("runs", "remove", "base-0", "--cascade")
+    assert refused.code == 2
+    assert "also deletes the 3 artifacts made from it (--yes deletes them)" in refused.err
+    assert run("runs", "path", "base-0").out
+>>>>>>> theirs
     document = run("runs", "remove", "base-0", "--cascade", "--yes", "--json").json
     assert document["removed"][0] == "sweep"
     assert document["removed"][-1] == document["artifact"] == "base-0"

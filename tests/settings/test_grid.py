@@ -11,7 +11,7 @@ import pytest
 from lora_mnist_cli.registry.artifact import check_name
 from lora_mnist_cli.settings import grid as module
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.grid import MAX_ADAPTERS, OTHERS, grid_of, marks, parse_where, read_grid, short
+from lora_mnist_cli.settings.grid import MAX_ADAPTERS, grid_of, marks, parse_where, read_grid, short
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 
@@ -41,7 +41,7 @@ def test_numbers_of_numpy_are_numbers():
 
     grid = grid_of({"ranks": np.array([1, 2]), "seeds": range(2), "lrs": np.array([0.25, 0.5])})
     assert json.loads(json.dumps(grid.lists())) == {"ranks": [1, 2], "seeds": [0, 1], "lrs": [0.25, 0.5]}
-    assert marks(grid.members(AdapterConfig())[0], grid.varying) == ["lr0.25"]
+    assert marks(grid.members(AdapterConfig())[0]) == ["lr0.25"]
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,9 @@ def test_there_is_a_limit_to_a_grid():
 
 def test_names_say_what_differs_from_the_reference_recipe():
     config = AdapterConfig(lr=0.003, alpha=2, scaling="rslora", init="kaiming", weight_decay=0.1, dropout=0.1)
-    assert marks(config, OTHERS) == ["lr0.003", "a2", "rslora", "kaiming", "wd0.1", "d0.1"]
-    assert marks(config, ()) == []
-    assert marks(AdapterConfig(), OTHERS) == []
-    assert marks(AdapterConfig(weight_decay=0), OTHERS) == ["wd0"]
+    assert marks(config) == ["lr0.003", "a2", "rslora", "kaiming", "wd0.1", "d0.1"]
+    assert marks(AdapterConfig()) == []
+    assert marks(AdapterConfig(weight_decay=0)) == ["wd0"]
 
 
 @pytest.mark.parametrize(

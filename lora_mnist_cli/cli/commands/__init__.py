@@ -1,1 +1,1 @@
-"""The subcommands, one file per subcommand. :data:`lora_mnist_cli.cli.app.COMMANDS` lists them."""
+"""The subcommands, one file per subcommand. :data:`lora_mnist_cli.cli.groups.COMMANDS` lists them."""

@@ -21,20 +21,21 @@ _STRATEGIES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATE
 @o.grouped
 def command(
     *,
-    tasks: Annotated[str, o.word("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
+    tasks: Annotated[str, o.words("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
-        str | None, o.word(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
+        str | None, o.words(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
     ] = None,
-    cures: Annotated[str | None, o.word("The former name of --strategies.", hidden=True)] = None,
-    seeds: Annotated[str, o.word("Learn the chain once with each of these seeds, as 0-9.", metavar="LIST")] = "0",
+    cures: Annotated[str | None, o.words("The former name of --strategies.", hidden=True)] = None,
+    seeds: Annotated[str, o.words("Learn the chain once with each of these seeds, as 0-9.")] = "0",
     rank: Annotated[int, o.integer("Rank of the adapters; chosen with the recipe, on validation images.")] = RANK,
     dataset: shared.AnyDataset = "mnist",
+    name: shared.Name = None,
     recipe: Annotated[
         str,
         o.word(
-            f"Named set of hyperparameters: {', '.join(RECIPES)}. Strategies are compared at their best, so the "
-            "default is not the reference, as in finetune and sweep.",
-            "Training",
+            "Named set of hyperparameters. Strategies are compared at their best, so the default is not the reference, "
+            "as in finetune and sweep.",
+            None,
             RECIPES,
         ),
     ] = RECIPE,
@@ -42,7 +43,7 @@ def command(
     machine: shared.Machine,
     workers: Annotated[
         int | None,
-        o.integer("Processes that train side by side (one core per thread and 2 GB per process).", "Training"),
+        o.integer("Processes that train side by side (one core per thread and 2 GB per process).", shared.MACHINE),
     ] = None,
     publication: shared.Publication,
     folders: shared.Folders,
@@ -60,7 +61,7 @@ def command(
     made = chain(
         tasks, strategies=None if chosen is None else parse_words(chosen, "--strategies"),
         seeds=parse_integers(seeds, "--seeds"), recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset,
-        workers=workers, name=publication.name, workspace=workspace, force=publication.force,
+        workers=workers, name=name, workspace=workspace, force=publication.force,
     )  # fmt: skip
     path = made.path / REPORT_FILE
     workspace.reporter.notice(f"table and picture: {path}")

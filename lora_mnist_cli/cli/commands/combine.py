@@ -17,11 +17,10 @@ _DENSITIES = ", ".join(f"{name} {each.density:g}" for name, each in COMBINERS.it
 @o.grouped
 def command(
     *,
-    adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.", "ADAPTER")],
+    adapters: Annotated[list[str], o.artifact_argument("Adapters of one base.")],
     method: Annotated[str, o.word(f"{_METHODS}.", known=COMBINERS)] = "linear",
-    weights: Annotated[
-        str | None, o.word("A multiplier for each adapter, as 1,0.5; 1 by default.", metavar="LIST")
-    ] = None,
+    name: shared.Name = None,
+    weights: Annotated[str | None, o.words("A multiplier for each adapter, as 1,0.5; 1 by default.")] = None,
     rank: Annotated[
         int | None, o.integer("Rank of the new adapter; by default the largest of the adapters' ranks.")
     ] = None,
@@ -39,7 +38,7 @@ def command(
     workspace = folders.workspace(output, note=publication.note)
     made = combine(
         adapters, method=method, weights=None if weights is None else parse_floats(weights, "--weights"), rank=rank,
-        density=density, seed=seed, name=publication.name, workspace=workspace, force=publication.force,
+        density=density, seed=seed, name=name, workspace=workspace, force=publication.force,
     )  # fmt: skip
     output.print_scores(
         "combine", made, f"{made.name}: test scores", _layers, digest=made.digest, method=method,

@@ -22,11 +22,11 @@ def command(
         o.artifact_argument(
             "Another one of the same kind. Without it, the settings that a sweep varies (as methods) are compared with "
             "the first of them.",
-            "[B]",
+            "B",
         ),
     ] = None,
     digits: Annotated[
-        str | None, o.word("Compare on the test images of these digits; default: those that both have learned.")
+        str | None, o.digits("Compare on the test images of these digits; default: those that both have learned.")
     ] = None,
     tune: Annotated[
         bool,

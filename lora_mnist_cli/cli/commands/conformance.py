@@ -26,7 +26,9 @@ def command(
             autocompletion=o.completions(READY),
         ),
     ],
-    skip: Annotated[list[str] | None, o.word("Don't try this law; may be given more than once.", metavar="LAW")] = None,
+    skip: Annotated[
+        list[str] | None, o.word("Don't try this law; may be given more than once.", metavar="NAME")
+    ] = None,
     junit: shared.JUnit = None,
     output: shared.Output,
 ) -> None:

@@ -31,10 +31,10 @@ def command(
     experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
     alpha: Annotated[
-        str | None, o.word("Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values.")
+        str | None, o.words("Replaces the trained alpha: 0 is the base alone; 0,0.5,1 compares several values.")
     ] = None,
-    digits: Annotated[list[str] | None, o.word("Score these digits instead; may be given more than once.")] = None,
-    min_accuracy: Annotated[str | None, o.word("A gate, as 0-4=0.98,5-9=95%: exit code 1 if it is not met.")] = None,
+    digits: Annotated[list[str] | None, o.digits("Score these digits instead; may be given more than once.")] = None,
+    min_accuracy: Annotated[str | None, o.words("A gate, as 0-4=0.98,5-9=95%: exit code 1 if it is not met.")] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:

@@ -21,7 +21,7 @@ def command(
     form: Annotated[
         str | None,
         o.word(
-            f"One of {', '.join(FORMATS)}; by default what --output ends in, or safetensors (onnx with --route).",
+            "By default what --output ends in, or safetensors (onnx with --route).",
             known=FORMATS,
             flag="--format",
         ),

@@ -13,12 +13,13 @@ from lora_mnist_cli.stages import finetune
 def command(
     *,
     rank: shared.Rank = None,
-    method: shared.Method = None,
-    digits: shared.AdapterDigits = None,
     base: shared.Base = None,
+    name: shared.Name = None,
+    digits: shared.AdapterDigits = None,
     dataset: shared.DatasetOfBase = None,
-    shape: shared.AdapterShape,
     recipe_name: shared.Recipe = "reference",
+    method: shared.Method = None,
+    shape: shared.AdapterShape,
     training: shared.AdapterTraining,
     machine: shared.Machine,
     logger: shared.Logger = "csv",
@@ -30,9 +31,7 @@ def command(
     settings = o.given(shape, training, rank=rank, method=method, digits=digits)
     config = adapter_config(recipe(recipe_name).adapter, settings)
     workspace = folders.workspace(output, runtime=machine.runtime(logger=logger), note=publication.note)
-    adapter = finetune(
-        config, base=base, dataset=dataset, workspace=workspace, name=publication.name, force=publication.force
-    )
+    adapter = finetune(config, base=base, dataset=dataset, workspace=workspace, name=name, force=publication.force)
     output.print_scores(
         "finetune", adapter, _title(adapter), alpha=adapter.config["alpha"],
         trainable_parameters=adapter.details["trainable_parameters"], **classes(adapter.dataset),

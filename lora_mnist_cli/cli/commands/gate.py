@@ -18,9 +18,9 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 @o.grouped
 def command(
     *,
-    require: Annotated[str, o.word("Accuracies to reach, as 5-9=0.95 or 0-4=98%,5-9=95%.")],
+    require: Annotated[str, o.words("Accuracies to reach, as 5-9=0.95 or 0-4=98%,5-9=95%.")],
     name: Annotated[
-        str | None, o.artifact_argument("A sweep; the newest by default. An adapter or a base is one run.", "SWEEP")
+        str | None, o.artifact_argument("A sweep; the newest by default. An adapter or a base is one run.", "NAME")
     ] = None,
     rank: Annotated[int | None, o.integer("Check this rank only; by default each rank has to pass.")] = None,
     confidence: shared.Confidence = CONFIDENCE,

@@ -17,12 +17,13 @@ def command(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DIR",
+            metavar="FOLDER",
             parser=o.folder,
             help="A folder of PEFT's: adapter_config.json and adapter_model.safetensors.",
         ),
     ],
     base: Annotated[str, o.artifact_option("The base that it was trained on.")],
+    name: shared.Name = None,
     digits: shared.AdapterDigits = None,
     publication: shared.Publication,
     folders: shared.Folders,
@@ -34,9 +35,7 @@ def command(
     """
     workspace = folders.workspace(output, note=publication.note)
     learned = None if digits is None else DigitSet.parse(digits)
-    adapter = import_adapter(
-        folder, base=base, digits=learned, name=publication.name, workspace=workspace, force=publication.force
-    )
+    adapter = import_adapter(folder, base=base, digits=learned, name=name, workspace=workspace, force=publication.force)
     config, parameters = adapter.config, adapter.details["trainable_parameters"]
     title = (
         f"{adapter.name}: imported adapter of method {config.get('method', 'lora')}, rank {config['rank']} "

@@ -12,9 +12,10 @@ from lora_mnist_cli.stages import merge
 def command(
     *,
     adapter: shared.NewestByDefault = None,
+    name: shared.Name = None,
     alpha: shared.Alpha = None,
     digits: Annotated[
-        str | None, o.word("Digits that the new base is said to know; default: what the adapter learned.")
+        str | None, o.digits("Digits that the new base is said to know; default: what the adapter learned.")
     ] = None,
     publication: shared.Publication,
     folders: shared.Folders,
@@ -26,9 +27,7 @@ def command(
     """
     workspace = folders.workspace(output, note=publication.note)
     known = None if digits is None else DigitSet.parse(digits)
-    base = merge(
-        adapter, alpha=alpha, digits=known, merged=publication.name, workspace=workspace, force=publication.force
-    )
+    base = merge(adapter, alpha=alpha, digits=known, merged=name, workspace=workspace, force=publication.force)
     certificate = base.details["merged"]
     changes = (
         f"merged at alpha {certificate['alpha']:g}: "

@@ -20,14 +20,16 @@ def command(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.", autocompletion=o.completions(KINDS)
+            metavar="KIND",
+            autocompletion=o.completions(KINDS),
+            help=f"What to draw: {', '.join(KINDS)}. Without one, they are listed.",
         ),
     ] = None,
     name: shared.NewestByDefault = None,
     file: Annotated[
-        Path | None, typer.Option("--output", help="PNG, SVG or PDF file, by the suffix; default: KIND-NAME.png.")
+        Path | None, o.file("PNG, SVG or PDF file, by the suffix; default: KIND-NAME.png.", flag="--output")
     ] = None,
-    digits: Annotated[str | None, o.word("Test images of these digits (predictions, confusion).")] = None,
+    digits: Annotated[str | None, o.digits("Test images of these digits (predictions, confusion).")] = None,
     alpha: Annotated[float | None, o.number("Replaces the trained alpha (predictions, confusion).")] = None,
     count: Annotated[int | None, o.integer("Images in the grid (predictions); 50 by default.")] = None,
     where: Annotated[

@@ -18,7 +18,7 @@ from lora_mnist_cli.system.errors import GateError, UsageError
 def command(
     *,
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE...", help="Picture files, folders of them, or - for stdin.")
+        list[str] | None, typer.Argument(metavar="FILE", help="Picture files, folders of them, or - for stdin.")
     ] = None,
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
@@ -32,7 +32,9 @@ def command(
     alpha: shared.Alpha = None,
     invert: Annotated[
         bool | None,
-        typer.Option("--invert/--no-invert", help="Digits are dark on light, or light on dark; detected by default."),
+        typer.Option(
+            "--invert/--no-invert", metavar="", help="Digits are dark on light, or light on dark; detected by default."
+        ),
     ] = None,
     show_input: Annotated[bool, o.switch("--show-input", "Show the 28 × 28 pixels that the model saw.")] = False,
     examples: Annotated[

@@ -27,19 +27,19 @@ def command(
     ] = "lora",
     seed: shared.Seed = None,
     seeds: Annotated[
-        str | None, o.word("Run the study once with each of these seeds, as 0-9: means, ranges, verdicts.")
+        str | None, o.words("Run the study once with each of these seeds, as 0-9: means, ranges, verdicts.")
     ] = None,
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
-    dataset: Annotated[str, o.word(f"One of {', '.join(DATASETS)}; the study used mnist.", known=DATASETS)] = "mnist",
+    dataset: Annotated[str, o.word("Data set; the study used mnist.", known=DATASETS)] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[
         int | None,
         o.integer(
             "For --study forgetting: processes that train side by side (one core per thread and 2 GB per process).",
-            "Training",
+            shared.MACHINE,
         ),
     ] = None,
     folders: shared.Folders,
@@ -47,8 +47,9 @@ def command(
 ) -> None:
     """Run the whole study and compare its figures with the original's, with every picture.
 
-    Base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0. Work that is up to date is not done again. With several
-    seeds, each row says whether the study's single run lies in the range that one run of ours would show.
+    Its settings are those of the recipe reference, the original study's. Base on 0-4, seven ranks on 5-9, rank 64 on
+    0-9, alpha 0. Work that is up to date is not done again. With several seeds, each row says whether the study's
+    single run lies in the range that one run of ours would show.
     """
     if seed is not None and seeds is not None:
         raise UsageError("--seed and --seeds can't be given both", hint=f"--seeds {seeds} is enough", value=seed)

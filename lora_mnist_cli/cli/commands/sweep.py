@@ -22,8 +22,7 @@ from lora_mnist_cli.stages.records.results import ceilings, method_of, study_acc
 from lora_mnist_cli.stages.records.samples import best_setting
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
-_GRID = "The grid: an adapter for each combination of"
-_PLANS = "How it is done"
+_GRID = "More lists: an adapter for each combination"
 
 
 @dataclass(frozen=True)
@@ -31,17 +30,17 @@ class Lists:
     """The values of the grid's axes, and a file of them; fields have the axes' plural names."""
 
     ranks: Annotated[
-        str | None, o.word(f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.", _GRID)
+        str | None, o.words(f"Ranks, as 1,2,4; {','.join(map(str, original_study.RANKS))} by default.")
     ] = None
-    seeds: Annotated[str | None, o.word("Seeds, as 0-4 or 1,3; the one of --seed by default.", _GRID)] = None
-    methods: Annotated[str | None, o.word(f"Of {', '.join(METHODS)}.", _GRID, METHODS)] = None
-    lrs: Annotated[str | None, o.word("Learning rates, as 1e-3,3e-3.", _GRID)] = None
-    alphas: Annotated[str | None, o.word("Multipliers, as 0.5,1,2.", _GRID)] = None
-    scalings: Annotated[str | None, o.word(f"Of {', '.join(SCALINGS)}.", _GRID, SCALINGS)] = None
-    inits: Annotated[str | None, o.word(f"Of {', '.join(INITS)}.", _GRID, INITS)] = None
-    weight_decays: Annotated[str | None, o.word("Weight decays, as 0,0.01.", _GRID)] = None
-    dropouts: Annotated[str | None, o.word("Dropout probabilities, as 0,0.1.", _GRID)] = None
-    lr_ratio_bs: Annotated[str | None, o.word("LoRA+: learning rates of B as multiples of A's, as 1,4,16.", _GRID)] = (
+    seeds: Annotated[str | None, o.words("Seeds, as 0-4 or 1,3; the one of --seed by default.")] = None
+    methods: Annotated[str | None, o.words(f"Of {', '.join(METHODS)}.", _GRID, METHODS)] = None
+    lrs: Annotated[str | None, o.words("Learning rates, as 1e-3,3e-3.", _GRID)] = None
+    alphas: Annotated[str | None, o.words("Multipliers, as 0.5,1,2.", _GRID)] = None
+    scalings: Annotated[str | None, o.words(f"Of {', '.join(SCALINGS)}.", _GRID, SCALINGS)] = None
+    inits: Annotated[str | None, o.words(f"Of {', '.join(INITS)}.", _GRID, INITS)] = None
+    weight_decays: Annotated[str | None, o.words("Weight decays, as 0,0.01.", _GRID)] = None
+    dropouts: Annotated[str | None, o.words("Dropout probabilities, as 0,0.1.", _GRID)] = None
+    lr_ratio_bs: Annotated[str | None, o.words("LoRA+: learning rates of B as multiples of A's, as 1,4,16.", _GRID)] = (
         None
     )
     grid: Annotated[
@@ -54,8 +53,13 @@ class Lists:
 def command(
     *,
     lists: Lists,
+    base: shared.Base = None,
+    name: shared.Name = None,
+    digits: shared.AdapterDigits = None,
+    dataset: shared.DatasetOfBase = None,
+    recipe_name: shared.Recipe = "reference",
     dry_run: Annotated[
-        bool, o.switch("--dry-run", "Only show what would be trained, in which banks and in about what time.", _PLANS)
+        bool, o.switch("--dry-run", "Only show what would be trained, in which banks and in about what time.")
     ] = False,
     beside: Annotated[
         list[str] | None,
@@ -66,21 +70,15 @@ def command(
     each_seed: Annotated[
         bool, o.switch("--each-seed", "Show every seed in the table, not only the means over seeds.")
     ] = False,
-    bank_memory: Annotated[
-        int,
-        o.integer(
-            "Memory for adapters that are trained together; a larger grid is split into banks.", _PLANS, metavar="MB"
-        ),
-    ] = Runtime.bank_megabytes,
-    digits: shared.AdapterDigits = None,
     method: shared.Method = None,
-    base: shared.Base = None,
-    dataset: shared.DatasetOfBase = None,
     shape: shared.AdapterShape,
     vary: shared.Vary = None,
-    recipe_name: shared.Recipe = "reference",
     training: shared.AdapterTraining,
     machine: shared.BankMachine,
+    bank_memory: Annotated[
+        int,
+        o.integer("MB for adapters that are trained together; a larger grid is split into banks.", shared.MACHINE),
+    ] = Runtime.bank_megabytes,
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
@@ -100,12 +98,12 @@ def command(
     workspace = folders.workspace(output, runtime=runtime, note=publication.note)
     asked: dict[str, Any] = {
         "grid": _grid(lists, settings), "config": config, "base": base, "dataset": dataset,
-        "workspace": workspace, "name": publication.name, "force": publication.force,
+        "workspace": workspace, "name": name, "force": publication.force,
     }  # fmt: skip
     if dry_run and beside:
         raise UsageError("--dry-run shows no figures for --beside to stand beside", hint="leave one of them out")
-    for name in beside or ():
-        workspace.registry.get(name, "sweep", "adapter")
+    for ceiling in beside or ():
+        workspace.registry.get(ceiling, "sweep", "adapter")
     if dry_run:
         plan = plan_sweep(**asked)
         output.print("sweep", {"dry_run": True, **plan.to_json()}, lambda _: _plan_tables(plan))

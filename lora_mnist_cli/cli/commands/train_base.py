@@ -14,10 +14,11 @@ from lora_mnist_cli.stages import train_base
 @o.grouped
 def command(
     *,
-    digits: Annotated[str, o.word("Digits that the base learns: 0-4, 5,7-9 or all.")] = "0-4",
+    digits: Annotated[str, o.digits("Digits that the base learns.")] = "0-4",
     dataset: shared.AnyDataset = "mnist",
+    name: shared.Name = None,
     hidden_size: Annotated[
-        str | None, o.word("Units per hidden layer: 64 for both, or 128,32 for the first and the second.")
+        str | None, o.words("Units per hidden layer: 64 for both, or 128,32 for the first and the second.")
     ] = None,
     recipe_name: shared.Recipe = "reference",
     training: shared.BaseTraining,
@@ -36,6 +37,6 @@ def command(
     settings = o.given(training, digits=digits, dataset=dataset, hidden_sizes=hidden_sizes)
     config = base_config(recipe(recipe_name).base, settings)
     workspace = folders.workspace(output, runtime=machine.runtime(logger=logger), note=publication.note)
-    base = train_base(config, workspace=workspace, name=publication.name, force=publication.force)
+    base = train_base(config, workspace=workspace, name=name, force=publication.force)
     title = f"{base.name}: base on digits {config.digits}, scored on the test images of {base.dataset}"
     output.print_scores("train-base", base, title, alpha=None, **classes(base.dataset))

@@ -104,7 +104,7 @@ def test_where_names_have_other_settings_a_named_sweep_names_its_adapters_with_t
     other = dataclasses.replace(CONFIG, init="kaiming")
     made = sweep([3], seeds=[0, 1], grid={"lrs": [1e-3, 1e-2]}, config=other, workspace=small, name="km")
     assert [row["artifact"] for row in made.details["results"]] == [
-        "km-r3", f"{PREFIX}-r3-s1", "km-r3-lr0.01", f"{PREFIX}-r3-lr0.01-s1",
+        "km-r3-kaiming", "km-r3-kaiming-s1", "km-r3-lr0.01-kaiming", "km-r3-lr0.01-kaiming-s1",
     ]  # fmt: skip
 
 
@@ -328,3 +328,13 @@ def test_ranks_are_drawn_of_one_combination(small, monkeypatch, tmp_path):
     assert [row for row in made.details["results"] if row in rows] == rows
     (evaluation,) = evaluate(rows[0]["artifact"], workspace=small)
     assert evaluation.alpha == 1.0
+
+
+def test_a_value_by_option_or_by_list_gives_one_name_and_is_trained_once(small):
+    by_list = plan_sweep([3], grid={"lrs": [5e-3, 7e-3]}, config=CONFIG, workspace=small).missing
+    alone = finetune(dataclasses.replace(CONFIG, rank=3, lr=5e-3), workspace=small)
+    assert alone.name == f"{PREFIX}-r3-lr0.005"
+    assert by_list[0] == alone.name
+    mine = finetune(dataclasses.replace(CONFIG, rank=3, lr=7e-3), workspace=small, name="mine")
+    assert plan_sweep([3], grid={"lrs": [5e-3, 7e-3]}, config=CONFIG, workspace=small).there == [alone.name, mine.name]
+    assert finetune(dataclasses.replace(CONFIG, rank=3, lr=7e-3), workspace=small).name == "mine"

@@ -39,12 +39,12 @@ def _check(what: str, value: str | None, known: Iterable[str]) -> None:
 @o.grouped
 def list_command(
     *,
-    kind: Annotated[str | None, o.word(f"Only those: {', '.join(KINDS)}.", known=KINDS)] = None,
-    digits: Annotated[str | None, o.word("Only those that learned exactly these digits.")] = None,
+    kind: Annotated[str | None, o.word("Only those of this kind.", known=KINDS)] = None,
+    digits: Annotated[str | None, o.digits("Only those that learned exactly these digits.")] = None,
     rank: Annotated[int | None, o.integer("Only adapters of this rank.")] = None,
     base: Annotated[str | None, o.artifact_option("Only those that were made from this base.")] = None,
     dataset: Annotated[str | None, o.word("Only those of this data set.", known=DATASETS)] = None,
-    sort: Annotated[str, o.word(f"Order by {', '.join(SORTS)}.", known=SORTS)] = "created",
+    sort: Annotated[str, o.word("What to order by.", known=SORTS)] = "created",
     reverse: Annotated[bool, o.switch("--reverse", "Reverse the order.")] = False,
     all_: Annotated[bool, o.switch("--all", "Also what chains made on their way.")] = False,
     folder: shared.RunsFolder,
@@ -105,7 +105,7 @@ def runs_table(entries: Sequence[Entry]) -> Table:
 @o.grouped
 def latest_command(
     *,
-    kind: Annotated[str, o.word(f"Of which kind: {', '.join(KINDS)}.", known=KINDS)] = "adapter",
+    kind: Annotated[str, o.word("Of which kind.", known=KINDS)] = "adapter",
     dataset: Annotated[str | None, o.word("Of which data set.", known=DATASETS)] = None,
     folder: shared.RunsFolder,
     output: shared.Output,

@@ -8,7 +8,9 @@ import typer
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 
-Alias = Annotated[str, typer.Argument(help="A word of your own; @ALIAS can then be used in place of a name.")]
+Alias = Annotated[
+    str, typer.Argument(metavar="ALIAS", help="A word of your own; @ALIAS can then be used in place of a name.")
+]
 
 
 @o.grouped
@@ -32,7 +34,7 @@ def untag_command(*, alias: Alias, folder: shared.RunsFolder, output: shared.Out
 def export_command(
     *,
     name: shared.ArtifactName,
-    file: Annotated[Path, typer.Argument(help="The zip file to write.")],
+    file: Annotated[Path, o.file_argument("The zip file to write.")],
     force: Annotated[bool, o.switch("--force", "Replace an existing file.")] = False,
     folder: shared.RunsFolder,
     output: shared.Output,
@@ -49,7 +51,7 @@ def export_command(
 @o.grouped
 def import_command(
     *,
-    file: Annotated[Path, typer.Argument(help="A zip file that runs export wrote.")],
+    file: Annotated[Path, o.file_argument("A zip file that runs export wrote.")],
     folder: shared.RunsFolder,
     output: shared.Output,
 ) -> None:
