@@ -190,7 +190,8 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs, run, refused):
 
 
 SEEDS = [
-    "sweep", "--ranks", "1,2", "--seeds", "0-2", "--epochs", "4", "--batch-size", "16", "--lr", "3e-3", "--name", "seeds",
+    "sweep", "--ranks", "1,2", "--seeds", "0-2", "--name", "seeds", "--epochs", "4", "--batch-size", "16",
+    "--lr", "3e-3",
 ]  # fmt: skip
 
 
