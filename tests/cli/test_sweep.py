@@ -189,7 +189,10 @@ def test_what_can_not_stand_beside_a_sweep_is_refused(runs, run, refused):
     assert (twice.code, "'full-fashion-mnist-5-9' is named twice" in twice.err) == (2, True)
 
 
-SEEDS = ["sweep", "--ranks", "1,2", "--seeds", "0-2", "--epochs", "1", "--batch-size", "16", "--name", "seeds"]
+SEEDS = [
+    "sweep", "--ranks", "1,2", "--seeds", "0-2", "--name", "seeds", "--epochs", "4", "--batch-size", "16",
+    "--lr", "3e-3",
+]  # fmt: skip
 
 
 def test_a_table_over_seeds_has_a_row_of_means_per_setting(runs, run):

@@ -30,9 +30,9 @@ def command(
     base = merge(adapter, alpha=alpha, digits=known, merged=name, workspace=workspace, force=publication.force)
     certificate = base.details["merged"]
     changes = (
-        f"merged at alpha {certificate['alpha']:g}: "
-        f"{certificate['predictions_changed']:,} of {certificate['images']:,} test predictions changed; "
-        f"largest residual of a weight {certificate['weight_residual']:.1e}, of a logit "
+        f"merged at alpha {certificate['alpha']:g}: {certificate['predictions_changed']:,} of "
+        f"{certificate['images']:,} test predictions changed; largest residual of a weight "
+        f"{certificate['weight_residual']:.1e}, of a logit "
         f"{certificate['logit_residual']:.1e} (largest logit {certificate['largest_logit']:.1f})"
     )
     title = f"{base.name}: test scores"
