@@ -373,7 +373,10 @@ def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
             (folder / "weights").write_bytes(b"1")
             shutil.rmtree(registry.root / "base")
             settings = Settings(
-                "adapter", AdapterConfig(digits=DigitSet([5])).to_json(), base.settings.dataset, tuple(parents)
+                "adapter",
+                AdapterConfig(digits=DigitSet([5]), target_layers=("fc1",)).to_json(),
+                base.settings.dataset,
+                tuple(parents),
             )
             details = {"base_digits": "0-4", "trainable_parameters": 1}
             registry.publish(folder, settings, scores=SCORES, details=details, environment={}, wall_seconds=0.0)
