@@ -24,12 +24,16 @@ from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
 
 EMPTY_TYPER = "import typer\napp = typer.Typer()\n@app.command()\ndef main() -> None: ...\napp()"
 DATA = {"name": "mnist", "digest": "sha256:" + 64 * "0"}
 PUBLISHED, READ = "one more published", "all read and checked, up to 1,000"
 SUBSETS = [{"digits": d, "count": 5000, "accuracy": 0.5, "loss": 1.0} for d in ("0-4", "5-9", "0-9")]
+SCORES = {
+    "subsets": SUBSETS, "per_digit": [{"digit": i, "count": 1000, "accuracy": 0.5, "loss": 1.0} for i in range(10)]
+}  # fmt: skip
 
 
 def fill(root: Path, count: int) -> None:
@@ -42,7 +46,7 @@ def fill(root: Path, count: int) -> None:
     with registry.staging("base-0-4") as folder:
         (folder / "model.safetensors").write_bytes(b"0" * 100)
         base = registry.publish(
-            folder, Settings("base", {"digits": "0-4", "seed": 0}, DATA), scores={"subsets": SUBSETS, "per_digit": []},
+            folder, Settings("base", BaseConfig(hidden_sizes=(64,)).to_json(), DATA), scores=SCORES,
             details={"layers": {"fc1": [784, 10]}, "pixel_stats": [0.1307, 0.3081]}, environment={}, wall_seconds=1.0,
         )  # fmt: skip
     template = json.loads((base.path / MANIFEST).read_text(encoding="utf-8"))
@@ -76,7 +80,7 @@ def publication(root: Path, number: int) -> None:
     with registry.staging(f"more-{number}", settings.parents) as folder:
         (folder / "adapter_model.safetensors").write_bytes(bytes(100))
         details = {"base_digits": "0-4", "trainable_parameters": 8 * 794}
-        registry.publish(folder, settings, scores={}, details=details, environment={}, wall_seconds=1.0)
+        registry.publish(folder, settings, scores=SCORES, details=details, environment={}, wall_seconds=1.0)
 
 
 def reading(root: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
-from lora_mnist_cli.registry.entries import Entry, folders, generations, heads, links, made_within, read_entries
+from lora_mnist_cli.registry.entries import Entry, folders, generations, links, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
+from lora_mnist_cli.registry.newest import newest
 from lora_mnist_cli.settings.checks import is_digest
 from lora_mnist_cli.settings.human_text import human
 from lora_mnist_cli.settings.lists import some
@@ -101,38 +102,14 @@ class Catalog:
     def latest(
         self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = lambda _: True
     ) -> Artifact:
-        """Return the artifact that a user means by the newest: of the first kind that has one.
-
-        It is the newest that was made on its own. What a sweep, a chain or a study made counts where there is nothing
-        else: then the newest with the lowest seed of the one that was made last. Diverged training, merged bases and
-        combined adapters are left out.
-
-        Args:
-            fits: tells which will do.
+        """Return what a user means by the newest artifact of some kinds (:mod:`lora_mnist_cli.registry.newest`).
 
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
-
-        def good(names: Iterable[str]) -> Iterator[Artifact]:
-            for artifact in filter(None, map(self.readable, names)):
-                right = artifact.kind == kind and dataset in (None, artifact.dataset) and fits(artifact)
-                if right and not Entry.of(artifact).never_default:
-                    yield artifact
-
         with machine_errors(f"can't read {self.root}"):
-            spans = made_within(self.root)
-            for kind in kinds:
-                alone, parts = [], []
-                for name, head in heads(self.root, kind):
-                    makers = [span for span in spans.get(head.digest, ()) if span[0] <= head.created <= span[1]]
-                    parts.append((name, makers)) if makers else alone.append(name)
-                if (newest := next(good(alone), None)) is not None:
-                    return newest
-                if (newest := next(good(name for name, _ in parts), None)) is not None:
-                    last = next(makers[0] for name, makers in parts if name == newest.name)
-                    together = good(name for name, makers in parts if last in makers)
-                    return min(together, key=lambda artifact: artifact.config.get("seed", 0))
+            if (artifact := newest(self.root, kinds, dataset, fits)) is not None:
+                return artifact
         found, errors = self.scan()
         if errors:
             raise errors[0]
@@ -264,22 +241,6 @@ class Catalog:
             hint="--name NEW keeps both, --force replaces it",
             value=name,
         )
-
-    def same_settings(self, kind: str, wanted: Collection[str]) -> dict[str, Artifact]:
-        """Return the artifacts that have some fingerprints, whatever their names; of several the newest.
-
-        Diverged training and what is damaged are left out.
-
-        Returns:
-            Fingerprint → artifact.
-        """
-        with machine_errors(f"can't read {self.root}"):
-            names = {head.fingerprint: name for name, head in reversed(heads(self.root, kind))}
-        found = {mark: self.readable(names[mark]) for mark in wanted if mark in names}
-        return {
-            mark: artifact for mark, artifact in found.items()
-            if artifact is not None and artifact.fingerprint == mark and not artifact.details.get("failed")
-        }  # fmt: skip
 
     def refuse_if_needed(self, name: str, done: str, *, besides: str = "") -> None:
         """Refuse to remove or replace an artifact that others were made from.

@@ -12,7 +12,6 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -193,21 +192,6 @@ def newest_first(root: Path, *kinds: str) -> Iterator[Artifact]:
             artifact = read_folder(root / name)
             if artifact.kind in kinds:
                 yield artifact
-
-
-def made_within(root: Path) -> dict[str, list[tuple[str, str]]]:
-    """Return the digest of each artifact that a sweep, a chain or a study lists → from when to when that was made.
-
-    An artifact that was created within that time was made by it, and not on its own.
-    """
-    spans: dict[str, list[tuple[str, str]]] = {}
-    for artifact in newest_first(root, "sweep", "report"):
-        begun = datetime.fromisoformat(artifact.created) - timedelta(seconds=artifact.wall_seconds)
-        span = begun.isoformat(timespec="microseconds"), artifact.created
-        for parent in artifact.parents:
-            if parent.role in ("member", "input"):
-                spans.setdefault(parent.digest, []).append(span)
-    return spans
 
 
 def chain_parts(entries: Sequence[Entry]) -> set[str]:

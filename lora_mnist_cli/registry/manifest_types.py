@@ -76,6 +76,7 @@ FORMS = {_whole(_NAME): "a name", _whole(DIGEST): "a digest", _whole(LAYER): "a 
 Name = Annotated[str, Meta(pattern=_whole(_NAME), max_length=MAX_NAME)]
 Digest = Annotated[str, Meta(pattern=_whole(DIGEST))]
 Layer = Annotated[str, Meta(pattern=_whole(LAYER))]
+Layers = Annotated[list[Layer], Meta(min_length=1, max_length=999)]
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Count = Annotated[int, Meta(ge=0, le=MAX_WHOLE - 1)]
 Counts = Annotated[list[Count], Meta(min_length=1, max_length=MAX_ADAPTERS)]
@@ -303,5 +304,7 @@ class ReportDetails(Details):
 
 
 BaseSettings = _settings_of(BaseConfig, digits=Digits)
-AdapterSettings = _settings_of(AdapterConfig, digits=Digits, rank=Count, seed=Count, imported=Digest)
+AdapterSettings = _settings_of(
+    AdapterConfig, digits=Digits, rank=Count, seed=Count, imported=Digest, target_layers=Layers
+)
 SweepSettings = _settings_of(AdapterConfig, [axis.field for axis in AXES], digits=Digits, ranks=Counts, seeds=Counts)

@@ -16,7 +16,6 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.settings_check import unknown_settings
 from lora_mnist_cli.registry.weights import check_weights
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.progress import Reporter, Silent
@@ -154,8 +153,6 @@ def problems_inside(
     problems = []
     if unknown := unknown_settings(artifact.kind, artifact.config):
         problems.append((MANIFEST, f"the settings don't fit this version: {', '.join(unknown)}"))
-    if artifact.dataset not in DATASETS:
-        problems.append((MANIFEST, f"there is no data set '{artifact.dataset}'"))
     base = next((find(parent) for parent in artifact.parents if parent.role == "base"), None)
     if base is not None and base.kind == "base":
         problems += [(MANIFEST, problem) for problem in _problems_with_parents(artifact, base, find)]

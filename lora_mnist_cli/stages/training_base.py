@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.data.sources import read_ahead
 from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
+from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.grid import marks
@@ -55,7 +56,7 @@ def train_base(
     if base := workspace.up_to_date(name, fixed, force):
         return base
     if name == usual and not force:
-        same = workspace.registry.same_settings("base", [fixed.fingerprint()])
+        same = same_settings(workspace.runs_dir, "base", [fixed.fingerprint()])
         for base in same.values():
             return workspace.copied(base, name)
     check_logger(workspace.runtime)

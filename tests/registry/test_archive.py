@@ -566,7 +566,6 @@ def test_an_entry_whose_name_is_broken_is_refused(archive: Path, other: Registry
 
 UNSOUND: dict[str, tuple[str, Callable[[Any], Any], float]] = {
     "an unknown setting": (BASE, lambda manifest: manifest["config"].update(momentum=0.9), 1),
-    "an unknown data set": (BASE, lambda manifest: manifest["dataset"].update(name="other"), 1),
     "digits that are not its base's": (SWEEP, lambda manifest: manifest["details"].update(base_digits="0-3"), 1),
     "a weight that is no number": (BASE, lambda _: None, float("nan")),
     "an infinite weight": (BASE, lambda _: None, float("inf")),

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published import SCORES
 
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.catalog import TAGS
 from lora_mnist_cli.registry.registry import STAGING, Registry
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 Publish = Callable[..., Artifact]
@@ -189,7 +192,7 @@ def many(registry: Registry, publish: Publish) -> Registry:
     ):
         scores = {
             "subsets": [{"digits": digits, "count": 10, "accuracy": accuracy, "loss": 1.0}],
-            "per_digit": [],
+            "per_digit": SCORES["per_digit"],
         }
         parents = [Parent("base", bases[base].name, bases[base].digest)]
         config = {"digits": digits, "rank": rank, "seed": 9 - i}
@@ -297,6 +300,10 @@ def test_a_whole_family_can_be_removed_at_once(many: Registry, run: Run) -> None
     assert refused.code == 3
     assert "'base-0' can't be removed: lora-0, lora-1, sweep need it" in refused.err
     assert "lora-mnist runs remove base-0 --cascade deletes them too" in refused.err
+    unasked = run("runs", "remove", "base-0", "--cascade")
+    assert (unasked.code, unasked.out) == (2, "")
+    assert "--cascade also deletes 3 artifacts made from 'base-0': lora-0, lora-1, sweep (with --yes" in unasked.err
+    assert run("runs", "path", "base-0").code == 0
     document = run("runs", "remove", "base-0", "--cascade", "--yes", "--json").json
     assert document["removed"][0] == "sweep"
     assert document["removed"][-1] == document["artifact"] == "base-0"
@@ -370,10 +377,13 @@ def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
             (folder / "weights").write_bytes(b"1")
             shutil.rmtree(registry.root / "base")
             settings = Settings(
-                "adapter", {"digits": "5-9", "rank": 1, "seed": 0}, base.settings.dataset, tuple(parents)
+                "adapter",
+                AdapterConfig(digits=DigitSet([5]), target_layers=("fc1",)).to_json(),
+                base.settings.dataset,
+                tuple(parents),
             )
             details = {"base_digits": "0-4", "trainable_parameters": 1}
-            registry.publish(folder, settings, scores={}, details=details, environment={}, wall_seconds=0.0)
+            registry.publish(folder, settings, scores=SCORES, details=details, environment={}, wall_seconds=0.0)
 
     with pytest.raises(ArtifactError, match=r"'child' needs 'base' \(sha256:.*which was removed meanwhile"):
         work()

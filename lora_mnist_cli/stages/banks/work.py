@@ -13,6 +13,7 @@ from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split, r
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.registry.digests import canonical, sha256
+from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.digits import DigitSet
@@ -47,10 +48,8 @@ def plan_jobs(
 
     Args:
         force: train those that are up to date as well, and replace others of these names.
-        publish_failed: publish an adapter that diverges, without weights, its figures None and the reason in its
-            details.
-        named: whether the user chose the names. Otherwise an adapter that has its settings already under another name
-            is not trained: it is copied.
+        publish_failed: publish an adapter that diverges, without weights or figures, the reason in its details.
+        named: whether the user chose the names. Otherwise what is there under another name is copied, not trained.
 
     Raises:
         UsageError: where one was imported, because nothing here trains it.
@@ -63,12 +62,11 @@ def plan_jobs(
         problem = f"the files of {base.dataset} in {workspace.data_dir} are not those that '{base.name}' was trained on"
         raise ArtifactError(problem, hint="give the right --data-dir, or train the base again", value=base.name)
     settings = {request.name: adapter_settings(base, request.config) for request in requests}
-    registry = workspace.registry
-    there = {name: registry.up_to_date(name, wanted, force=force) for name, wanted in settings.items()}
+    there = {name: workspace.registry.up_to_date(name, wanted, force=force) for name, wanted in settings.items()}
     done = {name: artifact for name, artifact in there.items() if artifact is not None}
     missing = {name: wanted.fingerprint() for name, wanted in settings.items() if name not in done}
     if missing and not force and not named:
-        elsewhere = registry.same_settings("adapter", set(missing.values()))
+        elsewhere = same_settings(workspace.runs_dir, "adapter", set(missing.values()))
         done |= {name: elsewhere[mark] for name, mark in missing.items() if mark in elsewhere}
     return AdapterJobs(workspace, base, requests, settings, done, force, publish_failed)
 
