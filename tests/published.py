@@ -43,7 +43,7 @@ def publish() -> Callable[..., Any]:
 
     def make(
         registry: Any, name: str, *, kind: str = "base", config: Any = None, parents: Any = (), dataset: str = "mnist",
-        files: Any = None, force: bool = False, scores: Any = None, more: Any = None,
+        files: Any = None, force: bool = False, scores: Any = None, more: Any = None, seconds: float = 1.5,
     ) -> Any:  # fmt: skip
         settings = Settings(
             kind, needed.get(kind, {}) | (config or {}), {"name": dataset, "digest": nowhere}, tuple(parents)
@@ -58,7 +58,7 @@ def publish() -> Callable[..., Any]:
                 scores=scores or (SCORES if kind in ("base", "adapter") else {}),
                 details=details[kind] | (more or {}),
                 environment={},
-                wall_seconds=1.5,
+                wall_seconds=seconds,
                 force=force,
             )
 
