@@ -180,18 +180,21 @@ class Artifact:
         entry = self.files.get(file)
         if entry is None:
             raise ArtifactError(f"'{self.name}' has no file {file}", value=file)
-        found = hashlib.sha256()
+        found, size = hashlib.sha256(), 0
         try:
             if (self.path / file).parent.is_symlink():
                 raise self._damaged(file, "it lies behind a symbolic link")
             with open_regular(self.path / file, entry["bytes"]) as stream:
                 while part := stream.read(_PART):
                     found.update(part)
+                    size += len(part)
                     yield part
         except OSError as error:
             raise self._damaged(file, error.strerror or str(error)) from error
         if f"sha256:{found.hexdigest()}" != entry["sha256"]:
             raise self._damaged(file, "its digest is not the one it was published with")
+        if size != entry["bytes"]:
+            raise self._damaged(file, "its size is not the one it was published with")
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """File and reason of each that is missing, damaged, or there without being part of the artifact."""

@@ -264,6 +264,12 @@ def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, fo
     assert peak < size / 4
 
 
+def test_a_size_that_is_not_the_files_is_found_though_its_digest_fits(example: Path, forge: Forge) -> None:
+    forge(example / BASE, lambda manifest: manifest["files"]["history.csv"].update(bytes=100_000))
+    ((file, problem),) = by_name(example, BASE)[BASE].problems
+    assert (file, problem) == ("history.csv", "its size is not the one it was published with")
+
+
 @pytest.mark.parametrize(
     ("name", "field", "value", "told"),
     [
