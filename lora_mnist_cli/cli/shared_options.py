@@ -22,7 +22,7 @@ from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.progress import Reporter
 
 _FOLDERS = "Where things are"
-_OUTPUT = "Output"
+OUTPUT = "Output"
 _ADAPTER = "The adapter"
 _TRAINING = "Training, in detail"
 MACHINE = "What it runs on"
@@ -213,9 +213,9 @@ class Folders(RunsFolder):
 class Output:
     """What a command prints, and how."""
 
-    json_output: Annotated[bool, o.switch("--json", "Print one JSON document.", _OUTPUT)] = False
-    quiet: Annotated[bool, o.switch("--quiet", "No progress and no notices on stderr.", _OUTPUT)] = False
-    verbose: Annotated[bool, o.switch("--verbose", "More on stderr; tracebacks of errors.", _OUTPUT)] = False
+    json_output: Annotated[bool, o.switch("--json", "Print one JSON document.", OUTPUT)] = False
+    quiet: Annotated[bool, o.switch("--quiet", "No progress and no notices on stderr.", OUTPUT)] = False
+    verbose: Annotated[bool, o.switch("--verbose", "More on stderr; tracebacks of errors.", OUTPUT)] = False
     version: basics.Version = False
 
     def reporter(self) -> StderrReporter:

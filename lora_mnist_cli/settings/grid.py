@@ -91,10 +91,10 @@ OTHERS = (
 AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""
 
-MARKS = {axis.field: axis.mark for axis in OTHERS if axis is not METHOD} | {
-    "lr_power": "p", "batch_size": "b", "optimizer": "", "schedule": "", "val_split": "v", "precision": "",
-}  # fmt: skip
-"""Field that belongs to a recipe → the letters before its value in a name."""
+MARKS = {axis.field: axis.mark for axis in OTHERS if axis is not METHOD}
+"""Field that a name tells of → the letters before its value."""
+_REST_OF_RECIPE = ("lr_power", "batch_size", "optimizer", "schedule", "val_split", "precision")
+"""What else belongs to a recipe."""
 
 
 @dataclass(frozen=True)
@@ -222,23 +222,21 @@ def marks(config: TrainingConfig) -> list[str]:
 def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
     """Return the name of the recipe that differs least from a config, and the mark and value of each difference.
 
-    Only what belongs to a recipe counts (:data:`MARKS`), and not, say, the epochs.
+    What a recipe has beside :data:`MARKS` has to be as in the recipe, or it is not the one. Epochs belong to none.
     """
-
-    def differing(known: TrainingConfig) -> list[str]:
-        values = ((mark, getattr(config, name), getattr(known, name)) for name, mark in MARKS.items() if name in own)
-        return [f"{mark}{short(value)}" for mark, value, usual in values if value != usual]
-
     own = {f.name for f in dataclasses.fields(config)}
-    candidates: dict[str, list[str]] = {}
-    for name, recipe in RECIPES.items():
+    found: dict[str, list[str]] = {}
+    for name, recipe in reversed(RECIPES.items()):
         known: TrainingConfig = recipe.base
         if isinstance(config, AdapterConfig):
             given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
             known = AdapterConfig(**without_unused(given | {"method": config.method}))
-        candidates[name] = differing(known)
-    closest = min(candidates, key=lambda name: len(candidates[name]))  # of equal ones the first, the reference
-    return closest, candidates[closest]
+        odd = {field for field in own if getattr(config, field) != getattr(known, field)}
+        if odd.isdisjoint(_REST_OF_RECIPE) or (name == "reference" and not found):
+            marked = [(mark, getattr(config, field)) for field, mark in MARKS.items() if field in odd]
+            found[name] = [f"{mark}{short(value)}" for mark, value in marked]
+    closest = min(reversed(found), key=lambda name: len(found[name]))  # of equal ones the reference
+    return closest, found[closest]
 
 
 def short(value: Value | None) -> str:

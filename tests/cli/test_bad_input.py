@@ -52,7 +52,7 @@ VALUES = [
     ([*TRAIN, "--optimizer", "\x1b[31mred\n"], r"\x1b[31mred\n"), ([*TRAIN, "--digits", "\x1b[3m\n"], r"\x1b[3m\n"),
     ([*TRAIN, "--epochs", "-1", "--batch-size", "0"], "epochs is at least 0, not -1; batch size is at least 1, not 0"),
     # Options and words
-    (["bogus"], "bogus"), (["evaluat"], "evaluate"), (["runs", "lst"], "list"), (["runs", "show"], "name"),
+    (["bogus"], "bogus"), (["evaluat"], "evaluate"), (["runs", "lst"], "list"), (["runs", "show"], "NAME"),
     (["evaluate", "--alhpa", "1"], "--alpha"), (["train-base", "--epochs"], "--epochs"),
     (["plot", "--output", "a.png"], "kind"), (["plot", "--digits", "3"], "kind"), (["plot", "rank"], "ranks"),
     (["evaluate", BASE, "more"], "more"), (["sweep", "--seed", "1", "--seeds", "0-2"], "--seeds 0-2"),
@@ -186,7 +186,7 @@ def test_an_adapter_on_the_wrong_base(runs, run, refused):
 
 
 def test_other_settings_under_a_name_are_named_with_the_options_that_help(runs, refused):
-    refused([*TRAIN_BASE, "--epochs", "2", "--lr", "0.1"], 3, "epochs 1 there, 2 asked for", "lr", "--name", "--force")
+    refused([*TRAIN_BASE, "--epochs", "2", "--schedule", "cosine"], 3, "epochs 1 there, 2 asked for", "schedule", "--name", "--force")
 
 
 def test_a_base_that_others_need_is_not_replaced(runs, refused):

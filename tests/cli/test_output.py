@@ -364,13 +364,13 @@ def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs, run, pr
 
 @pytest.mark.usefixtures("data")
 def test_a_terminal_gets_a_bar_on_stderr_with_epoch_loss_and_accuracy(terminal):
-    ended = terminal(*TRAIN_BASE, "--epochs", "100")
+    ended = terminal(*TRAIN_BASE, "--epochs", "900")
     assert ended.code == 0
     figures = r"val\. [0-9.]+ %, loss 0\.[0-9]{4}"
-    assert re.search(rf"━+─* *[0-9]+% .*training base-fashion-mnist-0-4, epoch [0-9]+/100, {figures}", ended.err)
+    assert re.search(rf"━+─* *[0-9]+% .*training base-fashion-mnist-0-4, epoch [0-9]+/900, {figures}", ended.err)
     assert re.search(r"% +[0-9]:[0-9]{2} left  ", ended.err), "no time left"
     assert not COLOUR.search(ended.err)
-    assert "trained base-fashion-mnist-0-4: 100 epochs in" in ended.err
+    assert "trained base-fashion-mnist-0-4: 900 epochs in" in ended.err
     assert "epoch" not in ended.out
     assert "\x1b[1m" in ended.out
 

@@ -33,8 +33,8 @@ def command(
     recipe: Annotated[
         str,
         o.word(
-            "Named set of hyperparameters. Strategies are compared at their best, so the default is not the reference, "
-            "as in finetune and sweep.",
+            "Named settings. reference: the original study's; tuned: the best that were found, and the default here, "
+            "where strategies are compared at their best.",
             None,
             RECIPES,
         ),

@@ -68,7 +68,7 @@ def command(
         ),
     ] = None,
     each_seed: Annotated[
-        bool, o.switch("--each-seed", "Show every seed in the table, not only the means over seeds.")
+        bool, o.switch("--each-seed", "Show every seed in the table, not only the means over seeds.", shared.OUTPUT)
     ] = False,
     method: shared.Method = None,
     shape: shared.AdapterShape,
