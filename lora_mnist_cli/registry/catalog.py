@@ -104,12 +104,16 @@ class Catalog:
     ) -> Artifact:
         """Return what a user means by the newest artifact of some kinds (:mod:`lora_mnist_cli.registry.newest`).
 
+        Args:
+            fits: tells which is taken rather than others.
+
         Raises:
             ArtifactError: where there is none; it says which command comes first.
         """
         with machine_errors(f"can't read {self.root}"):
-            if (artifact := newest(self.root, kinds, dataset, fits)) is not None:
-                return artifact
+            for good in (fits, lambda _: True):
+                if (artifact := newest(self.root, kinds, dataset, good)) is not None:
+                    return artifact
         found, errors = self.scan()
         if errors:
             raise errors[0]

@@ -186,7 +186,14 @@ def test_an_adapter_on_the_wrong_base(runs, run, refused):
 
 
 def test_other_settings_under_a_name_are_named_with_the_options_that_help(runs, refused):
-    refused([*TRAIN_BASE, "--epochs", "2", "--schedule", "cosine"], 3, "epochs 1 there, 2 asked for", "schedule", "--name", "--force")
+    refused(
+        [*TRAIN_BASE, "--epochs", "2", "--schedule", "cosine"],
+        3,
+        "epochs 1 there, 2 asked for",
+        "schedule",
+        "--name",
+        "--force",
+    )
 
 
 def test_a_base_that_others_need_is_not_replaced(runs, refused):

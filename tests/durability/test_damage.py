@@ -18,7 +18,7 @@ from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError
 
-ADAPTER = "lora-fashion-mnist-5-9-r2"
+ADAPTER = "lora-fashion-mnist-5-9-r2-a0.5"
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_verify_and_evaluate_end_with_3_and_name_what_is_damaged(
     verified = run("runs", "verify", *where[:2])
     assert verified.code == 3
     assert f"{path.parent}: {file}: " in verified.err
-    assert "made from it: sweep-fashion-mnist-5-9" in verified.err
+    assert "made from it: sweep-fashion-mnist-5-9-a0.5" in verified.err
     evaluated = run("evaluate", ADAPTER, *where)
     assert evaluated.code == 3
     assert f"'{ADAPTER}' is damaged: {file}" in evaluated.err

@@ -74,7 +74,7 @@ def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(
     root = mount("size=4m")
     shutil.copytree(small.runs_dir, root / "runs")
     where = ("--runs-dir", root / "runs")
-    assert run("runs", "tag", "lora-fashion-mnist-5-9-r2", "best", *where).code == 0
+    assert run("runs", "tag", "lora-fashion-mnist-5-9-r2-a0.5", "best", *where).code == 0
     subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
     before = tree(root)
     commands = (
@@ -88,7 +88,8 @@ def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(
         assert outcome.code == 0, (command, outcome.err)
     assert run("runs", "import", tmp_path / "best.zip", "--runs-dir", tmp_path / "elsewhere").code == 0
     changes = (
-        ("runs", "remove", "sweep-fashion-mnist-5-9"), ("runs", "tag", "@best", "other"), ("runs", "untag", "best"),
+        ("runs", "remove", "sweep-fashion-mnist-5-9-a0.5"), ("runs", "tag", "@best", "other"),
+        ("runs", "untag", "best"),
         ("finetune", "--rank", "3", "--epochs", "1", "--data-dir", small.data_dir),
         ("runs", "export", "@best", root / "best.zip"),
     )  # fmt: skip
@@ -105,7 +106,7 @@ def test_the_advice_names_the_option_that_the_path_came_by(
 ) -> None:
     """And not that of the artifacts' folder, which has nothing to do with an exported file."""
     where = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
-    base, sweep = "base-fashion-mnist-0-4", "sweep-fashion-mnist-5-9"
+    base, sweep = "base-fashion-mnist-0-4", "sweep-fashion-mnist-5-9-a0.5"
     calls: dict[tuple[object, ...], str] = {
         ("export", base, "--output", "out", *where): "--output",
         ("gate", sweep, "--require", "5-9=0", "--junit", "out", "--allow-inconclusive", *where): "--junit",
@@ -134,7 +135,7 @@ def test_a_folder_without_permission_is_the_machines_fault(
 ) -> None:
     small.runs_dir.chmod(0o500)
     try:
-        outcome = run("runs", "remove", "sweep-fashion-mnist-5-9", "--runs-dir", small.runs_dir)
+        outcome = run("runs", "remove", "sweep-fashion-mnist-5-9-a0.5", "--runs-dir", small.runs_dir)
         assert outcome.code == 5
         assert "Permission denied" in outcome.err
         assert run("runs", "verify", "--runs-dir", small.runs_dir).code == 0

@@ -36,7 +36,7 @@ def test_an_import_leaves_an_adapter_like_any_other(small, save_peft, run):
     outcome = run("import-adapter", folder, "--base", BASE, "--digits", "5-9", "--note", "from afar", *where(small))
     assert (outcome.code, outcome.err) == (0, "")
     assert "rank 2 (1,700 parameters) on digits 5-9" in outcome.out
-    adapter = small.registry.get("imported-lora-fashion-mnist-5-9-r2", "adapter")
+    adapter = small.registry.get("imported-lora-fashion-mnist-5-9-r2-a0.5", "adapter")
     assert sorted(path.name for path in adapter.path.iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors", "artifact.json",
     ]  # fmt: skip
@@ -108,7 +108,7 @@ def test_whatever_asks_for_its_training_is_told_that_there_was_none(small, save_
     shown = run("runs", "show", name, *where(small)[:2]).out
     assert {"imported", "alpha", "scaling"} <= set(shown.split())
     assert not {"epochs", "lr", "optimizer", "seed", "init"} & set(shown.split())
-    assert run("runs", "diff", name, "lora-fashion-mnist-5-9-r2", *where(small)[:2]).code == 0
+    assert run("runs", "diff", name, "lora-fashion-mnist-5-9-r2-a0.5", *where(small)[:2]).code == 0
 
 
 def test_every_stage_goes_on_from_it(small, save_peft, tmp_path):
@@ -283,7 +283,7 @@ def test_half_precision_hides_no_value_that_is_none(kind, small, save_peft):
 def test_an_adapter_of_another_base_does_not_fit(small, save_peft, trained):
     with pytest.raises(ArtifactError, match=r"fc1\.lora_B\.weight of shape \(16, 2\), not \(64, 2\)"):
         import_adapter(save_peft(), base="base-0-4", workspace=Workspace(trained))
-    for base, found in (("lora-fashion-mnist-5-9-r2", "adapter"), ("base-0-4", "there is no artifact 'base-0-4'")):
+    for base, found in (("lora-fashion-mnist-5-9-r2-a0.5", "adapter"), ("base-0-4", "there is no artifact 'base-0-4'")):
         with pytest.raises(ArtifactError, match=found):
             import_adapter(save_peft(base), base=base, workspace=small)
 
@@ -369,7 +369,7 @@ def test_digits_are_those_that_the_base_did_not_learn_or_those_given(small, save
     call = ("import-adapter", save_peft(), "--base", BASE, *where(small))
     assert run(*call, "--digits", "9-5").code == 2
     assert run("import-adapter", save_peft("other"), *where(small)).code == 2
-    assert run(*call, "--json").json["artifact"] == "imported-lora-fashion-mnist-5-9-r2"
+    assert run(*call, "--json").json["artifact"] == "imported-lora-fashion-mnist-5-9-r2-a0.5"
     found = run(*call, "--digits", "all", "--json").json
     assert found["artifact"] == "imported-lora-fashion-mnist-0-9-r2"
     assert [row["digits"] for row in found["subsets"]] == ["0-4", "5-9", "0-9"]

@@ -220,7 +220,7 @@ def test_two_models_are_told_of_in_one_table(small, run):
 # Models, on the small data
 
 
-BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2"
+BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5"
 
 
 def test_models_are_compared_on_the_same_images(small):

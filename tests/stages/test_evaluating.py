@@ -16,7 +16,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Evaluation, check_gates, evaluate, finetune, parse_gates
 from lora_mnist_cli.system.errors import ArtifactError, DataError, UsageError
 
-BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "sweep-fashion-mnist-5-9"
+BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5", "sweep-fashion-mnist-5-9-a0.5"
 
 
 def test_the_trained_alpha_gives_the_published_scores(small, recorder):

@@ -29,7 +29,7 @@ from lora_mnist_cli.system.errors import ArtifactError
 
 FILE = "statistics.safetensors"
 BASE, ADAPTER = "base-0-4", "lora-5-9-r2"
-SMALL_BASE, SMALL_ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2"
+SMALL_BASE, SMALL_ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5"
 
 
 def accuracy(scores: Any, digits: str) -> float:

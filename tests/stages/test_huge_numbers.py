@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-ADAPTER, FILE = "lora-fashion-mnist-5-9-r2", "adapter_model.safetensors"
+ADAPTER, FILE = "lora-fashion-mnist-5-9-r2-a0.5", "adapter_model.safetensors"
 CHOSEN = f"the experts are base-fashion-mnist-0-4 and {ADAPTER}"
 COMMANDS = {
     "predict": ["predict", "digit.png", "--artifact", ADAPTER, "--json"],

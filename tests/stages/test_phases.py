@@ -76,7 +76,7 @@ STAGES: dict[str, tuple[Callable[[Workspace], object], list[str]]] = {
         ["loading", "reading images", "scoring", *(f"fitting probes {number}/3" for number in (1, 2, 3))],
     ),
     "picture": (
-        lambda workspace: plot("tradeoff", "sweep-fashion-mnist-5-9", workspace=workspace),
+        lambda workspace: plot("tradeoff", "sweep-fashion-mnist-5-9-a0.5", workspace=workspace),
         ["scoring 1/1", "drawing"],
     ),
 }  # fmt: skip

@@ -30,7 +30,7 @@ from lora_mnist_cli.stages.pictures.subtitles import subtitle_of, title_of, titl
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, gatherer, plot
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
-BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2", "sweep-fashion-mnist-5-9"
+BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5", "sweep-fashion-mnist-5-9-a0.5"
 
 
 def test_a_kind_is_a_row_a_function_and_a_file_of_its_name() -> None:
@@ -110,7 +110,9 @@ def test_alpha_is_finer_where_old_and_new_digits_cross(small, drawn, monkeypatch
     def scored(name: str, *, alphas: Sequence[float], workspace: Workspace) -> list[Any]:
         pairs = {"0-4": lambda a: 1 - 0.7 * a, "5-9": lambda a: 0.6 * a, "0-9": lambda a: 0.5}
         return [
-            SimpleNamespace(alpha=a, scores={"subsets": [{"digits": d, "accuracy": f(a)} for d, f in pairs.items()]})
+            SimpleNamespace(
+                alpha=a, reason=None, scores={"subsets": [{"digits": d, "accuracy": f(a)} for d, f in pairs.items()]}
+            )
             for a in alphas
         ]
 
@@ -131,7 +133,7 @@ def test_the_words_below_a_title_say_what_was_drawn(small):
     made = finetune(replace(tuned, epochs=0, protect=("mask",), alpha=2.0), workspace=small, name="x" * 50)
     assert (title_of(made), title_of(made, 0.5)) == ("LoRA on 5-9, rank 8", "LoRA on 5-9, rank 8 at alpha 0.5")
     name = "x" * 20 + "…" + "x" * 19
-    assert subtitle_of(made).startswith(f"{name} on {BASE}; fashion-mnist; reference recipe, ")
+    assert subtitle_of(made).startswith(f"{name} on {BASE}; fashion-mnist; tuned recipe, epochs 0, alpha 2; ")
     assert subtitle_of(made).endswith("; protected by mask; seed 0")
     sound = finetune(replace(tuned, epochs=0, rank=2), workspace=small, name="sound")
     assert "; tuned recipe, epochs 0; seed 0" in subtitle_of(sound)

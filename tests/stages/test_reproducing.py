@@ -108,8 +108,8 @@ def test_a_second_run_does_nothing_and_imports_nothing_heavy(studied):
 
 def test_another_base_of_the_same_name_is_refused_with_a_way_out(tmp_path):
     workspace = Workspace(tmp_path / "runs")
-    train_base(BaseConfig(epochs=0, lr=0.5), workspace=workspace)
-    with pytest.raises(OtherSettingsError, match=r"lr 0\.5 there, 0\.001 asked for") as caught:
+    train_base(BaseConfig(epochs=0, val_split=0.5), workspace=workspace)
+    with pytest.raises(OtherSettingsError, match=r"val_split 0\.5 there, 0\.2 asked for") as caught:
         reproduce(epochs=0, workspace=workspace)
     assert "--runs-dir" in caught.value.hint
 

@@ -26,7 +26,7 @@ from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import LoraMnistError
 
 FILE = "statistics.safetensors"
-BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2"
+BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5"
 CONFIG = AdapterConfig(epochs=1)
 
 
@@ -130,7 +130,7 @@ def test_a_cluster_gets_no_statistics_of_this_machine(small):
     known = []
     for runtime in (Runtime(accelerator="cpu"), Runtime(accelerator="cpu", backend="ray")):
         jobs = plan_jobs(dataclasses.replace(small, runtime=runtime), base, bank)
-        known.append(list(jobs._task(bank)[0].known))
+        known.append(list(jobs.task(bank)[0].known))
     assert known == [[(0.2, 0)], []]
 
 

@@ -189,7 +189,7 @@ def test_all_digits_are_one_subset(workspace):
 def test_it_learns_the_digits_that_it_is_given(workspace):
     config = dataclasses.replace(CONFIG, digits=DigitSet.parse("1,7-8"), epochs=3, lr=0.01)
     artifact = train_base(config, workspace=workspace)
-    assert artifact.name == "base-fashion-mnist-1,7-8"
+    assert artifact.name == "base-fashion-mnist-1,7-8-lr0.01"
     scores = {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
     assert list(scores) == ["1,7-8", "0,2-6,9", "0-9"]
     assert scores["1,7-8"] > 0.9

@@ -204,7 +204,7 @@ def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
         (config.to_json(),), 4, Runtime(accelerator="cpu"),
     )  # fmt: skip
     sent = pickle.loads(pickle.dumps((job, images)))
-    made = small.registry.get("lora-fashion-mnist-5-9-r2")
+    made = small.registry.get("lora-fashion-mnist-5-9-r2-a0.5")
     monkeypatch.setattr("lora_mnist_cli.data.sources._locate", None)
     (trained,) = train_bank(*sent).members
     assert trained.weights == made.read("adapter_model.safetensors")

@@ -42,7 +42,7 @@ def test_old_digits_are_kept_and_new_ones_learned(small):
         finetune(dataclasses.replace(config, rank=8, lr=4e-3, epochs=8), base="good", workspace=small)
         for config in (CONFIG, BOTH)
     )
-    assert kept.name == "lora-fashion-mnist-5-9-r8-replay-mask"
+    assert kept.name == "lora-fashion-mnist-5-9-r8-lr0.004-replay-mask"
     assert kept.config["protect"] == ["replay", "mask"]
     assert "replay_old" not in kept.config
     assert subsets(plain)["0-4"] < 0.2

@@ -73,4 +73,4 @@ def test_a_base_that_others_need_is_not_replaced(small):
 def test_the_command_has_the_option_and_says_why_its_defaults_differ(run):
     text = " ".join(run("chain", "--help").out.replace("│", "").split())
     assert "--force" in text
-    assert "the default is not the reference, as in finetune and sweep" in text
+    assert "where strategies are compared at their best" in text
