@@ -41,6 +41,7 @@ COMMANDS = {
     "like any other.",
     "conformance": "Test the laws of LoRA on anyone's implementation, behind a small protocol.",
     "plot": "Draw a picture of an artifact, and print where it is; without a kind, list the kinds.",
+    "explore": "Write a page to play with: draw a digit, turn alpha, see what the adapter adds and what is forgotten.",
     "reproduce": "Run the whole study and compare its figures with the original's, with every picture.",
     "runs": "List, show, verify, share and remove artifacts.",
 }  # fmt: skip
