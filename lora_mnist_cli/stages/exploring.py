@@ -44,12 +44,14 @@ def explore(
             have it in any case.
 
     Raises:
-        UsageError: where an adapter is named twice, or there are too many.
+        UsageError: where an adapter is named twice, there are too many, or the file's name does not end in .html.
         ArtifactError: where an artifact is missing, damaged or of another kind, or adapters are on several bases.
         DataError: where the test images are not available.
         MachineError: where the file can't be written.
     """
     workspace, path = workspace or Workspace(), Path(output)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"a page is an HTML file, not '{path.name}'", hint="end the name in .html", value=path)
     check_writable(path, "--output")
     adapters = find_adapters(names, workspace)
     base = _common_base(adapters, workspace)

@@ -1,0 +1,83 @@
+"""A page in a headless Chromium: what it shows, what its scripts compute, and what it asks for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+SLOW = 120
+"""Seconds that only a hang takes."""
+
+
+class Browser:
+    """A page in a browser: what it shows, and what its scripts compute."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, hash_: str = "", *, width: int = 1280, height: int = 900, **media: str) -> None:
+        """Open a page from the disk, as if for the first time, and wait for its first answer."""
+        self.driver.get("about:blank")
+        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
+        self.cdp("Emulation.setEmulatedMedia", features=features)
+        self.logs()
+        self.driver.get(path.as_uri() + (f"#{hash_}" if hash_ else ""))
+        self.wait("return document.body.dataset.ready !== undefined || !document.getElementById('problem').hidden")
+
+    def cdp(self, command: str, **arguments: Any) -> Any:
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def compute(self, script: str, *arguments: Any) -> Any:
+        """Return what an asynchronous function body gives; ``model`` is the page's, ``given`` the arguments."""
+        wrapped = (
+            "const given = [...arguments], done = given.pop();"
+            "explore.then(async ({ model, store, compute }) => {" + script + "})"
+            ".then((value) => done([value]), (error) => done(String(error)))"
+        )
+        answer = self.driver.execute_async_script(wrapped, *arguments)
+        assert isinstance(answer, list), answer
+        return answer[0]
+
+    def wait(self, script: str) -> None:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, SLOW, poll_frequency=0.02).until(lambda driver: driver.execute_script(script))
+
+    def settle(self) -> None:
+        """Wait until what was done is drawn, spoken and in the address."""
+        self.compute("await new Promise((done) => setTimeout(done, 600))")
+
+    def element(self, selector: str) -> Any:
+        from selenium.webdriver.common.by import By
+
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def text(self, selector: str) -> str:
+        return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
+
+    def state(self) -> dict[str, Any]:
+        return dict(self.compute("return store.state"))
+
+    def logs(self) -> list[str]:
+        """Take what the console said since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """Take the addresses that were asked for since the last call."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [each for each in messages if each["method"] == "Network.requestWillBeSent"]
+        return [each["params"]["request"]["url"] for each in sent]
+
+
+def as_text(content: Any) -> str:
+    """Bytes for a script, which turns them back by ``fromText``."""
+    return base64.b64encode(bytes(content)).decode("ascii")
+
+
+FROM_TEXT = "const fromText = (text) => Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0));"
