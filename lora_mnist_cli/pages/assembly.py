@@ -22,13 +22,12 @@ _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 def assemble(page: str, record: Mapping[str, Any]) -> bytes:
     """Return the HTML file of a page, a folder beside this module, with a record in it.
 
-    ``page.html`` there has four places, as ``{{style}}``: for the policy, the style, the record and the script. The
-    scripts are in its ``scripts.txt``, a name per line, in their order.
+    ``page.html`` there has four places, as ``{{style}}``: for the policy, the style, the record and the script.
+    ``files.txt`` lists the files of style and script, a name per line, in their order.
     """
     folder = _HERE / page
-    names = _read(folder / "scripts.txt").split()
-    script = "\n" + "\n".join(_read(folder / name) for name in names)
-    style = "\n" + _read(folder / "page.css")
+    names = _read(folder / "files.txt").split()
+    style, script = ("\n" + "\n".join(_read(folder / n) for n in names if n.endswith(s)) for s in (".css", ".js"))
     policy = "; ".join((
         "default-src 'none'", f"script-src {_source(script)}", f"style-src {_source(style)}", "base-uri 'none'",
         "form-action 'none'",

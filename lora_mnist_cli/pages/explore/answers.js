@@ -20,20 +20,29 @@ function makeAnswers(model, store) {
       };
       row.line.append(
         element("th", { scope: "row" }, row.shape, name, row.kind),
-        element("td", { class: "bars", "aria-hidden": "true" }, row.probability, element("span", { class: "axis" }, row.logit)),
+        element(
+          "td",
+          { class: "bars", "aria-hidden": "true" },
+          row.probability,
+          element("span", { class: "axis" }, row.logit),
+        ),
         row.share,
         row.value,
       );
       row.digit = digit;
       return row;
     });
-    const head = element("tr", {},
+    const head = element(
+      "tr",
+      {},
       element("th", { scope: "col" }, element("span", { class: "unseen" }, model.drawing ? "digit" : "class")),
       element("td", {}),
       element("th", { scope: "col", class: "share" }, "prob."),
       element("th", { scope: "col", class: "value" }, "logit"),
     );
-    const table = element("table", { class: model.drawing ? "digits" : "digits named" },
+    const table = element(
+      "table",
+      { class: model.drawing ? "digits" : "digits named" },
       element("caption", { class: "unseen" }, `${speaker}: probability and logit of each`),
       element("thead", {}, head),
       element("tbody", {}, ...rows.map((row) => row.line)),
@@ -42,7 +51,7 @@ function makeAnswers(model, store) {
     return { card, says, rows };
   }
 
-  const cards = { base: makeCard("base-answer", "Base"), adapter: makeCard("adapter-answer", "With the adapter") };
+  const cards = { base: makeCard("base-answer", "Base"), adapter: makeCard("adapter-answer", "Adapter") };
 
   function renderCard({ says, rows, card }, logits, now, most) {
     const shares = logits && softmax(logits);
@@ -62,8 +71,13 @@ function makeAnswers(model, store) {
     mark(card, "data-verdict", right);
     says.replaceChildren(
       ...(logits
-        ? [element("strong", {}, model.names[best]), ` ${percent(shares[best], 1)}`,
-           ...(right ? [element("span", { class: `verdict ${right}` }, right === "right" ? "✓ right" : "✗ wrong")] : [])]
+        ? [
+            element("strong", {}, model.names[best]),
+            ` ${percent(shares[best], 1)}`,
+            ...(right
+              ? [element("span", { class: `verdict ${right}` }, right === "right" ? "✓ right" : "✗ wrong")]
+              : []),
+          ]
         : ["nothing drawn"]),
     );
   }
@@ -73,7 +87,20 @@ function makeAnswers(model, store) {
     return `${model.names[best]}, ${percent(softmax(logits)[best])}`;
   }
 
-  let waiting = 0;
+  let [waiting, keysOf] = [0, null];
+
+  function renderKeys(adapter) {
+    keysOf = adapter;
+    const what = model.drawing ? "digits" : "classes";
+    const texts = { old: `old ${what} (the base learned them)` };
+    if (adapter.new.length > 0) texts.new = `new ${what} (the adapter learned them)`;
+    byId("keys").replaceChildren(
+      element("span", {}, "thick bar: probability; thin bar: logit, from zero in the middle"),
+      ...Object.entries(texts).map(([kind, text]) =>
+        element("span", { class: `key ${kind}` }, element("span", { class: "shape", "aria-hidden": "true" }), text),
+      ),
+    );
+  }
 
   function render(state, now) {
     const most = now.base ? Math.max(1, ...now.base.map(Math.abs), ...now.adapted.map(Math.abs)) : 1;
@@ -82,17 +109,16 @@ function makeAnswers(model, store) {
     const hidden = state.guess && !now.guessed;
     byId("answers").classList.toggle("secret", hidden);
     byId("answers").toggleAttribute("inert", hidden);
-    write(byId("adapter-title"), `With the adapter${now.adapter.rank ? `, rank ${now.adapter.rank}` : ""}`);
-    const keys = byId("keys");
-    const key = (kind, text) => element("span", { class: `key ${kind}` }, element("span", { class: "shape", "aria-hidden": "true" }), text);
-    const what = model.drawing ? "digits" : "classes";
-    const texts = [["old", `old ${what} (the base learned them)`], ["new", `new ${what} (the adapter learned them)`]];
-    keys.replaceChildren(...texts.filter(([kind]) => kind === "old" || now.adapter.new.length > 0).map(([kind, text]) => key(kind, text)));
+    write(byId("adapter-title"), `Adapter${now.adapter.rank ? `, rank ${now.adapter.rank}` : ""}`);
+    if (keysOf !== now.adapter) renderKeys(now.adapter);
     // Said once the hand rests: a reader of the screen would not follow each frame.
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const text = hidden ? "answers are hidden until you guess"
-        : now.base ? `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}` : "the pad is empty";
+      const text = hidden
+        ? "answers are hidden until you guess"
+        : now.base
+          ? `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`
+          : "the pad is empty";
       write(byId("status"), text);
     }, 400);
   }

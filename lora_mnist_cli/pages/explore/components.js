@@ -4,7 +4,7 @@ function makeComponents(model, store) {
   const painted = { key: "", values: "" };
 
   function render(state, now) {
-    if (state.hide.includes("adds")) return;
+    if (!now.sees("adds")) return;
     const factors = now.adapter.factors[state.layer];
     const layer = model.layers[state.layer];
     const count = factors ? factors.rank : 0;
@@ -38,7 +38,7 @@ function makeComponents(model, store) {
       : [];
     byId("values").replaceChildren(...bars);
     const whole = factors ? factors.values.reduce((sum, value) => sum + value * value, 0) : 0;
-    const share = factors && whole > 0 ? percent((factors.values[0] ** 2) / whole) : "";
+    const share = factors && whole > 0 ? percent(factors.values[0] ** 2 / whole) : "";
     write(
       byId("values-text"),
       factors
@@ -54,11 +54,20 @@ function makeComponents(model, store) {
     const step = width / values.length;
     const bars = Array.from(values, (value, i) => {
       const size = (Math.abs(value) / most) * (height / 2 - 2);
-      return svg("rect", { x: i * step, width: Math.max(1, step * 0.8), y: value < 0 ? height / 2 : height / 2 - size,
-        height: size, class: value < 0 ? "negative" : "positive" });
+      return svg("rect", {
+        x: i * step,
+        width: Math.max(1, step * 0.8),
+        y: value < 0 ? height / 2 : height / 2 - size,
+        height: size,
+        class: value < 0 ? "negative" : "positive",
+      });
     });
-    return svg("svg", { viewBox: `0 0 ${width} ${height}`, class: "units", role: "img", "aria-label": label },
-      svg("line", { x1: 0, x2: width, y1: height / 2, y2: height / 2, class: "zero" }), ...bars);
+    return svg(
+      "svg",
+      { viewBox: `0 0 ${width} ${height}`, class: "units", role: "img", "aria-label": label },
+      svg("line", { x1: 0, x2: width, y1: height / 2, y2: height / 2, class: "zero" }),
+      ...bars,
+    );
   }
 
   function renderComponent(factors, layer, chosen, key) {
@@ -72,19 +81,35 @@ function makeComponents(model, store) {
     const strongest = bestOf(output.map(Math.abs));
     const figure = (picture, text) => element("figure", {}, picture, element("figcaption", {}, text));
     if (layer.inputs === SIDE * SIDE) {
-      const canvas = element("canvas", { role: "img", class: "tiles", "aria-label": `what component ${chosen + 1} looks for, 28 × 28` });
+      const canvas = element("canvas", {
+        role: "img",
+        class: "tiles",
+        "aria-label": `what component ${chosen + 1} looks for, 28 × 28`,
+      });
       paintMatrix(canvas, input, layer.inputs, largestOf(input.map(Math.abs)) || 1);
       place.append(figure(canvas, "the input it looks for"));
     } else {
-      place.append(figure(unitBars(input, `weights of component ${chosen + 1} on its ${layer.inputs} inputs`), `its weight on each of the ${layer.inputs} inputs`));
+      place.append(
+        figure(
+          unitBars(input, `weights of component ${chosen + 1} on its ${layer.inputs} inputs`),
+          `its weight on each of the ${layer.inputs} inputs`,
+        ),
+      );
     }
     place.append(
-      figure(unitBars(output, `weights of component ${chosen + 1} on the ${layer.outputs} outputs, the largest on number ${strongest}`),
-        `what it adds to each of the ${layer.outputs} outputs; most to number ${strongest}`),
+      figure(
+        unitBars(
+          output,
+          `weights of component ${chosen + 1} on the ${layer.outputs} outputs, the largest on number ${strongest}`,
+        ),
+        `what it adds to each of the ${layer.outputs} outputs; most to number ${strongest}`,
+      ),
     );
   }
 
-  byId("values").addEventListener("keydown", (event) => moveFocus(event, byId("values"), 1, (i) => store.update({ component: i })));
+  byId("values").addEventListener("keydown", (event) =>
+    moveFocus(event, byId("values"), 1, (i) => store.update({ component: i })),
+  );
 
   return { render };
 }
@@ -93,7 +118,14 @@ function makeComponents(model, store) {
 function moveFocus(event, place, columns, arrived = () => {}) {
   const children = [...place.children];
   const at = children.indexOf(document.activeElement);
-  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, Home: -at, End: children.length - 1 - at };
+  const steps = {
+    ArrowLeft: -1,
+    ArrowRight: 1,
+    ArrowUp: -columns,
+    ArrowDown: columns,
+    Home: -at,
+    End: children.length - 1 - at,
+  };
   if (at < 0 || !(event.key in steps)) return;
   event.preventDefault();
   const to = Math.min(children.length - 1, Math.max(0, at + steps[event.key]));

@@ -16,7 +16,9 @@ function makeSegments(place, name, labels, choose) {
 
 // What tells adapters apart: the rank alone where that is enough.
 function adapterLabels(adapters) {
-  const ranks = adapters.map((adapter) => (adapter.rank && adapter.method === "lora" ? String(adapter.rank) : adapter.title));
+  const ranks = adapters.map((adapter) =>
+    adapter.rank && adapter.method === "lora" ? String(adapter.rank) : adapter.title,
+  );
   const unique = new Set(ranks).size === ranks.length;
   return unique ? ranks : adapters.map((adapter) => adapter.name);
 }
@@ -50,9 +52,9 @@ function makeControls(model, store) {
     components.max = most;
     components.disabled = most < 2;
     components.value = state.components || most;
-    const count = state.components === 0 ? `all ${most}` : `${Math.min(state.components, most)} of ${most}`;
-    write(byId("components-value"), most === 1 ? "1 component of 1" : `${count} components`);
-    mark(components, "aria-valuetext", `${count} components`);
+    const count = state.components === 0 ? `all ${most}` : `the first ${Math.min(state.components, most)} of ${most}`;
+    write(byId("components-value"), count);
+    mark(components, "aria-valuetext", count);
   }
 
   return { render };

@@ -20,20 +20,31 @@ function makeCure(model) {
   function row(label, share, kind) {
     const fill = element("span", { class: `bar ${kind}` });
     fill.style.width = `${100 * share}%`;
-    return element("div", { class: "cure-row" }, element("span", {}, label), element("span", { class: "bars", "aria-hidden": "true" }, fill),
-      element("strong", {}, percent(share, 1)));
+    return element(
+      "div",
+      { class: "cure-row" },
+      element("span", {}, label),
+      element("span", { class: "bars", "aria-hidden": "true" }, fill),
+      element("strong", {}, percent(share, 1)),
+    );
   }
 
   function render(state, now) {
-    if (state.hide.includes("cure")) return;
+    if (!now.sees("cure")) return;
     const pair = model.routing.pairs[state.adapter];
-    const rate = (digits) => percent(sumOf(digits.map((digit) => pair.right[digit])) / sumOf(digits.map((digit) => model.record.counts[digit])), 2);
+    const rate = (digits) =>
+      percent(
+        sumOf(digits.map((digit) => pair.right[digit])) / sumOf(digits.map((digit) => model.record.counts[digit])),
+        2,
+      );
     const digits = [model.oldDigits, ...(now.adapter.new.length > 0 ? [now.adapter.new] : [])];
     write(
       byId("cure-text"),
       "Base and adapter each keep statistics of the images that they learned. They say whose kind of image this is, and that one " +
         `answers. No label is needed. Of all test images, base and adapter together get ${digits.map((some) => `${rate(some)} of ${asRanges(some)}`).join(" and ")} right.` +
-        (now.adapter.protect.length > 0 ? ` This adapter was protected while it learned (${now.adapter.protect.join(", ")}), so it forgets less by itself.` : ""),
+        (now.adapter.protect.length > 0
+          ? ` This adapter was protected while it learned (${now.adapter.protect.join(", ")}), so it forgets less by itself.`
+          : ""),
     );
     if (now.base === null) {
       place.replaceChildren(element("p", { class: "hint" }, "The pad is empty."));
@@ -47,7 +58,13 @@ function makeCure(model) {
     place.replaceChildren(
       row(`like ${asRanges(model.oldDigits)}: ask the base`, shares[0], "old"),
       row(`like ${asRanges(now.adapter.learned)}: ask the adapter`, shares[1], "new"),
-      element("p", { class: "says" }, "together: ", element("strong", {}, model.names[best]), ` ${percent(mixture[best], 1)}`),
+      element(
+        "p",
+        { class: "says" },
+        "together: ",
+        element("strong", {}, model.names[best]),
+        ` ${percent(mixture[best], 1)}`,
+      ),
     );
   }
 

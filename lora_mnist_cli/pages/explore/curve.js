@@ -14,14 +14,12 @@ function makeCurve(model) {
     return lines;
   }
 
-  function render(state, now) {
-    if (state.hide.includes("forgotten")) return;
-    const width = Math.max(260, place.clientWidth);
+  let frame = { key: "" };
+
+  // Axes and lines, which stay as they are while alpha moves.
+  function makeFrame(now, lines, width, key) {
     const x = (share) => margin.left + ((share + 0.5) / 2) * (width - margin.left - margin.right);
     const y = (share) => margin.top + (1 - share) * (HEIGHT - margin.top - margin.bottom);
-    const lines = accuracies(now.adapter, state.known);
-    const whole = state.components === 0 && state.off.length === 0;
-    const at = model.record.shares.indexOf(state.step / STEPS);
     const parts = [];
     for (const share of [0, 0.25, 0.5, 0.75, 1]) {
       parts.push(svg("line", { class: "grid", x1: x(-0.5), x2: x(1.5), y1: y(share), y2: y(share) }));
@@ -30,29 +28,51 @@ function makeCurve(model) {
     for (const share of [-0.5, 0, 0.5, 1, 1.5]) {
       const rest = share === 0 || share === 1;
       parts.push(svg("line", { class: rest ? "rest" : "grid", x1: x(share), x2: x(share), y1: y(0), y2: y(1) }));
-      const text = signed(share * now.adapter.alpha, share % 1 ? 1 : 0);
+      const text = String(Number((share * now.adapter.alpha).toPrecision(3))).replace("-", "−");
       parts.push(svg("text", { x: x(share), y: y(0) + 18, "text-anchor": "middle" }, text));
     }
     parts.push(svg("text", { x: x(0.5), y: HEIGHT - 6, "text-anchor": "middle" }, "alpha"));
-    parts.push(svg("line", { class: "present", x1: x(state.step / STEPS), x2: x(state.step / STEPS), y1: y(0), y2: y(1) }));
-    const texts = [];
+    const present = svg("line", { class: "present", y1: y(0), y2: y(1) });
+    parts.push(present);
+    const dots = {};
     for (const [half, values] of Object.entries(lines)) {
       const points = values.map((value, i) => `${x(model.record.shares[i]).toFixed(1)},${y(value).toFixed(1)}`);
       parts.push(svg("polyline", { class: `line ${half}`, points: points.join(" ") }));
-      const value = whole ? values[at] : now.shown[half];
-      const [cx, cy] = [x(state.step / STEPS), y(value)];
-      const dot = half === "old" ? svg("rect", { x: cx - 7, y: cy - 7, width: 14, height: 14 }) : svg("circle", { cx, cy, r: 8 });
-      dot.setAttribute("class", `dot ${half}${whole ? "" : " hollow"}`);
-      parts.push(dot);
-      texts.push(`${half} ${half === "old" ? asRanges(model.oldDigits) : asRanges(now.adapter.new)}: ${percent(value, whole ? 2 : 0)}`);
+      dots[half] = half === "old" ? svg("rect", { x: -7, y: -7, width: 14, height: 14 }) : svg("circle", { r: 8 });
     }
+    const picture = svg(
+      "svg",
+      { width, height: HEIGHT, class: "curve", role: "img" },
+      ...parts,
+      ...Object.values(dots),
+    );
+    place.replaceChildren(picture);
+    return { key, x, y, present, dots, picture };
+  }
+
+  function render(state, now) {
+    if (!now.sees("forgotten")) return;
+    const width = Math.max(260, place.clientWidth);
+    const lines = accuracies(now.adapter, state.known);
+    const key = [state.adapter, state.known, width].join();
+    if (frame.key !== key) frame = makeFrame(now, lines, width, key);
+    const whole = state.components === 0 && state.off.length === 0;
+    const at = model.record.shares.indexOf(state.step / STEPS);
+    const left = frame.x(state.step / STEPS);
+    frame.present.setAttribute("x1", left);
+    frame.present.setAttribute("x2", left);
+    const texts = Object.entries(lines).map(([half, values]) => {
+      const value = whole ? values[at] : now.shown[half];
+      frame.dots[half].setAttribute("transform", `translate(${left} ${frame.y(value)})`);
+      frame.dots[half].setAttribute("class", `dot ${half}${whole ? "" : " hollow"}`);
+      const digits = half === "old" ? model.oldDigits : now.adapter.new;
+      return `${half} ${asRanges(digits)}: ${percent(value, whole ? 2 : 0)}`;
+    });
     const images = whole
       ? `of all ${sumOf(model.record.counts).toLocaleString("en")} test images`
       : `of the ${model.images.length} test images here, as not all of the adapter acts`;
     const text = `At alpha ${signed(now.alpha, 2)}: ${texts.join("; ")} (${images}).`;
-    place.replaceChildren(
-      svg("svg", { width, height: HEIGHT, class: "curve", role: "img", "aria-label": `Accuracy by alpha. ${text}` }, ...parts),
-    );
+    mark(frame.picture, "aria-label", `Accuracy by alpha. ${text}`);
     write(byId("curve-text"), text);
   }
 

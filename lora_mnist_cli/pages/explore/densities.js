@@ -66,7 +66,13 @@ async function readDensity(record) {
   const [count, size, q] = record.shapes.directions;
   const digits = record.components.flatMap((components, i) => Array(components).fill(i));
   const ready = Array.from({ length: count }, (_, c) => ({
-    ...readyComponent(part.directions.subarray(c * size * q, (c + 1) * size * q), part.noise[c], part.weights[c], size, q),
+    ...readyComponent(
+      part.directions.subarray(c * size * q, (c + 1) * size * q),
+      part.noise[c],
+      part.weights[c],
+      size,
+      q,
+    ),
     centre: part.centres.subarray(c * size, (c + 1) * size),
     noise: part.noise[c],
     logCount: Math.log(record.counts[digits[c]]),

@@ -47,7 +47,7 @@ function signed(value, digits) {
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
-// Digits as 0-4 or 5,7-9.
+// Digits as 0–4 or 5, 7–9, a range on one line.
 function asRanges(digits) {
   const runs = [];
   for (const digit of digits) {
@@ -55,7 +55,7 @@ function asRanges(digits) {
     if (last && last[1] === digit - 1) last[1] = digit;
     else runs.push([digit, digit]);
   }
-  return runs.map(([first, last]) => (first === last ? `${first}` : `${first}–${last}`)).join(", ");
+  return runs.map(([first, last]) => (first === last ? `${first}` : `${first}\u2060–\u2060${last}`)).join(", ");
 }
 
 // Draws pixels of 0 to 1, light on dark, into a canvas of their size.
@@ -71,35 +71,54 @@ function paintGrey(canvas, pixels, width) {
   context.putImageData(image, 0, 0);
 }
 
-const BELOW_ZERO = [0, 84, 147];
-const ABOVE_ZERO = [190, 75, 0];
+// A pixel of each share from -1 to 1: from blue over white to orange, which colour-blind readers can tell apart.
+const LEVELS = 255;
+const DIVERGING = Uint32Array.from({ length: 2 * LEVELS + 1 }, (_, i) => {
+  const size = (Math.abs(i - LEVELS) / LEVELS) ** 0.75;
+  const [red, green, blue] = (i < LEVELS ? [0, 84, 147] : [190, 75, 0]).map((part) => 255 + (part - 255) * size);
+  return new Uint32Array(new Uint8ClampedArray([red, green, blue, 255]).buffer)[0];
+});
 
-// Draws a matrix, a cell per value, from blue at -most over white to orange at most, which colour-blind readers can tell
-// apart; in tiles of 28 × 28 where its rows are images.
+// Draws a matrix, a cell per value, on a scale from -most to most; in tiles of 28 × 28 where its rows are images.
 function paintMatrix(canvas, values, columns, most) {
   const rows = values.length / columns;
   const tiled = columns === SIDE * SIDE;
   const across = tiled ? Math.ceil(Math.sqrt(rows)) : 1;
   const tile = SIDE + 1;
-  canvas.width = tiled ? across * tile - 1 : columns;
-  canvas.height = tiled ? Math.ceil(rows / across) * tile - 1 : rows;
+  const width = tiled ? across * tile - 1 : columns;
+  const height = tiled ? Math.ceil(rows / across) * tile - 1 : rows;
+  if (canvas.width !== width) canvas.width = width;
+  if (canvas.height !== height) canvas.height = height;
   const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, canvas.height);
-  for (let row = 0; row < rows; row++) {
-    const left = tiled ? (row % across) * tile : 0;
-    const top = tiled ? Math.floor(row / across) * tile : row;
-    for (let i = 0; i < columns; i++) {
-      const x = left + (tiled ? i % SIDE : i);
-      const y = top + (tiled ? Math.floor(i / SIDE) : 0);
-      const at = 4 * (y * canvas.width + x);
-      const value = values[row * columns + i] / most;
-      const size = Math.min(1, Math.abs(value)) ** 0.75;
-      const [red, green, blue] = value < 0 ? BELOW_ZERO : ABOVE_ZERO;
-      image.data[at] = 255 + (red - 255) * size;
-      image.data[at + 1] = 255 + (green - 255) * size;
-      image.data[at + 2] = 255 + (blue - 255) * size;
-      image.data[at + 3] = 255;
+  const image = context.createImageData(width, height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const scale = LEVELS / most;
+  for (let row = 0, from = 0; row < rows; row++) {
+    const start = tiled ? Math.floor(row / across) * tile * width + (row % across) * tile : row * width;
+    const wide = tiled ? SIDE : columns;
+    for (let line = start; from < (row + 1) * columns; line += width) {
+      for (let x = 0; x < wide; x++, from++) {
+        const level = Math.round(values[from] * scale) + LEVELS;
+        pixels[line + x] = DIVERGING[level < 0 ? 0 : Math.min(level, 2 * LEVELS)];
+      }
     }
   }
   context.putImageData(image, 0, 0);
+}
+
+// Tells which parts of the page can be seen, so that only those are drawn; `changed` is called when one comes into view.
+function watchSight(changed) {
+  const seen = new Set();
+  const observer = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) {
+        if (isIntersecting) seen.add(target.id);
+        else seen.delete(target.id);
+      }
+      changed();
+    },
+    { rootMargin: "100px" },
+  );
+  for (const part of document.querySelectorAll(".block")) observer.observe(part);
+  return (id) => seen.has(id);
 }

@@ -38,12 +38,12 @@ function largestOf(values) {
 // The pixels of a frame of a twentieth of the picture, its corners twice.
 function borderOf({ data, width, height }) {
   const wide = Math.max(1, Math.floor(Math.min(width, height) / 20));
-  const border = [];
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const times = (y < wide || y >= height - wide ? 1 : 0) + (x < wide || x >= width - wide ? 1 : 0);
-      for (let i = 0; i < times; i++) border.push(data[y * width + x]);
-    }
+  const border = new Float32Array(2 * wide * (width + height));
+  border.set(data.subarray(0, wide * width));
+  border.set(data.subarray((height - wide) * width), wide * width);
+  for (let y = 0, to = 2 * wide * width; y < height; y++, to += 2 * wide) {
+    border.set(data.subarray(y * width, y * width + wide), to);
+    border.set(data.subarray((y + 1) * width - wide, (y + 1) * width), to + wide);
   }
   return border;
 }
@@ -73,10 +73,11 @@ function cutToInk({ data, width, height }) {
   let [left, right, top, bottom] = [width, -1, height, -1];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if (data[y * width + x] > EDGE) {
-        [left, right] = [Math.min(left, x), Math.max(right, x)];
-        [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
-      }
+      if (data[y * width + x] <= EDGE) continue;
+      if (x < left) left = x;
+      if (x > right) right = x;
+      if (y < top) top = y;
+      bottom = y;
     }
   }
   const cut = new Float32Array((right - left + 1) * (bottom - top + 1));
@@ -99,7 +100,8 @@ function lineWidth(picture) {
   for (let y = 1; y < height - 1; y++) {
     for (let x = 1; x < width - 1; x++) {
       const at = y * width + x;
-      outline += Math.hypot((data[at + width] - data[at - width]) / 2, (data[at + 1] - data[at - 1]) / 2);
+      const [down, across] = [data[at + width] - data[at - width], data[at + 1] - data[at - 1]];
+      if (down !== 0 || across !== 0) outline += Math.sqrt(down * down + across * across) / 2;
     }
   }
   return (2 * sumOf(picture.data)) / outline;

@@ -18,14 +18,24 @@ const LESSONS = {
   ranks: {
     title: (model) => `Rank ${byRank(model)[0][0]} against ${byRank(model).at(-1)[0]}`,
     about: "How many numbers does an adapter need?",
-    fits: (model) => model.adapters.length > 1 && byRank(model)[0][0] > 0 && byRank(model)[0][0] < byRank(model).at(-1)[0],
+    fits: (model) =>
+      model.adapters.length > 1 && byRank(model)[0][0] > 0 && byRank(model)[0][0] < byRank(model).at(-1)[0],
     places: [
-      [(model) => ({ ...WHOLE, adapter: byRank(model)[0][1] }),
-        (model, adapter) => `This is the smallest adapter: ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers beside the base’s ${model.parameters.toLocaleString("en")}. It gets ${rateOf(model, adapter, "new", STEPS)} of the new digits right. Before you go on: what will the largest one get?`],
-      [(model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1] }),
-        (model, adapter) => `The largest adapter has ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers and gets ${rateOf(model, adapter, "new", STEPS)}. Of the old digits, it gets ${rateOf(model, adapter, "old", STEPS)}. Does a larger adapter forget less?`],
-      [(model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1], components: 1 }),
-        () => "Now only the first component of each layer is left of the large adapter. Move the slider of components up: how many does it need? Compare with the singular values under “What the adapter adds”."],
+      [
+        (model) => ({ ...WHOLE, adapter: byRank(model)[0][1] }),
+        (model, adapter) =>
+          `This is the smallest adapter: ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers beside the base’s ${model.parameters.toLocaleString("en")}. It gets ${rateOf(model, adapter, "new", STEPS)} of the new digits right. Before you go on: what will the largest one get?`,
+      ],
+      [
+        (model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1] }),
+        (model, adapter) =>
+          `The largest adapter has ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers and gets ${rateOf(model, adapter, "new", STEPS)}. Of the old digits, it gets ${rateOf(model, adapter, "old", STEPS)}. Does a larger adapter forget less?`,
+      ],
+      [
+        (model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1], components: 1 }),
+        () =>
+          "Now only the first component of each layer is left of the large adapter. Move the slider of components up: how many does it need? Compare with the singular values under “What the adapter adds”.",
+      ],
     ],
   },
   forgetting: {
@@ -33,14 +43,26 @@ const LESSONS = {
     about: "Is the knowledge gone, or only outvoted?",
     fits: (model) => model.adapters.some((adapter) => adapter.new.length > 0),
     places: [
-      [() => WHOLE,
-        (model, adapter) => `The adapter learned only ${asRanges(adapter.learned)}. Of the old digits it now gets ${rateOf(model, adapter, "old", STEPS)} right. Look at the rows of the old digits: what does it take them for?`],
-      [() => ({ ...WHOLE, known: true }),
-        (model, adapter) => `“Task known” is on: for an old image only the old digits may be answered. Now ${rateOf(model, adapter, "old", STEPS, true)} are right. What came back was never gone; the new logits had only outvoted it. What did not come back is forgotten.`],
-      [(model) => ({ ...WHOLE, off: [model.layers.at(-1).name] }),
-        (model) => `Now the adapter no longer acts on ${model.layers.at(-1).name}, the last layer, which holds one row of weights per digit. How many old digits are back? And what happened to the new ones?`],
-      [(model) => ({ ...WHOLE, off: model.layers.slice(0, -1).map((layer) => layer.name) }),
-        (model) => `And now it acts on ${model.layers.at(-1).name} alone. So where does the forgetting live, and where does the learning?`],
+      [
+        () => WHOLE,
+        (model, adapter) =>
+          `The adapter learned only ${asRanges(adapter.learned)}. Of the old digits it now gets ${rateOf(model, adapter, "old", STEPS)} right. Look at the rows of the old digits: what does it take them for?`,
+      ],
+      [
+        () => ({ ...WHOLE, known: true }),
+        (model, adapter) =>
+          `“Task known” is on: for an old image only the old digits may be answered. Now ${rateOf(model, adapter, "old", STEPS, true)} are right. What came back was never gone; the new logits had only outvoted it. What did not come back is forgotten.`,
+      ],
+      [
+        (model) => ({ ...WHOLE, off: [model.layers.at(-1).name] }),
+        (model) =>
+          `Now the adapter no longer acts on ${model.layers.at(-1).name}, the last layer, which holds one row of weights per digit. How many old digits are back? And what happened to the new ones?`,
+      ],
+      [
+        (model) => ({ ...WHOLE, off: model.layers.slice(0, -1).map((layer) => layer.name) }),
+        (model) =>
+          `And now it acts on ${model.layers.at(-1).name} alone. So where does the forgetting live, and where does the learning?`,
+      ],
     ],
   },
   alpha: {
@@ -48,14 +70,22 @@ const LESSONS = {
     about: "A dial between two networks.",
     fits: () => true,
     places: [
-      [() => ({ ...WHOLE, step: 0 }),
-        () => "At alpha 0 nothing is added: both answers are the base’s, bit for bit. The base was frozen, so it is still all there."],
-      [() => ({ ...WHOLE, step: STEPS / 2 }),
-        (model, adapter) => `Half of the change is added. Old digits: ${rateOf(model, adapter, "old", STEPS / 2)}${adapter.new.length > 0 ? `; new ones: ${rateOf(model, adapter, "new", STEPS / 2)}` : ""}. Move the slider slowly: is there an alpha at which both are good?`],
-      [() => WHOLE,
-        () => "This is the alpha that the adapter was trained with. Draw an old digit, then a new one."],
-      [() => ({ ...WHOLE, step: 1.5 * STEPS }),
-        () => "More than was trained, and below zero less than nothing. Which digits does the network name at −0.5, and why might that be?"],
+      [
+        () => ({ ...WHOLE, step: 0 }),
+        () =>
+          "At alpha 0 nothing is added: both answers are the base’s, bit for bit. The base was frozen, so it is still all there.",
+      ],
+      [
+        () => ({ ...WHOLE, step: STEPS / 2 }),
+        (model, adapter) =>
+          `Half of the change is added. Old digits: ${rateOf(model, adapter, "old", STEPS / 2)}${adapter.new.length > 0 ? `; new ones: ${rateOf(model, adapter, "new", STEPS / 2)}` : ""}. Move the slider slowly: is there an alpha at which both are good?`,
+      ],
+      [() => WHOLE, () => "This is the alpha that the adapter was trained with. Draw an old digit, then a new one."],
+      [
+        () => ({ ...WHOLE, step: 1.5 * STEPS }),
+        () =>
+          "More than was trained, and below zero less than nothing. Which digits does the network name at −0.5, and why might that be?",
+      ],
     ],
   },
 };
@@ -64,8 +94,12 @@ function makeLessons(model, store) {
   const fitting = Object.entries(LESSONS).filter(([, lesson]) => lesson.fits(model));
   for (const [name, lesson] of fitting) {
     byId("lessons").append(
-      element("button", { type: "button", class: "card", onclick: () => go(name, 0) },
-        element("strong", {}, lesson.title(model)), element("span", {}, lesson.about)),
+      element(
+        "button",
+        { type: "button", class: "card", onclick: () => go(name, 0) },
+        element("strong", {}, lesson.title(model)),
+        element("span", {}, lesson.about),
+      ),
     );
   }
 
@@ -93,7 +127,9 @@ function makeLessons(model, store) {
     const input = element("input", {
       type: "checkbox",
       onchange: () => {
-        const hide = parts.map(([each]) => each).filter((each) => (each === part ? input.checked : store.state.hide.includes(each)));
+        const hide = parts
+          .map(([each]) => each)
+          .filter((each) => (each === part ? input.checked : store.state.hide.includes(each)));
         store.update({ hide });
       },
     });
@@ -160,7 +196,9 @@ function makeGuessing(model, store) {
     const said = done ? bestOf(now.adapted) : -1;
     write(
       byId("guess-result"),
-      done ? `You said ${model.names[made.guess]}, and it says ${model.names[said]}. ${made.right} of ${made.all} guesses were right.` : "",
+      done
+        ? `You said ${model.names[made.guess]}, and it says ${model.names[said]}. ${made.right} of ${made.all} guesses were right.`
+        : "",
     );
   }
 

@@ -22,13 +22,23 @@ async function readModel(record) {
   );
   const bytes = await unpackBytes(record.images.pixels);
   const images = record.images.labels.map((_, i) => bytes.subarray(i * SIDE * SIDE, (i + 1) * SIDE * SIDE));
-  const inputs = images.map((image) => normalised(Float32Array.from(image, (value) => value / 255), record.pixel_stats));
+  const inputs = images.map((image) =>
+    normalised(
+      Float32Array.from(image, (value) => value / 255),
+      record.pixel_stats,
+    ),
+  );
   const routing = record.routing && {
     ...record.routing,
     densities: await Promise.all(record.routing.densities.map(readDensity)),
   };
   return {
-    record, layers, adapters, images, inputs, routing,
+    record,
+    layers,
+    adapters,
+    images,
+    inputs,
+    routing,
     labels: record.images.labels,
     drawing: record.classes.length === 0,
     names: record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit)),
@@ -47,7 +57,11 @@ function makeComputer(model) {
   function answersOf(state, now) {
     const merged = now.merged;
     return model.labels.map((label, i) => {
-      const half = model.oldDigits.includes(label) ? model.oldDigits : now.adapter.new.includes(label) ? now.adapter.new : null;
+      const half = model.oldDigits.includes(label)
+        ? model.oldDigits
+        : now.adapter.new.includes(label)
+          ? now.adapter.new
+          : null;
       const among = state.known ? half : null;
       const logits = logitsOf({ plain: plain[i].plain, change: kept.moved[i] }, merged, now.alpha);
       return { base: bestOf(ofBase[i], among), adapted: bestOf(logits, among) };
@@ -61,7 +75,8 @@ function makeComputer(model) {
   }
 
   function inputOf(state, ink, touches) {
-    const same = kept.input === touches && kept.test === state.test && kept.strokes === state.strokes && kept.fit === state.fit;
+    const same =
+      kept.input === touches && kept.test === state.test && kept.strokes === state.strokes && kept.fit === state.fit;
     if (!same) {
       Object.assign(kept, { input: touches, test: state.test, strokes: state.strokes, fit: state.fit });
       kept.number = (kept.number ?? 0) + 1;
@@ -81,7 +96,13 @@ function makeComputer(model) {
       const [first, change] = [model.layers[0], kept.made[0]];
       kept.moved = model.inputs.map((input) => (change ? times(first, change.weight, input, change.bias) : null));
     }
-    const now = { adapter, alpha, changesKey, changes: kept.made, merged: mergedLayers(model.layers, kept.made, alpha) };
+    const now = {
+      adapter,
+      alpha,
+      changesKey,
+      changes: kept.made,
+      merged: mergedLayers(model.layers, kept.made, alpha),
+    };
     const galleryKey = [changesKey, alpha, state.known].join();
     if (kept.gallery !== galleryKey) {
       kept.gallery = galleryKey;
@@ -119,7 +140,8 @@ function makeStore(model) {
   store.keepHash = () => {
     clearTimeout(resting);
     const hash = toHash(store.state, start, model);
-    if (hash !== location.hash.replace(/^#/, "")) history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+    if (hash !== location.hash.replace(/^#/, ""))
+      history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
   };
   store.touched = () => {
     store.touches += 1;
@@ -165,9 +187,10 @@ function tellAbout(model) {
     pad.setAttribute("aria-label", "the picture that both networks see");
   }
   const then = learned.size === 1 ? `then learned ${asRanges(adapters[0].learned)}` : "then learned more";
+  const never = others.length > 0 ? ` and never saw ${asRanges(others)}` : "";
   write(
     byId("lead"),
-    `A small network, the base, learned the ${what} ${asRanges(base.digits)}${others.length > 0 ? ` and never saw ${asRanges(others)}` : ""}. A LoRA adapter beside its frozen weights ${then}. Alpha says how much of the adapter counts. Both answer at once.`,
+    `A small network, the base, learned the ${what} ${asRanges(base.digits)}${never}. An adapter beside its frozen weights ${then}. Alpha says how much of the adapter counts.`,
   );
 }
 
@@ -182,8 +205,10 @@ async function start() {
   const guessing = makeGuessing(model, store);
   const parts = [makeLessons, makeControls, makeAnswers, makeCurve, makeGallery, makeWeights, makeComponents, makeCure];
   const views = [pad, guessing, ...parts.map((make) => make(model, store))];
+  const sees = watchSight(() => store.update({}));
   store.draw = () => {
     const now = compute(store.state, pad.inkNow(store.state), store.touches);
+    now.sees = sees;
     now.guessed = guessing.isMade(now.key);
     for (const view of views) view.render(store.state, now);
   };

@@ -56,7 +56,7 @@ function times(layer, weight, input, bias) {
 }
 
 function normalised(pixels, [mean, std]) {
-  return Float32Array.from(pixels, (value) => Math.fround(value - Math.fround(mean)) / Math.fround(std));
+  return Float64Array.from(pixels, (value) => Math.fround(value - Math.fround(mean)) / Math.fround(std));
 }
 
 // What the first layer makes of an input, and its change at alpha 1. Neither depends on alpha, and they take most of

@@ -142,10 +142,13 @@ function makePad(model, store) {
   function renderCommand(state, now) {
     const whole = state.components === 0 && state.off.length === 0;
     const reason =
-      now.pixels === null ? "An empty pad has no answer."
-      : !whole ? "The command line has all components and layers; choose all of them here for a line that answers the same."
-      : !state.fit ? "The command line always fits and centres; do the same here for a line that answers the same."
-      : "";
+      now.pixels === null
+        ? "An empty pad has no answer."
+        : !whole
+          ? "The command line has all components and layers; choose all of them here for a line that answers the same."
+          : !state.fit
+            ? "The command line always fits and centres; do the same here for a line that answers the same."
+            : "";
     write(byId("command-note"), reason || "Save the PNG. This line gives the same answer to it:");
     byId("command").hidden = reason !== "";
     const alpha = state.step === STEPS ? "" : ` --alpha ${now.alpha}`;

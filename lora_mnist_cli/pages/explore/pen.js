@@ -17,13 +17,14 @@ function inkLine(ink, fromX, fromY, toX, toY) {
     Math.max(0, Math.floor(Math.min(a, b) - reach)),
     Math.min(PAD - 1, Math.ceil(Math.max(a, b) + reach)),
   ];
-  const [left, right] = bounds(fromX, toX);
+  const [left, end] = bounds(fromX, toX);
   const [top, bottom] = bounds(fromY, toY);
   for (let y = top; y <= bottom; y++) {
-    for (let x = left; x <= right; x++) {
+    for (let x = left; x <= end; x++) {
       const share = length === 0 ? 0 : ((x - fromX) * alongX + (y - fromY) * alongY) / length;
       const near = Math.min(1, Math.max(0, share));
-      const away = Math.hypot(x - fromX - near * alongX, y - fromY - near * alongY);
+      const [right, below] = [x - fromX - near * alongX, y - fromY - near * alongY];
+      const away = Math.sqrt(right * right + below * below);
       const covered = Math.round(255 * Math.min(1, Math.max(0, RADIUS + 0.5 - away)));
       if (covered > ink[y * PAD + x]) ink[y * PAD + x] = covered;
     }
@@ -53,7 +54,20 @@ function inkOfImage(bytes) {
 
 // Ready drawings for a page that opens: digits as a hand would write them.
 const READY_DRAWINGS = {
-  2: [[88, 98, 98, 74, 122, 58, 150, 58, 174, 72, 182, 98, 172, 126, 148, 154, 116, 186, 88, 216, 128, 214, 164, 214, 196, 212]],
-  3: [[92, 80, 114, 62, 144, 58, 170, 70, 178, 94, 164, 120, 136, 132, 168, 140, 186, 164, 180, 194, 154, 216, 120, 218, 92, 202]],
-  4: [[108, 60, 100, 96, 90, 134, 88, 150, 120, 150, 156, 146, 190, 142], [168, 64, 164, 110, 160, 160, 156, 220]],
+  2: [
+    [
+      88, 98, 98, 74, 122, 58, 150, 58, 174, 72, 182, 98, 172, 126, 148, 154, 116, 186, 88, 216, 128, 214, 164, 214,
+      196, 212,
+    ],
+  ],
+  3: [
+    [
+      92, 80, 114, 62, 144, 58, 170, 70, 178, 94, 164, 120, 136, 132, 168, 140, 186, 164, 180, 194, 154, 216, 120, 218,
+      92, 202,
+    ],
+  ],
+  4: [
+    [108, 60, 100, 96, 90, 134, 88, 150, 120, 150, 156, 146, 190, 142],
+    [168, 64, 164, 110, 160, 160, 156, 220],
+  ],
 };

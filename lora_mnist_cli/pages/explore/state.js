@@ -1,7 +1,12 @@
 // What a user has set, all of it, and the address's hash, which holds it: a link opens the page as it was.
 
-const PARTS = { cure: "the cure", forgotten: "what is forgotten", adds: "what the adapter adds", class: "for a class",
-  trust: "trust" };
+const PARTS = {
+  cure: "the cure",
+  forgotten: "what is forgotten",
+  adds: "what the adapter adds",
+  class: "for a class",
+  trust: "trust",
+};
 const STEPS = 20; // of the slider, from alpha 0 to the trained one
 
 function startingState(model) {
@@ -77,7 +82,11 @@ function fromHash(hash, start, model) {
   const listed = (text, known) => text.split(",").filter((name) => known.includes(name));
   const layers = model.layers.map((layer) => layer.name);
   take("adapter", (name) => {
-    state.adapter = indexOf(model.adapters.map((adapter) => adapter.name), name, start.adapter);
+    state.adapter = indexOf(
+      model.adapters.map((adapter) => adapter.name),
+      name,
+      start.adapter,
+    );
   });
   take("alpha", (text) => {
     state.step = within(Number(text) * STEPS, -STEPS / 2, 1.5 * STEPS);

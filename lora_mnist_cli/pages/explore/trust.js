@@ -17,7 +17,7 @@ async function largestDifference(model) {
       const logits = logitsOf(readyInput(model.layers, changes, input), merged, alpha);
       logits.forEach((value, digit) => {
         const away = Math.abs(value - numbers[i][10 * row + digit]);
-        most = away <= most ? most : away; // what is no number is the largest
+        most = Math.max(most, away); // no number, if there is any such
       });
     });
     await new Promise((done) => setTimeout(done)); // between adapters the page can answer
@@ -41,13 +41,25 @@ async function checkTrust(model) {
 function showOrigins(model) {
   const rows = [model.record.base, ...model.record.adapters].map((artifact) => {
     const learning = [artifact.epochs && `${artifact.epochs} epochs`, artifact.lr && `learning rate ${artifact.lr}`];
-    const recipe = [artifact.recipe, ...learning, artifact.protect?.length ? `protected by ${artifact.protect.join(", ")}` : ""];
-    return element("tr", {},
+    const recipe = [
+      artifact.recipe,
+      ...learning,
+      artifact.protect?.length ? `protected by ${artifact.protect.join(", ")}` : "",
+    ];
+    return element(
+      "tr",
+      {},
       element("th", { scope: "row" }, artifact.name),
       element("td", {}, element("code", {}, artifact.digest.slice(0, 19), "…")),
       element("td", {}, recipe.filter(Boolean).join(", ")),
       element("td", {}, String(artifact.seed ?? "–")),
-      element("td", {}, Object.entries(artifact.versions).map(([name, version]) => `${name} ${version}`).join(", ")),
+      element(
+        "td",
+        {},
+        Object.entries(artifact.versions)
+          .map(([name, version]) => `${name} ${version}`)
+          .join(", "),
+      ),
       element("td", {}, artifact.note),
     );
   });

@@ -34,7 +34,7 @@ function makeWeights(model, store) {
       input.checked = !state.off.includes(names[i]);
       input.disabled = now.adapter.factors[i] === null;
     });
-    if (state.hide.includes("adds")) return;
+    if (!now.sees("adds")) return;
     const layer = model.layers[state.layer];
     const change = now.changes[state.layer];
     const key = [state.layer, now.changesKey].join();
@@ -79,9 +79,13 @@ function makeWeights(model, store) {
     rows.push(["all", rows.reduce((sum, row) => sum + row[1], 0), rows.reduce((sum, row) => sum + row[2], 0)]);
     byId("parameters").tBodies[0].replaceChildren(
       ...rows.map(([name, own, trained]) =>
-        element("tr", {}, element("th", { scope: "row" }, name),
-          ...[own.toLocaleString("en"), trained.toLocaleString("en"), percent(trained / own, 1).replace(">", "")].map((text) =>
-            element("td", {}, text)),
+        element(
+          "tr",
+          {},
+          element("th", { scope: "row" }, name),
+          ...[own.toLocaleString("en"), trained.toLocaleString("en"), percent(trained / own, 1).replace(">", "")].map(
+            (text) => element("td", {}, text),
+          ),
         ),
       ),
     );
