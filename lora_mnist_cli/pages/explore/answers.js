@@ -1,7 +1,7 @@
 // Base and adapter side by side: ten rows each, with probability and logit. Old digits have squares and full bars, new
 // ones circles and striped bars, so that nobody needs the colours.
 
-function makeAnswers(model, store) {
+function makeAnswers(model) {
   const kindOf = (digit, adapter) =>
     model.oldDigits.includes(digit) ? "old" : adapter.new.includes(digit) ? "new" : "other";
 
@@ -37,7 +37,7 @@ function makeAnswers(model, store) {
       {},
       element("th", { scope: "col" }, element("span", { class: "unseen" }, model.drawing ? "digit" : "class")),
       element("td", {}),
-      element("th", { scope: "col", class: "share" }, "prob."),
+      element("th", { scope: "col", class: "share" }, "prob. %"),
       element("th", { scope: "col", class: "value" }, "logit"),
     );
     const table = element(
@@ -64,7 +64,7 @@ function makeAnswers(model, store) {
       const size = logits ? (50 * Math.abs(logits[row.digit])) / most : 0;
       row.logit.style.width = `${size}%`;
       row.logit.style.left = logits && logits[row.digit] < 0 ? `${50 - size}%` : "50%";
-      write(row.share, logits ? percent(shares[row.digit], 1) : "–");
+      write(row.share, logits ? (100 * shares[row.digit]).toFixed(1) : "–");
       write(row.value, logits ? signed(logits[row.digit], 1) : "–");
     }
     const right = now.label < 0 || !logits ? "" : best === now.label ? "right" : "wrong";

@@ -28,8 +28,8 @@ function makeControls(model, store) {
   const byRank = labels.every((label, i) => label === String(model.adapters[i].rank));
   write(byId("ranks-title"), byRank ? "rank" : "adapter");
   const showRank = makeSegments(byId("ranks"), "rank", labels, (adapter) => store.update({ adapter, component: 0 }));
-  const alpha = byId("alpha");
-  alpha.addEventListener("input", () => store.update({ step: Number(alpha.value) }));
+  const alphas = [byId("alpha"), ...document.querySelectorAll(".alpha-copy")];
+  for (const alpha of alphas) alpha.addEventListener("input", () => store.update({ step: Number(alpha.value) }));
   byId("rest-base").addEventListener("click", () => store.update({ step: 0 }));
   byId("rest-trained").addEventListener("click", () => store.update({ step: STEPS }));
   const components = byId("components");
@@ -40,11 +40,13 @@ function makeControls(model, store) {
 
   function render(state, now) {
     showRank(state.adapter);
-    alpha.value = state.step;
     const text = signed(now.alpha, 2);
     const meaning = state.step === 0 ? "the base, bit for bit" : state.step === STEPS ? "as trained" : "";
     write(byId("alpha-value"), meaning ? `${text} · ${meaning}` : text);
-    mark(alpha, "aria-valuetext", meaning ? `${text}, ${meaning}` : text);
+    for (const alpha of alphas) {
+      alpha.value = state.step;
+      mark(alpha, "aria-valuetext", meaning ? `${text}, ${meaning}` : text);
+    }
     write(byId("rest-trained"), `${Number(now.adapter.alpha.toPrecision(3))}: as trained`);
     mark(byId("rest-base"), "aria-pressed", String(state.step === 0));
     mark(byId("rest-trained"), "aria-pressed", String(state.step === STEPS));

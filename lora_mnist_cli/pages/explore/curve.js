@@ -47,6 +47,17 @@ function makeCurve(model) {
       ...Object.values(dots),
     );
     place.replaceChildren(picture);
+    const keys = Object.keys(lines).map((half) => {
+      const digits = asRanges(half === "old" ? model.oldDigits : now.adapter.new);
+      const shape = element("span", { class: "shape", "aria-hidden": "true" });
+      return element(
+        "span",
+        { class: `key ${half}` },
+        shape,
+        `accuracy on ${half} ${digits}${half === "new" ? " (dashed)" : ""}`,
+      );
+    });
+    byId("curve-keys").replaceChildren(...keys);
     return { key, x, y, present, dots, picture };
   }
 

@@ -106,8 +106,9 @@ function paintMatrix(canvas, values, columns, most) {
   context.putImageData(image, 0, 0);
 }
 
-// Tells which parts of the page can be seen, so that only those are drawn; `changed` is called when one comes into view.
-function watchSight(changed) {
+// Tells which parts of the page are in sight, so that only those are drawn while something moves. Each is drawn once when
+// the page opens, and all before it is printed.
+function watchSight(draw) {
   const seen = new Set();
   const observer = new IntersectionObserver(
     (entries) => {
@@ -115,10 +116,19 @@ function watchSight(changed) {
         if (isIntersecting) seen.add(target.id);
         else seen.delete(target.id);
       }
-      changed();
+      draw();
     },
     { rootMargin: "100px" },
   );
   for (const part of document.querySelectorAll(".block")) observer.observe(part);
-  return (id) => seen.has(id);
+  let every = false;
+  const sees = (id) => every || seen.has(id);
+  const drawEvery = () => {
+    every = true;
+    draw();
+    every = false;
+  };
+  window.addEventListener("beforeprint", drawEvery);
+  setTimeout(drawEvery);
+  return sees;
 }

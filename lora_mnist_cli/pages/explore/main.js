@@ -205,7 +205,7 @@ async function start() {
   const guessing = makeGuessing(model, store);
   const parts = [makeLessons, makeControls, makeAnswers, makeCurve, makeGallery, makeWeights, makeComponents, makeCure];
   const views = [pad, guessing, ...parts.map((make) => make(model, store))];
-  const sees = watchSight(() => store.update({}));
+  const sees = watchSight(() => store.draw());
   store.draw = () => {
     const now = compute(store.state, pad.inkNow(store.state), store.touches);
     now.sees = sees;
