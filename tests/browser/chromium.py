@@ -18,14 +18,18 @@ class Browser:
         self.driver = driver
 
     def open(self, path: Path, hash_: str = "", *, width: int = 1280, height: int = 900, **media: str) -> None:
-        """Open a page from the disk, as if for the first time, and wait for its first answer."""
+        """Open a page from the disk, as if for the first time, and wait until it is at rest."""
         self.driver.get("about:blank")
-        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+        self.cdp(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
+        )
+        media = {"prefers_reduced_motion": "reduce"} | media  # a smooth scroll would take a click's target away
         features = [{"name": name.replace("_", "-"), "value": value} for name, value in media.items()]
         self.cdp("Emulation.setEmulatedMedia", features=features)
         self.logs()
         self.driver.get(path.as_uri() + (f"#{hash_}" if hash_ else ""))
-        self.wait("return document.body.dataset.ready !== undefined || !document.getElementById('problem').hidden")
+        rested = "document.getElementById('trust-text').dataset.difference !== undefined"
+        self.wait(f"return {rested} || !document.getElementById('problem').hidden")
 
     def cdp(self, command: str, **arguments: Any) -> Any:
         return self.driver.execute_cdp_cmd(command, arguments)
@@ -51,12 +55,19 @@ class Browser:
 
     def settle(self) -> None:
         """Wait until what was done is drawn, spoken and in the address."""
-        self.compute("await new Promise((done) => setTimeout(done, 600))")
+        frame = "await new Promise(requestAnimationFrame);"
+        self.compute(f"{2 * frame} await new Promise((done) => setTimeout(done, 300)); {2 * frame}")
 
     def element(self, selector: str) -> Any:
         from selenium.webdriver.common.by import By
 
         return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def click(self, selector: str) -> None:
+        """Bring an element into sight, click it, and wait as :meth:`settle`."""
+        self.run("document.querySelector(arguments[0]).scrollIntoView({ block: 'center' })", selector)
+        self.run("document.querySelector(arguments[0]).click()", selector)
+        self.settle()
 
     def text(self, selector: str) -> str:
         return str(self.run("return document.querySelector(arguments[0]).textContent", selector))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser.chromium import SLOW, Browser
 
-_TESTS = Path(__file__).parent.parent
-sys.path += [str(_TESTS / "browser"), str(_TESTS / "drawing")]  # tests are imported by path, and their helpers are not
-
-from chromium import SLOW, Browser
-
-from lora_mnist_cli.stages import Workspace, explore
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.stages import Workspace, explore, sweep, train_base
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -28,7 +25,14 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
+    for argument in (
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "hide-scrollbars",
+        "window-size=1280,900",
+    ):
         options.add_argument(f"--{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_file))
@@ -45,6 +49,33 @@ def page(trained: Path, make_once: Callable[..., Path]) -> Path:
         explore(output=folder / "explore.html", workspace=Workspace(trained))
 
     return make_once("page", make) / "explore.html"
+
+
+@pytest.fixture(scope="session")
+def routed(trained: Path, make_once: Callable[..., Path]) -> Path:
+    """The page of an adapter with what the densities say."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(trained)
+        adapter = workspace.latest("adapter")
+        explore([adapter.name], output=folder / "explore.html", route=True, workspace=workspace)
+
+    return make_once("routed-page", make) / "explore.html"
+
+
+@pytest.fixture(scope="session")
+def clothes(small_data: Path, make_once: Callable[..., Path]) -> Path:
+    """The page of an adapter on the small data, which have names and are not drawn."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder / "runs", small_data)
+        train_base(
+            BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), batch_size=100, epochs=1), workspace=workspace
+        )
+        sweep([1, 2], config=AdapterConfig(epochs=1), workspace=workspace)
+        explore(output=folder / "explore.html", workspace=workspace)
+
+    return make_once("clothes-page", make) / "explore.html"
 
 
 @pytest.fixture

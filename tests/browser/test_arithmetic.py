@@ -7,8 +7,8 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from chromium import FROM_TEXT, as_text
-from handwriting import draw
+from browser.chromium import FROM_TEXT, as_text
+from drawing.handwriting import draw
 from PIL import Image
 
 from lora_mnist_cli.data.pictures import read_image
@@ -21,7 +21,9 @@ from lora_mnist_cli.stages.records.loading import load_model
 
 pytestmark = pytest.mark.browser
 
-LOGITS = FROM_TEXT + """
+LOGITS = (
+    FROM_TEXT
+    + """
 const [text, number, alpha] = given;
 const bytes = fromText(text);
 const adapter = model.adapters[number];
@@ -35,6 +37,7 @@ for (let i = 0; i < bytes.length / 784; i++) {
 }
 return Array.from(logits);
 """
+)
 
 
 @pytest.mark.parametrize(("number", "alpha"), [(-1, 0.0), (0, 0.0), (1, 0.5), (1, 1.0), (0, 1.0)])
@@ -55,17 +58,27 @@ def test_all_test_images_have_the_programs_logits_and_its_predictions(opened, tr
     assert (logits.argmax(1) == labels).mean() == pytest.approx(whole["accuracy"], abs=1e-9)
 
 
-DRAWN = FROM_TEXT + """
+DRAWN = (
+    FROM_TEXT
+    + """
 const ink = given[0] === null ? inkOfStrokes(strokesFromText(given[1])) : fromText(given[0]);
 const png = new Uint8Array(await (await toPng(ink, PAD)).arrayBuffer());
 const pixels = fitted(ink, PAD);
 const adapter = model.adapters[1];
 const changes = changesOf(model, adapter, adapter.most, []);
 const ready = readyInput(model.layers, changes, normalised(pixels, model.record.pixel_stats));
-const [base, adapted] = [0, 0.75].map((alpha) => softmax(logitsOf(ready, mergedLayers(model.layers, changes, alpha), alpha)));
+const answer = (alpha) => softmax(logitsOf(ready, mergedLayers(model.layers, changes, alpha), alpha));
+const [base, adapted] = [0, 0.75].map(answer);
 return { png: btoa(String.fromCharCode(...png)), pixels: Array.from(pixels), base, adapted };
 """
-STYLES = ({}, {"pen": 4}, {"pen": 30}, {"box": (0.05, 0.5, 0.35, 0.95), "pen": 8}, {"noise": 6, "paper": 20, "ink": 230})
+)
+STYLES = (
+    {},
+    {"pen": 4},
+    {"pen": 30},
+    {"box": (0.05, 0.5, 0.35, 0.95), "pen": 8},
+    {"noise": 6, "paper": 20, "ink": 230},
+)
 
 
 def drawings():

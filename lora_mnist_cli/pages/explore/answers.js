@@ -53,6 +53,11 @@ function makeAnswers(model) {
 
   const cards = { base: makeCard("base-answer", "Base"), adapter: makeCard("adapter-answer", "Adapter") };
 
+  function adapterTitle(number) {
+    const { kind, texts } = model.choices;
+    return kind === "rank" ? `Adapter, rank ${texts[number]}` : `Adapter: ${texts[number]}`;
+  }
+
   function renderCard({ says, rows, card }, logits, now, most) {
     const shares = logits && softmax(logits);
     const best = logits && bestOf(logits);
@@ -109,7 +114,7 @@ function makeAnswers(model) {
     const hidden = state.guess && !now.guessed;
     byId("answers").classList.toggle("secret", hidden);
     byId("answers").toggleAttribute("inert", hidden);
-    write(byId("adapter-title"), `Adapter${now.adapter.rank ? `, rank ${now.adapter.rank}` : ""}`);
+    write(byId("adapter-title"), adapterTitle(state.adapter));
     if (keysOf !== now.adapter) renderKeys(now.adapter);
     // Said once the hand rests: a reader of the screen would not follow each frame.
     clearTimeout(waiting);
@@ -120,7 +125,7 @@ function makeAnswers(model) {
           ? `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`
           : "the pad is empty";
       write(byId("status"), text);
-    }, 400);
+    }, 250);
   }
 
   return { render };

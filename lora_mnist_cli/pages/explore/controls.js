@@ -14,22 +14,26 @@ function makeSegments(place, name, labels, choose) {
   };
 }
 
-// What tells adapters apart: the rank alone where that is enough.
+// What tells adapters apart, and the name of that: ranks where they are enough, or methods, or names.
 function adapterLabels(adapters) {
-  const ranks = adapters.map((adapter) =>
-    adapter.rank && adapter.method === "lora" ? String(adapter.rank) : adapter.title,
-  );
-  const unique = new Set(ranks).size === ranks.length;
-  return unique ? ranks : adapters.map((adapter) => adapter.name);
+  const labels = (kind) => ({
+    kind,
+    texts: adapters.map((adapter) => String(adapter[{ rank: "rank", method: "title", adapter: "name" }[kind]])),
+  });
+  const distinct = ({ texts }) => new Set(texts).size === texts.length;
+  const lora = adapters.every((adapter) => adapter.method === "lora" && adapter.combined === null);
+  if (lora && distinct(labels("rank"))) return labels("rank");
+  return distinct(labels("method")) && adapters.length > 1 ? labels("method") : labels("adapter");
 }
 
 function makeControls(model, store) {
-  const labels = adapterLabels(model.adapters);
-  const byRank = labels.every((label, i) => label === String(model.adapters[i].rank));
-  write(byId("ranks-title"), byRank ? "rank" : "adapter");
-  const showRank = makeSegments(byId("ranks"), "rank", labels, (adapter) => store.update({ adapter, component: 0 }));
+  const { kind, texts } = model.choices;
+  write(byId("ranks-title"), kind);
+  const showRank = makeSegments(byId("ranks"), "rank", texts, (adapter) => store.update({ adapter, component: 0 }));
   const alphas = [byId("alpha"), ...document.querySelectorAll(".alpha-copy")];
   for (const alpha of alphas) alpha.addEventListener("input", () => store.update({ step: Number(alpha.value) }));
+  const known = byId("known");
+  known.addEventListener("change", () => store.update({ known: known.checked }));
   byId("rest-base").addEventListener("click", () => store.update({ step: 0 }));
   byId("rest-trained").addEventListener("click", () => store.update({ step: STEPS }));
   const components = byId("components");
@@ -40,6 +44,7 @@ function makeControls(model, store) {
 
   function render(state, now) {
     showRank(state.adapter);
+    known.checked = state.known;
     const text = signed(now.alpha, 2);
     const meaning = state.step === 0 ? "the base, bit for bit" : state.step === STEPS ? "as trained" : "";
     write(byId("alpha-value"), meaning ? `${text} · ${meaning}` : text);

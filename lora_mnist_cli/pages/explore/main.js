@@ -40,6 +40,7 @@ async function readModel(record) {
     inputs,
     routing,
     labels: record.images.labels,
+    choices: adapterLabels(record.adapters),
     drawing: record.classes.length === 0,
     names: record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit)),
     oldDigits: record.base.digits,
@@ -158,7 +159,7 @@ function makeStore(model) {
       });
     }
     clearTimeout(resting);
-    resting = setTimeout(store.keepHash, 300);
+    resting = setTimeout(store.keepHash, 250);
   };
   store.reset = () => store.update({ ...start, hide: store.state.hide });
   window.addEventListener("hashchange", () => {
