@@ -1,10 +1,10 @@
 // Accuracy on old and new digits by alpha. The lines are counts over all test images, made by Python with the page; the
 // marks stand on them where the whole adapter acts, and else show the images on the page.
 
-function makeCurve(model) {
+function makeCurve(model, store) {
   const place = byId("curve");
   const HEIGHT = 300;
-  const margin = { left: 46, right: 14, top: 12, bottom: 44 };
+  const margin = { left: 52, right: 14, top: 12, bottom: 44 };
 
   function accuracies(adapter, known) {
     const right = known ? adapter.right_known : adapter.right;
@@ -15,6 +15,11 @@ function makeCurve(model) {
   }
 
   let frame = { key: "" };
+  let width = 600;
+  new ResizeObserver(([entry]) => {
+    width = Math.max(260, Math.floor(entry.contentRect.width));
+    store.update({});
+  }).observe(place);
 
   // Axes and lines, which stay as they are while alpha moves.
   function makeFrame(now, lines, width, key) {
@@ -63,7 +68,6 @@ function makeCurve(model) {
 
   function render(state, now) {
     if (!now.sees("forgotten")) return;
-    const width = Math.max(260, place.clientWidth);
     const lines = accuracies(now.adapter, state.known);
     const key = [state.adapter, state.known, width].join();
     if (frame.key !== key) frame = makeFrame(now, lines, width, key);

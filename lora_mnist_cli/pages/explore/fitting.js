@@ -17,10 +17,19 @@ function roundHalfEven(value) {
   return rest < 0.5 ? below : below + 1;
 }
 
-function median(values) {
-  const sorted = Float32Array.from(values).sort();
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : Math.fround((sorted[half - 1] + sorted[half]) / 2);
+// The median of values that occur so many times each.
+function medianOf(values, counts) {
+  const order = Array.from(values.keys()).sort((one, other) => values[one] - values[other]);
+  const at = (place) => {
+    let passed = 0;
+    for (const i of order) {
+      passed += counts[i];
+      if (passed > place) return values[i];
+    }
+    return 0;
+  };
+  const count = sumOf(counts);
+  return Math.fround((at(Math.floor((count - 1) / 2)) + at(Math.floor(count / 2))) / 2);
 }
 
 function sumOf(values) {
@@ -35,38 +44,47 @@ function largestOf(values) {
   return most;
 }
 
-// The pixels of a frame of a twentieth of the picture, its corners twice.
-function borderOf({ data, width, height }) {
-  const wide = Math.max(1, Math.floor(Math.min(width, height) / 20));
-  const border = new Float32Array(2 * wide * (width + height));
-  border.set(data.subarray(0, wide * width));
-  border.set(data.subarray((height - wide) * width), wide * width);
-  for (let y = 0, to = 2 * wide * width; y < height; y++, to += 2 * wide) {
-    border.set(data.subarray(y * width, y * width + wide), to);
-    border.set(data.subarray((y + 1) * width - wide, (y + 1) * width), to + wide);
+// How often each byte occurs in a frame of a twentieth of a square picture, whose corners count twice.
+function borderCounts(bytes, side) {
+  const wide = Math.max(1, Math.floor(side / 20));
+  const counts = new Float64Array(256);
+  for (let along = 0; along < side; along++) {
+    for (let deep = 0; deep < wide; deep++) {
+      const far = side - 1 - deep;
+      counts[bytes[deep * side + along]] += 1;
+      counts[bytes[far * side + along]] += 1;
+      counts[bytes[along * side + deep]] += 1;
+      counts[bytes[along * side + far]] += 1;
+    }
   }
-  return border;
+  return counts;
 }
 
-// The ink of each pixel, 0 to 1, without the background and its noise; null where nothing is drawn.
+// The ink of each pixel, 0 to 1, without the background and its noise; null where nothing is drawn. A byte has 256
+// values, so the ink of each is computed once.
 function inkOf(bytes, side) {
-  const data = Float32Array.from(bytes, (byte) => byte / 255);
-  const grey = { data, width: side, height: side };
-  let least = Number.POSITIVE_INFINITY;
-  for (const value of data) if (value < least) least = value;
-  if (median(borderOf(grey)) > (least + largestOf(data)) / 2) {
-    for (let i = 0; i < data.length; i++) data[i] = 1 - data[i]; // dark on light
+  const counts = borderCounts(bytes, side);
+  let [least, most] = [255, 0];
+  for (const byte of bytes) {
+    if (byte < least) least = byte;
+    if (byte > most) most = byte;
   }
-  const border = borderOf(grey);
-  const ground = median(border);
-  const noise = Math.min(0.3, 3 * 1.4826 * median(border.map((value) => Math.abs(Math.fround(value - ground)))));
-  const full = largestOf(data);
-  if (full - ground - noise < LEAST_CONTRAST) return null;
-  const range = full - ground - noise;
-  const ink = data.map((value) =>
-    Math.min(1, Math.max(0, Math.fround(Math.fround(Math.fround(value - ground) - noise) / range))),
+  let light = Float32Array.from({ length: 256 }, (_, byte) => byte / 255);
+  if (medianOf(light, counts) > (light[least] + light[most]) / 2) {
+    light = light.map((value) => 1 - value); // dark on light
+    [least, most] = [most, least];
+  }
+  const ground = medianOf(light, counts);
+  const away = light.map((value) => Math.abs(value - ground));
+  const noise = Math.min(0.3, 3 * 1.4826 * medianOf(away, counts));
+  const range = light[most] - ground - noise;
+  if (range < LEAST_CONTRAST) return null;
+  const ink = light.map((value) =>
+    Math.min(1, Math.max(0, Math.fround(Math.fround(value - ground) - Math.fround(noise)) / Math.fround(range))),
   );
-  return { data: ink, width: side, height: side };
+  const data = new Float32Array(bytes.length);
+  for (let i = 0; i < bytes.length; i++) data[i] = ink[bytes[i]];
+  return { data, width: side, height: side };
 }
 
 function cutToInk({ data, width, height }) {

@@ -12,11 +12,7 @@ function makeGallery(model, store) {
   const choose = (test) => store.update({ test, fit: false, seen: false });
   const buttons = model.images.map((image, i) => {
     const canvas = element("canvas", { "aria-hidden": "true" });
-    paintGrey(
-      canvas,
-      Float32Array.from(image, (value) => value / 255),
-      SIDE,
-    );
+    paintGrey(canvas, image, SIDE);
     const sign = element("span", { class: "sign", "aria-hidden": "true" });
     const button = element(
       "button",
@@ -36,11 +32,7 @@ function makeGallery(model, store) {
     const first = model.labels.indexOf(digit);
     if (first < 0) return [];
     const canvas = element("canvas", { "aria-hidden": "true" });
-    paintGrey(
-      canvas,
-      Float32Array.from(model.images[first], (value) => value / 255),
-      SIDE,
-    );
+    paintGrey(canvas, model.images[first], SIDE);
     return [
       element("button", { type: "button", "aria-label": `test image: ${name}`, onclick: () => choose(first) }, canvas),
     ];

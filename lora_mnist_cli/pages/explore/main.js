@@ -51,7 +51,7 @@ async function readModel(record) {
 // What follows from the state, computed again only where it has changed.
 function makeComputer(model) {
   const zero = model.layers.map(() => null);
-  const kept = { changes: "", gallery: "", input: "" };
+  const kept = { changes: "", gallery: "", input: "", ready: "" };
   const plain = model.inputs.map((input) => readyInput(model.layers, zero, input));
   const ofBase = plain.map((ready) => logitsOf(ready, model.layers.slice(1), 0));
 
@@ -116,10 +116,16 @@ function makeComputer(model) {
     now.key = [now.inputKey, changesKey, alpha].join();
     [now.base, now.adapted, now.trained] = [null, null, null];
     if (now.input) {
-      const ready = readyInput(model.layers, kept.made, now.input);
-      now.base = logitsOf(ready, model.layers.slice(1), 0);
-      now.adapted = logitsOf(ready, now.merged, alpha);
-      now.trained = logitsOf(ready, mergedLayers(model.layers, kept.made, adapter.alpha), adapter.alpha);
+      const readyKey = [now.inputKey, changesKey].join();
+      if (kept.ready !== readyKey) {
+        kept.ready = readyKey;
+        kept.own = readyInput(model.layers, kept.made, now.input);
+        kept.base = logitsOf(kept.own, model.layers.slice(1), 0);
+        kept.trained = logitsOf(kept.own, mergedLayers(model.layers, kept.made, adapter.alpha), adapter.alpha);
+      }
+      now.base = kept.base;
+      now.trained = kept.trained;
+      now.adapted = logitsOf(kept.own, now.merged, alpha);
     }
     return now;
   };
@@ -166,7 +172,6 @@ function makeStore(model) {
     store.state = fromHash(location.hash, start, model);
     store.update({});
   });
-  window.addEventListener("resize", () => store.update({}));
   return store;
 }
 
@@ -217,7 +222,7 @@ async function start() {
   document.body.dataset.ready = "";
   performance.mark("first-answer");
   setTimeout(() => checkTrust(model), 50);
-  return { model, store, compute };
+  return { model, store, compute, pad, views };
 }
 
 // What a test, or somebody at the console, can look at.

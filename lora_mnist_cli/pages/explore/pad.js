@@ -104,13 +104,24 @@ function makePad(model, store) {
   }
   byId("fit").addEventListener("change", (event) => store.update({ fit: event.target.checked }));
 
-  function paint(context, values, side, scale) {
+  const painted = { key: "" };
+  const GREYS = greyLevels();
+
+  // Draws the pad again where it has changed: alpha moves without it.
+  function paint(state, now) {
+    const seen = state.seen && now.pixels !== null;
+    const key = [seen, now.inputKey, pen.cursor, pen.down, pen.x, pen.y].join();
+    if (painted.key === key) return;
+    painted.key = key;
+    const side = seen ? SIDE : PAD;
+    [canvas.width, canvas.height] = [side, side];
+    const context = canvas.getContext("2d");
     const image = context.createImageData(side, side);
-    for (let i = 0; i < values.length; i++) {
-      const level = 16 + 239 * scale * values[i];
-      image.data.set([level, level, level, 255], 4 * i);
-    }
+    const levels = new Uint32Array(image.data.buffer);
+    const ink = inkNow(state);
+    for (let i = 0; i < levels.length; i++) levels[i] = GREYS[seen ? Math.round(255 * now.pixels[i]) : ink[i]];
     context.putImageData(image, 0, 0);
+    if (pen.cursor && !seen) paintCursor(context);
   }
 
   // The pen's place, for those who draw by keyboard.
@@ -127,12 +138,7 @@ function makePad(model, store) {
   }
 
   function render(state, now) {
-    const side = state.seen && now.pixels !== null ? SIDE : PAD;
-    [canvas.width, canvas.height] = [side, side];
-    const context = canvas.getContext("2d");
-    if (side === SIDE) paint(context, now.pixels, SIDE, 1);
-    else paint(context, inkNow(state), PAD, 1 / 255);
-    if (pen.cursor && side === PAD) paintCursor(context);
+    paint(state, now);
     if (!pen.cursor) write(byId("pad-note"), now.pixels === null ? "The pad is empty: draw a digit." : "");
     for (const radio of document.getElementsByName("seen")) radio.checked = radio.value === (state.seen ? "1" : "0");
     byId("fit").checked = state.fit;

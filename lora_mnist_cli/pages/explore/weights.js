@@ -48,7 +48,8 @@ function makeWeights(model, store) {
       write(byId("scale-high"), `+${painted.most.toFixed(2)}`);
       renderTexts(layer, now);
     }
-    const sum = change ? layer.weight.map((value, i) => value + now.alpha * change.weight[i]) : layer.weight;
+    const sum = change ? Float64Array.from(layer.weight) : layer.weight;
+    if (change) for (let i = 0; i < sum.length; i++) sum[i] += now.alpha * change.weight[i];
     paintMatrix(figures[2].canvas, sum, layer.inputs, painted.most);
     write(figures[2].caption, `W + ${signed(now.alpha, 2)} · B A`);
   }
@@ -65,11 +66,12 @@ function makeWeights(model, store) {
       mark(canvas, "aria-label", `${kinds[i]}, layer ${layer.name}, ${sizes}`);
       canvas.classList.toggle("tiles", first);
     });
-    const adapter = now.adapter;
+    const { adapter } = now;
+    const fewer = (adapter.parameters[layer.name] ?? 0) < layer.inputs * layer.outputs;
     write(
       byId("adds-text"),
       adapter.method === "lora"
-        ? `A layer computes W x + alpha · B A x. W is frozen. A has ${adapter.rank} rows and B has ${adapter.rank} columns, so B A is a matrix as large as W made of few numbers.`
+        ? `A layer computes W x + alpha · B A x, and W is frozen. A has ${adapter.rank} rows and B has ${adapter.rank} columns, so B A is a matrix as large as W, made of ${fewer ? "fewer" : "more"} numbers than W has.`
         : `A layer computes W x + alpha · ΔW x. W is frozen, and ΔW is what the adapter learned (method: ${adapter.title}); it is called B A below.`,
     );
     const rows = model.layers.map((each) => {
