@@ -4,11 +4,36 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 SLOW = 120
 """Seconds that only a hang takes."""
+
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def start() -> Any:
+    """Start a headless Chromium of this machine and return its driver, or the reason why there is none."""
+    try:
+        from selenium import webdriver
+    except ImportError:
+        return "no Selenium: pip install '.[browser-test]'"
+    binary = next(filter(None, map(shutil.which, NAMES)), None)
+    driver_file = shutil.which("chromedriver")
+    if binary is None or driver_file is None:
+        return "no Chromium with its driver: apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "hide-scrollbars"):
+        options.add_argument(f"--{argument}")
+    options.add_argument("--window-size=1280,900")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_file))
+    driver.set_script_timeout(SLOW)
+    return driver
 
 
 class Browser:

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser.chromium import SLOW, Browser
+from browser.chromium import Browser, start
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.stages import Workspace, explore, sweep, train_base
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no Selenium: pip install '.[browser-test]'")
-    binary = next(filter(None, map(shutil.which, NAMES)), None)
-    driver_file = shutil.which("chromedriver")
-    if binary is None or driver_file is None:
-        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "hide-scrollbars",
-        "window-size=1280,900",
-    ):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_file))
-    driver.set_script_timeout(SLOW)
+    driver = start()
+    if isinstance(driver, str):
+        pytest.skip(driver)
     yield Browser(driver)
     driver.quit()
 

@@ -54,7 +54,11 @@ def test_leaves_exactly_these_files(studied):
     adapters = [f"lora-5-9-r{rank}" for rank in (1, 2, 4, 8, 16, 32, 64)]
     expected = sorted(["base-0-4", "lora-0-9-r64", "study", "study-5-9", *adapters])
     assert sorted(path.name for path in studied.iterdir() if path.name != STORE) == expected
-    assert {path.name for path in (studied / "study").iterdir()} == PICTURES | {"artifact.json", "report.md", "explore.html"}
+    assert {path.name for path in (studied / "study").iterdir()} == PICTURES | {
+        "artifact.json",
+        "report.md",
+        "explore.html",
+    }
     for picture in PICTURES:
         assert (studied / "study" / picture).read_bytes().startswith(b"\x89PNG")
 
