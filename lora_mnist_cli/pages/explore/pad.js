@@ -158,7 +158,11 @@ function makePad(model, store) {
     write(byId("command-note"), reason || "Save the PNG. This line gives the same answer to it:");
     byId("command").hidden = reason !== "";
     const alpha = state.step === STEPS ? "" : ` --alpha ${now.alpha}`;
-    write(byId("command"), `lora-mnist predict digit.png --artifact ${now.adapter.name}${alpha}`);
+    const words = `lora-mnist predict digit.png --artifact ${now.adapter.name}${alpha}`;
+    if (byId("command").textContent === words) return;
+    // A line may break between words only.
+    const spans = words.split(" ").flatMap((word, i) => [...(i ? [" "] : []), element("span", {}, word)]);
+    byId("command").replaceChildren(...spans);
   }
 
   return { render, inkNow };

@@ -19,12 +19,12 @@ from lora_mnist_cli.registry.deltas import adapter_tensors, load_matrices
 from lora_mnist_cli.registry.weights import BASE_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
-from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.recipes import recipe_of
 from lora_mnist_cli.stages.pictures.of_routing import routing_record
 from lora_mnist_cli.stages.records.loading import LoadedModel, load_model
 from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.system.errors import ArtifactError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +54,7 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
     pixels, _ = load_split(base.dataset, "test", workspace.data_dir)
     matrices = load_matrices(base, base, BASE_FILE)
     record = {
-        "version": base.environment["versions"].get("lora-mnist", ""), "dataset": base.dataset,
+        "dataset": base.dataset,
         "classes": list(class_names(base.dataset)), "pixel_stats": list(loaded.pixel_stats), "shares": list(SHARES),
         "images": {"labels": test.labels[shown].tolist(), "pixels": pack_bytes(pixels[shown])},
         "counts": np.bincount(test.labels.numpy(), minlength=10).tolist(),
@@ -140,14 +140,11 @@ def _factors(
     for name, tensors in adapter_tensors(workspace.registry, artifact).items():
         with np.errstate(all="ignore"):
             weight, bias = method.change(tensors, plain[f"{name}.weight"], config)
+        if not np.isfinite(weight).all():
+            raise ArtifactError(f"'{artifact.name}' has weights that are not finite", value=artifact.name)
         left, values, right = np.linalg.svd(weight / config.alpha, full_matrices=False)
         # Beyond the rank there is rounding only; PiSSA's change has twice the rank.
         rank = max(1, int((values > 1e-6 * max(values[0], 1e-30)).sum()))
         layers[name] = {"rank": rank, "bias": bias is not None}
         numbers += [left[:, :rank] * values[:rank], right[:rank]] + ([] if bias is None else [bias / config.alpha])
     return layers, numbers
-
-
-def base_digits(base: Artifact) -> DigitSet:
-    """Return the digits that a base was trained on."""
-    return BaseConfig.from_json(base.config).digits
