@@ -283,3 +283,13 @@ def test_the_densities_say_whose_digit_it_is_as_the_router_does(browser, routed,
     browser.click("#cure-title")
     assert "ask the base" in browser.text("#cure-bars")
     assert "together: 0" in browser.text("#cure-bars")
+
+
+def test_a_lesson_s_address_alone_sets_what_the_lesson_sets(browser, page):
+    browser.open(page, "lesson=alpha")
+    assert browser.text("#lesson-title") == "What alpha does"
+    assert browser.state()["step"] == 0
+    browser.click("#lesson-next")
+    assert browser.run("return location.hash") == "#lesson=alpha&place=2"
+    browser.open(page, "lesson=alpha&place=2")
+    assert browser.state()["step"] == 10

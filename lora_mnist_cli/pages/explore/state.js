@@ -44,10 +44,18 @@ function strokesFromText(text) {
   return strokes.filter((stroke) => stroke.length > 0);
 }
 
+// What a page shows at a place of a lesson before anything else is set, or when it opens.
+function startOf(lesson, place, start, model) {
+  const places = Object.hasOwn(LESSONS, lesson) ? LESSONS[lesson].places : [];
+  const [set] = places[place] ?? [() => ({})];
+  return { ...start, ...set(model) };
+}
+
 function toHash(state, start, model) {
+  const usual = startOf(state.lesson, state.place, start, model);
   const fields = new URLSearchParams();
   const put = (name, key, value) => {
-    if (JSON.stringify(state[key]) !== JSON.stringify(start[key])) fields.set(name, value);
+    if (JSON.stringify(state[key]) !== JSON.stringify(usual[key])) fields.set(name, value);
   };
   put("adapter", "adapter", model.adapters[state.adapter].name);
   put("alpha", "step", state.step / STEPS);
@@ -70,13 +78,15 @@ function toHash(state, start, model) {
 // The state of a hash; what a stranger's link says and is not on the page is left as it is at the start.
 function fromHash(hash, start, model) {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));
-  const state = { ...start };
-  const take = (name, use) => {
-    if (fields.has(name)) use(fields.get(name));
-  };
   const within = (text, least, most) => {
     const number = Number(text);
     return Number.isFinite(number) ? Math.min(most, Math.max(least, Math.round(number))) : least;
+  };
+  const lesson = Object.hasOwn(LESSONS, fields.get("lesson")) ? fields.get("lesson") : "";
+  const place = lesson ? within(fields.get("place") ?? 1, 1, LESSONS[lesson].places.length) - 1 : 0;
+  const state = { ...startOf(lesson, place, start, model), lesson, place };
+  const take = (name, use) => {
+    if (fields.has(name)) use(fields.get(name));
   };
   const indexOf = (names, name, otherwise) => (names.includes(name) ? names.indexOf(name) : otherwise);
   const listed = (text, known) => text.split(",").filter((name) => known.includes(name));
@@ -111,12 +121,6 @@ function fromHash(hash, start, model) {
   });
   take("hide", (text) => {
     state.hide = listed(text, Object.keys(PARTS));
-  });
-  take("lesson", (name) => {
-    state.lesson = Object.keys(LESSONS).includes(name) ? name : "";
-  });
-  take("place", (text) => {
-    state.place = within(text, 1, 100) - 1;
   });
   for (const key of ["fit", "seen", "known", "guess"]) {
     take(key, (text) => {
