@@ -21,6 +21,10 @@ EXAMPLES = {
         "evaluate lora-5-9-r8 --alpha 0,0.5,1",
         "evaluate --min-accuracy 5-9=0.95",
     ),
+    "explore": (
+        "explore",
+        "explore lora-5-9-r1 lora-5-9-r8 --output page.html",
+    ),
     "plot": (
         "plot ranks",
         "plot confusion lora-5-9-r8 --output confusion.svg",
@@ -107,7 +111,7 @@ EXAMPLES = {
     ),
     "runs remove": (
         "runs remove lora-5-9-r8",
-        "runs remove base-0-4 --cascade",
+        "runs remove base-0-4 --cascade --yes",
     ),
     "runs tag": (
         "runs tag lora-5-9-r8 best",

@@ -31,6 +31,7 @@ ACTIVITIES = {
     "import-adapter": "importing …",
     "conformance": "testing the laws …",
     "plot": "drawing …",
+    "explore": "making the page …",
     "reproduce": "reproducing the study …",
     "runs verify": "verifying …",
     "runs export": "packing …",

@@ -1,4 +1,4 @@
-"""The stages as plain functions: train, sweep, evaluate, merge, combine, chain, plot, export.
+"""The stages as plain functions: train, sweep, evaluate, merge, combine, chain, plot, explore, export.
 
 Each takes a config and the names of its parents, and returns a record: a published ``Artifact``, or scores. A stage
 that is up to date costs nothing, because heavy modules are imported when there is work, and a stage's own module when
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.evaluating import evaluate as evaluate
     from lora_mnist_cli.stages.evaluating import parse_gates as parse_gates
     from lora_mnist_cli.stages.evaluating_routed import evaluate_routed as evaluate_routed
+    from lora_mnist_cli.stages.exploring import explore as explore
     from lora_mnist_cli.stages.gating import gate as gate
     from lora_mnist_cli.stages.gating import plan_gate as plan_gate
     from lora_mnist_cli.stages.importing import import_adapter as import_adapter
@@ -37,10 +38,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Evaluation": "evaluating", "PlotOptions": "plotting", "Workspace": "workspace", "chain": "chains.run",
     "check_gates": "evaluating", "combine": "combining", "compare": "comparing", "evaluate": "evaluating",
-    "evaluate_routed": "evaluating_routed", "finetune": "adapting", "forgetting": "measuring_forgetting",
-    "gate": "gating", "import_adapter": "importing", "merge": "merging", "parse_gates": "evaluating",
-    "plan_gate": "gating", "plan_sweep": "adapting", "plot": "plotting", "reproduce": "reproducing",
-    "sweep": "adapting", "train_base": "training_base",
+    "evaluate_routed": "evaluating_routed", "explore": "exploring", "finetune": "adapting",
+    "forgetting": "measuring_forgetting", "gate": "gating", "import_adapter": "importing", "merge": "merging",
+    "parse_gates": "evaluating", "plan_gate": "gating", "plan_sweep": "adapting", "plot": "plotting",
+    "reproduce": "reproducing", "sweep": "adapting", "train_base": "training_base",
 }  # fmt: skip
 __all__ = list(_HOMES)
 __getattr__ = lazy_exports(__name__, _HOMES)

@@ -20,6 +20,7 @@ from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs, plotting
 from lora_mnist_cli.stages.adapting import finetune_part, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
+from lora_mnist_cli.stages.exploring import PAGE_FILE, explore
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
@@ -42,7 +43,7 @@ def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
     ceiling: bool = False, dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
-    """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table and its pictures.
+    """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table, pictures and page.
 
     Artifacts that are up to date are used as they are.
 
@@ -58,7 +59,8 @@ def reproduce(
         workers: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
 
     Returns:
-        A report: a Markdown file with the table and the pictures; the table is in ``details["rows"]`` too.
+        A report: a Markdown file with the table and the pictures, and the page to explore the ranks (of the first
+        seed); the table is in ``details["rows"]`` too.
 
     Raises:
         As the stages that it runs; OtherSettingsError where a name of theirs has other settings. UsageError where
@@ -177,7 +179,8 @@ def _report(
         same = all(_same_logits(workspace, run) for run in runs)
         rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)] if several else tables[0]
         pictures = _ranks_picture(workspace, runs, folder) if several else _pictures(workspace, runs[0], folder)
-        text = markdown(rows, pictures=pictures, same=same, seeds=seeds, epochs=epochs, dataset=dataset)
+        explore([runs[0].ranks.name], output=folder / PAGE_FILE, workspace=inside)
+        text = markdown(rows, pictures=pictures, page=PAGE_FILE, same=same, seeds=seeds, epochs=epochs, dataset=dataset)
         confidence = {"confidence": CONFIDENCE} if several else {}
         return text, {"rows": rows, **confidence, "alpha_0_equals_base_bit_for_bit": same}
 

@@ -120,10 +120,14 @@ def heading(dataset: str) -> str:
 
 
 def markdown(
-    rows: Sequence[Row], *, pictures: Sequence[tuple[str, str]], same: bool, seeds: Sequence[int], epochs: int,
-    dataset: str,
+    rows: Sequence[Row], *, pictures: Sequence[tuple[str, str]], page: str, same: bool, seeds: Sequence[int],
+    epochs: int, dataset: str,
 ) -> str:  # fmt: skip
-    """Write the report, with pictures by caption and file; ``same`` if alpha 0 gave the base's logits, bit for bit."""
+    """Write the report, with pictures by caption and file, and a link to the page to explore.
+
+    Args:
+        same: whether alpha 0 gave the base's logits, bit for bit.
+    """
     columns, cells = report_table(rows)
     lines = [f"# {heading(dataset)}", "", _introduction(seeds, epochs, dataset), ""]
     lines += [f"The study is {original_study.SOURCE}.", ""]
@@ -133,6 +137,7 @@ def markdown(
     adapters = "adapter's" if len(seeds) == 1 else "adapters'"
     verdict = "equal the base's bit for bit" if same else "DIFFER from the base's"
     lines += [f"At alpha 0 the {adapters} logits on all test images {verdict}.", ""]
+    lines += [f"[A page to play with]({page}): draw a digit, turn alpha, see what was forgotten.", ""]
     for caption, file in pictures:
         lines += [f"## {caption}", "", f"![{caption}]({file})", ""]
     return "\n".join(lines)

@@ -62,6 +62,7 @@ CALLS: dict[str, tuple[list[str], str]] = {
     "combine": ([R1, R2, "--force"], ""),
     "conformance": (["ours"], ""),
     "plot": (["history"], f"taking the newest adapter: {R2}"),
+    "explore": ([], f"taking the newest sweep: {SWEEP}"),
     "reproduce": ([*SMALL, "--epochs", "0", "--runs-dir", "study"], "table and pictures: study"),
     "runs list": ([], ""),
     "runs latest": ([], ""),

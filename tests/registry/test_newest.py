@@ -146,7 +146,9 @@ def test_the_same_settings_under_another_name_are_copied_and_not_trained(small: 
     assert not any(notice.startswith("trained") for notice in recorder.all("notice"))
     assert small.registry.remove("mine") == ["mine"]
     finetune(CONFIG, workspace=heard, name="again")
-    assert not any("again has the settings" in notice for notice in recorder.all("notice")), "who gives a name wants it made"
+    assert not any("again has the settings" in notice for notice in recorder.all("notice")), (
+        "who gives a name wants it made"
+    )
 
 
 def test_a_diverged_or_damaged_artifact_is_not_copied(registry, adapters, forge) -> None:

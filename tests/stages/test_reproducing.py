@@ -54,7 +54,11 @@ def test_leaves_exactly_these_files(studied):
     adapters = [f"lora-5-9-r{rank}" for rank in (1, 2, 4, 8, 16, 32, 64)]
     expected = sorted(["base-0-4", "lora-0-9-r64", "study", "study-5-9", *adapters])
     assert sorted(path.name for path in studied.iterdir() if path.name != STORE) == expected
-    assert {path.name for path in (studied / "study").iterdir()} == PICTURES | {"artifact.json", "report.md"}
+    assert {path.name for path in (studied / "study").iterdir()} == PICTURES | {
+        "artifact.json",
+        "report.md",
+        "explore.html",
+    }
     for picture in PICTURES:
         assert (studied / "study" / picture).read_bytes().startswith(b"\x89PNG")
 
@@ -139,7 +143,7 @@ def test_the_report_over_seeds_has_the_spread_of_the_reports_of_each(seeds):
     report = registry.get("study-seeds-3-5")
     singles = [registry.get(f"study-s{seed}").details["rows"] for seed in (3, 4, 5)]
     assert report.config == {"seeds": [3, 4, 5], "epochs": 0}
-    assert {path.name for path in report.path.iterdir()} == {"artifact.json", "report.md", "ranks.png"}
+    assert {path.name for path in report.path.iterdir()} == {"artifact.json", "report.md", "ranks.png", "explore.html"}
     for row, *figures in zip(report.details["rows"], *singles, strict=True):
         here = [figure["here"] for figure in figures]
         assert {row["what"]} == {figure["what"] for figure in figures}

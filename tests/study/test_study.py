@@ -39,8 +39,13 @@ def document(make_once: Callable[..., Path]) -> dict[str, Any]:
         assert done.returncode == 0, done.stderr
         (folder / "document.json").write_text(done.stdout)
 
-    made: dict[str, Any] = json.loads((make_once("study", make) / "document.json").read_text())
-    return made
+    folder = make_once("study", make)
+    made: dict[str, Any] = json.loads((folder / "document.json").read_text())
+    return made | {"folder": folder}
+
+
+def test_the_page_of_the_seven_ranks_is_small(document):
+    assert (document["folder"] / document["page"]).stat().st_size <= 1_000_000
 
 
 def test_the_spread_is_of_at_least_five_seeds(spread):

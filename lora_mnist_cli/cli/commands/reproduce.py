@@ -9,6 +9,7 @@ from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers
+from lora_mnist_cli.stages.exploring import PAGE_FILE
 from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.stages.reproducing import STUDIES, reproduce
 from lora_mnist_cli.stages.study_report import TEXT_COLUMNS, heading, report_table, verdicts
@@ -61,6 +62,9 @@ def command(
     report = artifact.path / REPORT_FILE
     workspace.reporter.notice(f"table and pictures: {report}")
     document = {"artifact": artifact.name, "report": str(report), **artifact.details}
+    if PAGE_FILE in artifact.files:
+        document["page"] = str(artifact.path / PAGE_FILE)
+        workspace.reporter.notice(f"a page to play with: {document['page']}")
     if study == "forgetting":
         output.print("reproduce", document, lambda document: [t for of in document["chains"] for t in chain_tables(of)])
     else:

@@ -190,7 +190,7 @@ def test_an_estimate_is_the_median_cost_of_a_step_of_what_is_like_it(small, forg
     """Of 250 images of 5-9, 200 are trained on: 13 steps an epoch of 16 each."""
     monkeypatch.setattr(estimate, "measured_seconds", lambda _: 7.0)
     small.registry.remove("sweep-fashion-mnist-5-9-a0.5")
-    small.registry.remove(f"{PREFIX}-r2")
+    small.registry.remove(f"{PREFIX}-r2-a0.5")
     asked: dict[str, Any] = {"config": CONFIG, "name": "new"}
     nothing = plan_sweep([5], workspace=small, **asked)
     assert nothing.estimate == Estimate(7.0, 7.0, 7.0, 0)

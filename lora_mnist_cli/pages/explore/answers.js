@@ -1,0 +1,132 @@
+// Base and adapter side by side: ten rows each, with probability and logit. Old digits have squares and full bars, new
+// ones circles and striped bars, so that nobody needs the colours.
+
+function makeAnswers(model) {
+  const kindOf = (digit, adapter) =>
+    model.oldDigits.includes(digit) ? "old" : adapter.new.includes(digit) ? "new" : "other";
+
+  function makeCard(id, speaker) {
+    const card = byId(id);
+    const says = element("p", { class: "says" });
+    const rows = model.names.map((name, digit) => {
+      const row = {
+        line: element("tr"),
+        probability: element("span", { class: "bar probability" }),
+        logit: element("span", { class: "bar logit" }),
+        share: element("td", { class: "share" }),
+        value: element("td", { class: "value" }),
+        shape: element("span", { class: "shape", "aria-hidden": "true" }),
+        kind: element("span", { class: "unseen" }),
+      };
+      row.line.append(
+        element("th", { scope: "row" }, row.shape, name, row.kind),
+        element(
+          "td",
+          { class: "bars", "aria-hidden": "true" },
+          row.probability,
+          element("span", { class: "axis" }, row.logit),
+        ),
+        row.share,
+        row.value,
+      );
+      row.digit = digit;
+      return row;
+    });
+    const head = element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, element("span", { class: "unseen" }, model.drawing ? "digit" : "class")),
+      element("td", {}),
+      element("th", { scope: "col", class: "share" }, "prob. %"),
+      element("th", { scope: "col", class: "value" }, "logit"),
+    );
+    const table = element(
+      "table",
+      { class: model.drawing ? "digits" : "digits named" },
+      element("caption", { class: "unseen" }, `${speaker}: probability and logit of each`),
+      element("thead", {}, head),
+      element("tbody", {}, ...rows.map((row) => row.line)),
+    );
+    card.append(says, table);
+    return { card, says, rows };
+  }
+
+  const cards = { base: makeCard("base-answer", "Base"), adapter: makeCard("adapter-answer", "Adapter") };
+
+  function adapterTitle(number) {
+    const { kind, texts } = model.choices;
+    return kind === "rank" ? `Adapter, rank ${texts[number]}` : `Adapter: ${texts[number]}`;
+  }
+
+  function renderCard({ says, rows, card }, logits, now, most) {
+    const shares = logits && softmax(logits);
+    const best = logits && bestOf(logits);
+    for (const row of rows) {
+      const kind = kindOf(row.digit, now.adapter);
+      mark(row.line, "class", `${kind}${row.digit === best ? " best" : ""}`);
+      write(row.kind, { old: ", old", new: ", new", other: ", learned by neither" }[kind]);
+      row.probability.style.width = logits ? `${100 * shares[row.digit]}%` : "0";
+      const size = logits ? (50 * Math.abs(logits[row.digit])) / most : 0;
+      row.logit.style.width = `${size}%`;
+      row.logit.style.left = logits && logits[row.digit] < 0 ? `${50 - size}%` : "50%";
+      write(row.share, logits ? (100 * shares[row.digit]).toFixed(1) : "–");
+      write(row.value, logits ? signed(logits[row.digit], 1) : "–");
+    }
+    const right = now.label < 0 || !logits ? "" : best === now.label ? "right" : "wrong";
+    mark(card, "data-verdict", right);
+    says.replaceChildren(
+      ...(logits
+        ? [
+            element("strong", {}, model.names[best]),
+            ` ${percent(shares[best], 1)}`,
+            ...(right
+              ? [element("span", { class: `verdict ${right}` }, right === "right" ? "✓ right" : "✗ wrong")]
+              : []),
+          ]
+        : ["nothing drawn"]),
+    );
+  }
+
+  function spoken(logits) {
+    const best = bestOf(logits);
+    return `${model.names[best]}, ${percent(softmax(logits)[best])}`;
+  }
+
+  let [waiting, keysOf] = [0, null];
+
+  function renderKeys(adapter) {
+    keysOf = adapter;
+    const what = model.drawing ? "digits" : "classes";
+    const texts = { old: `old ${what} (the base learned them)` };
+    if (adapter.new.length > 0) texts.new = `new ${what} (the adapter learned them)`;
+    byId("keys").replaceChildren(
+      element("span", {}, "thick bar: probability; thin bar: logit, from zero in the middle"),
+      ...Object.entries(texts).map(([kind, text]) =>
+        element("span", { class: `key ${kind}` }, element("span", { class: "shape", "aria-hidden": "true" }), text),
+      ),
+    );
+  }
+
+  function render(state, now) {
+    const most = now.base ? Math.max(1, ...now.base.map(Math.abs), ...now.adapted.map(Math.abs)) : 1;
+    renderCard(cards.base, now.base, now, most);
+    renderCard(cards.adapter, now.adapted, now, most);
+    const hidden = state.guess && !now.guessed;
+    byId("answers").classList.toggle("secret", hidden);
+    byId("answers").toggleAttribute("inert", hidden);
+    write(byId("adapter-title"), adapterTitle(state.adapter));
+    if (keysOf !== now.adapter) renderKeys(now.adapter);
+    // Said once the hand rests: a reader of the screen would not follow each frame.
+    clearTimeout(waiting);
+    waiting = setTimeout(() => {
+      const text = hidden
+        ? "answers are hidden until you guess"
+        : now.base
+          ? `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`
+          : "the pad is empty";
+      write(byId("status"), text);
+    }, 250);
+  }
+
+  return { render };
+}
