@@ -12,7 +12,8 @@ GROUPS = {
         "reproduce": "Run the whole study and compare its figures with the original's, with every picture.",
     },
     "Understand": {
-        "explore": "Write a page to play with: draw a digit, turn alpha, see what the adapter adds and what is forgotten.",
+        "explore": "Write a page to play with: draw a digit, turn alpha, see what the adapter adds "
+        "and what is forgotten.",
         "forgetting": "Measure what an adapter forgot of its base's digits, and what is merely outranked.",
         "chain": "Learn tasks one after the other, by each strategy against forgetting, and compare "
         "what is left of them.",

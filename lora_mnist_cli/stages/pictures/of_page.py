@@ -20,7 +20,7 @@ from lora_mnist_cli.registry.weights import BASE_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
-from lora_mnist_cli.settings.recipes import recipe_of
+from lora_mnist_cli.settings.grid import closest_recipe
 from lora_mnist_cli.stages.pictures.of_routing import routing_record
 from lora_mnist_cli.stages.records.loading import LoadedModel, load_model
 from lora_mnist_cli.stages.workspace import Workspace
@@ -110,7 +110,7 @@ def _adapter(
     return {
         **_described(artifact), "method": config.method, "title": METHODS[config.method].title, "rank": config.rank,
         "alpha": trained, "scaling": config.scaling, "protect": list(config.protect), "combined": config.combined,
-        "recipe": recipe_of(config) or "reference", "learned": list(learned), "digits": str(learned), "new": added,
+        "recipe": closest_recipe(config)[0], "learned": list(learned), "digits": str(learned), "new": added,
         "parameters": {name: trainable_parameters(config, {name: fan}) for name, fan in fans.items()},
         "layers": layers, "factors": pack_floats(numbers),
         "logits": pack_floats([every[SHARES.index(1.0)][shown].numpy()]),
