@@ -69,7 +69,7 @@ def test_it_learns_and_forgets_as_on_mnist(dataset, studied, data, run):
     base = run("evaluate", f"b-{dataset}", *where).json
     accuracy = {row["digits"]: row["accuracy"] for row in base["subsets"]}
     assert (accuracy["0-4"] > 0.9, accuracy["5-9"] < 0.1) == (True, True)
-    adapter = next(name for name in Registry(studied).names() if name.startswith(f"lora-{dataset}-5-9-r4"))
+    adapter = next(name for name in Registry(studied).names() if name.startswith(f"lora-{dataset}-5-9-r4-lr"))
     document = run("evaluate", adapter, "--alpha", "0,1", *where).json
     at_0, at_1 = ({row["digits"]: row["accuracy"] for row in each["subsets"]} for each in document["results"])
     assert at_0 == accuracy
@@ -108,7 +108,7 @@ def test_the_names_are_those_of_torchvision():
 @pytest.mark.parametrize("dataset", OTHERS)
 def test_pictures_have_the_labels_by_name_where_they_have_names(dataset, studied, data, tmp_path):
     workspace = Workspace(studied, data)
-    adapter = next(name for name in Registry(studied).names() if name.startswith(f"lora-{dataset}-5-9-r4"))
+    adapter = next(name for name in Registry(studied).names() if name.startswith(f"lora-{dataset}-5-9-r4-lr"))
     texts = {}
     for kind in ("predictions", "confusion"):
         _, path = plot(kind, adapter, output=tmp_path / f"{kind}.svg", workspace=workspace)

@@ -36,6 +36,7 @@ WITH_TORCH = {
     "import-adapter": [f"runs/{R1}", "--base", BASE, "--name", "new"],
     "conformance": ["ours"],
     "plot": ["confusion"],
+    "explore": [],
     "reproduce": [*SMALL, "--runs-dir", "study"],
 }
 WITHOUT_TORCH = {
@@ -240,6 +241,7 @@ def test_it_has_no_colour(no_color, monkeypatch, capsys):
 @pytest.mark.parametrize(("columns", "shown"), [(12, "comparing w"), (0, "comparing with the thresholds …")])
 def test_it_never_wraps_since_a_line_that_does_cannot_be_taken_back(columns, shown, monkeypatch, capfd):
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((columns, 24)))
     StatusLine().begin("comparing with the thresholds …")
     assert capfd.readouterr().err == shown
