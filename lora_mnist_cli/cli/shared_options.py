@@ -135,7 +135,8 @@ class Machine:
     ] = "auto"
     engine: Annotated[
         str,
-        o.word("What drives the epochs: plain (a loop; auto takes it) or lightning. The bytes are the same.",
+        o.word(
+            "What drives the epochs: plain (auto takes it), lightning (the same bytes), fused (on a GPU, LoRA alone).",
             _TRAINING, ("auto", *choices.ENGINES),
         ),
     ] = "auto"  # fmt: skip

@@ -16,6 +16,7 @@ from lora_mnist_cli.stages.records.resolving import default_name
 from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.files import machine_errors
+from lora_mnist_cli.training.fused.support import refuse_obstacle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,6 +53,8 @@ def train_base(
     if base := workspace.up_to_date(name, fixed, force):
         return base
     check_logger(workspace.runtime)
+    if workspace.runtime.engine_taken == "fused":
+        refuse_obstacle(config)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
     read_ahead(config.dataset, workspace.data_dir, "train", "test")
     from lora_mnist_cli.data.dataset import MNISTDataset
