@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 
+PIXEL_TYPE = torch.uint8
+"""What pixels that are whole numbers are kept in. Bfloat16 holds them as well, in twice the memory."""
 AT_ONCE = 4096
 """Images whose frozen product is made at once."""
 BEYOND = 1024
@@ -58,7 +60,7 @@ def to_device(dataset: MNISTDataset, first: nn.Linear, units: int, device: torch
     scale, shift, images = 1.0, 0.0, dataset.images
     if whole is not None and dataset.pixel_stats is not None:
         mean, std = dataset.pixel_stats
-        scale, shift, images = 1 / (255 * std), -mean / std, whole
+        scale, shift, images = 1 / (255 * std), -mean / std, whole.to(PIXEL_TYPE)
     pixels = torch.zeros(images.numel() + BEYOND, dtype=images.dtype, device=device)
     pixels[: images.numel()] = images.flatten().to(device)
     weight, bias = (

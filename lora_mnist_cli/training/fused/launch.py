@@ -50,7 +50,9 @@ class Launch:
         cosine = [int(config.schedule == "cosine") for config in configs]
         wholes = zip((config.rank for config in configs), streams.of, cosine, strict=True)
         self._wholes = torch.tensor(list(wholes), dtype=torch.int32, device=device)
-        self._scales = [scales(model) for model in models]
+        self._numbers = torch.tensor(
+            [_numbers(config, scales(model)) for config, model in zip(configs, models, strict=True)], device=device
+        )
         self._queue = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._losses: Tensor | None = None
 
@@ -61,7 +63,7 @@ class Launch:
         with self._queued():
             self._losses = torch.empty(len(self.configs), math.ceil(self.steps / BLOCK_STEPS), device=device)
             train_epoch[(len(self.configs),)](
-                images.pixels, images.frozen, images.labels, orders.to(device), self._wholes, self._numbers(rates),
+                images.pixels, images.frozen, images.labels, orders.to(device), self._wholes, self._at_rates(rates),
                 shares(epoch, epochs, self.steps).to(device), corrections(epoch, self.steps).to(device),
                 *self._frozen, self._parameters, *self._moments, self._losses,
                 orders.shape[1], self.steps, self.plan.batch_size, images.scale, images.shift,
@@ -87,7 +89,7 @@ class Launch:
             losses = torch.empty(members, tiles, self.plan.shape.classes, device=rows.device)
             hits = torch.empty_like(losses, dtype=torch.int32)
             score_tile[(members, tiles)](
-                images.pixels, images.frozen, images.labels, rows, wholes, self._numbers([0.0] * members),
+                images.pixels, images.frozen, images.labels, rows, wholes, self._numbers,
                 *self._frozen, self._parameters, losses, hits, rows.shape[1], images.scale, images.shift,
                 N=tuning.SCORED_AT_ONCE, **self._compiled(images, tuning.SCORING),
             )  # fmt: skip
@@ -108,14 +110,11 @@ class Launch:
             "num_warps": chosen.warps, "num_stages": chosen.stages,
         }  # fmt: skip
 
-    def _numbers(self, rates: Sequence[float]) -> Tensor:
-        """Return each member's numbers, in the order of :mod:`.kernel`."""
-        rows = []
-        for config, rate, scale in zip(self.configs, rates, self._scales, strict=True):
-            decay = weight_decay(config)
-            decays = (decay, 0.0) if config.optimizer == "adamw" else (0.0, decay)
-            rows.append([rate, ratio_b(config) * rate, *decays, *scale])
-        return torch.tensor(rows, dtype=torch.float32, device=self._parameters.device)
+    def _at_rates(self, rates: Sequence[float]) -> Tensor:
+        """Return the members' numbers at their present rates."""
+        numbers = self._numbers.clone()
+        numbers[:, :2] *= torch.tensor(rates, device=numbers.device)[:, None]
+        return numbers
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
@@ -127,3 +126,10 @@ class Launch:
         self._queue.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._queue):
             yield
+
+
+def _numbers(config: AdapterConfig, scale_of: Sequence[float]) -> list[float]:
+    """Return a member's numbers in the order of :mod:`.kernel`, with the rates of A and B as multiples of its rate."""
+    decay = weight_decay(config)
+    decays = (decay, 0.0) if config.optimizer == "adamw" else (0.0, decay)
+    return [1.0, ratio_b(config), *decays, *scale_of]
