@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,12 @@ from lora_mnist_cli.training.fused.products import COMPILED, INTERPRETED
 from lora_mnist_cli.training.fused.tables import corrections, shares
 from lora_mnist_cli.training.fused.tuning import Tuning
 from lora_mnist_cli.training.optimizers import ratio_b, weight_decay
+
+
+def compiled_before() -> bool:
+    """Return whether this machine has compiled the kernels, for any shape; Triton keeps what it compiles."""
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
+    return any(folder.glob("*/train_epoch.cubin"))
 
 
 class Launch:
@@ -54,6 +62,8 @@ class Launch:
             [_numbers(config, scales(model)) for config, model in zip(configs, models, strict=True)], device=device
         )
         self._queue = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        # Older tensor cores do not know bfloat16.
+        self._parts = self._queue is None or torch.cuda.get_device_capability(device) >= (8, 0)
         self._losses: Tensor | None = None
 
     def start_epoch(self, epoch: int, rates: Sequence[float]) -> None:
@@ -68,7 +78,7 @@ class Launch:
                 *self._frozen, self._parameters, *self._moments, self._losses,
                 orders.shape[1], self.steps, self.plan.batch_size, images.scale, images.shift,
                 N=self.plan.shape.batch, BLOCK=BLOCK_STEPS,
-                **self._compiled(images, tuning.TRAINING[self.plan.shape.rank]),
+                **self._compiled(images, tuning.for_training(self.plan.shape)),
             )  # fmt: skip
 
     def losses(self) -> Tensor:
@@ -91,7 +101,7 @@ class Launch:
             score_tile[(members, tiles)](
                 images.pixels, images.frozen, images.labels, rows, wholes, self._numbers,
                 *self._frozen, self._parameters, losses, hits, rows.shape[1], images.scale, images.shift,
-                N=tuning.SCORED_AT_ONCE, **self._compiled(images, tuning.SCORING),
+                N=tuning.SCORED_AT_ONCE, **self._compiled(images, tuning.for_scoring(self.plan.shape)),
             )  # fmt: skip
             return losses.sum(1, dtype=torch.float64), hits.sum(1)
 
@@ -102,10 +112,10 @@ class Launch:
 
     def _compiled(self, images: DeviceImages, chosen: Tuning) -> dict[str, object]:
         """Return what a kernel is compiled for."""
-        shape = self.plan.shape
+        shape, way = self.plan.shape, chosen.way if self._parts else "ieee"
         return {
             "DEPTH": shape.depth, "R": shape.rank, "H": shape.units, "C": shape.classes, "PIXELS": shape.sizes[0],
-            "SIZE": shape.parameters, "TILE": chosen.tile, "SPLIT": images.whole, "WAY": chosen.way,
+            "SIZE": shape.parameters, "TILE": chosen.tile, "SPLIT": images.whole and self._parts, "WAY": way,
             "PART": COMPILED if self._queue else INTERPRETED,
             "num_warps": chosen.warps, "num_stages": chosen.stages,
         }  # fmt: skip

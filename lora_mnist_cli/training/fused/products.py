@@ -3,9 +3,9 @@
 Tensor cores multiply short numbers exactly and add them up in fp32. A product of long numbers is therefore a sum of
 products of their parts. Each way is chosen when a kernel is compiled:
 
-- ``ieee``: fp32 multiplications and additions, without tensor cores.
-- ``tf32x3``: high and low part of 11 bits each, three products. The product of both low parts is left out.
 - ``bf16x6``: three parts of 8 bits each, six products. What is left out is below the rounding of fp32.
+- ``tf32x3``: high and low part of 11 bits each, three products. The product of both low parts is left out.
+- ``ieee``: fp32 multiplications and additions, without tensor cores.
 
 A pixel is a whole number from 0 to 255, which is one part of 8 bits. Its product with a long number takes three
 products of parts (:func:`whole_product`), and is exact but for the sum.

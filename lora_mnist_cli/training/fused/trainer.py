@@ -74,10 +74,12 @@ class FusedTraining:
 
     def prepare(self) -> None:
         """Move images and rows to where the factors are."""
-        from lora_mnist_cli.training.fused.launch import Launch  # it imports Triton
+        from lora_mnist_cli.training.fused.launch import Launch, compiled_before  # it imports Triton
 
         factors = [parameter.detach() for parameter in self.module.parameters()]
         self._device = factors[0].device
+        if self._device.type == "cuda" and not compiled_before():
+            self._reporter.notice("compiling the kernels for this GPU, which takes some seconds once")
         self._images = self._move(self._objective.data)
         for plan, rows, streams in zip(self.plans, factors, self._streams, strict=True):
             models, configs = chosen(self._models, plan.members), chosen(self._configs, plan.members)

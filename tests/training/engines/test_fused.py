@@ -15,7 +15,7 @@ from lora_mnist_cli.stages import sweep
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.training.fused import tuning
 
-WHOLE_IMAGES = tuning.Tuning(tile=1024)  # what the interpreter is quickest with
+WHOLE_IMAGES = tuning.Tuning(tile=1024, way="ieee")  # what the interpreter is quickest with
 
 
 def test_a_sweep_has_the_artifacts_of_another_engine(small, recorder, monkeypatch, tmp_path):

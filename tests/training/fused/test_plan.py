@@ -9,6 +9,7 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.training.fused.plan import Shape, padded, plan_launches
 from lora_mnist_cli.training.fused.support import obstacle, refuse_obstacle
+from lora_mnist_cli.training.fused.tuning import WIDE, for_scoring, for_training
 
 SIZES = (784, 64, 64, 10)
 
@@ -82,3 +83,12 @@ def test_what_it_trains(settings):
 
 def test_a_shape_holds_its_own_sizes():
     assert Shape((784, 64, 64, 10), 16, 64, 64, 16).parameters == 16 * (784 + 64 + 2 * 64 + 64 + 16)
+
+
+def test_a_wide_shape_gets_more_warps_whatever_the_rank():
+    shapes = [
+        plan_launches([AdapterConfig(rank=4, batch_size=batch)], (784, units, 10))[0].shape
+        for units, batch in ((64, 64), (65, 64), (64, 65))
+    ]
+    assert [for_training(shape) == WIDE for shape in shapes] == [False, True, True]
+    assert [for_scoring(shape) == WIDE for shape in shapes] == [False, True, False]

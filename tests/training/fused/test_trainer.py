@@ -19,6 +19,7 @@ from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.training import optimizers
 from lora_mnist_cli.training.bank.trainer import fit_bank
 from lora_mnist_cli.training.fused import tuning
 from lora_mnist_cli.training.outcomes import Outcome
@@ -33,6 +34,19 @@ pytestmark = [
 
 CONFIG = AdapterConfig(epochs=2, batch_size=16)
 FUSED = Runtime(engine="fused")
+
+
+@pytest.fixture(autouse=True)
+def _simplest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the interpreter runs the kernels, products are formed in the way that it is quickest with."""
+    if not torch.cuda.is_available():
+        use(monkeypatch, "ieee")
+
+
+def use(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    for rank, chosen in tuning.TRAINING.items():
+        monkeypatch.setitem(tuning.TRAINING, rank, dataclasses.replace(chosen, way=way))
+    monkeypatch.setattr(tuning, "SCORING", dataclasses.replace(tuning.SCORING, way=way))
 
 
 @pytest.fixture
@@ -93,23 +107,24 @@ def test_images_that_are_no_whole_numbers(data):
     assert_like_the_bank([dataclasses.replace(CONFIG, epochs=1)], data)
 
 
-@pytest.mark.parametrize("way", ["tf32x3", "bf16x6"])
+@pytest.mark.parametrize("way", ["bf16x6", "tf32x3"])
 def test_products_on_tensor_cores_are_as_exact(data, way, monkeypatch):
-    monkeypatch.setitem(tuning.TRAINING, 16, dataclasses.replace(tuning.TRAINING[16], way=way))
+    use(monkeypatch, way)
     assert_like_the_bank([dataclasses.replace(CONFIG, epochs=1)], data)
 
 
-def test_a_rate_falls_for_the_member_whose_loss_stalls(data):
-    """The twelfth epoch is the eleventh that is no better than the first; the next has the new rate."""
+def test_a_rate_falls_for_the_member_whose_loss_stalls(data, monkeypatch):
+    """The third epoch is the second that is no better than the first; the next has the new rate."""
+    monkeypatch.setattr(optimizers, "PLATEAU_PATIENCE", 1)
     few = MNISTDataset(*data[:8], data.pixel_stats)
-    configs = [dataclasses.replace(CONFIG, epochs=13, val_split=0.0, rank=2, lr=lr) for lr in (1e-7, 1e-3)]
+    configs = [dataclasses.replace(CONFIG, epochs=4, val_split=0.0, rank=2, lr=lr) for lr in (1e-7, 1e-3)]
     _, outcomes = train(configs, few, runtime=FUSED)
-    assert [record.lr for record in outcomes[0].history] == pytest.approx([1e-7] * 13 + [1e-8])
-    assert [record.lr for record in outcomes[1].history] == [1e-3] * 14
+    assert [record.lr for record in outcomes[0].history] == pytest.approx([1e-7] * 4 + [1e-8])
+    assert [record.lr for record in outcomes[1].history] == [1e-3] * 5
 
 
 def test_what_diverges_is_told_and_disturbs_nobody(data):
-    good = [dataclasses.replace(CONFIG, rank=rank, schedule="constant") for rank in (1, 2)]
+    good = [dataclasses.replace(CONFIG, epochs=1, rank=rank, schedule="constant") for rank in (1, 2)]
     bad = dataclasses.replace(good[0], rank=4, lr=1e30)
     together, outcomes = train([good[0], bad, good[1]], data, runtime=FUSED)
     assert [outcome.failed is None for outcome in outcomes] == [True, False, True]
@@ -131,9 +146,9 @@ def test_where_nobody_is_left_training_ends(data, recorder):
 
 
 def test_progress_adds_up_over_the_launches(data, recorder):
-    configs = [dataclasses.replace(CONFIG, rank=rank, seed=seed) for rank in (1, 20) for seed in (0, 1)]
-    train(configs, data, runtime=FUSED, reporter=recorder, title="4 adapters")
-    assert recorder.events[0] == ("begin", "4 adapters", 2, 4)
+    configs = [dataclasses.replace(CONFIG, rank=rank) for rank in (1, 20)]
+    train(configs, data, runtime=FUSED, reporter=recorder, title="2 adapters")
+    assert recorder.events[0] == ("begin", "2 adapters", 2, 4)
     for epoch in (1, 2):
         assert sum(steps for steps, at, _ in recorder.all("advance") if at == epoch) == 4
     assert all(math.isfinite(loss) for _, _, loss in recorder.all("advance"))
@@ -157,6 +172,16 @@ def test_no_epochs_leave_the_start(data):
     (model,), (outcome,) = train([config], data, runtime=FUSED)
     assert_equal(model, adapted(base(dtype=torch.float32), config), 0)
     assert len(outcome.history) == 1
+
+
+def test_whether_this_machine_has_compiled_is_seen_in_tritons_cache(tmp_path, monkeypatch):
+    from lora_mnist_cli.training.fused.launch import compiled_before
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    assert not compiled_before()
+    (tmp_path / "KEY").mkdir()
+    (tmp_path / "KEY" / "train_epoch.cubin").touch()
+    assert compiled_before()
 
 
 def test_without_a_gpu_it_says_what_it_needs(data, monkeypatch):
