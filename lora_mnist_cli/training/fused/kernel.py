@@ -23,9 +23,12 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.runtime.errors import OutOfResources
 
 from lora_mnist_cli.training import fused_optimizer
 from lora_mnist_cli.training.fused.products import product, product_whole, whole_product
+
+__all__ = ["OutOfResources", "score_tile", "train_epoch"]
 
 BETA1, BETA2 = tl.constexpr(fused_optimizer.BETA1), tl.constexpr(fused_optimizer.BETA2)
 EPSILON = tl.constexpr(fused_optimizer.EPSILON)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.data.dataset import BLOCK_STEPS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.training.fused import tuning
 from lora_mnist_cli.training.fused.images import DeviceImages
-from lora_mnist_cli.training.fused.kernel import score_tile, train_epoch
+from lora_mnist_cli.training.fused.kernel import OutOfResources, score_tile, train_epoch
 from lora_mnist_cli.training.fused.layout import pack_frozen, scales
 from lora_mnist_cli.training.fused.orders import EpochOrders, Streams
 from lora_mnist_cli.training.fused.plan import LaunchPlan
@@ -128,14 +129,25 @@ class Launch:
 
     @contextmanager
     def _queued(self) -> Iterator[None]:
-        """Put work into the launch's own queue; memory made there is the queue's own."""
-        if self._queue is None:
-            yield
-            return
-        # What it reads was made in the common queue, which never waits for this one.
-        self._queue.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._queue):
-            yield
+        """Put work into the launch's own queue; memory made there is the queue's own.
+
+        Raises:
+            UsageError: where a block of this GPU has too little memory for the launch's shape.
+        """
+        if self._queue is not None:
+            # What it reads was made in the common queue, which never waits for this one.
+            self._queue.wait_stream(torch.cuda.current_stream())
+        try:
+            with torch.cuda.stream(self._queue) if self._queue is not None else nullcontext():
+                yield
+        except OutOfResources as error:
+            shape = self.plan.shape
+            problem = (
+                f"a thread block of this GPU has too little memory for rank {shape.rank}, {shape.batch} images and "
+                f"{shape.units} units"
+            )
+            hint = "a smaller --batch-size needs less, and --engine auto trains it"
+            raise UsageError(problem, hint=hint, value="fused") from error
 
 
 def _numbers(config: AdapterConfig, scale_of: Sequence[float]) -> list[float]:

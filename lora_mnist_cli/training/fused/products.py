@@ -42,11 +42,11 @@ def product(a, b, WAY: tl.constexpr, PART: tl.constexpr):
     elif WAY == "bf16x6":
         a_high, a_middle, a_low = parts(a, PART)
         b_high, b_middle, b_low = parts(b, PART)
-        # The smallest first, so that none is lost.
+        # Small ones first, so that none is lost, and part by part, so that few are in shared memory at a time.
         out = tl.dot(a_low, b_high)
         out = tl.dot(a_middle, b_middle, out)
-        out = tl.dot(a_high, b_low, out)
         out = tl.dot(a_middle, b_high, out)
+        out = tl.dot(a_high, b_low, out)
         out = tl.dot(a_high, b_middle, out)
         out = tl.dot(a_high, b_high, out)
     else:

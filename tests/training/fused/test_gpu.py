@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.records.loading import twin
+from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.training.bank.trainer import fit_bank
 from lora_mnist_cli.training.fused import tuning
 from lora_mnist_cli.training.outcomes import Outcome
@@ -87,16 +88,21 @@ def test_a_member_is_its_twin_of_the_cpus_bank_after_200_steps(learnt, images, w
     assert max(found) < 1e-4, dict(zip(map(str, MEMBERS), found, strict=True))
 
 
+@pytest.mark.parametrize("rank", [4, 32, 64])
 @pytest.mark.parametrize(
-    ("hidden", "batch_size"), [((128,), 64), ((128, 128), 128), ((100, 60, 20), 50), ((64, 64), 1)]
+    ("hidden", "batch_size"),
+    [((128,), 64), ((128, 128), 64), ((64, 64), 128), ((128, 128), 128), ((100, 60, 20), 50), ((64, 64), 1)],
 )
-def test_other_networks_and_batches(images, hidden, batch_size):
+def test_other_networks_and_batches(images, hidden, batch_size, rank):
     torch.manual_seed(0)
-    base = MNISTModel(hidden)
-    configs = [dataclasses.replace(CONFIG, rank=rank, batch_size=batch_size) for rank in (4, 32, 64)]
-    fused, _ = train(base, configs, of_steps(images, batch_size), FUSED)
+    base, configs = MNISTModel(hidden), [dataclasses.replace(CONFIG, rank=rank, batch_size=batch_size)]
+    try:
+        fused, _ = train(base, configs, of_steps(images, batch_size), FUSED)
+    except UsageError as error:
+        assert max(hidden) > 64
+        pytest.skip(str(error))
     bank, _ = train(base, configs, of_steps(images, batch_size), CPU)
-    assert max(furthest(one, other) for one, other in zip(fused, bank, strict=True)) < 1e-4
+    assert furthest(fused[0], bank[0]) < 1e-4
 
 
 def test_the_same_call_gives_the_same_bytes(learnt, images):

@@ -195,3 +195,18 @@ def test_without_a_gpu_it_says_what_it_needs(data, monkeypatch):
 def test_what_it_does_not_know_it_refuses(data):
     with pytest.raises(UsageError, match="does not train dropout"):
         train([dataclasses.replace(CONFIG, dropout=0.1)], data, runtime=FUSED)
+
+
+def test_a_shape_that_no_block_of_the_gpu_has_room_for_is_refused(data, monkeypatch):
+    from lora_mnist_cli.training.fused import launch
+
+    class Full:
+        def __getitem__(self, grid: object) -> Any:
+            def call(*_: object, **__: object) -> None:
+                raise launch.OutOfResources(356352, 232448, "shared memory")
+
+            return call
+
+    monkeypatch.setattr(launch, "train_epoch", Full())
+    with pytest.raises(UsageError, match=r"too little memory for rank 16, 16 images and 16 units .*--batch-size"):
+        train([CONFIG], data, runtime=FUSED)
