@@ -168,8 +168,8 @@ def train_epoch(
 ):  # fmt: skip
     """Train a member for an epoch: ``steps`` batches of its row of the orders, which has ``count`` images.
 
-    The mean cross-entropy of the last batch of each ``BLOCK`` steps is written to the losses. The function is longer than
-    a screen, because what the backward pass of a layer needs of the forward pass stays in registers.
+    The mean cross-entropy of the last batch of each ``BLOCK`` steps is written to the losses. The function is longer
+    than a screen, because what the backward pass of a layer needs of the forward pass stays in registers.
     """
     member = tl.program_id(0).to(tl.int64)
     P, M, V = P + member * SIZE, M + member * SIZE, V + member * SIZE
