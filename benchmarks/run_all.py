@@ -28,7 +28,8 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
     "Chains of tasks": (("chains.py",), ("chains.py", "--rounds", "1", "--study-rounds", "0", "--epochs", "1")),
     "Routing": (("routing.py",), ("routing.py", "--rounds", "1")),
-    "A GPU": (("gpu.py",), ("gpu.py", "--rounds", "1", "--epochs", "1")),
+    "A GPU": (("recorded_steps.py",), ("recorded_steps.py", "--rounds", "1", "--epochs", "1")),
+    "Fused kernels": (("gpu.py",), ("gpu.py", "--toy")),
     "From one adapter to a thousand": (("growth.py", "--rounds", "3"), ("growth.py",)),
     "The registry": (("registry_scale.py", "--rounds", "7"), ("registry_scale.py", "--rounds", "3")),
 }

@@ -7,9 +7,14 @@ import os
 # Networks of 64 units are slower on several threads than on one. Set before torch is imported, and for children too.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import shutil
+
+# Without a GPU Triton's interpreter runs the fused kernels. Triton reads this when it is imported.
+if shutil.which("nvidia-smi") is None:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import fcntl
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -145,7 +145,8 @@ class Machine:
     ] = "auto"
     engine: Annotated[
         str,
-        o.word("What drives the epochs: plain (a loop; auto takes it) or lightning. The bytes are the same.",
+        o.word(
+            "What drives the epochs: plain (auto takes it), lightning (the same bytes), fused (on a GPU, LoRA alone).",
             MACHINE, ("auto", *choices.ENGINES),
         ),
     ] = "auto"  # fmt: skip

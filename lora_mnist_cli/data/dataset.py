@@ -33,12 +33,13 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
     Args:
         images: n × 784, float32, normalised.
         labels: n, int64, 0 to 9.
+        pixel_stats: mean and standard deviation by which bytes were normalised; None where images are something else.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, pixel_stats: tuple[float, float] | None = None) -> None:
         if images.ndim != 2 or labels.ndim != 1 or len(images) != len(labels):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.pixel_stats = images, labels, pixel_stats
 
     @classmethod
     def load(
@@ -64,7 +65,7 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
         mean, std = pixel_stats
         # NumPy's conversion copies: the splits kept in memory are read-only.
         images = torch.from_numpy(pixels.reshape(len(pixels), -1).astype(np.float32)).div_(255).sub_(mean).div_(std)
-        return cls(images, torch.tensor(labels).long())
+        return cls(images, torch.tensor(labels).long(), pixel_stats)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,7 +77,7 @@ class MNISTDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> MNISTDataset:
         """Return the data set on a device, its images as ``dtype``; nothing is copied without need."""
-        return MNISTDataset(self.images.to(device, dtype), self.labels.to(device))
+        return MNISTDataset(self.images.to(device, dtype), self.labels.to(device), self.pixel_stats)
 
 
 def split_rows(count: int, val_split: float, seed: int) -> tuple[Tensor, Tensor | None]:
@@ -124,5 +125,9 @@ class ShuffledBlocks:
         return math.ceil(self.steps / BLOCK_STEPS)
 
     def __iter__(self) -> Iterator[Tensor]:
-        order = self.rows[torch.randperm(len(self.rows), generator=self._generator)]
+        order = self.next_order()
         yield from torch.split(order.to(self.dataset.images.device), BLOCK_STEPS * self.batch_size)
+
+    def next_order(self) -> Tensor:
+        """Draw the order of the next epoch: all rows, on the CPU."""
+        return self.rows[torch.randperm(len(self.rows), generator=self._generator)]

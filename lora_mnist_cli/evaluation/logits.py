@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lora_mnist_cli.evaluation.scores import means, subset_scores
+from lora_mnist_cli.evaluation.scores import digit_means, scores_of_digits
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.arithmetic import computing
 
@@ -76,14 +76,12 @@ def digit_scores(logits: Tensor, labels: Tensor) -> list[dict[str, Any]]:
     count = torch.bincount(labels, minlength=10)
     correct = torch.bincount(labels[(logits.argmax(1) == labels) & losses.isfinite()], minlength=10)
     loss = torch.zeros(10, dtype=torch.float64, device=labels.device).index_add_(0, labels, losses)
-    rows = zip(count.tolist(), correct.tolist(), loss.tolist(), strict=True)
-    return [{"digit": digit, **means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]
+    return digit_means(count.tolist(), correct.tolist(), loss.tolist())
 
 
 def scores(logits: Tensor, labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
     """Return the scores of a model, in the form of manifests and of the command line's JSON."""
-    per_digit = digit_scores(logits, labels)
-    return {"subsets": subset_scores(per_digit, digit_sets), "per_digit": per_digit}
+    return scores_of_digits(digit_scores(logits, labels), digit_sets)
 
 
 def no_scores(labels: Tensor, digit_sets: Sequence[DigitSet]) -> dict[str, Any]:

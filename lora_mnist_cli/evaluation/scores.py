@@ -24,6 +24,17 @@ def subset_scores(per_digit: Sequence[dict[str, Any]], digit_sets: Sequence[Digi
     return rows
 
 
+def scores_of_digits(per_digit: list[dict[str, Any]], digit_sets: Sequence[DigitSet]) -> dict[str, Any]:
+    """Return the scores of a model, in the form of manifests and of the command line's JSON, from a row per digit."""
+    return {"subsets": subset_scores(per_digit, digit_sets), "per_digit": per_digit}
+
+
+def digit_means(count: Sequence[int], right: Sequence[int], loss: Sequence[float]) -> list[dict[str, Any]]:
+    """Return a row per digit of its count, accuracy and mean loss, from sums over its images."""
+    rows = zip(count, right, loss, strict=True)
+    return [{"digit": digit, **means(n, hits, total)} for digit, (n, hits, total) in enumerate(rows)]
+
+
 def means(count: int, right: int, loss: float) -> dict[str, Any]:
     """Return count, accuracy and mean loss; a figure without images, or a loss that is not finite, is None."""
     finite = count > 0 and abs(loss) < float("inf")

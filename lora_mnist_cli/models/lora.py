@@ -224,3 +224,8 @@ def unmerge(model: nn.Module) -> None:
     """Unmerge every adapter; see :meth:`AdaptedLinear.unmerge`."""
     for layer in adapted_layers(model).values():
         layer.unmerge()
+
+
+def linear_layers(model: nn.Module) -> list[nn.Linear | LoRALinear]:
+    """Return a multilayer perceptron's layers, adapted or not, from the input on."""
+    return [layer for layer in model.children() if isinstance(layer, (nn.Linear, LoRALinear))]

@@ -23,8 +23,9 @@ ROUTES = ("mixture", "choose")
 """How experts answer: all of them, weighted by their probability of being the right one, or only the likeliest."""
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
-ENGINES = ("plain", "lightning")
-"""What drives the epochs of a training: a loop, or Lightning's Trainer. The bytes are the same."""
+ENGINES = ("plain", "lightning", "fused")
+"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel an epoch for LoRA adapters. The
+bytes are the same for the first two, and the numbers to rounding for the third."""
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")
 

@@ -40,6 +40,8 @@ class Runtime(SelfChecking):
         return "plain" if self.engine == "auto" else self.engine
 
     def _conflicts(self) -> Iterator[str]:
+        if self.engine == "fused" and self.accelerator == "cpu":
+            yield "the engine fused needs a GPU, which the accelerator cpu rules out"
         if self.workers is not None and self.backend != "processes":
             yield f"workers are those of --backend processes, not of {self.backend}"
         if self.address is not None and self.backend != "ray":

@@ -20,6 +20,7 @@ from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING, STATISTICS, TRAINING
+from lora_mnist_cli.training.fused.support import refuse_obstacle
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -60,6 +61,8 @@ def train_base(
         for base in same.values():
             return workspace.copied(base, name)
     check_logger(workspace.runtime)
+    if workspace.runtime.engine_taken == "fused":
+        refuse_obstacle(config)
     workspace.reporter.detail(f"training {name}: engine {workspace.runtime.engine_taken}")
     work, reporter = costs.of_base(config), workspace.reporter
     reporter.plan({LOADING: costs.loading(), **work})

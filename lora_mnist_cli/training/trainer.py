@@ -92,6 +92,8 @@ class ModelTraining:
     :func:`fit`.
     """
 
+    fused = False
+
     def __init__(
         self, module: nn.Module, dataset: MNISTDataset, config: TrainingConfig, reporter: Reporter,
         history: list[EpochRecord] | None = None,

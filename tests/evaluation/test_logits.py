@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.evaluation import logits
-from lora_mnist_cli.evaluation.logits import digit_scores, mean_scores, predict, scores, subset_scores
+from lora_mnist_cli.evaluation.logits import digit_scores, mean_scores, predict, scores
+from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 
 

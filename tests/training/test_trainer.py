@@ -25,7 +25,6 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import ENGINES
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
@@ -137,7 +136,7 @@ def test_an_adapter_is_the_plain_loop_and_the_frozen_weights_stay(mnist):
         assert torch.equal(value, before[key]) is ("base" in key)
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["plain", "lightning"])
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     """Each engine in turn."""
     return Runtime(engine=request.param)

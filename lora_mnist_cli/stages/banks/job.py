@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.models.mlp import MNISTModel
-    from lora_mnist_cli.training.bank.trainer import Outcome
     from lora_mnist_cli.training.objective import Objective
+    from lora_mnist_cli.training.outcomes import Outcome
 
 
 Split = tuple[float, int]
@@ -158,13 +158,15 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     if configs[0].protect:
         digits = DigitSet.parse(job.base_digits)
         objective = make_objective(ProtectionContext(base, digits, configs[0], train, job.pixel_stats, old))
+    test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     reporter.phase(TRAINING, work[TRAINING], "", configs[0].epochs * job.steps)
-    outcomes = fit_bank(models, objective, configs, runtime=job.runtime, reporter=reporter, title=job.title)
+    outcomes = fit_bank(
+        models, objective, configs, runtime=job.runtime, reporter=reporter, title=job.title, test=test
+    )  # fmt: skip
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
     statistics = _statistics(train, present, old, job, {} if made is None else made, reporter)
     del train
-    test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
     members = []
@@ -180,6 +182,8 @@ def _trained(
 ) -> Trained:  # fmt: skip
     """Score a member and put its results into files."""
     from lora_mnist_cli.evaluation.logits import no_scores, predict, scores
+    from lora_mnist_cli.evaluation.scores import digit_means, scores_of_digits
+    from lora_mnist_cli.models.architecture import CLASSES
     from lora_mnist_cli.registry.checkpoint import adapter_bytes
     from lora_mnist_cli.training.trainer import history_csv
 
@@ -191,7 +195,11 @@ def _trained(
         reached = no_scores(test.labels, subsets)
         return Trained(None, None, history, outcome.failed, reached, seconds + time.perf_counter() - start)
     weights = adapter_bytes(model)
-    reached = scores(predict(model, test.images), test.labels, subsets)
+    if outcome.test is None:
+        reached = scores(predict(model, test.images), test.labels, subsets)
+    else:
+        counts = test.labels.bincount(minlength=CLASSES).tolist()
+        reached = scores_of_digits(digit_means(counts, outcome.test.hits, outcome.test.losses), subsets)
     seconds += time.perf_counter() - start
     return Trained(weights, statistics[split_of(config)], history, None, reached, seconds)
 

@@ -22,6 +22,7 @@ from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
+from lora_mnist_cli.stages.banks.engines import check_engine, trained_together
 from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Split, Trained, split_of
 from lora_mnist_cli.stages.records.histories import parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
@@ -31,7 +32,6 @@ from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineEr
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import as_one
 from lora_mnist_cli.system.work import IMAGES, LOADING, in_turn
-from lora_mnist_cli.training.bank.grouping import cohorts
 
 
 def diverged(reason: str, config: AdapterConfig) -> DivergedError:
@@ -116,7 +116,8 @@ class AdapterJobs:
         configs = [member.config for member in bank]
         if configs[0].alone:
             return [self.steps_per_epoch(config) for config in configs]
-        return [sum(self.steps_per_epoch(configs[members[0]]) for members, _ in cohorts(configs))]
+        groups = trained_together(configs, self.workspace.runtime, self._base_config.hidden_sizes)
+        return [sum(self.steps_per_epoch(configs[members[0]]) for members in groups)]
 
     @cached_property
     def _base_config(self) -> BaseConfig:
@@ -146,6 +147,9 @@ class AdapterJobs:
         if self.banks:
             check_backend(runtime)
             check_logger(runtime)
+            check_engine(
+                runtime, [member.config for bank in self.banks for member in bank], self._base_config.hidden_sizes
+            )
             size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
             reporter.detail(
                 f"training {size}: engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"

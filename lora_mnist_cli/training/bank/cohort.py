@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.architecture import SCORED_AT_ONCE
-from lora_mnist_cli.models.lora import LoRALinear
+from lora_mnist_cli.models.lora import LoRALinear, linear_layers
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.layers import (
     BesideLayer,
@@ -239,8 +239,3 @@ def _adapted(layer: nn.Module) -> TypeGuard[LoRALinear]:
 
 def _bare(layer: nn.Linear | LoRALinear) -> nn.Linear:
     return layer.base if isinstance(layer, LoRALinear) else layer
-
-
-def linear_layers(model: nn.Module) -> list[nn.Linear | LoRALinear]:
-    """Return a multilayer perceptron's layers, adapted or not, from the input on."""
-    return [layer for layer in model.children() if isinstance(layer, (nn.Linear, LoRALinear))]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
-from lora_mnist_cli.training.optimizers import Plateau, cosine_share, ratio_b, weight_decay
+from lora_mnist_cli.training.member_rates import MemberRates
+from lora_mnist_cli.training.optimizers import cosine_share, ratio_b, weight_decay
 
 
 class MemberOptimizer:
@@ -42,38 +43,31 @@ class MemberOptimizer:
             alike = [(1.0, slices)]
             self._parts.append(alike if ratio == 1 else [(1.0, slices_without(slices, slices_b)), (ratio, slices_b)])
         self._decays = [weight_decay(config) for config in configs]
-        self._rates = [config.rate for config in configs]
-        self._cosine = [config.schedule == "cosine" for config in configs]
-        self._share = 1.0
-        self._schedules = [Plateau(config.rate) if config.schedule == "plateau" else None for config in configs]
+        self._rates = MemberRates(configs)
         self.step = self._grouped(configs[0].optimizer, {})
 
     @property
     def rates(self) -> list[float]:
         """Each member's present learning rate."""
-        return [rate * self._share if moves else rate for rate, moves in zip(self._rates, self._cosine, strict=True)]
+        return self._rates.now
 
     def advance(self, progress: float) -> None:
         """Set the rates of the members on the cosine schedule, at a progress from 0 to 1 of the training."""
-        if any(self._cosine):
-            self._share = cosine_share(progress)
+        if any(self._rates.cosine):
+            self._rates.share = cosine_share(progress)
             for group in self.step.param_groups:
-                group["lr"] = group["full_lr"] * (self._share if group["cosine"] else 1)
+                group["lr"] = group["full_lr"] * (self._rates.share if group["cosine"] else 1)
 
     def watch(self, losses: Sequence[float]) -> None:
         """Let each member's schedule see its loss."""
-        before = list(self._rates)
-        for member, (schedule, loss) in enumerate(zip(self._schedules, losses, strict=True)):
-            if schedule is not None:
-                schedule.watch(loss)
-                self._rates[member] = schedule.rate
-        if self._rates != before:
+        if self._rates.watch(losses):
             self.step = self._grouped(self.step.kind, self._flat_state())
 
     def _grouped(self, kind: str, flat_state: Mapping[str, Tensor]) -> FusedOptimizer:
         """Return an optimiser with a parameter group per rate and weight decay, in this state."""
         groups: dict[tuple[float, float, bool], list[slice]] = {}
-        for rate, decay, cosine, member_parts in zip(self._rates, self._decays, self._cosine, self._parts, strict=True):
+        rates = zip(self._rates.full, self._decays, self._rates.cosine, self._parts, strict=True)
+        for rate, decay, cosine, member_parts in rates:
             for ratio, parts in member_parts:
                 groups.setdefault((ratio * rate, decay, cosine), []).extend(parts)
         param_groups: list[dict[str, Any]] = []
@@ -88,7 +82,7 @@ class MemberOptimizer:
                         name: value[part].clone() if value.ndim else value.clone() for name, value in flat_state.items()
                     }
                 parameters.append(parameter)
-            now = rate * self._share if cosine else rate
+            now = rate * self._rates.share if cosine else rate
             group = {"params": parameters, "lr": now, "full_lr": rate, "cosine": cosine, "weight_decay": decay}
             param_groups.append(group)
         return FusedOptimizer(kind, param_groups, state)

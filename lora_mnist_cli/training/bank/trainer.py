@@ -16,31 +16,20 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks
 from lora_mnist_cli.data.streams import stream_seed
 from lora_mnist_cli.models.adapted_linear import settle
 from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
-from lora_mnist_cli.models.lora import LoRALinear
+from lora_mnist_cli.models.lora import LoRALinear, linear_layers
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.progress import Reporter, Silent
-from lora_mnist_cli.training.bank.cohort import Cohort, linear_layers
+from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
 from lora_mnist_cli.training.engines import session, train
+from lora_mnist_cli.training.fused.trainer import FusedTraining
 from lora_mnist_cli.training.objective import Objective
+from lora_mnist_cli.training.outcomes import Outcome, add_records, mean_of_finite, note_failures
 from lora_mnist_cli.training.trainer import EpochRecord, fit
-
-
-@dataclass
-class Outcome:
-    """The result of one member's training.
-
-    Args:
-        history: the start as epoch 0, then one record per epoch, as long as its figures were finite.
-        failed: why its training ended, where it diverged; its weights are useless then.
-    """
-
-    history: list[EpochRecord]
-    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +90,8 @@ class BankTraining:
         reporter: receives steps and epochs.
     """
 
+    fused = False
+
     def __init__(
         self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], objective: Objective, reporter: Reporter
     ) -> None:
@@ -110,6 +101,11 @@ class BankTraining:
         self._models, self._configs, self._objective, self._reporter = models, configs, objective, reporter
         self._cohorts: list[tuple[Cohort, MemberOptimizer]] = []
         self._blocks_done = [0] * len(self.cohort_data)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps per epoch; those of the cohorts add up."""
+        return sum(data.orders[0].steps for data in self.cohort_data)
 
     def prepare(self) -> None:
         """Make the cohorts and their optimisers."""
@@ -144,9 +140,9 @@ class BankTraining:
         optimizer.advance((self._blocks_done[number] + 0.5) / blocks)
         self._blocks_done[number] += 1
         losses = cohort.steps(rows, optimizer.step).tolist()
-        self._note_failures(self.cohort_data[number].members, losses, epoch)
-        mean = _mean([loss for loss in losses if math.isfinite(loss)])
-        self._reporter.advance(math.ceil(rows.shape[1] / cohort.batch_size), epoch, math.nan if mean is None else mean)
+        note_failures(self.outcomes, self.cohort_data[number].members, losses, epoch)
+        steps = math.ceil(rows.shape[1] / cohort.batch_size)
+        self._reporter.advance(steps, epoch, mean_of_finite(losses))
 
     def score(self, epoch: int) -> None:
         """Score both splits, add that to the histories of those that did not fail, and let their schedules see it."""
@@ -158,7 +154,7 @@ class BankTraining:
             rates = optimizer.rates
             if epoch:
                 # The last step of an epoch can be the one that diverges; the loss before it does not show that.
-                self._note_failures(members, train_losses, epoch)
+                note_failures(self.outcomes, members, train_losses, epoch)
                 optimizer.watch(train_losses if val_losses is None else val_losses)
             for place, m in enumerate(members):
                 if self.outcomes[m].failed is None:
@@ -167,25 +163,13 @@ class BankTraining:
                     latest[m] = EpochRecord(
                         epoch, train_losses[place], train_accuracies[place], val_loss, val_accuracy, rates[place]
                     )
-        for m, record in latest.items():
-            self.outcomes[m].history.append(record)
-        if epoch:
-            records = [latest[m] for m in sorted(latest)]
-            losses = [record.val_loss for record in records if record.val_loss is not None]
-            accuracies = [record.val_accuracy for record in records if record.val_accuracy is not None]
-            self._reporter.epoch_done(epoch, _mean(losses), _mean(accuracies))
-
-    def _note_failures(self, members: Sequence[int], losses: Sequence[float], epoch: int) -> None:
-        for m, loss in zip(members, losses, strict=True):
-            if not math.isfinite(loss) and self.outcomes[m].failed is None:
-                self.outcomes[m].failed = f"the loss became {loss} in epoch {epoch}"
-        if all(outcome.failed for outcome in self.outcomes):
-            raise DivergedError("no member is left")
+        add_records(self.outcomes, latest, epoch, self._reporter)
 
 
 def fit_bank(
     models: Sequence[nn.Module], objective: MNISTDataset | Objective, configs: Sequence[AdapterConfig], *,
     runtime: Runtime | None = None, reporter: Reporter | None = None, title: str = "training",
+    test: MNISTDataset | None = None,
 ) -> list[Outcome]:  # fmt: skip
     """Train the adapters of many models that share one frozen base, in place.
 
@@ -196,12 +180,13 @@ def fit_bank(
         models: on the CPU, see :class:`BankTraining`; they are on the CPU again afterwards, in float32.
         objective: the images of the digits to learn; or an objective with protections, which a bank alone knows.
         configs: one per member; epochs and precision are the same in all, and all or none are trained alone.
+        test: images that the fused engine scores the members on at the end; other engines leave that to the caller.
 
     Returns:
         One outcome per member, in their order.
 
     Raises:
-        UsageError: where the accelerator is not available.
+        UsageError: where the accelerator is not available, or the fused engine does not know the members.
         KeyboardInterrupt: on Ctrl-C.
     """
     runtime, reporter = runtime or Runtime(), reporter or Silent()
@@ -216,14 +201,16 @@ def fit_bank(
             which = title if len(models) == 1 else f"{title}: {m + 1}/{len(models)}"
             outcomes.append(_fit_alone(model, objective.data, config, runtime, reporter, which))
         return outcomes
-    training = BankTraining(models, configs, objective, reporter)
-    steps = sum(data.orders[0].steps for data in training.cohort_data)
-    with session(runtime, reporter, title, configs[0].epochs, steps):
+    fused = FusedTraining(models, configs, objective, reporter, test) if runtime.engine_taken == "fused" else None
+    training = fused or BankTraining(models, configs, objective, reporter)
+    with session(runtime, reporter, title, configs[0].epochs, training.steps):
         try:
             train(training, configs[0], runtime)
         except DivergedError:
             if not all(outcome.failed for outcome in training.outcomes):
                 raise
+    if fused is not None:
+        fused.settle()
     return training.outcomes
 
 
@@ -239,7 +226,3 @@ def _fit_alone(
         history = [record for record in history if math.isfinite(record.train_loss)]
     settle(model)
     return Outcome(history, failed)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -1,8 +1,8 @@
 """Engines: what drives a training.
 
 A :class:`Training` holds the weights, the data and the arithmetic of a step. An engine chooses device and precision and
-counts the epochs. Each is a row of :data:`~lora_mnist_cli.settings.choices.ENGINES` and a module here of that name, and
-all give the same bytes.
+counts the epochs. Each is a row of :data:`~lora_mnist_cli.settings.choices.ENGINES` and a module here of that name.
+The plain engine and Lightning give the same bytes, and the fused one the same numbers to rounding.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Training(Protocol):
     """
 
     module: nn.Module
+    fused: bool
+    """Whether kernels do its steps: then the fused engine drives it, and otherwise another."""
 
     def prepare(self) -> None:
         """Make the optimisers, now that the weights are where they are trained."""

@@ -22,8 +22,9 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.progress import Silent
 from lora_mnist_cli.training.bank.grouping import cohorts
-from lora_mnist_cli.training.bank.trainer import BankTraining, Outcome, fit_bank
+from lora_mnist_cli.training.bank.trainer import BankTraining, fit_bank
 from lora_mnist_cli.training.objective import Objective
+from lora_mnist_cli.training.outcomes import Outcome
 from lora_mnist_cli.training.trainer import SplitData, fit
 
 pytestmark = pytest.mark.usefixtures("one_thread")
