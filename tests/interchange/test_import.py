@@ -36,7 +36,7 @@ def test_an_import_leaves_an_adapter_like_any_other(small, save_peft, run):
     outcome = run("import-adapter", folder, "--base", BASE, "--digits", "5-9", "--note", "from afar", *where(small))
     assert (outcome.code, outcome.err) == (0, "")
     assert "rank 2 (1,700 parameters) on digits 5-9" in outcome.out
-    adapter = small.registry.get("imported-lora-fashion-mnist-5-9-r2-a0.5", "adapter")
+    adapter = small.registry.get("imported-lora-fashion-mnist-5-9-r2-a4-standard", "adapter")
     assert sorted(path.name for path in adapter.path.iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors", "artifact.json",
     ]  # fmt: skip
@@ -369,9 +369,9 @@ def test_digits_are_those_that_the_base_did_not_learn_or_those_given(small, save
     call = ("import-adapter", save_peft(), "--base", BASE, *where(small))
     assert run(*call, "--digits", "9-5").code == 2
     assert run("import-adapter", save_peft("other"), *where(small)).code == 2
-    assert run(*call, "--json").json["artifact"] == "imported-lora-fashion-mnist-5-9-r2-a0.5"
+    assert run(*call, "--json").json["artifact"] == "imported-lora-fashion-mnist-5-9-r2-a4-standard"
     found = run(*call, "--digits", "all", "--json").json
-    assert found["artifact"] == "imported-lora-fashion-mnist-0-9-r2"
+    assert found["artifact"] == "imported-lora-fashion-mnist-0-9-r2-a4-standard"
     assert [row["digits"] for row in found["subsets"]] == ["0-4", "5-9", "0-9"]
 
 
