@@ -59,7 +59,7 @@ def values_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[Any]:  # noqa: PL
     if isinstance(kind, i.Metadata):
         return values_of(kind.type)
     if isinstance(kind, i.UnionType):
-        return st.one_of([values_of(each) for each in kind.types if not isinstance(each, i.UnsetType)])
+        return st.one_of([values_of(each) for each in kind.types])
     if isinstance(kind, i.LiteralType):
         return st.sampled_from(list(kind.values))
     if isinstance(kind, i.BoolType):

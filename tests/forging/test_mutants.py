@@ -165,6 +165,7 @@ def test_no_command_fails_over_what_a_forger_changed(capfd, box, family, forge):
     check_mutants(capfd, box, family, forge, 60, 0, most=6)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 11))
 def test_no_command_fails_over_a_hundred_more(capfd, box, family, forge, seed):

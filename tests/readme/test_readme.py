@@ -164,7 +164,7 @@ def test_every_command_runs_in_its_order_in_one_folder():
     assert len(walk.printed) + len(walk.left_out) > 80
 
 
-@pytest.mark.readme
+@pytest.mark.alone
 @pytest.mark.study
 @pytest.mark.filterwarnings("ignore")
 def test_every_command_prints_what_the_readme_shows():
