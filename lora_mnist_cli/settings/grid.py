@@ -12,6 +12,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -224,19 +225,26 @@ def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
 
     What a recipe has beside :data:`MARKS` has to be as in the recipe, or it is not the one. Epochs belong to none.
     """
-    own = {f.name for f in dataclasses.fields(config)}
     found: dict[str, list[str]] = {}
-    for name, recipe in reversed(RECIPES.items()):
-        known: TrainingConfig = recipe.base
-        if isinstance(config, AdapterConfig):
-            given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
-            known = AdapterConfig(**without_unused(given | {"method": config.method}))
+    for name in reversed(RECIPES):
+        known = _by_recipe(name, config.method if isinstance(config, AdapterConfig) else None)
+        own = (field for field in (*MARKS, *_REST_OF_RECIPE) if hasattr(known, field))
         odd = {field for field in own if getattr(config, field) != getattr(known, field)}
         if odd.isdisjoint(_REST_OF_RECIPE) or (name == "reference" and not found):
             marked = [(mark, getattr(config, field)) for field, mark in MARKS.items() if field in odd]
             found[name] = [f"{mark}{short(value)}" for mark, value in marked]
     closest = min(reversed(found), key=lambda name: len(found[name]))  # of equal ones the reference
     return closest, found[closest]
+
+
+@lru_cache
+def _by_recipe(name: str, method: str | None) -> TrainingConfig:
+    """Return a recipe's config of a base, or of an adapter by a method; a sweep asks once per adapter."""
+    recipe = RECIPES[name]
+    if method is None:
+        return recipe.base
+    given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
+    return AdapterConfig(**without_unused(given | {"method": method}))
 
 
 def short(value: Value | None) -> str:
