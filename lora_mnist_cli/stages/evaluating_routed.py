@@ -11,7 +11,7 @@ from lora_mnist_cli.settings.choices import ROUTES
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
 from lora_mnist_cli.stages.evaluating import Evaluation
-from lora_mnist_cli.stages.records.resolving import named_once
+from lora_mnist_cli.stages.records.resolving import common_base, named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
@@ -82,22 +82,14 @@ def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artif
     registry = workspace.registry
     experts = [registry.get(name, "adapter", "base") for name in names] or [workspace.latest("adapter")]
     named_once(expert.name for expert in experts)
-    bases = [expert if expert.kind == "base" else registry.parent(expert) for expert in experts]
-    for expert, base in zip(experts, bases, strict=True):
-        if base.digest != bases[0].digest:
-            raise ArtifactError(
-                f"'{expert.name}' is not on the base of '{experts[0].name}': experts are a base and adapters on it, "
-                f"and '{base.name}' is not '{bases[0].name}'",
-                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
-                value=expert.name,
-            )
+    base = common_base(registry, experts, "experts are a base and adapters on it")
     if len(experts) == 1:
         if experts[0].kind == "base":
             problem = f"there is nothing to choose between for a router with '{experts[0].name}' alone"
             raise UsageError(problem, hint="name adapters on it as well", value=experts[0].name)
-        workspace.reporter.notice(f"the experts are {bases[0].name} and {experts[0].name}")
-        experts = [bases[0], *experts]
-    return experts, bases[0]
+        workspace.reporter.notice(f"the experts are {base.name} and {experts[0].name}")
+        experts = [base, *experts]
+    return experts, base
 
 
 @stage

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.stages.records.resolving import named_once
+from lora_mnist_cli.stages.records.histories import members
+from lora_mnist_cli.stages.records.resolving import common_base, named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -54,7 +55,7 @@ def explore(
         raise UsageError(f"a page is an HTML file, not '{path.name}'", hint="end the name in .html", value=path)
     check_writable(path, "--output")
     adapters = find_adapters(names, workspace)
-    base = _common_base(adapters, workspace)
+    base = common_base(workspace.registry, adapters, "a page shows adapters on one base")
     from lora_mnist_cli.pages.assembly import assemble
     from lora_mnist_cli.stages.pictures.of_page import page_record
 
@@ -95,25 +96,7 @@ def _adapters_of(artifact: Artifact, workspace: Workspace) -> list[Artifact]:
         return [each for part in found if part.kind in ("sweep", "adapter") for each in _adapters_of(part, workspace)]
     rows = [row for row in artifact.details["results"] if not row.get("failed")]
     first = min((row["seed"] for row in rows), default=0)
-    chosen = [row["artifact"] for row in rows if row["seed"] == first]
+    chosen = [row for row in rows if row["seed"] == first]
     if len(chosen) < len(rows):
         workspace.reporter.notice(f"showing seed {first} of '{artifact.name}'; name adapters to see others")
-    return [_member(artifact, name, workspace) for name in chosen]
-
-
-def _member(sweep: Artifact, name: str, workspace: Workspace) -> Artifact:
-    adapter = workspace.registry.member(sweep, name)
-    if adapter is None:
-        raise ArtifactError(f"'{sweep.name}' lists '{name}', which is gone", hint="make the sweep again", value=name)
-    return adapter
-
-
-def _common_base(adapters: Sequence[Artifact], workspace: Workspace) -> Artifact:
-    bases = [workspace.registry.parent(adapter) for adapter in adapters]
-    for adapter, base in zip(adapters, bases, strict=True):
-        if base.digest != bases[0].digest:
-            raise ArtifactError(
-                f"'{adapter.name}' is not on the base of '{adapters[0].name}': a page shows adapters on one base",
-                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'", value=adapter.name,
-            )  # fmt: skip
-    return bases[0]
+    return members(registry, artifact, chosen)

@@ -11,11 +11,10 @@ from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
 from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
-from lora_mnist_cli.settings.grid import marks
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
-from lora_mnist_cli.stages.records.resolving import default_name
+from lora_mnist_cli.stages.records.resolving import base_name
 from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.files import machine_errors
@@ -51,7 +50,7 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     config, workspace = base_config(config, settings), workspace or Workspace()
-    usual = default_name("base", config.dataset, config.digits, marks=marks(config), seed=config.seed)
+    usual = base_name(config)
     name = check_name(usual if name is None else name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if base := workspace.up_to_date(name, fixed, force):

@@ -9,7 +9,7 @@ from lora_mnist_cli.registry.entries import children_first
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.stages.chains.chain_run import ChainRun
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
-from lora_mnist_cli.stages.records.resolving import default_name
+from lora_mnist_cli.stages.records.resolving import base_name
 
 
 def make_room(report: str, chain_runs: Sequence[ChainRun], strategies: Sequence[str]) -> None:
@@ -27,7 +27,7 @@ def make_room(report: str, chain_runs: Sequence[ChainRun], strategies: Sequence[
     for chain_run in chain_runs:
         learned = [chain_run.base.digits, *([ALL_DIGITS] if "joint" in strategies else [])]
         for config in (dataclasses.replace(chain_run.base, digits=digits) for digits in learned):
-            name = default_name("base", config.dataset, config.digits, seed=config.seed)
+            name = base_name(config)
             there = registry.readable(name)
             doomed += [name] if there is not None and there.config != config.to_json() else []
     removed = [name for name in doomed if not registry.descendants(name) and registry.remove(name)]

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.evaluation.logits import predict_with
 from lora_mnist_cli.models.densities import ClassStatistics
-from lora_mnist_cli.models.lora import detach, merge
-from lora_mnist_cli.models.router import TEMPERATURE, RoutedModel
+from lora_mnist_cli.models.router import TEMPERATURE
 from lora_mnist_cli.pages.packing import pack_floats
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
 from lora_mnist_cli.registry.weights import STATISTICS_FILE
-from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.stages.evaluating_routed import load_experts
 from lora_mnist_cli.stages.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,21 +34,16 @@ def routing_record(
         if digest not in experts:
             experts[digest] = len(experts), load_statistics(artifact)
 
-    def of(artifact: Artifact) -> tuple[int, ClassStatistics]:
-        return experts[artifact.files[STATISTICS_FILE]["sha256"]]
+    def number_of(artifact: Artifact) -> int:
+        return experts[artifact.files[STATISTICS_FILE]["sha256"]][0]
 
     pairs = []
     for adapter in adapters:
-        (number, known), (other, learned) = of(base), of(adapter)
-        models = [load_model(workspace.registry, artifact).model for artifact in (base, adapter)]
-        for model in models:
-            merge(model)
-            detach(model)
-        routed = RoutedModel(models, [known, learned])
-        logits, _ = predict_with(routed.answers, routed, test.images)
+        numbers = [number_of(base), number_of(adapter)]
+        logits, _ = load_experts([base.name, adapter.name], workspace=workspace).answers(test.images)
         hits = logits.argmax(1) == test.labels
         right = [int((hits & (test.labels == digit)).sum()) for digit in range(10)]
-        pairs.append({"adapter": adapter.name, "experts": [number, other], "right": right})
+        pairs.append({"adapter": adapter.name, "experts": numbers, "right": right})
     return {
         "temperature": TEMPERATURE, "pairs": pairs,
         "densities": [_packed(statistics) for _, statistics in experts.values()],

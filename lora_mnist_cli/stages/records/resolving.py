@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig
@@ -59,6 +60,24 @@ def named_once(names: Iterable[str], hint: str = "") -> None:
         if name in seen:
             raise UsageError(f"'{name}' is named twice", hint=hint, value=name)
         seen.add(name)
+
+
+def common_base(registry: Registry, artifacts: Sequence[Artifact], why: str) -> Artifact:
+    """Return the base that all artifacts are on, or are themselves.
+
+    Raises:
+        ArtifactError: where one is on another base; it says ``why`` that can't be.
+    """
+    bases = [artifact if artifact.kind == "base" else registry.parent(artifact) for artifact in artifacts]
+    for artifact, base in zip(artifacts, bases, strict=True):
+        if base.digest != bases[0].digest:
+            raise ArtifactError(
+                f"'{artifact.name}' is not on the base of '{artifacts[0].name}': {why}, and '{base.name}' is not "
+                f"'{bases[0].name}'",
+                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
+                value=artifact.name,
+            )
+    return bases[0]
 
 
 def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Artifact:
@@ -122,6 +141,11 @@ def default_name(
     beside = dataset if dataset != "mnist" else ""
     parts = (kind, beside, str(digits), f"r{rank}" if rank else "", *marks, f"s{seed}" if seed else "")
     return "-".join(filter(None, parts))
+
+
+def base_name(config: BaseConfig) -> str:
+    """Return a base's default name."""
+    return default_name("base", config.dataset, config.digits, marks=marks(config), seed=config.seed)
 
 
 def adapter_name(base: Artifact, config: AdapterConfig) -> str:
