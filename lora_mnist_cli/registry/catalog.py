@@ -10,7 +10,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.registry.entries import Entry, folders, generations, links, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
-from lora_mnist_cli.registry.newest import newest
+from lora_mnist_cli.registry.newest import any_artifact, newest
 from lora_mnist_cli.settings.checks import is_digest
 from lora_mnist_cli.settings.human_text import human
 from lora_mnist_cli.settings.lists import some
@@ -100,7 +100,7 @@ class Catalog:
         return artifact
 
     def latest(
-        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = lambda _: True
+        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = any_artifact
     ) -> Artifact:
         """Return what a user means by the newest artifact of some kinds (:mod:`lora_mnist_cli.registry.newest`).
 
@@ -111,7 +111,7 @@ class Catalog:
             ArtifactError: where there is none; it says which command comes first.
         """
         with machine_errors(f"can't read {self.root}"):
-            for good in (fits, lambda _: True):
+            for good in dict.fromkeys((fits, any_artifact)):
                 if (artifact := newest(self.root, kinds, dataset, good)) is not None:
                     return artifact
         found, errors = self.scan()

@@ -21,6 +21,11 @@ Span = tuple[str, str]
 """From when to when a sweep, a chain or a study was made."""
 
 
+def any_artifact(_: Artifact) -> bool:
+    """Say that an artifact will do, whatever it is."""
+    return True
+
+
 def newest(
     root: Path, kinds: Sequence[str], dataset: str | None, fits: Callable[[Artifact], bool]
 ) -> Artifact | None:  # fmt: skip

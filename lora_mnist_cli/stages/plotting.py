@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.newest import any_artifact
 from lora_mnist_cli.settings.grid import short
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.pictures.options import PlotOptions
@@ -109,7 +110,7 @@ def plot(
 
         check_suffix(output)
     kinds = chosen.artifacts
-    several = (lambda artifact: len(artifact.config["ranks"]) > 1) if kind == "ranks" else (lambda _: True)
+    several = (lambda artifact: len(artifact.config["ranks"]) > 1) if kind == "ranks" else any_artifact
     artifact = workspace.latest(*kinds, fits=several) if name is None else workspace.registry.get(name, *kinds)
     from lora_mnist_cli.plots.style import save
 

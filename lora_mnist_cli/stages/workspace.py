@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.data.sources import data_digest
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.digests import LOG_FOLDER
+from lora_mnist_cli.registry.newest import any_artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system import machine
@@ -93,7 +94,7 @@ class Workspace:
         return MNISTDataset.load("test", dataset=artifact.dataset, data_dir=self.data_dir, pixel_stats=pixel_stats)
 
     def latest(
-        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = lambda _: True
+        self, *kinds: str, dataset: str | None = None, fits: Callable[[Artifact], bool] = any_artifact
     ) -> Artifact:
         """Return the newest artifact of the first kind that there is any of, and say which it is.
 
