@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.progress import Reporter, Silent, Work
+from lora_mnist_cli.system.work import WorkLeft
 
 
 class Recorder(Silent):
@@ -33,3 +34,26 @@ class Recorder(Silent):
         assert hasattr(Reporter, name), name
         heard = [event[1:] for event in self.events if event[0] == name]
         return [values[0] if len(values) == 1 else values for values in heard]
+
+
+class Planned(WorkLeft):
+    """Notes the pieces, and how much work was left when each began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self.most = 0.0
+        self.unplanned: list[str] = []
+
+    def plan(self, work: Work) -> None:
+        super().plan(work)
+        self.most = max(self.most, self.rest())
+
+    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
+        super().phase(name, seconds, part, steps)
+        self.pieces.append(f"{name} {part}".strip())
+        if self.most and self._work[name] < seconds - 1e-9:
+            self.unplanned.append(self.pieces[-1])
+
+    def rest(self) -> float:
+        return sum(self.left().values())

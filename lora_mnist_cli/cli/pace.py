@@ -38,7 +38,7 @@ class Pace(WorkLeft):
         now = self._clock()
         if self.name:
             self._spent[self.name] += now - self._since
-            self._done[self.name] += self.seconds * (self.share or 1.0)
+            self._done[self.name] += self.seconds * (self.share if self.told else 1.0)
         self._since = now
         super()._begin(name, seconds, steps)
 

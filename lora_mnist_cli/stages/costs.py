@@ -20,6 +20,8 @@ READING, READING_ALL, SCORING_ONE, SCORING_ROUTED = 0.5, 1.0, 0.08, 0.4
 PROBES = {"untrained": 5.0, "base": 2.0, "adapter": 2.5}
 """Fitting the linear probes of all hidden layers of a network: the worse its features, the more steps it takes."""
 PICTURE = 0.6
+PAGE_OF_ADAPTER = 0.5
+"""Scoring an adapter at every alpha of the page to explore."""
 _IMPORTS = {"torch": 2.0, "matplotlib": 0.5}
 _BASE_STEP, _ALONE_STEP, _MEMBER_STEP, _BANK_STEP = 0.55e-3, 0.7e-3, 0.2e-3, 0.28e-3
 _FISHER_OF_IMAGE = 4e-5

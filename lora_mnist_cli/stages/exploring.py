@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.records.histories import members
 from lora_mnist_cli.stages.records.resolving import common_base, named_once
 from lora_mnist_cli.stages.workspace import Workspace
@@ -14,6 +15,7 @@ from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.output_file import check_writable, output_file
+from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING
 
 PAGE_FILE = "explore.html"
 MOST_ADAPTERS = 24
@@ -56,6 +58,9 @@ def explore(
     check_writable(path, "--output")
     adapters = find_adapters(names, workspace)
     base = common_base(workspace.registry, adapters, "a page shows adapters on one base")
+    scoring = {SCORING: len(adapters) * costs.PAGE_OF_ADAPTER}
+    workspace.reporter.plan({LOADING: costs.loading(), IMAGES: costs.READING, **scoring})
+    workspace.reporter.phase(LOADING, costs.loading())
     from lora_mnist_cli.pages.assembly import assemble
     from lora_mnist_cli.stages.pictures.of_page import page_record
 

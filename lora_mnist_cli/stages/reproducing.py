@@ -33,6 +33,7 @@ from lora_mnist_cli.system.work import SCORING, in_turn
 
 STUDIES = ("lora", "forgetting")
 RANKS_FILE = "ranks.png"
+PAGE = "making the page"
 PICTURES, _PICTURES = "pictures", 12
 """The phase that draws, and how many pictures a report of one run has."""
 FULL_TITLE = METHODS["full"].title
@@ -158,8 +159,11 @@ def _train(trainings: Trainings, workspace: Workspace, turns: Iterator[Reporter]
 
 
 def _report_work(seeds: Sequence[int]) -> Work:
-    """Return about how much work the report is: scores at alpha 0 of each run, and the pictures."""
-    return {SCORING: 4 * costs.SCORING_ONE * len(seeds), PICTURES: costs.PICTURE * (1 if len(seeds) > 1 else _PICTURES)}
+    """Return about how much work the report is: scores at alpha 0 of each run, the pictures and the page."""
+    return {
+        SCORING: 4 * costs.SCORING_ONE * len(seeds), PICTURES: costs.PICTURE * (1 if len(seeds) > 1 else _PICTURES),
+        PAGE: len(original_study.RANKS) * costs.PAGE_OF_ADAPTER,
+    }  # fmt: skip
 
 
 def _report(
@@ -179,6 +183,7 @@ def _report(
         same = all(_same_logits(workspace, run) for run in runs)
         rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)] if several else tables[0]
         pictures = _ranks_picture(workspace, runs, folder) if several else _pictures(workspace, runs[0], folder)
+        workspace.reporter.phase(PAGE, len(original_study.RANKS) * costs.PAGE_OF_ADAPTER)
         explore([runs[0].ranks.name], output=folder / PAGE_FILE, workspace=inside)
         text = markdown(rows, pictures=pictures, page=PAGE_FILE, same=same, seeds=seeds, epochs=epochs, dataset=dataset)
         confidence = {"confidence": CONFIDENCE} if several else {}

@@ -62,6 +62,7 @@ class WorkLeft(Silent):
         name: the present phase; empty before the first piece of a plan.
         seconds: what its present piece takes.
         share: how much of that piece is done, from 0 to 1.
+        told: whether somebody told that share; if not, it is known only that the piece began.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class WorkLeft(Silent):
         self._begin("", 0.0, 0)
 
     def _begin(self, name: str, seconds: float, steps: int) -> None:
-        self.name, self.seconds, self.share = name, seconds, 0.0
+        self.name, self.seconds, self.share, self.told = name, seconds, 0.0, False
         self._steps, self._steps_done = steps, 0
 
     def plan(self, work: Work) -> None:
@@ -94,7 +95,7 @@ class WorkLeft(Silent):
 
     def reached(self, share: float) -> None:
         """Note how much of the piece is done."""
-        self.share = min(1.0, share)
+        self.share, self.told = min(1.0, share), True
 
     def left(self) -> dict[str, float]:
         """Return the work that is left, without what is done of the present piece."""
@@ -109,10 +110,11 @@ class SideBySide:
     Args:
         works: of each piece.
         loading: seconds of work until processes have their packages.
+        workers: how many pieces are done at once.
     """
 
-    def __init__(self, reporter: Reporter, name: str, works: Sequence[Work], loading: float) -> None:
-        self._reporter, self._name, self._loading, self._over = reporter, name, loading, 0
+    def __init__(self, reporter: Reporter, name: str, works: Sequence[Work], loading: float, workers: int) -> None:
+        self._reporter, self._name, self._workers, self._over = reporter, name, workers, 0
         self._pieces = [WorkLeft() for _ in works]
         for piece, work in zip(self._pieces, works, strict=True):
             piece.plan(work)
@@ -140,9 +142,10 @@ class SideBySide:
         self._whole = self._left()
         self._reporter.plan({self._name: self._whole})
         self._reporter.phase(self._name, self._whole, f"{self._over}/{len(self._pieces)}")
+        self._reporter.reached(0.0)
 
     def _left(self) -> float:
-        return sum(seconds for piece in self._pieces for seconds in piece.left().values())
+        return sum(seconds for piece in self._pieces for seconds in piece.left().values()) / self._workers
 
 
 def duration(seconds: float) -> str:

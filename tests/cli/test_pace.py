@@ -111,6 +111,16 @@ def test_the_share_is_that_of_the_work_and_work_that_is_dropped_counts_no_more(p
     assert pace.share_done() == pytest.approx(0.5)
 
 
+def test_a_piece_that_was_dropped_as_soon_as_it_began_tells_nothing(pace, clock):
+    pace.plan({TRAINING: 100.0})
+    pace.phase(TRAINING, 100.0)
+    pace.reached(0.0)
+    clock.now += 0.6
+    pace.plan({TRAINING: 80.0})
+    train(pace, clock, 2.0, 20, 100)
+    assert pace.seconds_left() > 60
+
+
 def test_a_short_piece_alone_tells_little_of_the_rest(pace, clock):
     """It was six times as slow as it was planned, as the first of its kind may be."""
     pace.plan({SCORING: 0.1, STATISTICS: 10.0})

@@ -7,40 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from recorder import Planned
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.stages import Workspace, chain, evaluate, finetune, forgetting, plot, sweep, train_base
+from lora_mnist_cli.stages import Workspace, chain, evaluate, explore, finetune, forgetting, plot, sweep, train_base
 from lora_mnist_cli.stages.chains.run import make_plan
 from lora_mnist_cli.stages.chains.strategies import works_of
-from lora_mnist_cli.system.progress import Work
-from lora_mnist_cli.system.work import WorkLeft
 
 SMALL = AdapterConfig(epochs=1)
 CHAIN: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "workers": 1, "name": "three"}
-
-
-class Planned(WorkLeft):
-    """Notes the pieces, and how much work was left when each began."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = []
-        self.most = 0.0
-        self.unplanned: list[str] = []
-
-    def plan(self, work: Work) -> None:
-        super().plan(work)
-        self.most = max(self.most, self.rest())
-
-    def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
-        super().phase(name, seconds, part, steps)
-        self.pieces.append(f"{name} {part}".strip())
-        if self.most and self._work[name] < seconds - 1e-9:
-            self.unplanned.append(self.pieces[-1])
-
-    def rest(self) -> float:
-        return sum(self.left().values())
 
 
 @pytest.fixture
@@ -78,6 +54,10 @@ STAGES: dict[str, tuple[Callable[[Workspace], object], list[str]]] = {
     "picture": (
         lambda workspace: plot("tradeoff", "sweep-fashion-mnist-5-9-a0.5", workspace=workspace),
         ["scoring 1/1", "drawing"],
+    ),
+    "page": (
+        lambda workspace: explore(["sweep-fashion-mnist-5-9-a0.5"], workspace=workspace),
+        ["loading", "reading images", "scoring"],
     ),
 }  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import scipy.stats
+from recorder import Planned
 
 from lora_mnist_cli.data import sources
 from lora_mnist_cli.registry.shared_statistics import STORE
@@ -44,10 +45,22 @@ def _few_images(small_images: Callable[..., tuple[Any, Any]]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work() -> Planned:
+    return Planned()
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory, work: Planned) -> Path:
     runs = tmp_path_factory.mktemp("studied") / "runs"
-    reproduce(epochs=0, workspace=Workspace(runs))
+    reproduce(epochs=0, workspace=Workspace(runs, reporter=work))
     return runs
+
+
+def test_every_piece_is_planned_and_the_page_is_the_last(studied, work):
+    assert work.unplanned == []
+    assert work.pieces[-2:] == ["pictures 12/12", "making the page"]
+    work.phase("", 0.0)
+    assert work.rest() == pytest.approx(0.0)
 
 
 def test_leaves_exactly_these_files(studied):

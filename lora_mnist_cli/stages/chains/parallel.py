@@ -101,7 +101,7 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
     reporter, learned, done = workspace.reporter, PartResults(), 0
     report = {LOADING: costs.loading("torch", "matplotlib"), SCORING: costs.SCORING_ONE, DRAWING: costs.PICTURE}
     works = [part.work() for part in parts]
-    progress = SideBySide(Followed(reporter, report), LEARNING, works, costs.loading_in_processes())
+    progress = SideBySide(Followed(reporter, report), LEARNING, works, costs.loading_in_processes(), workers)
     sent = [_reporting_to(Silent(), part) for part in parts]
     pool = Pool(serve, sent, tries=TRIES, after=[part.after for part in parts])
     try:

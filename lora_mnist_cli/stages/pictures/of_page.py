@@ -21,10 +21,12 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.grid import closest_recipe
+from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.pictures.of_routing import routing_record
 from lora_mnist_cli.stages.records.loading import LoadedModel, load_model
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.work import IMAGES, SCORING, piece
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,12 +50,14 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
         ArtifactError: where an artifact is damaged or doesn't fit, or an expert has no statistics.
         DataError: where the test images are not available.
     """
+    reporter, count = workspace.reporter, len(adapters)
+    reporter.phase(IMAGES, costs.READING)
     loaded = load_model(workspace.registry, base)
     test = workspace.test_images(base, loaded.pixel_stats)
     shown = _shown(test)
     pixels, _ = load_split(base.dataset, "test", workspace.data_dir)
     matrices = load_matrices(base, base, BASE_FILE)
-    record = {
+    record: Record = {
         "dataset": base.dataset,
         "classes": list(class_names(base.dataset)), "pixel_stats": list(loaded.pixel_stats), "shares": list(SHARES),
         "images": {"labels": test.labels[shown].tolist(), "pixels": pack_bytes(pixels[shown])},
@@ -65,8 +69,11 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
                                     for part in ("weight", "bias")]),
             "logits": pack_floats([predict(loaded.model, test.images)[shown].numpy()]),
         },
-        "adapters": [_adapter(workspace, loaded, adapter, test, shown) for adapter in adapters],
+        "adapters": [],
     }  # fmt: skip
+    for number, adapter in enumerate(adapters, start=1):
+        reporter.phase(SCORING, costs.PAGE_OF_ADAPTER, piece(number, count))
+        record["adapters"].append(_adapter(workspace, loaded, adapter, test, shown))
     if route or any(adapter.config.get("protect") for adapter in adapters):
         record["routing"] = routing_record(workspace, base, adapters, test)
     return record
