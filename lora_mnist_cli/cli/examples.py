@@ -101,6 +101,18 @@ EXAMPLES = {
         "runs diff lora-5-9-r4 lora-5-9-r8",
         "runs diff @best lora-5-9-r8 --json",
     ),
+    "runs command": (
+        "runs command lora-5-9-r8",
+        "runs command lora-5-9-r8 --all",
+    ),
+    "runs settings": (
+        "runs settings lora-5-9-r8",
+        "runs settings base-0-4 --json",
+    ),
+    "runs rerun": (
+        "runs rerun study",
+        "runs rerun lora-5-9-r8 --into again",
+    ),
     "runs verify": (
         "runs verify",
         "runs verify lora-5-9-r8",

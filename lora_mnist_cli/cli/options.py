@@ -23,8 +23,9 @@ from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.recipes import RECIPES
+from lora_mnist_cli.settings.toml_file import read_toml
 from lora_mnist_cli.stages import workspace
-from lora_mnist_cli.system.errors import LoraMnistError
+from lora_mnist_cli.system.errors import LoraMnistError, refuse_unknown
 
 KINDS = {
     "INT": "a whole number",
@@ -139,6 +140,41 @@ def file(about: str, panel: str | None = None, *, flag: str | None = None) -> An
 def folder_option(variable: str, about: str, panel: str) -> Any:
     """Make an option that takes a folder, which a variable of the environment may name too."""
     return _option(None, about, panel, envvar=variable, metavar="FOLDER", parser=folder)
+
+
+def settings_file(about: str, panel: str) -> Any:
+    """Make the option that takes a file with values for the other options, which override it."""
+    return _option("--settings", about, panel, metavar="FILE", callback=_take_settings)
+
+
+def _take_settings(context: typer.Context, path: Path | None) -> Path | None:
+    """Give a command the values in a TOML file, as the defaults of its options.
+
+    What the user gave is taken in the order in which it was given, and only then what was not.
+    """
+    if path is None or context.resilient_parsing:
+        return path
+    options = {word[2:].replace("-", "_"): p for p in context.command.params for word in p.opts if word[:2] == "--"}
+    known = [name for name in options if name not in ("settings", "version", "help")]
+    values: dict[str, object] = {}
+    for name, value in read_toml(path, "settings file", 'write rank = 8, digits = "5-9", a line each').items():
+        option = name.replace("-", "_")
+        refuse_unknown(f"setting of {context.info_name}", option, known, "settings:")
+        values[str(options[option].name)] = _as_given(value, options[option].multiple)
+    context.default_map = {**(context.default_map or {}), **values}
+    return path
+
+
+def _as_given(value: object, several: bool) -> object:
+    """Return a value of a file as an option takes it: a text, with commas in a list; or each by itself."""
+    if isinstance(value, list):
+        return [str(each) for each in value] if several else ",".join(map(str, value))
+    return value if isinstance(value, bool) else str(value)
+
+
+def new_folder(about: str, *, flag: str) -> Any:
+    """Make an option that takes the path of a folder, which need not exist."""
+    return _option(flag, about, None, metavar="FOLDER", parser=folder)
 
 
 def file_argument(about: str) -> Any:

@@ -194,7 +194,8 @@ class RunsFolder:
 
     def workspace(self, output: Output, *, runtime: Runtime | None = None, note: str = "") -> Workspace:
         """Give the workspace of a command, whose reporter writes to stderr."""
-        return Workspace(**vars(self), runtime=runtime or Runtime(), reporter=output.reporter(), note=note)
+        folders = {name: path for name, path in vars(self).items() if name != "settings"}
+        return Workspace(**folders, runtime=runtime or Runtime(), reporter=output.reporter(), note=note)
 
     def registry(self, output: Output) -> Registry:
         """Give the artifacts."""
@@ -208,6 +209,9 @@ class Folders(RunsFolder):
     data_dir: Annotated[
         Path, o.folder_option(DATA_VARIABLE, "Folder of the data sets; MNIST needs none.", _FOLDERS)
     ] = DEFAULT_DATA
+    settings: Annotated[
+        Path | None, o.settings_file("TOML file with values of options, as rank = 8. Options override it.", _FOLDERS)
+    ] = None
 
 
 @dataclass(frozen=True)

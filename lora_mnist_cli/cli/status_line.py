@@ -33,6 +33,7 @@ ACTIVITIES = {
     "plot": "drawing …",
     "explore": "making the page …",
     "reproduce": "reproducing the study …",
+    "runs rerun": "making it again …",
     "runs verify": "verifying …",
     "runs export": "packing …",
     "runs import": "unpacking …",

@@ -76,12 +76,21 @@ def _made_within(root: Path) -> dict[str, list[Span]]:
     """
     made: dict[str, list[Span]] = {}
     for artifact in newest_first(root, "sweep", "report"):
-        begun = datetime.fromisoformat(artifact.created) - timedelta(seconds=artifact.wall_seconds)
-        span = begun.isoformat(timespec="microseconds"), artifact.created
         for parent in artifact.parents:
             if parent.role in ("member", "input"):
-                made.setdefault(parent.digest, []).append(span)
+                made.setdefault(parent.digest, []).append(_span(artifact))
     return made
+
+
+def was_made_by(part: Artifact, whole: Artifact) -> bool:
+    """Whether an artifact that a sweep, a chain or a study lists was made by it, and was not there before."""
+    begun, ended = _span(whole)
+    return begun <= part.created <= ended
+
+
+def _span(artifact: Artifact) -> Span:
+    begun = datetime.fromisoformat(artifact.created) - timedelta(seconds=artifact.wall_seconds)
+    return begun.isoformat(timespec="microseconds"), artifact.created
 
 
 def same_settings(root: Path, kind: str, wanted: Collection[str]) -> dict[str, Artifact]:

@@ -22,13 +22,13 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import TrainingConfig
 from lora_mnist_cli.settings.recipes import RECIPES
+from lora_mnist_cli.settings.toml_file import read_toml
 from lora_mnist_cli.system.errors import ConfigError, UsageError, refuse_unknown
 
 Value = int | float | str
 
 MAX_ADAPTERS = 10_000
 """Adapters of a sweep, at most: its manifest has a row and a digest of each."""
-_MAX_FILE = 2**20
 
 
 @dataclass(frozen=True)
@@ -180,21 +180,7 @@ def read_grid(path: Path) -> dict[str, tuple[Value, ...]]:
     Raises:
         UsageError: where the file can't be read, is no TOML, or says anything else.
     """
-    import tomllib  # few sweeps have a file
-
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"can't read the grid file '{path}': {reason}", value=path) from error
-    if len(content) > _MAX_FILE:
-        raise UsageError(f"the grid file '{path}' is larger than a megabyte", value=path)
-    try:
-        tables = tomllib.loads(content.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        hint = 'write ranks = [1, 2], seeds = "0-9", lrs = [1e-3, 3e-3], a line each'
-        raise UsageError(f"the grid file '{path}' is not TOML: {error}", hint=hint, value=path) from error
+    tables = read_toml(path, "grid file", 'write ranks = [1, 2], seeds = "0-9", lrs = [1e-3, 3e-3], a line each')
     if not tables:
         names = ", ".join(axis.plural for axis in AXES)
         raise UsageError(f"the grid file '{path}' has no axis", hint=f"axes: {names}", value=path)
@@ -227,7 +213,7 @@ def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name in reversed(RECIPES):
-        known = _by_recipe(name, config.method if isinstance(config, AdapterConfig) else None)
+        known = by_recipe(name, config.method if isinstance(config, AdapterConfig) else None)
         own = (field for field in (*MARKS, *_REST_OF_RECIPE) if hasattr(known, field))
         odd = {field for field in own if getattr(config, field) != getattr(known, field)}
         if odd.isdisjoint(_REST_OF_RECIPE) or (name == "reference" and not found):
@@ -238,7 +224,7 @@ def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
 
 
 @lru_cache
-def _by_recipe(name: str, method: str | None) -> TrainingConfig:
+def by_recipe(name: str, method: str | None) -> TrainingConfig:
     """Return a recipe's config of a base, or of an adapter by a method; a sweep asks once per adapter."""
     recipe = RECIPES[name]
     if method is None:

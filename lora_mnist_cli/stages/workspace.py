@@ -222,7 +222,7 @@ def environment(runtime: Runtime | None = None, *, trained: bool = False) -> dic
     """Return versions and device, for the record; without a ``runtime`` no device, as nothing was computed."""
     record: dict[str, Any] = {
         "versions": {"python": platform.python_version()} | _versions(),
-        "platform": f"{platform.system()} {platform.machine()}",
+        "platform": machine.processor(),
         "cores": os.cpu_count(),
     }
     if runtime is not None:

@@ -15,7 +15,7 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages.plotting import KINDS
 
 RUNS = {
-    "list", "latest", "path", "show", "lineage", "diff", "verify", "clean", "remove", "tag", "untag", "export",
+    "list", "latest", "path", "show", "lineage", "diff", "command", "settings", "rerun", "verify", "clean", "remove", "tag", "untag", "export",
     "import",
 }  # fmt: skip
 

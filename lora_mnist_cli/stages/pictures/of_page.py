@@ -94,7 +94,7 @@ def _described(artifact: Artifact) -> Record:
     """Return what tells where an artifact comes from."""
     versions = artifact.environment.get("versions", {})
     return {
-        "name": artifact.name, "digest": artifact.digest, "note": artifact.note, "created": artifact.created,
+        "name": artifact.name, "digest": artifact.digest, "note": artifact.note,
         "seed": artifact.config.get("seed"), "epochs": artifact.config.get("epochs"), "lr": artifact.config.get("lr"),
         "versions": {name: versions[name] for name in ("lora-mnist", "torch") if name in versions},
     }  # fmt: skip
