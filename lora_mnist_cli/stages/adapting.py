@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.registry.artifact import Artifact, check_name
+from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import RANK, Grid
 from lora_mnist_cli.settings.keywords import AdapterKeywords, SweepKeywords, adapter_config
@@ -104,7 +105,7 @@ def sweep(
         config: everything else; the rest as in :func:`finetune`.
         name: the sweep's own; by default ``sweep-5-9``, after the digits. Where the default name of one of its
             adapters has other settings, that adapter is named for the sweep: ``NAME-r8``.
-        force: train every adapter again.
+        force: train every adapter again, in the place of the sweep of that name and of its adapters.
         settings: fields of the config, as in :func:`finetune`, but for the rank.
 
     Returns:
@@ -116,6 +117,8 @@ def sweep(
     """
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
+    if force:
+        _make_room(workspace.registry, request.name)
     sweep_there = workspace.up_to_date(request.name, request.settings, force)
     if sweep_there is not None and _members_are_there(workspace, sweep_there):
         return sweep_there
@@ -159,6 +162,16 @@ def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterCon
     if RANK.field in settings:
         raise UsageError("a sweep has several ranks", hint="ranks=[1, 2, 4]", value=settings)
     return adapter_config(config, settings)
+
+
+def _make_room(registry: Registry, name: str) -> None:
+    """Remove the sweep that is to be made again, which needs the adapters that are replaced; unless others need any."""
+    there = registry.readable(name)
+    if there is None or there.kind != "sweep":
+        return
+    needed = {parent.digest for entry in registry.scan()[0] if entry.name != name for parent in entry.parents}
+    if needed.isdisjoint([there.digest, *(parent.digest for parent in there.parents if parent.role == "member")]):
+        registry.remove(name)
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:

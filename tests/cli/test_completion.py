@@ -15,8 +15,8 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages.plotting import KINDS
 
 RUNS = {
-    "list", "latest", "path", "show", "lineage", "diff", "command", "settings", "rerun", "verify", "clean", "remove", "tag", "untag", "export",
-    "import",
+    "list", "latest", "path", "show", "lineage", "diff", "command", "settings", "rerun", "verify", "clean", "remove",
+    "tag", "untag", "export", "import",
 }  # fmt: skip
 
 

@@ -442,3 +442,24 @@ def test_the_held_seed_itself_gives_what_it_gives_alone(small, vary):
     assert varied.fingerprint != alone.fingerprint
     weights = [artifact.path / "adapter_model.safetensors" for artifact in (varied, alone)]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.parametrize("ranks", [[1, 2], [1, 2, 3]])
+def test_a_forced_sweep_replaces_one_of_its_name_and_the_adapters_of_both(small, ranks):
+    options = {"config": AdapterConfig(epochs=1, alpha=0.5), "name": "mine", "workspace": small}
+    sweep([1], **options)
+    before = sweep([1, 2], **(options | {"force": True}))
+    made = sweep(ranks, **(options | {"force": True, "config": AdapterConfig(epochs=2, lr=2e-3, alpha=0.5)}))
+    assert [row["rank"] for row in made.details["results"]] == ranks
+    assert made.digest != before.digest
+    for parent in made.parents:
+        assert small.registry.get(parent.name).digest == parent.digest
+
+
+def test_a_forced_sweep_stays_as_it_was_where_another_needs_its_adapters(small):
+    config = AdapterConfig(epochs=1)
+    before = sweep([1, 2], config=config, workspace=small)
+    sweep([1], name="other", config=config, workspace=small)
+    with pytest.raises(ArtifactError, match="'lora-fashion-mnist-5-9-r1' can't be replaced: sweep.*, other"):
+        sweep([1], force=True, config=AdapterConfig(epochs=2), workspace=small)
+    assert small.registry.get(before.name).digest == before.digest
