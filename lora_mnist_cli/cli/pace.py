@@ -9,6 +9,8 @@ from lora_mnist_cli.system.work import LOADING, WorkLeft, total
 
 MEASURED = 0.5
 """Seconds of a phase from which on they say how fast this machine is: the first steps of a training are slow."""
+_FIRST = 0.25
+"""Seconds of work of a phase that weigh as much as the guess that it has the speed of an ordinary machine."""
 _TELLING = 0.1
 """Share of a piece from which on its own speed counts, and no longer that of its phase."""
 _USUAL = 1.0
@@ -84,7 +86,7 @@ class Pace(WorkLeft):
             spent[self.name] += self._past()
             done[self.name] += self.share * self.seconds
         if spent[phase] >= MEASURED and done[phase]:
-            return spent[phase] / done[phase]
+            return float((spent[phase] / done[phase]) ** (done[phase] / (done[phase] + _FIRST)))
         others = [name for name in spent if name != LOADING and done[name]]
         past, work = (sum(seconds[name] for name in others) for seconds in (spent, done))
         return (past / work) ** (work / (work + _USUAL)) if past >= MEASURED else None

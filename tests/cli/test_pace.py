@@ -68,7 +68,14 @@ def test_a_phase_has_the_speed_that_was_measured_for_it_and_not_that_of_others(p
     pace.phase(STATISTICS, 4.0)
     clock.now += 12.0  # three times as slow
     train(pace, clock, 0.0, 1, 1000)
-    assert pace.seconds_left() == pytest.approx(10 * 0.2 + 4 * 3, rel=0.02)
+    assert pace.seconds_left() == pytest.approx(10 * 0.2 + 4 * 3, rel=0.06)
+
+
+def test_a_few_slow_first_steps_do_not_tell_the_speed_of_a_training(pace, clock):
+    pace.plan({TRAINING: 10.0})
+    train(pace, clock, 1.0, 1, 100)
+    clock.now += 0.5
+    assert 10 < pace.seconds_left() < 30  # and not 150
 
 
 def test_a_training_has_its_own_speed_as_soon_as_that_is_known(pace, clock):
