@@ -460,6 +460,6 @@ def test_a_forced_sweep_stays_as_it_was_where_another_needs_its_adapters(small):
     config = AdapterConfig(epochs=1)
     before = sweep([1, 2], config=config, workspace=small)
     sweep([1], name="other", config=config, workspace=small)
-    with pytest.raises(ArtifactError, match="'lora-fashion-mnist-5-9-r1' can't be replaced: sweep.*, other"):
+    with pytest.raises(ArtifactError, match="'lora-fashion-mnist-5-9-r1' can't be replaced"):
         sweep([1], force=True, config=AdapterConfig(epochs=2), workspace=small)
     assert small.registry.get(before.name).digest == before.digest

@@ -195,6 +195,17 @@ def test_a_gate_that_is_not_passed_says_where(sweeper, run, tmp_path):
     assert run("gate", "a", "--runs-dir", tmp_path / "runs").code == 2
 
 
+def test_what_passes_gets_its_alias_and_nothing_else_does(sweeper, run, tmp_path):
+    sweeper("good", {8: FIVE})
+    sweeper("bad", {8: dict.fromkeys(range(5), 0.5)})
+    options = ["--require", "5-9=0.9", "--tag", "champion", "--runs-dir", tmp_path / "runs"]
+    assert run("gate", "good", *options).err == "@champion stands for good\n"
+    assert run("gate", "bad", *options).code == 1
+    assert run("runs", "path", "@champion", "--runs-dir", tmp_path / "runs").out.strip().endswith("good")
+    assert run("gate", "good", *options, "--tag", "no/alias").code == 2
+    assert run("gate", "good", *options, "--plan").code == 2
+
+
 def test_a_plan_has_no_verdict_to_write(sweeper, run, tmp_path):
     sweeper("a", {8: FIVE})
     file = tmp_path / "gate.xml"

@@ -9,6 +9,7 @@ from lora_mnist_cli.cli.junit import Case, check_junit, write_junit
 from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
+from lora_mnist_cli.registry.artifact import check_name
 from lora_mnist_cli.stages.evaluating import parse_gates
 from lora_mnist_cli.stages.gating import INCONCLUSIVE, PASS, about, gate, in_one_line, plan_gate
 from lora_mnist_cli.stages.records.samples import named_without_rank
@@ -30,6 +31,9 @@ def command(
     plan_only: Annotated[
         bool, o.switch("--plan", "Only say how many seeds this margin and others need; no verdict.")
     ] = False,
+    tag: Annotated[
+        str | None, o.word("Let @TAG stand for what passed, as champion; if it does not pass, nothing changes.")
+    ] = None,
     junit: shared.JUnit = None,
     folders: shared.Folders,
     output: shared.Output,
@@ -39,8 +43,11 @@ def command(
     PASS (exit code 0): the interval of the mean lies wholly at or above the threshold. FAIL (1): it lies wholly below.
     INCONCLUSIVE (1): otherwise. Runs that diverged and digits without images are a FAIL; a single seed is never a PASS.
     """
-    if plan_only and junit is not None:
-        raise UsageError("--plan gives no verdict for --junit to write", hint="give one of them", value=junit)
+    if plan_only and (junit is not None or tag is not None):
+        other = "--junit to write" if junit is not None else "--tag to go by"
+        raise UsageError(f"--plan gives no verdict for {other}", hint="give one of them", value=junit or tag)
+    if tag is not None:
+        check_name(tag.removeprefix("@"))
     gates = parse_gates(require, "--require")
     workspace = folders.workspace(output)
     if plan_only:
@@ -57,6 +64,9 @@ def command(
     let_through = (PASS, INCONCLUSIVE) if allow_inconclusive else (PASS,)
     if missed := [row for row in document["gates"] if row["verdict"] not in let_through]:
         raise GateError("; ".join(f"{row['verdict']}: {about(row)}" for row in missed), value=missed)
+    if tag is not None:
+        workspace.registry.tag(document["artifact"], tag)
+        workspace.reporter.notice(f"@{tag.removeprefix('@')} stands for {document['artifact']}")
 
 
 def _tables(document: dict[str, Any]) -> list[Table | str]:
