@@ -17,8 +17,6 @@ if shutil.which("nvidia-smi") is None:
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
-gc.disable()  # until all is imported; see below
-
 import fcntl
 import json
 import subprocess
@@ -63,8 +61,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cores, 8)
 
 
+def pytest_collectstart() -> None:
+    """Collect no garbage while the tests are imported."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What was imported stays, so the garbage collector need not look through it all the time."""
+    """Look for garbage from now on, though not in what was imported: that stays."""
     gc.freeze()
     gc.enable()
 
