@@ -49,7 +49,8 @@ def test_weights_that_are_not_finite_are_refused(runs, refused, forge):
     refused(["explore", R1], 3, "not finite")
 
 
-def test_reproduce_writes_the_page_beside_its_report_and_says_so(data, run):
+def test_reproduce_writes_the_page_beside_its_report_and_says_so(data, run, monkeypatch):
+    monkeypatch.setattr("lora_mnist_cli.stages.reproducing._pictures", lambda *_: [])  # they are drawn elsewhere
     outcome = run("reproduce", "--dataset", "fashion-mnist", "--epochs", "0", "--runs-dir", "study", "--json")
     page = Path("study/study-fashion-mnist/explore.html")
     assert json.loads(outcome.out)["page"] == str(page)

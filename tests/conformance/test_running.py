@@ -112,8 +112,9 @@ def test_a_library_that_is_missing_says_which_command_helps(library, run, monkey
 
 
 def test_other_libraries_are_not_imported_before_they_are_asked_for():
+    skipped = [f"--skip={law}" for law in list(LAWS)[1:]]
     code = (
-        "import sys; from lora_mnist_cli.cli import main; code = main(['conformance', 'ours', '--json']);"
+        f"import sys; from lora_mnist_cli.cli import main; code = main(['conformance', 'ours', '--json', *{skipped}]);"
         "print(code, sorted({'peft', 'loralib', 'transformers'} & set(sys.modules)), file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

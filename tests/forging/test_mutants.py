@@ -162,7 +162,7 @@ def check_mutants(
 
 
 def test_no_command_fails_over_what_a_forger_changed(capfd, box, family, forge):
-    check_mutants(capfd, box, family, forge, 60, 0, most=6)
+    check_mutants(capfd, box, family, forge, 30, 0, most=6)
 
 
 @pytest.mark.alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -131,9 +132,8 @@ def test_another_base_of_the_same_name_is_refused_with_a_way_out(tmp_path):
     assert "--runs-dir" in caught.value.hint
 
 
-def test_seeds_have_reports_of_their_own(studied, monkeypatch):
-    monkeypatch.setattr("lora_mnist_cli.stages.reproducing._pictures", lambda *_: [])
-    report = reproduce(seed=3, epochs=0, workspace=Workspace(studied))
+def test_seeds_have_reports_of_their_own(seeds):
+    report = Workspace(seeds).registry.get("study-s3")
     assert report.name == "study-s3"
     assert {parent.name for parent in report.parents} == {"base-0-4-s3", "study-5-9-s3", "lora-0-9-r64-s3"}
 
@@ -142,13 +142,14 @@ def test_seeds_have_reports_of_their_own(studied, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def seeds(studied: Path) -> Path:
+def seeds(studied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = Path(shutil.copytree(studied, tmp_path_factory.mktemp("seeds") / "runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lora_mnist_cli.stages.reproducing._pictures", lambda *_: [])
         for seed in (3, 4, 5):
-            reproduce(seed=seed, epochs=0, workspace=Workspace(studied))
-    reproduce(seeds=[3, 4, 5], epochs=0, workspace=Workspace(studied))
-    return studied
+            reproduce(seed=seed, epochs=0, workspace=Workspace(runs))
+    reproduce(seeds=[3, 4, 5], epochs=0, workspace=Workspace(runs))
+    return runs
 
 
 def test_the_report_over_seeds_has_the_spread_of_the_reports_of_each(seeds):

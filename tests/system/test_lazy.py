@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import pkgutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,22 +39,32 @@ def test_type_checkers_see_what_is_exported(package):
         assert getattr(package, alias.name) is getattr(import_module(str(module)), alias.name)
 
 
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """For one test the package is not imported yet."""
+
+    def forget() -> dict[str, ModuleType]:
+        names = [name for name in sys.modules if name.partition(".")[0] == "lora_mnist_cli"]
+        return {name: sys.modules.pop(name) for name in names}
+
+    before = forget()
+    yield
+    forget()
+    sys.modules |= before
+
+
+@pytest.mark.usefixtures("anew")
 def test_exports_are_still_what_they_were_after_all_modules_were_imported():
-    """In an interpreter of its own: here, other tests have asked for the exports before."""
-    code = """
-import importlib, pkgutil, types
-import lora_mnist_cli
-from lora_mnist_cli import stages
-for package in (lora_mnist_cli, stages):
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+    """Of a package that is imported anew: other tests have asked for the exports of this one before."""
+    packages = [import_module(package.__name__) for package in PACKAGES]
+    assert packages[0] is not lora_mnist_cli
+    for module in pkgutil.walk_packages(packages[0].__path__, "lora_mnist_cli."):
         if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    for name in package.__all__:
-        assert not isinstance(getattr(package, name), types.ModuleType), name
-assert callable(stages.forgetting)
-"""
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+            import_module(module.name)
+    for package in packages:
+        for name in package.__all__:
+            assert not isinstance(getattr(package, name), ModuleType), name
+    assert callable(packages[1].forgetting)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
