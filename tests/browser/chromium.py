@@ -95,7 +95,8 @@ class Browser:
         self.settle()
 
     def text(self, selector: str) -> str:
-        return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
+        text = str(self.run("return document.querySelector(arguments[0]).textContent", selector))
+        return text.replace("\u00a0", " ")
 
     def state(self) -> dict[str, Any]:
         return dict(self.compute("return store.state"))

@@ -112,4 +112,14 @@ def test_a_print_has_the_pictures_and_no_buttons(browser, page):
     assert not browser.element("#undo").is_displayed()
     assert browser.element("#base-answer table").is_displayed()
     assert browser.run("return document.querySelectorAll('.curve polyline').length") == 2
+    # On a sheet of another width than the window: the curve as a whole, and the last column of the table.
+    outside = browser.run(
+        "document.getElementById('curve').style.width = '280px';"
+        "const edge = document.querySelector('.curve').getBoundingClientRect();"
+        "return [...document.querySelectorAll('.curve *')].map((each) => each.getBoundingClientRect())"
+        ".filter((box) => box.right > edge.right + 1 || box.left < edge.left - 1).length"
+    )
+    assert outside == 0
+    browser.cdp("Emulation.setDeviceMetricsOverride", width=718, height=1000, deviceScaleFactor=1, mobile=False)
+    assert browser.run("return document.getElementById('origins').getBoundingClientRect().right") <= 718
     browser.cdp("Emulation.setEmulatedMedia", media="")

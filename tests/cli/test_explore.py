@@ -14,7 +14,10 @@ def test_says_where_the_page_is_and_what_is_on_it(runs, run):
         "schema_version": 1, "command": "explore", "artifact": R1, "base": BASE, "adapters": [R1, R2],
         "output": "explore.html", "bytes": Path("explore.html").stat().st_size,
     }  # fmt: skip
-    assert run("explore", R2, "--output", "other.html").out == "other.html\n"
+    assert f"the page shows {BASE} and 2 adapters; --open opens it in the browser" in outcome.err
+    alone = run("explore", R2, "--output", "other.html")
+    assert alone.out == "other.html\n"
+    assert f"the page shows {BASE} and 1 adapter;" in alone.err
 
 
 def test_opens_the_page_where_that_is_asked_for(runs, run, monkeypatch):
@@ -22,7 +25,7 @@ def test_opens_the_page_where_that_is_asked_for(runs, run, monkeypatch):
     monkeypatch.setattr("webbrowser.open", opened.append)
     run("explore", R1)
     assert opened == []
-    run("explore", R1, "--open")
+    assert "--open" not in run("explore", R1, "--open").err
     assert opened == [Path("explore.html").resolve().as_uri()]
 
 

@@ -27,7 +27,8 @@ def command(
 
     The page is one file. It opens in a browser from the disk, needs no network and asks nobody for anything.
     """
-    page = explore(names or (), output=file, route=route, workspace=folders.workspace(output))
+    workspace = folders.workspace(output)
+    page = explore(names or (), output=file, route=route, workspace=workspace)
     document = {
         "artifact": page.adapters[0].name, "base": page.base.name, "adapters": [each.name for each in page.adapters],
         "output": str(page.path), "bytes": page.size,
@@ -37,3 +38,6 @@ def command(
         import webbrowser
 
         webbrowser.open(page.path.resolve().as_uri())
+    count = len(page.adapters)
+    content = f"{page.base.name} and {count} adapter{'' if count == 1 else 's'}"
+    workspace.reporter.notice(f"the page shows {content}" + ("" if show else "; --open opens it in the browser"))

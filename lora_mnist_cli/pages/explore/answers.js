@@ -1,6 +1,15 @@
 // Base and adapter side by side: ten rows each, with probability and logit. Old digits have squares and full bars, new
 // ones circles and striped bars, so that nobody needs the colours.
 
+// Both answers as a text, as the digits that may be answered have them.
+function bothAnswers(model, now) {
+  const spoken = (logits) => {
+    const best = bestOf(logits, now.among);
+    return `${model.names[best]}, ${probability(softmax(logits, now.among)[best])}`;
+  };
+  return `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`;
+}
+
 function makeAnswers(model) {
   const kindOf = (digit, adapter) =>
     model.oldDigits.includes(digit) ? "old" : adapter.new.includes(digit) ? "new" : "other";
@@ -58,18 +67,20 @@ function makeAnswers(model) {
     return kind === "rank" ? `Adapter, rank ${texts[number]}` : `Adapter: ${texts[number]}`;
   }
 
-  function renderCard({ says, rows, card }, logits, now, most) {
-    const shares = logits && softmax(logits);
-    const best = logits && bestOf(logits);
+  // Without logits, or where they are kept back, the rows are empty.
+  function renderCard({ says, rows, card }, logits, now, most, otherwise) {
+    const shares = logits && softmax(logits, now.among);
+    const best = logits && bestOf(logits, now.among);
     for (const row of rows) {
       const kind = kindOf(row.digit, now.adapter);
-      mark(row.line, "class", `${kind}${row.digit === best ? " best" : ""}`);
+      const masked = logits && now.among !== null && !now.among.includes(row.digit);
+      mark(row.line, "class", `${kind}${row.digit === best ? " best" : ""}${masked ? " masked" : ""}`);
       write(row.kind, { old: ", old", new: ", new", other: ", learned by neither" }[kind]);
       row.probability.style.width = logits ? `${100 * shares[row.digit]}%` : "0";
       const size = logits ? (50 * Math.abs(logits[row.digit])) / most : 0;
       row.logit.style.width = `${size}%`;
       row.logit.style.left = logits && logits[row.digit] < 0 ? `${50 - size}%` : "50%";
-      write(row.share, logits ? (100 * shares[row.digit]).toFixed(1) : "–");
+      write(row.share, logits && !masked ? probability(shares[row.digit]).replace("\u00a0%", "") : "–");
       write(row.value, logits ? signed(logits[row.digit], 1) : "–");
     }
     const right = now.label < 0 || !logits ? "" : best === now.label ? "right" : "wrong";
@@ -78,29 +89,36 @@ function makeAnswers(model) {
       ...(logits
         ? [
             element("strong", {}, model.names[best]),
-            ` ${percent(shares[best], 1)}`,
+            ` ${probability(shares[best])}`,
             ...(right
               ? [element("span", { class: `verdict ${right}` }, right === "right" ? "✓ right" : "✗ wrong")]
               : []),
           ]
-        : ["nothing drawn"]),
+        : [element("strong", {}, otherwise)]),
     );
   }
 
-  function spoken(logits) {
-    const best = bestOf(logits);
-    return `${model.names[best]}, ${percent(softmax(logits)[best])}`;
+  function renderTask(state, now) {
+    const text =
+      now.among !== null
+        ? `“Task known” is on: only ${asRanges(now.among)} may be answered.`
+        : `“Task known” is on, but nobody says whose task this ${now.label < 0 ? "drawing" : "image"} is: all ten may be answered.`;
+    byId("task").hidden = !state.known;
+    write(byId("task"), text);
   }
 
   let [waiting, keysOf] = [0, null];
 
   function renderKeys(adapter) {
     keysOf = adapter;
-    const what = model.drawing ? "digits" : "classes";
-    const texts = { old: `old ${what} (the base learned them)` };
-    if (adapter.new.length > 0) texts.new = `new ${what} (the adapter learned them)`;
+    const texts = { old: `old ${model.what} (the base learned them)` };
+    if (adapter.new.length > 0) texts.new = `new ${model.what} (the adapter learned them)`;
     byId("keys").replaceChildren(
-      element("span", {}, "thick bar: probability; thin bar: logit, from zero in the middle"),
+      element(
+        "span",
+        {},
+        "Thin bar: logit, the network’s raw score, from zero in the middle. Thick bar: probability, which the ten logits make together.",
+      ),
       ...Object.entries(texts).map(([kind, text]) =>
         element("span", { class: `key ${kind}` }, element("span", { class: "shape", "aria-hidden": "true" }), text),
       ),
@@ -109,22 +127,22 @@ function makeAnswers(model) {
 
   function render(state, now) {
     const most = now.base ? Math.max(1, ...now.base.map(Math.abs), ...now.adapted.map(Math.abs)) : 1;
-    renderCard(cards.base, now.base, now, most);
-    renderCard(cards.adapter, now.adapted, now, most);
-    const hidden = state.guess && !now.guessed;
-    byId("answers").classList.toggle("secret", hidden);
-    byId("answers").toggleAttribute("inert", hidden);
+    const otherwise = now.secret ? "?" : "–";
+    renderCard(cards.base, now.secret ? null : now.base, now, most, otherwise);
+    renderCard(cards.adapter, now.secret ? null : now.adapted, now, most, otherwise);
+    renderTask(state, now);
     write(byId("adapter-title"), adapterTitle(state.adapter));
     if (keysOf !== now.adapter) renderKeys(now.adapter);
     // Said once the hand rests: a reader of the screen would not follow each frame.
     clearTimeout(waiting);
     waiting = setTimeout(() => {
-      const text = hidden
+      const text = now.secret
         ? "answers are hidden until you guess"
         : now.base
-          ? `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`
+          ? bothAnswers(model, now)
           : "the pad is empty";
       write(byId("status"), text);
+      byId("status").classList.toggle("said", now.base === null);
     }, 250);
   }
 

@@ -42,7 +42,7 @@ function makeComponents(model, store) {
     write(
       byId("values-text"),
       factors
-        ? `${layer.name} has ${factors.rank} of at most ${Math.min(layer.inputs, layer.outputs)}, the largest ${most.toFixed(2)}; it holds ${share} of the squares. Choose one to see it.`
+        ? `B A of ${layer.name} is a sum of ${count(factors.rank, "component")}${factors.rank > 1 ? ", the strongest first" : ""}. The height of a bar, its singular value, is the strength of a component: the first has ${most.toFixed(2)} and holds ${share} of the change (of the sum of squares). Choose a bar to see its component.`
         : `This adapter does not change ${layer.name}.`,
     );
   }
@@ -100,9 +100,9 @@ function makeComponents(model, store) {
       figure(
         unitBars(
           output,
-          `weights of component ${chosen + 1} on the ${layer.outputs} outputs, the largest on number ${strongest}`,
+          `weights of component ${chosen + 1} on the ${layer.outputs} outputs, the largest on unit ${strongest}`,
         ),
-        `what it adds to each of the ${layer.outputs} outputs; most to number ${strongest}`,
+        `what it adds to each of the ${layer.outputs} outputs; most to unit ${strongest}`,
       ),
     );
   }

@@ -59,9 +59,13 @@ function makeControls(model, store) {
     components.max = most;
     components.disabled = most < 2;
     components.value = state.components || most;
-    const count = state.components === 0 ? `all ${most}` : `the first ${Math.min(state.components, most)} of ${most}`;
-    write(byId("components-value"), count);
-    mark(components, "aria-valuetext", count);
+    const all = most === 1 ? "the only one" : `all ${most}`;
+    const kept =
+      state.components === 0
+        ? all
+        : `${now.components === 1 ? "only the first" : `the first ${now.components}`} of ${most}`;
+    write(byId("components-value"), kept);
+    mark(components, "aria-valuetext", kept);
   }
 
   return { render };

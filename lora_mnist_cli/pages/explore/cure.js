@@ -25,7 +25,7 @@ function makeCure(model) {
       { class: "cure-row" },
       element("span", {}, label),
       element("span", { class: "bars", "aria-hidden": "true" }, fill),
-      element("strong", {}, percent(share, 1)),
+      element("strong", {}, probability(share)),
     );
   }
 
@@ -46,8 +46,9 @@ function makeCure(model) {
           ? ` This adapter was protected while it learned (${now.adapter.protect.join(", ")}), so it forgets less by itself.`
           : ""),
     );
-    if (now.base === null) {
-      place.replaceChildren(element("p", { class: "hint" }, "The pad is empty."));
+    if (now.base === null || now.secret) {
+      const why = now.secret ? "Hidden until you guess." : "The pad is empty.";
+      place.replaceChildren(element("p", { class: "hint" }, why));
       return;
     }
     const shares = sharesOf(now, pair);
@@ -63,7 +64,7 @@ function makeCure(model) {
         { class: "says" },
         "together: ",
         element("strong", {}, model.names[best]),
-        ` ${percent(mixture[best], 1)}`,
+        ` ${probability(mixture[best])}`,
       ),
     );
   }

@@ -4,13 +4,13 @@
 function makeCurve(model, store) {
   const place = byId("curve");
   const HEIGHT = 300;
-  const margin = { left: 52, right: 14, top: 12, bottom: 44 };
+  const margin = { left: 56, right: 14, top: 12, bottom: 44 };
 
   function accuracies(adapter, known) {
     const right = known ? adapter.right_known : adapter.right;
-    const count = (digits) => sumOf(digits.map((digit) => model.record.counts[digit]));
-    const lines = { old: right.old.map((hits) => hits / count(model.oldDigits)) };
-    if (right.new) lines.new = right.new.map((hits) => hits / count(adapter.new));
+    const imagesOf = (digits) => sumOf(digits.map((digit) => model.record.counts[digit]));
+    const lines = { old: right.old.map((hits) => hits / imagesOf(model.oldDigits)) };
+    if (right.new) lines.new = right.new.map((hits) => hits / imagesOf(adapter.new));
     return lines;
   }
 
@@ -47,7 +47,7 @@ function makeCurve(model, store) {
     }
     const picture = svg(
       "svg",
-      { width, height: HEIGHT, class: "curve", role: "img" },
+      { viewBox: `0 0 ${width} ${HEIGHT}`, class: "curve", role: "img" }, // it is as wide as its place, also in print
       ...parts,
       ...Object.values(dots),
     );
@@ -85,7 +85,7 @@ function makeCurve(model, store) {
     });
     const images = whole
       ? `of all ${sumOf(model.record.counts).toLocaleString("en")} test images`
-      : `of the ${model.images.length} test images here, as not all of the adapter acts`;
+      : `of the ${count(model.images.length, "test image")} here, as not all of the adapter acts`;
     const text = `At alpha ${signed(now.alpha, 2)}: ${texts.join("; ")} (${images}).`;
     mark(frame.picture, "aria-label", `Accuracy by alpha. ${text}`);
     write(byId("curve-text"), text);

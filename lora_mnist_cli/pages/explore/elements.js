@@ -35,10 +35,20 @@ function mark(place, attribute, value) {
 }
 
 function percent(share, digits = 0) {
-  // 99.97 % is not 100 %.
+  // 99.97 % is not 100 %. The sign stays with its number at the end of a line.
   const rounded = (100 * share).toFixed(digits);
-  if (Number(rounded) === 100 && share < 1) return `>${(100 - 10 ** -digits).toFixed(digits)} %`;
-  return `${rounded} %`;
+  if (Number(rounded) === 100 && share < 1) return `>${(100 - 10 ** -digits).toFixed(digits)}\u00a0%`;
+  return `${rounded}\u00a0%`;
+}
+
+// Probabilities of an answer have one decimal wherever they stand.
+function probability(share) {
+  return percent(share, 1);
+}
+
+// count(1, "row") is "1 row", and count(8, "row") "8 rows".
+function count(number, noun) {
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 }
 
 // A number with a true minus sign.
@@ -135,5 +145,5 @@ function watchSight(draw) {
   };
   window.addEventListener("beforeprint", drawEvery);
   setTimeout(drawEvery);
-  return sees;
+  return { sees, drawEvery };
 }

@@ -1,4 +1,5 @@
-// Test images, a row per class: who gets each right as alpha moves. They can be chosen, too, so nobody has to draw.
+// Test images, a row per class: who gets each right as alpha moves. They can be chosen, too, so nobody has to draw; the
+// answers to the chosen one stand beside them.
 
 const VERDICTS = {
   kept: ["✓", "base and adapter right"],
@@ -6,6 +7,11 @@ const VERDICTS = {
   forgotten: ["✗", "the base right, the adapter wrong"],
   neither: ["–", "both wrong"],
 };
+
+function verdictOf(label, base, adapted) {
+  if (base === label) return adapted === label ? "kept" : "forgotten";
+  return adapted === label ? "learned" : "neither";
+}
 
 function makeGallery(model, store) {
   const place = byId("gallery");
@@ -50,13 +56,25 @@ function makeGallery(model, store) {
     }),
   );
 
+  function renderChosen(state, now) {
+    let text = "";
+    if (state.test >= 0 && now.secret) {
+      text = "The answers are hidden until you guess.";
+    } else if (state.test >= 0) {
+      const { base, adapted } = now.answers[state.test];
+      const which = `${model.drawing ? "This" : "Chosen:"} ${model.names[now.label]}`;
+      text = `${which}: ${verdictOf(now.label, base, adapted)} (${bothAnswers(model, now)}).`;
+    }
+    write(byId("gallery-answer"), text);
+  }
+
   function render(state, now) {
     if (!now.sees("forgotten")) return;
+    renderChosen(state, now);
     const counts = { kept: 0, learned: 0, forgotten: 0, neither: 0 };
     now.answers.forEach(({ base, adapted }, i) => {
       const label = model.labels[i];
-      const [before, after] = [base === label, adapted === label];
-      const verdict = before ? (after ? "kept" : "forgotten") : after ? "learned" : "neither";
+      const verdict = verdictOf(label, base, adapted);
       counts[verdict] += 1;
       const shown = buttons[i];
       const { button, sign } = shown;

@@ -1,68 +1,113 @@
-// For a class: three lessons, guessing first, hiding parts, and the link that holds it all.
+// The three lessons: what each place sets on the page, where it looks, and what it says.
 
+// What a lesson sets; where it ends, that is set back to what it was before.
 const WHOLE = { components: 0, off: [], known: false, step: STEPS };
+const SET_BY_LESSONS = ["adapter", ...Object.keys(WHOLE)];
+
+const AT_THE_ANSWERS = ["#alpha", "#answers"];
+const AT_THE_CURVE = ["#curve-keys", "#curve-text"];
 
 // A rate of an adapter's own count over all test images, at an alpha of the slider.
 function rateOf(model, adapter, half, step, known = false) {
   const digits = half === "old" ? model.oldDigits : adapter.new;
   const hits = (known ? adapter.right_known : adapter.right)[half][model.record.shares.indexOf(step / STEPS)];
-  return percent(hits / sumOf(digits.map((digit) => model.record.counts[digit])), 1);
+  return percent(hits / sumOf(digits.map((digit) => model.record.counts[digit])), 2);
 }
 
+function sizeOf(adapter) {
+  return sumOf(Object.values(adapter.parameters)).toLocaleString("en");
+}
+
+// The numbers of the adapters that learned new digits only: those forget.
+function forgetful(model) {
+  const learnedNewOnly = ({ learned }) => !learned.some((digit) => model.oldDigits.includes(digit));
+  return model.adapters.flatMap((adapter, i) => (learnedNewOnly(adapter) ? [i] : []));
+}
+
+// The numbers of the adapters to compare by rank, the smallest first; they learned the same kind of digits.
 function byRank(model) {
-  return model.adapters.map((adapter, i) => [adapter.rank ?? 0, i]).sort((one, other) => one[0] - other[0]);
+  const forgets = forgetful(model);
+  const numbers = forgets.length > 0 ? forgets : model.adapters.map((_, i) => i);
+  return numbers.sort((one, other) => rankOf(model, one) - rankOf(model, other));
 }
 
-// Each lesson is a row of places: what to set there, and what to say.
+function rankOf(model, number) {
+  return model.adapters[number].rank ?? 0;
+}
+
+const smallest = (model) => byRank(model)[0];
+const largest = (model) => byRank(model).at(-1);
+const someForgetful = (model) => forgetful(model)[Math.floor((forgetful(model).length - 1) / 2)];
+const lastLayer = (model) => model.layers.at(-1).name;
+
 const LESSONS = {
   ranks: {
-    title: (model) => `Rank ${byRank(model)[0][0]} against ${byRank(model).at(-1)[0]}`,
+    title: (model) => `Rank ${rankOf(model, smallest(model))} against ${rankOf(model, largest(model))}`,
     about: "How many numbers does an adapter need?",
     fits: (model) =>
-      model.adapters.length > 1 && byRank(model)[0][0] > 0 && byRank(model)[0][0] < byRank(model).at(-1)[0],
+      byRank(model).every((number) => model.adapters[number].new.length > 0) &&
+      rankOf(model, smallest(model)) > 0 &&
+      rankOf(model, smallest(model)) < rankOf(model, largest(model)),
     places: [
-      [
-        (model) => ({ ...WHOLE, adapter: byRank(model)[0][1] }),
-        (model, adapter) =>
-          `This is the smallest adapter: ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers beside the base’s ${model.parameters.toLocaleString("en")}. It gets ${rateOf(model, adapter, "new", STEPS)} of the new digits right. Before you go on: what will the largest one get?`,
-      ],
-      [
-        (model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1] }),
-        (model, adapter) =>
-          `The largest adapter has ${sumOf(Object.values(adapter.parameters)).toLocaleString("en")} numbers and gets ${rateOf(model, adapter, "new", STEPS)}. Of the old digits, it gets ${rateOf(model, adapter, "old", STEPS)}. Does a larger adapter forget less?`,
-      ],
-      [
-        (model) => ({ ...WHOLE, adapter: byRank(model).at(-1)[1], components: 1 }),
-        () =>
-          "Now only the first component of each layer is left of the large adapter. Move the slider of components up: how many does it need? Compare with the singular values under “What the adapter adds”.",
-      ],
+      {
+        set: (model) => ({ ...WHOLE, adapter: smallest(model) }),
+        look: AT_THE_CURVE,
+        say: (model, { adapter }) =>
+          `This is the smallest adapter: ${sizeOf(adapter)} numbers beside the base’s ${model.parameters.toLocaleString("en")}. It gets ${rateOf(model, adapter, "new", STEPS)} of the new ${model.what} right. Before you go on: what will the largest one get?`,
+      },
+      {
+        set: (model) => ({ ...WHOLE, adapter: largest(model) }),
+        look: AT_THE_CURVE,
+        say: (model, { adapter }) =>
+          `The largest adapter has ${sizeOf(adapter)} numbers and gets ${rateOf(model, adapter, "new", STEPS)} of the new ${model.what} right, and ${rateOf(model, adapter, "old", STEPS)} of the old ones. Does a larger adapter forget less?`,
+      },
+      {
+        set: (model) => ({ ...WHOLE, adapter: largest(model), components: 1 }),
+        look: ["#components", "#answers"],
+        say: (model, { components, shown }) =>
+          `Of the large adapter, each layer now keeps ${components === 1 ? "only the first component" : `${components} components`}: of the new ${model.what} among the ${count(model.images.length, "test image")} here, ${percent(shown.new)} are right. Move the slider of components: how many does it need?`,
+      },
+      {
+        set: (model) => ({ ...WHOLE, adapter: largest(model), layer: 0, component: 0 }),
+        look: ["#values-title", "#values-text"],
+        say: (model) =>
+          `Each bar is a component of what the adapter adds to ${model.layers[0].name}, and its height says how strong that component is. Which of them could be left out?`,
+      },
     ],
   },
   forgetting: {
     title: () => "Where forgetting lives",
     about: "Is the knowledge gone, or only outvoted?",
-    fits: (model) => model.adapters.some((adapter) => adapter.new.length > 0),
+    fits: (model) => forgetful(model).length > 0,
     places: [
-      [
-        () => WHOLE,
-        (model, adapter) =>
-          `The adapter learned only ${asRanges(adapter.learned)}. Of the old digits it now gets ${rateOf(model, adapter, "old", STEPS)} right. Look at the rows of the old digits: what does it take them for?`,
-      ],
-      [
-        () => ({ ...WHOLE, known: true }),
-        (model, adapter) =>
-          `“Task known” is on: for an old image only the old digits may be answered. Now ${rateOf(model, adapter, "old", STEPS, true)} are right. What came back was never gone; the new logits had only outvoted it. What did not come back is forgotten.`,
-      ],
-      [
-        (model) => ({ ...WHOLE, off: [model.layers.at(-1).name] }),
-        (model) =>
-          `Now the adapter no longer acts on ${model.layers.at(-1).name}, the last layer, which holds one row of weights per digit. How many old digits are back? And what happened to the new ones?`,
-      ],
-      [
-        (model) => ({ ...WHOLE, off: model.layers.slice(0, -1).map((layer) => layer.name) }),
-        (model) =>
-          `And now it acts on ${model.layers.at(-1).name} alone. So where does the forgetting live, and where does the learning?`,
-      ],
+      {
+        set: (model) => ({ ...WHOLE, adapter: someForgetful(model) }),
+        look: ["#gallery-answer", "#gallery"],
+        say: (model, { adapter }) =>
+          `The adapter learned only ${asRanges(adapter.learned)}. Of the old ${model.what} it now gets ${rateOf(model, adapter, "old", STEPS)} right. Choose some images in the upper half: what does it take them for?`,
+      },
+      {
+        set: (model) => ({ ...WHOLE, adapter: someForgetful(model), known: true }),
+        look: ["#known", "#curve-text"],
+        say: (model, { adapter }) =>
+          `“Task known” is on: for an old image only the old ${model.what} may be answered. Now ${rateOf(model, adapter, "old", STEPS, true)} are right. What came back was never gone; the new logits had only outvoted it. What did not come back is forgotten.`,
+      },
+      {
+        set: (model) => ({ ...WHOLE, adapter: someForgetful(model), off: [lastLayer(model)] }),
+        look: [...AT_THE_CURVE, "#tally"],
+        say: (model) =>
+          `Now the adapter no longer acts on ${lastLayer(model)}, the last layer, which holds one row of weights per ${model.drawing ? "digit" : "class"}. How many old ${model.what} are back? And what happened to the new ones?`,
+      },
+      {
+        set: (model) => ({
+          ...WHOLE,
+          adapter: someForgetful(model),
+          off: model.layers.slice(0, -1).map((layer) => layer.name),
+        }),
+        look: [...AT_THE_CURVE, "#tally"],
+        say: (model) =>
+          `And now it acts on ${lastLayer(model)} alone. So where does the forgetting live, and where does the learning?`,
+      },
     ],
   },
   alpha: {
@@ -70,137 +115,35 @@ const LESSONS = {
     about: "A dial between two networks.",
     fits: () => true,
     places: [
-      [
-        () => ({ ...WHOLE, step: 0 }),
-        () =>
+      {
+        set: () => ({ ...WHOLE, step: 0 }),
+        look: AT_THE_ANSWERS,
+        say: () =>
           "At alpha 0 nothing is added: both answers are the base’s, bit for bit. The base was frozen, so it is still all there.",
-      ],
-      [
-        () => ({ ...WHOLE, step: STEPS / 2 }),
-        (model, adapter) =>
-          `Half of the change is added. Old digits: ${rateOf(model, adapter, "old", STEPS / 2)}${adapter.new.length > 0 ? `; new ones: ${rateOf(model, adapter, "new", STEPS / 2)}` : ""}. Move the slider slowly: is there an alpha at which both are good?`,
-      ],
-      [() => WHOLE, () => "This is the alpha that the adapter was trained with. Draw an old digit, then a new one."],
-      [
-        () => ({ ...WHOLE, step: 1.5 * STEPS }),
-        () =>
-          "More than was trained, and below zero less than nothing. Which digits does the network name at −0.5, and why might that be?",
-      ],
+      },
+      {
+        set: () => ({ ...WHOLE, step: STEPS / 2 }),
+        look: AT_THE_CURVE,
+        say: (model, { adapter }) =>
+          `Half of the change is added. Old ${model.what}: ${rateOf(model, adapter, "old", STEPS / 2)}${adapter.new.length > 0 ? `; new ones: ${rateOf(model, adapter, "new", STEPS / 2)}` : ""}. Move the slider slowly: is there an alpha at which both are good?`,
+      },
+      {
+        set: () => WHOLE,
+        look: ["#pad", "#adapter-answer .says"],
+        say: (model) =>
+          `This is the alpha that the adapter was trained with. ${model.drawing ? "Draw an old digit, then a new one." : "Take an old picture, then a new one."}`,
+      },
+      {
+        set: () => ({ ...WHOLE, step: 1.5 * STEPS }),
+        look: AT_THE_ANSWERS,
+        say: () => "Half as much again as was trained. Does the adapter know more now, or is it only louder?",
+      },
+      {
+        set: () => ({ ...WHOLE, step: -0.5 * STEPS }),
+        look: AT_THE_ANSWERS,
+        say: (model) =>
+          `Below zero the change is taken away from the base. Which ${model.what} does the network name now, and why might that be?`,
+      },
     ],
   },
 };
-
-function makeLessons(model, store) {
-  const fitting = Object.entries(LESSONS).filter(([, lesson]) => lesson.fits(model));
-  for (const [name, lesson] of fitting) {
-    byId("lessons").append(
-      element(
-        "button",
-        { type: "button", class: "card", onclick: () => go(name, 0) },
-        element("strong", {}, lesson.title(model)),
-        element("span", {}, lesson.about),
-      ),
-    );
-  }
-
-  function go(name, place) {
-    store.update({ ...LESSONS[name].places[place][0](model), lesson: name, place });
-    byId("lesson").scrollIntoView({ block: "nearest" });
-    byId("lesson-next").focus();
-  }
-
-  byId("lesson-next").addEventListener("click", () => {
-    const { lesson, place } = store.state;
-    if (place + 1 < LESSONS[lesson].places.length) go(lesson, place + 1);
-    else end();
-  });
-  byId("lesson-back").addEventListener("click", () => go(store.state.lesson, store.state.place - 1));
-  byId("lesson-end").addEventListener("click", end);
-
-  function end() {
-    store.update({ lesson: "", place: 0 });
-    byId("alpha").focus();
-  }
-
-  const parts = Object.entries(PARTS).filter(([part]) => part !== "cure" || model.routing);
-  const boxes = parts.map(([part, title]) => {
-    const input = element("input", {
-      type: "checkbox",
-      onchange: () => {
-        const hide = parts
-          .map(([each]) => each)
-          .filter((each) => (each === part ? input.checked : store.state.hide.includes(each)));
-        store.update({ hide });
-      },
-    });
-    byId("parts").append(element("label", {}, input, ` ${title}`));
-    return [part, input];
-  });
-
-  byId("guess-first").addEventListener("change", (event) => store.update({ guess: event.target.checked }));
-  byId("print").addEventListener("click", () => window.print());
-  byId("reset").addEventListener("click", () => store.reset());
-  byId("copy").addEventListener("click", async () => {
-    store.keepHash();
-    try {
-      await navigator.clipboard.writeText(location.href);
-      write(byId("copied"), "Copied.");
-    } catch {
-      write(byId("copied"), "The browser did not allow it: copy the address at the top.");
-    }
-  });
-
-  function render(state) {
-    const lesson = fitting.find(([name]) => name === state.lesson)?.[1];
-    byId("lesson").hidden = lesson === undefined;
-    if (lesson) {
-      const place = Math.min(state.place, lesson.places.length - 1);
-      write(byId("lesson-title"), lesson.title(model));
-      write(byId("lesson-text"), lesson.places[place][1](model, model.adapters[state.adapter]));
-      write(byId("lesson-place"), `${place + 1} of ${lesson.places.length}`);
-      byId("lesson-back").disabled = place === 0;
-      write(byId("lesson-next"), place + 1 < lesson.places.length ? "Next" : "Done");
-    }
-    for (const [part, input] of boxes) input.checked = state.hide.includes(part);
-    for (const each of document.querySelectorAll("[data-part]")) {
-      const { part } = each.dataset;
-      each.hidden = state.hide.includes(part) || (part === "cure" && !model.routing);
-    }
-    byId("guess-first").checked = state.guess;
-  }
-
-  return { render };
-}
-
-// Guessing first: the answers to an input stay hidden until somebody has said what the adapter will answer.
-function makeGuessing(model, store) {
-  const made = { key: null, guess: -1, right: 0, all: 0 };
-  write(byId("guess-question"), "Guess first: what will the network with the adapter answer?");
-  model.names.forEach((name, digit) => {
-    byId("guesses").append(element("button", { type: "button", onclick: () => guess(digit) }, name));
-  });
-  let present = null;
-
-  function guess(digit) {
-    if (present === null || present.adapted === null || made.key === present.key) return;
-    Object.assign(made, { key: present.key, guess: digit, all: made.all + 1 });
-    if (digit === bestOf(present.adapted)) made.right += 1;
-    store.update({});
-  }
-
-  function render(state, now) {
-    present = now;
-    byId("guess").hidden = !state.guess;
-    const done = made.key === now.key;
-    for (const button of byId("guesses").children) button.disabled = done || now.adapted === null;
-    const said = done ? bestOf(now.adapted) : -1;
-    write(
-      byId("guess-result"),
-      done
-        ? `You said ${model.names[made.guess]}, and it says ${model.names[said]}. ${made.right} of ${made.all} guesses were right.`
-        : "",
-    );
-  }
-
-  return { render, isMade: (key) => made.key === key };
-}

@@ -42,6 +42,7 @@ async function readModel(record) {
     labels: record.images.labels,
     choices: adapterLabels(record.adapters),
     drawing: record.classes.length === 0,
+    what: record.classes.length === 0 ? "digits" : "classes",
     names: record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit)),
     oldDigits: record.base.digits,
     parameters: sumOf(layers.map((layer) => layer.inputs * layer.outputs + layer.outputs)),
@@ -55,15 +56,16 @@ function makeComputer(model) {
   const plain = model.inputs.map((input) => readyInput(model.layers, zero, input));
   const ofBase = plain.map((ready) => logitsOf(ready, model.layers.slice(1), 0));
 
+  // The half of the digits that may be answered where the task is known, and otherwise null, for all.
+  function amongOf(state, adapter, label) {
+    if (!state.known) return null;
+    return [model.oldDigits, adapter.new].find((half) => half.includes(label)) ?? null;
+  }
+
   function answersOf(state, now) {
     const merged = now.merged;
     return model.labels.map((label, i) => {
-      const half = model.oldDigits.includes(label)
-        ? model.oldDigits
-        : now.adapter.new.includes(label)
-          ? now.adapter.new
-          : null;
-      const among = state.known ? half : null;
+      const among = amongOf(state, now.adapter, label);
       const logits = logitsOf({ plain: plain[i].plain, change: kept.moved[i] }, merged, now.alpha);
       return { base: bestOf(ofBase[i], among), adapted: bestOf(logits, among) };
     });
@@ -89,17 +91,19 @@ function makeComputer(model) {
 
   return (state, ink, touches) => {
     const adapter = model.adapters[state.adapter];
+    const components = state.components || adapter.most;
     const alpha = alphaOf(adapter, state.step);
     const changesKey = [state.adapter, state.components, ...state.off].join();
     if (kept.changes !== changesKey) {
       kept.changes = changesKey;
-      kept.made = changesOf(model, adapter, state.components || adapter.most, state.off);
+      kept.made = changesOf(model, adapter, components, state.off);
       const [first, change] = [model.layers[0], kept.made[0]];
       kept.moved = model.inputs.map((input) => (change ? times(first, change.weight, input, change.bias) : null));
     }
     const now = {
       adapter,
       alpha,
+      components: Math.min(components, adapter.most),
       changesKey,
       changes: kept.made,
       merged: mergedLayers(model.layers, kept.made, alpha),
@@ -113,7 +117,8 @@ function makeComputer(model) {
     now.answers = kept.answers;
     now.shown = { old: shareRight(kept.answers, model.oldDigits), new: shareRight(kept.answers, adapter.new) };
     now.label = state.test >= 0 ? model.labels[state.test] : -1;
-    now.key = [now.inputKey, changesKey, alpha].join();
+    now.among = amongOf(state, adapter, now.label);
+    now.key = [now.inputKey, changesKey, alpha, now.among].join();
     [now.base, now.adapted, now.trained] = [null, null, null];
     if (now.input) {
       const readyKey = [now.inputKey, changesKey].join();
@@ -179,8 +184,10 @@ function tellAbout(model) {
   const { base, adapters } = model.record;
   const others = model.names.map((_, digit) => digit).filter((digit) => !base.digits.includes(digit));
   const learned = new Set(adapters.map((adapter) => adapter.digits));
-  const what = model.drawing ? "digits" : "classes";
-  write(byId("source"), `${base.name}, ${adapters.length === 1 ? adapters[0].name : `${adapters.length} adapters`}`);
+  write(
+    byId("source"),
+    `${base.name}, ${adapters.length === 1 ? adapters[0].name : count(adapters.length, "adapter")}`,
+  );
   document.title = `${base.name} and ${adapters.length === 1 ? adapters[0].name : "its adapters"} · lora-mnist explore`;
   if (!model.drawing) {
     write(byId("headline"), "Choose a picture. Turn alpha. See what was forgotten.");
@@ -196,7 +203,7 @@ function tellAbout(model) {
   const never = others.length > 0 ? ` and never saw ${asRanges(others)}` : "";
   write(
     byId("lead"),
-    `A small network, the base, learned the ${what} ${asRanges(base.digits)}${never}. An adapter beside its frozen weights ${then}. Alpha says how much of the adapter counts.`,
+    `A small network, the base, learned the ${model.what} ${asRanges(base.digits)}${never}. An adapter beside its frozen weights ${then}. Alpha says how much of the adapter counts.`,
   );
 }
 
@@ -209,13 +216,24 @@ async function start() {
   showOrigins(model);
   const pad = makePad(model, store);
   const guessing = makeGuessing(model, store);
-  const parts = [makeLessons, makeControls, makeAnswers, makeCurve, makeGallery, makeWeights, makeComponents, makeCure];
+  const parts = [
+    makeControls,
+    makeAnswers,
+    makeCurve,
+    makeGallery,
+    makeWeights,
+    makeComponents,
+    makeCure,
+    makeClassroom,
+    makeLessons,
+  ];
   const views = [pad, guessing, ...parts.map((make) => make(model, store))];
-  const sees = watchSight(() => store.draw());
+  const { sees, drawEvery } = watchSight(() => store.draw());
+  store.drawEvery = drawEvery;
   store.draw = () => {
     const now = compute(store.state, pad.inkNow(store.state), store.touches);
     now.sees = sees;
-    now.guessed = guessing.isMade(now.key);
+    now.secret = store.state.guess && !guessing.isMade(now.key);
     for (const view of views) view.render(store.state, now);
   };
   store.draw();

@@ -93,9 +93,10 @@ function logitsOf(ready, merged, alpha) {
   return hidden;
 }
 
-function softmax(logits) {
-  const most = largestOf(logits);
-  const shares = Array.from(logits, (value) => Math.exp(value - most));
+// The probabilities of all digits, or of some, which leaves none to the others.
+function softmax(logits, among = null) {
+  const most = logits[bestOf(logits, among)];
+  const shares = Array.from(logits, (value, i) => (among === null || among.includes(i) ? Math.exp(value - most) : 0));
   const sum = sumOf(shares);
   return shares.map((share) => share / sum);
 }

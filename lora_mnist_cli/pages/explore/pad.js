@@ -147,16 +147,17 @@ function makePad(model, store) {
 
   function renderCommand(state, now) {
     const whole = state.components === 0 && state.off.length === 0;
-    const reason =
-      now.pixels === null
-        ? "An empty pad has no answer."
-        : !whole
-          ? "The command line has all components and layers; choose all of them here for a line that answers the same."
-          : !state.fit
-            ? "The command line always fits and centres; do the same here for a line that answers the same."
-            : "";
+    const reason = !whole
+      ? "Here the adapter acts in part. With all components and layers, a command line gives the same answer."
+      : now.among !== null
+        ? "predict may answer all ten digits. With “task known” off, a command line gives the same answer."
+        : state.fit
+          ? ""
+          : "predict fits and centres every picture. Tick that here, and a command line gives the same answer.";
+    byId("command-block").hidden = now.pixels === null;
     write(byId("command-note"), reason || "Save the PNG. This line gives the same answer to it:");
     byId("command").hidden = reason !== "";
+    byId("fit-note").hidden = state.fit || state.test < 0;
     const alpha = state.step === STEPS ? "" : ` --alpha ${now.alpha}`;
     const words = `lora-mnist predict digit.png --artifact ${now.adapter.name}${alpha}`;
     if (byId("command").textContent === words) return;

@@ -47,8 +47,7 @@ function strokesFromText(text) {
 // What a page shows at a place of a lesson before anything else is set, or when it opens.
 function startOf(lesson, place, start, model) {
   const places = Object.hasOwn(LESSONS, lesson) ? LESSONS[lesson].places : [];
-  const [set] = places[place] ?? [() => ({})];
-  return { ...start, ...set(model) };
+  return { ...start, ...places[place]?.set(model) };
 }
 
 function toHash(state, start, model) {

@@ -33,14 +33,17 @@ async function checkTrust(model) {
   const networks = model.adapters.length + 1;
   write(
     place,
-    `${good ? "Yes." : "No: this browser computes something else."} When it opened, the page computed the logits of ${model.images.length} test images by ${networks} networks and compared them with those that Python wrote. The largest difference is ${most.toPrecision(2)}.`,
+    `${good ? "Yes." : "No: this browser computes something else."} When it opened, the page computed the logits of ${count(model.images.length, "test image")} by ${count(networks, "network")} and compared them with those that Python wrote. The largest difference is ${most.toPrecision(2)}.`,
   );
   place.dataset.difference = String(most);
 }
 
 function showOrigins(model) {
   const rows = [model.record.base, ...model.record.adapters].map((artifact) => {
-    const learning = [artifact.epochs && `${artifact.epochs} epochs`, artifact.lr && `learning rate ${artifact.lr}`];
+    const learning = [
+      artifact.epochs && count(artifact.epochs, "epoch"),
+      artifact.lr && `learning rate ${artifact.lr}`,
+    ];
     const recipe = [
       artifact.recipe,
       ...learning,

@@ -20,6 +20,8 @@ function makeWeights(model, store) {
     byId("matrices").append(element("figure", {}, canvas, caption));
     return { canvas, caption };
   });
+  const sizes = model.layers.map(({ name, inputs, outputs }) => `${name} makes ${outputs} values of ${inputs}`);
+  write(byId("layers-text"), `${sizes.join(", ")}: from the pixels to the logits.`);
   const painted = { key: "", most: 1 };
 
   // The largest weight, but for one in a thousand: a single one would make all others pale.
@@ -58,9 +60,9 @@ function makeWeights(model, store) {
     const first = layer.inputs === SIDE * SIDE;
     const sizes = `${layer.outputs} × ${layer.inputs}`;
     const what = first
-      ? `Each square shows the ${layer.inputs} weights of one of the ${layer.outputs} units as a picture of 28 × 28.`
+      ? `Each square shows the ${layer.inputs} weights of one of the ${layer.outputs} units as a picture of 28 × 28; a white one under B A is a unit that the adapter hardly changes.`
       : `Each row holds the weights of one of the ${layer.outputs} outputs, each column those of one input.`;
-    write(byId("matrices-text"), `${what} Blue is negative, orange positive; one scale for all three.`);
+    write(byId("matrices-text"), `${what} Blue is negative, white zero, orange positive; one scale for all three.`);
     const kinds = ["W, the base’s weights", "B A, what the adapter adds", "the sum that answers"];
     figures.forEach(({ canvas }, i) => {
       mark(canvas, "aria-label", `${kinds[i]}, layer ${layer.name}, ${sizes}`);
@@ -71,7 +73,7 @@ function makeWeights(model, store) {
     write(
       byId("adds-text"),
       adapter.method === "lora"
-        ? `A layer computes W x + alpha · B A x, and W is frozen. A has ${adapter.rank} rows and B has ${adapter.rank} columns, so B A is a matrix as large as W, made of ${fewer ? "fewer" : "more"} numbers than W has.`
+        ? `A layer computes W x + alpha · B A x, and W is frozen. The adapter learned two thin matrices: A has ${count(adapter.rank, "row")} and B has ${count(adapter.rank, "column")}. Their product B A is as large as W, but made of ${fewer ? "fewer" : "more"} numbers.`
         : `A layer computes W x + alpha · ΔW x. W is frozen, and ΔW is what the adapter learned (method: ${adapter.title}); it is called B A below.`,
     );
     const rows = model.layers.map((each) => {
