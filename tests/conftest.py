@@ -66,6 +66,13 @@ def pytest_collectstart() -> None:
     gc.disable()
 
 
+def pytest_sessionstart() -> None:
+    """Write pictures small: the tests look at figures and at what a file says, not at its pixels."""
+    from lora_mnist_cli.plots import style
+
+    style._SETTINGS["savefig.dpi"] = 50
+
+
 def pytest_collection_finish() -> None:
     """Look for garbage from now on, though not in what was imported: that stays."""
     gc.freeze()
