@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
-from lora_mnist_cli.models.densities import ClassStatistics
+from lora_mnist_cli.models.densities import ClassStatistics, Mixtures
 from lora_mnist_cli.models.lora import adapted_layers
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.weights import (
@@ -72,7 +72,7 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
     load_adapter_tensors(model, load_tensors(artifact, ADAPTER_FILE, shapes))
 
 
-def statistics_bytes(statistics: ClassStatistics) -> bytes:
+def statistics_bytes(statistics: Mixtures) -> bytes:
     """What a file of statistics holds."""
     tensors = {name: tensor.contiguous() for name, tensor in statistics.to_tensors().items()}
     return safetensors.torch.save(tensors, metadata={"format": "pt"})
