@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lora_mnist_cli.models.architecture import PIXELS
+from lora_mnist_cli.models.architecture import FEATURES, PIXELS
 from lora_mnist_cli.models.blur import blur, log_volume
-from lora_mnist_cli.models.features import FEATURES, features
+from lora_mnist_cli.models.features import features
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from lora_mnist_cli.models.architecture import PIXELS
+from lora_mnist_cli.models.architecture import FEATURES, PIXELS
 
 GRID = 5
 """Cells per axis."""
@@ -23,8 +23,7 @@ GRID = 5
 DIRECTIONS = 8
 """Directions of edges, 45 degrees apart."""
 
-FEATURES = DIRECTIONS * GRID * GRID
-"""The number of features of an image."""
+assert FEATURES == DIRECTIONS * GRID * GRID
 
 EDGE = 0.8
 """Standard deviation of the Gaussian whose derivatives find edges, in pixels; it is cut off after two pixels."""

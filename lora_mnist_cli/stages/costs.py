@@ -23,7 +23,7 @@ PICTURE = 0.6
 _IMPORTS = {"torch": 2.0, "matplotlib": 0.5}
 _BASE_STEP, _ALONE_STEP, _MEMBER_STEP, _BANK_STEP = 0.55e-3, 0.7e-3, 0.2e-3, 0.28e-3
 _FISHER_OF_IMAGE = 4e-5
-_STATISTICS, _STATISTICS_OF_IMAGE = 0.5, 1e-5
+_STATISTICS, _STATISTICS_OF_IMAGE = 0.6, 3e-5
 
 
 def loading(*packages: str) -> float:

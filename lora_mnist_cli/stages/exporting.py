@@ -94,7 +94,7 @@ def _format(given: str | None, output: Path | str | None, default: str) -> str:
 
 @stage
 def export_routed(
-    names: Sequence[str], format_name: str | None = None, *, by: str = "mixture", output: Path | str | None = None,
+    names: Sequence[str], format_name: str | None = None, *, by: str | None = None, output: Path | str | None = None,
     force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
@@ -125,7 +125,7 @@ def export_routed(
             {"name": expert.name, "digest": expert.digest, "digits": expert.config["digits"]}
             for expert in experts.artifacts
         ],
-        "route_by": by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
+        "route_by": experts.by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
         "normalisation": {"mean": mean, "std": std}, "dataset": experts.base.dataset,
     }  # fmt: skip
     metadata = {

@@ -96,7 +96,7 @@ def predict_images(
 
 @stage
 def predict_routed(
-    images: Sequence[str], names: Sequence[str] = (), *, by: str = "mixture", invert: bool | None = None,
+    images: Sequence[str], names: Sequence[str] = (), *, by: str | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[RoutedExperts, list[Prediction]]:  # fmt: skip
     """Classify pictures of digits with experts behind a router.

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample
 
 from lora_mnist_cli.data.dataset import MNISTDataset
+from lora_mnist_cli.models.architecture import FEATURES
 from lora_mnist_cli.models.densities import ClassStatistics, FeatureStatistics
-from lora_mnist_cli.models.features import FEATURES, centred_and_upright, features
+from lora_mnist_cli.models.features import centred_and_upright, features
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ class TestEvaluation:
     def test_both_halves_are_known_without_a_label(self, runs):
         workspace = Workspace(runs)
         base, adapter = workspace.registry.get(BASE), workspace.registry.get(ADAPTER)
-        for by in ("mixture", "choose"):
+        for by in ("mixture", "choose", "fused"):
             routed = evaluate_routed([BASE, ADAPTER], by=by, workspace=workspace)
             old, new = accuracy(base.scores, "0-4"), accuracy(adapter.scores, "5-9")
             assert old - 0.02 < accuracy(routed.scores, "0-4") <= old + 0.002
@@ -139,7 +139,7 @@ class TestEvaluation:
         outcome = run("evaluate", *both, *places, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         document = outcome.json
-        assert (document["route_by"], document["base"]) == ("mixture", SMALL_BASE)
+        assert (document["route_by"], document["base"]) == ("fused", SMALL_BASE)
         assert sum(row["share"] for row in document["experts"]) == pytest.approx(1)
         assert [row["digits"] for row in document["subsets"]] == ["0-4", "5-9", "0-9"]
         printed = run("evaluate", *both, "--route-by", "choose", *places).out
@@ -202,7 +202,7 @@ def test_pictures_are_answered_by_the_expert_that_knows_them(runs, run):
     assert run("predict", "7.png", "--expert", BASE).code == 2
 
 
-@pytest.mark.parametrize("by", ["mixture", "choose"])
+@pytest.mark.parametrize("by", ["fused", "mixture", "choose", "densities"])
 def test_an_onnx_graph_has_the_router_inside(runs, run, by):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
