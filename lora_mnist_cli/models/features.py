@@ -42,11 +42,13 @@ def features(images: Tensor) -> Tensor:
 
     They have the type of the images, and are at least 0. The darkest pixel of an image counts as its background.
     """
+    if torch.compiler.is_exporting():  # a graph takes any number of images
+        return _features(images)
     return torch.cat([_features(batch) for batch in torch.split(images, _BATCH)])
 
 
 def _features(images: Tensor) -> Tensor:
-    smooth, slope, cells = _matrices(images.dtype)
+    smooth, slope, cells = filters(images.dtype)
     pixels = images.reshape(-1, _SIDE, _SIDE)
     upright = centred_and_upright(pixels - pixels.amin((1, 2), keepdim=True))
     across = smooth @ (upright @ slope.T)
@@ -98,7 +100,7 @@ def _sheared(images: Tensor, by: Tensor) -> Tensor:
 
 
 @lru_cache
-def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def filters(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Return a Gaussian and its derivative along an axis (28 × 28), and the weight of a pixel in a cell (784 × 25)."""
     place = torch.arange(_SIDE, dtype=torch.float64)
     apart = place - place[:, None]
@@ -107,8 +109,10 @@ def _matrices(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     middle = _SIDE // 2
     unit = (slope[middle].abs().sum() * near[middle].sum()).sqrt()
     distance = _SIDE / GRID
-    cells = (torch.arange(GRID, dtype=torch.float64) + 0.5) * distance - 0.5
-    weight = torch.exp(-(place - cells[:, None]).square() / (2 * (CELL * distance) ** 2))
+    middles = (torch.arange(GRID, dtype=torch.float64) + 0.5) * distance - 0.5
+    weight = torch.exp(-(place - middles[:, None]).square() / (2 * (CELL * distance) ** 2))
     weight /= weight.sum(1, keepdim=True)
-    weight[weight < torch.finfo(torch.float32).tiny] = 0  # subnormal numbers are slow
-    return (near / unit).to(dtype), (slope / unit).to(dtype), torch.kron(weight, weight).T.contiguous().to(dtype)
+    cells = torch.kron(weight, weight).T.contiguous().to(dtype)
+    # Far from its cell a pixel's weight is subnormal, which no sum notices and Intel's processors multiply slowly.
+    cells[cells < torch.finfo(dtype).tiny] = 0
+    return (near / unit).to(dtype), (slope / unit).to(dtype), cells

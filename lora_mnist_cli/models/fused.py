@@ -15,9 +15,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lora_mnist_cli.models.architecture import CLASSES, PIXELS
+from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.densities import FeatureStatistics
-from lora_mnist_cli.models.features import features
+from lora_mnist_cli.models.features import features, filters
 from lora_mnist_cli.models.router import shares
 
 Fusing = Literal["fused", "densities"]
@@ -58,7 +58,7 @@ class FusedModel(nn.Module):
         known = [set(digits.tolist()) for digits in self._digits]
         self._shares = shares(known)
         self._sharers = torch.tensor([sum(digit in one for one in known) or 1 for digit in range(CLASSES)]).log()
-        features(torch.zeros(1, PIXELS))  # fills its cache now, and not during an export
+        filters(torch.float32)  # fills its cache now, and not during an export
 
     def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return log probabilities of the digits (n × 10), and of the experts (n × experts)."""

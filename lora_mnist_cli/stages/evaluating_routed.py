@@ -73,21 +73,22 @@ class RoutedExperts:
         return logits, posterior
 
 
-def find_experts(names: Sequence[str], workspace: Workspace) -> tuple[list[Artifact], Artifact]:
+def find_experts(names: Sequence[str], workspace: Workspace, *, alone: bool = False) -> tuple[list[Artifact], Artifact]:
     """Return the experts of these names and their common base; a single adapter gets its base as the other expert.
 
     Args:
         names: of a base and adapters, in any order; with none, the newest adapter and its base.
+        alone: whether a base may be the only expert.
 
     Raises:
-        UsageError: where one is named twice, or a base alone.
+        UsageError: where one is named twice, or a base alone that may not be.
         ArtifactError: where one is missing, or they are not all on the same base.
     """
     registry = workspace.registry
     experts = [registry.get(name, "adapter", "base") for name in names] or [workspace.latest("adapter")]
     named_once(expert.name for expert in experts)
     base = common_base(registry, experts, "experts are a base and adapters on it")
-    if len(experts) == 1:
+    if len(experts) == 1 and not (alone and experts[0].kind == "base"):
         if experts[0].kind == "base":
             problem = f"there is nothing to choose between for a router with '{experts[0].name}' alone"
             raise UsageError(problem, hint="name adapters on it as well", value=experts[0].name)
@@ -112,7 +113,7 @@ def load_experts(
     workspace = workspace or Workspace()
     if by is not None:
         refuse_unknown("way to route", by, list(ROUTES), "ways:")
-    artifacts, base = find_experts(names, workspace)
+    artifacts, base = find_experts(names, workspace, alone=by in ("fused", "densities"))
 
     from lora_mnist_cli.models.fused import FusedModel, Fusing
     from lora_mnist_cli.models.router import RoutedModel, Routing

@@ -75,9 +75,12 @@ def chain_tables(document: dict[str, Any]) -> list[Table]:
     made = Table(report.COLUMNS, title=title, text_columns=report.COLUMNS[:1], tight=True)
     for strategy in document["cures"]:
         made.add_row(*report.cells(strategy))
+    costs = Table(("strategy", "kept beside the network", "made in s"), text_columns=("strategy",))
+    for strategy in document["cures"]:
+        costs.add_row(strategy["cure"], report.kept(strategy), report.seconds(strategy))
     if not document["published"]:
-        return [made]
+        return [made, costs]
     others = Table(("published", "on 0-9 %", "set-up", "source"), text_columns=("published", "set-up", "source"))
     for row in document["published"]:
         others.add_row(row["what"], percent(row["accuracy"]), row["setup"], row["source"].rsplit(", ", 1)[0])
-    return [made, others]
+    return [made, costs, others]

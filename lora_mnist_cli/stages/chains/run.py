@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
@@ -26,8 +27,10 @@ from lora_mnist_cli.stages.chains.chain_run import (
     State,
     StateScores,
     figures,
+    kept_bytes,
     key_before,
     score_before,
+    seconds_of,
 )
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
@@ -89,7 +92,8 @@ def chain(
         figures, and a row per strategy in ``cures``: its ``runs``, one per seed, with ``R``, ``untrained``, the
         measures of ``Transfer``, the accuracies on ``all`` digits, the ``old`` and the ``new`` ones (those of the last
         task) and the ``artifacts`` that answer after each task; and ``summary``, with the
-        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each measure.
+        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each measure; ``kept_bytes``, what a later task needs beside
+        the network (None for all images), and ``seconds``, how long the artifacts of a seed took on average.
 
     Raises:
         UsageError: where tasks are no chain, or a strategy, seed or data set is unknown or is given twice.
@@ -177,9 +181,11 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
-            runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
+            by = STRATEGIES[strategy].by
+            runs = [figures(*one_seed, known_scores, by) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
             title, summary = STRATEGIES[strategy].title, _summary(runs, seeds)
-            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary})
+            cost = _cost(strategy, chain_runs, by_seed)
+            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary, **cost})
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
@@ -194,6 +200,14 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         return text, {"rows": _plain_rows(document), "chain": document}
 
     return publish_report(workspace, plan.name, settings, write, start)
+
+
+def _cost(strategy: str, chain_runs: Sequence[ChainRun], by_seed: Sequence[Sequence[State]]) -> Document:
+    """Return what a strategy keeps and how long it took: the most of all seeds, and the mean."""
+    files = STRATEGIES[strategy].keeps
+    pairs = list(zip(chain_runs, by_seed, strict=True))
+    kept = None if files is None else max(kept_bytes(states[-1], chain_run, files) for chain_run, states in pairs)
+    return {"kept_bytes": kept, "seconds": fmean(seconds_of(states) for states in by_seed)}
 
 
 def _report_work(chain_runs: Sequence[ChainRun]) -> Work:

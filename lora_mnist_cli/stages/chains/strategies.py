@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from lora_mnist_cli.registry.weights import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.ewc import ewc_states, ewc_works
+from lora_mnist_cli.stages.chains.ewc import PENALTY_FILE, ewc_states, ewc_works
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
 from lora_mnist_cli.system.work import total
@@ -33,6 +34,9 @@ class Strategy:
         states: learns a chain and returns its state after each task; a single one where the tasks are not learned in
             turn.
         works: returns about how much work each task is, after the first one; a single one for all at once.
+        by: how its state answers, one of :data:`lora_mnist_cli.settings.choices.ROUTES`; None where that is one
+            network. Strategies with this learn the same experts.
+        keeps: files of its artifacts that a later task needs beside the network; None where it needs all images.
         begins_plain: whether its first adapter is the one that plain LoRA begins with.
         after_first: whether it begins with the network after the first task; otherwise all chains of a seed share its
             result.
@@ -42,6 +46,8 @@ class Strategy:
     about: str
     states: Callable[[ChainRun], list[State]]
     works: Callable[[ChainRun], list[Work]] = ChainRun.later_works
+    by: str | None = None
+    keeps: tuple[str, ...] | None = ()
     begins_plain: bool = False
     after_first: bool = True
 
@@ -89,6 +95,20 @@ def routed(chain_run: ChainRun) -> list[State]:
     return states
 
 
+def densities(chain_run: ChainRun) -> list[State]:
+    """Answer by the densities of the digits' features alone, and ask no network: a generative classifier, as those of
+    van de Ven, Li and Tolias 2021 (arXiv:2104.10093), where each class has a variational autoencoder.
+    """
+    return routed(chain_run)
+
+
+def fused(chain_run: ChainRun) -> list[State]:
+    """Multiply the densities of the digits' features and the answers of :func:`routed`'s experts: a product of a
+    generative and a discriminative answer (Hinton 2002, Neural Computation 14(8)).
+    """
+    return routed(chain_run)
+
+
 def joint(chain_run: ChainRun) -> list[State]:
     """Learn all digits at once by the base's recipe, which no chain is expected to surpass with a single network (the
     "joint" or "offline" training of van de Ven and Tolias 2019, arXiv:1904.07734).
@@ -106,17 +126,28 @@ STRATEGIES = {
         "Full fine-tuning", "the whole network on one task after the other", full,
         works=lambda chain_run: chain_run.later_works(whole_network(chain_run)),
     ),
-    "ewc": Strategy("EWC", "the whole network, weights that mattered held in place", ewc, works=ewc_works),
+    "ewc": Strategy(
+        "EWC", "the whole network, weights that mattered held in place", ewc, works=ewc_works, keeps=(PENALTY_FILE,)
+    ),
     "protected": Strategy(
         "Protected", "one network, by --protect replay,mask in half the epochs", protected,
-        works=lambda chain_run: chain_run.later_works(protected_config(chain_run)),
+        works=lambda chain_run: chain_run.later_works(protected_config(chain_run)), keeps=(STATISTICS_FILE,),
+    ),
+    "densities": Strategy(
+        "Densities alone", "a density of features per digit, and no network", densities, by="densities",
+        keeps=(FEATURES_FILE,), begins_plain=True,
     ),
     "routed": Strategy(
-        "Routed", "an adapter per task on the first task's base, and a router", routed, begins_plain=True
+        "Routed", "an adapter per task on the first task's base, and a router", routed, by="mixture",
+        keeps=(STATISTICS_FILE, ADAPTER_FILE), begins_plain=True,
+    ),
+    "fused": Strategy(
+        "Fused", "the densities, multiplied by the answers of the adapters", fused, by="fused",
+        keeps=(FEATURES_FILE, ADAPTER_FILE), begins_plain=True,
     ),
     "joint": Strategy(
         "Joint training", "a network on all digits at once, the ceiling", joint,
-        works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], after_first=False,
+        works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], keeps=None, after_first=False,
     ),
 }  # fmt: skip
 """Name → strategy, in the order of tables."""
@@ -125,11 +156,12 @@ STRATEGIES = {
 def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:
     """Return about how much work each strategy is; what several of them share is that of the first one."""
     works: list[Work] = []
-    begun = False
+    begun = with_experts = False
     for strategy in (STRATEGIES[name] for name in strategies):
         pieces = strategy.works(chain_run)
-        works.append(total(pieces[1:] if begun and strategy.begins_plain else pieces))
-        begun = begun or strategy.begins_plain
+        shared = len(pieces) if with_experts and strategy.by else int(begun and strategy.begins_plain)
+        works.append(total(pieces[shared:]))
+        begun, with_experts = begun or strategy.begins_plain, with_experts or strategy.by is not None
     return works
 
 
