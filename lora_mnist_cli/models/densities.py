@@ -186,8 +186,9 @@ class Mixtures:
         constant += self.space.log_volume()
         return Densities(
             mean=self.mean, basis=self.basis, constant=constant,
-            whitening=whitening.reshape(-1, loadings.shape[1]).T.contiguous(),
-            offsets=(whitening @ centres[:, :, None]).reshape(-1),
+            # The first direction of all components, then the second: so sums over directions run along the memory.
+            whitening=whitening.transpose(0, 1).reshape(-1, loadings.shape[1]).T.contiguous(),
+            offsets=(whitening @ centres[:, :, None]).squeeze(2).T.reshape(-1),
             centres=centres, noise=noise,
         )  # fmt: skip
 
@@ -246,8 +247,8 @@ class Densities:
     Args:
         mean: D, and basis: D × b, of :class:`Mixtures`.
         constant: C: logarithm of the weight and of all factors that do not depend on the image.
-        whitening: b × (C · q): the directions take the squared products with it off an image's distance.
-        offsets: C · q: the products of the centres.
+        whitening: b × (q · C): the directions take the squared products with it off an image's distance.
+        offsets: q · C: the products of the centres.
         centres: C × b.
         noise: C.
     """
@@ -265,7 +266,7 @@ class Densities:
         centred = points_in_space - self.mean
         points = centred @ self.basis
         beyond = (centred.square().sum(1) - points.square().sum(1)).clamp(min=0)
-        along = points @ self.whitening - self.offsets
-        inside = along.view(-1, len(self.noise), len(self.offsets) // len(self.noise)).square().sum(2)
+        along = torch.addmm(-self.offsets, points, self.whitening)
+        inside = along.square().view(-1, len(self.offsets) // len(self.noise), len(self.noise)).sum(1)
         distance = points.square().sum(1, keepdim=True) - 2 * points @ self.centres.T + self.centres.square().sum(1)
         return self.constant - 0.5 * ((distance + beyond[:, None]) / self.noise - inside)
