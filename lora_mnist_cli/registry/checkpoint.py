@@ -17,11 +17,9 @@ from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_t
 from lora_mnist_cli.models.densities import ClassStatistics, FeatureStatistics, Mixtures
 from lora_mnist_cli.models.lora import adapted_layers
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.registry.weights import (
-    ADAPTER_FILE,
     BASE_FILE,
-    FEATURES_FILE,
-    STATISTICS_FILE,
     check_statistics,
     parsing,
     read_weights,

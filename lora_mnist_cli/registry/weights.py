@@ -12,28 +12,19 @@ from typing import Any
 from safetensors import SafetensorError, deserialize
 
 from lora_mnist_cli.models import statistics_file
-from lora_mnist_cli.models.architecture import FEATURES, PIXELS, layer_shapes
+from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.models.methods import method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import refuse_role
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.files import machine_errors
 
 BASE_FILE = "model.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's description; not there for a method that PEFT has not."""
-
-STATISTICS_FILE = "statistics.safetensors"
-"""What a stage remembers of its digits (:mod:`lora_mnist_cli.models.densities`); artifacts of old have none."""
-
-FEATURES_FILE = "features.safetensors"
-"""The same over features, in which digits are told apart better; artifacts of old have none."""
-
-DIMENSIONS = {STATISTICS_FILE: PIXELS, FEATURES_FILE: FEATURES}
-"""File of statistics → dimensions of the space that its densities are over."""
 
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""

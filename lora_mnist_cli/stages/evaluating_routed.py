@@ -118,7 +118,7 @@ def load_experts(
     from lora_mnist_cli.models.fused import FusedModel, Fusing
     from lora_mnist_cli.models.router import RoutedModel, Routing
     from lora_mnist_cli.registry.checkpoint import load_features, load_statistics
-    from lora_mnist_cli.registry.weights import FEATURES_FILE
+    from lora_mnist_cli.registry.file_names import FEATURES_FILE
     from lora_mnist_cli.stages.records.loading import load_model, merge_into_base
 
     if by is None:

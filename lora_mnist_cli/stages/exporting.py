@@ -56,7 +56,8 @@ def export_model(
     described_for_peft = _peft(artifact, chosen) if format_name == "peft" else None
 
     from lora_mnist_cli.models.onnx import encoded, write_export
-    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+    from lora_mnist_cli.registry.file_names import ADAPTER_FILE
+    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE
     from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(workspace.registry, artifact)

@@ -109,7 +109,7 @@ def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits
     Those of features are always in different bases.
     """
     from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
-    from lora_mnist_cli.registry.weights import DIMENSIONS, STATISTICS_FILE
+    from lora_mnist_cli.registry.file_names import DIMENSIONS, STATISTICS_FILE
 
     if digits == DigitSet.parse(adapter.config["digits"]):
         return {file: adapter.read(file) for file in DIMENSIONS if file in adapter.files}

@@ -145,7 +145,7 @@ def _doubted(
     """Add the doubts about each picture to its prediction, and warn of them."""
     from lora_mnist_cli.data.picture_doubts import DOUBTS
     from lora_mnist_cli.registry.checkpoint import load_statistics
-    from lora_mnist_cli.registry.weights import STATISTICS_FILE
+    from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 
     unlike = [False] * len(predictions)
     if all(STATISTICS_FILE in artifact.files for artifact in learned):

@@ -107,8 +107,8 @@ def _write_statistics(making: Making, config: BaseConfig, train: MNISTDataset, s
     """Write the statistics of the training split: those that other artifacts share, or new ones."""
     from lora_mnist_cli.data.dataset import split_rows
     from lora_mnist_cli.registry.checkpoint import fit_statistics
+    from lora_mnist_cli.registry.file_names import DIMENSIONS, FEATURES_FILE
     from lora_mnist_cli.registry.shared_statistics import find_statistics, statistics_recipe, write_shared
-    from lora_mnist_cli.registry.weights import DIMENSIONS, FEATURES_FILE
 
     root, split = making.workspace.runs_dir, (config.val_split, config.seed_of("split"))
     described = (making.settings.dataset, str(config.digits), stats, split)

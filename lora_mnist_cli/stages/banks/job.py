@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.registry.weights import DIMENSIONS
+from lora_mnist_cli.registry.file_names import DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets

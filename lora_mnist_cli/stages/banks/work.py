@@ -247,7 +247,7 @@ class AdapterJobs:
     def _statistics(self) -> bytes:
         """The base's file of class statistics, checked."""
         from lora_mnist_cli.registry.checkpoint import load_statistics
-        from lora_mnist_cli.registry.weights import STATISTICS_FILE
+        from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 
         self.base.check_files()
         load_statistics(self.base)
@@ -255,8 +255,8 @@ class AdapterJobs:
 
     def _known(self, bank: Bank) -> dict[Split, Files]:
         """Return the statistics that other artifacts share, by the splits of a bank; none from another machine."""
+        from lora_mnist_cli.registry.file_names import DIMENSIONS
         from lora_mnist_cli.registry.shared_statistics import find_statistics
-        from lora_mnist_cli.registry.weights import DIMENSIONS
 
         if self.workspace.runtime.backend == "ray":
             return {}
@@ -272,8 +272,8 @@ class AdapterJobs:
 
     def _recipe(self, config: AdapterConfig, maker: str, file: str) -> str:
         """Return what a file of statistics of an adapter's digits depends on."""
+        from lora_mnist_cli.registry.file_names import FEATURES_FILE
         from lora_mnist_cli.registry.shared_statistics import statistics_recipe
-        from lora_mnist_cli.registry.weights import FEATURES_FILE
 
         features = file == FEATURES_FILE
         mean, std = self.base.details["pixel_stats"]

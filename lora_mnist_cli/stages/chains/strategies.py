@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lora_mnist_cli.registry.weights import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS

@@ -450,3 +450,34 @@ def test_the_study_of_forgetting_has_both_chains_in_one_report(studied, run_stud
         reproduce(study="forgetful", workspace=studied)
     with pytest.raises(UsageError, match="no workers"):
         reproduce(workers=2, workspace=studied)
+
+
+def test_a_report_says_what_each_strategy_keeps_beside_the_network(chained, report):
+    def sizes(names: list[str], *files: str) -> int:
+        return sum(chained.registry.get(name).files[file]["bytes"] for name in names for file in files)
+
+    kept = {name: row["kept_bytes"] for name, row in strategies(report).items()}
+    experts = strategies(report)["routed"]["runs"][0]["artifacts"][-1]
+    adapters = sizes(experts[1:], "adapter_model.safetensors")
+    assert (kept["plain"], kept["full"], kept["joint"]) == (0, 0, None)
+    assert kept["densities"] == sizes(experts, "features.safetensors")
+    assert kept["fused"] == kept["densities"] + adapters
+    assert kept["routed"] == sizes(experts, "statistics.safetensors") + adapters
+    assert kept["ewc"] == sizes(["three-ewc-after-3"], "springs.safetensors")
+    (last,) = strategies(report)["protected"]["runs"][0]["artifacts"][-1]
+    base = chained.registry.parent(chained.registry.get(last)).name
+    assert kept["protected"] == sizes([base, last], "statistics.safetensors")
+    assert "| all images |" in (report.path / "report.md").read_text(encoding="utf-8")
+    assert all(row["seconds"] > 0 for row in strategies(report).values())
+
+
+def test_strategies_with_the_same_experts_train_them_once_and_have_their_own_answers(chained, report):
+    rows = {name: strategies(report)[name]["runs"][0] for name in ("densities", "routed", "fused")}
+    assert rows["densities"]["artifacts"] == rows["routed"]["artifacts"] == rows["fused"]["artifacts"]
+    # On the first task alone, one network answers for `routed`, and the others ask the densities too.
+    base = chained.registry.get(rows["routed"]["artifacts"][0][0])
+    alone = {row["digits"]: row["accuracy"] for row in base.scores["subsets"]}
+    assert rows["routed"]["R"][0][0] == alone["0-3"]
+    for name in ("densities", "fused"):
+        found = evaluate_routed([base.name], by=name, digit_sets=[DigitSet.parse("0-3")], workspace=chained)
+        assert rows[name]["R"][0][0] == found.scores["subsets"][0]["accuracy"]
