@@ -1,15 +1,15 @@
 """Strategies for learning tasks one after the other, each out of the stages that there are.
 
 When a strategy learns a task it has the training images of that task, and the artifacts published for earlier tasks; it
-has no image of an earlier task. A new strategy is a function and a row in :data:`STRATEGIES`.
+has no image of an earlier task. A new strategy is a function and a row in :data:`USUAL`, or among the
+:mod:`~.baselines`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -17,39 +17,13 @@ from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.ewc import PENALTY_FILE, ewc_states, ewc_works
+from lora_mnist_cli.stages.chains.holding import PENALTY_FILE, ewc_works, held_states
+from lora_mnist_cli.stages.chains.strategy import Strategy
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
 from lora_mnist_cli.system.work import total
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """A way to learn a chain of tasks.
-
-    Args:
-        title: its name in pictures.
-        about: a few words for tables and help.
-        states: learns a chain and returns its state after each task; a single one where the tasks are not learned in
-            turn.
-        works: returns about how much work each task is, after the first one; a single one for all at once.
-        by: how its state answers, one of :data:`lora_mnist_cli.settings.choices.ROUTES`; None where that is one
-            network. Strategies with this learn the same experts.
-        keeps: files of its artifacts that a later task needs beside the network; None where it needs all images.
-        begins_plain: whether its first adapter is the one that plain LoRA begins with.
-        after_first: whether it begins with the network after the first task; otherwise all chains of a seed share its
-            result.
-    """
-
-    title: str
-    about: str
-    states: Callable[[ChainRun], list[State]]
-    works: Callable[[ChainRun], list[Work]] = ChainRun.later_works
-    by: str | None = None
-    keeps: tuple[str, ...] | None = ()
-    begins_plain: bool = False
-    after_first: bool = True
 
 
 def plain(chain_run: ChainRun) -> list[State]:
@@ -70,7 +44,7 @@ def ewc(chain_run: ChainRun) -> list[State]:
     """Train the whole network by elastic weight consolidation: the more earlier tasks depend on a weight, the stronger
     it is held (Kirkpatrick et al. 2017, arXiv:1612.00796).
     """
-    return [(network,) for network in ewc_states(chain_run, "ewc")]
+    return held_states(chain_run, "ewc")
 
 
 def protected(chain_run: ChainRun) -> list[State]:
@@ -120,7 +94,7 @@ def _joint_config(chain_run: ChainRun) -> BaseConfig:
     return dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
 
 
-STRATEGIES = {
+USUAL = {
     "plain": Strategy("Plain LoRA", "LoRA on one task after the other", plain, begins_plain=True),
     "full": Strategy(
         "Full fine-tuning", "the whole network on one task after the other", full,
@@ -150,7 +124,9 @@ STRATEGIES = {
         works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], keeps=None, after_first=False,
     ),
 }  # fmt: skip
-"""Name → strategy, in the order of tables."""
+"""Name → strategy, in the order of tables: those that are compared by default."""
+
+STRATEGIES = USUAL | BASELINES
 
 
 def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:
