@@ -31,6 +31,9 @@ EDGE = 0.8
 CELL = 0.45
 """Standard deviation of the Gaussian that adds up the edges of a cell, in distances between cells."""
 
+_DIAGONAL = math.sqrt(0.5)
+"""The edge along a diagonal is the sum or the difference of those along the axes, times this."""
+
 _SIDE = math.isqrt(PIXELS)
 _CENTRE = (_SIDE - 1) / 2
 _BATCH = 256
@@ -48,22 +51,22 @@ def features(images: Tensor) -> Tensor:
 
 
 def _features(images: Tensor) -> Tensor:
-    smooth, slope, cells = filters(images.dtype)
+    smooth, slope, window = filters(images.dtype)
     pixels = images.reshape(-1, _SIDE, _SIDE)
     upright = centred_and_upright(pixels - pixels.amin((1, 2), keepdim=True))
     across = smooth @ (upright @ slope.T)
     down = slope @ (upright @ smooth.T)
-    along_axes = torch.stack([across, down], dim=1).flatten(2)
-    sizes, totals = _with_diagonals(along_axes).abs() @ cells, _with_diagonals(along_axes @ cells)
+
+    def cells(edges: Tensor) -> Tensor:
+        return (window @ edges @ window.T).flatten(1)
+
+    to_right, to_bottom = cells(across), cells(down)
+    totals = (to_right, to_bottom, _DIAGONAL * (to_right + to_bottom), _DIAGONAL * (to_right - to_bottom))
+    sizes = [_DIAGONAL * cells(edges.abs_()) for edges in (across + down, across - down)]
+    sizes = [cells(across.abs_()), cells(down.abs_()), *sizes]
+    total, size = torch.stack(totals, dim=1), torch.stack(sizes, dim=1)
     # Half of the sum and of the difference: the edges above zero, and those below it.
-    halves = torch.cat([sizes + totals, sizes - totals], dim=1).clamp(min=0) / 2
-    return halves.sqrt().flatten(1)
-
-
-def _with_diagonals(edges: Tensor) -> Tensor:
-    """Add the edges along both diagonals to those along the axes: n × 2 × … to n × 4 × …."""
-    across, down = math.sqrt(0.5) * edges[:, 0], math.sqrt(0.5) * edges[:, 1]
-    return torch.cat([edges, (across + down)[:, None], (across - down)[:, None]], dim=1)
+    return torch.cat([size + total, size - total], dim=1).clamp_(min=0).div_(2).sqrt_().flatten(1)
 
 
 def centred_and_upright(images: Tensor) -> Tensor:
@@ -101,7 +104,7 @@ def _sheared(images: Tensor, by: Tensor) -> Tensor:
 
 @lru_cache
 def filters(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a Gaussian and its derivative along an axis (28 × 28), and the weight of a pixel in a cell (784 × 25)."""
+    """Return a Gaussian and its derivative along an axis (28 × 28), and the weight of a row in a cell (5 × 28)."""
     place = torch.arange(_SIDE, dtype=torch.float64)
     apart = place - place[:, None]
     near = torch.exp(-apart.square() / (2 * EDGE**2)) * (apart.abs() <= 2)
@@ -112,7 +115,7 @@ def filters(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     middles = (torch.arange(GRID, dtype=torch.float64) + 0.5) * distance - 0.5
     weight = torch.exp(-(place - middles[:, None]).square() / (2 * (CELL * distance) ** 2))
     weight /= weight.sum(1, keepdim=True)
-    cells = torch.kron(weight, weight).T.contiguous().to(dtype)
-    # Far from its cell a pixel's weight is subnormal, which no sum notices and Intel's processors multiply slowly.
-    cells[cells < torch.finfo(dtype).tiny] = 0
-    return (near / unit).to(dtype), (slope / unit).to(dtype), cells
+    # Far from its cell a row's weight is subnormal, which no sum notices and Intel's processors multiply slowly.
+    window = weight.to(dtype)
+    window[window < torch.finfo(dtype).tiny] = 0
+    return (near / unit).to(dtype), (slope / unit).to(dtype), window
