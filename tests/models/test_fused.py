@@ -66,3 +66,5 @@ def test_experts_for_the_same_digits_do_not_outvote_the_others():
     torch.testing.assert_close(three(SHOWN).exp(), two(SHOWN).exp(), atol=1e-4, rtol=1e-4)
     _, posterior = three.answers(SHOWN)
     assert set(three.likeliest(posterior).tolist()) <= {0, 1}
+    # Two experts that share 60 % are each likelier than one with 40 %.
+    assert three.likeliest(torch.tensor([[0.4, 0.3, 0.3]]).log()).tolist() == [1]
