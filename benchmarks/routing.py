@@ -28,9 +28,11 @@ def experts(*names: str) -> list[str]:
 
 CALLS = {
     "one adapter, plain": ["evaluate", ADAPTERS[0]],
-    "base and adapter, mixture": ["evaluate", "--route", *experts(BASE, ADAPTERS[0])],
+    "base and adapter, fused": ["evaluate", "--route", *experts(BASE, ADAPTERS[0])],
+    "base and adapter, densities": ["evaluate", "--route", *experts(BASE, ADAPTERS[0]), "--route-by", "densities"],
+    "base and adapter, mixture": ["evaluate", "--route", *experts(BASE, ADAPTERS[0]), "--route-by", "mixture"],
     "base and adapter, choose": ["evaluate", "--route", *experts(BASE, ADAPTERS[0]), "--route-by", "choose"],
-    "base and two adapters, mixture": ["evaluate", "--route", *experts(BASE, *ADAPTERS)],
+    "base and two adapters, fused": ["evaluate", "--route", *experts(BASE, *ADAPTERS)],
 }
 
 
@@ -64,7 +66,9 @@ def calculations(workspace: Workspace) -> dict[str, Callable[[], object]]:
     images = workspace.test_images(adapter, loaded.pixel_stats).images
     calls: list[Callable[[], object]] = [partial(predict, loaded.model, images)]
     two = [BASE, ADAPTERS[0]]
-    for names, by in ((two, "mixture"), (two, "choose"), ([*two, ADAPTERS[1]], "mixture")):
+    all_three = [*two, ADAPTERS[1]]
+    pairs = ((two, "fused"), (two, "densities"), (two, "mixture"), (two, "choose"), (all_three, "fused"))
+    for names, by in pairs:
         model = load_experts(names, by=by, workspace=workspace).model
         calls.append(partial(predict_with, model.answers, model, images))
     return dict(zip(CALLS, calls, strict=True))

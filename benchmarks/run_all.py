@@ -28,6 +28,7 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
     "Chains of tasks": (("chains.py",), ("chains.py", "--rounds", "1", "--study-rounds", "0", "--epochs", "1")),
     "Routing": (("routing.py",), ("routing.py", "--rounds", "1")),
+    "What statistics reveal": (("revealed.py",), ("revealed.py", "--cuts", "2")),
     "A GPU": (("recorded_steps.py",), ("recorded_steps.py", "--rounds", "1", "--epochs", "1")),
     "Fused kernels": (("gpu.py",), ("gpu.py", "--toy")),
     "From one adapter to a thousand": (("growth.py", "--rounds", "3"), ("growth.py",)),

@@ -39,12 +39,15 @@ Experts = Annotated[
 ]
 Route = Annotated[
     bool,
-    o.switch("--route", "Let a base and its adapters answer together: each image's digit density picks the expert."),
+    o.switch(
+        "--route", "Let a base and its adapters answer together: the digits' densities tell which of them to trust."
+    ),
 ]
 RouteBy = Annotated[
     str | None,
     o.word(
-        "With --route: experts weighted by their probability (mixture, the default), or the likeliest alone (choose).",
+        "With --route: experts and the densities of their digits multiplied (fused, the default), experts weighted by "
+        "their probability (mixture), the likeliest alone (choose), or the densities alone (densities).",
         known=choices.ROUTES,
     ),
 ]

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 PIXELS = 28 * 28
 CLASSES = 10
+FEATURES = 200
+"""Of an image, in which densities tell digits apart (:mod:`lora_mnist_cli.models.features`)."""
+
 TRAIN_SAMPLE = 2048
 """Training images that each epoch is scored on: an accuracy of 99 % is then known to 0.2 points, while scoring all of
 them would take a quarter of the stage's time."""

@@ -1,10 +1,11 @@
-"""Class statistics: a density over images for each digit that a stage was trained on. They hold no image.
+"""Class statistics: a density for each digit that a stage was trained on, in a space of images. They hold no image.
 
 Each digit is a mixture of probabilistic principal component analysers (Tipping and Bishop 1999, "Mixtures of
 probabilistic principal component analysers", Neural Computation 11): a component is a Gaussian with few directions and
 isotropic noise in all others, ``Σ = W Wᵀ + σ² I``. Its mean and directions lie in the span of the leading principal
-components of the stage's training images, and its noise in the whole space. Therefore the densities of two artifacts
-can be compared, although they have different bases. The noise is white after :mod:`~lora_mnist_cli.models.blur`.
+components of the stage's training images, and its noise in the whole space
+(:mod:`~lora_mnist_cli.models.density_spaces`). Therefore the densities of two artifacts can be compared, although they
+have different bases.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, Self
 
 import safetensors.torch
 import torch
@@ -20,28 +22,31 @@ from torch import Tensor
 
 from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import PIXELS
-from lora_mnist_cli.models.blur import blur, log_volume, sharpen
+from lora_mnist_cli.models.blur import sharpen
 from lora_mnist_cli.models.density_fit import coordinates, fit_basis, fit_mixture
+from lora_mnist_cli.models.density_spaces import BLURRED_PIXELS, FEATURE_SPACE, Space
 from lora_mnist_cli.system.arithmetic import computing
 
 _BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class ClassStatistics:
-    """A density over images for each of d digits, of C components in all.
+class Mixtures:
+    """A density in a space of D dimensions for each of d digits, of C components in all.
 
     Args:
         digits: d, int64: the digits, ascending.
         counts: d, int64: the number of images of each digit, which is its prior.
         components: d, int64: the number of components of each digit; they are stored one after the other.
-        mean: 784, float32: the mean of the blurred images.
-        basis: 784 × b, float32, orthonormal columns: their principal components.
+        mean: D, float32: the mean of the images' points.
+        basis: D × b, float32, orthonormal columns: their principal components.
         weights: C, float32: weights of the components, which add up to 1 for each digit.
         centres: C × b, float16: means of the components, from ``mean``.
         directions: C × b × q, float16: ``W``, each direction as long as its standard deviation beyond the noise.
-        noise: C, float32: ``σ²``, in squared units of the model's input, after blurring.
+        noise: C, float32: ``σ²``, in squared units of the space.
     """
+
+    space: ClassVar[Space]
 
     digits: Tensor
     counts: Tensor
@@ -56,8 +61,8 @@ class ClassStatistics:
     @classmethod
     @computing()
     def fit(
-        cls, images: Tensor, labels: Tensor, *, seed: int = 0, like: ClassStatistics | None = None
-    ) -> ClassStatistics:  # fmt: skip
+        cls, images: Tensor, labels: Tensor, *, seed: int = 0, like: Self | None = None
+    ) -> Self:  # fmt: skip
         """Fit the statistics of a training split (:mod:`~lora_mnist_cli.models.density_fit`).
 
         The same images in the same order give the same bytes; it computes on one thread, because sums depend on the
@@ -75,20 +80,20 @@ class ClassStatistics:
         if len(images) == 0 or images.shape != (len(labels), PIXELS):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
         images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
-        mean, basis = fit_basis(images) if like is None else (like.mean, like.basis)
-        points, distances = coordinates(images, mean, basis)
+        mean, basis = fit_basis(images, cls.space) if like is None else (like.mean, like.basis)
+        points, distances = coordinates(images, mean, basis, cls.space)
         digits, counts = torch.unique(labels, return_counts=True)
         rows_of_digits = [labels == digit for digit in digits]
-        fitted = [fit_mixture(points[rows], distances[rows], generator) for rows in rows_of_digits]
+        fitted = [fit_mixture(points[rows], distances[rows], cls.space, generator) for rows in rows_of_digits]
         weights, centres, directions, noise = (torch.cat(parts) for parts in zip(*fitted, strict=True))
         components = torch.tensor([len(parts[0]) for parts in fitted])
         return cls(digits, counts, components, mean, basis, weights, centres.half(), directions.half(), noise)
 
-    def shares_basis(self, other: ClassStatistics) -> bool:
+    def shares_basis(self, other: Self) -> bool:
         """Tell whether both have one basis, as statistics fitted with ``like`` have."""
         return torch.equal(self.mean, other.mean) and torch.equal(self.basis, other.basis)
 
-    def joined(self, other: ClassStatistics) -> ClassStatistics:
+    def joined(self, other: Self) -> Self:
         """Join statistics that share a basis; of a digit that both have, the other's are taken.
 
         Raises:
@@ -116,7 +121,9 @@ class ClassStatistics:
 
     @computing()
     def log_density(self, images: Tensor) -> Tensor:
-        """Return ``log p(image | digit)``, n × d, over the 784 normalised pixels, in natural logarithms.
+        """Return ``log p(image | digit)``, n × d, over the space, in natural logarithms.
+
+        Over :data:`BLURRED_PIXELS` it is a density of the 784 normalised pixels.
 
         Args:
             images: n × 784, float32 or float64, which is also the precision of the result.
@@ -124,7 +131,7 @@ class ClassStatistics:
         densities, parts = self.densities(images.dtype), self.components.tolist()
         batches = []
         for batch in torch.split(images, _BATCH):
-            of_digits = torch.split(densities(blur(batch)), parts, dim=1)
+            of_digits = torch.split(densities(self.space.points(batch)), parts, dim=1)
             batches.append(torch.stack([part.logsumexp(1) for part in of_digits], dim=1))
         return torch.cat(batches)
 
@@ -137,12 +144,60 @@ class ClassStatistics:
         """
         densities = self.densities(images.dtype)
         batches = torch.split(images, _BATCH)
-        return torch.cat([2 * (densities.constant - densities(blur(batch))).amin(1) for batch in batches])
+        return torch.cat([2 * (densities.constant - densities(self.space.points(batch))).amin(1) for batch in batches])
 
     @property
     def log_prior(self) -> Tensor:
         """``log p(digit)``, d, float64."""
         return self.counts.double().log() - self.counts.sum().double().log()
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return all tensors by name."""
+        return {name: getattr(self, name) for name in statistics_file.TYPES}
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """Read a safetensors file of :meth:`to_tensors`.
+
+        Raises:
+            SafetensorError: where it is no safetensors file.
+            ValueError: with everything that is wrong with keys, types, shapes or values.
+        """
+        if problems := statistics_file.problems(content, cls.space.dimensions):
+            raise ValueError("; ".join(problems))
+        return cls(**safetensors.torch.load(content))
+
+    @computing()
+    def densities(self, dtype: torch.dtype) -> Densities:
+        """Return the densities of the components, prepared for a floating point type."""
+        return Densities(**{name: tensor.to(dtype) for name, tensor in vars(self._densities).items()})
+
+    @cached_property
+    def _densities(self) -> Densities:
+        """Use the matrix inversion lemma: ``(W Wᵀ + σ² I)⁻¹ = (I - W M⁻¹ Wᵀ) / σ²`` with ``M = Wᵀ W + σ² I``, q × q."""
+        loadings, noise, centres = self.directions.double(), self.noise.double(), self.centres.double()
+        q = loadings.shape[2]
+        inner = loadings.transpose(1, 2) @ loadings + noise[:, None, None] * torch.eye(q, dtype=torch.float64)
+        factor = torch.linalg.cholesky(inner)
+        whitening = torch.linalg.solve_triangular(factor, loadings.transpose(1, 2), upper=False)
+        whitening = whitening / noise.sqrt()[:, None, None]
+        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (self.space.dimensions - q) * noise.log()
+        constant = self.weights.double().log() - 0.5 * (self.space.dimensions * math.log(2 * math.pi) + log_det)
+        constant += self.space.log_volume()
+        return Densities(
+            mean=self.mean, basis=self.basis, constant=constant,
+            # The first direction of all components, then the second: so sums over directions run along the memory.
+            whitening=whitening.transpose(0, 1).reshape(-1, loadings.shape[1]).T.contiguous(),
+            offsets=(whitening @ centres[:, :, None]).squeeze(2).T.reshape(-1),
+            centres=centres, noise=noise,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics(Mixtures):
+    """Densities of images, from which new ones can be drawn."""
+
+    space = BLURRED_PIXELS
 
     @computing()
     def sample(
@@ -177,44 +232,12 @@ class ClassStatistics:
             images.clamp_(*pixel_range)
         return images, self.digits.repeat_interleave(self.components)[chosen]
 
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Return all tensors by name."""
-        return {name: getattr(self, name) for name in statistics_file.TYPES}
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> ClassStatistics:
-        """Read a safetensors file of :meth:`to_tensors`.
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics(Mixtures):
+    """Densities of features, which tell digits better; no image can be drawn from them."""
 
-        Raises:
-            SafetensorError: where it is no safetensors file.
-            ValueError: with everything that is wrong with keys, types, shapes or values.
-        """
-        if problems := statistics_file.problems(content):
-            raise ValueError("; ".join(problems))
-        return cls(**safetensors.torch.load(content))
-
-    @computing()
-    def densities(self, dtype: torch.dtype) -> Densities:
-        """Return the densities of the components, prepared for a floating point type."""
-        return Densities(**{name: tensor.to(dtype) for name, tensor in vars(self._densities).items()})
-
-    @cached_property
-    def _densities(self) -> Densities:
-        """Use the matrix inversion lemma: ``(W Wᵀ + σ² I)⁻¹ = (I - W M⁻¹ Wᵀ) / σ²`` with ``M = Wᵀ W + σ² I``, q × q."""
-        loadings, noise, centres = self.directions.double(), self.noise.double(), self.centres.double()
-        q = loadings.shape[2]
-        inner = loadings.transpose(1, 2) @ loadings + noise[:, None, None] * torch.eye(q, dtype=torch.float64)
-        factor = torch.linalg.cholesky(inner)
-        whitening = torch.linalg.solve_triangular(factor, loadings.transpose(1, 2), upper=False)
-        whitening = whitening / noise.sqrt()[:, None, None]
-        log_det = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) + (PIXELS - q) * noise.log()
-        constant = self.weights.double().log() - 0.5 * (PIXELS * math.log(2 * math.pi) + log_det) + log_volume()
-        return Densities(
-            mean=self.mean, basis=self.basis, constant=constant,
-            whitening=whitening.reshape(-1, loadings.shape[1]).T.contiguous(),
-            offsets=(whitening @ centres[:, :, None]).reshape(-1),
-            centres=centres, noise=noise,
-        )  # fmt: skip
+    space = FEATURE_SPACE
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,10 +245,10 @@ class Densities:
     """Prepared densities of all components, at b · q multiplications per image and component instead of b².
 
     Args:
-        mean: 784, and basis: 784 × b, of :class:`ClassStatistics`.
+        mean: D, and basis: D × b, of :class:`Mixtures`.
         constant: C: logarithm of the weight and of all factors that do not depend on the image.
-        whitening: b × (C · q): the directions take the squared products with it off an image's distance.
-        offsets: C · q: the products of the centres.
+        whitening: b × (q · C): the directions take the squared products with it off an image's distance.
+        offsets: q · C: the products of the centres.
         centres: C × b.
         noise: C.
     """
@@ -238,12 +261,12 @@ class Densities:
     centres: Tensor
     noise: Tensor
 
-    def __call__(self, blurred: Tensor) -> Tensor:
-        """Return ``log(weight · p(image | component))``, n × C, of images (n × 784) after :func:`blur`."""
-        centred = blurred - self.mean
+    def __call__(self, points_in_space: Tensor) -> Tensor:
+        """Return ``log(weight · p(image | component))``, n × C, of images' points in the space (n × D)."""
+        centred = points_in_space - self.mean
         points = centred @ self.basis
         beyond = (centred.square().sum(1) - points.square().sum(1)).clamp(min=0)
-        along = points @ self.whitening - self.offsets
-        inside = along.view(-1, len(self.noise), len(self.offsets) // len(self.noise)).square().sum(2)
+        along = torch.addmm(-self.offsets, points, self.whitening)
+        inside = along.square().view(-1, len(self.offsets) // len(self.noise), len(self.noise)).sum(1)
         distance = points.square().sum(1, keepdim=True) - 2 * points @ self.centres.T + self.centres.square().sum(1)
         return self.constant - 0.5 * ((distance + beyond[:, None]) / self.noise - inside)

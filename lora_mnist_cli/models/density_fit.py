@@ -14,8 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lora_mnist_cli.models.architecture import PIXELS
-from lora_mnist_cli.models.blur import blur
+from lora_mnist_cli.models.density_spaces import Space
 
 BASIS = 64
 """Principal components of the stage's images that span the components' means and directions."""
@@ -35,9 +34,6 @@ FEWEST = 10
 SHRINKAGE = 20.0
 """Weight of the digit's covariance in that of each of its components, in images."""
 
-NOISE_FLOOR = 0.003
-"""Added to each noise variance, so that a digit with a single image has a density."""
-
 BASIS_IMAGES = 4096
 """Images that the basis is fitted to; with all 24,500 it would take most of the time."""
 
@@ -47,9 +43,9 @@ _ROUNDS = 6
 _BATCH = 1024
 
 
-def fit_basis(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of the blurred images, and their leading principal components (784 × b)."""
-    sample = blur(images[:BASIS_IMAGES])
+def fit_basis(images: Tensor, space: Space) -> tuple[Tensor, Tensor]:
+    """Return the mean of the images' points in a space (D), and their leading principal components (D × b)."""
+    sample = space.points(images[:BASIS_IMAGES])
     mean = sample.mean(0)
     sample -= mean
     basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
@@ -58,17 +54,19 @@ def fit_basis(images: Tensor) -> tuple[Tensor, Tensor]:
     return mean, basis
 
 
-def coordinates(images: Tensor, mean: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Return images' coordinates in a basis (n × b) after blurring, and their squared distance from its span (n)."""
+def coordinates(images: Tensor, mean: Tensor, basis: Tensor, space: Space) -> tuple[Tensor, Tensor]:
+    """Return coordinates in a basis of images' points in a space (n × b), and squared distances from its span (n)."""
     points, distances = [], []
     for batch in torch.split(images, _BATCH):
-        blurred = blur(batch).sub_(mean)
-        points.append(blurred @ basis)
-        distances.append((blurred.square().sum(1) - points[-1].square().sum(1)).clamp_(min=0))
+        centred = space.points(batch).sub_(mean)
+        points.append(centred @ basis)
+        distances.append((centred.square().sum(1) - points[-1].square().sum(1)).clamp_(min=0))
     return torch.cat(points), torch.cat(distances)
 
 
-def fit_mixture(points: Tensor, distances: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def fit_mixture(
+    points: Tensor, distances: Tensor, space: Space, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return weights, centres, directions and noise of the components of a digit.
 
     Args:
@@ -90,8 +88,9 @@ def fit_mixture(points: Tensor, distances: Tensor, generator: torch.Generator) -
     beyond = torch.zeros(clusters).index_add_(0, owner, distances) + SHRINKAGE * digit_distance
     beyond = beyond / (sizes + SHRINKAGE)
     values, vectors = torch.linalg.eigh(covariances)
-    noise = (values[:, :-DIRECTIONS].clamp(min=0).sum(1) + beyond) / (PIXELS - DIRECTIONS) + NOISE_FLOOR
-    lengths = (values[:, -DIRECTIONS:] + NOISE_FLOOR - noise[:, None]).clamp(min=0).sqrt()
+    noise = (values[:, :-DIRECTIONS].clamp(min=0).sum(1) + beyond) / (space.dimensions - DIRECTIONS)
+    noise += space.noise_floor
+    lengths = (values[:, -DIRECTIONS:] + space.noise_floor - noise[:, None]).clamp(min=0).sqrt()
     return (sizes + 1) / (count + clusters), centres, vectors[:, :, -DIRECTIONS:] * lengths[:, None], noise
 
 

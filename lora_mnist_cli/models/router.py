@@ -19,7 +19,7 @@ from lora_mnist_cli.models.blur import blur
 from lora_mnist_cli.models.densities import ClassStatistics
 
 Routing = Literal["mixture", "choose"]
-"""One of :data:`lora_mnist_cli.settings.choices.ROUTES`."""
+"""Two of :data:`lora_mnist_cli.settings.choices.ROUTES`; :mod:`~lora_mnist_cli.models.fused` has the others."""
 
 TEMPERATURE = 64.0
 """Divisor of the log densities before they are compared.
@@ -35,7 +35,7 @@ class RoutedModel(nn.Module):
     Args:
         experts: models of images that give logits (n × 10).
         statistics: statistics of each expert's digits, in the same order.
-        routing: one of :data:`lora_mnist_cli.settings.choices.ROUTES`.
+        routing: ``mixture`` or ``choose``.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RoutedModel(nn.Module):
         self._densities = [known.densities(torch.float32) for known in statistics]
         # The prior of a component: all training images of all experts are equally likely.
         self._priors = [known.counts.double().log().repeat_interleave(known.components).float() for known in statistics]
-        self._shares = _shares([set(known.digits.tolist()) for known in statistics])
+        self._shares = shares([set(known.digits.tolist()) for known in statistics])
         blur(torch.zeros(1, self._densities[0].mean.shape[0]))  # fills its cache now, and not during an export
 
     def log_posterior(self, images: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class RoutedModel(nn.Module):
         return self.answers(images)[0]
 
 
-def _shares(digit_sets: Sequence[set[int]]) -> Tensor:
+def shares(digit_sets: Sequence[set[int]]) -> Tensor:
     """Return the logarithm of each expert's share in its digits; experts of one digit share it equally."""
     experts_of = [sum(digit in digits for digits in digit_sets) for digit in range(CLASSES)]
     shares = [sum(1 / experts_of[digit] for digit in digits) / len(digits) for digits in digit_sets]

@@ -29,8 +29,11 @@ _MOST = 2**31
 """The largest count that makes sense."""
 
 
-def problems(content: bytes) -> list[str]:
+def problems(content: bytes, dimensions: int = PIXELS) -> list[str]:
     """Return what is wrong with a file of statistics: keys and types, then shapes, then values.
+
+    Args:
+        dimensions: of the space that the densities are over.
 
     Raises:
         SafetensorError: where it is no safetensors file.
@@ -50,10 +53,10 @@ def problems(content: bytes) -> list[str]:
         key: np.frombuffer(tensors[key]["data"], _NUMPY_TYPES[kind]).reshape(tensors[key]["shape"])
         for key, kind in TYPES.items()
     }
-    return _problems_of_shapes(arrays) or _problems_of_values(arrays)
+    return _problems_of_shapes(arrays, dimensions) or _problems_of_values(arrays)
 
 
-def _problems_of_shapes(arrays: Arrays) -> list[str]:
+def _problems_of_shapes(arrays: Arrays, dimensions: int) -> list[str]:
     import numpy as np
 
     wrong = []
@@ -63,13 +66,13 @@ def _problems_of_shapes(arrays: Arrays) -> list[str]:
     for key in ("counts", "components"):
         if arrays[key].shape != digits.shape or (arrays[key] < 1).any() or (arrays[key] > _MOST).any():
             wrong.append(f"{key} are not one positive number per digit")
-    if basis.ndim != 2 or directions.ndim != 3 or not 0 < directions.shape[2] <= basis.shape[1] <= PIXELS:
+    if basis.ndim != 2 or directions.ndim != 3 or not 0 < directions.shape[2] <= basis.shape[1] <= dimensions:
         wrong.append("basis or directions are not matrices of their kind")
     if wrong:
         return wrong
     total, width = int(arrays["components"].sum()), basis.shape[1]
     shapes: dict[str, tuple[int, ...]] = {
-        "mean": (PIXELS,), "basis": (PIXELS, width), "weights": (total,), "centres": (total, width),
+        "mean": (dimensions,), "basis": (dimensions, width), "weights": (total,), "centres": (total, width),
         "directions": (total, width, directions.shape[2]), "noise": (total,),
     }  # fmt: skip
     return [

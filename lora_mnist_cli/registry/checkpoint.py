@@ -14,13 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
-from lora_mnist_cli.models.densities import ClassStatistics
+from lora_mnist_cli.models.densities import ClassStatistics, FeatureStatistics, Mixtures
 from lora_mnist_cli.models.lora import adapted_layers
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.registry.weights import (
-    ADAPTER_FILE,
     BASE_FILE,
-    STATISTICS_FILE,
     check_statistics,
     parsing,
     read_weights,
@@ -72,10 +71,28 @@ def load_adapter(model: nn.Module, artifact: Artifact) -> None:
     load_adapter_tensors(model, load_tensors(artifact, ADAPTER_FILE, shapes))
 
 
-def statistics_bytes(statistics: ClassStatistics) -> bytes:
+def statistics_bytes(statistics: Mixtures) -> bytes:
     """What a file of statistics holds."""
     tensors = {name: tensor.contiguous() for name, tensor in statistics.to_tensors().items()}
     return safetensors.torch.save(tensors, metadata={"format": "pt"})
+
+
+def fit_statistics(
+    images: Tensor, labels: Tensor, *, like: ClassStatistics | None = None, known: Mapping[str, bytes] | None = None
+) -> dict[str, bytes]:
+    """Fit the statistics of a training split; return each file of them by name.
+
+    Args:
+        images, labels, like: as :meth:`~lora_mnist_cli.models.densities.Mixtures.fit` takes them; features always have
+            a basis of their own, because nothing is drawn from them.
+        known: the files that are there already.
+    """
+    files = dict(known or {})
+    if STATISTICS_FILE not in files:
+        files[STATISTICS_FILE] = statistics_bytes(ClassStatistics.fit(images, labels, like=like))
+    if FEATURES_FILE not in files:
+        files[FEATURES_FILE] = statistics_bytes(FeatureStatistics.fit(images, labels))
+    return files
 
 
 def load_statistics(artifact: Artifact) -> ClassStatistics:
@@ -84,16 +101,26 @@ def load_statistics(artifact: Artifact) -> ClassStatistics:
     Raises:
         ArtifactError: where it has no such file, which older ones have not, or the file is damaged or makes no sense.
     """
-    if STATISTICS_FILE not in artifact.files:
+    return ClassStatistics(**_read_statistics(artifact, STATISTICS_FILE, "statistics of its digits"))
+
+
+def load_features(artifact: Artifact) -> FeatureStatistics:
+    """What an artifact remembers of the features of its digits; raises as :func:`load_statistics`."""
+    return FeatureStatistics(**_read_statistics(artifact, FEATURES_FILE, "statistics of its digits' features"))
+
+
+def _read_statistics(artifact: Artifact, file: str, what: str) -> dict[str, Tensor]:
+    if file not in artifact.files:
         instead = artifact.instead_of_training
         again = f"lora-mnist runs remove {artifact.name}{_CASCADE[artifact.kind]}"
         raise ArtifactError(
-            f"'{artifact.name}' has no statistics of its digits: {instead or 'it was made without them'}",
+            f"'{artifact.name}' has no {what}: {instead or 'it was made without them'}",
             hint="name one that was trained here" if instead else again,
             value=artifact.name,
         )
     check_statistics(artifact)
-    return ClassStatistics(**safetensors.torch.load(artifact.read(STATISTICS_FILE)))
+    tensors: dict[str, Tensor] = safetensors.torch.load(artifact.read(file))
+    return tensors
 
 
 def _bytes(state: Mapping[str, Tensor]) -> bytes:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
-from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, check_header, parsing
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE
+from lora_mnist_cli.registry.weights import BASE_FILE, check_header, parsing
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 if TYPE_CHECKING:

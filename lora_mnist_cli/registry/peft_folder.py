@@ -17,7 +17,8 @@ from typing import Any
 from lora_mnist_cli.models.methods import tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.digests import sha256
-from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE, MAX_WEIGHTS, differences
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE
+from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, MAX_WEIGHTS, differences
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import read_regular

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lora_mnist_cli.models import statistics_file
+from lora_mnist_cli.models.architecture import PIXELS
 from lora_mnist_cli.registry.creation import forget_created
 from lora_mnist_cli.registry.digests import canonical
 from lora_mnist_cli.settings.config import TRAINING_CODE
@@ -35,7 +36,7 @@ _NO_LINK = (
 
 def statistics_recipe(
     dataset: Mapping[str, str], digits: str, pixel_stats: tuple[float, float], split: tuple[float, int], *,
-    like: bytes | None = None, made_by: str,
+    like: bytes | None = None, made_by: str, features: bool = False,
 ) -> str:  # fmt: skip
     """Return the digest of everything that a file of statistics depends on, as 64 hexadecimal digits.
 
@@ -45,22 +46,25 @@ def statistics_recipe(
         split: the share of images that is held out, and the seed that picks it.
         like: the file of statistics whose basis is used.
         made_by: the packages and the processor that compute them; others may round in other ways.
+        features: whether they are those of features.
     """
     basis = None if like is None else hashlib.sha256(like).hexdigest()
     fields = [dict(dataset), digits, pixel_stats, split, basis, made_by, TRAINING_CODE]
+    fields += ["features"] if features else []
     return hashlib.sha256(canonical(fields)).hexdigest()
 
 
-def find_statistics(root: Path, recipe: str) -> bytes | None:
+def find_statistics(root: Path, recipe: str, dimensions: int = PIXELS) -> bytes | None:
     """Return the shared file of a recipe, or None where there is none; a damaged one is removed.
 
     Args:
         root: the folder of artifacts.
+        dimensions: of the space that the densities are over.
     """
     for path in _files(root):
         if not path.name.startswith(recipe):
             continue
-        if (content := _read(path)) is not None:
+        if (content := _read(path, dimensions)) is not None:
             return content
         with contextlib.suppress(OSError):
             path.unlink()
@@ -142,13 +146,14 @@ def _links(path: Path) -> int:
     return 0
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, dimensions: int) -> bytes | None:
     """Return a shared file's content, or None where it is not what its name says, or no statistics."""
     from safetensors import SafetensorError
 
     try:
         content = read_regular(path, statistics_file.MAX_BYTES)
-        sound = path.stem.endswith(hashlib.sha256(content).hexdigest()) and not statistics_file.problems(content)
+        sound = path.stem.endswith(hashlib.sha256(content).hexdigest())
+        sound = sound and not statistics_file.problems(content, dimensions)
     except (OSError, SafetensorError):
         return None
     return content if sound else None

@@ -16,18 +16,15 @@ from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.models.methods import method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import refuse_role
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.files import machine_errors
 
 BASE_FILE = "model.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 """PEFT's description; not there for a method that PEFT has not."""
-
-STATISTICS_FILE = "statistics.safetensors"
-"""What a stage remembers of its digits (:mod:`lora_mnist_cli.models.densities`); artifacts of old have none."""
 
 MAX_WEIGHTS = 2**31
 """Bytes: ten times the largest network that the options allow; a file that promises more was not made here."""
@@ -190,28 +187,29 @@ def _checked_tensors(artifact: Artifact, base: Artifact) -> Tensors:
 
 
 def check_statistics(artifact: Artifact) -> None:
-    """Check the size and the content of an artifact's file of statistics, if there is one.
+    """Check the size and the content of an artifact's files of statistics, as far as there are any.
 
     Raises:
         ArtifactError: where it is too large or damaged, or a key, type, shape or value makes no sense.
     """
-    size, most = artifact.files.get(STATISTICS_FILE, {"bytes": 0})["bytes"], statistics_file.MAX_BYTES
-    if size > most:
-        raise ArtifactError(
-            f"'{artifact.name}' does not fit: {STATISTICS_FILE} has {size:,} bytes, {most:,} at most make sense",
-            hint=make_again(artifact.name),
-            value=STATISTICS_FILE,
-        )
-    if STATISTICS_FILE not in artifact.files:
-        return
-    with parsing(artifact, STATISTICS_FILE):
-        problems = statistics_file.problems(artifact.read(STATISTICS_FILE))
-    if problems:
-        raise ArtifactError(
-            f"{artifact.kind} '{artifact.name}' does not fit: {STATISTICS_FILE}: {'; '.join(problems)}",
-            hint=make_again(artifact.name),
-            value=problems,
-        )
+    for file, dimensions in DIMENSIONS.items():
+        if file not in artifact.files:
+            continue
+        size, most = artifact.files[file]["bytes"], statistics_file.MAX_BYTES
+        if size > most:
+            raise ArtifactError(
+                f"'{artifact.name}' does not fit: {file} has {size:,} bytes, {most:,} at most make sense",
+                hint=make_again(artifact.name),
+                value=file,
+            )
+        with parsing(artifact, file):
+            problems = statistics_file.problems(artifact.read(file), dimensions)
+        if problems:
+            raise ArtifactError(
+                f"{artifact.kind} '{artifact.name}' does not fit: {file}: {'; '.join(problems)}",
+                hint=make_again(artifact.name),
+                value=problems,
+            )
 
 
 def write_adapter(weights: bytes, config: AdapterConfig, layers: list[str], folder: Path) -> None:

@@ -19,8 +19,9 @@ SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
 VARIED = ("all", "init", "order", "split")
 """What the seed of an adapter decides: all random streams, or one of them."""
-ROUTES = ("mixture", "choose")
-"""How experts answer: all of them, weighted by their probability of being the right one, or only the likeliest."""
+ROUTES = ("fused", "mixture", "choose", "densities")
+"""How experts answer: each multiplied by the density of its digits' features; weighted by their probability of being
+the right one; only the likeliest; or not at all, so that the densities of features decide alone."""
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
 ENGINES = ("plain", "lightning", "fused")

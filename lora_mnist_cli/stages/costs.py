@@ -25,7 +25,8 @@ PAGE_OF_ADAPTER = 0.5
 _IMPORTS = {"torch": 2.0, "matplotlib": 0.5}
 _BASE_STEP, _ALONE_STEP, _MEMBER_STEP, _BANK_STEP = 0.55e-3, 0.7e-3, 0.2e-3, 0.28e-3
 _FISHER_OF_IMAGE = 4e-5
-_STATISTICS, _STATISTICS_OF_IMAGE = 0.5, 1e-5
+_POINT_OF_IMAGE, _PRODUCT_OF_IMAGE, _SOLVED = 2e-5, 1.5e-11, 3e-11
+_STATISTICS, _STATISTICS_OF_IMAGE = 0.6, 3e-5
 
 
 def loading(*packages: str) -> float:
@@ -65,6 +66,12 @@ def of_ewc(config: BaseConfig, digits: DigitSet) -> Work:
     rows = _rows(config, digits)
     training = config.epochs * _steps(config, rows) * _BASE_STEP
     return {TRAINING: training, SCORING: SCORING_ONE, STATISTICS: _FISHER_OF_IMAGE * rows}
+
+
+def of_closed_form(config: BaseConfig, digits: DigitSet, width: int) -> Work:
+    """Return the work of a baseline in closed form on points of that width, or of none but the images."""
+    seconds = _rows(config, digits) * (_POINT_OF_IMAGE + width * width * _PRODUCT_OF_IMAGE)
+    return {STATISTICS: seconds, SCORING: SCORING_ONE + width**3 * _SOLVED}
 
 
 def statistics(config: TrainingConfig, digits: DigitSet) -> float:

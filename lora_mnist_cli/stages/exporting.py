@@ -56,7 +56,8 @@ def export_model(
     described_for_peft = _peft(artifact, chosen) if format_name == "peft" else None
 
     from lora_mnist_cli.models.onnx import encoded, write_export
-    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, ADAPTER_FILE
+    from lora_mnist_cli.registry.file_names import ADAPTER_FILE
+    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE
     from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(workspace.registry, artifact)
@@ -94,7 +95,7 @@ def _format(given: str | None, output: Path | str | None, default: str) -> str:
 
 @stage
 def export_routed(
-    names: Sequence[str], format_name: str | None = None, *, by: str = "mixture", output: Path | str | None = None,
+    names: Sequence[str], format_name: str | None = None, *, by: str | None = None, output: Path | str | None = None,
     force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write experts behind a router as one graph: images in, log probabilities of the digits out.
@@ -125,7 +126,7 @@ def export_routed(
             {"name": expert.name, "digest": expert.digest, "digits": expert.config["digits"]}
             for expert in experts.artifacts
         ],
-        "route_by": by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
+        "route_by": experts.by, "input": _INPUTS[True], "output": "n × 10 float32, log probabilities of the digits",
         "normalisation": {"mean": mean, "std": std}, "dataset": experts.base.dataset,
     }  # fmt: skip
     metadata = {

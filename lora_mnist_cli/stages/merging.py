@@ -65,7 +65,6 @@ def merge(
         from lora_mnist_cli.evaluation.logits import scores
         from lora_mnist_cli.registry.checkpoint import save_base
         from lora_mnist_cli.registry.shared_statistics import write_linked
-        from lora_mnist_cli.registry.weights import STATISTICS_FILE
         from lora_mnist_cli.stages.records.loading import load_model
 
         loaded = load_model(workspace.registry, adapter)
@@ -73,8 +72,8 @@ def merge(
         logits, residuals = _merge(loaded.model, multiplier, test.images, adapter.name)
         save_base(loaded.model, making.folder)
         # They describe the images that a network learned from, so a base has them for exactly those digits.
-        if (statistics := _statistics(base, adapter, merged_config.digits, kept_digits)) is not None:
-            write_linked(statistics, adapter.path / STATISTICS_FILE, making.folder / STATISTICS_FILE)
+        for file, content in _statistics(base, adapter, merged_config.digits, kept_digits).items():
+            write_linked(content, adapter.path / file, making.folder / file)
         digits_of = {"base_digits": base.config["digits"], "adapter_digits": adapter.config["digits"]}
         certificate = {"alpha": multiplier, **digits_of, **residuals}
         inherited = {key: base.details[key] for key in ("layers", "parameters", "pixel_stats") if key in base.details}
@@ -103,22 +102,21 @@ def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[
     }
 
 
-def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits: DigitSet) -> bytes | None:
-    """Return the statistics file for the digits of a merged base: the adapter's, or that of base and adapter together.
+def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits: DigitSet) -> dict[str, bytes]:
+    """Return the statistics files for the digits of a merged base: the adapter's, or that of base and adapter together.
 
     None where one of the two has no file, they are in different bases, or for digits that the network does not know.
+    Those of features are always in different bases.
     """
     from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
-    from lora_mnist_cli.registry.weights import STATISTICS_FILE
+    from lora_mnist_cli.registry.file_names import DIMENSIONS, STATISTICS_FILE
 
-    if STATISTICS_FILE not in adapter.files:
-        return None
     if digits == DigitSet.parse(adapter.config["digits"]):
-        return adapter.read(STATISTICS_FILE)
-    if digits != kept_digits or STATISTICS_FILE not in base.files:
-        return None
+        return {file: adapter.read(file) for file in DIMENSIONS if file in adapter.files}
+    if digits != kept_digits or STATISTICS_FILE not in adapter.files or STATISTICS_FILE not in base.files:
+        return {}
     old, new = load_statistics(base), load_statistics(adapter)
-    return statistics_bytes(old.joined(new)) if old.shares_basis(new) else None
+    return {STATISTICS_FILE: statistics_bytes(old.joined(new))} if old.shares_basis(new) else {}
 
 
 def _exact_weights(model: MNISTModel) -> dict[str, Tensor]:

@@ -96,7 +96,7 @@ def predict_images(
 
 @stage
 def predict_routed(
-    images: Sequence[str], names: Sequence[str] = (), *, by: str = "mixture", invert: bool | None = None,
+    images: Sequence[str], names: Sequence[str] = (), *, by: str | None = None, invert: bool | None = None,
     workspace: Workspace | None = None,
 ) -> tuple[RoutedExperts, list[Prediction]]:  # fmt: skip
     """Classify pictures of digits with experts behind a router.
@@ -145,7 +145,7 @@ def _doubted(
     """Add the doubts about each picture to its prediction, and warn of them."""
     from lora_mnist_cli.data.picture_doubts import DOUBTS
     from lora_mnist_cli.registry.checkpoint import load_statistics
-    from lora_mnist_cli.registry.weights import STATISTICS_FILE
+    from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 
     unlike = [False] * len(predictions)
     if all(STATISTICS_FILE in artifact.files for artifact in learned):

@@ -43,6 +43,7 @@ FULL_TITLE = METHODS["full"].title
 def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
     ceiling: bool = False, dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,
+    baselines: bool = False,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table, pictures and page.
 
@@ -57,7 +58,7 @@ def reproduce(
         epochs: the recipe's by default; with any other number this is no reproduction, but a quick look at one.
         ceiling: add full fine-tuning on 5-9 by the same recipe, a row that the study does not have.
         dataset: the study has figures for MNIST only.
-        workers: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
+        workers, baselines: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
 
     Returns:
         A report: a Markdown file with the table and the pictures, and the page to explore the ranks (of the first
@@ -75,7 +76,11 @@ def reproduce(
         from lora_mnist_cli.stages.chains.run import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
-        return study_forgetting(chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace)
+        return study_forgetting(
+            chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace, baselines=baselines
+        )
+    if baselines:
+        raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
     if workers is not None:
         raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds

@@ -106,15 +106,19 @@ def train_base(
 def _write_statistics(making: Making, config: BaseConfig, train: MNISTDataset, stats: tuple[float, float]) -> None:
     """Write the statistics of the training split: those that other artifacts share, or new ones."""
     from lora_mnist_cli.data.dataset import split_rows
-    from lora_mnist_cli.models.densities import ClassStatistics
-    from lora_mnist_cli.registry.checkpoint import statistics_bytes
+    from lora_mnist_cli.registry.checkpoint import fit_statistics
+    from lora_mnist_cli.registry.file_names import DIMENSIONS, FEATURES_FILE
     from lora_mnist_cli.registry.shared_statistics import find_statistics, statistics_recipe, write_shared
-    from lora_mnist_cli.registry.weights import STATISTICS_FILE
 
     root, split = making.workspace.runs_dir, (config.val_split, config.seed_of("split"))
-    recipe = statistics_recipe(making.settings.dataset, str(config.digits), stats, split, made_by=made_by())
-    content = find_statistics(root, recipe)
-    if content is None:
+    described = (making.settings.dataset, str(config.digits), stats, split)
+    recipes = {
+        file: statistics_recipe(*described, made_by=made_by(), features=file == FEATURES_FILE) for file in DIMENSIONS
+    }
+    found = {file: find_statistics(root, recipe, DIMENSIONS[file]) for file, recipe in recipes.items()}
+    files = {file: content for file, content in found.items() if content is not None}
+    if files.keys() != DIMENSIONS.keys():
         rows, _ = split_rows(len(train), *split)
-        content = statistics_bytes(ClassStatistics.fit(*train[rows]))
-    write_shared(content, recipe, making.folder / STATISTICS_FILE, root)
+        files = fit_statistics(*train[rows], known=files)
+    for file, content in files.items():
+        write_shared(content, recipes[file], making.folder / file, root)

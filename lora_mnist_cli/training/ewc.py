@@ -103,19 +103,19 @@ def fisher_diagonal(model: MNISTModel, images: Tensor) -> Weights:
 
 
 def learn(
-    model: MNISTModel, data: MNISTDataset, rows: Tensor, penalty: EwcPenalty, *, strength: float, epochs: int,
+    model: MNISTModel, data: MNISTDataset, rows: Tensor, add_penalty: Callable[[Tensor, Tensor], None], *, epochs: int,
     batch_size: int, lr: float, seed: int, reporter: Reporter | None = None, title: str = "",
 ) -> None:  # fmt: skip
     """Train all weights of a model by Adam, in place, with the penalty of earlier tasks.
 
     Args:
         rows: the rows of the data set to learn.
-        strength: λ.
+        add_penalty: adds the gradient of the penalty, as :meth:`EwcPenalty.gradient` returns it.
         seed: decides the order of the images.
         title: the training's name for the reporter.
     """
     reporter = reporter or Silent()
-    step = MLPStep(model.parameters(), penalty.gradient(strength))
+    step = MLPStep(model.parameters(), add_penalty)
     optimizer = FusedOptimizer("adam", [{"params": [step.parameter], "lr": lr, "weight_decay": 0.0}])
     blocks = ShuffledBlocks(data, rows, batch_size, seed)
     reporter.begin(title, epochs, blocks.steps)

@@ -253,7 +253,7 @@ def test_the_densities_say_whose_digit_it_is_as_the_router_does(browser, routed,
     browser.open(routed)
     workspace = Workspace(trained)
     name = browser.compute("return model.adapters[0].name")
-    experts = load_experts([name], workspace=workspace)
+    experts = load_experts([name], by="mixture", workspace=workspace)
     shares = browser.compute(
         "const densities = model.routing.pairs[0].experts.map((number) => model.routing.densities[number]);"
         "const kernel = blurKernel();"

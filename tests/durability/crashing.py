@@ -12,8 +12,8 @@ from durability.faults import Counter, Power, die, torn, watched
 from durability.stories import STORIES, State, Story, between, copied, look, runs, same_tree, take_out, tree
 
 from lora_mnist_cli.registry.catalog import TAGS
+from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.registry.shared_statistics import STORE
-from lora_mnist_cli.registry.weights import STATISTICS_FILE
 
 WAYS = ("kill", "short", "long")
 

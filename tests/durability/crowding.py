@@ -17,10 +17,10 @@ from durability import small
 from durability.stories import take_out
 
 from lora_mnist_cli.registry import registry as registry_module
+from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.registry.weights import STATISTICS_FILE
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError
 
 ROUNDS = "rounds"

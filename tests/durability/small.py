@@ -8,9 +8,10 @@ from typing import Any
 
 from lora_mnist_cli.models.methods import PEFT_PREFIX
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, STATISTICS_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import find_statistics, write_shared
-from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, STATISTICS_FILE
+from lora_mnist_cli.registry.weights import BASE_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet

@@ -14,6 +14,7 @@ from durability import small
 from lora_mnist_cli.registry import creation, shared_statistics
 from lora_mnist_cli.registry.archive import export_artifact, import_artifacts
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import (
     STORE,
@@ -25,7 +26,6 @@ from lora_mnist_cli.registry.shared_statistics import (
 )
 from lora_mnist_cli.registry.staging import STAGING
 from lora_mnist_cli.registry.verification import verify
-from lora_mnist_cli.registry.weights import STATISTICS_FILE
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.locks import HOST
 

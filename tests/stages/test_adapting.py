@@ -32,7 +32,10 @@ CONFIG = AdapterConfig(rank=3, epochs=1, batch_size=16)
 BASE_CONFIG = BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=2)
 
 
-LEFT = ["adapter_config.json", "adapter_model.safetensors", "artifact.json", "history.csv", "statistics.safetensors"]
+LEFT = [
+    "adapter_config.json", "adapter_model.safetensors", "artifact.json", "features.safetensors", "history.csv",
+    "statistics.safetensors",
+]  # fmt: skip
 
 
 def files(folder: Path) -> list[str]:

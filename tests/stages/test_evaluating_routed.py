@@ -18,7 +18,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
 from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.registry.checkpoint import load_statistics
+from lora_mnist_cli.registry.checkpoint import load_features, load_statistics
 from lora_mnist_cli.registry.weights import check_header
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -27,7 +27,7 @@ from lora_mnist_cli.stages import Workspace, evaluate, evaluate_routed, finetune
 from lora_mnist_cli.stages.evaluating_routed import load_experts
 from lora_mnist_cli.system.errors import ArtifactError
 
-FILE = "statistics.safetensors"
+FILE, FEATURES = "statistics.safetensors", "features.safetensors"
 BASE, ADAPTER = "base-0-4", "lora-5-9-r2"
 SMALL_BASE, SMALL_ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5"
 
@@ -36,10 +36,10 @@ def accuracy(scores: Any, digits: str) -> float:
     return next(row["accuracy"] for row in scores["subsets"] if row["digits"] == digits)
 
 
-def without_statistics(artifact: Artifact, forge: Callable[..., None]) -> None:
+def without_statistics(artifact: Artifact, forge: Callable[..., None], file: str = FILE) -> None:
     """As older versions published it."""
-    (artifact.path / FILE).unlink()
-    forge(artifact.path, files={FILE: None})
+    (artifact.path / file).unlink()
+    forge(artifact.path, files={file: None})
 
 
 class TestWhatIsStored:
@@ -72,14 +72,18 @@ class TestWhatIsStored:
         other = merge(SMALL_ADAPTER, digits=DigitSet.parse("0-9"), merged="other", workspace=small)
         assert FILE not in other.files
 
-    def test_verify_reads_them(self, small, run, forge):
+    @pytest.mark.parametrize("file", [FILE, FEATURES])
+    def test_verify_reads_them(self, small, run, forge, file):
         folder = small.registry.get(SMALL_BASE).path
-        tensors = safetensors.torch.load_file(folder / FILE)
-        forge(folder, files={FILE: safetensors.torch.save(tensors | {"noise": tensors["noise"].double()})})
+        tensors = safetensors.torch.load_file(folder / file)
+        forge(folder, files={file: safetensors.torch.save(tensors | {"noise": tensors["noise"].double()})})
         outcome = run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir)
         assert outcome.code == 3
-        assert "noise is F64, not F32" in outcome.err
-        forge(folder, files={FILE: bytes(2_000_000)})
+        assert f"{file}: noise is F64, not F32" in outcome.err
+        other = (folder / (FILE if file == FEATURES else FEATURES)).read_bytes()
+        forge(folder, files={file: other})
+        assert "mean has the shape" in run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir).err
+        forge(folder, files={file: bytes(2_000_000)})
         assert "2,000,000 bytes" in run("runs", "verify", SMALL_BASE, "--runs-dir", small.runs_dir).err
 
     def test_what_makes_no_sense_is_refused(self, small, forge):
@@ -105,9 +109,24 @@ class TestOlderArtifacts:
         assert recorder.all("notice")[-1] == f"{found.name} is up to date"
         evaluate(SMALL_ADAPTER, workspace=small)
         with pytest.raises(ArtifactError, match=f"'{SMALL_ADAPTER}' has no statistics") as refused:
-            evaluate_routed([SMALL_BASE, SMALL_ADAPTER], workspace=small)
+            evaluate_routed([SMALL_BASE, SMALL_ADAPTER], by="mixture", workspace=small)
         assert refused.value.hint == f"lora-mnist runs remove {SMALL_ADAPTER}, then make it again"
         assert FILE in finetune(config, workspace=small, force=True).files
+
+    def test_without_statistics_of_features_they_are_routed_as_before(self, small, recorder, forge):
+        both = [SMALL_BASE, SMALL_ADAPTER]
+        workspace = dataclasses.replace(small, reporter=recorder)
+        expected = evaluate_routed(both, by="mixture", workspace=workspace)
+        assert evaluate_routed(both, workspace=workspace).by == "fused"
+        without_statistics(small.registry.get(SMALL_ADAPTER), forge, FEATURES)
+        assert small.registry.get(SMALL_ADAPTER).files.keys() >= {FILE}
+        found = evaluate_routed(both, workspace=workspace)
+        assert (found.by, found.scores) == ("mixture", expected.scores)
+        said = f"routed by mixture: {SMALL_ADAPTER} has no statistics of its digits' features"
+        assert recorder.all("notice") == [said]
+        for by in ("fused", "densities"):
+            with pytest.raises(ArtifactError, match="has no statistics of its digits' features"):
+                evaluate_routed(both, by=by, workspace=workspace)
 
     def test_of_a_base_the_adapters_go_with_it(self, small, forge):
         without_statistics(small.registry.get(SMALL_BASE), forge)
@@ -119,14 +138,26 @@ class TestEvaluation:
     def test_both_halves_are_known_without_a_label(self, runs):
         workspace = Workspace(runs)
         base, adapter = workspace.registry.get(BASE), workspace.registry.get(ADAPTER)
-        for by in ("mixture", "choose"):
+        for by in ("mixture", "choose", "fused"):
             routed = evaluate_routed([BASE, ADAPTER], by=by, workspace=workspace)
             old, new = accuracy(base.scores, "0-4"), accuracy(adapter.scores, "5-9")
-            assert old - 0.02 < accuracy(routed.scores, "0-4") <= old + 0.002
-            assert new - 0.04 < accuracy(routed.scores, "5-9") <= new + 0.03
+            assert accuracy(routed.scores, "0-4") > old - 0.02
+            assert accuracy(routed.scores, "5-9") > new - 0.04
+            if by != "fused":  # its experts are helped by densities
+                assert accuracy(routed.scores, "0-4") <= old + 0.002
+                assert accuracy(routed.scores, "5-9") <= new + 0.03
             assert sum(row["answered"] for row in routed.experts) == 10_000
             assert [row["artifact"] for row in routed.experts] == [BASE, ADAPTER]
             assert all(row["right_expert"] > 0.97 for row in routed.experts)
+
+    def test_a_base_alone_has_densities(self, small):
+        alone = evaluate_routed([SMALL_BASE], by="densities", workspace=small)
+        statistics = load_features(small.registry.get(SMALL_BASE))
+        test = small.test_images(alone.base, tuple(alone.base.details["pixel_stats"]))
+        known = test.labels < 5
+        right = (statistics.log_density(test.images[known]) + statistics.log_prior).argmax(1) == test.labels[known]
+        assert accuracy(alone.scores, "0-4") == pytest.approx(float(right.double().mean()))
+        assert accuracy(alone.scores, "5-9") == 0
 
     def test_the_order_of_experts_makes_no_difference(self, small):
         one = evaluate_routed([SMALL_BASE, SMALL_ADAPTER], workspace=small)
@@ -139,7 +170,7 @@ class TestEvaluation:
         outcome = run("evaluate", *both, *places, "--json")
         assert (outcome.code, outcome.err) == (0, "")
         document = outcome.json
-        assert (document["route_by"], document["base"]) == ("mixture", SMALL_BASE)
+        assert (document["route_by"], document["base"]) == ("fused", SMALL_BASE)
         assert sum(row["share"] for row in document["experts"]) == pytest.approx(1)
         assert [row["digits"] for row in document["subsets"]] == ["0-4", "5-9", "0-9"]
         printed = run("evaluate", *both, "--route-by", "choose", *places).out
@@ -150,7 +181,7 @@ class TestEvaluation:
         assert formerly.err == (
             f"several experts as arguments are deprecated; write --expert {SMALL_BASE} --expert {SMALL_ADAPTER}\n"
         )
-        gated = run("evaluate", SMALL_ADAPTER, "--route", "--min-accuracy", "0-9=1.0", *places)
+        gated = run("evaluate", SMALL_ADAPTER, "--route", "--route-by", "mixture", "--min-accuracy", "0-9=1.0", *places)
         assert gated.code == 1
         assert f"the experts are {SMALL_BASE} and {SMALL_ADAPTER}" in gated.err
         newest = run("evaluate", "--route", *places)
@@ -202,7 +233,7 @@ def test_pictures_are_answered_by_the_expert_that_knows_them(runs, run):
     assert run("predict", "7.png", "--expert", BASE).code == 2
 
 
-@pytest.mark.parametrize("by", ["mixture", "choose"])
+@pytest.mark.parametrize("by", ["fused", "mixture", "choose", "densities"])
 def test_an_onnx_graph_has_the_router_inside(runs, run, by):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -19,13 +19,13 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, finetune, sweep, train_base
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
-from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Made, train_bank
+from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Made, train_bank
 from lora_mnist_cli.stages.banks.work import plan_jobs
 from lora_mnist_cli.stages.merging import merge
 from lora_mnist_cli.stages.records.resolving import resolve
 from lora_mnist_cli.system.errors import LoraMnistError
 
-FILE = "statistics.safetensors"
+FILE, FEATURES = "statistics.safetensors", "features.safetensors"
 BASE, ADAPTER = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5"
 CONFIG = AdapterConfig(epochs=1)
 
@@ -156,7 +156,7 @@ class TestOneBank:
             load_split("fashion-mnist", "test", small.data_dir),
         )
 
-        def call(made: Made, known: dict[tuple[float, int], bytes], **more: object) -> Answer:
+        def call(made: Made, known: dict[tuple[float, int], Files], **more: object) -> Answer:
             config = resolve(dataclasses.replace(CONFIG, **more), base)
             job = Job(
                 "one", base.read("model.safetensors"), (16, 12), "0-4", tuple(base.details["pixel_stats"]),
@@ -167,13 +167,19 @@ class TestOneBank:
         return call
 
     def test_what_is_known_goes_through_as_it_is(self, train, fits):
-        (member,) = train({}, {(0.2, 0): b"known"}).members
-        assert (member.statistics, fits) == (b"known", [])
+        known = {FILE: b"known", FEATURES: b"known too"}
+        (member,) = train({}, {(0.2, 0): known}).members
+        assert (member.statistics, fits) == (known, [])
+
+    def test_of_a_file_that_is_known_only_the_other_is_made(self, train, fits, small):
+        (member,) = train({}, {(0.2, 0): {FILE: b"known"}}).members
+        whole = small.registry.get(ADAPTER)
+        assert (member.statistics, fits) == ({FILE: b"known", FEATURES: whole.read(FEATURES)}, [])
 
     def test_the_next_bank_of_a_process_takes_what_the_one_before_has_made(self, train, fits, small):
         made: Made = {}
         first, second = (train(made, {}, rank=rank).members[0].statistics for rank in (1, 2))
-        assert first == second == small.registry.get(ADAPTER).read(FILE)
+        assert first == second == {file: small.registry.get(ADAPTER).read(file) for file in (FILE, FEATURES)}
         assert fits == [200]
         train(made, {}, seed=1)
         assert fits == [200, 200]

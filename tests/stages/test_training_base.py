@@ -51,7 +51,7 @@ def raw(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 def test_what_it_leaves(workspace, small_data):
     artifact = train_base(CONFIG, workspace=workspace)
     assert artifact.name == NAME
-    left = ("artifact.json", "history.csv", "model.safetensors", "statistics.safetensors")
+    left = ("artifact.json", "features.safetensors", "history.csv", "model.safetensors", "statistics.safetensors")
     assert files(artifact.path) == list(left)
     assert {path.name for path in workspace.runs_dir.iterdir()} == {NAME, STORE}
     manifest = json.loads((artifact.path / "artifact.json").read_text())
@@ -135,7 +135,7 @@ def test_it_learns_from_the_training_split_alone(tmp_path, small_data, idx, chan
         for name, folder in (("before", small_data), ("after", data))
     )
     assert before.settings.dataset != after.settings.dataset
-    for weights in ("model.safetensors", "statistics.safetensors"):
+    for weights in ("model.safetensors", "statistics.safetensors", "features.safetensors"):
         assert (before.read(weights) == after.read(weights)) is (changed != "train")
     assert (before.read("history.csv") == after.read("history.csv")) is (changed == "test")
     assert (before.scores == after.scores) is (changed == "val")
@@ -205,7 +205,7 @@ def test_event_files_are_part_of_it_where_they_are_asked_for(workspace, recorder
     events = [file for file in artifact.files if file.startswith("tensorboard/events.out.tfevents.")]
     assert len(events) == 1
     assert [file for file in artifact.files if "/" not in file] == [
-        "history.csv", "model.safetensors", "statistics.safetensors",
+        "features.safetensors", "history.csv", "model.safetensors", "statistics.safetensors",
     ]  # fmt: skip
     assert artifact.digest == plain.digest
 

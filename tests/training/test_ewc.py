@@ -71,8 +71,8 @@ def test_a_strong_penalty_holds_the_weights_and_none_lets_go(images):
         start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         everywhere = {name: torch.ones_like(each) for name, each in start.items()}
         data = MNISTDataset(images, torch.arange(7))
-        learn(model, data, torch.arange(7), EwcPenalty(everywhere, start), strength=strength, epochs=60, batch_size=4,
-              lr=1e-3, seed=0)  # fmt: skip
+        penalty = EwcPenalty(everywhere, start).gradient(strength)
+        learn(model, data, torch.arange(7), penalty, epochs=60, batch_size=4, lr=1e-3, seed=0)
         return max(float((weight.detach() - start[name]).abs().max()) for name, weight in model.named_parameters())
 
     assert moved(1e3) < 5e-3

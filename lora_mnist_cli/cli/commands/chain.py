@@ -10,12 +10,16 @@ from lora_mnist_cli.settings.lists import parse_integers, parse_words
 from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chains import report
+from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.run import RANK, RECIPE
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL
 from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.system.errors import UsageError
 
-_STRATEGIES = "; ".join(f"{name}: {strategy.about}" for name, strategy in STRATEGIES.items())
+_STRATEGIES, _BASELINES = (
+    "; ".join(f"{name}: {strategy.about}" for name, strategy in rows.items()) for rows in (USUAL, BASELINES)
+)
+Baselines = Annotated[bool, o.switch("--baselines", f"Add the baselines of the literature. {_BASELINES}.")]
 
 
 @o.grouped
@@ -23,8 +27,10 @@ def command(
     *,
     tasks: Annotated[str, o.words("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
-        str | None, o.words(f"Any of {_STRATEGIES}. As plain,routed; all by default.", known=STRATEGIES)
+        str | None,
+        o.words(f"Any of {_STRATEGIES}. As plain,routed; all of these by default.", known=STRATEGIES),
     ] = None,
+    baselines: Baselines = False,
     cures: Annotated[str | None, o.words("The former name of --strategies.", hidden=True)] = None,
     seeds: Annotated[str, o.words("Learn the chain once with each of these seeds, as 0-9.")] = "0",
     rank: Annotated[int, o.integer("Rank of the adapters; chosen with the recipe, on validation images.")] = RANK,
@@ -61,7 +67,7 @@ def command(
     made = chain(
         tasks, strategies=None if chosen is None else parse_words(chosen, "--strategies"),
         seeds=parse_integers(seeds, "--seeds"), recipe_name=recipe, rank=rank, epochs=epochs, dataset=dataset,
-        workers=workers, name=name, workspace=workspace, force=publication.force,
+        workers=workers, name=name, workspace=workspace, force=publication.force, baselines=baselines,
     )  # fmt: skip
     path = made.path / REPORT_FILE
     workspace.reporter.notice(f"table and picture: {path}")
@@ -75,9 +81,12 @@ def chain_tables(document: dict[str, Any]) -> list[Table]:
     made = Table(report.COLUMNS, title=title, text_columns=report.COLUMNS[:1], tight=True)
     for strategy in document["cures"]:
         made.add_row(*report.cells(strategy))
+    costs = Table(("strategy", "kept beside the network", "made in s"), text_columns=("strategy",))
+    for strategy in document["cures"]:
+        costs.add_row(strategy["cure"], report.kept(strategy), report.seconds(strategy))
     if not document["published"]:
-        return [made]
+        return [made, costs]
     others = Table(("published", "on 0-9 %", "set-up", "source"), text_columns=("published", "set-up", "source"))
     for row in document["published"]:
         others.add_row(row["what"], percent(row["accuracy"]), row["setup"], row["source"].rsplit(", ", 1)[0])
-    return [made, others]
+    return [made, costs, others]

@@ -50,7 +50,7 @@ def command(
     chosen = shared.chosen_experts(names, experts, workspace.reporter)
     evaluations: Sequence[Evaluation]
     if route:
-        routed = evaluate_routed(chosen, by=route_by or "mixture", digit_sets=digit_sets, workspace=workspace)
+        routed = evaluate_routed(chosen, by=route_by, digit_sets=digit_sets, workspace=workspace)
         evaluations, (document, tables) = [routed], _routed(routed)
     else:
         name = chosen[0] if chosen else None

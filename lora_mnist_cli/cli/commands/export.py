@@ -48,7 +48,7 @@ def command(
         raise UsageError("no artifact is named", hint=hint)
     target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
-        document = export_routed(chosen, form, by=route_by or "mixture", **target)
+        document = export_routed(chosen, form, by=route_by, **target)
     else:
         document = export_model(chosen[0], form, alpha=alpha, **target)
     output.print("export", document, [document["file"], f"{document['file']}.json"])

@@ -23,9 +23,7 @@ def command(
     artifact: Annotated[str | None, o.artifact_option("An adapter or a base; the newest adapter by default.")] = None,
     route: Annotated[
         bool,
-        o.switch(
-            "--route", "Let the adapter and its base answer together: each image's digit density picks the expert."
-        ),
+        o.switch("--route", "Let the adapter and its base answer together: the digits' densities tell which to trust."),
     ] = False,
     experts: shared.Experts = None,
     route_by: shared.RouteBy = None,
@@ -65,7 +63,7 @@ def command(
     predictions: list[Prediction]
     if route:
         names = experts or ([artifact] if artifact else [])
-        together, routed = predict_routed(images, names, by=route_by or "mixture", invert=invert, workspace=workspace)
+        together, routed = predict_routed(images, names, by=route_by, invert=invert, workspace=workspace)
         base, predictions = together.base, list(routed)
         document = {"artifact": None, "alpha": None, "base": base.name}
         document |= {"experts": [each.name for each in together.artifacts], **classes(base.dataset)}

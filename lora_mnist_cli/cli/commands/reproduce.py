@@ -4,7 +4,7 @@ from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
-from lora_mnist_cli.cli.commands.chain import chain_tables
+from lora_mnist_cli.cli.commands.chain import Baselines, chain_tables
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import DATASETS
@@ -33,6 +33,7 @@ def command(
     ceiling: Annotated[
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
+    baselines: Baselines = False,
     dataset: Annotated[str, o.word("Data set; the study used mnist.", known=DATASETS)] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
@@ -57,7 +58,7 @@ def command(
     workspace = folders.workspace(output, runtime=machine.runtime())
     artifact = reproduce(
         study=study, seed=seed, seeds=None if seeds is None else parse_integers(seeds, "--seeds"), epochs=epochs,
-        ceiling=ceiling, dataset=dataset, workers=workers, workspace=workspace,
+        ceiling=ceiling, baselines=baselines, dataset=dataset, workers=workers, workspace=workspace,
     )  # fmt: skip
     report = artifact.path / REPORT_FILE
     workspace.reporter.notice(f"table and pictures: {report}")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lora_mnist_cli.registry.file_names import DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
 Split = tuple[float, int]
 """The training images of an adapter: the share that is held out, and the seed that picks it."""
 
-Made = dict[tuple[str, Split, bytes | None], bytes]
+Files = Mapping[str, bytes]
+"""Files of statistics, by name."""
+
+Made = dict[tuple[str, Split, bytes | None], Files]
 """Files of statistics by digits, split, and the base's file whose basis they have."""
 
 
@@ -72,7 +76,7 @@ class Job:
     steps: int
     runtime: Runtime
     statistics: bytes | None = None
-    known: Mapping[Split, bytes] = field(default_factory=dict)
+    known: Mapping[Split, Files] = field(default_factory=dict)
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
@@ -90,7 +94,7 @@ class Trained:
 
     Args:
         weights: its file of weights; None where it diverged.
-        statistics: its file of statistics of the digits that it was trained on; None where it diverged.
+        statistics: its files of statistics of the digits that it was trained on; none where it diverged.
         history: its ``history.csv``.
         failed: why its training ended, where it diverged; else None.
         scores: on the test images, as manifests have them.
@@ -98,7 +102,7 @@ class Trained:
     """
 
     weights: bytes | None
-    statistics: bytes | None
+    statistics: Files
     history: str
     failed: str | None
     scores: dict[str, Any]
@@ -177,7 +181,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
 
 
 def _trained(
-    job: Job, model: MNISTModel, config: AdapterConfig, outcome: Outcome, statistics: Mapping[Split, bytes],
+    job: Job, model: MNISTModel, config: AdapterConfig, outcome: Outcome, statistics: Mapping[Split, Files],
     test: MNISTDataset, seconds: float,
 ) -> Trained:  # fmt: skip
     """Score a member and put its results into files."""
@@ -193,7 +197,7 @@ def _trained(
     history = history_csv(outcome.history)
     if outcome.failed:
         reached = no_scores(test.labels, subsets)
-        return Trained(None, None, history, outcome.failed, reached, seconds + time.perf_counter() - start)
+        return Trained(None, {}, history, outcome.failed, reached, seconds + time.perf_counter() - start)
     weights = adapter_bytes(model)
     if outcome.test is None:
         reached = scores(predict(model, test.images), test.labels, subsets)
@@ -216,26 +220,23 @@ def _statistics(
     job: Job,
     made: Made,
     reporter: Reporter,
-) -> dict[Split, bytes]:
-    """Return the statistics file of each training split among the adapters; most share one.
+) -> dict[Split, Files]:
+    """Return the statistics files of each training split among the adapters; most share one.
 
-    They are in the basis of the ``old`` ones that protect the adapters, so that a merged base can have both.
+    Those of pixels are in the basis of the ``old`` ones that protect the adapters, so that a merged base can have both.
     """
     from lora_mnist_cli.data.dataset import split_rows
-    from lora_mnist_cli.models.densities import ClassStatistics
-    from lora_mnist_cli.registry.checkpoint import statistics_bytes
+    from lora_mnist_cli.registry.checkpoint import fit_statistics
 
     files = dict(job.known)
     keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
     for number, (split, key) in enumerate(keys.items(), start=1):
         reporter.phase(STATISTICS, job.work()[STATISTICS] / len(keys), piece(number, len(keys)))
-        if split in files:
-            continue
         if key in made:
             files[split] = made[key]
-        else:
+        elif files.get(split, {}).keys() != DIMENSIONS.keys():
             rows, _ = split_rows(len(train), *split)
-            files[split] = statistics_bytes(ClassStatistics.fit(*train[rows], like=old))
+            files[split] = fit_statistics(*train[rows], like=old, known=files.get(split))
     made.clear()
     made.update({key: files[split] for split, key in keys.items()})
     return files

@@ -23,7 +23,7 @@ from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
 from lora_mnist_cli.stages.banks.engines import check_engine, trained_together
-from lora_mnist_cli.stages.banks.job import Answer, Images, Job, Split, Trained, split_of
+from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Split, Trained, split_of
 from lora_mnist_cli.stages.records.histories import parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import adapter_settings
@@ -247,31 +247,40 @@ class AdapterJobs:
     def _statistics(self) -> bytes:
         """The base's file of class statistics, checked."""
         from lora_mnist_cli.registry.checkpoint import load_statistics
-        from lora_mnist_cli.registry.weights import STATISTICS_FILE
+        from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 
         self.base.check_files()
         load_statistics(self.base)
         return self.base.read(STATISTICS_FILE)
 
-    def _known(self, bank: Bank) -> dict[Split, bytes]:
+    def _known(self, bank: Bank) -> dict[Split, Files]:
         """Return the statistics that other artifacts share, by the splits of a bank; none from another machine."""
+        from lora_mnist_cli.registry.file_names import DIMENSIONS
         from lora_mnist_cli.registry.shared_statistics import find_statistics
 
         if self.workspace.runtime.backend == "ray":
             return {}
         root, here = self.workspace.runs_dir, made_by()
-        recipes = {split_of(member.config): self._recipe(member.config, here) for member in bank}
-        found = {split: find_statistics(root, recipe) for split, recipe in recipes.items()}
-        return {split: content for split, content in found.items() if content is not None}
+        found: dict[Split, Files] = {}
+        for split, config in {split_of(member.config): member.config for member in bank}.items():
+            contents = {
+                file: find_statistics(root, self._recipe(config, here, file), dimensions)
+                for file, dimensions in DIMENSIONS.items()
+            }
+            found[split] = {file: content for file, content in contents.items() if content is not None}
+        return found
 
-    def _recipe(self, config: AdapterConfig, maker: str) -> str:
-        """Return what the statistics of an adapter's digits depend on."""
+    def _recipe(self, config: AdapterConfig, maker: str, file: str) -> str:
+        """Return what a file of statistics of an adapter's digits depends on."""
+        from lora_mnist_cli.registry.file_names import FEATURES_FILE
         from lora_mnist_cli.registry.shared_statistics import statistics_recipe
 
+        features = file == FEATURES_FILE
         mean, std = self.base.details["pixel_stats"]
         return statistics_recipe(
             self.base.settings.dataset, str(config.digits), (mean, std), split_of(config),
-            like=self._statistics if config.needs_statistics else None, made_by=maker,
+            like=self._statistics if config.needs_statistics and not features else None, made_by=maker,
+            features=features,
         )  # fmt: skip
 
     def _images(self, digits: DigitSet) -> Images:
@@ -298,7 +307,7 @@ class AdapterJobs:
         self, member: AdapterRequest, trained: Trained, answer: Answer, mark: str, making: Making
     ) -> Artifact:
         from lora_mnist_cli.registry.shared_statistics import write_shared
-        from lora_mnist_cli.registry.weights import STATISTICS_FILE, write_adapter
+        from lora_mnist_cli.registry.weights import write_adapter
 
         name, config, folder = member.name, member.config, making.folder
         runtime, reporter, start = self.workspace.runtime, self.workspace.reporter, making.seconds
@@ -319,9 +328,9 @@ class AdapterJobs:
             reporter.warn(f"{name} diverged, and is published as failed: {trained.failed}")
         else:
             write_adapter(trained.weights, config, sorted(layers), folder)
-        if trained.statistics is not None:
-            recipe = self._recipe(config, answer.made_by)
-            write_shared(trained.statistics, recipe, folder / STATISTICS_FILE, self.workspace.runs_dir)
+        for file, content in trained.statistics.items():
+            recipe = self._recipe(config, answer.made_by, file)
+            write_shared(content, recipe, folder / file, self.workspace.runs_dir)
         artifact = making.publish(
             scores=trained.scores, details=details, made_in=answer.environment,
             seconds=trained.seconds + making.seconds - start,

@@ -96,9 +96,14 @@ class ChainRun:
         return dataclasses.replace(self, workspace=dataclasses.replace(self.workspace, reporter=reporter))
 
 
-def key_of(state: State) -> tuple[str, ...]:
+def key_of(state: State, by: str | None) -> tuple[str, ...]:
     """Return the key of a state among scores."""
-    return tuple(artifact.digest for artifact in state)
+    return (by or "", *(artifact.digest for artifact in state))
+
+
+def is_one_network(state: State, by: str | None) -> bool:
+    """Return whether a network answers by itself, as one does that has nothing to be routed from."""
+    return len(state) == 1 and by in (None, "mixture")
 
 
 def key_before(chain_run: ChainRun) -> tuple[str, ...]:
@@ -106,19 +111,22 @@ def key_before(chain_run: ChainRun) -> tuple[str, ...]:
     return "untrained", chain_run.first().digest
 
 
-def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, known_scores: StateScores) -> Document:
+def figures(
+    chain_run: ChainRun, states: Sequence[State], before: PerDigit, known_scores: StateScores, by: str | None
+) -> Document:
     """Return the figures of one run that :func:`~lora_mnist_cli.stages.chains.run.chain` reports.
 
     Args:
         states: the state after each task; or a single one, which has no transfer.
         before: the scores of the untrained network, by :func:`score_before`.
         known_scores: scores that are not calculated again.
+        by: how several artifacts answer together.
 
     Raises:
         DataError: where there are no test images of a task.
     """
     tasks = chain_run.tasks
-    scored = [known_scores.get(key_of(state)) or score(state, chain_run) for state in states]
+    scored = [known_scores.get(key_of(state, by)) or score(state, chain_run, by) for state in states]
     untrained = [_accuracy(before, task) for task in tasks]
     R = [[_accuracy(per_digit, task) for task in tasks] for per_digit in scored]
     measures: Document = dict.fromkeys(("backward", "forward", "forgetting", "so_far"))
@@ -136,12 +144,26 @@ def figures(chain_run: ChainRun, states: Sequence[State], before: PerDigit, know
     }  # fmt: skip
 
 
-def score(state: State, chain_run: ChainRun) -> PerDigit:
+def score(state: State, chain_run: ChainRun, by: str | None) -> PerDigit:
     """Return the scores of a state; a single network was published with its scores."""
-    if len(state) == 1:
+    if is_one_network(state, by):
         return list(state[0].scores["per_digit"])
     names = [artifact.name for artifact in state]
-    return list(evaluate_routed(names, workspace=chain_run.workspace).scores["per_digit"])
+    return list(evaluate_routed(names, by=by, workspace=chain_run.workspace).scores["per_digit"])
+
+
+def kept_bytes(state: State, chain_run: ChainRun, files: Sequence[str]) -> int:
+    """Return the bytes of some files of a state's artifacts and their bases: what is kept beside the network."""
+    registry = chain_run.workspace.registry
+    bases = [registry.parent(artifact) for artifact in state if artifact.kind == "adapter"]
+    kept = {artifact.digest: artifact for artifact in (*state, *bases)}.values()
+    return sum(artifact.files[file]["bytes"] for artifact in kept for file in files if file in artifact.files)
+
+
+def seconds_of(states: Sequence[State]) -> float:
+    """Return how long the artifacts of a run took to make."""
+    made = {artifact.digest: artifact for state in states for artifact in state}
+    return sum(artifact.wall_seconds for artifact in made.values())
 
 
 def score_before(chain_run: ChainRun) -> PerDigit:

@@ -16,7 +16,16 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.settings.tasks import tasks_text
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks import backends
-from lora_mnist_cli.stages.chains.chain_run import ChainRun, State, StateScores, key_before, key_of, score, score_before
+from lora_mnist_cli.stages.chains.chain_run import (
+    ChainRun,
+    State,
+    StateScores,
+    is_one_network,
+    key_before,
+    key_of,
+    score,
+    score_before,
+)
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
@@ -189,8 +198,12 @@ def _learn(part: ChainPart) -> tuple[StateScores, bool]:
         return state_scores, new
     works = works_of(strategies, chain_run)
     turns = zip(strategies, in_turn(chain_run.workspace.reporter, works), strict=True)
-    learned = [STRATEGIES[strategy].states(chain_run.reporting_to(reporter)) for strategy, reporter in turns]
-    states = [state for states in learned for state in states if is_new(state)]
-    # A state that was there already is most likely in a report already.
-    state_scores.update({key_of(state): score(state, chain_run) for state in states if len(state) > 1})
-    return state_scores, bool(states)
+    new = False
+    for strategy, reporter in turns:
+        by = STRATEGIES[strategy].by
+        states = STRATEGIES[strategy].states(chain_run.reporting_to(reporter))
+        if any(map(is_new, states)):  # states that were all there already are most likely in a report already
+            several = [state for state in states if not is_one_network(state, by)]
+            state_scores.update({key_of(state, by): score(state, chain_run, by) for state in several})
+            new = True
+    return state_scores, new

@@ -24,6 +24,19 @@ def cells(strategy: Document) -> tuple[str, ...]:
     return strategy["cure"], with_interval(summary["all"]), worst, *means, *points
 
 
+def kept(strategy: Document) -> str:
+    """Write what a strategy keeps beside the network; older reports don't say it."""
+    if "kept_bytes" not in strategy:
+        return "–"
+    size = strategy["kept_bytes"]
+    return "all images" if size is None else f"{size / 1000:,.0f} kB"
+
+
+def seconds(strategy: Document) -> str:
+    """Write how long a strategy's artifacts took to make."""
+    return f"{strategy['seconds']:.1f}" if "seconds" in strategy else "–"
+
+
 def title(document: Document, config: Document) -> str:
     """Return the line above a table: tasks, old and new digits, number of seeds."""
     n, last = len(config["seeds"]), f"old {document['old']}, new {document['new']}"
@@ -51,17 +64,22 @@ def section(document: Document, config: Document) -> list[str]:
         f"rank {config['rank']}, {counted(epochs, 'epoch')} per task; {counted(n, 'seed')}, "
         "each with its own networks. Means; ± is half the width of the mean's 95 % interval. Old digits are "
         f"{document['old']}, new ones {document['new']}. BWT, FWT (Lopez-Paz and Ranzato 2017) and forgetting "
-        "(Chaudhry et al. 2018) are in points.",
+        "(Chaudhry et al. 2018) are in points. Kept is what a later task needs beside the network. The last "
+        "column is how long the artifacts of a seed took to make, the network after the first task included.",
         "",
     ]
-    head = ("strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting")
+    head = (
+        "strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting", "kept",
+        "made in s",
+    )  # fmt: skip
     rows = []
     for strategy in document["cures"]:
         summary = strategy["summary"]
         name, mean, worst, *_ = cells(strategy)
         spreads = [with_interval(summary[key]) for key in ("old", "new")]
         points = [_points(summary[key]["mean"] if key in summary else None) for key in _POINTS]
-        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points))
+        row = f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points
+        rows.append((*row, kept(strategy), seconds(strategy)))
     lines += markdown_table(head, rows, text=("strategy",))
     lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
@@ -20,17 +21,20 @@ from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.again import make_room
+from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.chain_run import (
     ChainRun,
     Document,
     State,
     StateScores,
     figures,
+    kept_bytes,
     key_before,
     score_before,
+    seconds_of,
 )
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL, works_of
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
 from lora_mnist_cli.system.caller import stage
@@ -67,7 +71,7 @@ def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,
     dataset: str = "mnist", workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
-    force: bool = False,
+    force: bool = False, baselines: bool = False,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
@@ -75,7 +79,7 @@ def chain(
 
     Args:
         tasks: each digit is in exactly one; as a text, ``0-4,5-9``.
-        strategies: names of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`; all by default.
+        strategies: names of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`; by default all but baselines.
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
         epochs: of each training, the recipe's by default; protected adapters train for half of them.
@@ -83,13 +87,15 @@ def chain(
             each process 2 GB of memory; one where there is a GPU.
         name: of the report, and the beginning of its adapters' names; by default tasks, recipe and rank.
         force: remove the report of that name and the parts that only it needs, and learn them again.
+        baselines: add all :data:`~lora_mnist_cli.stages.chains.baselines.BASELINES`.
 
     Returns:
         A report, with a Markdown file and a picture. Its ``details["chain"]`` has the ``tasks``, the ``published``
         figures, and a row per strategy in ``cures``: its ``runs``, one per seed, with ``R``, ``untrained``, the
         measures of ``Transfer``, the accuracies on ``all`` digits, the ``old`` and the ``new`` ones (those of the last
         task) and the ``artifacts`` that answer after each task; and ``summary``, with the
-        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each measure.
+        :func:`~lora_mnist_cli.evaluation.seeds.spread` of each measure; ``kept_bytes``, what a later task needs beside
+        the network (None for all images), and ``seconds``, how long the artifacts of a seed took on average.
 
     Raises:
         UsageError: where tasks are no chain, or a strategy, seed or data set is unknown or is given twice.
@@ -99,7 +105,7 @@ def chain(
     """
     plan = make_plan(
         tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
-        dataset=dataset, name=name, workspace=workspace or Workspace(),
+        dataset=dataset, name=name, workspace=workspace or Workspace(), baselines=baselines,
     )  # fmt: skip
     if force:
         make_room(plan.name, plan.chain_runs, plan.strategies)
@@ -111,15 +117,16 @@ def chain(
 def make_plan(
     tasks: str | Sequence[DigitSet], *, strategies: Sequence[str] | None = None, seeds: Sequence[int],
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
-    workspace: Workspace,
+    workspace: Workspace, baselines: bool = False,
 ) -> Plan:  # fmt: skip
     """Check the arguments of :func:`chain`, and raise its UsageErrors."""
     tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
-    strategies = list(STRATEGIES) if strategies is None else strategies
+    strategies = list(USUAL) if strategies is None else strategies
     distinct("strategies", strategies)
     for strategy in strategies:
         refuse_unknown("strategy", strategy, list(STRATEGIES), "strategies:")
-    strategies = [strategy for strategy in STRATEGIES if strategy in strategies]
+    wanted = {*strategies, *(BASELINES if baselines else ())}
+    strategies = [strategy for strategy in STRATEGIES if strategy in wanted]
     distinct("seeds", seeds)
     refuse_unknown("data set", dataset, DATASETS, "data sets:")
     chosen = recipe(recipe_name)
@@ -128,7 +135,7 @@ def make_plan(
     of = [dataset] if dataset != "mnist" else []
     prefix = check_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
     report = name or "-".join([
-        prefix, *([] if len(strategies) == len(STRATEGIES) else strategies),
+        prefix, *_words(strategies),
         *([] if list(seeds) == [0] else [f"s{as_ranges(seeds)}"]),
     ])  # fmt: skip
     chain_runs = tuple(
@@ -140,6 +147,14 @@ def make_plan(
         "epochs": base.epochs,
     }  # fmt: skip
     return Plan(chain_runs, tuple(strategies), check_name(report), config)
+
+
+def _words(strategies: Sequence[str]) -> list[str]:
+    """Return what stands for strategies in a report's name: nothing for the usual ones, and one word for baselines."""
+    usual = [strategy for strategy in strategies if strategy in USUAL]
+    others = [strategy for strategy in strategies if strategy not in USUAL]
+    words = [] if usual == list(USUAL) else usual
+    return [*words, *(["baselines"] if usual and others == list(BASELINES) else others)]
 
 
 def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
@@ -177,9 +192,11 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         before = [known_scores.get(key_before(chain_run)) or score_before(chain_run) for chain_run in chain_runs]
         seeds, rows = plan.config["seeds"], []
         for strategy, by_seed in learned.items():
-            runs = [figures(*one_seed, known_scores) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
+            by = STRATEGIES[strategy].by
+            runs = [figures(*one_seed, known_scores, by) for one_seed in zip(chain_runs, by_seed, before, strict=True)]
             title, summary = STRATEGIES[strategy].title, _summary(runs, seeds)
-            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary})
+            cost = _cost(strategy, chain_runs, by_seed)
+            rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary, **cost})
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
@@ -194,6 +211,14 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         return text, {"rows": _plain_rows(document), "chain": document}
 
     return publish_report(workspace, plan.name, settings, write, start)
+
+
+def _cost(strategy: str, chain_runs: Sequence[ChainRun], by_seed: Sequence[Sequence[State]]) -> Document:
+    """Return what a strategy keeps and how long it took: the most of all seeds, and the mean."""
+    files = STRATEGIES[strategy].keeps
+    pairs = list(zip(chain_runs, by_seed, strict=True))
+    kept = None if files is None else max(kept_bytes(states[-1], chain_run, files) for chain_run, states in pairs)
+    return {"kept_bytes": kept, "seconds": fmean(seconds_of(states) for states in by_seed)}
 
 
 def _report_work(chain_runs: Sequence[ChainRun]) -> Work:
@@ -243,14 +268,14 @@ def _plain_rows(document: Document) -> list[Document]:
 
 def study_forgetting(
     seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
-    workers: int | None = None, workspace: Workspace | None = None,
+    workers: int | None = None, workspace: Workspace | None = None, baselines: bool = False,
 ) -> Artifact:  # fmt: skip
     """Run :func:`chain` on 0-4 then 5-9, and on five tasks of two digits.
 
     Args:
         seeds: of both chains.
         epochs: the recipe's by default; any other number is a quick look.
-        workers: as :func:`chain` takes them.
+        workers, baselines: as :func:`chain` takes them.
 
     Returns:
         A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
@@ -260,7 +285,8 @@ def study_forgetting(
 
     workspace = workspace or Workspace()
     plans = [
-        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace) for tasks in CHAINS.values()
+        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace, baselines=baselines)
+        for tasks in CHAINS.values()
     ]
     start = time.perf_counter()
     reports = learn_and_report(plans, workers)
@@ -284,6 +310,6 @@ def study_forgetting(
         return "\n".join(lines), {"rows": rows, "chains": documents}
 
     of = f"-{dataset}" if dataset != "mnist" else ""
-    name = f"study-forgetting{of}-seeds-{as_ranges(seeds)}"
+    name = f"study-forgetting{of}{'-baselines' if baselines else ''}-seeds-{as_ranges(seeds)}"
     settings = Settings("report", config, reports[0].settings.dataset, inputs)
     return publish_report(workspace, name, settings, write, start)

@@ -1,49 +1,29 @@
 """Strategies for learning tasks one after the other, each out of the stages that there are.
 
 When a strategy learns a task it has the training images of that task, and the artifacts published for earlier tasks; it
-has no image of an earlier task. A new strategy is a function and a row in :data:`STRATEGIES`.
+has no image of an earlier task. A new strategy is a function and a row in :data:`USUAL`, or among the
+:mod:`~.baselines`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
-from lora_mnist_cli.stages.chains.ewc import ewc_states, ewc_works
+from lora_mnist_cli.stages.chains.holding import PENALTY_FILE, ewc_works, held_states
+from lora_mnist_cli.stages.chains.strategy import Strategy
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
 from lora_mnist_cli.system.work import total
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """A way to learn a chain of tasks.
-
-    Args:
-        title: its name in pictures.
-        about: a few words for tables and help.
-        states: learns a chain and returns its state after each task; a single one where the tasks are not learned in
-            turn.
-        works: returns about how much work each task is, after the first one; a single one for all at once.
-        begins_plain: whether its first adapter is the one that plain LoRA begins with.
-        after_first: whether it begins with the network after the first task; otherwise all chains of a seed share its
-            result.
-    """
-
-    title: str
-    about: str
-    states: Callable[[ChainRun], list[State]]
-    works: Callable[[ChainRun], list[Work]] = ChainRun.later_works
-    begins_plain: bool = False
-    after_first: bool = True
 
 
 def plain(chain_run: ChainRun) -> list[State]:
@@ -64,7 +44,7 @@ def ewc(chain_run: ChainRun) -> list[State]:
     """Train the whole network by elastic weight consolidation: the more earlier tasks depend on a weight, the stronger
     it is held (Kirkpatrick et al. 2017, arXiv:1612.00796).
     """
-    return [(network,) for network in ewc_states(chain_run, "ewc")]
+    return held_states(chain_run, "ewc")
 
 
 def protected(chain_run: ChainRun) -> list[State]:
@@ -89,6 +69,20 @@ def routed(chain_run: ChainRun) -> list[State]:
     return states
 
 
+def densities(chain_run: ChainRun) -> list[State]:
+    """Answer by the densities of the digits' features alone, and ask no network: a generative classifier, as those of
+    van de Ven, Li and Tolias 2021 (arXiv:2104.10093), where each class has a variational autoencoder.
+    """
+    return routed(chain_run)
+
+
+def fused(chain_run: ChainRun) -> list[State]:
+    """Multiply the densities of the digits' features and the answers of :func:`routed`'s experts: a product of a
+    generative and a discriminative answer (Hinton 2002, Neural Computation 14(8)).
+    """
+    return routed(chain_run)
+
+
 def joint(chain_run: ChainRun) -> list[State]:
     """Learn all digits at once by the base's recipe, which no chain is expected to surpass with a single network (the
     "joint" or "offline" training of van de Ven and Tolias 2019, arXiv:1904.07734).
@@ -100,36 +94,50 @@ def _joint_config(chain_run: ChainRun) -> BaseConfig:
     return dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
 
 
-STRATEGIES = {
+USUAL = {
     "plain": Strategy("Plain LoRA", "LoRA on one task after the other", plain, begins_plain=True),
     "full": Strategy(
         "Full fine-tuning", "the whole network on one task after the other", full,
         works=lambda chain_run: chain_run.later_works(whole_network(chain_run)),
     ),
-    "ewc": Strategy("EWC", "the whole network, weights that mattered held in place", ewc, works=ewc_works),
+    "ewc": Strategy(
+        "EWC", "the whole network, weights that mattered held in place", ewc, works=ewc_works, keeps=(PENALTY_FILE,)
+    ),
     "protected": Strategy(
         "Protected", "one network, by --protect replay,mask in half the epochs", protected,
-        works=lambda chain_run: chain_run.later_works(protected_config(chain_run)),
+        works=lambda chain_run: chain_run.later_works(protected_config(chain_run)), keeps=(STATISTICS_FILE,),
+    ),
+    "densities": Strategy(
+        "Densities alone", "a density of features per digit, and no network", densities, by="densities",
+        keeps=(FEATURES_FILE,), begins_plain=True,
     ),
     "routed": Strategy(
-        "Routed", "an adapter per task on the first task's base, and a router", routed, begins_plain=True
+        "Routed", "an adapter per task on the first task's base, and a router", routed, by="mixture",
+        keeps=(STATISTICS_FILE, ADAPTER_FILE), begins_plain=True,
+    ),
+    "fused": Strategy(
+        "Fused", "the densities, multiplied by the answers of the adapters", fused, by="fused",
+        keeps=(FEATURES_FILE, ADAPTER_FILE), begins_plain=True,
     ),
     "joint": Strategy(
         "Joint training", "a network on all digits at once, the ceiling", joint,
-        works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], after_first=False,
+        works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], keeps=None, after_first=False,
     ),
 }  # fmt: skip
-"""Name → strategy, in the order of tables."""
+"""Name → strategy, in the order of tables: those that are compared by default."""
+
+STRATEGIES = USUAL | BASELINES
 
 
 def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:
     """Return about how much work each strategy is; what several of them share is that of the first one."""
     works: list[Work] = []
-    begun = False
+    begun = with_experts = False
     for strategy in (STRATEGIES[name] for name in strategies):
         pieces = strategy.works(chain_run)
-        works.append(total(pieces[1:] if begun and strategy.begins_plain else pieces))
-        begun = begun or strategy.begins_plain
+        shared = len(pieces) if with_experts and strategy.by else int(begun and strategy.begins_plain)
+        works.append(total(pieces[shared:]))
+        begun, with_experts = begun or strategy.begins_plain, with_experts or strategy.by is not None
     return works
 
 

@@ -10,7 +10,7 @@ from lora_mnist_cli.models.router import TEMPERATURE
 from lora_mnist_cli.pages.packing import pack_floats
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
-from lora_mnist_cli.registry.weights import STATISTICS_FILE
+from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.stages.evaluating_routed import load_experts
 from lora_mnist_cli.stages.workspace import Workspace
 
@@ -40,7 +40,7 @@ def routing_record(
     pairs = []
     for adapter in adapters:
         numbers = [number_of(base), number_of(adapter)]
-        logits, _ = load_experts([base.name, adapter.name], workspace=workspace).answers(test.images)
+        logits, _ = load_experts([base.name, adapter.name], by="mixture", workspace=workspace).answers(test.images)
         hits = logits.argmax(1) == test.labels
         right = [int((hits & (test.labels == digit)).sum()) for digit in range(10)]
         pairs.append({"adapter": adapter.name, "experts": numbers, "right": right})

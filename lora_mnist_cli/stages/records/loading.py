@@ -15,8 +15,9 @@ from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_adapter, load_base
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.registry.weights import ADAPTER_FILE, BASE_FILE, adapter_shapes, base_shapes, check_size
+from lora_mnist_cli.registry.weights import BASE_FILE, adapter_shapes, base_shapes, check_size
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError

@@ -208,7 +208,7 @@ def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
     monkeypatch.setattr("lora_mnist_cli.data.sources._locate", None)
     (trained,) = train_bank(*sent).members
     assert trained.weights == made.read("adapter_model.safetensors")
-    assert trained.statistics == made.read("statistics.safetensors")
+    assert trained.statistics == {file: made.read(file) for file in ("statistics.safetensors", "features.safetensors")}
     assert trained.history == (made.path / "history.csv").read_text()
     assert trained.scores == made.scores
     assert trained.failed is None

@@ -27,13 +27,15 @@ from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, chain, evaluate, evaluate_routed, reproduce
 from lora_mnist_cli.stages.banks import work
 from lora_mnist_cli.stages.chains import parallel
-from lora_mnist_cli.stages.chains.ewc import load_penalty
+from lora_mnist_cli.stages.chains.holding import load_penalty
 from lora_mnist_cli.stages.chains.run import MEASURES, make_plan
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES, protected_config
+from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL, protected_config
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.progress import Forwarding
 
 TASKS = "0-3,4-6,7-9"
+EXPERTS = ("plain", "densities", "routed", "fused")
+"""Strategies that one process learns, because they share adapters."""
 SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "name": "three", "workers": 1}
 
 
@@ -55,25 +57,28 @@ def strategies(report: Artifact) -> dict[str, Any]:
 
 
 def test_every_strategy_is_in_the_report_with_every_seed(report):
-    assert list(strategies(report)) == list(STRATEGIES)
+    assert list(strategies(report)) == list(USUAL)
     for strategy in strategies(report).values():
         assert [run["seed"] for run in strategy["runs"]] == [0, 1]
         assert strategy["summary"]["all"]["n"] == 2
         assert (
-            strategy["summary"]["all"]["low"] < strategy["summary"]["all"]["mean"] < strategy["summary"]["all"]["high"]
+            strategy["summary"]["all"]["low"]
+            <= strategy["summary"]["all"]["mean"]
+            <= strategy["summary"]["all"]["high"]
         )
     assert {path.name for path in report.path.iterdir()} == {"artifact.json", "cures.png", "report.md"}
     assert report.rows()[0]["what"] == "Plain LoRA"
 
 
-@pytest.mark.parametrize("name", [name for name in STRATEGIES if name not in ("joint", "ewc")])
+@pytest.mark.parametrize("name", [name for name in USUAL if name not in ("joint", "ewc")])
 def test_the_matrix_is_what_evaluating_the_artifacts_by_hand_gives(chained, report, name):
     run = strategies(report)[name]["runs"][1]
     digits = [DigitSet.parse(task) for task in TASKS.split(",")]
-    assert [len(names) for names in run["artifacts"]] == ([1, 2, 3] if name == "routed" else [1, 1, 1])
+    assert [len(names) for names in run["artifacts"]] == ([1, 2, 3] if STRATEGIES[name].by else [1, 1, 1])
     for row, names in zip(run["R"], run["artifacts"], strict=True):
-        if len(names) > 1:
-            scores = evaluate_routed(names, digit_sets=digits, workspace=chained).scores
+        by = STRATEGIES[name].by
+        if len(names) > 1 or by in ("fused", "densities"):
+            scores = evaluate_routed(names, by=by, digit_sets=digits, workspace=chained).scores
         else:
             (evaluation,) = evaluate(names[0], digit_sets=digits, workspace=chained)
             scores = evaluation.scores
@@ -225,7 +230,7 @@ def test_each_part_is_reported_once_when_it_is_done(in_processes):
     begins, *done = in_processes.heard.all("notice")
     assert begins == "learning in 2 processes"
     strategies_of = [text.partition(f" of {TASKS}, seed ")[0] for text in done]
-    parts = ["the first task", "plain and routed", "full", "ewc", "protected", "joint"]
+    parts = ["the first task", "plain and densities and routed and fused", "full", "ewc", "protected", "joint"]
     assert sorted(strategies_of) == sorted(2 * parts)
     assert [text.partition(": learned ")[2] for text in done] == [f"({count} of 12)" for count in range(1, 13)]
 
@@ -312,12 +317,12 @@ def test_parts_wait_for_the_first_task_alone_and_the_longest_begin_first(small):
     # A network on all digits is the same for both chains.
     assert sorted(part.chain_run.base.seed for part in parts if part.strategies == ("joint",)) == [0, 1]
     longest = [("+".join(part.strategies), len(part.chain_run.tasks)) for part in parts[4:8]]
-    assert sorted(longest) == 2 * [("plain+routed", 5)] + 2 * [("protected", 5)]
-    assert {part.strategies for part in parts[-4:]} == {("full",), ("plain", "routed")}
+    assert sorted(longest) == 2 * [("plain+densities+routed+fused", 5)] + 2 * [("protected", 5)]
+    assert {part.strategies for part in parts[-4:]} == {("ewc",), EXPERTS}
     assert {len(part.chain_run.tasks) for part in parts[-4:]} == {2}
     assert len(parts[4:]) == 2 * (4 + 4 + 1)
     names = {part.strategies for part in parts[4:]}
-    assert names == {("plain", "routed"), ("full",), ("ewc",), ("protected",), ("joint",)}
+    assert names == {EXPERTS, ("full",), ("ewc",), ("protected",), ("joint",)}
 
 
 def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(tmp_path, small_data, monkeypatch):
@@ -337,7 +342,7 @@ def test_at_its_turn_a_task_has_its_own_images_and_no_earlier_one(tmp_path, smal
     monkeypatch.setattr(dataset, "load_digits", digits_only)
     monkeypatch.setattr(work, "load_digits", digits_only)
     monkeypatch.setattr(work, "load_split", test_only)
-    kept = [strategy for strategy in STRATEGIES if strategy != "joint"]
+    kept = [strategy for strategy in STRATEGIES if strategy not in ("joint", "ridge_2000", "ridge_5000")]
     workspace = Workspace(tmp_path / "runs", small_data)
     for strategy in kept:
         asked.clear()
@@ -398,7 +403,7 @@ def test_the_command_prints_a_table_of_80_columns(run_studied, report):
     plain = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5")
     assert plain.code == 0, plain.err
     assert max(map(len, plain.out.splitlines())) <= 80
-    assert all(f"  {name} " in plain.out for name in STRATEGIES)
+    assert all(f"  {name} " in plain.out for name in USUAL)
     document = run_studied("chain", "--tasks", "0-4,5-9", "--seeds", "5", "--json").json
     assert document["artifact"] == "chain-fashion-mnist-0-4_5-9-tuned-r16-s5"
     assert (document["old"], document["new"], document["published"]) == ("0-4", "5-9", [])
@@ -417,7 +422,9 @@ def test_the_widest_figures_fit_into_80_columns():
     summary = {key: wide | {"mean": 0.9999 if key in ("all", "old", "new") else -0.9999} for key in MEASURES}
     document = {
         "tasks": [str(task) for task in FIVE_TASKS], "old": "0-7", "new": "8-9", "config": {"seeds": list(range(10))},
-        "cures": [{"cure": name, "summary": summary} for name in STRATEGIES],
+        "cures": [
+            {"cure": name, "summary": summary, "kept_bytes": 10**7, "seconds": 1234.5} for name in STRATEGIES
+        ],
         "published": [*literature_results(TWO_TASKS), *literature_results(FIVE_TASKS)],
     }  # fmt: skip
     lines = [line.text for table in chain_tables(document) for line in table.lines()]
@@ -435,7 +442,7 @@ def test_the_study_of_forgetting_has_both_chains_in_one_report(studied, run_stud
     assert {path.name for path in report.path.iterdir()} == {
         "artifact.json", "cures-five.png", "cures-two.png", "report.md"
     }  # fmt: skip
-    assert len(report.details["rows"]) == 2 * 3 * len(STRATEGIES)
+    assert len(report.details["rows"]) == 2 * 3 * len(USUAL)
     assert [each["config"]["seeds"] for each in report.details["chains"]] == [[5], [5]]
     with pytest.raises(UsageError, match="ceiling"):
         reproduce(study="forgetting", ceiling=True, workspace=studied)
@@ -443,3 +450,34 @@ def test_the_study_of_forgetting_has_both_chains_in_one_report(studied, run_stud
         reproduce(study="forgetful", workspace=studied)
     with pytest.raises(UsageError, match="no workers"):
         reproduce(workers=2, workspace=studied)
+
+
+def test_a_report_says_what_each_strategy_keeps_beside_the_network(chained, report):
+    def sizes(names: list[str], *files: str) -> int:
+        return sum(chained.registry.get(name).files[file]["bytes"] for name in names for file in files)
+
+    kept = {name: row["kept_bytes"] for name, row in strategies(report).items()}
+    experts = strategies(report)["routed"]["runs"][0]["artifacts"][-1]
+    adapters = sizes(experts[1:], "adapter_model.safetensors")
+    assert (kept["plain"], kept["full"], kept["joint"]) == (0, 0, None)
+    assert kept["densities"] == sizes(experts, "features.safetensors")
+    assert kept["fused"] == kept["densities"] + adapters
+    assert kept["routed"] == sizes(experts, "statistics.safetensors") + adapters
+    assert kept["ewc"] == sizes(["three-ewc-after-3"], "springs.safetensors")
+    (last,) = strategies(report)["protected"]["runs"][0]["artifacts"][-1]
+    base = chained.registry.parent(chained.registry.get(last)).name
+    assert kept["protected"] == sizes([base, last], "statistics.safetensors")
+    assert "| all images |" in (report.path / "report.md").read_text(encoding="utf-8")
+    assert all(row["seconds"] > 0 for row in strategies(report).values())
+
+
+def test_strategies_with_the_same_experts_train_them_once_and_have_their_own_answers(chained, report):
+    rows = {name: strategies(report)[name]["runs"][0] for name in ("densities", "routed", "fused")}
+    assert rows["densities"]["artifacts"] == rows["routed"]["artifacts"] == rows["fused"]["artifacts"]
+    # On the first task alone, one network answers for `routed`, and the others ask the densities too.
+    base = chained.registry.get(rows["routed"]["artifacts"][0][0])
+    alone = {row["digits"]: row["accuracy"] for row in base.scores["subsets"]}
+    assert rows["routed"]["R"][0][0] == alone["0-3"]
+    for name in ("densities", "fused"):
+        found = evaluate_routed([base.name], by=name, digit_sets=[DigitSet.parse("0-3")], workspace=chained)
+        assert rows[name]["R"][0][0] == found.scores["subsets"][0]["accuracy"]
