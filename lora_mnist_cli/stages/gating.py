@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE, mean_interval, t_quantile, wilson_interval
+from lora_mnist_cli.evaluation.intervals import (
+    ACCURACIES,
+    CONFIDENCE,
+    Interval,
+    mean_interval,
+    t_quantile,
+    wilson_interval,
+)
 from lora_mnist_cli.evaluation.seed_planning import POWER, seeds_needed
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.evaluating import Gate
@@ -141,11 +148,11 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
     spread = mean_interval(accuracies, confidence)
     deviation = _deviation(spread.deviation or 0.0, count)
     half = t_quantile(confidence, spread.n - 1) * deviation / math.sqrt(spread.n)
-    low, high = max(0.0, spread.mean - half), min(1.0, spread.mean + half)
-    row: Document = {"interval": {"of": "seeds", "low": low, "high": high}}
-    if low >= minimum:
+    interval = Interval(spread.mean - half, spread.mean + half, confidence).within(*ACCURACIES)
+    row: Document = {"interval": {"of": "seeds", "low": interval.low, "high": interval.high}}
+    if interval.low >= minimum:
         return row | {"verdict": PASS, "reason": "the interval of the mean lies wholly at or above"}
-    if high < minimum:
+    if interval.high < minimum:
         return row | {"verdict": FAIL, "reason": "the interval of the mean lies wholly below"}
     margin = spread.mean - minimum
     needed = seeds_needed(margin, deviation, confidence)

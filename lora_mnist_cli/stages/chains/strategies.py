@@ -115,7 +115,7 @@ STRATEGIES = {
         "Routed", "an adapter per task on the first task's base, and a router", routed, begins_plain=True
     ),
     "joint": Strategy(
-        "Joint training", "a network on all digits at once, the ceiling", joint,
+        "Joint training", "a network on all digits at once, the yardstick", joint,
         works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], after_first=False,
     ),
 }  # fmt: skip
