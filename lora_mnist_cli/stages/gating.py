@@ -18,7 +18,7 @@ from lora_mnist_cli.evaluation.seed_planning import POWER, seeds_needed
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.evaluating import Gate
 from lora_mnist_cli.stages.records.samples import Sample, described, samples, single
-from lora_mnist_cli.stages.records.verdicts import check_confidence, points
+from lora_mnist_cli.stages.records.verdicts import check_confidence
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
@@ -154,13 +154,9 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
         return row | {"verdict": PASS, "reason": "the interval of the mean lies wholly at or above"}
     if interval.high < minimum:
         return row | {"verdict": FAIL, "reason": "the interval of the mean lies wholly below"}
-    margin = spread.mean - minimum
-    needed = seeds_needed(margin, deviation, confidence)
-    more = "no number of seeds" if needed is None else f"with 80 % power {needed:,} seeds"
-    reason = (
-        "the threshold lies within the interval; "
-        f"with a mean {points(margin)} from it and this spread, {more} would decide it"
-    )
+    needed = seeds_needed(spread.mean - minimum, deviation, confidence)
+    more = "no number of seeds would" if needed is None else f"{needed:,} seeds would most likely"
+    reason = f"the threshold lies within the interval; {more} decide it"
     return row | {"verdict": INCONCLUSIVE, "seeds_needed": needed, "reason": reason}
 
 
