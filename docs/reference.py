@@ -34,7 +34,7 @@ EXIT_CODES = {
 }
 RECIPE_NOTE = (
     "Where an option says *recipe reference*, it gives the value of the recipe `reference`, the settings of the "
-    "original study. Another `--recipe` may have another value."
+    "original study, beside that of every other recipe. Where it says *default*, the recipes agree."
 )
 
 

@@ -200,17 +200,26 @@ def artifact_argument(about: str, metavar: str = "NAME") -> Any:
 def setting(name: str, panel: str | None = "Training", known: Iterable[str] = ()) -> Any:
     """Make the option of a config's field. Its value is None if it is not given; then the recipe's value is used."""
     field = (BaseConfig.__dataclass_fields__ | AdapterConfig.__dataclass_fields__)[name]
-    reference = RECIPES["reference"]
     about = field.metadata["help"]
-    values = [getattr(each, name) for each in (reference.base, reference.adapter) if hasattr(each, name)]
-    if None not in values and () not in values:
-        shown = f"{values[0]} for a base, {values[1]} for an adapter" if len(set(values)) > 1 else str(values[0])
-        about = f"{about} (recipe reference: {shown})"
+    shown = {recipe: value for recipe in RECIPES if (value := _of_recipe(recipe, name))}
+    if list(shown.values()) == [shown.get("reference")] * len(RECIPES):
+        about += f" (default: {shown['reference']})"
+    elif shown:
+        about += f" ({'; '.join(f'recipe {recipe}: {value}' for recipe, value in shown.items())})"
     kind = str(field.type)
     for start, make in (("int", integer), ("float", number), ("DigitSet", digits)):
         if kind.startswith(start):
             return make(about, panel)
     return (words if kind.startswith("tuple") else word)(about, panel, known)
+
+
+def _of_recipe(recipe: str, name: str) -> str:
+    """Return the value of a recipe's setting in words; empty where it is left open."""
+    configs = (RECIPES[recipe].base, RECIPES[recipe].adapter)
+    values = [getattr(config, name) for config in configs if hasattr(config, name)]
+    if None in values or () in values:
+        return ""
+    return f"{values[0]} for a base, {values[1]} for an adapter" if len(set(values)) > 1 else str(values[0])
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from statistics import NormalDist, stdev
 
 CONFIDENCE = 0.95
+ACCURACIES, LOSSES, DIFFERENCES = (0.0, 1.0), (0.0, math.inf), (-1.0, 1.0)
+"""The lowest and the highest possible accuracy, cross-entropy, and difference of two accuracies, as fractions."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,10 @@ class Interval:
     low: float
     high: float
     confidence: float = CONFIDENCE
+
+    def within(self, low: float, high: float) -> Interval:
+        """Return the part that is possible: a t interval of few runs can reach below 0 or above 100 %."""
+        return Interval(max(low, self.low), min(high, self.high), self.confidence)
 
 
 @dataclass(frozen=True)

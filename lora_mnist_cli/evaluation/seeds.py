@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE, mean_interval
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, LOSSES, mean_interval
 
 Row = Mapping[str, Any]
 
@@ -40,8 +40,8 @@ def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
         subsets = [
             {"digits": scores[0]["digits"], "count": scores[0]["count"]}
             | {
-                what: spread([s[what] for s in scores], seeds, worst=w)
-                for what, w in (("accuracy", min), ("loss", max))
+                what: spread([s[what] for s in scores], seeds, worst=w, possible=ends)
+                for what, w, ends in (("accuracy", min, ACCURACIES), ("loss", max, LOSSES))
             }
             for scores in zip(*(run["subsets"] for run in runs), strict=True)
         ]
@@ -51,13 +51,15 @@ def summarise(results: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def spread(
-    figures: Sequence[float | None], seeds: Sequence[int], *, worst: Any = min, confidence: float = CONFIDENCE
-) -> dict[str, Any]:
+    figures: Sequence[float | None], seeds: Sequence[int], *, possible: tuple[float, float], worst: Any = min,
+    confidence: float = CONFIDENCE,
+) -> dict[str, Any]:  # fmt: skip
     """Return mean, interval, standard deviation, worst seed and n of one figure over seeds.
 
     A run without a figure has None, or a number that is not finite. ``n`` counts the others; ``mean``, ``sd``, ``low``
-    and ``high`` are None for too few of them. ``worst``, the ``min`` or ``max``, comes with ``worst_seed``: the first
-    run without a figure where there is one, because nothing is worse.
+    and ``high`` are None for too few of them. The interval is cut at the ends of what is ``possible``. ``worst``, the
+    ``min`` or ``max``, comes with ``worst_seed``: the first run without a figure where there is one, because nothing is
+    worse.
     """
     finite = [(f, seed) for f, seed in zip(figures, seeds, strict=True) if f is not None and math.isfinite(f)]
     row: dict[str, Any] = dict.fromkeys(("mean", "sd", "low", "high", "worst", "worst_seed")) | {"n": len(finite)}
@@ -66,7 +68,8 @@ def spread(
         over_seeds = mean_interval([figure for figure, _ in finite], confidence)
         row |= {"mean": over_seeds.mean, "sd": over_seeds.deviation}
         if over_seeds.interval is not None:
-            row |= {"low": over_seeds.interval.low, "high": over_seeds.interval.high}
+            interval = over_seeds.interval.within(*possible)
+            row |= {"low": interval.low, "high": interval.high}
         row["worst"], row["worst_seed"] = worst(finite, key=lambda pair: pair[0])
     if missing:
         row["worst"], row["worst_seed"] = None, missing[0]
@@ -102,5 +105,12 @@ def is_figure(value: float | None) -> bool:
 
 
 def plus_minus(mean: float | None, low: float | None, high: float | None, show: Callable[[float | None], str]) -> str:
-    """Write a mean, with half the width of its interval where it has one: ``97.9 ± 0.1``; ``show`` writes a figure."""
-    return show(mean) if low is None or high is None else f"{show(mean)} ± {show((high - low) / 2)}"
+    """Write a mean, with half the width of its interval where it has one: ``97.9 ± 0.1``; ``show`` writes a figure.
+
+    An interval that was cut at what is possible is not the same on both sides, and has its ends: ``79 (46 to 100)``.
+    """
+    if mean is None or low is None or high is None:
+        return show(mean)
+    if not math.isclose(high - mean, mean - low, rel_tol=1e-6, abs_tol=1e-9):
+        return f"{show(mean)} ({show(low)} to {show(high)})"
+    return f"{show(mean)} ± {show((high - low) / 2)}"

@@ -62,7 +62,7 @@ def draw(
     figure = style.new_figure(title, height=4.3, subtitle=subtitle)
     axes = figure.add_subplot()
     rest = DigitSet.parse(base_digits).complement()
-    names = {base_digits: "base's"} | ({str(rest): "others"} if rest else {})
+    names = {base_digits: "base"} | ({str(rest): "others"} if rest else {})
     names |= {str(ALL_DIGITS): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []
     for digits, name in names.items():
@@ -100,10 +100,12 @@ def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:
     marks = [(alpha, name) for alpha, name in marks if alphas and min(alphas) <= alpha <= max(alphas)]
     crowded = len(marks) == 2 and marks[1][0] - marks[0][0] < 0.3 * (max(alphas) - min(alphas))
     for (alpha, name), crowded_side in zip(marks, ("right", "left"), strict=False):
+        # A name above the end of the axis would hang over its figures.
+        beside = crowded_side if crowded else "left" if alpha == min(alphas) else "center"
         axes.axvline(alpha, color=style.MUTED, linestyle=":", linewidth=1.4, zorder=1)
         axes.annotate(
             f"{name} (alpha {alpha:g})", (alpha, 1.0), xycoords=axes.get_xaxis_transform(), xytext=(0, 6),
-            textcoords="offset points", ha=crowded_side if crowded else "center", color=style.MUTED,
+            textcoords="offset points", ha=beside, color=style.MUTED,
             fontsize=SMALL,
         )  # fmt: skip
 

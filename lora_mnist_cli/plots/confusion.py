@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
@@ -18,8 +18,8 @@ from lora_mnist_cli.plots.lettering import SMALL
 # Perceptually uniform, from nearly white; the darkest end is cut off, where neighbours could not be told apart.
 _COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_extremes(bad="white")
 
-_SMALLEST = 0.1
-"""The share of a row, in percent, at and below which cells are lightest: one image of a thousand."""
+_STRETCH = 0.35
+"""The power of a share that is its colour: small counts differ, and half of a row differs from all of it."""
 
 
 @style.house_style()
@@ -27,9 +27,9 @@ def draw(
     counts: npt.NDArray[np.integer[Any]], *, title: str, subtitle: str = "", names: Sequence[str] = (),
     old: Collection[int] = (),
 ) -> Figure:  # fmt: skip
-    """Draw a square of counts, coloured by the share of the row; a cell without images is left blank.
+    """Draw a square of counts, coloured by the share of the row; a cell without images is white.
 
-    The scale of colours is logarithmic, so that 1 and 30 of a thousand images differ.
+    The scale of colours is stretched, so that 1 and 30 of a thousand images differ, and so do 600 and all of them.
 
     Args:
         counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
@@ -47,7 +47,7 @@ def draw(
 
     figure = style.new_figure(title, height=6.6, subtitle=subtitle)
     axes = figure.add_subplot()
-    shares = LogNorm(_SMALLEST, 100, clip=True)
+    shares = PowerNorm(_STRETCH, 0, 100)
     image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, norm=shares)
     _write_counts(axes, counts, shares(percents))
     axes.set_title(accuracy if total else "no test images", color=style.MUTED)
@@ -61,7 +61,7 @@ def draw(
         axes.set_xticks(range(10), named, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(10), named)
     axes.grid(visible=False)
-    # Lines between the cells, without which a blank cell would not be seen as one.
+    # Lines between the cells, without which a white cell would not be seen as one.
     axes.set_xticks(np.arange(9) + 0.5, minor=True)
     axes.set_yticks(np.arange(9) + 0.5, minor=True)
     axes.grid(visible=True, which="minor", color=style.FAINT, linewidth=0.8)
@@ -69,8 +69,8 @@ def draw(
     style.tidy(axes)
     axes.tick_params(which="both", length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
-    bar.set_label("Share of the true digit's images (%), log scale")
-    bar.set_ticks([0.1, 1, 10, 100], labels=["≤ 0.1", "1", "10", "100"])
+    bar.set_label("Share of the true digit's images (%), stretched scale")
+    bar.set_ticks([0, 1, 5, 20, 50, 100])
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
     style.tidy(bar.ax)
@@ -82,10 +82,12 @@ def _write_counts(
 ) -> None:  # fmt: skip
     """Write each count into its cell, light on dark, and mark the rows without images."""
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
-    for true, predicted in np.argwhere(counts > 0).tolist():
-        colour = "white" if _luminance(_COLOURS(shades[true, predicted])) < 0.21 else style.INK
+    for true, predicted in np.argwhere(np.broadcast_to(counts.sum(axis=1, keepdims=True) > 0, counts.shape)).tolist():
+        count = counts[true, predicted]
+        dark = count and _luminance(_COLOURS(shades[true, predicted])) < 0.21
+        colour = "white" if dark else style.INK if count else style.MUTED
         weight = "bold" if true == predicted else "normal"
-        axes.text(predicted, true, f"{counts[true, predicted]}", color=colour, fontweight=weight, **look)
+        axes.text(predicted, true, f"{count:,}", color=colour, fontweight=weight, **look)
     for true in np.flatnonzero(counts.sum(axis=1) == 0).tolist():
         box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
         axes.text(4.5, true, "no images", color=style.MUTED, bbox=box, **look)

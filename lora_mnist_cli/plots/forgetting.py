@@ -23,8 +23,12 @@ _MODELS: dict[str, dict[str, Any]] = {
 }
 """Model → the look of its bars; the adapter's have the colour of the digits."""
 _THICKNESS = 0.26
+_ABOUT = (
+    "probe: a linear classifier trained on a hidden layer; task known: only the logits of these digits compete; "
+    "calibration error (ECE): the mean gap between confidence and accuracy"
+)
 _ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "calibration": ("all ten logits", {"linestyle": "-"}),
+    "calibration": ("all ten digits", {"linestyle": "-"}),
     "calibration_known": ("task known", {"linestyle": "--", "markerfacecolor": "white"}),
 }
 
@@ -34,7 +38,7 @@ def draw(halves: Rows, probes: Rows, *, title: str, subtitle: str = "") -> Figur
     """Draw a column for the old digits and one for the new ones.
 
     Above: the accuracy of a linear probe on each hidden layer, then the network's, with the task known and over all ten
-    logits: bars, as these are separate measures. Below: the adapter's accuracy by its confidence, over the number of
+    digits: bars, as these are separate measures. Below: the adapter's accuracy by its confidence, over the number of
     images in each bin.
 
     Args:
@@ -44,7 +48,9 @@ def draw(halves: Rows, probes: Rows, *, title: str, subtitle: str = "") -> Figur
     """
     shown = list(dict.fromkeys(row["half"] for row in halves))
     layers = list(dict.fromkeys(row["layer"] for row in probes))
-    figure = style.new_figure(title, height=2.2 + 0.62 * (len(layers) + 2) + 2.9, subtitle=subtitle)
+    figure = style.new_figure(
+        title, height=2.2 + 0.62 * (len(layers) + 2) + 2.9, subtitle=f"{subtitle}; {_ABOUT}".lstrip("; ")
+    )
     ratios = [0.28 * (len(layers) + 2), 1, 0.4]
     grid = figure.subplots(3, len(shown), squeeze=False, height_ratios=ratios, sharey="row")
     for column, half in enumerate(shown):
@@ -67,7 +73,7 @@ def _draw_answers(
     axes: Axes, half: str, models: Mapping[str, Mapping[str, Any]], probes: Rows, layers: Sequence[str]
 ) -> None:
     """Draw a bar per measure and model, with its figure at its end, outside all bars."""
-    names = [*(f"probe on {layer}" for layer in layers), "task known", "all ten logits"]
+    names = [*(f"probe on {layer}" for layer in layers), "answer,\ntask known", "answer,\nall ten digits"]
     for place, (model, look) in enumerate(_MODELS.items()):
         percents = [100 * row[half] for row in probes if row["model"] == model]
         if model in models:
@@ -86,7 +92,8 @@ def _draw_answers(
     axes.set_yticks(range(len(names)), names)
     axes.grid(visible=False, axis="y")
     # Between the probes and the network's own answers.
-    axes.axhline(len(layers) - 0.5, color=style.MUTED, linewidth=0.8, zorder=1)
+    axes.axhline(len(layers) - 0.5, xmax=100 / 118, color=style.MUTED, linewidth=0.8, zorder=1)
+    axes.spines["bottom"].set_bounds(0, 100)
 
 
 def _draw_reliability(axes: Axes, row: Mapping[str, Any], role: style.Role) -> None:
@@ -118,8 +125,10 @@ def _draw_counts(axes: Axes, row: Mapping[str, Any], role: style.Role) -> None:
 
 def _legend() -> list[Any]:
     handles: list[Any] = [
-        Patch(**{"facecolor": style.MUTED, **look}, linewidth=0.8, label=model) for model, look in _MODELS.items()
+        Patch(**look, linewidth=0.8, label=model) for model, look in _MODELS.items() if model != "adapter"
     ]
+    colours = [style.light(role.colour) for role in _ROLES.values()]
+    handles.append([Patch(facecolor=c, **_MODELS["adapter"], linewidth=0.8, label="adapter") for c in colours])
     look: dict[str, Any] = {"color": style.MUTED, "markersize": 4, "linewidth": 1.6, "marker": "o"}
     handles += [Line2D([], [], **look | own, label=name) for name, own in _ANSWERS.values()]
     return [*handles, Line2D([], [], color=style.MUTED, linestyle=":", linewidth=1.2, label="perfect calibration")]

@@ -35,7 +35,7 @@ def draw(
             ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
         sample: the largest number of training images that were scored.
     """
-    note = f"training: at most {sample:,} images scored" if sample else ""
+    note = f"the training curves are of {sample:,} of its images" if sample else ""
     figure = style.new_figure(title, height=3.8, subtitle="; ".join(filter(None, (subtitle, note))))
     left, right = figure.subplots(1, 2)
     rows = sorted(rows, key=lambda row: int(row["epoch"]))
@@ -49,7 +49,7 @@ def draw(
         points = [(epoch, 100 * value) for epoch, value in accuracies if value is not None and math.isfinite(value)]
         _draw_curve(right, points, name, role, "{:.2f} %")
 
-    left.set(ylabel="Cross-entropy (nats, log scale)", xlabel="Epoch (0: before training)")
+    left.set(ylabel="Cross-entropy loss (log scale)", xlabel="Epoch (0: before training)")
     right.set(ylabel="Accuracy (%)", xlabel="Epoch (0: before training)")
     _loss_axis(left)
     _accuracy_axis(right)
@@ -101,9 +101,10 @@ def _accuracy_axis(axes: Axes) -> None:
     low, high = min(shown), max(shown)
     room = max(0.08 * (high - low), 0.5)
     axes.set_ylim(low - room, high + room)
+    axes.set_yticks([tick for tick in axes.get_yticks() if low - room <= tick <= min(high + room, 100)])
     below = [percent for epoch, percent in points if percent < low - room]
     if below:
-        axes.set_xlabel(f"Epoch (0: below, at {max(below):.1f} %)")
+        axes.set_xlabel(f"Epoch (before training: {max(below):.1f} %)")
 
 
 def _learning_rate_changes(rows: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from lora_mnist_cli.evaluation.seeds import best_rate
@@ -30,6 +27,8 @@ _ROWS = 3
 _BEST = "*"
 _BEYOND = {"lowest": "≤ ", "highest": "≥ "}
 """Edge → the sign before a best rate that is the last one tried: a rate beyond it may be better."""
+_DOUBT = " ?"
+_MOST_TICKS = 9
 _CROSS: dict[bool, dict[str, Any]] = {
     False: {"marker": "x", "markersize": 6, "markeredgewidth": 1.2},
     True: {"marker": "x", "markersize": 8, "markeredgewidth": 3.0},
@@ -44,7 +43,8 @@ def draw(
 ) -> Figure:  # fmt: skip
     """Draw a line per rank: means over seeds with their 95 % intervals, every seed faintly, a star at the best rate.
 
-    The ranks of one rate stand side by side in its lane, so that no point is taken for one of another rate.
+    Each rate is a column, in which the ranks stand side by side: no place within it is another rate. A question mark
+    is at a best rate whose interval overlaps that of another one, which may be as good.
 
     A rate at which a run diverged is never the best: a mean over the other runs would be too good. Diverged runs
     are crosses at the foot of the picture, bold where every seed diverged.
@@ -58,10 +58,11 @@ def draw(
     """
     figure = style.new_figure(title, height=4.6, subtitle="; ".join(filter(None, (subtitle, _note(rows)))))
     axes = figure.add_subplot()
-    axes.set_xscale("log")
     rates, ranks = (sorted({row[key] for row in rows}) for key in ("lr", "rank"))
-    lane = _draw_lanes(axes, rates)
-    step = min(_BESIDE, 0.75 * lane / max(1, len(ranks)))
+    column = {rate: place for place, rate in enumerate(rates)}
+    for place in range(1, len(rates)):
+        axes.axvline(place - 0.5, color=style.FAINT, linewidth=1.6, zorder=0)
+    step = min(_BESIDE, 0.75 * _AXES_WIDTH / max(1, len(rates)) / max(1, len(ranks)))
     named = style.named(len(ranks))
     heights: list[float] = []
     crosses: set[bool] = set()
@@ -69,7 +70,7 @@ def draw(
         aside = ScaledTranslation(step * (index - (len(ranks) - 1) / 2) / 72, 0, figure.dpi_scale_trans)
         by_rate = {rate: [row for row in rows if (row["rank"], row["lr"]) == (rank, rate)] for rate in rates}
         percents = {
-            rate: SeedPercents(tuple(accuracies))
+            column[rate]: SeedPercents(tuple(accuracies))
             for rate, runs in by_rate.items()
             if (accuracies := [100 * run["accuracy"] for run in runs if run["accuracy"] is not None])
         }
@@ -78,66 +79,62 @@ def draw(
         name = f"rank {rank}" if rank else unranked
         best = best_rate([run for runs in by_rate.values() for run in runs])
         if best is not None:
-            mean = percents[best["lr"]].mean
+            place = column[best["lr"]]
+            mean = percents[place].mean
             star: dict[str, Any] = {"marker": _BEST, "markersize": min(13.0, max(10.0, step)), "zorder": 4}
             star |= {"color": role.colour, "markeredgecolor": "white", "markeredgewidth": 0.6}
-            axes.plot([best["lr"]], [mean], **star, transform=axes.transData + aside)
-            name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %)"
+            axes.plot([place], [mean], **star, transform=axes.transData + aside)
+            doubt = _DOUBT if _has_rival(percents, place) else ""
+            name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %){doubt}"
         line.set_label(name if index in named else "_nolegend_")
-        place = axes.get_xaxis_transform() + aside
-        crosses |= _draw_crosses(axes, by_rate, 0.03 + 0.045 * (index % _ROWS), role.colour, place)
+        by_column = {column[rate]: runs for rate, runs in by_rate.items()}
+        foot = axes.get_xaxis_transform() + aside
+        crosses |= _draw_crosses(axes, by_column, 0.03 + 0.045 * (index % _ROWS), role.colour, foot)
     _limit(axes, heights, rates, diverged=bool(crosses))
     if not rows:
         style.say_nothing_to_draw(axes, "no adapter")
     divided = f" (--lr; in training divided by rank^{power:g})" if power else ""
-    axes.set(xlabel=f"Learning rate{divided}, log scale", ylabel=f"Validation accuracy on {digits} (%)")
+    axes.set(
+        xlabel=f"Learning rate{divided}, a column each, ranks side by side",
+        ylabel=f"Validation accuracy on {digits} (%)",
+    )
     _legend(axes, crosses)
     style.tidy(axes)
     return figure
 
 
-def _draw_lanes(axes: Axes, rates: Sequence[float]) -> float:
-    """Shade the lane of every other rate, and return the width of the narrowest in points."""
-    if len(rates) < 2:
-        return _AXES_WIDTH
-    first, last = _span(rates)
-    middles = [math.sqrt(low * high) for low, high in itertools.pairwise(rates)]
-    edges = [10**first, *middles, 10**last]
-    for left, right in list(itertools.pairwise(edges))[1::2]:
-        axes.axvspan(left, right, color=style.FAINT, alpha=0.5, linewidth=0, zorder=0)
-    return _AXES_WIDTH * min(math.log10(high / low) for low, high in itertools.pairwise(rates)) / (last - first)
+def _has_rival(percents: Mapping[int, SeedPercents], best: int) -> bool:
+    """Tell whether the interval of another rate's mean overlaps that of the best one, so that the data can't tell."""
+    low, high = percents[best].interval
+    return any(
+        some.interval[0] <= high and low <= some.interval[1]
+        for place, some in percents.items()
+        if place != best and len(some.values) > 1 and len(percents[best].values) > 1
+    )
 
 
-def _span(rates: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the axis of rates, as powers of ten: half a lane beyond the first and the last."""
-    logarithms = [math.log10(rate) for rate in rates]
-    if len(rates) == 1:
-        return logarithms[0] - 0.1, logarithms[0] + 0.1
-    return 1.5 * logarithms[0] - 0.5 * logarithms[1], 1.5 * logarithms[-1] - 0.5 * logarithms[-2]
-
-
-def _draw_rank(axes: Axes, percents: Mapping[float, SeedPercents], role: style.Role, place: Any) -> Line2D:
-    """Draw a rank's means and intervals by rate, and every seed faintly; return the line of the means."""
+def _draw_rank(axes: Axes, percents: Mapping[int, SeedPercents], role: style.Role, place: Any) -> Line2D:
+    """Draw a rank's means and intervals by column, and every seed faintly; return the line of the means."""
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "transform": place}
     means = [some.mean for some in percents.values()]
     (line,) = axes.plot(list(percents), means, **look, linewidth=1.6, markersize=5)
-    seeds = [(rate, value) for rate, some in percents.items() for value in some.values]
+    seeds = [(column, value) for column, some in percents.items() for value in some.values]
     if len(seeds) > len(percents):
         axes.plot(*zip(*seeds, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.45)
-    for rate, some in percents.items():
+    for column, some in percents.items():
         low, high = some.interval
         if low < high:
-            axes.plot([rate] * 2, [low, high], color=role.colour, marker="_", linewidth=1.1, transform=place)
+            axes.plot([column] * 2, [low, high], color=role.colour, marker="_", linewidth=1.1, transform=place)
     return line
 
 
-def _draw_crosses(axes: Axes, by_rate: Mapping[float, Runs], height: float, colour: str, place: Any) -> set[bool]:
+def _draw_crosses(axes: Axes, by_column: Mapping[int, Runs], height: float, colour: str, place: Any) -> set[bool]:
     """Draw a cross where runs of a rank diverged; return whether every seed did, of each."""
     drawn: set[bool] = set()
-    for rate, runs in by_rate.items():
+    for column, runs in by_column.items():
         if failed := sum(run["failed"] for run in runs):
             every = failed == len(runs)
-            axes.plot([rate], [height], color=colour, linestyle="none", transform=place, **_CROSS[every])
+            axes.plot([column], [height], color=colour, linestyle="none", transform=place, **_CROSS[every])
             drawn.add(every)
     return drawn
 
@@ -153,18 +150,10 @@ def _limit(axes: Axes, seen: Sequence[float], rates: Sequence[float], *, diverge
     axes.set_yticks(
         [tick for tick in axes.get_yticks() if max(low + _STRIP * (high - low) * diverged, 0) <= tick <= 100]
     )
-    if not rates:
-        axes.set(xlim=(1e-4, 1e-1))
-        return
-    first, last = _span(rates)
-    axes.set_xlim(10**first, 10**last)
-    shown: list[float] = []
-    for rate in rates:
-        if not shown or math.log10(rate / shown[-1]) > (last - first) / 9:
-            shown.append(rate)
-    axes.xaxis.set_major_locator(FixedLocator(shown))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
+    axes.set_xlim(-0.5, max(1, len(rates)) - 0.5)
+    shown = range(0, len(rates), 1 + len(rates) // _MOST_TICKS)
+    axes.set_xticks(shown, [f"{rates[place]:g}" for place in shown])
+    axes.grid(visible=False, axis="x")
 
 
 def _note(rows: Runs) -> str:
@@ -182,6 +171,9 @@ def _legend(axes: Axes, crosses: set[bool]) -> None:
     for every in sorted(crosses):
         style.legend_entry(axes, "every seed diverged" if every else "some seeds diverged", **look, **_CROSS[every])
     labels = axes.get_legend_handles_labels()[1]
-    if any(sign in label for label in labels for sign in _BEYOND.values()):
-        style.legend_entry(axes, "≤ ≥ last rate tried", linestyle="none")
+    for edge, sign in _BEYOND.items():
+        if any(f": {sign}" in label for label in labels):
+            style.legend_entry(axes, f"{sign}: the {edge} rate tried".replace(" :", ":"), linestyle="none")
+    if any(label.endswith(_DOUBT) for label in labels):
+        style.legend_entry(axes, "?: others may be as good,\nas their intervals overlap", linestyle="none")
     style.legend_beside(axes, title="best rate (accuracy)")

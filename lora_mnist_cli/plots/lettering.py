@@ -12,6 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.textpath import text_to_path
 
 FONT = "DejaVu Sans"
@@ -70,16 +71,23 @@ def write_header(figure: Figure, title: str, subtitle: str, colour: str) -> floa
 
 
 def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
-    """Put a legend below all axes, where it hides nothing, with as many columns as fit."""
+    """Put a legend below all axes, where it hides nothing, with as many columns as fit.
+
+    An entry is a handle, or a list of those that share a label.
+    """
     if not handles:
         return
-    widths = [text_width(str(handle.get_label()), SMALL) + _HANDLE / 72 for handle in handles]
+    labels = [str((handle[0] if isinstance(handle, list) else handle).get_label()) for handle in handles]
+    widths = [text_width(label, SMALL) + _HANDLE / 72 for label in labels]
     room = figure.get_figwidth() - 2 * MARGIN
     for rows in range(1, len(widths) + 1):
         columns = math.ceil(len(widths) / rows)
         if sum(max(column) for column in _columns(widths, columns)) <= room:
             break
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    figure.legend(
+        handles=[tuple(handle) if type(handle) is list else handle for handle in handles], labels=labels,
+        loc="outside lower center", ncols=columns, handler_map={tuple: HandlerTuple(ndivide=None)},
+    )  # fmt: skip
 
 
 def _columns(widths: Sequence[float], columns: int) -> list[list[float]]:

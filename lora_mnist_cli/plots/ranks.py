@@ -18,6 +18,7 @@ from lora_mnist_cli.plots.scores import SeedPercents, accuracy_of
 Results = Sequence[Mapping[str, Any]]
 
 _DASHES = ("--", ":", "-.")
+_STUDY = "original study, one run (left of its rank)"
 
 
 @style.house_style()
@@ -30,7 +31,7 @@ def draw(
 
     One run per rank gives a line. More give every run faintly, the line of the means and the 95 % interval of each mean
     (of the t distribution). The interval says where the mean is; the faint points show how far single runs scatter.
-    The means are written above each panel, where they stand on no point.
+    The means are written above each panel, where they stand on no point. The legend says what stands beside a rank.
 
     Args:
         results: ``rank``, ``seed``, ``trainable_parameters`` and ``subsets`` of each run, in any order. An accuracy
@@ -43,7 +44,9 @@ def draw(
         bases: accuracy (a fraction) of each base on its own digits; their mean is a line across.
     """
     panels = [new_digits] if base_digits == new_digits else [new_digits, base_digits]
-    figure = style.new_figure(title, height=5.9 if len(panels) == 2 else 4.3, subtitle=subtitle)
+    single = len({result["rank"] for result in results} | set(study)) == 1
+    height = (3.9 if single else 5.9) if len(panels) == 2 else 4.3
+    figure = style.new_figure(title, height=height, subtitle=subtitle)
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: len(panels)])
     upper, *lower = every = list(grid[:, 0])
     shown = _rank_axis((lower or [upper])[-1], results, study)
@@ -51,7 +54,7 @@ def draw(
     if study:
         upper.plot(
             list(study), [100 * accuracy for accuracy in study.values()], linestyle="none", marker=style.STUDY.marker,
-            markersize=8, markerfacecolor="none", markeredgecolor=style.STUDY.colour, label="original study, one run",
+            markersize=8, markerfacecolor="none", markeredgecolor=style.STUDY.colour, label=_STUDY,
             transform=_beside(upper, -9), zorder=4,
         )  # fmt: skip
     drawn = [100 * accuracy for accuracy in study.values()]
@@ -66,7 +69,7 @@ def draw(
     _zoom(upper, drawn)
     low, high = upper.get_ylim()
     zoomed = " (zoomed axis)" if high - low < 90 else ""
-    upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}; figures above")
+    upper.set_title(f"Test accuracy on {new_digits}, which the adapters learned{zoomed}")
     for axes in lower:
         axes.set_title(f"Test accuracy on {base_digits}, which the base knew")
         axes.set(ylim=(-6, 106), yticks=[0, 50, 100])
@@ -116,7 +119,7 @@ def _draw_runs(axes: Axes, runs: Mapping[int, SeedPercents], role: style.Role) -
     points = [(rank, value) for rank, some in runs.items() for value in some.values]
     axes.plot(
         *zip(*points, strict=True), **look, linestyle="none", markersize=4.5, markeredgewidth=0, alpha=0.4,
-        transform=_beside(axes, 7), label="each seed",
+        transform=_beside(axes, 7), label="each seed (right of its rank)",
     )  # fmt: skip
     n = f"{counts[0]}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     reaches = [(some.mean - some.interval[0], some.interval[1] - some.mean) for some in runs.values()]
@@ -135,8 +138,11 @@ def _write_means(axes: Axes, means: Mapping[int, float]) -> None:
     """Write each mean above the axes, over its rank."""
     row = axes.secondary_xaxis("top")
     row.minorticks_off()
-    row.set_xticks(list(means), [f"{mean:.1f}" for mean in means.values()])
+    row.set_xticks(list(means), [f"{mean:.2f}" for mean in means.values()])
     row.tick_params(length=0, labelsize=SMALL, labelcolor=style.INK, pad=2)
+    if means:
+        look: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": SMALL}
+        axes.annotate("%", (0, 1), xycoords="axes fraction", xytext=(-4, 4), textcoords="offset points", **look)
     row.spines[:].set_visible(False)
 
 
@@ -147,11 +153,11 @@ def _draw_base(axes: Axes, percents: Sequence[float]) -> None:
 
 
 def _handles(panels: Sequence[Axes]) -> list[Any]:
-    """Return an entry of the legend per label, that of the upper panel where both have it."""
-    by_label: dict[str, Any] = {}
+    """Return an entry of the legend per label, with the looks that it has in both panels."""
+    by_label: dict[str, list[Any]] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            by_label.setdefault(label, handle)
+            by_label.setdefault(label, []).append(handle)
     return list(by_label.values())
 
 

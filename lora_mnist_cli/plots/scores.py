@@ -44,7 +44,10 @@ class SeedPercents:
         It is cut at 0 and 100 %: the interval of two seeds is wide.
         """
         interval = self._spread.interval
-        return (self.mean, self.mean) if interval is None else (max(0.0, interval.low), min(100.0, interval.high))
+        if interval is None:
+            return self.mean, self.mean
+        possible = interval.within(0.0, 100.0)
+        return possible.low, possible.high
 
     @property
     def extent(self) -> tuple[float, float]:

@@ -105,7 +105,7 @@ def draw(changes: Sequence[Change], *, title: str, subtitle: str = "") -> Figure
         _index_axis(axes, longest)
     for axes in figure.axes:
         _value_axis(axes, everything[everything >= floor])
-        axes.set_xlabel("Index (log scale)")
+        axes.set_xlabel("Which value (1: the largest)")
         style.tidy(axes)
     if not layers:
         style.say_nothing_to_draw(panels[0], "no layer was changed")

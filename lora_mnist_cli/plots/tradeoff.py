@@ -10,9 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
+from lora_mnist_cli.plots.lettering import SMALL
 from lora_mnist_cli.plots.scores import SeedPercents
 
 _TRAINED = "*"
+_SEEN = 2.0
+"""Points of accuracy beyond which a path can be seen beside the star, which is as wide."""
+_APART = 6.0
+"""Points of accuracy between two alphas that are named."""
 Point = tuple[float, float]
 
 
@@ -60,6 +65,8 @@ def draw(
         axes.plot(
             *zip(start), **look, marker="o", markersize=10, linestyle="none", label="the base (alpha 0)", zorder=5
         )
+    if len(paths) == 1:
+        _name_alphas(axes, _points(paths[0]), paths[0]["trained_alpha"])
     _legend(axes, several_seeds=any(len(same_setting) > 1 for same_setting in by_label.values()))
     axes.set(
         xlim=(-4, 104), ylim=(-4, 104), xticks=range(0, 101, 20), yticks=range(0, 101, 20),
@@ -72,7 +79,8 @@ def draw(
 
 def _legend(axes: Axes, *, several_seeds: bool) -> None:
     style.legend_entry(axes, "as trained", color=style.MUTED, marker=_TRAINED, markersize=13, linestyle="none")
-    style.legend_entry(axes, "beyond the trained alpha", color=style.MUTED, linestyle=(0, (1, 1.5)))
+    if any(line.get_linestyle() == ":" for line in axes.lines):
+        style.legend_entry(axes, "beyond the trained alpha", color=style.MUTED, linestyle=(0, (1, 1.5)))
     if several_seeds:
         style.legend_entry(
             axes, "95 % intervals as trained", color=style.MUTED, marker="+", markersize=11, linestyle="none"
@@ -88,6 +96,17 @@ def _points(path: Mapping[str, Any]) -> dict[float, Point]:
         for point in sorted(path["points"], key=lambda point: abs(point["alpha"]))
         if point["old"] is not None and point["new"] is not None
     }
+
+
+def _name_alphas(axes: Axes, points: Mapping[float, Point], trained: float) -> None:
+    """Write the alpha beside the points of a path, where they are apart."""
+    named: list[Point] = [point for alpha, point in points.items() if alpha in (0.0, trained)]
+    for alpha, point in points.items():
+        if all(math.dist(point, other) > _APART for other in named):
+            axes.annotate(
+                f"alpha {alpha:g}", point, xytext=(7, 4), textcoords="offset points", fontsize=SMALL, color=style.MUTED
+            )
+            named.append(point)
 
 
 def _apart(points: Iterable[Point]) -> tuple[list[float], list[float]]:
@@ -114,7 +133,7 @@ def _draw_path(axes: Axes, points: Mapping[float, Point], trained: float, role: 
     look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "markersize": 4.5}
     if within:
         axes.plot(*zip(*within, strict=True), **look, linewidth=1.8, label=label)
-    if len(beyond) > len(within[-1:]):
+    if beyond and math.dist(beyond[0], beyond[-1]) > _SEEN:
         axes.plot(*zip(*beyond, strict=True), **look, linewidth=1.8, linestyle=":", label="_nolegend_")
     if trained in points:
         axes.plot(

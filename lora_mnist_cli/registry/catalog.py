@@ -96,7 +96,7 @@ class Catalog:
             members = [parent.name for parent in artifact.parents if parent.role == "member"]
             hint = f"it has {some(members)}" if members else ""
             wanted = " or ".join(kinds)
-            raise ArtifactError(f"'{name}' is of kind {artifact.kind}, and {wanted} is needed", hint=hint, value=name)
+            raise ArtifactError(f"'{name}' is of kind {artifact.kind}, not {wanted}", hint=hint, value=name)
         return artifact
 
     def latest(

@@ -61,7 +61,7 @@ METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
     "dora": MethodChoice("DoRA", "magnitude and direction apart", random_start=True),
     "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init",)),
-    "full": MethodChoice("Full fine-tuning", "full fine-tuning, the ceiling", unused=_UNUSED_WITHOUT_FACTORS),
+    "full": MethodChoice("Full fine-tuning", "every weight and bias, the yardstick", unused=_UNUSED_WITHOUT_FACTORS),
     "head": MethodChoice("Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True),
 }
 

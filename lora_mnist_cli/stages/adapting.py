@@ -204,7 +204,7 @@ def _note_high_rank(jobs: AdapterJobs) -> None:
         if config.rank > smallest and config.scaling != "rslora":
             fan_in, fan_out = shapes[layer]
             jobs.workspace.reporter.notice(
-                f"rank {config.rank} is above {smallest}, the smaller side of {layer} ({fan_in} → {fan_out}): it is "
-                f"trained, but the product there has at most rank {smallest}; --scaling rslora is made for high ranks"
+                f"rank {config.rank} is more than {layer} ({fan_in} → {fan_out}) can use, which changes by rank "
+                f"{smallest} at most: no error, the rest of the rank is idle there"
             )
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.evaluation import seed_planning, significance
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE, wilson_interval
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES, wilson_interval
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet
@@ -197,9 +197,11 @@ def _paired(x: Sample, y: Sample, confidence: float) -> Document:
         "images": max(x.count, y.count),
         "seeds": seeds,
         "left_out": sorted((x.scores.keys() | y.scores.keys()) - set(seeds)),
-        "accuracy_a": spread([ours[seed] for seed in seeds], seeds, confidence=confidence),
-        "accuracy_b": spread([theirs[seed] for seed in seeds], seeds, confidence=confidence),
-        "difference": spread([theirs[seed] - ours[seed] for seed in seeds], seeds, confidence=confidence),
+        "accuracy_a": spread([ours[seed] for seed in seeds], seeds, possible=ACCURACIES, confidence=confidence),
+        "accuracy_b": spread([theirs[seed] for seed in seeds], seeds, possible=ACCURACIES, confidence=confidence),
+        "difference": spread(
+            [theirs[seed] - ours[seed] for seed in seeds], seeds, possible=DIFFERENCES, confidence=confidence
+        ),
         "p_value": None, "exact": None, "p_holm": None,
     }  # fmt: skip
     if seeds:

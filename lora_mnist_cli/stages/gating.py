@@ -6,12 +6,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE, mean_interval, t_quantile, wilson_interval
+from lora_mnist_cli.evaluation.intervals import (
+    ACCURACIES,
+    CONFIDENCE,
+    Interval,
+    mean_interval,
+    t_quantile,
+    wilson_interval,
+)
 from lora_mnist_cli.evaluation.seed_planning import POWER, seeds_needed
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages.evaluating import Gate
 from lora_mnist_cli.stages.records.samples import Sample, described, samples, single
-from lora_mnist_cli.stages.records.verdicts import check_confidence, points
+from lora_mnist_cli.stages.records.verdicts import check_confidence
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
@@ -141,19 +148,15 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
     spread = mean_interval(accuracies, confidence)
     deviation = _deviation(spread.deviation or 0.0, count)
     half = t_quantile(confidence, spread.n - 1) * deviation / math.sqrt(spread.n)
-    low, high = max(0.0, spread.mean - half), min(1.0, spread.mean + half)
-    row: Document = {"interval": {"of": "seeds", "low": low, "high": high}}
-    if low >= minimum:
+    interval = Interval(spread.mean - half, spread.mean + half, confidence).within(*ACCURACIES)
+    row: Document = {"interval": {"of": "seeds", "low": interval.low, "high": interval.high}}
+    if interval.low >= minimum:
         return row | {"verdict": PASS, "reason": "the interval of the mean lies wholly at or above"}
-    if high < minimum:
+    if interval.high < minimum:
         return row | {"verdict": FAIL, "reason": "the interval of the mean lies wholly below"}
-    margin = spread.mean - minimum
-    needed = seeds_needed(margin, deviation, confidence)
-    more = "no number of seeds" if needed is None else f"with 80 % power {needed:,} seeds"
-    reason = (
-        "the threshold lies within the interval; "
-        f"with a mean {points(margin)} from it and this spread, {more} would decide it"
-    )
+    needed = seeds_needed(spread.mean - minimum, deviation, confidence)
+    more = "no number of seeds would" if needed is None else f"{needed:,} seeds would most likely"
+    reason = f"the threshold lies within the interval; {more} decide it"
     return row | {"verdict": INCONCLUSIVE, "seeds_needed": needed, "reason": reason}
 
 

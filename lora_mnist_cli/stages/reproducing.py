@@ -72,7 +72,9 @@ def reproduce(
     refuse_unknown("study", study, STUDIES, "studies:")
     if study == "forgetting":
         if ceiling:
-            raise UsageError("the study of forgetting has its ceiling, joint training, in any case", value=ceiling)
+            raise UsageError(
+                "--ceiling is for the study of ranks; that of forgetting has joint training in any case", value=ceiling
+            )
         from lora_mnist_cli.stages.chains.run import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)

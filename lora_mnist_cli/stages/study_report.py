@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE, prediction_interval
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, LOSSES, prediction_interval
 from lora_mnist_cli.evaluation.seeds import plus_minus, spread
 from lora_mnist_cli.settings.lists import as_ranges, counted
 from lora_mnist_cli.settings.recipes import recipe
@@ -36,12 +35,13 @@ def over_seeds(runs: Sequence[Row], seeds: Sequence[int]) -> Row:
     first = runs[0]
     values = [run["here"] for run in runs]
     is_accuracy = first["measure"] == "accuracy"
-    statistics = spread(values, seeds, worst=min if is_accuracy else max)
+    possible = ACCURACIES if is_accuracy else LOSSES
+    statistics = spread(values, seeds, possible=possible, worst=min if is_accuracy else max)
     row = {key: first[key] for key in ("what", "digits", "measure", "study")} | {"here": statistics["mean"]}
     row |= dict.fromkeys(("difference", "prediction_low", "prediction_high", "agrees"))
     if statistics["n"] == len(seeds):
-        interval = prediction_interval(values)
-        low, high = max(0.0, interval.low), min(1.0 if is_accuracy else math.inf, interval.high)
+        interval = prediction_interval(values).within(*possible)
+        low, high = interval.low, interval.high
         row |= {"prediction_low": low, "prediction_high": high}
         if first["study"] is not None:
             # The study's figures are rounded to their last place.

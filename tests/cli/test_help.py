@@ -19,6 +19,7 @@ from lora_mnist_cli.cli import app, options
 from lora_mnist_cli.cli.examples import EXAMPLES
 from lora_mnist_cli.cli.groups import GROUPS
 from lora_mnist_cli.settings import choices
+from lora_mnist_cli.settings.recipes import RECIPES
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "reference.py"
 
@@ -85,11 +86,18 @@ def test_a_sweep_begins_with_what_everyone_needs():
     assert len(params) <= 12
 
 
+@pytest.mark.parametrize("name", ["finetune", "sweep", "train-base"])
+def test_help_gives_the_value_of_each_recipe_and_says_what_they_are(name):
+    about = {each.opts[0]: each.help for each in COMMANDS[name].params}
+    assert "(recipe reference: 0.001; recipe tuned: " in about["--lr"]
+    assert "reference: the original study's" in about["--recipe"]
+
+
 @pytest.mark.parametrize("name", ["finetune", "sweep", "train-base", "chain"])
-def test_help_that_says_recipe_reference_says_what_it_is(name):
-    about = " ".join(each.help for each in COMMANDS[name].params)
-    assert "(recipe reference: " in about
-    assert "reference: the original study's" in about
+def test_a_value_that_all_recipes_share_is_a_default_whatever_the_commands_own_recipe(name):
+    epochs = {each.adapter.epochs for each in RECIPES.values()} | {each.base.epochs for each in RECIPES.values()}
+    (about,) = [each.help for each in COMMANDS[name].params if each.opts[0] == "--epochs"]
+    assert about.endswith(f"(default: {' '.join(map(str, epochs))})")
 
 
 def test_the_program_lists_its_commands_in_groups_the_study_first(run):

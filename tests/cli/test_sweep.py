@@ -204,11 +204,10 @@ def test_a_table_over_seeds_has_a_row_of_means_per_setting(runs, run):
     assert "means over seeds ± 95 %, --each-seed shows all" in outcome.out.splitlines()[0]
     for cells, summary in zip(rows, document["summary"], strict=True):
         accuracy = next(s["accuracy"] for s in summary["subsets"] if s["digits"] == "5-9")
-        half = (accuracy["high"] - accuracy["low"]) / 2
-        assert cells[:4] == [
-            str(summary["rank"]), f"{850 * summary['rank']:,}", "3",
-            f"{100 * accuracy['mean']:.2f} ± {100 * half:.2f}",
-        ]  # fmt: skip
+        mean, low, high = (100 * accuracy[key] for key in ("mean", "low", "high"))
+        cut = low == 0 or high == 100
+        shown = f"{mean:.2f} ({low:.2f} to {high:.2f})" if cut else f"{mean:.2f} ± {(high - low) / 2:.2f}"
+        assert cells[:4] == [str(summary["rank"]), f"{850 * summary['rank']:,}", "3", shown]
         assert cells[-1] == f"{100 * accuracy['worst']:.2f} ({accuracy['worst_seed']})"
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from plots.made_up import (
     EVERY_KIND,
     HALVES,
@@ -153,10 +154,10 @@ def test_next_to_nothing_is_drawn_and_said(draw, data, says):
 # Files
 
 
-# Lines, markers and text are in ranks, images in predictions, hatches in cures: what vector formats write differently.
+# Lines, markers and text are in ranks, images in predictions, hatches in forgetting: vector formats write them apart.
 AS_FILES = [
     *((kind, "png") for kind in EVERY_KIND),
-    *((k, s) for k in ("ranks", "predictions", "cures") for s in ("svg", "pdf")),
+    *((k, s) for k in ("ranks", "predictions", "forgetting") for s in ("svg", "pdf")),
 ]
 
 
@@ -278,8 +279,8 @@ def test_ranks_of_one_seed_are_the_figures_given():
     assert x == [1, 8]
     assert y == pytest.approx([83.81, 96.96])
     assert line(lower, "one seed")[1] == pytest.approx([0, 1, 1])
-    assert written_above(upper) == ["82.0", "97.0", "98.0"]
-    assert written_above(lower) == ["0.0", "1.0", "1.0"]
+    assert written_above(upper) == ["82.00", "97.00", "98.00"]
+    assert written_above(lower) == ["0.00", "1.00", "1.00"]
     assert "5-9" in upper.get_title("left")
     assert "0-4" in lower.get_title("left")
     assert lower.get_xscale() == "log"
@@ -384,7 +385,7 @@ def test_what_has_no_rank_is_a_line_across_with_the_band_of_its_interval():
     upper = figure.axes[0]
     assert line(upper, "Full, mean and its 95 % interval, n = 3")[1] == pytest.approx([98, 98])
     assert line(upper, "Head, one seed")[1] == pytest.approx([70, 70])
-    assert written_above(upper) == ["80.0", "90.0"]
+    assert written_above(upper) == ["80.00", "90.00"]
     (band,) = upper.patches
     half = T_2 * 1.0 / 3**0.5
     assert (band.get_y(), band.get_height()) == pytest.approx((98 - half, 2 + half), rel=1e-3)  # cut at 100 %
@@ -412,7 +413,7 @@ def test_alpha_has_a_line_for_each_digit_set_and_names_its_ends():
         x, y = line(axes, label)
         assert x == [0.0, 1.0, 1.5]
         assert y == pytest.approx(expected)
-    assert {"0-4 (base's)", "5-9 (learned)", "0-9 (all)"} <= set(words(axes))
+    assert {"0-4 (base)", "5-9 (learned)", "0-9 (all)"} <= set(words(axes))
     assert {"base (alpha 0)", "as trained (alpha 1)"} <= set(words(axes))
     assert len({drawn.get_marker() for drawn in axes.lines if drawn.get_marker() != "None"}) == 3
     assert axes.get_ylim() == (0, 100)
@@ -427,7 +428,7 @@ def test_the_crossing_of_two_lines_is_between_the_alphas_that_were_scored():
 
 def test_alpha_marks_only_what_is_in_range():
     rows = [{"alpha": a, "subsets": subsets(old=0.5)} for a in (0.5, 0.9)]
-    assert words(draw_alpha(rows).axes[0]) == ["0-4 (base's)"]
+    assert words(draw_alpha(rows).axes[0]) == ["0-4 (base)"]
     ends = [{"alpha": a, "subsets": subsets(old=0.5)} for a in (0.0, 1.0)]
     assert len([word for word in words(draw_alpha(ends, trained_alpha=0.0).axes[0]) if "alpha" in word]) == 1
 
@@ -476,7 +477,7 @@ def test_history_is_the_figures_given_by_rising_epoch():
     assert line(right, "training") == ([0, 1, 2], pytest.approx([0, 90, 98]))
     assert line(right, "validation") == ([0, 1, 2], pytest.approx([0, 45, 49]))
     assert left.get_yscale() == "log"
-    assert "nats" in left.get_ylabel()
+    assert "loss" in left.get_ylabel()
     assert legend_of(right) == ["training: 98.00 % at the end", "validation: 49.00 % at the end"]
 
 
@@ -507,7 +508,7 @@ def test_history_shows_the_accuracies_that_training_reached_and_says_where_it_be
     low, high = right.get_ylim()
     assert 96 < low < 97.2
     assert 98.5 < high < 100
-    assert right.get_xlabel() == "Epoch (0: below, at 2.0 %)"
+    assert right.get_xlabel() == "Epoch (before training: 2.0 %)"
     assert left.get_xlabel() == "Epoch (0: before training)"
 
 
@@ -538,12 +539,12 @@ def test_history_marks_where_the_learning_rate_changed_but_not_every_step_of_a_s
 def test_learning_rates_of_one_seed_are_the_figures_given_and_the_best_has_a_star():
     figure = draw_rates([rate(4, 0.01, 0.9), rate(1, 0.01, 0.8), rate(1, 0.001, 0.5), rate(4, 0.001, 0.95)])
     (axes,) = figure.axes
-    assert axes.get_xscale() == "log"
-    assert line(axes, "rank 1:") == ([0.001, 0.01], pytest.approx([50, 80]))
-    assert line(axes, "rank 4:") == ([0.001, 0.01], pytest.approx([95, 90]))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.001", "0.01"]
+    assert line(axes, "rank 1:") == ([0, 1], pytest.approx([50, 80]))
+    assert line(axes, "rank 4:") == ([0, 1], pytest.approx([95, 90]))
     marked = [drawn.get_xydata() for drawn in axes.lines if drawn.get_marker() == "*"]
     stars = [[float(v) for v in points[0]] for points in marked if len(points)]
-    assert stars == [pytest.approx([0.01, 80]), pytest.approx([0.001, 95])]
+    assert stars == [pytest.approx([1, 80]), pytest.approx([0, 95])]
     assert legend_of(axes)[:2] == ["rank 1: ≥ 0.01 (80.0 %)", "rank 4: ≤ 0.001 (95.0 %)"]
     assert "5-9" in axes.get_ylabel()
 
@@ -563,16 +564,27 @@ def test_learning_rates_of_several_seeds_are_means_and_their_t_intervals():
     assert sorted(faint.get_ydata()) == pytest.approx(sorted(2 * [100 * accuracy for accuracy in accuracies]))
 
 
-def test_the_ranks_of_a_rate_stand_in_its_lane():
+def test_the_ranks_of_a_rate_stand_in_its_column():
     rates = [1e-3, 4e-3, 1.6e-2]
     figure = draw_rates([rate(rank, lr, 0.9) for rank in (1, 2, 4, 8, 16, 32, 64) for lr in rates])
     render(figure)
     (axes,) = figure.axes
-    (lane,) = [patch.get_window_extent() for patch in axes.patches]
+    left, right = axes.transData.transform([(0.5, 90), (1.5, 90)])[:, 0]
     for drawn in axes.lines:
         if drawn.get_label().startswith("rank"):
             first, middle, last = drawn.get_transform().transform(drawn.get_xydata())[:, 0]
-            assert first < lane.x0 < middle < lane.x1 < last
+            assert first < left < middle < right < last
+
+
+@pytest.mark.parametrize(
+    ("spread", "shown"), [(0.001, "rank 2: 0.01 (80.0 %)"), (0.2, "rank 2: 0.01 (80.0 %) ?")]
+)  # fmt: skip
+def test_a_best_rate_that_the_data_can_not_tell_from_another_has_a_question_mark(spread, shown):
+    means = {0.001: 0.7, 0.01: 0.8, 0.1: 0.6}
+    rows = [rate(2, lr, mean + spread * seed, seed=seed) for lr, mean in means.items() for seed in (-1, 0, 1)]
+    axes = draw_rates(rows).axes[0]
+    assert legend_of(axes)[0] == shown
+    assert any("may be as good" in name for name in legend_of(axes)) == shown.endswith("?")
 
 
 def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
@@ -583,15 +595,16 @@ def test_a_rate_at_which_a_run_diverged_has_a_cross_and_is_never_the_best():
     figure = draw_rates(rows)
     render(figure)
     (axes,) = figure.axes
-    assert line(axes, "rank 2")[0] == [0.05, 0.1, 0.2, 0.4]
+    assert line(axes, "rank 2")[0] == [0, 1, 2, 3]
     crosses = [drawn for drawn in axes.lines if drawn.get_marker() == "x" and len(drawn.get_xdata())]
-    assert [float(cross.get_xdata()[0]) for cross in crosses] == [0.4, 0.8]
+    assert [float(cross.get_xdata()[0]) for cross in crosses] == [3, 4]
     assert crosses[0].get_markeredgewidth() < crosses[1].get_markeredgewidth()
     assert legend_of(axes) == [
-        "rank 2: 0.1 (80.0 %)", "the best rate", "some seeds diverged", "every seed diverged"
+        "rank 2: 0.1 (80.0 %) ?", "the best rate", "some seeds diverged", "every seed diverged",
+        "?: others may be as good,\nas their intervals overlap",
     ]  # fmt: skip
     foot = axes.transAxes.transform((0, learning_rate._STRIP))[1]
-    assert axes.transData.transform((0.1, 80))[1] > foot
+    assert axes.transData.transform((1, 80))[1] > foot
 
 
 def test_a_line_of_what_has_no_rank_is_named_for_its_method():
@@ -733,23 +746,23 @@ def test_confusion_writes_counts_and_colours_shares():
     assert shares.sum() == 200
     assert np.ma.getmaskarray(image.get_array()).sum() == 97
     cells = {text.get_position(): text.get_text() for text in axes.texts}
-    assert {cells[0, 0], cells[6, 0], cells[5, 3]} == {"75", "25", "4"}
+    assert {cells[0, 0], cells[6, 0], cells[5, 3], cells[1, 0]} == {"75", "25", "4", "0"}
     assert words(axes).count("no images") == 8
-    assert len(cells) == 3 + 8
+    assert len(cells) == 2 * 10 + 8
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("Predicted digit", "True digit")
     assert axes.get_title("left") == "75 of 104 test images right: accuracy 72.12 %"
     assert "%" in bar.get_ylabel()
-    assert image.get_clim() == (0.1, 100)
-    assert "log" in bar.get_ylabel()
+    assert image.get_clim() == (0, 100)
+    assert "stretched" in bar.get_ylabel()
 
 
-def test_confusion_tells_small_counts_apart_and_parts_old_digits_from_new():
+def test_confusion_tells_counts_apart_and_parts_old_digits_from_new():
     counts = np.eye(10, dtype=np.int64) * 969
     counts[:, 0], counts[:, 1] = 1, 30
     axes, _ = confusion.draw(counts, title="x", old=(0, 1, 2, 3, 4, 8)).axes
     (image,) = axes.images
-    one, thirty, most = (image.norm(100 * count / 1000) for count in (1, 30, 969))
-    assert 0 <= one < thirty - 0.3 < most - 0.6
+    one, thirty, half, most = (image.norm(100 * count / 1000) for count in (1, 30, 600, 969))
+    assert 0.05 < one < thirty - 0.2 < half - 0.7 < most - 0.8
     lines_across = {(tuple(drawn.get_xdata()), tuple(drawn.get_ydata())) for drawn in axes.lines}
     assert lines_across == {
         *(((0, 1), (place, place)) for place in (4.5, 7.5, 8.5)),
@@ -793,16 +806,20 @@ def test_forgetting_goes_from_the_probes_to_the_answers_and_writes_every_figure_
     assert adapter == pytest.approx([94, 92, 60, 1])
     assert list(bars(new).values())[2] == pytest.approx([84, 82, 97, 96])
     assert [text.get_text() for text in old.get_yticklabels()] == [
-        "probe on fc1", "probe on fc2", "task known", "all ten logits",
+        "probe on fc1", "probe on fc2", "answer,\ntask known", "answer,\nall ten digits",
     ]  # fmt: skip
     assert words(old) == ["80.0", "78.0", "95.0", "93.0", "99.5", "99.0", "94.0", "92.0", "60.0", "1.0"]
     assert old.get_title("left") == "Digits 0-4, which the base knew"
     assert new.get_title("left") == "Digits 5-9, which the adapter learned"
     for axes, accuracy in zip(below[:2], (1.0, 96.0), strict=True):
-        assert line(axes, "all ten logits") == ([80], [pytest.approx(accuracy)])
-        assert axes.get_title("left").endswith("all ten logits 25.0 %, task known 12.5 %")
+        assert line(axes, "all ten digits") == ([80], [pytest.approx(accuracy)])
+        assert axes.get_title("left").endswith("all ten digits 25.0 %, task known 12.5 %")
     for axes in below[2:]:
         assert [list(steps.get_data().values) for steps in axes.patches] == [[0, 10], [0, 10]]
+    (legend,) = figure.legends
+    colours = {patch.get_facecolor() for patch in legend.findobj(Patch)}
+    assert {bar.get_facecolor() for axes in (old, new) for bar in axes.patches} <= colours
+    assert all(word in subtitle_of(figure) for word in ("probe:", "task known:", "ECE"))
     assert not [drawn for drawn in old.lines if drawn.get_marker() != "None"]  # separate measures are not joined
 
 
@@ -817,14 +834,14 @@ def test_forgetting_without_new_digits_has_one_column():
 # Strategies
 
 
-def test_each_cure_has_two_bars_every_seed_and_the_intervals_of_its_means():
+def test_each_cure_has_two_points_every_seed_and_the_intervals_of_its_means():
     figure = strategies.draw(STRATEGIES, title="x")
     render(figure)
     (axes,) = figure.axes
-    old, new = bars(axes).values()
-    assert old == pytest.approx([1, 2, 96])
-    assert new == pytest.approx([96, 95, 91])
-    seeds = [sorted(drawn.get_xdata()) for drawn in axes.lines if drawn.get_marker() == "o"]
+    assert not axes.patches  # a bar's length would say nothing on this scale
+    assert _means(axes, style.OLD) == pytest.approx([1, 2, 96])
+    assert _means(axes, style.NEW) == pytest.approx([96, 95, 91])
+    seeds = [sorted(drawn.get_xdata()) for drawn in axes.lines if drawn.get_alpha()]
     assert pytest.approx([95, 96, 97]) in seeds
     assert pytest.approx([89, 91, 93]) in seeds
     intervals = [list(drawn.get_xdata()) for drawn in axes.lines if drawn.get_marker() == "|"]
@@ -843,7 +860,13 @@ def test_one_seed_of_a_cure_has_no_interval():
     render(figure)
     (axes,) = figure.axes
     assert legend_of(axes) == ["old digits 0-4", "new digits 5-9"]
-    assert not axes.lines
+    assert (_means(axes, style.OLD), _means(axes, style.NEW)) == ([0], [98])
+    assert len(axes.lines) == 2
+
+
+def _means(axes: Axes, role: style.Role) -> list[float]:
+    drawn = [one for one in axes.lines if one.get_marker() == role.marker and one.get_color() == role.colour]
+    return [float(one.get_xdata()[0]) for one in drawn if not one.get_alpha()]
 
 
 def test_the_scale_of_cures_spreads_what_is_near_all_and_gives_every_accuracy_back():

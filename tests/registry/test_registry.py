@@ -192,7 +192,7 @@ def test_get_offers_the_nearest_name_and_checks_the_kind(registry, publish):
         registry.get("bsae-0-4")
     with pytest.raises(ArtifactError, match="lora-mnist runs list"):
         registry.get("zzzzzzzzzz")
-    with pytest.raises(ArtifactError, match=r"of kind sweep, and adapter is needed \(it has lora-5-9-r1\)"):
+    with pytest.raises(ArtifactError, match=r"of kind sweep, not adapter \(it has lora-5-9-r1\)"):
         registry.get("sweep-5-9", "adapter")
 
 

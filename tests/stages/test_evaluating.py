@@ -63,7 +63,7 @@ def test_what_has_no_alpha_or_no_model_is_refused(small):
             evaluate(ADAPTER, alphas=[0.0, alpha], workspace=small)
     with pytest.raises(UsageError, match="is a base and has no alpha"):
         evaluate(BASE, alphas=[0.0], workspace=small)
-    with pytest.raises(ArtifactError, match=f"of kind sweep, and adapter or base is needed .*{ADAPTER}"):
+    with pytest.raises(ArtifactError, match=f"of kind sweep, not adapter or base .*{ADAPTER}"):
         evaluate(SWEEP, workspace=small)
     with pytest.raises(ArtifactError, match=f"did you mean '{ADAPTER}'"):
         evaluate(ADAPTER.replace("r2", "r3"), workspace=small)

@@ -115,4 +115,4 @@ def test_the_tables_fit_a_terminal_and_a_base_is_refused(small, run):
         assert word in outcome.out
     outcome = run("forgetting", small.registry.latest("base").name, *where)
     assert (outcome.code, outcome.out) == (3, "")
-    assert "is of kind base, and adapter is needed" in outcome.err
+    assert "is of kind base, not adapter" in outcome.err

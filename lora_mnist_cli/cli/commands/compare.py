@@ -70,7 +70,7 @@ def _title(document: dict[str, Any], how: str) -> str:
 def _models(document: dict[str, Any], row: dict[str, Any]) -> Table:
     """Make the table of two models on the same images."""
     title = _title(document, f"the same {row['images']:,} images")
-    heads = ("", "accuracy %", f"{_confidence(document)} interval", "it alone right")
+    heads = ("", "accuracy %", f"{_confidence(document)} interval", "only it right")
     made = Table(heads, title=title, text_columns=("",))
     for label, side in (("A", "a"), ("B", "b")):
         score = row[f"accuracy_{side}"]

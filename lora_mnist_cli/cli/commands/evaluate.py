@@ -101,7 +101,7 @@ def _routed(routed: RoutedEvaluation) -> Result:
 
 
 def _gate_table(checked: Sequence[dict[str, Any]]) -> Table:
-    heads = ("digits", "alpha", "images", "accuracy %", "needs %", "verdict")
+    heads = ("digits", "alpha", "images", "accuracy %", "required %", "verdict")
     made = Table(heads, title="gates", text_columns=("digits", "verdict"))
     for row in checked:
         alpha = "–" if row["alpha"] is None else f"{row['alpha']:g}"

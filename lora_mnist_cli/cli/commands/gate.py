@@ -63,7 +63,9 @@ def command(
         write_junit(junit, f"gate {document['artifact']}", cases, seconds=time.perf_counter() - start)
     let_through = (PASS, INCONCLUSIVE) if allow_inconclusive else (PASS,)
     if missed := [row for row in document["gates"] if row["verdict"] not in let_through]:
-        raise GateError("; ".join(f"{row['verdict']}: {about(row)}" for row in missed), value=missed)
+        # The table and its lines say which ones.
+        which = about(missed[0]) if len(missed) == 1 else f"{len(missed)} of {len(document['gates'])} do not pass"
+        raise GateError(f"{document['verdict']}: {which}", value=missed)
     if tag is not None:
         workspace.registry.tag(document["artifact"], tag)
         workspace.reporter.notice(f"@{tag.removeprefix('@')} stands for {document['artifact']}")
@@ -73,7 +75,7 @@ def _tables(document: dict[str, Any]) -> list[Table | str]:
     heads, settings = _settings(document["gates"])
     title = f"{document['artifact']}: mean test accuracy, {100 * document['confidence']:g} % intervals"
     made = Table(
-        (*heads, "digits", "needs %", "mean %", "interval", "worst (seed)", "n", "verdict"), title=title,
+        (*heads, "digits", "required %", "mean %", "interval", "worst (seed)", "n", "verdict"), title=title,
         text_columns=("setting", "digits", "verdict"), tight=True,
     )  # fmt: skip
     for row, setting in zip(document["gates"], settings, strict=True):
@@ -102,7 +104,7 @@ def _plan_tables(document: dict[str, Any]) -> list[Table | str]:
         f"{100 * document['power']:g} % power"
     )
     made = Table(
-        (*heads, "digits", "needs %", "n", "mean %", "sd", "margin", "seeds", *margins), title=title,
+        (*heads, "digits", "required %", "n", "mean %", "sd", "margin", "seeds", *margins), title=title,
         text_columns=("setting", "digits"), tight=True, optional=margins,
     )  # fmt: skip
     for row, setting in zip(document["plans"], settings, strict=True):

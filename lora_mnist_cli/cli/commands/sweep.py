@@ -63,9 +63,7 @@ def command(
     ] = False,
     beside: Annotated[
         list[str] | None,
-        o.artifact_option(
-            "Close the table with this sweep or adapter without a rank, as full fine-tuning: the ceiling."
-        ),
+        o.artifact_option("Close the table with this sweep or adapter without a rank, as full fine-tuning."),
     ] = None,
     each_seed: Annotated[
         bool, o.switch("--each-seed", "Show every seed in the table, not only the means over seeds.", shared.OUTPUT)

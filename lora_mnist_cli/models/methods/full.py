@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight and bias of the chosen layers is trained. It is the ceiling for LoRA.
+"""Full fine-tuning: every weight and bias of the chosen layers is trained. It is the yardstick for LoRA.
 
 Howard & Ruder 2018 (arXiv:1801.06146) is the usual reference; Hu et al. 2021 (arXiv:2106.09685, §5) compare with it.
 The optimiser, weight decay included, sees the weights themselves, as it would without a frozen base. The differences

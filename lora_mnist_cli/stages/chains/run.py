@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES
 from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
@@ -54,6 +54,7 @@ MEASURES = {
     "all": min, "old": min, "new": min, "accuracy": min, "backward": min, "forward": min, "forgetting": max
 }  # fmt: skip
 """Figure of a chain → which of two values is the worse."""
+_ACCURACIES = ("all", "old", "new", "accuracy")
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,12 @@ def _learn(plan: Plan, chain_runs: Sequence[ChainRun]) -> dict[str, list[list[St
 
 def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:
     return {
-        measure: spread([run[measure] for run in runs], seeds, worst=worst)
+        measure: spread(
+            [run[measure] for run in runs],
+            seeds,
+            worst=worst,
+            possible=ACCURACIES if measure in _ACCURACIES else DIFFERENCES,
+        )
         for measure, worst in MEASURES.items()
         if all(run[measure] is not None for run in runs)
     }

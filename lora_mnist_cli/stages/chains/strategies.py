@@ -120,7 +120,7 @@ USUAL = {
         keeps=(FEATURES_FILE, ADAPTER_FILE), begins_plain=True,
     ),
     "joint": Strategy(
-        "Joint training", "a network on all digits at once, the ceiling", joint,
+        "Joint training", "a network on all digits at once, the yardstick", joint,
         works=lambda chain_run: [costs.of_base(_joint_config(chain_run))], keeps=None, after_first=False,
     ),
 }  # fmt: skip

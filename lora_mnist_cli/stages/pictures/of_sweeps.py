@@ -36,7 +36,7 @@ _SPECTRA = {
 }
 """Method → why its changes have more singular values than its rank."""
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25)
-"""Shares of the trained alpha at which an adapter is scored."""
+"""Shares of the trained alpha at which an adapter is scored; the subtitle of a sweep tells them."""
 
 
 def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -55,7 +55,7 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
         raise UsageError(problem, hint="full fine-tuning and head have none", value=artifact.name)
     subtitle = subtitle_of(artifact, options.where)
     if len({row["rank"] for row in results}) == 1:
-        subtitle += f"; {lonely(workspace, 'one rank', 'a sweep of several (--ranks 1,2,4,8)')}"
+        subtitle += f"; {lonely(workspace, 'one rank', 'a sweep of several ranks')}"
     base = accuracy_of(workspace.registry.parent(artifact).scores["subsets"], base_digits)
     return ranks.draw(
         results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
@@ -106,12 +106,12 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
             labels = (title_of(beside), f"{title_of(beside)} ({elide(name)})", name)
             adapters.append((next(label for label in labels if label not in taken), beside))
     changes = [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters]
-    notes = [subtitle_of(artifact, options.where), note]
+    notes = [subtitle_of(artifact, options.where), note, "ΔW: what training adds to a layer's weights"]
     notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
     if {adapter.config["rank"] for _, adapter in adapters} == {1}:
         notes.append(lonely(workspace, "rank 1 has one singular value per layer", "a higher rank"))
     return spectrum.draw(
-        changes, title=f"{title_of_several(artifact, options.where)}: singular values of ΔW by layer",
+        changes, title=f"{title_of_several(artifact, options.where)}: singular values of the change ΔW by layer",
         subtitle="; ".join(filter(None, notes)),
     )  # fmt: skip
 
@@ -153,8 +153,8 @@ def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions
     for number, (label, adapter) in enumerate(adapters, start=1):
         reporter.phase(SCORING, len(SHARES) * costs.SCORING_ONE, f"{number}/{len(adapters)}")
         paths.append({"label": label} | _path(apart, adapter, [old, new]))
-    shares = ", ".join(f"{share:g}" for share in SHARES)
-    notes = [subtitle_of(artifact, options.where), note, f"points: {shares} of the trained alpha"]
+    several = "points at 0.2 to 0.8, 1 and 1.25 of the trained alpha" if len(adapters) > 1 else ""
+    notes = [subtitle_of(artifact, options.where), note, several]
     return tradeoff.draw(
         paths, old_digits=str(old), new_digits=str(new),
         title=f"{title_of_several(artifact, options.where)}: new digits against old as alpha rises",

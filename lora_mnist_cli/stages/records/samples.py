@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lora_mnist_cli.evaluation.intervals import CONFIDENCE
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE
 from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.evaluation.seeds import best_rate, by_setting, is_figure, setting, spread
 from lora_mnist_cli.registry.artifact import Artifact
@@ -58,7 +58,8 @@ class Sample:
     def spread(self, confidence: float = CONFIDENCE) -> dict[str, Any]:
         """Return the :func:`lora_mnist_cli.evaluation.seeds.spread` of the accuracies."""
         accuracies = self.accuracies
-        return spread([accuracies.get(seed) for seed in self.scores], list(self.scores), confidence=confidence)
+        seeds = list(self.scores)
+        return spread([accuracies.get(seed) for seed in seeds], seeds, possible=ACCURACIES, confidence=confidence)
 
 
 def has_figure(score: Mapping[str, Any]) -> bool:
