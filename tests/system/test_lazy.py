@@ -46,7 +46,7 @@ import lora_mnist_cli
 from lora_mnist_cli import stages
 for package in (lora_mnist_cli, stages):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".platforms." not in module.name:
             importlib.import_module(module.name)
     for name in package.__all__:
         assert not isinstance(getattr(package, name), types.ModuleType), name
