@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -41,7 +42,7 @@ sys.exit(f"{codes}, {here.__name__}")
 def test_everything_is_imported_and_commands_run_without_posix(small_data: Path, tmp_path: Path) -> None:
     train = ["train-base", "--dataset", "fashion-mnist", "--data-dir", str(small_data), "--epochs", "0"]
     calls = [["--help"], train, ["runs", "list"], ["runs", "tag", "base-fashion-mnist-0-4", "best"], ["runs", "verify"]]
-    command = [sys.executable, "-W", "ignore", "-c", EVERYTHING, apart.json.dumps(calls)]
+    command = [sys.executable, "-W", "ignore", "-c", EVERYTHING, json.dumps(calls)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert ended.stderr.splitlines()[-1] == "[0, 0, 0, 0, 0], lora_mnist_cli.system.platforms.windows"
     assert "base-fashion-mnist-0-4" in ended.stdout
@@ -105,32 +106,9 @@ def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
     assert sum(apart.call("killing", "random_instants", folder=str(quick), **options).values()) == 12
 
 
-FILES = ("system/test_locks.py", "system/test_output_file.py")
-
-
-@pytest.mark.parametrize(
-    "files", [FILES[:1], pytest.param((*FILES, "registry/test_registry.py", "registry/test_creation.py",
-                                       "registry/test_archive.py"), marks=pytest.mark.slow)],
-)  # fmt: skip
-def test_the_tests_of_locks_and_of_the_registry_pass(files: tuple[str, ...]) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "-n",
-        "0",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(TESTS.parent),
-    ]
-    ended = subprocess.run(
-        [*command, *(str(TESTS / file) for file in files)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=TESTS.parent,
-    )
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["system/test_locks.py", "registry/test_creation.py"])
+def test_the_tests_of_locks_and_of_creation_times_pass(file: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS / file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS.parent)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]

@@ -37,7 +37,7 @@ BINARY = 1 << 29
 OFD_SETLK = 37
 
 _open, _close, _unlink, _rename, _replace, _fsync = os.open, os.close, os.unlink, os.rename, os.replace, os.fsync
-_NO_LINK, _NO_WAIT, _fileio, _io_open = os.O_NOFOLLOW, os.O_NONBLOCK, io.FileIO, io.open
+_NO_LINK, _NO_WAIT, _io_open = os.O_NOFOLLOW, os.O_NONBLOCK, io.open
 _writable: dict[int, int] = {}
 """Handle that may only be read → another of its file, which has its lock: Linux wants one that may be written."""
 

@@ -34,6 +34,6 @@ def test_commands_run_from_a_checkout_that_is_not_installed(tmp_path: Path, smal
         return ended.stdout
 
     assert call("--version") == f"lora-mnist {metadata.version('lora-mnist')}\n"
-    train = ("train-base", "--dataset", "fashion-mnist", "--data-dir", str(small_data), "--epochs", "0", "--name", "new")
-    assert "new" in call(*train)
+    places = ("--dataset", "fashion-mnist", "--data-dir", str(small_data))
+    assert "new" in call("train-base", *places, "--epochs", "0", "--name", "new")
     assert metadata.version("lora-mnist") in (tmp_path / "runs" / "new" / "artifact.json").read_text()
