@@ -44,7 +44,7 @@ _export = lazy_exports(__name__, _HOMES | _LIGHTNING)
 def __getattr__(name: str) -> Any:
     """Look up an export when it is asked for; ``__version__`` alone would cost a tenth of the program's start."""
     if name == "__version__":
-        from importlib.metadata import version
+        from lora_mnist_cli.system.version import version
 
-        return version("lora-mnist")
+        return version()
     return _export(name)

@@ -17,7 +17,6 @@ if shutil.which("nvidia-smi") is None:
 if os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 4 * 2**30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
-import fcntl
 import json
 import subprocess
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, sweep, train_base
+from lora_mnist_cli.system.platforms import here
 
 __all__ = ["forge", "publish", "refused", "sweeper"]  # fixtures, for all rooms
 
@@ -101,7 +101,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     def made(name: str, make: Callable[[Path], object]) -> Path:
         folder = place / f"shared-{name}"
         with (place / f"shared-{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            here.lock(lock.fileno())
             if not folder.exists():
                 unfinished = place / f"unfinished-{name}"
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -141,7 +141,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         folder = tmp_path / f"mounted{len(mounted)}"
         folder.mkdir()
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        able = os.geteuid() == 0 and shutil.which("mount") is not None
+        able = hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount") is not None
         if not able or subprocess.run(command, check=False, capture_output=True).returncode:
             pytest.skip("only where file systems may be mounted")
         mounted.append(folder)

@@ -31,9 +31,9 @@ def say(line: str) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from lora_mnist_cli.system.version import version
 
-        print(f"lora-mnist {version('lora-mnist')}")
+        print(f"lora-mnist {version()}")
         raise typer.Exit
 
 

@@ -18,6 +18,7 @@ from lora_mnist_cli.registry.manifest import parse_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, ExtentError, decode_manifest
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file, is_name
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.platforms.names import is_portable
 
 _MAX_ENTRIES = 100_000
 _CHUNK = 2**20
@@ -68,6 +69,8 @@ def planned(archive: zipfile.ZipFile, file: Path) -> Plan:
         # Exports use no other compression, and other readers fail in other ways.
         plain = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not info.flag_bits & 1
         known = plain and is_name(name) and (part == MANIFEST or is_file(part)) and kind in (0, stat.S_IFREG)
+        if not all(map(is_portable, info.filename.split("/"))):
+            raise ArtifactError(f"{file} has an entry {info.filename!r}, a name that Windows reserves", value=name)
         if not known or part in plan.get(name, {}):
             raise ArtifactError(f"{file} has an entry {info.filename!r}, which no export writes", value=info.filename)
         plan.setdefault(name, {})[part] = info

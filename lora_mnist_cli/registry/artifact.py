@@ -22,6 +22,7 @@ from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NAME, is_name
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.system.files import open_regular, read_regular
+from lora_mnist_cli.system.platforms.names import is_portable
 
 _LITTER = re.compile(r"\.DS_Store|\._.*|\.localized|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.smbdelete.*")
 """Hidden files that file managers and file systems leave wherever they look; nobody put them there."""
@@ -44,6 +45,17 @@ def check_name(name: str) -> str:
     if not is_name(name):
         hint = "a letter or digit first, then letters, digits, '.', '_', ',' and '-'"
         raise UsageError(f"{shown} can't be an artifact's name", hint=hint, value=name)
+    return name
+
+
+def check_new_name(name: str) -> str:
+    """The name, if an artifact can be made of it: :func:`check_name`, and a folder can have it on every system.
+
+    Raises:
+        UsageError: otherwise; the folder of artifacts could not be copied to Windows.
+    """
+    if not is_portable(check_name(name)):
+        raise UsageError(f"'{name}' can't be an artifact's name", hint="Windows reserves it for itself", value=name)
     return name
 
 

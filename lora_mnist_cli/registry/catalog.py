@@ -292,7 +292,7 @@ class Catalog:
         """
         if not name.startswith("@"):
             path = Path(name)  # as a shell completes it: a folder in the folder of artifacts is meant by its name
-            return check_name(path.name if "/" in name and path.parent.absolute() == self.root.absolute() else name)
+            return check_name(path.name if path.parent.absolute() == self.root.absolute() else name)
         alias = check_name(name[1:])
         tag = self._tag(alias) if not (self.root / TAGS).is_symlink() else None
         if tag is None:

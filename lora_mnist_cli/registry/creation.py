@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.manifest_types import MAX_YEAR, is_created
 from lora_mnist_cli.system.files import read_regular
+from lora_mnist_cli.system.platforms import here
 
 NEWEST = ".newest"
 LARGE = 50
@@ -77,7 +78,7 @@ def _remember(root: Path, newest: str, more: int = 0) -> None:
     # On most file systems a folder has a link for each folder in it; elsewhere the number never changes.
     content = f"{newest} {os.stat(root).st_nlink + more}\n".encode()
     try:
-        handle = os.open(root / NEWEST, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        handle = here.open_file(root / NEWEST, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(handle, content)
         finally:

@@ -22,7 +22,8 @@ from lora_mnist_cli.registry.manifest import read_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.system.errors import ArtifactError
-from lora_mnist_cli.system.files import read_regular, stamp
+from lora_mnist_cli.system.files import read_regular
+from lora_mnist_cli.system.platforms import here
 
 _REMEMBERED: dict[str, dict[str, tuple[tuple[int, ...], Entry]]] = {}
 """Folder → name → stamp of the manifest, and the entry that was read from it."""
@@ -214,7 +215,7 @@ def stamp_of(root: Path, name: str) -> tuple[int, ...] | None:
         found = os.stat(f"{root}/{name}/{MANIFEST}", follow_symlinks=False)
     except OSError:
         return None
-    return stamp(found) if stat.S_ISREG(found.st_mode) else None
+    return here.stamp(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, read_artifact
+from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, check_new_name, read_artifact
 from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
 from lora_mnist_cli.registry.creation import forget_created, next_created, remember_created
 from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
@@ -26,7 +26,8 @@ from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
-from lora_mnist_cli.system.files import exchange, flush, flush_trees, machine_errors, remove_empty, whole_file
+from lora_mnist_cli.system.files import flush, flush_trees, machine_errors, remove_empty, whole_file
+from lora_mnist_cli.system.platforms import here
 
 __all__ = ["STAGING", "Registry"]
 
@@ -89,7 +90,7 @@ class Registry(StagingArea):
                 manifest = artifact.to_manifest()
                 manifest["seal"] = seal_of(manifest)
                 text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-                (staged / MANIFEST).write_text(text, encoding="utf-8")
+                (staged / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
                 read_artifact(staged)  # what no reader would take is not published
                 self._refuse_orphan(name, artifact.parents)
                 remember_created(self.root, created, new_folder=not self.taken(name))
@@ -116,14 +117,14 @@ class Registry(StagingArea):
                 forget_created(self.root)  # what comes from elsewhere may be newer than anything here
                 try:
                     for artifact in fresh:
-                        os.rename(artifact.path, f"{root}/{artifact.name}")
+                        here.rename(artifact.path, f"{root}/{artifact.name}")
                     flush(self.root)
                 except BaseException:
                     # Parents came first, so they go last: whoever looks meanwhile sees nothing that lacks its own.
                     for artifact in reversed(fresh):
                         if not artifact.path.exists():
                             with contextlib.suppress(OSError):
-                                os.rename(f"{root}/{artifact.name}", artifact.path)
+                                here.rename(f"{root}/{artifact.name}", artifact.path)
                     raise
         return [replace(artifact, path=self.root / artifact.name) for artifact in fresh]
 
@@ -170,15 +171,15 @@ class Registry(StagingArea):
             if found is not None and found.digest != artifact.digest:
                 self._refuse_if_in_use([found], "replaced")
             # In one step where the system can: then the name is never without an artifact.
-            if exchange(staged, final):
-                self._settle(lambda: exchange(staged, final))
+            if here.exchange(staged, final):
+                self._settle(lambda: here.exchange(staged, final))
             else:
-                os.rename(final, staged.parent / REPLACED)
-                os.rename(staged, final)
-                self._settle(lambda: os.rename(final, staged))
+                here.rename(final, staged.parent / REPLACED)
+                here.rename(staged, final)
+                self._settle(lambda: here.rename(final, staged))
         else:
-            os.rename(staged, final)
-            self._settle(lambda: os.rename(final, staged))
+            here.rename(staged, final)
+            self._settle(lambda: here.rename(final, staged))
         return read_artifact(final)
 
     def _settle(self, undo: Callable[[], object]) -> None:
@@ -242,8 +243,8 @@ class Registry(StagingArea):
         """Take an artifact out of sight in one step: a reader never sees one that is half gone. The rest goes later."""
         outer = self._new_folder(name)
         stack.callback(shutil.rmtree, outer, ignore_errors=True)
-        os.rename(self.root / name, outer / REMOVED)
-        self._settle(lambda: os.rename(outer / REMOVED, self.root / name))
+        here.rename(self.root / name, outer / REMOVED)
+        self._settle(lambda: here.rename(outer / REMOVED, self.root / name))
 
     def tag(self, name: str, alias: str) -> Artifact:
         """Let ``@alias`` stand for an artifact, in place of what it stood for.
@@ -253,7 +254,7 @@ class Registry(StagingArea):
             ArtifactError: where there is no such artifact.
             MachineError: where it can't be written.
         """
-        check_name(alias.removeprefix("@"))
+        check_new_name(alias.removeprefix("@"))
         artifact = self.get(name)
         with machine_errors(f"can't tag '{artifact.name}'"), self._lock(f"tagging {artifact.name}"):
             folder = self.root / TAGS

@@ -17,13 +17,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lora_mnist_cli.registry.artifact import Artifact, Parent, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Parent, check_new_name
 from lora_mnist_cli.registry.catalog import TAGS, Catalog
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics, unused_statistics
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
-from lora_mnist_cli.system.locks import HOST, LOCK, exclusive, owner, read_owner, try_lock
+from lora_mnist_cli.system.locks import HOST, LOCK, exclusive, owner, read_owner
+from lora_mnist_cli.system.platforms import here
 
 STAGING = ".staging"
 REPLACED = "replaced"
@@ -53,13 +54,14 @@ class StagingArea(Catalog):
             MachineError: where it can't be made.
             ArtifactError: where a parent is gone.
         """
-        check_name(name)
+        check_new_name(name)
         # An empty staging folder is always taken away; the runs folder and those around it, if they were made here.
         made = list(dict.fromkeys([self.root / STAGING, *missing_folders(self.root)]))
         with contextlib.ExitStack() as stack:
             stack.callback(remove_empty, made)
             with machine_errors(f"can't write to {self.root}"):
                 outer, handle = self._begin(name, parents)
+                stack.callback(shutil.rmtree, outer, ignore_errors=True)  # a file that is open may stay before
                 stack.callback(os.close, handle)
                 stack.callback(self._discard, outer)
                 for folder in made[1:]:
@@ -82,10 +84,10 @@ class StagingArea(Catalog):
         self._remove_dead()
         outer = self._new_folder(name)
         try:
-            handle = os.open(outer / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            handle = here.open_file(outer / _OWNER, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:
                 for _ in range(1000):
-                    if try_lock(handle):
+                    if here.try_lock(handle):
                         break
                     time.sleep(0.001)  # one that only looks has it for a moment
                 else:
@@ -122,7 +124,7 @@ class StagingArea(Catalog):
         old, final = outer / REPLACED, self.root / outer.name.partition("@")[0]
         if (old / MANIFEST).is_file() and not final.exists():
             with contextlib.suppress(OSError):
-                os.rename(old, final)
+                here.rename(old, final)
         if (outer / REMOVED).is_dir():
             removed = self.readable(f"{STAGING}/{outer.name}/{REMOVED}")
             with contextlib.suppress(OSError):
@@ -284,12 +286,12 @@ def _files(folder: Path) -> dict[str, int]:
 def _is_locked(path: Path) -> bool:
     """Return whether a process holds the lock of a file; a missing file has none."""
     try:
-        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        handle = here.open_file(path, os.O_RDWR)
     except PermissionError:
         return True  # another user's; not ours to judge
     except OSError:
         return False
     try:
-        return not try_lock(handle)
+        return not here.try_lock(handle)
     finally:
         os.close(handle)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.registry.artifact import Artifact, check_name
+from lora_mnist_cli.registry.artifact import Artifact, check_new_name
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import RANK, Grid
@@ -71,7 +71,7 @@ def _plan_one(
     config: AdapterConfig, base: str | None, dataset: str | None, workspace: Workspace, name: str | None, force: bool
 ) -> AdapterJobs:
     if name is not None:
-        check_name(name)
+        check_new_name(name)
     parent = find_base(workspace, base, dataset)
     config = resolve(config, parent)
     request = AdapterRequest(name or adapter_name(parent, config), config)
@@ -132,7 +132,7 @@ def sweep(
             adapters = jobs.run()
         results = [result_row(adapter, request.grid.varying) for adapter in adapters]
         with machine_errors(f"can't write {RESULTS_FILE}"):
-            (making.folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8")
+            (making.folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="\n")
         details = {"results": results, "base_digits": request.base.config["digits"]}
         return making.publish(scores={}, details=details, members=adapters)
 

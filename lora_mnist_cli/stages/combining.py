@@ -11,7 +11,7 @@ from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.combining import combiner_named
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.models.methods.lora import A, B
-from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
@@ -67,7 +67,7 @@ def combine(
     adapters = [workspace.registry.get(adapter, "adapter") for adapter in names]
     base = _one_base(workspace, adapters)
     config = _combined_config(adapters, base, method, weights, rank, density, seed)
-    name = check_name(
+    name = check_new_name(
         name or default_name(f"combined-{method}", base.dataset, config.digits, rank=config.rank, seed=config.seed)
     )
     parents = (Parent("base", base.name, base.digest), *(Parent("adapter", a.name, a.digest) for a in adapters))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from lora_mnist_cli.registry.artifact import Artifact, check_name
+from lora_mnist_cli.registry.artifact import Artifact, check_new_name
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.publishing import publish_untrained
 from lora_mnist_cli.stages.records.resolving import adapter_name, adapter_settings, resolve
@@ -42,7 +42,7 @@ def import_adapter(
     """
     workspace = workspace or Workspace()
     if name is not None:
-        check_name(name)
+        check_new_name(name)
     parent = workspace.registry.get(base, "base")
     from lora_mnist_cli.registry.peft_folder import read_peft_folder
 

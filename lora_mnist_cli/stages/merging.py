@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
@@ -54,7 +54,7 @@ def merge(
     multiplier = chosen_alpha(adapter, alpha)
     assert multiplier is not None
     suffix = "" if multiplier == config.alpha else f"-a{multiplier:g}"
-    merged = check_name(merged or f"merged-{adapter.name}{suffix}")
+    merged = check_new_name(merged or f"merged-{adapter.name}{suffix}")
     kept_digits = DigitSet([*(base_config.digits if config.protect else ()), *DigitSet.parse(adapter.config["digits"])])
     merged_config = dataclasses.replace(base_config, digits=digits or kept_digits, merged_alpha=multiplier)
     parents = (Parent("base", base.name, base.digest), Parent("adapter", adapter.name, adapter.digest))

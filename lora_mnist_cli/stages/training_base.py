@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.sources import read_ahead
 from lora_mnist_cli.models.architecture import layer_shapes
-from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Settings, check_new_name
 from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
@@ -51,7 +51,7 @@ def train_base(
     """
     config, workspace = base_config(config, settings), workspace or Workspace()
     usual = base_name(config)
-    name = check_name(usual if name is None else name)
+    name = check_new_name(usual if name is None else name)
     fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
     if base := workspace.up_to_date(name, fixed, force):
         return base

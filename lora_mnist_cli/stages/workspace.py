@@ -23,6 +23,7 @@ from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.errors import DataError, OtherSettingsError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, Silent
+from lora_mnist_cli.system.version import version
 
 if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
@@ -33,7 +34,7 @@ RUNS_VARIABLE, DATA_VARIABLE = "LORA_MNIST_RUNS", "LORA_MNIST_DATA"
 HISTORY_FILE = "history.csv"
 MAKE_ROOM = "--runs-dir NEW keeps both; lora-mnist runs remove NAME makes room"
 """The advice where a name is taken and the stage itself named its artifacts."""
-PACKAGES = ("lora-mnist", "torch", "pytorch-lightning", "numpy", "safetensors")
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "safetensors")
 
 
 @contextmanager
@@ -215,7 +216,7 @@ class Making:
 def write_history(history: str, folder: Path) -> None:
     """Write ``history.csv``."""
     with machine_errors(f"can't write {HISTORY_FILE}"):
-        (folder / HISTORY_FILE).write_text(history, encoding="utf-8")
+        (folder / HISTORY_FILE).write_text(history, encoding="utf-8", newline="\n")
 
 
 def environment(runtime: Runtime | None = None, *, trained: bool = False) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def _versions() -> dict[str, str]:
     """Return the versions of packages that results may depend on; looked up once, not for each adapter of a bank."""
     from importlib import metadata
 
-    return {name: metadata.version(name) for name in PACKAGES}
+    return {"lora-mnist": version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
 def made_by() -> str:

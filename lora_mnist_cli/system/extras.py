@@ -8,11 +8,18 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
+from lora_mnist_cli.system.version import NAME, project
+
 
 def install_command(extra: str) -> str:
     """Return the command that installs an extra's packages, for example ``pip install 'ray>=2.40'``."""
+    try:
+        requirements = metadata.requires(NAME) or []
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
+        listed = project().get("optional-dependencies", {}).get(extra, [])
+        requirements = [f"{package}; extra == '{extra}'" for package in listed]
     needed = []
-    for requirement in metadata.requires("lora-mnist") or ():
+    for requirement in requirements:
         package, _, condition = requirement.partition(";")
         if re.search(rf"extra\s*==\s*['\"]{extra}['\"]", condition):
             needed.append(f"'{package.strip()}'")

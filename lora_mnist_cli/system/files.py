@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import fcntl
 import os
 import re
 import stat
-import sys
+import time
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from lora_mnist_cli.system.errors import MachineError
+from lora_mnist_cli.system.platforms import here
 
 _MANY = 100
 """Folders from which on the whole file system is flushed at once: other programs' files are no longer most of it."""
@@ -57,15 +55,7 @@ def remove_empty(folders: Sequence[Path]) -> None:
 
 def flush(path: Path) -> None:
     """Bring a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        # Some network file systems have no such thing for a folder.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
-            raise
-    finally:
-        os.close(handle)
+    here.flush(path)
 
 
 def flush_trees(folders: Sequence[Path]) -> None:
@@ -73,25 +63,11 @@ def flush_trees(folders: Sequence[Path]) -> None:
 
     Many of them by a call for the whole file system, where there is one: a flush per file takes 20 times as long.
     """
-    if len(folders) < _MANY or not _flush_file_system(folders[0]):
+    if len(folders) < _MANY or not here.flush_file_system(folders[0]):
         for folder in folders:
             for place, _, names in os.walk(folder, topdown=False):
                 for path in (*(Path(place) / name for name in names), Path(place)):
                     flush(path)
-
-
-def _flush_file_system(path: Path) -> bool:
-    """Bring everything on a folder's file system to the disk; False where the system has no such call."""
-    call = _flush_call()
-    if call is None:
-        return False
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        if call(handle) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    finally:
-        os.close(handle)
-    return True
 
 
 @contextlib.contextmanager
@@ -108,7 +84,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             flush(new)
-            os.replace(new, path)  # while it is open, and so locked: until then nobody takes it for a dead one
+            here.replace(file, new, path)
     finally:
         with contextlib.suppress(OSError):
             new.unlink()
@@ -122,7 +98,7 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
         file = new.open("xb")
         try:
             # One that looks for dead files may have it for a moment, before it is locked, and take it away.
-            if not _lock(file.fileno()) or is_still(file.fileno(), new):
+            if not here.lock(file.fileno()) or is_still(file.fileno(), new):
                 return new, file
         except BaseException:
             file.close()
@@ -131,17 +107,6 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
             raise
         file.close()
     raise OSError(f"files in {folder} are taken away again and again")
-
-
-def _lock(handle: int) -> bool:
-    """Wait for the lock of an open file; False where the file system has none."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS):
-            return False
-        raise
-    return True
 
 
 def _remove_dead(folder: Path) -> None:
@@ -154,13 +119,15 @@ def _remove_dead(folder: Path) -> None:
     for name in names:
         path = folder / name
         with contextlib.suppress(OSError):
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            handle = here.open_file(path, os.O_RDONLY)
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if is_still(handle, path):
-                    path.unlink()
+                settled = not here.GRACE or time.time() - os.fstat(handle).st_mtime > here.GRACE
+                if settled and here.try_lock(handle) and is_still(handle, path):
+                    handle, ours = -1, handle
+                    here.remove_locked(ours, path)
             finally:
-                os.close(handle)
+                if handle >= 0:
+                    os.close(handle)
 
 
 def is_still(handle: int, path: Path) -> bool:
@@ -181,7 +148,7 @@ def read_regular(path: Path | str, limit: int) -> bytes:
 
 
 def read_stamped(path: Path | str, limit: int) -> tuple[bytes, tuple[int, ...]]:
-    """Return the content of a file, as :func:`read_regular`, and its :func:`stamp` before it was read."""
+    """Return the content of a file, as :func:`read_regular`, and its ``stamp`` before it was read."""
     handle, found = _open_regular(path, limit)
     try:
         size = found.st_size
@@ -189,14 +156,9 @@ def read_stamped(path: Path | str, limit: int) -> tuple[bytes, tuple[int, ...]]:
         # One call reads a whole file, as a rule.
         while len(content) < size and (part := os.read(handle, size - len(content))):
             content += part
-        return content, stamp(found)
+        return content, here.stamp(found)
     finally:
         os.close(handle)
-
-
-def stamp(found: os.stat_result) -> tuple[int, ...]:
-    """Return what changes whenever a file does, or another takes its place."""
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextlib.contextmanager
@@ -218,7 +180,7 @@ def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
 def _open_regular(path: Path | str, limit: int) -> tuple[int, os.stat_result]:
     """Return the open file and what the system tells of it."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = here.open_file(path, os.O_RDONLY)
     except OSError as error:
         if error.errno == errno.ELOOP and os.path.islink(path):  # the system speaks of too many levels of them
             raise OSError(errno.ELOOP, "it is a symbolic link") from error
@@ -233,39 +195,3 @@ def _open_regular(path: Path | str, limit: int) -> tuple[int, os.stat_result]:
         os.close(handle)
         raise
     return handle, found
-
-
-def exchange(first: Path, second: Path) -> bool:
-    """Let two folders of one file system change places in one step; False where the system can't.
-
-    Raises:
-        OSError: where it can, and failed.
-    """
-    call = _exchange_call()
-    if call is None:
-        return False
-    if call(os.fsencode(first), os.fsencode(second)) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):  # the kernel knows the call, this file system does not
-        return False
-    raise OSError(number, os.strerror(number))
-
-
-@lru_cache(maxsize=1)
-def _exchange_call() -> Any:
-    """Return the system's exchange of two paths, as a function of both; None where there is none."""
-    here, swap = -100 if sys.platform == "linux" else -2, 2
-    libc = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "linux" and hasattr(libc, "renameat2"):
-        return lambda first, second: libc.renameat2(here, first, here, second, swap)
-    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
-        return lambda first, second: libc.renamex_np(first, second, swap)
-    return None
-
-
-@lru_cache(maxsize=1)
-def _flush_call() -> Any:
-    """Return the system's flush of an open folder's file system; None where there is none."""
-    # Elsewhere than on Linux there is only a call that does not wait for the disk.
-    return getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None

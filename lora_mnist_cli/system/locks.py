@@ -1,14 +1,12 @@
 """Locks between processes: one for the short moments that change ``runs/``, one for each staging folder.
 
-Both are the kernel's (``flock``), so a killed process lets go of them. Whoever held the first removes its file; a
-waiter therefore checks that its file is still the one of that name.
+Both are the kernel's (``flock`` where there is one), so a killed process lets go of them. Whoever held the first
+removes its file; a waiter therefore checks that its file is still the one of that name.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -19,6 +17,7 @@ from typing import Any
 
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.files import is_still, read_regular
+from lora_mnist_cli.system.platforms import here
 
 LOCK = ".lock"
 WAIT_VARIABLE = "LORA_MNIST_LOCK_WAIT"
@@ -53,17 +52,6 @@ def wait_seconds() -> float:
     return DEFAULT_WAIT
 
 
-def try_lock(handle: int) -> bool:
-    """Take the lock of an open file if it is free; tell whether it was."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
-
-
 @contextlib.contextmanager
 def exclusive(root: Path, doing: str, say: Callable[[str], None]) -> Iterator[None]:
     """Let one process at a time inside, of all that know the folder ``root``, which has to be there.
@@ -79,20 +67,18 @@ def exclusive(root: Path, doing: str, say: Callable[[str], None]) -> Iterator[No
     try:
         with contextlib.suppress(OSError):  # a full disk does not keep anyone from holding a lock
             os.ftruncate(handle, 0)
-            os.pwrite(handle, owner(doing=doing), 0)
+            os.write(handle, owner(doing=doing))
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
-        os.close(handle)
+        here.remove_locked(handle, path)
 
 
 def _acquire(path: Path, say: Callable[[str], None]) -> int:
     start, told, pause, wait = time.monotonic(), False, 0.002, wait_seconds()
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        handle = here.open_file(path, os.O_RDWR | os.O_CREAT)
         try:
-            if try_lock(handle) and is_still(handle, path):
+            if here.try_lock(handle) and is_still(handle, path):
                 kept, handle = handle, -1
                 return kept
         finally:

@@ -8,6 +8,8 @@ import platform
 from functools import lru_cache
 from pathlib import Path
 
+from lora_mnist_cli.system.platforms import here
+
 _CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 _PROCESSORS = Path("/proc/cpuinfo")
 
@@ -19,9 +21,8 @@ def cores() -> int:
 
 def memory() -> int | None:
     """Return the bytes of memory of the machine, or of the container around this process; None where not known."""
-    limits = []
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    installed = here.installed_memory()
+    limits = [] if installed is None else [installed]
     with contextlib.suppress(OSError, ValueError):  # only Linux has this file, and "max" in it means no limit
         limits.append(int(_CONTAINER_MEMORY.read_text(encoding="ascii")))
     return min(limits, default=None)

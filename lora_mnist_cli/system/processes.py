@@ -8,19 +8,18 @@ the results; workers are told nothing of signals, so Ctrl-C stops the holder, an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any
+from typing import Any, cast
 
 from lora_mnist_cli.system.errors import LoraMnistError
+from lora_mnist_cli.system.platforms import here
 from lora_mnist_cli.system.progress import Silent
 
 
@@ -33,13 +32,15 @@ class Worker:
 
     def __init__(self, serve: Callable[[Connection], None]) -> None:
         names = f"{serve.__module__!r}, {serve.__name__!r}"
+        self.connection: Any  # of one class on Windows, and of another elsewhere
         self.connection, far = Pipe()
         with far:
-            # In a session of its own: Ctrl-C at the terminal reaches the parent alone, which then ends this process.
-            self._process = subprocess.Popen(
+            # Ctrl-C at the terminal reaches the parent alone, which then ends this process.
+            self._process = here.start_worker(
                 [sys.executable, "-c", f"from {__name__} import run; run({names}, {far.fileno()})"],
+                far,
                 # Nothing is ever written to its stdin: the end of that pipe is the end of this process.
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[far.fileno()], start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                 # Until training sets its threads, one: several processes that each take all cores wait for each other.
                 env=os.environ
                 | {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path), "OMP_NUM_THREADS": "1"},
@@ -109,8 +110,7 @@ class Pool:
             yield from self._begin()
             while self._busy:
                 for connection in wait(list(self._busy)):
-                    assert isinstance(connection, Connection)
-                    yield from self._receive(connection)
+                    yield from self._receive(cast("Connection", connection))
         finally:
             for worker in (*self._idle, *(worker for worker, _ in self._busy.values())):
                 worker.kill()
@@ -170,24 +170,11 @@ class SendingReporter(Silent):
 def run(module: str, serve: str, handle: int) -> None:
     """Run ``serve`` of a module in a worker process; the program that :class:`Worker` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
+    here.end_with_parent()
     # Either side may close the connection, and that is the normal end: no error to report.
-    with contextlib.suppress(EOFError, OSError), Connection(handle) as connection:
+    with contextlib.suppress(EOFError, OSError), here.connection_of(handle) as connection:
         getattr(importlib.import_module(module), serve)(connection)
     os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """End this process as soon as its parent is dead, whatever it is doing then: stdin is a pipe that ends."""
-    if sys.platform == "linux":  # its kernel sends a signal, which ends even a call that keeps all threads waiting
-        fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)
-
-    def wait_for_the_end() -> None:
-        os.read(0, 1)
-        os._exit(1)
-
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
 
 
 def answer_tasks(connection: Connection, work: Callable[[Any], tuple[Any, ...]]) -> None:

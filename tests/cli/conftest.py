@@ -7,7 +7,6 @@ signals, imports, closed streams and real terminals.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import os
 import selectors
@@ -15,7 +14,6 @@ import shutil
 import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +138,7 @@ def at_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
 @pytest.fixture
 def terminal() -> Callable[..., Ended]:
     """Runs the program with stdout and stderr at a terminal each, 120 columns wide by default."""
+    fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")
 
     def call(*arguments: object, env: dict[str, str] | None = None, columns: int = 120) -> Ended:
         with contextlib.ExitStack() as stack:

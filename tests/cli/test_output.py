@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from small_artifacts import BASE, R1, R2, SWEEP, TRAIN_BASE
 
+from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.data import sources
@@ -350,13 +353,19 @@ def test_a_defect_is_one_line_too(runs, run, monkeypatch):
     assert re.fullmatch(r"error: .*ZeroDivisionError: a slip.*--verbose.*\n", outcome.err)
 
 
-def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs, run, program):
+@pytest.mark.parametrize(("encoding", "sign"), [("ascii", r"\xb1"), ("cp1252", "±")])
+def test_a_stream_that_can_not_show_a_sign_still_shows_the_figures(runs, run, encoding, sign):
     arguments = ["sweep", "--ranks", "3", "--seeds", "1,2", "--epochs", "0", "--name", "seeds", "--each-seed"]
     assert "mean ± 95 %" in run(*arguments).out
-    ended = program(*arguments, env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
-    assert ended.code == 0
-    assert r"mean \xb1 95 %" in ended.out
-    assert "n=2" in ended.out
+    for call in (arguments, ["sweep", "--help"], ["runs", "list"], ["evaluate", "nope"], ["compare", "--help"]):
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            assert main(call) == (3 if "nope" in call else 0)
+        if call is arguments:
+            out.flush()
+            shown = out.buffer.getvalue().decode(encoding)
+            assert f"mean {sign} 95 %" in shown
+            assert "n=2" in shown
 
 
 # At a terminal

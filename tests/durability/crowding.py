@@ -24,7 +24,7 @@ from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.system.errors import ArtifactError, OtherSettingsError
 
 ROUNDS = "rounds"
-"""The file in which the reader tells how often it has been round."""
+"""The file that has a byte for each time that the reader has been round."""
 STOPPED = "stopped"
 """The file that is there once the reader has ended, for whatever reason."""
 MOST = 50
@@ -75,7 +75,7 @@ def publish_and_all_else(folder: str, names: int = 60, seed: int = 0, without: s
         return found
 
     Registry.taken = slowly_taken  # type: ignore[method-assign]
-    (place / ROUNDS).write_text("0")
+    (place / ROUNDS).touch()
     draw = random.Random(seed)
     attempts = [(f"name-{draw.randrange(names)}", draw.choice([0, 0, 0, 1])) for _ in range(200)]
     shares = [attempts[i::6] for i in range(6)]
@@ -144,7 +144,7 @@ def _seal(artifact: Any) -> str:
 
 def _wait_for_rounds(root: Path, rounds: int) -> None:
     """Until the reader has been round so many times: however busy the machine, it reads while others publish."""
-    while int((root.parent / ROUNDS).read_text()) < rounds:
+    while (root.parent / ROUNDS).stat().st_size < rounds:
         assert not (root.parent / STOPPED).exists(), "the reader has stopped"
         time.sleep(0.001)
 
@@ -174,8 +174,8 @@ def _read_on(root: Path, publishers: list[Path]) -> int:
         bad += [verdict for verdict in verify(ours) if verdict.problems] if rounds % 10 == 0 else []
         assert not bad, bad
         rounds += 1
-        (root.parent / "new").write_text(str(rounds))
-        os.rename(root.parent / "new", root.parent / ROUNDS)
+        with (root.parent / ROUNDS).open("ab") as file:
+            file.write(b".")
     return rounds
 
 

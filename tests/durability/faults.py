@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lora_mnist_cli.system import files
+from lora_mnist_cli.system.platforms import here
 
 MAKING = ("create", "mkdir", "rename", "exchange", "write", "fsync", "link", "symlink")
 """What a full disk may refuse; removing always works there."""
@@ -107,7 +107,7 @@ class _File(io.FileIO):
 
 
 def _install() -> None:
-    real_open, real_io, real_fsync, real_write, real_pwrite = os.open, io.open, os.fsync, os.write, os.pwrite
+    real_open, real_io, real_fsync, real_write = os.open, io.open, os.fsync, os.write
 
     def open_(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if dir_fd is not None:
@@ -135,17 +135,13 @@ def _install() -> None:
         _about_to("write", [_of_handle(handle)], content)
         return real_write(handle, content)
 
-    def pwrite(handle: int, content: bytes, offset: int) -> int:
-        _about_to("write", [_of_handle(handle)], content)
-        return real_pwrite(handle, content, offset)
-
-    real_exchange = files._exchange_call()
+    real_exchange = here.exchange_call() if hasattr(here, "exchange_call") else None
 
     def exchange(first: bytes, second: bytes) -> Any:
         _about_to("exchange", [os.fsdecode(first), os.fsdecode(second)])
         return real_exchange(first, second)
 
-    real_flush = files._flush_call()
+    real_flush = here.flush_call() if hasattr(here, "flush_call") else None
 
     def flush_all(handle: int) -> Any:
         _about_to("fsync", [_of_handle(handle)])
@@ -159,12 +155,12 @@ def _install() -> None:
                         os.close(one)
         return done
 
-    os.open, os.fsync, os.write, os.pwrite = open_, fsync, write, pwrite  # type: ignore[assignment]
+    os.open, os.fsync, os.write = open_, fsync, write  # type: ignore[assignment]
     io.open = builtins.open = io_open  # type: ignore[assignment]
     if real_exchange is not None:
-        files._exchange_call = lambda: exchange  # type: ignore[assignment]
+        here.exchange_call = lambda: exchange  # type: ignore[assignment]
     if real_flush is not None:
-        files._flush_call = lambda: flush_all  # type: ignore[assignment]
+        here.flush_call = lambda: flush_all  # type: ignore[assignment]
     sys.addaudithook(_hook)
 
 

@@ -20,6 +20,7 @@ from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.system import files
 from lora_mnist_cli.system.errors import ArtifactError
+from lora_mnist_cli.system.platforms import here
 
 Step = Callable[[Path], None]
 
@@ -208,15 +209,10 @@ def between(seen: State, before: State, after: State) -> list[str]:
     ]
 
 
-class _Copying:
-    """The module ``os``, but what should be renamed in one step is copied file by file."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(os, name)
-
-    def rename(self, source: Path, target: Path) -> None:
-        shutil.copytree(source, target)
-        shutil.rmtree(source)
+def _copied_and_removed(source: Path, target: Path) -> None:
+    """What should be renamed in one step, file by file."""
+    shutil.copytree(source, target)
+    shutil.rmtree(source)
 
 
 def take_out(mechanism: str) -> None:
@@ -230,10 +226,10 @@ def take_out(mechanism: str) -> None:
     elif mechanism == "flush of each file":
         files._MANY = 0
     elif mechanism == "exchange":
-        files._exchange_call = nothing  # type: ignore[assignment]
+        here.exchange_call = nothing  # type: ignore[assignment]
     elif mechanism == "lock":
         staging.exclusive = lambda *_: contextlib.nullcontext()  # type: ignore[assignment]
     elif mechanism == "rename":
-        registry.os = staging.os = _Copying()  # type: ignore[assignment]
+        here.rename = _copied_and_removed  # type: ignore[assignment]
     elif mechanism:
         raise ValueError(mechanism)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from lora_mnist_cli.cli import main
 
+resource = pytest.importorskip("resource")
 PATIENCE = 60
 """Seconds, for a busy machine; alone, no command here takes one."""
 MEMORY = 10**9

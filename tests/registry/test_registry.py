@@ -23,7 +23,7 @@ from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Setting
 from lora_mnist_cli.registry.entries import Entry, children_first, generations
 from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
-from lora_mnist_cli.system.files import exchange
+from lora_mnist_cli.system.platforms import here
 
 Publish = Callable[..., Artifact]
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -296,7 +296,7 @@ def test_an_artifact_is_not_lost_where_its_replacement_fails(registry, publish, 
             raise OSError(errno.EIO, "Input/output error")
         real(source, target)
 
-    monkeypatch.setattr("lora_mnist_cli.registry.registry.exchange", exchange)
+    monkeypatch.setattr(here, "exchange", exchange)
     monkeypatch.setattr(os, "rename", rename)
     with pytest.raises(MachineError):
         publish(registry, "one", files={"weights": b"new"}, force=True)
@@ -308,7 +308,7 @@ def test_an_artifact_is_not_lost_where_its_replacement_fails(registry, publish, 
 
 def test_while_it_is_replaced_an_artifact_is_never_away(registry, publish, monkeypatch):
     """Where the system can exchange two folders in one step, no reader finds the name empty."""
-    if not (exchange(*_two_folders(registry.root))):
+    if not (here.exchange(*_two_folders(registry.root))):
         pytest.skip("this file system can't exchange two folders")
     publish(registry, "one")
     real_rename, real_fsync, seen = os.rename, os.fsync, []

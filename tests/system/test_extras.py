@@ -23,3 +23,13 @@ def test_the_packages_of_an_extra_are_named_as_an_index_has_them(monkeypatch):
 def test_every_extra_that_a_message_names_has_packages():
     for extra in ("onnx", "ray", "mlflow", "wandb", "tensorboard"):
         assert f"'{extra}>=" in install_command(extra)
+
+
+def test_a_checkout_that_is_not_installed_knows_its_extras(monkeypatch):
+    installed = {extra: install_command(extra) for extra in ("onnx", "mlflow")}
+
+    def missing(name: str) -> None:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    assert {extra: install_command(extra) for extra in installed} == installed

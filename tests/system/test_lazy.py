@@ -59,7 +59,7 @@ def test_exports_are_still_what_they_were_after_all_modules_were_imported():
     packages = [import_module(package.__name__) for package in PACKAGES]
     assert packages[0] is not lora_mnist_cli
     for module in pkgutil.walk_packages(packages[0].__path__, "lora_mnist_cli."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and ".platforms." not in module.name:
             import_module(module.name)
     for package in packages:
         for name in package.__all__:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from lora_mnist_cli.evaluation import original_study
-from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import AXES, METHOD, RANK, SEED, Axis, Grid, grid_of, marks
@@ -51,7 +51,7 @@ def request_sweep(
     The arguments are those of :func:`lora_mnist_cli.stages.adapting.sweep`; the config is what all adapters share.
     """
     if name is not None:
-        check_name(name)
+        check_new_name(name)
     grid = _whole_grid(ranks, seeds, grid, config)
     members = grid.members(config)
     parent = find_base(workspace, base, dataset)

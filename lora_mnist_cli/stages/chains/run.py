@@ -12,7 +12,7 @@ from typing import Any
 from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES
 from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
 from lora_mnist_cli.evaluation.seeds import spread
-from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name
+from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import with_overrides
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
@@ -134,7 +134,7 @@ def make_plan(
     base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
     adapter = with_overrides(chosen.adapter, rank=rank, epochs=epochs)
     of = [dataset] if dataset != "mnist" else []
-    prefix = check_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
+    prefix = check_new_name(name or "-".join(["chain", *of, "_".join(map(str, tasks)), recipe_name, f"r{rank}"]))
     report = name or "-".join([
         prefix, *_words(strategies),
         *([] if list(seeds) == [0] else [f"s{as_ranges(seeds)}"]),
@@ -147,7 +147,7 @@ def make_plan(
         "tasks": tasks_text(tasks), "cures": strategies, "seeds": list(seeds), "recipe": recipe_name, "rank": rank,
         "epochs": base.epochs,
     }  # fmt: skip
-    return Plan(chain_runs, tuple(strategies), check_name(report), config)
+    return Plan(chain_runs, tuple(strategies), check_new_name(report), config)
 
 
 def _words(strategies: Sequence[str]) -> list[str]:

@@ -33,7 +33,7 @@ def publish_report(
     with workspace.making(name, settings) as making:
         text, details = write(making.folder)
         with machine_errors(f"can't write {REPORT_FILE}"):
-            (making.folder / REPORT_FILE).write_text(text, encoding="utf-8")
+            (making.folder / REPORT_FILE).write_text(text, encoding="utf-8", newline="\n")
         return making.publish(scores={}, details=details, seconds=time.perf_counter() - start)
 
 
