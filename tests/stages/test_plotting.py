@@ -148,7 +148,7 @@ def test_a_single_point_says_in_words_that_a_plot_needs_more(small, drawn, recor
     workspace = replace(small, reporter=recorder)
     sweep([2], config=AdapterConfig(epochs=0), workspace=workspace, name="one-rank")
     plot("ranks", "one-rank", workspace=workspace)
-    words = "one rank: a single point; a sweep of several (--ranks 1,2,4,8) draws a line"
+    words = "one rank: a single point; a sweep of several ranks draws a line"
     assert words in recorder.all("notice")
     assert drawn["named"]["subtitle"].endswith(words)
     finetune(AdapterConfig(epochs=0, rank=1), workspace=workspace, name="untrained")
@@ -258,7 +258,7 @@ def test_tradeoff_of_a_sweep_has_a_path_for_each_adapter(small, drawn, recorder)
     assert recorder.all("notice") == ["scoring 4 adapters at 10 alphas each"]
     paths = drawn["arguments"][0]
     assert [path["label"] for path in paths] == ["rank 1", "rank 1", "rank 2", "rank 2"]
-    assert "; 2 seeds (3,5); points: 0, 0.2" in drawn["named"]["subtitle"]
+    assert "; 2 seeds (3,5); points at 0.2 to 0.8, 1 and 1.25" in drawn["named"]["subtitle"]
     rows = sorted(made.details["results"], key=lambda row: (row["rank"], row["seed"]))
     for path, row in zip(paths, rows, strict=True):
         known = {score["digits"]: score["accuracy"] for score in row["subsets"]}
