@@ -195,7 +195,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         command = "reproduce"
         options |= _unless("study", config.get("study", "lora"), "lora")
         options |= {"seeds": as_ranges(config["seeds"])} if "seeds" in config else {"seed": str(config["seed"])}
-        options |= {"ceiling": True} if config.get("ceiling") else {}
+        options |= {switch: True for switch in ("ceiling", "baselines") if config.get(switch)}
     options |= _unless("epochs", config["epochs"], BaseConfig().epochs)
     return Line(command, (), options)
 

@@ -64,22 +64,17 @@ def section(document: Document, config: Document) -> list[str]:
         f"rank {config['rank']}, {counted(epochs, 'epoch')} per task; {counted(n, 'seed')}, "
         "each with its own networks. Means; ± is half the width of the mean's 95 % interval. Old digits are "
         f"{document['old']}, new ones {document['new']}. BWT, FWT (Lopez-Paz and Ranzato 2017) and forgetting "
-        "(Chaudhry et al. 2018) are in points. Kept is what a later task needs beside the network. The last "
-        "column is how long the artifacts of a seed took to make, the network after the first task included.",
+        "(Chaudhry et al. 2018) are in points. Kept is what a later task needs beside the network.",
         "",
     ]
-    head = (
-        "strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting", "kept",
-        "made in s",
-    )  # fmt: skip
+    head = ("strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting", "kept")
     rows = []
     for strategy in document["cures"]:
         summary = strategy["summary"]
         name, mean, worst, *_ = cells(strategy)
         spreads = [with_interval(summary[key]) for key in ("old", "new")]
         points = [_points(summary[key]["mean"] if key in summary else None) for key in _POINTS]
-        row = f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points
-        rows.append((*row, kept(strategy), seconds(strategy)))
+        rows.append((f"`{name}`", mean, worst, *spreads, with_interval(summary["accuracy"]), *points, kept(strategy)))
     lines += markdown_table(head, rows, text=("strategy",))
     lines += ["", *(f"- `{strategy['cure']}`: {STRATEGIES[strategy['cure']].about}." for strategy in document["cures"])]
     if document["published"]:

@@ -297,6 +297,7 @@ def study_forgetting(
     start = time.perf_counter()
     reports = learn_and_report(plans, workers)
     config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
+    config |= {"baselines": True} if baselines else {}
     inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
     documents = [report.details["chain"] | {"config": report.config} for report in reports]
 

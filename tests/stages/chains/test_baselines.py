@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_mnist_cli.cli.again import line_of
 from lora_mnist_cli.data import dataset
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.closed_form import closed_form_named
@@ -17,6 +18,7 @@ from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, chain, reproduce
 from lora_mnist_cli.stages.banks import work
+from lora_mnist_cli.stages.chains import run as chains
 from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.run import make_plan
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL
@@ -128,3 +130,17 @@ def test_baselines_are_added_by_one_option_and_named_in_the_report(small):
     assert few.strategies == ("fused", *BASELINES)
     with pytest.raises(UsageError, match="no baselines"):
         reproduce(baselines=True, workspace=small)
+
+
+def test_a_study_with_baselines_has_them_in_its_report_and_in_its_command(small_data, tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path / "runs", small_data)
+    monkeypatch.setattr(chains, "USUAL", {"plain": USUAL["plain"]})
+    monkeypatch.setattr(chains, "BASELINES", {"nearest_mean": BASELINES["nearest_mean"]})
+    options = {"seed": 0, "epochs": 0, "dataset": "fashion-mnist", "workers": 1, "workspace": workspace}
+    made = reproduce(study="forgetting", baselines=True, **options)
+    assert made.name == "study-forgetting-fashion-mnist-baselines-seeds-0"
+    assert [row["cure"] for row in made.details["chains"][1]["cures"]] == ["plain", "nearest_mean"]
+    command = str(line_of(workspace.registry, made))
+    assert command.startswith("lora-mnist reproduce --dataset fashion-mnist --study forgetting")
+    assert "--baselines" in command
+    assert "--baselines" not in str(line_of(workspace.registry, reproduce(study="forgetting", **options)))
