@@ -1,12 +1,14 @@
 """What the caller's process has set that must not decide what a stage computes, or whether it works.
 
 A notebook sets PyTorch's defaults, names matplotlib's backend and has its numbers from NumPy. Inside a stage the
-settings are those of a new process, afterwards the caller's again, and numbers are Python's.
+settings are those of a new process, afterwards the caller's again, and numbers are Python's. The program and worker
+processes, which nobody else shares, take no variables of libraries either.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,7 +17,14 @@ from functools import wraps
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
+from lora_mnist_cli.system.errors import MachineError
+
 BACKEND_VARIABLE = "MPLBACKEND"
+_OF_LIBRARIES = (
+    "TORCH", "PYTORCH_", "ATEN_", "NPY_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "OMP_", "GOMP_", "KMP_", "CUBLAS",
+    "NVIDIA_TF32", "PL_",
+)  # fmt: skip
+_HARMLESS = re.compile("(OMP|MKL|OPENBLAS)_NUM_THREADS=[1-9][0-9]{0,2}", re.ASCII)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -85,15 +94,33 @@ def own_torch_settings() -> Iterator[None]:
         yield
 
 
+def own_variables() -> None:
+    """Take away the variables by which libraries refuse to load, compute otherwise, or print; before they are loaded.
+
+    A number of threads stays: it decides how many cores are used where no ``--threads`` does. No command shows a
+    figure, and a backend of another environment may be missing in this one, so matplotlib's is Agg.
+    """
+    for name, value in list(os.environ.items()):
+        if name.startswith(_OF_LIBRARIES) and not _HARMLESS.fullmatch(f"{name}={value}"):
+            del os.environ[name]
+    os.environ[BACKEND_VARIABLE] = "Agg"
+
+
 @contextmanager
 def without_backend() -> Iterator[None]:
     """Let matplotlib be imported inside the block whatever backend the environment names; no figure here needs one.
 
     After the block the environment is as before, and matplotlib takes the backend that it names, if it knows it.
+
+    Raises:
+        MachineError: where matplotlib can't read its settings file.
     """
     named, loaded = os.environ.pop(BACKEND_VARIABLE, None), "matplotlib" in sys.modules
     try:
         yield
+    except UnicodeDecodeError as error:  # matplotlib passes over anything else that is wrong in that file
+        problem = f"matplotlib refuses its settings file, matplotlibrc: {error.reason}"
+        raise MachineError(problem, hint="save it in UTF-8, or remove it") from error
     finally:
         if named is not None:
             os.environ[BACKEND_VARIABLE] = named

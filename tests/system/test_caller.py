@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 import torch
 
-from lora_mnist_cli.system.caller import own_torch_settings
+from lora_mnist_cli.system.caller import own_torch_settings, own_variables
+from lora_mnist_cli.system.processes import Worker
 
 
 @contextmanager
@@ -73,10 +77,41 @@ def test_the_importers_of_matplotlib_need_no_backend(module, monkeypatch):
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=600)
 
 
-def test_the_program_takes_no_backend_of_another_environment(monkeypatch):
+FOREIGN = {
+    "MPLBACKEND": "wrongname", "TORCH_LOGS": "nonsense", "TORCH_DISTRIBUTED_DEBUG": "bad", "MKL_VERBOSE": "1",
+    "PYTORCH_CUDA_ALLOC_CONF": "bad", "ATEN_CPU_CAPABILITY": "bad", "NPY_PROMOTION_STATE": "bad", "OMP_PLACES": "bad",
+    "OMP_NUM_THREADS": "many", "MKL_NUM_THREADS": "0",
+}  # fmt: skip
+
+
+def test_variables_of_libraries_are_taken_away_and_those_of_others_stay(monkeypatch):
+    others = {"CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "4", "MPLCONFIGDIR": "/a", "TRITON_CACHE_DIR": "/b"}
+    monkeypatch.setattr(os, "environ", FOREIGN | others)
+    own_variables()
+    assert os.environ == others | {"MPLBACKEND": "Agg"}
+
+
+def serve_variables(connection: Connection) -> None:
+    """Send what a worker process finds of :data:`FOREIGN`."""
+    connection.send([name for name, value in FOREIGN.items() if os.environ.get(name) == value])
+
+
+def test_neither_the_program_nor_a_worker_has_variables_of_libraries(monkeypatch):
+    for name, value in FOREIGN.items():
+        monkeypatch.setenv(name, value)
     code = (
-        "import os, lora_mnist_cli.cli as cli; cli.main = lambda: 0 if os.environ['MPLBACKEND'] == 'Agg' else 9;"
-        "cli.entry()"
+        "import os, lora_mnist_cli.cli as cli;"
+        f"cli.main = lambda: sum(os.environ.get(name) == value for name, value in {FOREIGN}.items()); cli.entry()"
     )
-    monkeypatch.setenv("MPLBACKEND", "wrongname")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+    worker = Worker(serve_variables)
+    found = worker.connection.recv()
+    worker.kill()
+    assert found == []
+
+
+def test_a_settings_file_that_matplotlib_refuses_is_no_defect():
+    Path("matplotlibrc").write_bytes(b"axes.facecolor: \xe4")
+    code = "from lora_mnist_cli.system.caller import without_backend as w\nwith w():\n import matplotlib"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stderr
+    assert told.splitlines()[-1].startswith("lora_mnist_cli.system.errors.MachineError: matplotlib refuses")
