@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from functools import wraps
+from itertools import zip_longest
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -30,13 +31,28 @@ R = TypeVar("R")
 
 
 def stage(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a stage of a function: it takes Python's numbers (:func:`plain`) and has :func:`own_torch_settings`."""
+    """Make a stage of a function: it takes Python's values (:func:`plain`) and has :func:`own_torch_settings`.
+
+    An argument that is declared as a ``Sequence`` is a tuple in the function, also where a caller gives an iterator,
+    which could be read once only, or a single value.
+    """
+    declared = {name: str(kind) for name, kind in function.__annotations__.items()}
+
+    def taken(name: str, value: Any) -> Any:
+        value = plain(value)
+        if not declared.get(name, "").startswith("Sequence["):
+            return value
+        if value is None:
+            return None if declared[name].endswith("None") else ()
+        several = isinstance(value, (Sequence, Set, Mapping, Iterator)) and not isinstance(value, str)
+        return plain(list(value) if several else [value])
 
     @wraps(function)
     def called(*arguments: P.args, **named: P.kwargs) -> R:
         with own_torch_settings():
-            by_name: Any = {name: plain(value) for name, value in named.items()}
-            by_place: Any = map(plain, arguments)
+            by_name: Any = {name: taken(name, value) for name, value in named.items()}
+            # What is too many has no name; the call refuses it.
+            by_place: Any = [taken(*pair) for pair in zip_longest([*declared][: len(arguments)], arguments)]
             return function(*by_place, **by_name)
 
     return called
@@ -45,11 +61,15 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
 def plain(value: Any, kind: type = object) -> Any:
     """Return what NumPy, PyTorch or pandas hold as Python's own numbers and lists, and anything else as it is.
 
+    A path is a text, as which every stage takes it: it may stand for an artifact or a file.
+
     Args:
         kind: ``float`` for what has to be one: 1 and 1.0 are the same setting, and must have the same fingerprint.
     """
     if type(value) in (type(None), str, bool) or type(value) is kind:
         return value
+    if isinstance(value, (bytes, os.PathLike)):
+        return os.fsdecode(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if type(value) in (list, tuple):

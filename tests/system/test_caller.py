@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from lora_mnist_cli.system.caller import own_torch_settings, own_variables
+from lora_mnist_cli.system.caller import own_torch_settings, own_variables, stage
 from lora_mnist_cli.system.processes import Worker
 
 
@@ -54,6 +56,28 @@ def test_the_settings_in_a_block_are_those_of_a_new_process():
             raise ZeroDivisionError
         assert settings() == unusual
     assert settings() == usual
+
+
+@stage
+def given(values: Sequence[float] = (), more: Sequence[float] | None = None, name: object = None) -> tuple[Any, ...]:
+    return values, more, name
+
+
+@pytest.mark.parametrize(
+    ("values", "taken"),
+    [
+        ((each for each in (1, 2)), (1, 2)), (range(2), (0, 1)), ({3}, (3,)), ({"a": 1}.keys(), ("a",)),
+        (np.linspace(0, 1, 2), (0.0, 1.0)), (np.float64(0.5), (0.5,)), (np.array(0.5), (0.5,)), (torch.ones(1), (1.0,)),
+        ("word", ("word",)), (Path("a/b"), ("a/b",)), ([Path("a")], ("a",)), (b"a", ("a",)), (None, ()),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_a_list_is_read_once_and_may_be_a_single_value(values, taken):
+    assert given(values, name=Path("runs/x")) == (taken, None, "runs/x")
+
+
+def test_too_many_arguments_are_refused_as_python_does():
+    with pytest.raises(TypeError, match="takes from 0 to 3 positional arguments but 4 were given"):
+        given(1, 2, 3, 4)  # type: ignore[call-arg, arg-type]
 
 
 @pytest.mark.parametrize(
@@ -113,5 +137,5 @@ def test_neither_the_program_nor_a_worker_has_variables_of_libraries(monkeypatch
 def test_a_settings_file_that_matplotlib_refuses_is_no_defect():
     Path("matplotlibrc").write_bytes(b"axes.facecolor: \xe4")
     code = "from lora_mnist_cli.system.caller import without_backend as w\nwith w():\n import matplotlib"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600).stderr
-    assert told.splitlines()[-1].startswith("lora_mnist_cli.system.errors.MachineError: matplotlib refuses")
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=600)
+    assert done.stderr.splitlines()[-1].startswith("lora_mnist_cli.system.errors.MachineError: matplotlib refuses")

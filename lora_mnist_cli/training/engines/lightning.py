@@ -36,7 +36,7 @@ from lora_mnist_cli.training.optimizers import (
 
 with without_backend():  # Lightning's metrics import matplotlib
     import pytorch_lightning as pl
-    from pytorch_lightning.plugins.environments import LightningEnvironment
+    from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 
 class _Driver(pl.LightningModule):
