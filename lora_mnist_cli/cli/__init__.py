@@ -13,7 +13,7 @@ import sys
 from typing import NoReturn
 
 from lora_mnist_cli.cli.status_line import shown_line
-from lora_mnist_cli.system.caller import BACKEND_VARIABLE
+from lora_mnist_cli.system.caller import own_variables
 from lora_mnist_cli.system.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
 
 
@@ -37,8 +37,7 @@ def entry() -> NoReturn:
     Everything that was published is on the disk by then. Python's own exit would first take PyTorch apart, which takes
     longer than most commands do.
     """
-    # No command shows a figure, and a backend of another environment may be missing in this one.
-    os.environ[BACKEND_VARIABLE] = "Agg"
+    own_variables()
     # A cancelled job gets SIGTERM. It ends a stage as Ctrl-C does: nothing half done is left behind.
     signal.signal(signal.SIGTERM, _terminate)
     code = main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from lora_mnist_cli.settings import choices, recipes
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages.workspace import DATA_VARIABLE, DEFAULT_DATA, DEFAULT_RUNS, RUNS_VARIABLE, Workspace
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.output_file import is_stdout
 from lora_mnist_cli.system.progress import Reporter
 
 _FOLDERS = "Where things are"
@@ -230,12 +233,18 @@ class Output:
         """Give the reporter of a command, which writes to stderr."""
         return StderrReporter(quiet=self.quiet, verbose=self.verbose)
 
-    def print(self, command: str, document: dict[str, Any], tables: Tables) -> None:
-        """Print a command's result to stdout: the document as JSON, or its tables, which a function may make of it."""
-        if self.json_output:
-            console.print_json(command, document)
-        else:
-            console.print_tables(tables(document) if callable(tables) else tables)
+    def print(self, command: str, document: dict[str, Any], tables: Tables, *, beside: Path | None = None) -> None:
+        """Print a command's result to stdout: the document as JSON, or its tables, which a function may make of it.
+
+        Args:
+            beside: the file that the command wrote. Where it is standard output, the result goes to stderr.
+        """
+        taken = beside is not None and is_stdout(beside)
+        with contextlib.redirect_stdout(sys.stderr) if taken else contextlib.nullcontext():
+            if self.json_output:
+                console.print_json(command, document)
+            else:
+                console.print_tables(tables(document) if callable(tables) else tables)
 
     def print_scores(self, command: str, artifact: Artifact, title: str, below: Tables = (), **facts: Any) -> None:
         """Print what was published, its scores on the test images, and what stands ``below`` their table.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ EXAMPLES = {"seven.png": 0, "scans/two.png": 1, "scans/four.png": 4, "scans/nine
 _TIMES, _MARGIN = 5, 20
 
 
-def write_examples(folder: Path, data_dir: Path) -> list[Path]:
-    """Write :data:`EXAMPLES` into a folder and return their paths. A file that is there stays as it is.
+def write_examples(folder: Path, data_dir: Path) -> tuple[list[Path], list[Path]]:
+    """Write :data:`EXAMPLES` into a folder; return the paths that were written, and those of files that were there.
+
+    A file that is there stays as it is.
 
     Each has 180 × 180 pixels and a few kB: the digit five times as large as in MNIST, with paper around it.
 
@@ -25,9 +28,12 @@ def write_examples(folder: Path, data_dir: Path) -> list[Path]:
         MachineError: where they can't be written.
     """
     images, _ = load_split("mnist", "test", data_dir)
-    paths = [folder / name for name in EXAMPLES]
-    for path, number in zip(paths, EXAMPLES.values(), strict=True):
-        if path.exists():
+    written: list[Path] = []
+    kept: list[Path] = []
+    for name, number in EXAMPLES.items():
+        path = folder / name
+        if os.path.lexists(path):
+            kept.append(path)
             continue
         ink = Pillow.fromarray(images[number].reshape(28, 28)).resize((28 * _TIMES,) * 2, Pillow.Resampling.BICUBIC)
         paper = Pillow.fromarray(255 - np.pad(np.asarray(ink), _MARGIN))
@@ -35,4 +41,5 @@ def write_examples(folder: Path, data_dir: Path) -> list[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(path) as file:
                 paper.save(file, "png", optimize=True)
-    return paths
+        written.append(path)
+    return written, kept

@@ -51,6 +51,8 @@ _TURNS = (
 )  # fmt: skip
 """How a picture is turned upright, by the EXIF tag of its orientation."""
 _ORIENTATION = 0x0112
+_BEYOND = 0.1
+"""How far real numbers may be outside 0 to 1 by resizing; and the least white, below which a range is another one."""
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs of odd files is not for users
 
@@ -94,7 +96,9 @@ def read_grey(source: str) -> Picture:
             raise
         except Exception as error:
             # A stranger's bytes can make the parser raise anything.
-            raise DataError(f"{shown} is damaged: {' '.join(str(error).split())}", value=shown) from error
+            why = " ".join(str(error).split())
+            what = "can't be read" if "not supported" in why else "is damaged"
+            raise DataError(f"{shown} {what}: {why}", value=shown) from error
 
 
 def _read_bytes(source: str, shown: str) -> bytes:
@@ -145,7 +149,7 @@ def _too_large(problem: str) -> DataError:
 
 
 def _is_transparent(image: Any) -> bool:
-    return "A" in image.getbands() or "transparency" in image.info
+    return (image.mode != "LAB" and "A" in image.getbands()) or "transparency" in image.info
 
 
 def _grey(image: Any) -> Picture:
@@ -153,7 +157,9 @@ def _grey(image: Any) -> Picture:
         image = image.convert("LA")
         image.thumbnail((_ENOUGH, _ENOUGH))
         image = _on_ground(image)
-    image = image.convert("L")
+    image = image.getchannel("L") if image.mode == "LAB" else image.convert("L")
+    if image.getextrema() == (0, 1):  # a mask, of which 1 is white
+        image = image.point((0, 255) * 128)
     image.thumbnail((_ENOUGH, _ENOUGH))
     return np.asarray(image).astype(np.float32) / np.float32(255)
 
@@ -161,24 +167,26 @@ def _grey(image: Any) -> Picture:
 def _deep_grey(image: Any) -> Picture:
     """Decode more than 8 bits per pixel, which Pillow would cut off at 255.
 
-    White is the largest number of the fewest bits, from 8 on, that hold all values: a file of 16 bits may have been
-    written by a camera of 12. Of a picture in real numbers up to 1, it is 1.
+    White is the largest number of the fewest bits that hold all values: a file of 16 bits may have been written by a
+    camera of 12. Of a picture in real numbers up to 1 it is 1, also where resizing went a little beyond. Real numbers
+    of any other range go from their smallest, black, to their largest.
     """
     step = -(-max(image.size) // _ENOUGH)
     columns = np.arange(0, image.width, step)
     rows = []
     for top in range(0, image.height, step):
-        band = np.asarray(image.crop((0, top, image.width, min(image.height, top + step)))).astype(np.float32)
+        band = np.asarray(image.crop((0, top, image.width, min(image.height, top + step)))).astype(np.float64)
         sums = np.add.reduceat(band.sum(0), columns)
         rows.append(sums / (len(band) * np.diff(columns, append=image.width)))
-    values = np.stack(rows).astype(np.float32)
-    most = float(values.max())
+    values = np.stack(rows)
+    least, most = float(values.min()), float(values.max())
     if not np.isfinite(values).all():
         raise ValueError("it has values that are no finite numbers")
-    if image.mode == "F" and most <= 1:
-        return values.clip(0, 1)
-    bits = max(8, int(most).bit_length())
-    return (values / np.float32(2**bits - 1)).clip(0, 1)
+    white = float(2 ** max(1, int(most).bit_length()) - 1)
+    if image.mode == "F" and (least < 0 or most < 2):
+        is_usual = least >= -_BEYOND and _BEYOND <= most <= 1 + _BEYOND
+        white, values = (1.0, values) if is_usual else (most - least or 1.0, values - least)
+    return (values / white).clip(0, 1).astype(np.float32)
 
 
 def _on_ground(image: Any) -> Any:

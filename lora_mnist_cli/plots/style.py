@@ -21,7 +21,7 @@ from lora_mnist_cli.plots.lettering import FONT, MARGIN, NORMAL, SMALL, TITLE, w
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.system.errors import MachineError, UsageError
 from lora_mnist_cli.system.files import machine_errors
-from lora_mnist_cli.system.output_file import output_file
+from lora_mnist_cli.system.output_file import is_stdout, output_file
 
 Picture = Figure
 """The type that every kind draws, for rooms that do not import matplotlib."""
@@ -167,12 +167,14 @@ def legend_above(axes: Axes) -> None:
 
 
 def check_suffix(path: Path) -> str:
-    """Return the format that a path's suffix asks for: ``png``, ``svg`` or ``pdf``.
+    """Return the format that a path's suffix asks for: ``png``, ``svg`` or ``pdf``; standard output gets a PNG.
 
     Raises:
         UsageError: for any other suffix, or none.
     """
     suffix = path.suffix.lower()
+    if suffix not in _FORMATS and is_stdout(path):
+        return "png"
     if suffix not in _FORMATS:
         what = f"the suffix '{path.suffix}' of '{path.name}'" if suffix else f"'{path.name}', which has no suffix,"
         raise UsageError(f"{what} names no picture format", hint="end the name in .png, .svg or .pdf", value=path)

@@ -39,7 +39,7 @@ def export_artifact(registry: Registry, name: str, file: Path, *, force: bool = 
         ArtifactError: where the artifact, or a part of its lineage, is missing or damaged.
         MachineError: where the file can't be written; nothing is left then.
     """
-    if file.is_dir() or (file.exists() and not force):
+    if file.is_dir() or (file.exists() and is_plain(file) and not force):
         raise UsageError(f"{file} is there already", hint="another name, or --force replaces a file", value=file)
     entries, _ = registry.scan()
     artifact = registry.get(name)

@@ -290,6 +290,8 @@ class Catalog:
             UsageError: where it can't be a name.
             ArtifactError: where there is no such alias, or what it stood for is gone.
         """
+        if not isinstance(name, str):
+            raise UsageError(f"an artifact's name is a text, not {name!r}", value=name)
         if not name.startswith("@"):
             path = Path(name)  # as a shell completes it: a folder in the folder of artifacts is meant by its name
             return check_name(path.name if path.parent.absolute() == self.root.absolute() else name)

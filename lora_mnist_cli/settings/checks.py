@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any
 
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.caller import plain
-from lora_mnist_cli.system.errors import ConfigError, nearest
+from lora_mnist_cli.system.errors import ConfigError, UsageError, nearest
 
 Rule = Callable[[str, Any], Iterable[str]]
 
@@ -65,6 +66,10 @@ class SelfChecking:
             if (as_python := plain(value, float if is_float else object)) is not value:
                 value = as_python
                 object.__setattr__(self, name, value)
+            if rule is digit_set and value is not None:
+                with suppress(UsageError):
+                    value = DigitSet.of(value)
+                    object.__setattr__(self, name, value)
             if name not in unused and not (may_be_none and value is None):
                 problems += rule(words, value)
         problems += self._conflicts()
@@ -132,4 +137,4 @@ def number(range_in_words: str = "") -> Rule:
 def digit_set(_: str, value: object) -> Iterator[str]:
     """Hold where a value is a digit set."""
     if not isinstance(value, DigitSet):
-        yield f"digits are a digit set, not {value!r}"
+        yield f"digits are a digit set, such as '5-9' or [5, 6], not {value!r}"

@@ -27,9 +27,12 @@ class DigitSet:
     members: tuple[int, ...]
 
     def __init__(self, members: Iterable[int]) -> None:
-        digits = tuple(sorted(set(plain(list(members)))))
-        if not digits:
+        given = plain(list(members))
+        if not given:
             raise UsageError("a digit set can't be empty", hint=_HINT, value="")
+        if not all(type(digit) is int for digit in given):
+            raise UsageError(f"digits are whole numbers, not {list(given)}", hint=_HINT, value=given)
+        digits = tuple(sorted(set(given)))
         if digits[0] < 0 or digits[-1] > 9:
             raise UsageError(f"digits go from 0 to 9, not {list(digits)}", hint=_HINT, value=digits)
         object.__setattr__(self, "members", digits)
@@ -55,6 +58,20 @@ class DigitSet:
                 raise UsageError(f"the range '{part.strip()}' runs backwards", hint=hint, value=text)
             digits.extend(range(first, last + 1))
         return cls(digits)
+
+    @classmethod
+    def of(cls, digits: object) -> DigitSet:
+        """Make a digit set of whatever says which: a set, a text (``"0-4"``), numbers or a single number.
+
+        Raises:
+            UsageError: for anything else.
+        """
+        digits = plain(digits)
+        if isinstance(digits, cls):
+            return digits
+        if isinstance(digits, str):
+            return cls.parse(digits)
+        return cls(digits if isinstance(digits, Iterable) else [digits])  # type: ignore[list-item]
 
     def complement(self) -> DigitSet | None:
         """Return the digits that are not in this set, or None where it has all ten."""

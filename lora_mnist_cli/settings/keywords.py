@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
@@ -71,7 +71,7 @@ def base_config(config: BaseConfig | None, given: BaseKeywords) -> BaseConfig:
     """
     values: dict[str, object] = dict(given)
     if "digits" in given:
-        values["digits"] = digit_set(given["digits"])
+        values["digits"] = DigitSet.of(given["digits"])
     if "hidden_sizes" in given:
         values["hidden_sizes"] = tuple(given["hidden_sizes"])
     return with_overrides(config or BaseConfig(), **values)
@@ -86,19 +86,12 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
     """
     values: dict[str, object] = dict(given)
     if (digits := given.get("digits")) is not None:
-        values["digits"] = digit_set(digits)
+        values["digits"] = DigitSet.of(digits)
     if (layers := given.get("target_layers")) is not None:
         values["target_layers"] = None if _is_word(layers, "all") else _names(layers)
     if "protect" in given:
         values["protect"] = () if _is_word(given["protect"], "none") else _names(given["protect"])
     return with_overrides(config or AdapterConfig(), **values)
-
-
-def digit_set(digits: DigitSet | str | Iterable[int]) -> DigitSet:
-    """Make a digit set of a set, a text (``"0-4"``) or single digits; a UsageError refuses anything else."""
-    if isinstance(digits, DigitSet):
-        return digits
-    return DigitSet.parse(digits) if isinstance(digits, str) else DigitSet(digits)
 
 
 def _is_word(given: Sequence[str] | str, word: str) -> bool:

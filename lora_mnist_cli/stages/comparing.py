@@ -65,7 +65,7 @@ def compare(
     a, b = _sides(workspace, first, second)
     if tune and a.kind != "sweep":
         raise UsageError("--tune is for sweeps", hint="leave it out, or compare two sweeps", value=first)
-    common_digits = digits or _common_digits(workspace, a, b)
+    common_digits = DigitSet.of(digits) if digits is not None else _common_digits(workspace, a, b)
     _note_other_base(workspace, a, b)
     document: Document = {
         "a": a.name, "b": None if second is None else b.name, "of": "sweeps" if a.kind == "sweep" else "models",

@@ -10,7 +10,6 @@ from lora_mnist_cli.data.sources import read_ahead
 from lora_mnist_cli.evaluation.scores import subset_scores
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
-from lora_mnist_cli.settings.keywords import digit_set
 from lora_mnist_cli.stages.costs import READING, SCORING_ONE
 from lora_mnist_cli.stages.records.resolving import choose_model, chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
@@ -73,7 +72,7 @@ def evaluate(
         DataError: where the test images are not available.
     """
     workspace = workspace or Workspace()
-    given = [digit_set(digits) for digits in digit_sets or ()]
+    given = [DigitSet.of(digits) for digits in digit_sets or ()]
     artifact = choose_model(workspace, name, alphas or ())
     multipliers = [chosen_alpha(artifact, alpha) for alpha in alphas or (None,)]
     read_ahead(artifact.dataset, workspace.data_dir, "test")

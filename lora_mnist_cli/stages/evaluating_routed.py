@@ -142,7 +142,7 @@ def load_experts(
 
 @stage
 def evaluate_routed(
-    names: Sequence[str] = (), *, by: str | None = None, digit_sets: Sequence[DigitSet] | None = None,
+    names: Sequence[str] = (), *, by: str | None = None, digit_sets: Sequence[DigitSet | str] | None = None,
     workspace: Workspace | None = None,
 ) -> RoutedEvaluation:  # fmt: skip
     """Score experts behind a router on the test images of their data set.
@@ -172,7 +172,8 @@ def evaluate_routed(
             "artifact": artifact.name, "digits": str(digits), "answered": answered,
             "share": answered / len(labels), "right_expert": sum(right) / len(right) if right else None,
         })  # fmt: skip
-    subsets = digit_sets or reporting_sets(BaseConfig.from_json(experts.base.config).digits)
+    given = [DigitSet.of(digits) for digits in digit_sets or ()]
+    subsets = given or reporting_sets(BaseConfig.from_json(experts.base.config).digits)
     return RoutedEvaluation(
         experts.artifacts[-1], experts.base, None, scores(logits, test.labels, subsets), experts.by, rows
     )

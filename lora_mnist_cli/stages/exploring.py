@@ -14,7 +14,7 @@ from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import machine_errors
-from lora_mnist_cli.system.output_file import check_writable, output_file
+from lora_mnist_cli.system.output_file import check_writable, is_stdout, output_file
 from lora_mnist_cli.system.work import IMAGES, LOADING, SCORING
 
 PAGE_FILE = "explore.html"
@@ -42,18 +42,19 @@ def explore(
     Args:
         names: sweeps, adapters, or reports of the study, all on one base; by default the newest sweep, or the newest
             adapter where there is none. Of a sweep over several seeds, the first seed is shown.
-        output: the HTML file.
+        output: the HTML file, or ``-`` for standard output.
         route: show what the densities of the experts' digits say, which needs their statistics; protected adapters
-            have it in any case.
+            have it in any case, unless one that is shown has none.
 
     Raises:
         UsageError: where an adapter is named twice, there are too many, or the file's name does not end in .html.
-        ArtifactError: where an artifact is missing, damaged or of another kind, or adapters are on several bases.
+        ArtifactError: where an artifact is missing, damaged or of another kind, adapters are on several bases, or the
+            logits of one are not finite at an alpha of the page.
         DataError: where the test images are not available.
         MachineError: where the file can't be written.
     """
     workspace, path = workspace or Workspace(), Path(output)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in (".html", ".htm") and not is_stdout(path):
         raise UsageError(f"a page is an HTML file, not '{path.name}'", hint="end the name in .html", value=path)
     check_writable(path, "--output")
     adapters = find_adapters(names, workspace)

@@ -20,6 +20,7 @@ from lora_mnist_cli.registry.newest import any_artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system import machine
+from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import DataError, OtherSettingsError
 from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, Silent
@@ -66,7 +67,7 @@ class Workspace:
 
     def __post_init__(self) -> None:
         for name in ("runs_dir", "data_dir"):
-            object.__setattr__(self, name, Path(getattr(self, name)))  # it may be a text
+            object.__setattr__(self, name, Path(plain(getattr(self, name))))  # it may be a text
 
     @property
     def registry(self) -> Registry:

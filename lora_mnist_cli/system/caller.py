@@ -1,33 +1,58 @@
 """What the caller's process has set that must not decide what a stage computes, or whether it works.
 
 A notebook sets PyTorch's defaults, names matplotlib's backend and has its numbers from NumPy. Inside a stage the
-settings are those of a new process, afterwards the caller's again, and numbers are Python's.
+settings are those of a new process, afterwards the caller's again, and numbers are Python's. The program and worker
+processes, which nobody else shares, take no variables of libraries either.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from decimal import Decimal
 from functools import wraps
+from itertools import zip_longest
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
+from lora_mnist_cli.system.errors import MachineError
+
 BACKEND_VARIABLE = "MPLBACKEND"
+_OF_LIBRARIES = (
+    "TORCH", "PYTORCH_", "ATEN_", "NPY_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_", "OMP_", "GOMP_", "KMP_", "CUBLAS",
+    "NVIDIA_TF32", "PL_",
+)  # fmt: skip
+_HARMLESS = re.compile("(OMP|MKL|OPENBLAS)_NUM_THREADS=[1-9][0-9]{0,2}", re.ASCII)
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def stage(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a stage of a function: it takes Python's numbers (:func:`plain`) and has :func:`own_torch_settings`."""
+    """Make a stage of a function: it takes Python's values (:func:`plain`) and has :func:`own_torch_settings`.
+
+    An argument that is declared as a ``Sequence`` is a tuple in the function, also where a caller gives an iterator,
+    which could be read once only, or a single value.
+    """
+    declared = {name: str(kind) for name, kind in function.__annotations__.items()}
+
+    def taken(name: str, value: Any) -> Any:
+        value = plain(value)
+        if not declared.get(name, "").startswith("Sequence["):
+            return value
+        if value is None:
+            return None if declared[name].endswith("None") else ()
+        several = isinstance(value, (Sequence, Set, Mapping, Iterator)) and not isinstance(value, str)
+        return plain(list(value) if several else [value])
 
     @wraps(function)
     def called(*arguments: P.args, **named: P.kwargs) -> R:
         with own_torch_settings():
-            by_name: Any = {name: plain(value) for name, value in named.items()}
-            by_place: Any = map(plain, arguments)
+            by_name: Any = {name: taken(name, value) for name, value in named.items()}
+            # What is too many has no name; the call refuses it.
+            by_place: Any = [taken(*pair) for pair in zip_longest([*declared][: len(arguments)], arguments)]
             return function(*by_place, **by_name)
 
     return called
@@ -36,11 +61,15 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
 def plain(value: Any, kind: type = object) -> Any:
     """Return what NumPy, PyTorch or pandas hold as Python's own numbers and lists, and anything else as it is.
 
+    A path is a text, as which every stage takes it: it may stand for an artifact or a file.
+
     Args:
         kind: ``float`` for what has to be one: 1 and 1.0 are the same setting, and must have the same fingerprint.
     """
     if type(value) in (type(None), str, bool) or type(value) is kind:
         return value
+    if isinstance(value, (bytes, os.PathLike)):
+        return os.fsdecode(value)
     if hasattr(value, "tolist"):
         value = value.tolist()
     if type(value) in (list, tuple):
@@ -85,15 +114,33 @@ def own_torch_settings() -> Iterator[None]:
         yield
 
 
+def own_variables() -> None:
+    """Take away the variables by which libraries refuse to load, compute otherwise, or print; before they are loaded.
+
+    A number of threads stays: it decides how many cores are used where no ``--threads`` does. No command shows a
+    figure, and a backend of another environment may be missing in this one, so matplotlib's is Agg.
+    """
+    for name, value in list(os.environ.items()):
+        if name.startswith(_OF_LIBRARIES) and not _HARMLESS.fullmatch(f"{name}={value}"):
+            del os.environ[name]
+    os.environ[BACKEND_VARIABLE] = "Agg"
+
+
 @contextmanager
 def without_backend() -> Iterator[None]:
     """Let matplotlib be imported inside the block whatever backend the environment names; no figure here needs one.
 
     After the block the environment is as before, and matplotlib takes the backend that it names, if it knows it.
+
+    Raises:
+        MachineError: where matplotlib can't read its settings file.
     """
     named, loaded = os.environ.pop(BACKEND_VARIABLE, None), "matplotlib" in sys.modules
     try:
         yield
+    except UnicodeDecodeError as error:  # matplotlib passes over anything else that is wrong in that file
+        problem = f"matplotlib refuses its settings file, matplotlibrc: {error.reason}"
+        raise MachineError(problem, hint="save it in UTF-8, or remove it") from error
     finally:
         if named is not None:
             os.environ[BACKEND_VARIABLE] = named

@@ -31,13 +31,13 @@ def output_file(path: Path) -> Iterator[BinaryIO]:
     content = io.BytesIO()
     yield content
     sys.stdout.flush()
-    with open(1, "wb", closefd=False) if _is_stdout(path) else path.open("wb", buffering=0) as stream:
+    with open(1, "wb", closefd=False) if is_stdout(path) else path.open("wb", buffering=0) as stream:
         stream.write(content.getbuffer())
 
 
 def is_plain(path: Path) -> bool:
     """Return whether a path is a regular file or one that is not there yet, behind any links."""
-    if _is_stdout(path):
+    if is_stdout(path):
         return False
     return not path.exists() or stat.S_ISREG(path.stat().st_mode)
 
@@ -58,7 +58,7 @@ def check_writable(path: Path, option: str) -> None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _is_stdout(path: Path) -> bool:
+def is_stdout(path: Path) -> bool:
     """Return whether a path is standard output: ``-``, ``/dev/stdout``, or the file that the shell opened for it."""
     if str(path) == STDOUT:
         return True

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, cast
 
+from lora_mnist_cli.system.caller import own_variables
 from lora_mnist_cli.system.errors import LoraMnistError
 from lora_mnist_cli.system.platforms import here
 from lora_mnist_cli.system.progress import Silent
@@ -170,6 +171,7 @@ class SendingReporter(Silent):
 def run(module: str, serve: str, handle: int) -> None:
     """Run ``serve`` of a module in a worker process; the program that :class:`Worker` starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    own_variables()
     here.end_with_parent()
     # Either side may close the connection, and that is the normal end: no error to report.
     with contextlib.suppress(EOFError, OSError), here.connection_of(handle) as connection:

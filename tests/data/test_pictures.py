@@ -96,10 +96,23 @@ def test_sixteen_bits_are_not_cut_off(tmp_path):
         assert np.abs(read_image(str(tmp_path / name)).pixels - expected).mean() < 0.02
 
 
-@pytest.mark.parametrize("most", [1, 255, 1e6])
-def test_real_numbers_are_read(most, tmp_path):
+def test_few_levels_are_a_picture_too(tmp_path):
     expected = read_image(save(tmp_path / "a.png", bar())).pixels
-    values = bar().astype(np.float32) / 255 * np.float32(most)
+    Pillow.fromarray(bar().astype(np.uint16) // 17).save(tmp_path / "few.png")  # 16 of 65,536
+    Pillow.fromarray(bar() // 255).save(tmp_path / "mask.png")
+    grey = Pillow.fromarray(bar())
+    plain = Pillow.new("L", grey.size, 128)
+    Pillow.merge("LAB", [grey, plain, plain]).save(tmp_path / "lab.tif")
+    for name in ("few.png", "mask.png", "lab.tif"):
+        assert np.abs(read_image(str(tmp_path / name)).pixels - expected).mean() < 0.02, name
+
+
+@pytest.mark.parametrize(
+    ("least", "most"), [(0, 1), (0, 255), (0, 1e6), (0, 1.02), (-0.02, 1.02), (0, 1.5), (-1, 0), (0, 1e-3), (0, 3e38)]
+)
+def test_real_numbers_are_read(least, most, tmp_path):
+    expected = read_image(save(tmp_path / "a.png", bar())).pixels
+    values = bar().astype(np.float32) / 255 * np.float32(most - least) + np.float32(least)
     Pillow.fromarray(values).save(tmp_path / "b.tif")
     assert np.abs(read_image(str(tmp_path / "b.tif")).pixels - expected).mean() < 0.02
     values[5, 5] = np.nan

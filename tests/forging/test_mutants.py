@@ -91,6 +91,7 @@ def calls(name: str) -> tuple[list[list[str]], list[list[str]]]:
         ["forgetting", name, "--json"], ["predict", "digit.png", "--artifact", name, "--json"],
         ["predict", "digit.png", "--route", "--expert", BASE, "--expert", name, "--json"],
         ["evaluate", name, "--route", "--json"], ["merge", name, "--json"], ["compare", ONE, name, "--json"],
+        ["explore", name, "--json"],
         *(["combine", name, TWO, "--method", method, "--json"] for method in ("linear", "svd", "ties", "dare")),
         *(["export", name, "--format", form, "--force", "--json"] for form in ("safetensors", "peft")),
         ["import-adapter", f"runs/{name}", "--base", BASE, "--name", "taken"],

@@ -26,7 +26,13 @@ from lora_mnist_cli.data.sources import SOURCES, load_split
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROGRAM = "lora-mnist"
-NOT_RUN = {"pip": "it installs", "uv": "it installs", "docker": "it is another machine", "pytest": "these are the tests", "mlflow": "it serves until it is stopped"}
+NOT_RUN = {
+    "pip": "it installs",
+    "uv": "it installs",
+    "docker": "it is another machine",
+    "pytest": "these are the tests",
+    "mlflow": "it serves until it is stopped",
+}
 """Programs of the README that are not started, and why."""
 EXTRAS = {"mlflow": ["--logger", "mlflow"], "onnxscript": [".onnx"], "pandas": ["pandas"],
           "pytorch_lightning": ["pytorch_lightning"]}  # fmt: skip

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet, reporting_sets
-from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.errors import ConfigError, UsageError
 
 ALL_SETS = [
     DigitSet(members) for size in range(1, 11) for members in itertools.combinations(range(10), size)
@@ -60,10 +62,24 @@ def test_the_refusal_names_the_part_and_the_way_out():
         DigitSet.parse("1,5-2")
 
 
-@pytest.mark.parametrize("members", [[], [10], [-1], [0, 10]])
+@pytest.mark.parametrize("members", [[], [10], [-1], [0, 10], [5.5], ["a"], [True]])
 def test_members_that_are_no_digits_are_refused(members):
     with pytest.raises(UsageError):
         DigitSet(members)
+
+
+@pytest.mark.parametrize("digits", ["5-6", [5, 6], range(5, 7), {6, 5}, np.array([5, 6]), DigitSet([5, 6])])
+def test_a_set_of_whatever_says_which_digits(digits):
+    assert DigitSet.of(digits) == AdapterConfig(digits=digits).digits == DigitSet([5, 6])
+    assert DigitSet.of(np.int64(5)) == DigitSet.of(5) == DigitSet([5])
+
+
+@pytest.mark.parametrize("digits", ["x", 2.5, {"a"}, np.array(["a"])])
+def test_what_says_no_digits_is_told_what_does(digits):
+    with pytest.raises(UsageError):
+        DigitSet.of(digits)
+    with pytest.raises(ConfigError, match=r"such as '5-9' or \[5, 6\], not"):
+        AdapterConfig(digits=digits)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))

@@ -58,9 +58,11 @@ def test_digit_sets_of_ones_own(small):
 
 
 def test_what_has_no_alpha_or_no_model_is_refused(small):
-    for alpha in (math.nan, -math.inf):
+    for alpha in (math.nan, -math.inf, "0.5", 1j, 10**400, [0.5], None):
         with pytest.raises(UsageError, match="finite"):
             evaluate(ADAPTER, alphas=[0.0, alpha], workspace=small)
+    with pytest.raises(UsageError, match="name is a text, not 5"):
+        evaluate(5, workspace=small)
     with pytest.raises(UsageError, match="is a base and has no alpha"):
         evaluate(BASE, alphas=[0.0], workspace=small)
     with pytest.raises(ArtifactError, match=f"of kind sweep, not adapter or base .*{ADAPTER}"):
@@ -75,6 +77,12 @@ def test_other_images_than_the_artifacts_are_refused(small, tmp_path, idx, small
     (data / "FashionMNIST/raw/t10k-images-idx3-ubyte").write_bytes(idx(images))
     with pytest.raises(DataError, match=f"not the files that '{ADAPTER}' was made with"):
         evaluate(ADAPTER, workspace=dataclasses.replace(small, data_dir=data))
+
+
+@pytest.mark.parametrize("alphas", ["0.5", [[0.5]], [1j], [10**400], [None], [float("nan")]])
+def test_an_alpha_that_is_no_finite_number_is_refused(small, alphas):
+    with pytest.raises(UsageError, match="alpha is a finite number, not"):
+        evaluate("lora-5-9-r8", alphas=alphas, workspace=small)
 
 
 @pytest.mark.parametrize("file", [f"{BASE}/model.safetensors", f"{ADAPTER}/adapter_model.safetensors"])

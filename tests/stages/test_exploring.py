@@ -1,5 +1,6 @@
 """The page's file and its record; what the page does with it is tested in a browser."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from recorder import Recorder
+from safetensors.numpy import load, save
 
+from lora_mnist_cli.registry.weights import ADAPTER_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.stages import Workspace, evaluate, explore, finetune, sweep, train_base
+from lora_mnist_cli.stages import Workspace, combine, evaluate, explore, finetune, sweep, train_base
 from lora_mnist_cli.stages.exploring import MOST_ADAPTERS, find_adapters
 from lora_mnist_cli.stages.pictures.of_page import SHARES, exact_alpha
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError
@@ -104,6 +107,31 @@ def test_a_protected_adapter_or_route_brings_the_densities(small):
         routing = _record(explore(names, route=route, workspace=small).path)["routing"]
         assert [pair["adapter"] for pair in routing["pairs"]] == names
         assert len(routing["densities"]) == 2  # the adapters' images are the same, and so are their densities
+
+
+def test_what_has_no_statistics_takes_no_other_adapter_off_the_page(small, recorder):
+    small = dataclasses.replace(small, reporter=recorder)
+    config = AdapterConfig(rank=1, epochs=1)
+    plain, masked = (finetune(config, protect=names, workspace=small) for names in ("none", "mask"))
+    combined = combine([plain.name, masked.name], name="combined", workspace=small)
+    shown = [masked.name, combined.name]
+    assert "routing" not in _record(explore(shown, workspace=small).path)
+    assert recorder.all("notice")[-1] == "the page has no densities: combined has no statistics of its digits"
+    with pytest.raises(ArtifactError, match="has no statistics of its digits"):
+        explore(shown, route=True, workspace=small)
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(0.5, 1e30), (1.5e308, 0.0), (3e38, 0.0)])
+def test_an_adapter_whose_logits_are_not_finite_at_an_alpha_makes_no_page(small, forge, alpha, scale):
+    adapter = finetune(AdapterConfig(rank=1, epochs=1), name="large", workspace=small)
+    tensors = {
+        key: value * np.float32(scale if "lora_B" in key else 1)
+        for key, value in load(adapter.read(ADAPTER_FILE)).items()
+    }
+    forge(adapter.path, lambda manifest: manifest["config"].update(alpha=alpha), {ADAPTER_FILE: save(tensors)})
+    with pytest.raises(ArtifactError, match=r"'large' at alpha \S+ has logits that are not finite: the numbers in fc"):
+        explore(["large"], workspace=small)
+    assert not Path("explore.html").exists()
 
 
 def test_refusals(workspace, trained, tmp_path):

@@ -6,6 +6,8 @@ from typing import Annotated
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.stages.exploring import PAGE_FILE, explore
+from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.output_file import is_stdout
 
 
 @o.grouped
@@ -27,13 +29,15 @@ def command(
 
     The page is one file. It opens in a browser from the disk, needs no network and asks nobody for anything.
     """
+    if show and is_stdout(file):
+        raise UsageError("--open needs a file, and the page goes to standard output", hint="leave one out")
     workspace = folders.workspace(output)
     page = explore(names or (), output=file, route=route, workspace=workspace)
     document = {
         "artifact": page.adapters[0].name, "base": page.base.name, "adapters": [each.name for each in page.adapters],
         "output": str(page.path), "bytes": page.size,
     }  # fmt: skip
-    output.print("explore", document, [str(page.path)])
+    output.print("explore", document, [str(page.path)], beside=page.path)
     if show:
         import webbrowser
 

@@ -55,7 +55,7 @@ def command(
         output.print("plot", {"kinds": plot_kinds()}, lambda document: [_kinds(document["kinds"])])
         return
     artifact, path = plot(kind, name, output=file, options=options, workspace=folders.workspace(output))
-    output.print("plot", {"artifact": artifact.name, "kind": kind, "output": str(path)}, [str(path)])
+    output.print("plot", {"artifact": artifact.name, "kind": kind, "output": str(path)}, [str(path)], beside=path)
 
 
 def _kinds(kinds: list[dict[str, Any]]) -> Table:

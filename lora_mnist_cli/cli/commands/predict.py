@@ -54,8 +54,10 @@ def command(
     if examples:
         from lora_mnist_cli.data.example_pictures import write_examples
 
-        written = [str(path) for path in write_examples(Path(), workspace.data_dir)]
-        output.print("predict", {"examples": written}, written)
+        written, kept = ([*map(str, paths)] for paths in write_examples(Path(), workspace.data_dir))
+        for path in kept:
+            workspace.reporter.notice(f"{path} was there and is kept")
+        output.print("predict", {"examples": written, "kept": kept}, written)
         return
     if not images:
         raise UsageError("no IMAGE is named", hint="lora-mnist predict --examples writes some")

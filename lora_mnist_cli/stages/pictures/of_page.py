@@ -12,18 +12,22 @@ from lora_mnist_cli.data.sources import class_names, load_split
 from lora_mnist_cli.evaluation.forgetting import masked, rows_of
 from lora_mnist_cli.evaluation.logits import predict, predict_with
 from lora_mnist_cli.models.alphas import at_alphas
+from lora_mnist_cli.models.lora import set_alpha
 from lora_mnist_cli.models.methods import method_named, trainable_parameters
 from lora_mnist_cli.pages.packing import pack_bytes, pack_floats
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.deltas import adapter_tensors, load_matrices
+from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.registry.weights import BASE_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.grid import closest_recipe
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.evaluating import at_alpha
 from lora_mnist_cli.stages.pictures.of_routing import routing_record
-from lora_mnist_cli.stages.records.loading import LoadedModel, load_model
+from lora_mnist_cli.stages.records.loading import LoadedModel, finite_logits, load_model
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 from lora_mnist_cli.system.work import IMAGES, SCORING, piece
@@ -44,10 +48,12 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
     """Gather what the page shows of adapters on one base.
 
     Args:
-        route: add the densities of the experts' digits in any case, and not for protected adapters alone.
+        route: add the densities of the experts' digits in any case. Without it they are added for protected
+            adapters, where all that is shown has statistics.
 
     Raises:
-        ArtifactError: where an artifact is damaged or doesn't fit, or an expert has no statistics.
+        ArtifactError: where an artifact is damaged or doesn't fit, logits are not finite at an alpha of the slider, or
+            an expert that was asked for has no statistics.
         DataError: where the test images are not available.
     """
     reporter, count = workspace.reporter, len(adapters)
@@ -74,7 +80,11 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
     for number, adapter in enumerate(adapters, start=1):
         reporter.phase(SCORING, costs.PAGE_OF_ADAPTER, piece(number, count))
         record["adapters"].append(_adapter(workspace, loaded, adapter, test, shown))
-    if route or any(adapter.config.get("protect") for adapter in adapters):
+    protected = any(adapter.config.get("protect") for adapter in adapters)
+    without = [each.name for each in (base, *adapters) if STATISTICS_FILE not in each.files]
+    if protected and without and not route:
+        reporter.notice(f"the page has no densities: {some(without)} has no statistics of its digits")
+    elif protected or route:
         record["routing"] = routing_record(workspace, base, adapters, test)
     return record
 
@@ -108,6 +118,10 @@ def _adapter(
     trained = config.alpha or 1.0
     alphas = [exact_alpha(share, trained) for share in SHARES]
     every = predict_with(lambda images: at_alphas(loaded.model, images, alphas), loaded.model, test.images)
+    for alpha, logits in zip(alphas, every, strict=True):
+        if not bool(logits.isfinite().all()):
+            set_alpha(loaded.model, alpha)
+            finite_logits(loaded.model, test.images, f"'{artifact.name}'{at_alpha(alpha)}")  # says which layer
     old = base.base_config.digits
     learned = config.digits or ALL_DIGITS
     added = [digit for digit in learned if digit not in old]

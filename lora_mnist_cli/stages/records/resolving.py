@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
@@ -48,9 +49,10 @@ def chosen_alpha(artifact: Artifact, alpha: float | None) -> float | None:
 
 def finite(alpha: float) -> float:
     """Return an alpha as a number; refuse one that is not finite."""
-    if not math.isfinite(alpha):
-        raise UsageError(f"alpha is a finite number, not {alpha}", value=alpha)
-    return float(alpha)
+    with suppress(TypeError, OverflowError):  # what is no number, or too large for one
+        if math.isfinite(alpha):
+            return float(alpha)
+    raise UsageError(f"alpha is a finite number, not {alpha!r:.40}", value=alpha)
 
 
 def named_once(names: Iterable[str], hint: str = "") -> None:

@@ -36,6 +36,7 @@ from lora_mnist_cli.training.optimizers import (
 
 with without_backend():  # Lightning's metrics import matplotlib
     import pytorch_lightning as pl
+    from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 
 class _Driver(pl.LightningModule):
@@ -101,6 +102,7 @@ def _make_trainer(config: TrainingConfig, runtime: Runtime) -> pl.Trainer:
         precision=config.precision, deterministic=True,  # type: ignore[arg-type]
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, limit_val_batches=0,
+        plugins=[LightningEnvironment()],  # a scheduler's variables, as in a job of several tasks, concern others
     )  # fmt: skip
 
 

@@ -93,7 +93,9 @@ def test_an_engine_is_loaded_before_a_training_begins(engine, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ["plain", "lightning"])
-def test_a_callers_own_settings_hinder_no_training_and_are_given_back(engine):
+def test_a_callers_own_settings_hinder_no_training_and_are_given_back(engine, monkeypatch):
+    for name, value in {"JOB_ID": "4", "NTASKS": "4", "PROCID": "3", "JOB_NAME": "x"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     images = MNISTDataset(torch.randn(40, 784), torch.arange(40) % 10)
     config = BaseConfig(hidden_sizes=(4,), epochs=1, precision="bf16-mixed")
     with torch.no_grad():

@@ -45,7 +45,7 @@ def export_command(
     registry = folder.registry(output)
     names = [artifact.name for artifact in export_artifact(registry, name, file, force=force)]
     document = {"artifact": registry.resolve(name), "file": str(file), "artifacts": names}
-    output.print("runs export", document, [f"{file}: {', '.join(names)}"])
+    output.print("runs export", document, [f"{file}: {', '.join(names)}"], beside=file)
 
 
 @o.grouped
