@@ -134,6 +134,15 @@ def test_an_adapter_whose_logits_are_not_finite_at_an_alpha_makes_no_page(small,
     assert not Path("explore.html").exists()
 
 
+@pytest.mark.parametrize("alpha", [1e-42, 5e-324])
+def test_a_tiny_alpha_invents_no_components(small, forge, alpha):
+    adapter = finetune(AdapterConfig(rank=1, epochs=1), name="tiny", workspace=small)
+    tensors = {key: value * np.float32(100) for key, value in load(adapter.read(ADAPTER_FILE)).items()}
+    forge(adapter.path, lambda manifest: manifest["config"].update(alpha=alpha), {ADAPTER_FILE: save(tensors)})
+    (shown,) = _record(explore(["tiny"], workspace=small).path)["adapters"]
+    assert {layer["rank"] for layer in shown["layers"].values()} == {1}
+
+
 def test_refusals(workspace, trained, tmp_path):
     with pytest.raises(UsageError, match=r"named twice"):
         explore([R1, R1], workspace=workspace)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
 
 Record = dict[str, Any]
+_TINY = 1e-20
+"""An alpha below which products with it lose digits that the singular values would show."""
 SHARES = tuple(step / 20 for step in range(-10, 31))
 """The alphas that the page's slider has, as shares of the trained one."""
 PER_CLASS = 10
@@ -154,8 +156,8 @@ def _factors(
     A layer's change is ``left @ right``, out × rank and rank × in: the rows of ``right`` are of length one, and the
     columns of ``left`` as long as the singular values. After them comes the change of the bias, where there is one.
     """
-    # A change at alpha 0 is zero, whatever was trained.
-    config = config if config.alpha else dataclasses.replace(config, alpha=1.0)
+    # A change at alpha 0 is zero, whatever was trained, and rounding is most of one near 0.
+    config = config if abs(config.alpha) > _TINY else dataclasses.replace(config, alpha=1.0)
     method, plain = method_named(config.method), load_matrices(base, base, BASE_FILE)
     layers, numbers = {}, []
     for name, tensors in adapter_tensors(workspace.registry, artifact).items():
