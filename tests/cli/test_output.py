@@ -220,8 +220,8 @@ def test_a_seed_that_failed_is_the_worst_and_is_counted_as_failed():
 
     results = [result(0, 0.9), result(1, None), result(2, 0.8)]
     *_, mean_row, worst_row = _table_rows(sweep_table("a sweep", results, ["5-9"], {}, "5-9", each_seed=True))
-    # t(1) leaves 2.5 % above 12.706: half a width of 12.706 · 7.0711 / √2.
-    assert mean_row == ["1", "mean ± 95 %", "n=2, 1 failed", "85.00 ± 63.53", "0.1500 ± 0.6353"]
+    # t(1) leaves 2.5 % above 12.706: half a width of 12.706 · 7.0711 / √2, cut where no figure can be.
+    assert mean_row == ["1", "mean ± 95 %", "n=2, 1 failed", "85.00 (21.47 to 100.00)", "0.1500 (0.0000 to 0.7853)"]
     assert worst_row == ["1", "worst (seed)", "– (1)", "– (1)"]
     (row,) = summarise(results)
     accuracy = row["subsets"][0]["accuracy"]
@@ -328,7 +328,7 @@ def test_verbose_gives_a_line_per_epoch(run):
 def test_quiet_silences_all_but_warnings(runs, run):
     assert run("finetune", "--rank", "64", "--epochs", "0", "--quiet").err == ""
     assert run("sweep", "--ranks", "3,4", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "new", "--quiet").err == ""
-    assert "rank 32 is above 10" in run("sweep", "--ranks", "32", "--epochs", "0", "--name", "loud").err
+    assert "rank 32 is more than fc3" in run("sweep", "--ranks", "32", "--epochs", "0", "--name", "loud").err
     (runs / "damaged").mkdir()
     (runs / "damaged" / "artifact.json").write_text("{}")
     assert run("runs", "list", "--quiet").err.startswith("warning: 'damaged' is damaged")

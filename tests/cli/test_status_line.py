@@ -41,6 +41,7 @@ WITH_TORCH = {
     "plot": ["confusion"],
     "explore": [],
     "reproduce": [*SMALL, "--runs-dir", "study"],
+    "runs rerun": [BASE],
 }
 WITHOUT_TORCH = {
     "gate": ["--require", "5-9=0", "--allow-inconclusive"],

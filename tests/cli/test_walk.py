@@ -70,6 +70,9 @@ CALLS: dict[str, tuple[list[str], str]] = {
     "runs show": ([BASE], ""),
     "runs lineage": ([SWEEP], ""),
     "runs diff": ([R1, R2], ""),
+    "runs command": ([R1], ""),
+    "runs settings": ([R1], ""),
+    "runs rerun": ([R1], "lora-mnist sweep"),
     "runs verify": ([], ""),
     "runs clean": ([], ""),
     "runs remove": ([SWEEP], ""),
@@ -126,7 +129,7 @@ def test_every_command_has_the_common_options(name):
 
 def test_the_commands_that_read_images_have_a_data_folder_and_the_others_none():
     assert {name for name in COMMANDS if "--data-dir" in _options(COMMANDS[name])} == {
-        name for name in COMMANDS if not name.startswith("runs ") and name not in APART
+        name for name in COMMANDS if name == "runs rerun" or (not name.startswith("runs ") and name not in APART)
     }
 
 

@@ -18,6 +18,8 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package of one's own in the folder that one works in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    for name in [each for each in sys.modules if each.partition(".")[0] == "their_lora"]:
+        monkeypatch.delitem(sys.modules, name)  # another test's, whose folder may be gone
     package = tmp_path / "their_lora"
     package.mkdir()
     (package / "__init__.py").touch()

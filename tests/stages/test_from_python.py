@@ -40,6 +40,7 @@ PRINTING = {"json_output", "quiet", "verbose", "version"}
 APART = {
     "recipe_name": "recipe", "dry_run": "plan_sweep", "min_accuracy": "check_gates", "beside": "the table",
     "route": "evaluate_routed", "route_by": "evaluate_routed", "experts": "evaluate_routed", "each_seed": "the table",
+    "settings": "a file of these options",
 }  # fmt: skip
 # Options whose names are others in Python.
 NAMED = {

@@ -169,8 +169,9 @@ def test_the_report_over_seeds_has_the_spread_of_the_reports_of_each(seeds):
         assert (row["worst"], row["worst_seed"]) == (worst, 3 + here.index(worst))
         # t(2) leaves 2.5 % above 4.302653, by any table.
         reach = 4.302653 * statistics.stdev(here)
-        assert (row["high"] - row["low"]) / 2 == pytest.approx(reach / 3**0.5, abs=1e-6)
         top = 1.0 if row["measure"] == "accuracy" else math.inf
+        assert row["low"] == pytest.approx(max(0, row["here"] - reach / 3**0.5), abs=1e-6)
+        assert row["high"] == pytest.approx(min(top, row["here"] + reach / 3**0.5), abs=1e-6)
         assert row["prediction_low"] == pytest.approx(max(0, row["here"] - reach * (4 / 3) ** 0.5), abs=1e-6)
         assert row["prediction_high"] == pytest.approx(min(top, row["here"] + reach * (4 / 3) ** 0.5), abs=1e-6)
     assert report.details["alpha_0_equals_base_bit_for_bit"] is True

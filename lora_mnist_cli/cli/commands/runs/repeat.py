@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import typer
+
 from lora_mnist_cli.cli import again
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
@@ -49,7 +51,7 @@ def settings_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, ou
     registry = folder.registry(output)
     artifact = registry.get(name)
     line = again.line_of(registry, artifact, in_full=True)
-    document = {"artifact": artifact.name, "command": line.command, "settings": line.options}
+    document = {"artifact": artifact.name, "stage": line.command, "settings": line.options}
     words = " ".join(["lora-mnist", line.command, *line.arguments, "--settings FILE"])
     output.print("runs settings", document, [f"# {words}", *(_toml(*each) for each in line.options.items())])
 
@@ -78,7 +80,8 @@ def rerun_command(
         where = into or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lora-mnist-")))
         for line in lines:
             output.reporter().notice(str(line))
-            _run([*line.words(), "--runs-dir", str(where), "--data-dir", str(folders.data_dir)])
+            heard = ["--quiet"] if output.quiet else ["--verbose"] if output.verbose else []
+            _run([*line.words(), "--runs-dir", str(where), "--data-dir", str(folders.data_dir), *heard])
         made = Catalog(where)
         made.get(artifact.name)
         rows = [_compared(registry.get(each), made.get(each)) for each in made.names() if registry.has(each)]
@@ -91,7 +94,9 @@ def rerun_command(
 def _run(words: list[str]) -> None:
     """Run a command of the program in this process, without what it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
-        program(words[0])(args=words, prog_name="lora-mnist", standalone_mode=False)
+        code = program(words[0])(args=words, prog_name="lora-mnist", standalone_mode=False)
+    if code:  # it was interrupted
+        raise typer.Exit(code)
 
 
 def _compared(old: Artifact, new: Artifact) -> dict[str, Any]:
