@@ -73,7 +73,8 @@ def test_settings_in_a_file_are_the_same_work(run, everything, tmp_path, name):
     assert everything.registry.get(made.json["artifact"]).fingerprint == everything.registry.get(name).fingerprint
 
 
-def test_a_chain_and_a_study_are_made_again_with_all_their_parts(run, small, tmp_path):
+def test_a_chain_and_a_study_are_made_again_with_all_their_parts(run, small, monkeypatch):
+    monkeypatch.setattr("lora_mnist_cli.stages.reproducing._pictures", lambda *_: [])
     options = {"dataset": "fashion-mnist", "epochs": 1, "workspace": small}
     chained = chain("0-4,5-9", strategies=["plain", "ewc"], seeds=[1], rank=2, workers=1, **options)
     studied = reproduce(seed=1, ceiling=True, **options)

@@ -233,7 +233,9 @@ def test_pictures_are_answered_by_the_expert_that_knows_them(runs, run):
     assert run("predict", "7.png", "--expert", BASE).code == 2
 
 
-@pytest.mark.parametrize("by", ["fused", "mixture", "choose", "densities"])
+@pytest.mark.parametrize(
+    "by", ["fused", "choose", *(pytest.param(by, marks=pytest.mark.slow) for by in ("mixture", "densities"))]
+)
 def test_an_onnx_graph_has_the_router_inside(runs, run, by):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
