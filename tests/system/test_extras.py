@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 
 from lora_mnist_cli.system.extras import install_command
 
@@ -32,4 +33,7 @@ def test_a_checkout_that_is_not_installed_knows_its_extras(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "requires", missing)
+    monkeypatch.setattr(
+        "lora_mnist_cli.system.version._PROJECT", Path(__file__).resolve().parents[2] / "pyproject.toml"
+    )
     assert {extra: install_command(extra) for extra in installed} == installed

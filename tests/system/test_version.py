@@ -8,9 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import lora_mnist_cli
-
-ROOT = Path(lora_mnist_cli.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Python runs this before the program: nothing tells of an installed lora-mnist.
 NOT_INSTALLED = """
 from importlib import metadata
