@@ -79,7 +79,7 @@ def test_a_killed_replacement_loses_nothing_once_the_next_run_has_cleaned_up(qui
 @pytest.mark.parametrize("story", STORIES)
 def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(quick: Path, story: str) -> None:
     full, broken = apart.call("failing", "every_error", folder=str(quick), story=story, stride=1)
-    assert min(full["reported"], broken["reported"]) >= 5
+    assert min(full["reported"], broken["reported"]) >= 4  # one less than with folders, which can't be flushed there
 
 
 def test_of_many_publications_at_once_each_name_is_published_once(quick: Path) -> None:
