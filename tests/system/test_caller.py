@@ -128,7 +128,7 @@ def test_neither_the_program_nor_a_worker_has_variables_of_libraries(monkeypatch
         f"cli.main = lambda: sum(os.environ.get(name) == value for name, value in {FOREIGN}.items()); cli.entry()"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))  # the worker imports this file
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2])  # the worker imports this file
     worker = Worker(serve_variables)
     found = worker.connection.recv()
     worker.kill()
