@@ -96,23 +96,9 @@ def _collect(catalog: Catalog, artifact: Artifact, found: dict[str, Line]) -> No
     line = line_of(catalog, artifact)
     # A report's command makes its own parts, and a sweep's its members.
     for role in ("base", "adapter") if line.command not in ("chain", "reproduce") else ():
-        for parent in _parents(catalog, artifact, role):
+        for parent in catalog.parents(artifact, role):
             _collect(catalog, parent, found)
     found[artifact.digest] = line
-
-
-def _parents(catalog: Catalog, artifact: Artifact, role: str) -> list[Artifact]:
-    """Return the parents with a role.
-
-    Raises:
-        ArtifactError: where one is missing.
-    """
-    parents = [parent for parent in artifact.parents if parent.role == role]
-    names = [(parent.name, catalog.locate(parent.name, parent.digest)) for parent in parents]
-    for name, here in names:
-        if here is None:
-            raise ArtifactError(f"'{artifact.name}' was made from '{name}', which is not in {catalog.root}", value=name)
-    return [catalog.get(here) for _, here in names if here is not None]
 
 
 def _makers(catalog: Catalog, artifact: Artifact) -> list[Artifact]:
@@ -129,7 +115,7 @@ def _of_base(artifact: Artifact, in_full: bool) -> Line:
 
 
 def _of_adapter(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
-    (base,) = _parents(catalog, artifact, "base")
+    base = catalog.parent(artifact)
     config = AdapterConfig.from_json(artifact.config)
     options: Options = {"base": base.name, "digits": str(config.digits)}
     options |= _settings(config, in_full, layers=tuple(base.details["layers"]))
@@ -137,7 +123,7 @@ def _of_adapter(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
 
 
 def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
-    (base,) = _parents(catalog, artifact, "base")
+    base = catalog.parent(artifact)
     varying = (RANK, *varying_axes(artifact.config), SEED)
     lists = {axis.plural: artifact.config[axis.plural] for axis in varying}
     first = {key: value for key, value in artifact.config.items() if key not in lists}
@@ -156,7 +142,7 @@ def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
 
 
 def _of_merged(catalog: Catalog, artifact: Artifact) -> Line:
-    (adapter,) = _parents(catalog, artifact, "adapter")
+    adapter = catalog.parent(artifact, "adapter")
     options: Options = {"alpha": short(artifact.config["merged_alpha"]), "digits": artifact.config["digits"]}
     return Line("merge", (adapter.name,), {**options, "name": artifact.name})
 
@@ -171,7 +157,7 @@ def _of_combined(catalog: Catalog, artifact: Artifact) -> Line:
         options["density"] = short(config["combined_density"])
     if config["combined"] != "dare":
         del options["seed"]
-    adapters = [parent.name for parent in _parents(catalog, artifact, "adapter")]
+    adapters = [parent.name for parent in catalog.parents(artifact, "adapter")]
     return Line("combine", tuple(adapters), {**options, "name": artifact.name})
 
 

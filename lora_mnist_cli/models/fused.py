@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.densities import FeatureStatistics
 from lora_mnist_cli.models.features import features, filters
-from lora_mnist_cli.models.router import shares
+from lora_mnist_cli.models.router import Router
 
 Fusing = Literal["fused", "densities"]
 """Two of :data:`lora_mnist_cli.settings.choices.ROUTES`."""
@@ -33,22 +33,13 @@ _UNKNOWN = 100.0
 """By how much the logarithm of a digit that an expert doesn't know is below those that it knows."""
 
 
-class FusedModel(nn.Module):
-    """Experts and densities of their digits' features: normalised images (n × 784) → log probabilities (n × 10).
-
-    Args:
-        experts: models of images that give logits (n × 10).
-        statistics: statistics of each expert's digits, in the same order.
-        routing: ``fused``, or ``densities``, which does not ask the experts.
-    """
+class FusedModel(Router):
+    """Experts ``fused`` with densities of their digits' features; or ``densities``, which does not ask the experts."""
 
     def __init__(
         self, experts: Sequence[nn.Module], statistics: Sequence[FeatureStatistics], routing: Fusing = "fused"
     ) -> None:
-        super().__init__()
-        self.experts = nn.ModuleList(experts)
-        self.routing = routing
-        self._densities = [known.densities(torch.float32) for known in statistics]
+        super().__init__(experts, statistics, routing)
         self._sizes = [known.components.tolist() for known in statistics]
         self._priors = [known.counts.double().log().float() for known in statistics]
         self._digits = [known.digits for known in statistics]
@@ -56,7 +47,6 @@ class FusedModel(nn.Module):
         self._places = [torch.full((CLASSES,), len(digits)).index_copy(0, digits, torch.arange(len(digits)))
                         for digits in self._digits]  # fmt: skip
         known = [set(digits.tolist()) for digits in self._digits]
-        self._shares = shares(known)
         self._sharers = torch.tensor([sum(digit in one for one in known) or 1 for digit in range(CLASSES)]).log()
         filters(torch.float32)  # fills its cache now, and not during an export
 
@@ -81,11 +71,3 @@ class FusedModel(nn.Module):
         parts = torch.split(self._densities[number](points), self._sizes[number], dim=1)
         densities = torch.stack([part.logsumexp(1) for part in parts], dim=1)
         return (densities + self._priors[number]) / DENSITY_TEMPERATURE
-
-    def likeliest(self, posterior: Tensor) -> Tensor:
-        """Return the expert that fits each image best, n; of equal ones the first."""
-        return (posterior - self._shares).argmax(1)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return log probabilities of the digits."""
-        return self.answers(images)[0]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.blur import blur
-from lora_mnist_cli.models.densities import ClassStatistics
+from lora_mnist_cli.models.densities import ClassStatistics, Mixtures
 
 Routing = Literal["mixture", "choose"]
 """Two of :data:`lora_mnist_cli.settings.choices.ROUTES`; :mod:`~lora_mnist_cli.models.fused` has the others."""
@@ -29,25 +29,44 @@ from 1, 2, 4, …, 128 on validation images of 0-4 and 5-9, by the loss of the m
 than a few hundredths of a point."""
 
 
-class RoutedModel(nn.Module):
-    """Experts behind a router: normalised images (n × 784) → log probabilities (n × 10).
+class Router(nn.Module):
+    """Experts with densities of their digits: normalised images (n × 784) → log probabilities (n × 10).
 
     Args:
         experts: models of images that give logits (n × 10).
         statistics: statistics of each expert's digits, in the same order.
-        routing: ``mixture`` or ``choose``.
+        routing: one of :data:`lora_mnist_cli.settings.choices.ROUTES`.
     """
 
-    def __init__(
-        self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], routing: Routing = "mixture"
-    ) -> None:
+    def __init__(self, experts: Sequence[nn.Module], statistics: Sequence[Mixtures], routing: str) -> None:
         super().__init__()
         self.experts = nn.ModuleList(experts)
         self.routing = routing
         self._densities = [known.densities(torch.float32) for known in statistics]
+        self._shares = shares([set(known.digits.tolist()) for known in statistics])
+
+    def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log probabilities of the digits (n × 10), and of the experts (n × experts)."""
+        raise NotImplementedError
+
+    def likeliest(self, posterior: Tensor) -> Tensor:
+        """Return the expert that fits each image best, n; of equal ones the first."""
+        return (posterior - self._shares).argmax(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return log probabilities of the digits."""
+        return self.answers(images)[0]
+
+
+class RoutedModel(Router):
+    """Experts of which the density of an image decides: a ``mixture``, or those that it would ``choose``."""
+
+    def __init__(
+        self, experts: Sequence[nn.Module], statistics: Sequence[ClassStatistics], routing: Routing = "mixture"
+    ) -> None:
+        super().__init__(experts, statistics, routing)
         # The prior of a component: all training images of all experts are equally likely.
         self._priors = [known.counts.double().log().repeat_interleave(known.components).float() for known in statistics]
-        self._shares = shares([set(known.digits.tolist()) for known in statistics])
         blur(torch.zeros(1, self._densities[0].mean.shape[0]))  # fills its cache now, and not during an export
 
     def log_posterior(self, images: Tensor) -> Tensor:
@@ -60,10 +79,6 @@ class RoutedModel(nn.Module):
         marginal = [(densities(blurred) + prior).logsumexp(1) for densities, prior in parts]
         return (torch.stack(marginal, dim=1) / TEMPERATURE + self._shares).log_softmax(1)
 
-    def likeliest(self, posterior: Tensor) -> Tensor:
-        """Return the expert that fits each image best, n; of equal ones the first."""
-        return (posterior - self._shares).argmax(1)
-
     def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return log probabilities of the digits (n × 10), and of the experts (n × experts)."""
         flat = images.flatten(1)
@@ -73,10 +88,6 @@ class RoutedModel(nn.Module):
             chosen = self.likeliest(posterior)[:, None, None].expand(-1, 1, of_experts.shape[2])
             return of_experts.gather(1, chosen).squeeze(1), posterior
         return (posterior[:, :, None] + of_experts).logsumexp(1), posterior
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return log probabilities of the digits."""
-        return self.answers(images)[0]
 
 
 def shares(digit_sets: Sequence[set[int]]) -> Tensor:

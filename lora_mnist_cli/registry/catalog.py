@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
@@ -131,23 +131,33 @@ class Catalog:
         Raises:
             ArtifactError: where there is none, or no artifact has the digest that the lineage names.
         """
+        found = next(self.parents(artifact, role), None)
+        if found is None:
+            raise ArtifactError(f"'{artifact.name}' has no {role}", value=artifact.name)
+        return found
+
+    def parents(self, artifact: Artifact, role: str) -> Iterator[Artifact]:
+        """Yield the parents with a role, each as :meth:`parent` finds it.
+
+        Raises:
+            ArtifactError: where no artifact has the digest that the lineage names.
+        """
         for parent in artifact.parents:
             if parent.role != role:
                 continue
             found = self.locate(parent.name, parent.digest)
-            if found is not None:
-                there = read_artifact(self.root / found)
-                refuse_role(artifact.name, role, there.name, there.kind)
-                return there
-            if self.has(parent.name):
-                read_artifact(self.root / parent.name)  # one that is damaged says so itself
-            raise ArtifactError(
-                f"'{artifact.name}' was made from {role} '{parent.name}' ({parent.digest[:19]}…), which is not in "
-                f"{self.root}",
-                hint="bring that artifact back, or make this one again on the present base with another --name",
-                value=parent.name,
-            )
-        raise ArtifactError(f"'{artifact.name}' has no {role}", value=artifact.name)
+            if found is None:
+                if self.has(parent.name):
+                    read_artifact(self.root / parent.name)  # one that is damaged says so itself
+                raise ArtifactError(
+                    f"'{artifact.name}' was made from {role} '{parent.name}' ({parent.digest[:19]}…), which is not in "
+                    f"{self.root}",
+                    hint="bring that artifact back, or make this one again on the present base with another --name",
+                    value=parent.name,
+                )
+            there = read_artifact(self.root / found)
+            refuse_role(artifact.name, role, there.name, there.kind)
+            yield there
 
     def locate(self, name: str, digest: str, among: Iterable[Entry] | None = None) -> str | None:
         """Return the name of the artifact with a digest: the given name, or another with that content.

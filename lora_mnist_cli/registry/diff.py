@@ -46,13 +46,14 @@ def diff(catalog: Catalog, first: str, second: str) -> dict[str, Any]:
         "b": b.name,
         "same_content": a.digest == b.digest,
         "settings": settings,
-        "scores": _scores(a, b),
+        "scores": scores_side_by_side(a, b),
         "weights": weights,
         "same_weights": None if equal is None else all(equal),
     }
 
 
-def _scores(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
+def scores_side_by_side(a: Artifact, b: Artifact) -> list[dict[str, Any]]:
+    """Return a row per digit set that either was scored on: ``digits`` with both accuracies and losses."""
     ours = {row["digits"]: row for row in a.scores.get("subsets", [])}
     theirs = {row["digits"]: row for row in b.scores.get("subsets", [])}
     empty = {"accuracy": None, "loss": None}

@@ -76,9 +76,10 @@ def _made_within(root: Path) -> dict[str, list[Span]]:
     """
     made: dict[str, list[Span]] = {}
     for artifact in newest_first(root, "sweep", "report"):
+        span = _span(artifact)
         for parent in artifact.parents:
             if parent.role in ("member", "input"):
-                made.setdefault(parent.digest, []).append(_span(artifact))
+                made.setdefault(parent.digest, []).append(span)
     return made
 
 

@@ -20,8 +20,7 @@ from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unkno
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lora_mnist_cli.models.fused import FusedModel
-    from lora_mnist_cli.models.router import RoutedModel
+    from lora_mnist_cli.models.router import Router
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class RoutedExperts:
 
     artifacts: list[Artifact]
     base: Artifact
-    model: RoutedModel | FusedModel
+    model: Router
     by: str
     pixel_stats: tuple[float, float]
 
@@ -131,7 +130,7 @@ def load_experts(
         loaded = load_model(workspace.registry, artifact)
         merge_into_base(loaded.model, f"'{artifact.name}'")
         models.append(loaded.model.eval())
-    model: RoutedModel | FusedModel
+    model: Router
     if by in get_args(Fusing):
         model = FusedModel(models, [load_features(artifact) for artifact in artifacts], cast(Fusing, by))
     else:

@@ -105,8 +105,8 @@ def _merge(model: MNISTModel, alpha: float, images: Tensor, name: str) -> tuple[
 def _statistics(base: Artifact, adapter: Artifact, digits: DigitSet, kept_digits: DigitSet) -> dict[str, bytes]:
     """Return the statistics files for the digits of a merged base: the adapter's, or that of base and adapter together.
 
-    None where one of the two has no file, they are in different bases, or for digits that the network does not know.
-    Those of features are always in different bases.
+    There is none where one of the two has no file, they are in different bases, or for digits that the network does
+    not know. Those of features are always in different bases.
     """
     from lora_mnist_cli.registry.checkpoint import load_statistics, statistics_bytes
     from lora_mnist_cli.registry.file_names import DIMENSIONS, STATISTICS_FILE

@@ -190,7 +190,7 @@ def _report(
         same = all(_same_logits(workspace, run) for run in runs)
         rows = [over_seeds(figures, seeds) for figures in zip(*tables, strict=True)] if several else tables[0]
         pictures = _ranks_picture(workspace, runs, folder) if several else _pictures(workspace, runs[0], folder)
-        workspace.reporter.phase(PAGE, len(original_study.RANKS) * costs.PAGE_OF_ADAPTER)
+        workspace.reporter.phase(PAGE, _report_work(seeds)[PAGE])
         explore([runs[0].ranks.name], output=folder / PAGE_FILE, workspace=inside)
         text = markdown(rows, pictures=pictures, page=PAGE_FILE, same=same, seeds=seeds, epochs=epochs, dataset=dataset)
         confidence = {"confidence": CONFIDENCE} if several else {}

@@ -17,6 +17,7 @@ from lora_mnist_cli.cli.tables import percent, points
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
+from lora_mnist_cli.registry.diff import scores_side_by_side
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import GateError, UsageError
 
@@ -104,11 +105,9 @@ def _compared(old: Artifact, new: Artifact) -> dict[str, Any]:
     row: dict[str, Any] = {"artifact": old.name, "kind": old.kind, "same": old.digest == new.digest}
     if row["same"]:
         return row
-    before, after = (
-        {score["digits"]: score["accuracy"] for score in each.scores.get("subsets", [])} for each in (old, new)
-    )
     figures = [
-        {"digits": digits, "before": before[digits], "after": after[digits]} for digits in before if digits in after
+        {"digits": scores["digits"], "before": scores["accuracy_a"], "after": scores["accuracy_b"]}
+        for scores in scores_side_by_side(old, new)
     ]
     files = sorted(file for file in old.files.keys() | new.files.keys() if old.files.get(file) != new.files.get(file))
     was, now = (_flat(each.environment) for each in (old, new))
