@@ -17,7 +17,6 @@ from lora_mnist_cli.cli.tables import percent, points
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
-from lora_mnist_cli.registry.diff import scores_side_by_side
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import GateError, UsageError
 
@@ -102,6 +101,8 @@ def _run(words: list[str]) -> None:
 
 def _compared(old: Artifact, new: Artifact) -> dict[str, Any]:
     """Say whether two artifacts have the same content, and what differs where they have not."""
+    from lora_mnist_cli.registry.diff import scores_side_by_side
+
     row: dict[str, Any] = {"artifact": old.name, "kind": old.kind, "same": old.digest == new.digest}
     if row["same"]:
         return row
