@@ -108,7 +108,8 @@ def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["system/test_locks.py", "registry/test_creation.py"])
-def test_the_tests_of_locks_and_of_creation_times_pass(file: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS / file)]
+def test_the_tests_of_locks_and_of_creation_times_pass(file: str, tmp_path: Path) -> None:
+    cache = f"cache_dir={tmp_path / 'cache'}"  # without the cache's plugin, a cache_dir in PYTEST_ADDOPTS is an error
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-o", cache, str(TESTS / file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS.parent)
     assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr[-2000:]
