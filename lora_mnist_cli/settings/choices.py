@@ -121,10 +121,22 @@ COMBINERS = {
 }
 
 
+CLAIMS = {
+    "less-forgetting": "LoRA learns less and forgets less",
+    "best-rate": "LoRA's best rate is ten times full fine-tuning's, at any rank",
+    "rank-stable": "high ranks learn with rsLoRA alone",
+    "lora-plus": "B wants a higher rate than A",
+    "pissa-start": "PiSSA starts faster",
+}
+"""Claims of papers that the study of papers tries: name → in a few words."""
+
+
 def implementation(package: str, name: str) -> Any:
     """Return ``IMPLEMENTATION`` of the module with a choice's name, for example ``dora`` in ``models.methods``.
+
+    A ``-`` in the name is a ``_`` in that of the module.
 
     Raises:
         ModuleNotFoundError: where the package has no such module.
     """
-    return import_module(f"{package}.{name}").IMPLEMENTATION
+    return import_module(f"{package}.{name.replace('-', '_')}").IMPLEMENTATION
