@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.training.trials.watching import Run
 
 RANKS = (1, 4, 16, 64)
-RATES = tuple(2e-4 * 2**i for i in range(8))
-"""Learning rates of every method, a factor of two apart: 0.0002 to 0.0256."""
+RATES = tuple(4e-4 * 2**i for i in range(7))
+"""Learning rates of every method, a factor of two apart: 0.0004 to 0.0256."""
 SCALES = {"standard": 32.0, "rslora": 16.0, "constant": 1.0}
 """Scaling → alpha. At rank 4 standard and rsLoRA are the same, and 32 is what Schulman et al. take."""
 
@@ -61,6 +61,9 @@ def ratio(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first / second
 
 
-def moments(steps: int) -> list[int]:
-    """Return the powers of two below a number of steps, from 1, and the number itself."""
-    return [1 << i for i in range(steps.bit_length()) if 1 << i < steps] + [steps]
+def moments(steps: int, *, first: int = 1, last: int | None = None) -> list[int]:
+    """Return the powers of two from the first to the last moment, as far as they are below the number of steps; and
+    that number.
+    """
+    powers = [1 << i for i in range(steps.bit_length()) if first <= 1 << i < steps]
+    return [power for power in powers if last is None or power <= last] + [steps]

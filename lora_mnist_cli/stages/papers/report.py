@@ -9,7 +9,7 @@ from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.settings.choices import CLAIMS
 from lora_mnist_cli.settings.lists import as_ranges, counted
-from lora_mnist_cli.stages.papers.claim import FEWEST, VERDICT_CONFIDENCE, Document
+from lora_mnist_cli.stages.papers.claim import VERDICT_CONFIDENCE, Document
 from lora_mnist_cli.stages.records.publishing import markdown_table
 
 COLUMNS = ("claim", "measured", "mean ± 95 %", "predicted", "verdict")
@@ -82,9 +82,9 @@ def introduction(config: Document, dataset: str) -> list[str]:
         f"± and ranges in brackets are the {100 * CONFIDENCE:g} % interval of the mean over seeds (t distribution; of "
         "ratios, on their logarithms). A claim predicts a range for a figure. It agrees where the "
         f"{100 * VERDICT_CONFIDENCE:g} % interval of the mean lies inside that range, and disagrees where it lies "
-        "outside; with fewer than {FEWEST} seeds nobody can tell. A claim holds here where all its figures agree, does not hold here where one disagrees, and otherwise "
-        "the data can't tell. Differences and ratios are between trainings of the same seed. A figure without a prediction "
-        "is only shown.",
+        f"outside; with fewer than {FEWEST} seeds the data can't tell. A claim holds here where all its figures agree, "
+        "does not hold here where one disagrees, and otherwise the data can't tell. Differences and ratios are between "
+        "trainings of the same seed. A figure without a prediction is only shown.",
         "",
         "Every rate and level is chosen on validation images of 5-9. Test images are scored only for what is shown; "
         "each claim says how often.",

@@ -19,7 +19,6 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages.records.loading import twin, untrained_base

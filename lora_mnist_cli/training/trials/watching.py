@@ -1,4 +1,4 @@
-"""The loop of a trial: steps in a seed's order, stopped at chosen moments, at which weights and validation are noted."""
+"""The loop of a trial: steps in a seed's order, and a record of weights and validation scores at chosen moments."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def measure(runs: SeedRuns) -> Measured:
     chosen = {"LoRA": lora, "PiSSA": pissa, "PiSSA at LoRA's rate": runs.config(method="pissa", rank=RANK, lr=lora.lr)}
     early, last, measured = {}, {}, Measured()
     for name, config in chosen.items():
-        (run,) = runs.runs([config], moments(runs.steps))  # type: ignore[list-item]
+        (run,) = runs.runs([config], moments(runs.steps, last=2 * EARLY))  # type: ignore[list-item]
         along = [runs.scores(weights) for weights in run.weights]
         place = max(number for number, moment in enumerate(run.moments) if moment <= EARLY)
         early[name], last[name] = along[place], along[-1]

@@ -54,13 +54,13 @@ def mean_norm(gradients: Sequence[tuple[float, float]]) -> float:
 IMPLEMENTATION = Claim(
     claim="With standard scaling high ranks learn no better, as their gradients collapse; with rsLoRA they do.",
     source="Kalajdzievski 2023, arXiv:2312.03732",
-    differs="There: a 7B language model, ranks 4 to 2048, AdamW at one rate. Here: ranks 4 to 256, of which those above "
-    "64 exceed the rank of every layer; Adam at one rate. At rank 4 both scalings are the same.",
+    differs="There: a 7B language model, ranks 4 to 2048, AdamW at one rate. Here: ranks 4 to 256, of which those "
+    "above 64 exceed the rank of every layer; Adam at one rate. At rank 4 both scalings are the same.",
     run="LoRA of rank 4, 16, 64 and 256, scaled by 32/rank and by 16/√rank, all at one rate: that with the "
     "lowest mean logarithm of the loss on validation images, over both scalings and ranks up to 64. Loss on new test "
     "digits, and the norm of the gradient in the first 256 steps.",
-    refuted="With standard scaling the loss falls by a tenth or more from rank 4 to 256, or the gradient keeps half its "
-    "norm; or with rsLoRA the loss does not fall by a tenth, or the gradient changes by more than a factor of two.",
+    refuted="With standard scaling the loss falls by a tenth or more from rank 4 to 256, or the gradient keeps half "
+    "its norm; or with rsLoRA the loss does not fall by a tenth, or the gradient changes by more than a factor of two.",
     figures=(
         Figure("standard-loss", "loss, rank 256 to rank 4, standard", "times", low=0.9),
         Figure("rslora-loss", "loss, rank 256 to rank 4, rsLoRA", "times", high=0.9),
