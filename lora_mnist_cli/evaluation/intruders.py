@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-TOP, THRESHOLD = 10, 0.5
-"""Leading singular vectors that are looked at, and the cosine below which one is an intruder: PEFT's defaults."""
+TOP = 10
+"""Leading singular vectors that are looked at; PEFT's default."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def left_vectors(weight: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def find_intruders(U_base: Tensor, adapted: Tensor, *, top: int = TOP, threshold: float = THRESHOLD) -> Intruders:
+def find_intruders(U_base: Tensor, adapted: Tensor, *, top: int = TOP, threshold: float = 0.5) -> Intruders:
     """Return the intruders of an adapted weight.
 
     Args:

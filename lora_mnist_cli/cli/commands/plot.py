@@ -41,13 +41,16 @@ def command(
             "Draw this artifact too: in ranks a model without a rank (full fine-tuning); in spectrum another adapter."
         ),
     ] = None,
+    threshold: Annotated[
+        float | None, o.number("Count intruder dimensions too: cosines with the base's below this (spectrum).")
+    ] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
     """Draw a picture of an artifact, and print where it is; without a kind, list the kinds."""
     options = PlotOptions(
         digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count,
-        where=parse_where(where or []), beside=tuple(beside or ()),
+        where=parse_where(where or []), beside=tuple(beside or ()), threshold=threshold,
     )  # fmt: skip
     if kind is None:
         if file is not None or options.given():

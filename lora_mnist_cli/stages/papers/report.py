@@ -9,7 +9,7 @@ from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.settings.choices import CLAIMS
 from lora_mnist_cli.settings.lists import as_ranges, counted
-from lora_mnist_cli.stages.papers.claim import VERDICT_CONFIDENCE, Document
+from lora_mnist_cli.stages.papers.claim import FEWEST, VERDICT_CONFIDENCE, Document
 from lora_mnist_cli.stages.records.publishing import markdown_table
 
 COLUMNS = ("claim", "measured", "mean ± 95 %", "predicted", "verdict")

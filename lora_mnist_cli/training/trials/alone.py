@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lora_mnist_cli.evaluation.logits import mean_scores, predict
+from lora_mnist_cli.models.lora import merged_weights
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
 from lora_mnist_cli.training.optimizers import parameter_groups, trained_factors_b
-from lora_mnist_cli.training.trials.factors import merged
 from lora_mnist_cli.training.trials.watching import Gradients, Images, Weights
 
 
@@ -47,7 +47,7 @@ class AdapterTrial:
 
     def weights(self) -> list[Weights]:
         """Return the merged weights."""
-        return [merged(self._model)]
+        return [merged_weights(self._model)]
 
     def gradients(self) -> list[Gradients]:
         """Return nothing: a method need have no factors."""

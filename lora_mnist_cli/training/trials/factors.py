@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from lora_mnist_cli.models.lora import LoRALinear, adapted_layers
+from lora_mnist_cli.models.lora import LoRALinear, merged_weights
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
@@ -43,7 +42,7 @@ class FactorTrial:
 
     def weights(self) -> list[Weights]:
         """Return each member's merged weights."""
-        return [merged(model) for model in self._models]
+        return [merged_weights(model) for model in self._models]
 
     def gradients(self) -> list[Gradients]:
         """Return the norms of each member's gradients with respect to A and B."""
@@ -55,19 +54,3 @@ class FactorTrial:
         whole, of_b = (sum(float(self._cohort.gradient[part].square().sum()) for part in some)
                        for some in (parts, parts_b))  # fmt: skip
         return max(0.0, whole - of_b) ** 0.5, of_b**0.5
-
-
-@torch.no_grad()
-def merged(model: MNISTModel) -> Weights:
-    """Return the weights of a plain network that answers as an adapted one."""
-    weights: Weights = {}
-    adapted = adapted_layers(model)
-    for name, layer in model.named_children():
-        base = adapted[name].base if name in adapted else layer
-        weight, bias = base.weight.detach().clone(), base.bias.detach().clone()  # type: ignore[union-attr,operator]
-        if name in adapted:
-            change, of_bias = adapted[name].change()
-            weight += change
-            bias += 0 if of_bias is None else of_bias
-        weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return weights

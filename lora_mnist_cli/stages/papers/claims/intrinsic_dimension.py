@@ -79,7 +79,7 @@ IMPLEMENTATION = Claim(
     run=f"Random subspaces of {', '.join(f'{d:,}' for d in DIMENSIONS)} dimensions, each at the best of "
     f"{len(SUBSPACE_RATES)} rates on validation images, and LoRA of rank 1 on one layer alone (74, 128 and 848 "
     f"numbers), each at the best of {len(RATES)}.",
-    refuted=f"More than {100 * LOW:g} % of the numbers are needed for {100 * SHARE:g} % of full fine-tuning's accuracy.",
+    refuted=f"More than {100 * LOW:g} % of the numbers are needed for {100 * SHARE:g} % of the full accuracy.",
     figures=(
         Figure("share", f"numbers needed for {100 * SHARE:g} % of full fine-tuning's accuracy, of all", "%", high=LOW),
         Figure("dimension", "numbers needed"),
