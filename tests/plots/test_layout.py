@@ -13,6 +13,7 @@ from plots.made_up import (
     EVERY_KIND,
     HALVES,
     PROBES,
+    claim,
     draw_alpha,
     draw_predictions,
     draw_ranks,
@@ -27,7 +28,7 @@ from plots.made_up import (
 
 from lora_mnist_cli.data.sources import SOURCES
 from lora_mnist_cli.evaluation.original_study import RANKS
-from lora_mnist_cli.plots import confusion, forgetting, history, lettering, spectrum, strategies, style
+from lora_mnist_cli.plots import claims, confusion, forgetting, history, lettering, spectrum, strategies, style
 
 NOISE = np.random.default_rng(0).normal(size=300).round(2).tolist()
 CLASSES = SOURCES["fashion-mnist"].classes
@@ -129,6 +130,24 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "cures, ten seeds": lambda: cures(10, 0.97),
     "cures, one seed": lambda: cures(1, 0.97),
     "cures, all kept": lambda: cures(3, 1.0),
+    "claims, five lines": lambda: claims.draw(
+        claim(5, 9),
+        title="LoRA's best rate is ten times full fine-tuning's, at any rank: does not hold here",
+        subtitle=SUBTITLE,
+    ),
+    "claims, one seed": lambda: claims.draw(claim(3, seeds=False), title="A claim"),
+    "spectrum, intruders": lambda: spectrum.draw(
+        [
+            spectrum.Change(
+                f"rank {rank}",
+                {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")},
+                {"fc1": rank, "fc2": 0, "fc3": seed},
+            )
+            for rank in (1, 8)
+            for seed in (0, 1)
+        ],
+        title="Spectrum",
+    ),
     "predictions": lambda: draw_predictions(50, mistakes=7, subtitle=SUBTITLE),
     "predictions of clothes": lambda: draw_predictions(50, mistakes=20, subtitle=SUBTITLE, names=CLASSES),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="LoRA on 5-9, rank 8: forgotten", subtitle=SUBTITLE),

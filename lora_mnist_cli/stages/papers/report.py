@@ -34,7 +34,7 @@ def measured(figure: Document) -> str:
     def bare(value: float | None) -> str:
         if value is None:
             return "–"
-        return f"{100 * value:+.2f}" if unit == "points" else f"{100 * value:.1f}" if unit == "%" else f"{value:.3g}"
+        return f"{100 * value:+.2f}" if unit == "points" else f"{100 * value:.2f}" if unit == "%" else f"{value:.3g}"
 
     mean, low, high = (figure[key] for key in ("mean", "low", "high"))
     if mean is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.settings.choices import CLAIMS, DATASETS, implementation
-from lora_mnist_cli.settings.lists import as_ranges, distinct
+from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.parallel import MEMORY, PROGRESS
 from lora_mnist_cli.stages.papers import claims as claims_package
@@ -110,8 +110,9 @@ def study_papers(
         for name in chosen:
             document = {"name": name, **claim_named(name).outcome([result.measured[name] for result in results])}
             document |= {"looks": max(result.looks[name] for result in results), "picture": f"{name}.png"}
-            subtitle = f"{document['source']}; here: {document['verdict']}"
-            style.save(picture.draw(document, title=document["claim"], subtitle=subtitle), folder / document["picture"])
+            title = f"{CLAIMS[name]}: {document['verdict']}"
+            subtitle = f"{document['source']}; {counted(len(seeds), 'seed')}"
+            style.save(picture.draw(document, title=title, subtitle=subtitle), folder / document["picture"])
             documents.append(document)
         details = {"rows": plain_rows(documents), "claims": documents}
         return markdown(documents, config, dataset), details

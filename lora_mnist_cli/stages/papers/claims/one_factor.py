@@ -28,7 +28,8 @@ def measure(runs: SeedRuns) -> Measured:
         chosen = best(grid[number * len(FACTOR_RATES) : (number + 1) * len(FACTOR_RATES)])
         reached[setting] = runs.scores(chosen.weights[-1]).new
     for rank, train in settings:
-        measured.figures[f"{train}-{rank}"] = reached[rank, train] - reached[rank, "both"]
+        if train != "both":
+            measured.figures[f"{train}-{rank}"] = reached[rank, train] - reached[rank, "both"]
         line = measured.curves.setdefault("accuracy", {}).setdefault(f"rank {rank}", [])
         line.append((f"{train} alone" if train != "both" else "both", reached[rank, train]))
     return measured

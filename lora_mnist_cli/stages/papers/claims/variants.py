@@ -36,7 +36,7 @@ def measure(runs: SeedRuns) -> Measured:
     }
     chosen = {name: best(grid) for name, grid in grids.items()}
     reached = {name: runs.scores(run.weights[-1]).new for name, run in chosen.items()}
-    measured = Measured({name: value - reached["LoRA"] for name, value in reached.items()})
+    measured = Measured({name: value - reached["LoRA"] for name, value in reached.items() if name != "LoRA"})
     measured.curves = {
         "accuracy": {"each at its own rate": list(reached.items())},
         "rates": {name: [(run.config.lr, run.val_losses[-1]) for run in grid] for name, grid in grids.items()},
