@@ -118,7 +118,7 @@ class Measured:
     """
 
     figures: dict[str, float | None] = field(default_factory=dict)
-    curves: dict[str, dict[str, list[Point]]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Sequence[Point]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

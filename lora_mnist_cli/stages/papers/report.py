@@ -19,7 +19,7 @@ _UNITS = {"points": " points", "%": " %", "times": "×", "": ""}
 
 def rows(documents: Sequence[Document]) -> list[tuple[str, ...]]:
     """Return the cells under :data:`COLUMNS`, a row per figure; a claim's name and verdict stand in its first row."""
-    made = []
+    made: list[tuple[str, ...]] = []
     for document in documents:
         for number, figure in enumerate(document["figures"]):
             claim, verdict = ("", "") if number else (document["name"], document["verdict"])
@@ -96,7 +96,8 @@ def markdown(documents: Sequence[Document], config: Document, dataset: str) -> s
     lines = ["# What the papers say, tried here", "", *introduction(config, dataset), ""]
     lines += [*markdown_table(COLUMNS, rows(documents), TEXT_COLUMNS), ""]
     for document in documents:
-        lines += [f"## {CLAIMS[document['name']]}: {document['verdict']}", "", f"**Claim.** {document['claim']}", ""]
+        title = f"{CLAIMS[document['name']][0].upper()}{CLAIMS[document['name']][1:]}"
+        lines += [f"## {title}: {document['verdict']}", "", f"**Claim.** {document['claim']}", ""]
         for head, key in (("Source", "source"), ("What differs", "differs"), ("What is run", "run"),
                           ("What would refute it", "refuted")):  # fmt: skip
             lines += [f"**{head}.** {document[key].removesuffix('.')}.", ""]

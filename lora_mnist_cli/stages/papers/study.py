@@ -110,8 +110,8 @@ def study_papers(
         for name in chosen:
             document = {"name": name, **claim_named(name).outcome([result.measured[name] for result in results])}
             document |= {"looks": max(result.looks[name] for result in results), "picture": f"{name}.png"}
-            title = f"{CLAIMS[name]}: {document['verdict']}"
-            subtitle = f"{document['source']}; {counted(len(seeds), 'seed')}"
+            title = f"{CLAIMS[name][0].upper()}{CLAIMS[name][1:]}"
+            subtitle = f"{document['verdict']} ({counted(len(seeds), 'seed')}); {document['source']}"
             style.save(picture.draw(document, title=title, subtitle=subtitle), folder / document["picture"])
             documents.append(document)
         details = {"rows": plain_rows(documents), "claims": documents}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -49,7 +50,7 @@ class FactorTrial:
         gradient = self._cohort.gradient
 
         def norm(parts: Sequence[slice]) -> float:
-            return float(sum(float(gradient[part].square().sum()) for part in parts)) ** 0.5
+            return math.sqrt(math.fsum(float(gradient[part].square().sum()) for part in parts))
 
         pairs = zip(self._cohort.parts, self._cohort.parts_b, strict=True)
         return [(norm(slices_without(parts, parts_b)), norm(parts_b)) for parts, parts_b in pairs]
