@@ -92,7 +92,7 @@ def _claims_table(artifact: Artifact) -> Table:
         papers.COLUMNS, title=papers.table_title(artifact.config), text_columns=papers.TEXT_COLUMNS, tight=True,
         whole=("claim",),
     )  # fmt: skip
-    for cells in papers.rows(artifact.details["claims"]):
+    for cells in papers.rows(artifact.details["claims"], deciding=True):
         if cells[0]:
             made.add_section()
         made.add_row(*cells)

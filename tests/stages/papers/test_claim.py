@@ -95,7 +95,10 @@ def test_a_claim_says_everything_and_its_figures_decide(name):
     for figures, verdict in ((agreeing, HOLDS), (disagreeing, FAILS)):
         outcome = claim.outcome([Measured(figures, curves)] * 5)
         assert outcome["verdict"] == verdict
-        assert len(report.rows([outcome | {"name": name}])) == len(claim.figures)
+        every, deciding = (report.rows([outcome | {"name": name}], deciding=only) for only in (False, True))
+        assert len(every) == len(claim.figures)
+        assert [row for row in every if row[4] != "–"][1:] == deciding[1:]
+        assert (every[0][0], every[0][-1], deciding[0][0]) == (name, verdict, name)
 
 
 def test_lines_are_means_over_seeds_and_a_missing_figure_leaves_a_gap():
