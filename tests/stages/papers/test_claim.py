@@ -122,6 +122,8 @@ def test_the_best_rate_is_the_vertex_of_a_parabola():
     assert best_rate([run(0.1, math.inf)]) is None
     assert ratio(None, 1.0) is None
     assert ratio(3.0, 2.0) == 1.5
+    assert ratio(3.0, 0.0) is None
+    assert ratio(math.inf, 2.0) is None
 
 
 def test_moments_double_up_to_the_end():

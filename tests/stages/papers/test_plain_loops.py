@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,9 +21,10 @@ from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import CLAIMS
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.stages.papers.seed_runs import NEW, OLD, SUBSPACE_STREAM, SeedRuns
+from lora_mnist_cli.stages.papers.seed_runs import NEW, OLD, SUBSPACE_STREAM, SeedRuns, best
 from lora_mnist_cli.stages.papers.study import claim_named
 from lora_mnist_cli.stages.records.loading import twin, untrained_base
+from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.training.trainer import fit
 from lora_mnist_cli.training.trials.watching import Images, Run, Weights
 from lora_mnist_cli.training.trials.whole import SubspaceTrial
@@ -269,6 +271,14 @@ def test_a_claims_figures_are_those_of_plain_loops(both, few_rates, name):
         for label, points in lines.items():
             assert [x for x, _ in points] == pytest.approx([x for x, _ in other.curves[key][label]])
             assert [y for _, y in points] == pytest.approx([y for _, y in other.curves[key][label]], rel=1e-4)
+
+
+def test_the_best_run_has_the_lowest_finite_loss_and_there_has_to_be_one(studied):
+    config = studied(SeedRuns).config(rank=1)
+    runs = [Run(config, val_losses=[0.1, loss]) for loss in (math.nan, 0.3, 0.2, math.inf)]
+    assert best(runs) is runs[2]
+    with pytest.raises(DivergedError, match="every rate"):
+        best([runs[0], runs[3]])
 
 
 def test_a_network_is_its_weights(studied):
