@@ -244,7 +244,9 @@ def few_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every grid has three rates, and levels that few images reach."""
     modules = [importlib.import_module("lora_mnist_cli.stages.papers.grids")]
     modules += [importlib.import_module(claim_named(name).measure.__module__) for name in CLAIMS]
-    values: dict[str, Any] = {"RATES": FEW, "FACTOR_RATES": FEW, "SLOW_RATES": FEW[:2], "DIMENSIONS": (32, 64, 1024)}
+    values: dict[str, Any] = {"RATES": FEW, "FACTOR_RATES": FEW, "SLOW_RATES": FEW[:2], "DIMENSIONS": (32, 128)}
+    # A dense product of 848 directions takes half a gigabyte.
+    values["LAYERS"] = {"fc1": 120, "fc2": 80, "fc3": 40}
     for module in modules:
         for name, value in values.items():
             if hasattr(module, name):
