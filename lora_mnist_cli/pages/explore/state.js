@@ -51,8 +51,7 @@ function strokesFromText(text) {
 
 // What a page shows at a place of a lesson before anything else is set, or when it opens.
 function startOf(lesson, place, start, model) {
-  const places = Object.hasOwn(LESSONS, lesson) ? LESSONS[lesson].places : [];
-  return { ...start, ...places[place]?.set(model) };
+  return { ...start, ...(lesson && LESSONS[lesson].places[place].set(model)) };
 }
 
 function toHash(state, start, model) {
@@ -86,7 +85,7 @@ function fromHash(hash, start, model) {
     const number = Number(text ?? Number.NaN);
     return Number.isFinite(number) ? Math.min(most, Math.max(least, Math.round(number))) : otherwise;
   };
-  const lesson = Object.hasOwn(LESSONS, fields.get("lesson")) ? fields.get("lesson") : "";
+  const lesson = lessonsOf(model).includes(fields.get("lesson")) ? fields.get("lesson") : "";
   const place = lesson ? within(fields.get("place"), 1, LESSONS[lesson].places.length, 1) - 1 : 0;
   const state = { ...startOf(lesson, place, start, model), lesson, place };
   const take = (name, use) => {
