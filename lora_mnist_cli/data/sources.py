@@ -304,8 +304,11 @@ def _read(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
 def _unpack(path: Path, name: str, dataset: str) -> bytes:
     try:
         return unpacking.unpacked(path, (SOURCES[dataset].sha256 or {}).get(name))
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, dataset, getattr(error, "strerror", None) or str(error)) from error
+    except (EOFError, zlib.error, ValueError) as error:
+        raise _damaged(path, dataset, str(error)) from error
+    except OSError as error:
+        hint = "make it readable, or name another --data-dir"
+        raise DataError(f"can't read {path}: {error.strerror or error}", hint=hint, value=path) from error
 
 
 _NO_DIGITS = "its labels are not all from 0 to 9"

@@ -79,6 +79,7 @@ def test_synaptic_intelligence_goes_along_the_way_of_the_base_and_goes_on(chaine
     assert chained.registry.get(rows["lwf"]["runs"][0]["artifacts"][-1][0]).config["protect"] == ["distill"]
 
 
+TOLD = ("history", "adapter_config", "results", "report")
 LEARNED = ("model", "adapter_model", "statistics", "features", "springs", "sums")
 
 
@@ -90,7 +91,7 @@ def learned_last(workspace: Workspace, name: str) -> list[Artifact]:
 
 
 def contents(artifacts: list[Artifact]) -> dict[str, bytes]:
-    files = {(each.name, file) for each in artifacts for file in each.files if file.split(".")[0] in LEARNED}
+    files = {(each.name, file) for each in artifacts for file in each.files if file.split(".")[0] not in TOLD}
     by_name = {each.name: each for each in artifacts}
     return {f"{name}/{file}": by_name[name].read(file) for name, file in sorted(files)}
 

@@ -7,7 +7,7 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
-from lora_mnist_cli.registry.entries import Entry, age, chain_parts
+from lora_mnist_cli.registry.entries import Entry, chain_parts, creation_order
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
@@ -15,7 +15,7 @@ from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.system.errors import refuse_unknown
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
-    "created": age,
+    "created": creation_order,
     "name": lambda entry: entry.name,
     "kind": lambda entry: KINDS.index(entry.kind),
     "rank": lambda entry: entry.rank or 0,
