@@ -27,6 +27,9 @@ MIX = [
     AdapterConfig(rank=2, target_layers=("fc2", "fc3")),
     AdapterConfig(rank=2, target_layers=("fc2", "fc3"), lr=1e-4),
     AdapterConfig(rank=2, target_layers=("fc1", "fc3")),
+    AdapterConfig(rank=3, train="B"),
+    AdapterConfig(rank=3, train="A"),
+    AdapterConfig(rank=3, alpha=0.5, lr=3e-3, train="B", target_layers=("fc2", "fc3")),
     AdapterConfig(rank=4, alpha=-1.0),
     AdapterConfig(rank=4, alpha=0.0, epochs=0),  # its factors stay where they are
 ]
@@ -55,7 +58,7 @@ def adapted(plain: MNISTModel, config: AdapterConfig) -> nn.Module:
         torch.manual_seed(config.seed)
         lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-            target_layers=config.target_layers,
+            train=config.train, target_layers=config.target_layers,
         )  # fmt: skip
     with torch.no_grad():
         for layer in lora.adapted_layers(model).values():

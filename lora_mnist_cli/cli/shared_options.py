@@ -133,6 +133,7 @@ class AdapterShape:
     alpha: Annotated[float | None, o.setting("alpha", _ADAPTER)] = None
     scaling: Annotated[str | None, o.setting("scaling", _ADAPTER, choices.SCALINGS)] = None
     init: Annotated[str | None, o.setting("init", _ADAPTER, choices.INITS)] = None
+    train: Annotated[str | None, o.setting("train", _ADAPTER, choices.TRAINED)] = None
     dropout: Annotated[float | None, o.setting("dropout", _ADAPTER)] = None
     target_layers: Annotated[str | None, o.setting("target_layers", _ADAPTER)] = None
     protect: _Protect = None

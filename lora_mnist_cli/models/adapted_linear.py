@@ -154,7 +154,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     if config.method == "lora":
         return lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-            target_layers=config.target_layers,
+            train=config.train, target_layers=config.target_layers,
         )  # fmt: skip
     return lora.attach_made(model, partial(MethodLinear, config=config, start=start), config.target_layers)
 

@@ -34,6 +34,15 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
     return A.uniform_(-bound, bound)
 
 
+def init_B(out_features: int, rank: int, init: str) -> Tensor:
+    """Draw a random ``B`` (out × rank) by the rules of :func:`init_A`, for training A alone.
+
+    The inputs of B are the rank, so ``reference`` and ``kaiming`` are the same.
+    """
+    B = torch.empty(out_features, rank)
+    return B.normal_(std=1 / rank) if init == "gaussian" else B.uniform_(-1 / math.sqrt(rank), 1 / math.sqrt(rank))
+
+
 class AdaptedLinear(nn.Module):
     """A frozen linear layer with a trainable change beside it, which alpha multiplies.
 
@@ -91,19 +100,25 @@ class LoRALinear(AdaptedLinear):
         scaling: see :func:`lora_mnist_cli.models.architecture.scale`.
         init: see :func:`init_A`.
         dropout: probability that an input of ``A`` is dropped, in training only.
+        train: ``both``, or the one factor that is trained. The other is frozen at random values, and the trained one
+            starts at zero, so that nothing changes at the start (Zhu et al. 2024, arXiv:2402.16842; B alone is LoRA-FA,
+            Zhang et al. 2023, arXiv:2308.03303).
     """
 
     def __init__(
         self, base: nn.Linear, rank: int, *, alpha: float = 1.0, scaling: str = "constant",
-        init: str = "reference", dropout: float = 0.0,
+        init: str = "reference", dropout: float = 0.0, train: str = "both",
     ) -> None:  # fmt: skip
         super().__init__(base, alpha)
         self.rank = rank
         self.scale = scale(scaling, rank)
         self.dropout = dropout
         like = base.weight
-        self.lora_A = nn.Parameter(init_A(rank, base.in_features, init).to(like))
-        self.lora_B = nn.Parameter(like.new_zeros(base.out_features, rank))
+        fan_in, fan_out = base.in_features, base.out_features
+        A = torch.zeros(rank, fan_in) if train == "A" else init_A(rank, fan_in, init)
+        B = init_B(fan_out, rank, init) if train == "A" else torch.zeros(fan_out, rank)
+        self.lora_A = nn.Parameter(A.to(like), requires_grad=train != "B")
+        self.lora_B = nn.Parameter(B.to(like), requires_grad=train != "A")
 
     def delta(self) -> Tensor:
         """Return the change of the weight: ``alpha · scale(rank) · B A`` (out × in); zeros at alpha 0."""
@@ -132,7 +147,7 @@ class LoRALinear(AdaptedLinear):
 
 def attach(
     model: nn.Module, rank: int, *, alpha: float = 1.0, scaling: str = "constant", init: str = "reference",
-    dropout: float = 0.0, target_layers: Sequence[str] | None = None,
+    dropout: float = 0.0, train: str = "both", target_layers: Sequence[str] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Freeze a model and put adapters on its linear layers, in place.
 
@@ -145,7 +160,7 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
-    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout)
+    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout, train=train)
     return attach_made(model, make, target_layers)
 
 

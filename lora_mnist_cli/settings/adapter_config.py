@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.choices import (
     PROTECTION_SETTINGS,
     PROTECTIONS,
     SCALINGS,
+    TRAINED,
     VARIED,
     MethodChoice,
     protections_in_order,
@@ -107,6 +108,10 @@ class AdapterConfig(TrainingConfig):
     lr_ratio_b: float = added(
         1.0, "LoRA+: learning rate of B over that of A.", number("above 0"), words="ratio of learning rates"
     )
+    train: str = added(
+        "both", "Factors that are trained: both, B (A stays random), or A (B stays random, and A starts at zero).",
+        one_of(TRAINED),
+    )  # fmt: skip
     combined: str | None = added(None, f"{_table_help(COMBINERS)}.", one_of(COMBINERS), words="way to combine")
     combined_weights: tuple[float, ...] | None = added(
         None, "Multiplier of each adapter that a combined one was made of.", _combined_weights
@@ -193,6 +198,8 @@ class AdapterConfig(TrainingConfig):
             yield f"what was trained elsewhere has no epochs here: it takes no {self.epochs}"
         if self.vary == "all" and self.held_seed != 0:
             yield f"a held seed needs something that is held: vary init, order or split, not {self.vary}"
+        if self.train != "both" and self.lr_ratio_b != 1:
+            yield f"a ratio of learning rates needs both factors trained, not {self.train} alone"
         yield from self._conflicts_of_protections()
         yield from self._conflicts_of_combining()
 

@@ -17,6 +17,8 @@ SCHEDULES = ("constant", "plateau", "cosine")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
 INITS = ("reference", "kaiming", "gaussian")
+TRAINED = ("both", "A", "B")
+"""Which of LoRA's factors are trained; the other one stays as it is at the start."""
 VARIED = ("all", "init", "order", "split")
 """What the seed of an adapter decides: all random streams, or one of them."""
 ROUTES = ("fused", "mixture", "choose", "densities")
@@ -55,12 +57,12 @@ class MethodChoice:
         return "rank" not in self.unused
 
 
-_UNUSED_WITHOUT_FACTORS = ("rank", "scaling", "init", "dropout", "lr_ratio_b")
+_UNUSED_WITHOUT_FACTORS = ("rank", "scaling", "init", "dropout", "train", "lr_ratio_b")
 
 METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
-    "dora": MethodChoice("DoRA", "magnitude and direction apart", random_start=True),
-    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init",)),
+    "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
+    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
     "full": MethodChoice("Full fine-tuning", "every weight and bias, the yardstick", unused=_UNUSED_WITHOUT_FACTORS),
     "head": MethodChoice("Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True),
 }

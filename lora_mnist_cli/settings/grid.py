@@ -88,6 +88,7 @@ OTHERS = (
     Axis("weight_decay", "weight_decays", float, "wd"),
     Axis("dropout", "dropouts", float, "d"),
     Axis("lr_ratio_b", "lr_ratio_bs", float, "rb"),
+    Axis("train", "trains", str, "train"),
 )
 AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""

@@ -49,6 +49,7 @@ class SweepKeywords(TrainingKeywords, total=False):
     held_seed: int
     lr_power: float
     lr_ratio_b: float
+    train: str
     protect: Sequence[str] | str
     replay_old: float
     replay_new: float

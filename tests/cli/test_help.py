@@ -47,7 +47,7 @@ def test_values_are_choices_or_of_a_known_kind(name):
         if getattr(parameter, "is_flag", False):
             assert shown == ""
         elif "|" in shown:
-            assert re.fullmatch(r"\[[a-z0-9-]+(\|[a-z0-9-]+)+\]", shown)
+            assert re.fullmatch(r"\[[A-Za-z0-9-]+(\|[A-Za-z0-9-]+)+\]", shown)
         elif parameter.param_type_name == "argument":
             assert shown.strip("[].") in ARGUMENTS | set(options.KINDS)
         else:

@@ -11,7 +11,7 @@ from lora_mnist_cli.cli.text_table import Table, facts_table
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import setting, summarise
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS
+from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS, TRAINED
 from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid, short
 from lora_mnist_cli.settings.keywords import adapter_config
 from lora_mnist_cli.settings.recipes import recipe
@@ -43,6 +43,7 @@ class Lists:
     lr_ratio_bs: Annotated[str | None, o.words("LoRA+: learning rates of B as multiples of A's, as 1,4,16.", _GRID)] = (
         None
     )
+    trains: Annotated[str | None, o.words(f"Trained factors, of {', '.join(TRAINED)}.", _GRID, TRAINED)] = None
     grid: Annotated[
         Path | None,
         o.file('TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID),

@@ -38,7 +38,7 @@ class Method:
         """Return the shape of each kept tensor of a layer, by name."""
         raise NotImplementedError
 
-    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """Count the numbers that are trained for a layer."""
         raise NotImplementedError
 
@@ -90,4 +90,4 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """Count the numbers that an adapter trains on layers of (in, out) features."""
     method = method_named(config.method)
-    return sum(method.trainable(config.rank, fan_in, fan_out) for fan_in, fan_out in layers.values())
+    return sum(method.trainable(config, fan_in, fan_out) for fan_in, fan_out in layers.values())

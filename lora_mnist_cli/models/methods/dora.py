@@ -28,9 +28,9 @@ class DoRA(LoRA):
         """LoRA's factors, and a magnitude per output."""
         return super().shapes(rank, fan_in, fan_out) | {MAGNITUDE: (fan_out,)}
 
-    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """LoRA's, and one per output."""
-        return super().trainable(rank, fan_in, fan_out) + fan_out
+        return super().trainable(config, fan_in, fan_out) + fan_out
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         """``A`` as LoRA's, ``B`` zero, ``m`` the norms of W's rows."""

@@ -27,7 +27,7 @@ class Full(Method):
         """A difference per weight and bias."""
         return {WEIGHT: (fan_out, fan_in), BIAS: (fan_out,)}
 
-    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """All weights and biases of the layer."""
         return fan_out * (fan_in + 1)
 

@@ -6,6 +6,10 @@ gradients.
 LoRA+ (Hayou et al. 2024, arXiv:2402.12354) is LoRA with a learning rate for B that is a multiple of A's
 (``lr_ratio_b``). With one rate for both, a wide layer learns features less efficiently, because B, which starts at
 zero, should move faster (their §4). Every method with a B can use it.
+
+``train`` freezes one of the factors at random values, and starts the other at zero. B alone learns about as well as
+both, and A alone does not (Zhu et al. 2024, arXiv:2402.16842); B alone is LoRA-FA (Zhang et al. 2023,
+arXiv:2308.03303). The file holds both factors.
 """
 
 from __future__ import annotations
@@ -27,9 +31,9 @@ class LoRA(Method):
         """``A`` (rank × in) and ``B`` (out × rank)."""
         return {A: (rank, fan_in), B: (fan_out, rank)}
 
-    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
-        """rank · (in + out)."""
-        return rank * (fan_in + fan_out)
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """rank · (in + out), or the part of the factor that is trained."""
+        return config.rank * ((config.train != "B") * fan_in + (config.train != "A") * fan_out)
 
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``alpha · scale(rank) · B A``."""

@@ -28,9 +28,9 @@ class PiSSA(LoRA):
         """LoRA's factors, of twice the rank."""
         return super().shapes(2 * rank, fan_in, fan_out)
 
-    def trainable(self, rank: int, fan_in: int, fan_out: int) -> int:
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """LoRA's, with at most the layer's smaller side as rank."""
-        return super().trainable(min(rank, fan_in, fan_out), fan_in, fan_out)
+        return min(config.rank, fan_in, fan_out) * (fan_in + fan_out)
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         """``A₀ = √(S/s) Vᵀ`` and ``B₀ = U √(S/s)`` of W's first singular values, trained, and copies of them, fixed."""

@@ -71,13 +71,16 @@ class Cohort:
         self.layers = [self._layer(i, base, generators) for i, base in enumerate(bare)]
         self._programs: dict[tuple[int, bool], Program] = {}
         self._recorded: dict[int, tuple[Callable[[], object], GraphedStep]] = {}
-        pairs = zip(self.layers, avoided, strict=True) if avoided else ()
-        self._avoid = [call for layer, U in pairs for call in avoid_calls(layer.groups, U)]
-        self.keep_out()
+        pairs = list(zip(self.layers, avoided, strict=True)) if avoided else []
+        for call in [call for layer, U in pairs for call in avoid_calls(layer.groups, U)]:
+            call()
+        # A frozen A is out after the first time; once more would move it, by rounding.
+        trained = [([group for group in layer.groups if group.trains_A], U) for layer, U in pairs]
+        self._avoid = [call for groups, U in trained for call in avoid_calls(groups, U)]
 
     @torch.no_grad()
     def keep_out(self) -> None:
-        """Make every A orthogonal to the directions that it avoids."""
+        """Make every trained A orthogonal to the directions that it avoids."""
         for call in self._avoid:
             call()
 
@@ -155,10 +158,17 @@ class Cohort:
             )  # fmt: skip
         return self._programs[n, training]
 
-    def _shape(self, m: int) -> list[tuple[int, float, float] | None]:
-        """Return rank, scale and dropout per layer, which decide a member's operations; None without an adapter."""
-        layers = [column[m] for column in self._columns]
-        return [(x.rank, x.alpha * x.scale, x.dropout) if isinstance(x, LoRALinear) else None for x in layers]
+    def _shape(self, m: int) -> list[tuple[int, float, float, bool, bool] | None]:
+        """Return what decides a member's operations, per layer; None without an adapter.
+
+        It is rank, scale, dropout, and whether A and B are trained.
+        """
+        return [
+            (x.rank, x.alpha * x.scale, x.dropout, x.lora_A.requires_grad, x.lora_B.requires_grad)
+            if isinstance(x, LoRALinear)
+            else None
+            for x in (column[m] for column in self._columns)
+        ]
 
     def _place(self, like: Tensor) -> None:
         """Move all factors into the flat tensor: first each seed's A of the first layer, then member by member."""
@@ -177,14 +187,15 @@ class Cohort:
         self._starts = dict(zip(places, ends, strict=False))
         self._shared = ends[split]
         self.parts: list[list[slice]] = [[] for _ in members]
-        """Each member's slices of the flat tensor."""
+        """Each member's slices of the flat tensor that are trained."""
         self.parts_b: list[list[slice]] = [[] for _ in members]
-        """The slices that hold each member's factors B."""
+        """The slices among them that hold factors B."""
         for (_, m, which), factor, (start, end) in zip(places, factors, pairwise(ends), strict=True):
             factor.data = self.flat[start:end].view(factor.shape)
-            self.parts[m] = merged_slices([*self.parts[m], slice(start, end)])
-            if which == "lora_B":
-                self.parts_b[m].append(slice(start, end))
+            if factor.requires_grad:
+                self.parts[m] = merged_slices([*self.parts[m], slice(start, end)])
+                if which == "lora_B":
+                    self.parts_b[m].append(slice(start, end))
 
     def _layer(self, i: int, base: nn.Linear, generators: Sequence[torch.Generator]) -> Layer:
         """Return the layer in the form that costs least."""
@@ -222,7 +233,9 @@ class Cohort:
             )
             streams = [generators[m] for m in members] if layer.dropout else []
             chosen = slice(members[0], members[-1] + 1)
-            groups.append(MemberGroup(chosen, layer.alpha * layer.scale, A, B, dA, dB, layer.dropout, streams))
+            trains = layer.lora_A.requires_grad, layer.lora_B.requires_grad
+            group = MemberGroup(chosen, layer.alpha * layer.scale, A, B, dA, dB, layer.dropout, streams, *trains)
+            groups.append(group)
         return groups
 
     def _view(self, tensor: Tensor, i: int, members: Sequence[int], factor: str) -> Tensor:

@@ -40,6 +40,8 @@ class MemberGroup:
         dB: where the gradient with respect to B is written.
         dropout: probability that an input of A is dropped in training.
         generators: one per member, for its dropout.
+        trains_A: whether A is trained; its gradient is not needed otherwise.
+        trains_B: likewise.
     """
 
     members: slice
@@ -50,6 +52,8 @@ class MemberGroup:
     dB: Tensor
     dropout: float = 0.0
     generators: Sequence[torch.Generator] = ()
+    trains_A: bool = True
+    trains_B: bool = True
 
 
 @dataclass(frozen=True)
@@ -115,15 +119,19 @@ class SharedInputLayer:
         forward: list[Call] = [product(U, self.A, x)]
         backward: list[Call] = []
         row = 0
+        trains_A = any(group.trains_A for group in self.groups)
         for group in self.groups:
             count, rank, _ = group.A.shape
             rows = slice(row, row := row + count // seeds * rank)
             u, du = (each[:, rows].view(seeds, -1, rank, x.shape[2]).flatten(0, 1) for each in (U, dU))
             h, d = buffers.outputs[group.members], buffers.output_gradient[group.members]
             forward.append(product(h, group.B, u, scale=group.scale, add=h))
-            backward.append(product(group.dB, d, u.mT, scale=group.scale))
-            backward.append(product(du, group.B.mT, d, scale=group.scale))
-        backward.append(product(self.dA, dU, x.mT))
+            if group.trains_B:
+                backward.append(product(group.dB, d, u.mT, scale=group.scale))
+            if trains_A:
+                backward.append(product(du, group.B.mT, d, scale=group.scale))
+        if trains_A:
+            backward.append(product(self.dA, dU, x.mT))
         return forward, backward
 
 
@@ -152,8 +160,10 @@ class MergedLayer:
         for group in self.groups:
             weights, gradients = self.merged[group.members], self.gradient[group.members]
             forward.append(product(weights, group.B, group.A, scale=group.scale, add=self.weight.expand_as(weights)))
-            backward.append(product(group.dA, group.B.mT, gradients, scale=group.scale))
-            backward.append(product(group.dB, gradients, group.A.mT, scale=group.scale))
+            if group.trains_A:
+                backward.append(product(group.dA, group.B.mT, gradients, scale=group.scale))
+            if group.trains_B:
+                backward.append(product(group.dB, gradients, group.A.mT, scale=group.scale))
         forward.append(partial(torch.baddbmm, self.bias[:, None], self.merged, buffers.inputs, out=buffers.outputs))
         if buffers.input_gradient is not None:
             backward.append(partial(torch.bmm, self.merged.mT, buffers.output_gradient, out=buffers.input_gradient))
@@ -196,9 +206,11 @@ class BesideLayer:
                 x = dropped
             forward.append(product(U, group.A, x))
             forward.append(product(h, group.B, U, scale=group.scale, add=h))
-            backward.append(product(group.dB, d, U.mT, scale=group.scale))
+            if group.trains_B:
+                backward.append(product(group.dB, d, U.mT, scale=group.scale))
             backward.append(product(dU, group.B.mT, d, scale=group.scale))
-            backward.append(product(group.dA, dU, x.mT))
+            if group.trains_A:
+                backward.append(product(group.dA, dU, x.mT))
             if buffers.input_gradient is not None:
                 dx = buffers.input_gradient[group.members]
                 if dropping:

@@ -25,6 +25,7 @@ def obstacle(config: TrainingConfig, sizes: Sequence[int] | None = None) -> str 
         (config.precision != "32-true", f"precision {config.precision}"),
         (config.optimizer not in ("adam", "adamw"), f"the optimiser {config.optimizer}"),
         (config.dropout > 0, "dropout"),
+        (config.train != "both", f"{config.train} alone"),
         (bool(config.protect), f"the protection {', '.join(config.protect)}"),
         (config.rank > MAX_RANK, f"rank {config.rank}, above {MAX_RANK}"),
         (config.batch_size > MAX_BATCH, f"a batch of {config.batch_size} images, above {MAX_BATCH}"),

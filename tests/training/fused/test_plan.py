@@ -52,6 +52,7 @@ def test_factors_lie_one_after_the_other_without_a_gap(hidden):
         (AdapterConfig(precision="64-true"), "precision 64-true"),
         (AdapterConfig(optimizer="sgd"), "the optimiser sgd"),
         (AdapterConfig(dropout=0.1), "dropout"),
+        (AdapterConfig(train="B"), "B alone"),
         (AdapterConfig(protect=("mask",)), "the protection mask"),
         (AdapterConfig(rank=65), "rank 65, above 64"),
         (AdapterConfig(batch_size=129), "a batch of 129 images, above 128"),
