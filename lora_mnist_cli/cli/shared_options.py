@@ -183,6 +183,14 @@ class BankMachine(Machine):
     logger: Logger = "csv"
 
 
+Keep = Annotated[
+    str,
+    o.word("Whose weights are published: all, the best N on validation images (best:10), none, or those of the adapter "
+        "of this name. Every adapter has a row in any case.", _FOLDERS,
+    ),
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Publication:
     """How an artifact is published, beside its name."""

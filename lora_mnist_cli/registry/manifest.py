@@ -65,7 +65,7 @@ _REFUSAL = re.compile(r"(.*?)(?: - at `(key` in `)?\$\.?(.*)`)?", re.DOTALL)
 """A message of msgspec: the problem, whether it is a key that does not hold, and the path."""
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_FILES = 1000
-_ROW = frozenset({"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets"})
+_ROW = frozenset({"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets", "last_epoch"})
 """Fields of a sweep's result, beside the axes that the sweep varies."""
 
 

@@ -271,6 +271,16 @@ class AdapterDetails(Details):
     combined: _Combined | UnsetType = UNSET
 
 
+class _LastEpoch(Strict):
+    """The end of a history; None for a figure that is not finite, or without validation images."""
+
+    epoch: Count
+    train_loss: Number | None
+    train_accuracy: Share | None
+    val_loss: Number | None
+    val_accuracy: Share | None
+
+
 class _Result(Struct, kw_only=True, gc=False):
     """An adapter of a sweep: its settings on the axes, and its scores."""
 
@@ -280,12 +290,18 @@ class _Result(Struct, kw_only=True, gc=False):
     trainable_parameters: Count
     subsets: list[_SubsetScore]
     failed: Text | None = None
+    last_epoch: _LastEpoch | UnsetType | None = UNSET
 
 
 class SweepDetails(Details):
-    """The results of a sweep."""
+    """The results of a sweep.
+
+    Where it does not keep all adapters, also what it keeps, and when it was begun if it kept less before.
+    """
 
     results: Annotated[list[_Result], Meta(min_length=1)]
+    keep: Text | UnsetType = UNSET
+    since: Text | UnsetType = UNSET
 
 
 class _ReportRow(Struct, gc=False):

@@ -144,7 +144,9 @@ def test_a_sweep_has_a_row_a_rank(runs, run):
     ]  # fmt: skip
     for row in document["results"]:
         # The study's figure stands only beside results of its own recipe.
-        assert set(row) == {"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets"}
+        assert set(row) == {
+                "artifact", "rank", "seed", "trainable_parameters", "failed", "subsets", "last_epoch",
+            }  # fmt: skip
         assert row["failed"] is None
         assert row["trainable_parameters"] == row["rank"] * (784 + 16 + 16 + 12 + 12 + 10)
         assert {s["digits"]: s["count"] for s in row["subsets"]} == COUNTS

@@ -28,6 +28,7 @@ from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.pictures import of_models
 from lora_mnist_cli.stages.pictures.subtitles import subtitle_of, title_of, title_of_several
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, gatherer, plot
+from lora_mnist_cli.stages.records.histories import validation_runs
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5", "sweep-fashion-mnist-5-9-a0.5"
@@ -195,9 +196,21 @@ def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small, drawn
     assert caught.value.hint == "draw one combination: --where alpha=0.5"
     with pytest.raises(UsageError, match="every lr"):
         plot("learning-rate", options=PlotOptions(where={"alpha": 0.5, "lr": 1e-3}), workspace=small)
-    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])
-    with pytest.raises(ArtifactError, match=f"lists '{chosen[0]['artifact']}'"):
-        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])  # the sweep itself knows the ends of all histories
+    plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    assert drawn["arguments"] == (rows,)
+
+
+def test_an_earlier_sweep_takes_validation_figures_from_its_adapters_histories(small):
+    made = sweep([1, 2], config=AdapterConfig(epochs=2), workspace=small, name="early")
+    results = [{key: row[key] for key in row if key != "last_epoch"} for row in made.details["results"]]
+    early = replace(made, details={**made.details, "results": results})
+    found = validation_runs(small.registry, early, results)
+    assert found == validation_runs(small.registry, made, made.details["results"])
+    assert [run["accuracy"] for run in found] == [last_val_accuracy(small, row["artifact"]) for row in results]
+    shutil.rmtree(small.runs_dir / results[0]["artifact"])
+    with pytest.raises(ArtifactError, match=f"lists '{results[0]['artifact']}'"):
+        validation_runs(small.registry, early, results)
 
 
 def test_learning_rate_shows_what_diverged_without_a_figure(small, drawn):

@@ -64,6 +64,7 @@ class Job:
         runtime: device and threads.
         statistics: the base's class statistics, as safetensors, where members are protected by them.
         known: statistics files of the members' digits that are there already, by split.
+        densities: whether the members get statistics of the digits that they were trained on.
         training_code: the version of the training code of the process that made the job.
     """
 
@@ -77,6 +78,7 @@ class Job:
     runtime: Runtime
     statistics: bytes | None = None
     known: Mapping[Split, Files] = field(default_factory=dict)
+    densities: bool = True
     training_code: int = TRAINING_CODE
 
     def configs(self) -> list[AdapterConfig]:
@@ -169,7 +171,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     )  # fmt: skip
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = _statistics(train, present, old, job, {} if made is None else made, reporter)
+    statistics = _statistics(train, present if job.densities else [], old, job, {} if made is None else made, reporter)
     del train
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
@@ -205,7 +207,7 @@ def _trained(
         counts = test.labels.bincount(minlength=CLASSES).tolist()
         reached = scores_of_digits(digit_means(counts, outcome.test.hits, outcome.test.losses), subsets)
     seconds += time.perf_counter() - start
-    return Trained(weights, statistics[split_of(config)], history, None, reached, seconds)
+    return Trained(weights, statistics.get(split_of(config), {}), history, None, reached, seconds)
 
 
 def split_of(config: AdapterConfig) -> Split:
