@@ -13,11 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.data.sources import data_digest
+from lora_mnist_cli.data.sources import data_digest, source_of
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.registry.newest import any_artifact
 from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.own_data import is_own
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.caller import plain
@@ -74,13 +75,14 @@ class Workspace:
         """The artifacts under ``runs_dir``."""
         return Registry(self.runs_dir, self.reporter.notice, note=self.note)
 
-    def dataset_settings(self, dataset: str) -> dict[str, str]:
-        """Return a data set's name and digest, as artifacts record them.
+    def dataset_settings(self, dataset: str) -> dict[str, Any]:
+        """Return a data set's name and digest, and the classes of a user's own, as artifacts record them.
 
         Raises:
             DataError: where its files are not available.
         """
-        return {"name": dataset, "digest": data_digest(dataset, self.data_dir)}
+        classes = {"classes": list(source_of(dataset, self.data_dir).classes)} if is_own(dataset) else {}
+        return {"name": dataset, "digest": data_digest(dataset, self.data_dir), **classes}
 
     def test_images(self, artifact: Artifact, pixel_stats: tuple[float, float]) -> MNISTDataset:
         """Load all test images of the data set that an artifact was trained on.

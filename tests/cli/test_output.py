@@ -20,7 +20,7 @@ from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.data import sources
-from lora_mnist_cli.data.sources import class_names
+from lora_mnist_cli.data.source import class_names
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
 from lora_mnist_cli.settings.adapter_config import AdapterConfig

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.registry.file_names import DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
-from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet, reporting_sets
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import environment, made_by
@@ -66,6 +66,7 @@ class Job:
         known: statistics files of the members' digits that are there already, by split.
         densities: whether the members get statistics of the digits that they were trained on.
         training_code: the version of the training code of the process that made the job.
+        known_digits: the digits that the data set has.
     """
 
     title: str
@@ -80,6 +81,7 @@ class Job:
     known: Mapping[Split, Files] = field(default_factory=dict)
     densities: bool = True
     training_code: int = TRAINING_CODE
+    known_digits: str = str(ALL_DIGITS)
 
     def configs(self) -> list[AdapterConfig]:
         """Return each member's config."""
@@ -195,7 +197,7 @@ def _trained(
 
     start = time.perf_counter()
     assert config.digits is not None
-    subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
+    subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits, DigitSet.parse(job.known_digits))
     history = history_csv(outcome.history)
     if outcome.failed:
         reached = no_scores(test.labels, subsets)

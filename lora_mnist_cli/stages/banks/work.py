@@ -270,7 +270,7 @@ class AdapterJobs:
             members=tuple(member.config.to_json() for member in bank),
             runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
             statistics=self._statistics if config.needs_statistics else None, densities=self.densities,
-            known=self._known(bank) if self.densities else {},
+            known=self._known(bank) if self.densities else {}, known_digits=str(self.base.known_digits),
         )  # fmt: skip
         return job, self._images(config.digits)
 

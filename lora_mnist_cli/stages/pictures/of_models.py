@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_mnist_cli.data.sources import class_names, load_split
+from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.plots import alpha, confusion, forgetting, history, predictions, style
 from lora_mnist_cli.registry.artifact import Artifact
@@ -78,7 +78,7 @@ def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOption
     return confusion.draw(
         counts, title=f"{title_of(artifact, options.alpha)}: confusion of true and predicted digits",
         subtitle=f"test images of {digits}; thick lines: the base's digits {base_digits}; {subtitle_of(artifact)}",
-        names=class_names(artifact.dataset), old=DigitSet.parse(base_digits).members,
+        names=artifact.classes, old=DigitSet.parse(base_digits).members,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOpti
         pixels[shown], labels[shown], predicted[shown],
         title=f"{title_of(artifact, options.alpha)}: predictions on digits {digits}",
         subtitle=f"the first {len(shown)} test images of {digits} in the file's order; {subtitle_of(artifact)}",
-        names=class_names(artifact.dataset),
+        names=artifact.classes,
     )  # fmt: skip
 
 
