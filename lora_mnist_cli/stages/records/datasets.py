@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from lora_mnist_cli.data.own_import import take_in
 from lora_mnist_cli.data.own_source import read_record
 from lora_mnist_cli.settings.choices import DATASETS
-from lora_mnist_cli.settings.own_data import is_own
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.own_data import is_own, known_digits
 from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import refuse_unknown
 from lora_mnist_cli.system.work import IMAGES
@@ -44,6 +45,15 @@ def named_dataset(workspace: Workspace, dataset: str | Path) -> str:
     if not (path.exists() or path.suffix.lower() == ".npz" or any(str(each) in text for each in separators)):
         refuse_unknown("data set", text, DATASETS, "a folder of pictures, an .npz file, or one of the data sets:")
     return take_in(path, workspace.data_dir, _Progress(workspace.reporter))
+
+
+def digits_of(workspace: Workspace, dataset: str) -> DigitSet:
+    """Return the digits that a data set has: all ten, or one per class of a user's own.
+
+    Raises:
+        DataError: where it is a user's own and not in the data directory.
+    """
+    return known_digits(workspace.dataset_settings(dataset)) if is_own(dataset) else ALL_DIGITS
 
 
 class _Progress:
