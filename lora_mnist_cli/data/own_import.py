@@ -115,8 +115,7 @@ def _classes(given: Given, path: Path) -> list[str]:
     found = {split: set(given.labels[split]) for split in SPLITS}
     classes = given.order or sorted(found["train"] | found["test"], key=_number_or_name)
     if problem := problem_of_classes(classes):
-        shown = some([name[:40] for name in classes])
-        raise DataError(f"{path}: {problem} ({shown})", hint="up to ten classes are possible", value=str(path))
+        raise DataError(f"{path}: {problem}", hint="up to ten classes are possible", value=str(path))
     for split in SPLITS:
         if missing := [name for name in classes if name not in found[split]]:
             problem = f"{path} has no {split} images of class {some(missing)}"
