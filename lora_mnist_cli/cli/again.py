@@ -181,6 +181,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         default = make_plan(
             config["tasks"], strategies=config["cures"], seeds=seeds, recipe_name=config["recipe"],
             rank=config["rank"], epochs=config["epochs"], dataset=artifact.dataset, workspace=Workspace(catalog.root),
+            known=artifact.known_digits,
         ).name  # fmt: skip
         options |= {"tasks": config["tasks"], "strategies": ",".join(config["cures"]), "seeds": as_ranges(seeds)}
         options |= _unless("recipe", config["recipe"], RECIPE) | _unless("rank", config["rank"], CHAIN_RANK)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -114,8 +115,7 @@ def _classes(given: Given, path: Path) -> list[str]:
     found = {split: set(given.labels[split]) for split in SPLITS}
     classes = given.order or sorted(found["train"] | found["test"], key=_number_or_name)
     if problem := problem_of_classes(classes):
-        shown = some([name[:40] for name in classes])
-        raise DataError(f"{path}: {problem} ({shown})", hint="up to ten classes are possible", value=str(path))
+        raise DataError(f"{path}: {problem}", hint="up to ten classes are possible", value=str(path))
     for split in SPLITS:
         if missing := [name for name in classes if name not in found[split]]:
             problem = f"{path} has no {split} images of class {some(missing)}"
@@ -143,10 +143,10 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
 
     digits = {name: digit for digit, name in enumerate(classes)}
     contents: dict[str, bytes] = {}
-    images = _fitted(given, listener)
+    images = _fitted(given, digits, listener)
     for split in SPLITS:
         image_file, label_file = MNIST_FILES[split]
-        labels = np.array([digits[name] for name in given.labels[split]], np.uint8)
+        labels = np.array([digits[given.labels[split][row]] for row in in_turn(given.labels[split], digits)], np.uint8)
         pixels = np.stack([next(images) for _ in range(len(labels))])
         contents |= {image_file: _idx(pixels), label_file: _idx(labels)}
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
@@ -165,13 +165,26 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     return record
 
 
-def _fitted(given: Given, listener: Listener) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of all splits in their order, each as 28 × 28 bytes."""
+def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
+    """Return the rows of images in the order that a data set gets: the first of each class, the second, and so on.
+
+    The first images, which pictures show, are then of all classes.
+    """
+    seen: Counter[str] = Counter()
+    places = []
+    for row, name in enumerate(labels):
+        places.append((seen[name], digits[name], row))
+        seen[name] += 1
+    return [row for _, _, row in sorted(places)]
+
+
+def _fitted(given: Given, digits: Mapping[str, int], listener: Listener) -> Iterator[npt.NDArray[np.uint8]]:
+    """Give the images of all splits, those of each :func:`in_turn`, as 28 × 28 bytes."""
     from lora_mnist_cli.data.pictures import as_bytes
 
     count, done = sum(map(len, given.labels.values())), 0
     for split in SPLITS:
-        for row in range(len(given.labels[split])):
+        for row in in_turn(given.labels[split], digits):
             listener.reading(done, count)
             yield as_bytes(*given.image(split, row))
             done += 1

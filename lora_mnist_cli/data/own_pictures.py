@@ -14,7 +14,6 @@ from pathlib import Path
 
 from lora_mnist_cli.data.picture_files import find_images
 from lora_mnist_cli.data.source import Split
-from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.settings.own_data import problem_of_classes
 from lora_mnist_cli.system.errors import DataError
 
@@ -78,7 +77,7 @@ def _classes(folder: Path, classes: dict[str, Path], notice: Callable[[str], Non
     if not classes:
         raise DataError(f"{folder} has no folder for each class", hint=SHAPE, value=str(folder))
     if problem := problem_of_classes(list(classes)):
-        raise DataError(f"{folder}: {problem} ({some(list(classes))})", hint=SHAPE, value=str(folder))
+        raise DataError(f"{folder}: {problem}", hint=SHAPE, value=str(folder))
     return {name: find_images([str(path)], notice) for name, path in classes.items()}
 
 

@@ -61,7 +61,9 @@ def own_source(dataset: str, data_dir: Path) -> Source:
     record = read_record(dataset, data_dir)
     if record is None:
         problem = f"your data set {dataset} is not in {data_dir}"
-        hint = f"{GIVE_AGAIN}; or copy the folder {place_of(dataset, Path('data'))} to {data_dir}"
+        place = place_of(dataset, Path())
+        hint = f"give it again: lora-mnist train-base --dataset {place.name}, or {place.name}.npz; or copy the folder "
+        hint += f"{place} into {data_dir}, from the data directory of the machine that has it"
         raise DataError(problem, hint=hint, value=dataset)
     folder = str(place_of(dataset, Path()) / record.folder)
     return Source(folder, MNIST_FILES, sha256=record.sha256, classes=record.classes, own=True)

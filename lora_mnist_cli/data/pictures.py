@@ -82,8 +82,8 @@ def as_bytes(grey: Picture, shown: str) -> npt.NDArray[np.uint8]:
     inverted = is_dark_on_light(grey)
     has_form = grey.shape == (_SIDE, _SIDE) and not inverted
     pixels = grey if has_form else normalise(_drawn_ink(grey, shown, inverted=inverted))
-    fitted: npt.NDArray[np.uint8] = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
-    return fitted
+    as_drawn: npt.NDArray[np.uint8] = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+    return as_drawn
 
 
 def is_dark_on_light(grey: Picture) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.system.errors import UsageError
 
 PREFIX = "own-"
@@ -39,7 +40,8 @@ def own_name(stem: str) -> str:
 def problem_of_classes(classes: Sequence[object]) -> str:
     """Say what is wrong with the names of classes; empty where nothing is."""
     if not 2 <= len(classes) <= len(ALL_DIGITS):
-        return f"it has {len(classes)} class{'' if len(classes) == 1 else 'es'}, not 2 to {len(ALL_DIGITS)}"
+        which = some([f"{name!r:.{MAX_CLASS_NAME}}" for name in classes])
+        return f"it has {counted(len(classes), 'class', 'classes')}, not 2 to {len(ALL_DIGITS)}: {which}"
     for name in classes:
         if not isinstance(name, str) or not 0 < len(name) <= MAX_CLASS_NAME or not name.isprintable():
             return f"{name!r:.60} can't be the name of a class: 1 to {MAX_CLASS_NAME} printable characters"

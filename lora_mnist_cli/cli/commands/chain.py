@@ -78,7 +78,7 @@ def command(
 def chain_tables(document: dict[str, Any]) -> list[Table]:
     """Make the table of the strategies, and the one of what the literature reports."""
     title = report.title(document, document["config"])
-    made = Table(report.COLUMNS, title=title, text_columns=report.COLUMNS[:1], tight=True)
+    made = Table(report.columns(document), title=title, text_columns=("strategy",), tight=True)
     for strategy in document["cures"]:
         made.add_row(*report.cells(strategy))
     costs = Table(("strategy", "kept beside the network", "made in s"), text_columns=("strategy",))

@@ -7,7 +7,6 @@ from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.commands.chain import Baselines, chain_tables
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.stages.exploring import PAGE_FILE
 from lora_mnist_cli.stages.records.publishing import REPORT_FILE
@@ -34,7 +33,7 @@ def command(
         bool, o.switch("--ceiling", "Add full fine-tuning on 5-9, on each base: a row that the study does not have.")
     ] = False,
     baselines: Baselines = False,
-    dataset: Annotated[str, o.word("Data set; the study used mnist.", known=DATASETS)] = "mnist",
+    dataset: Annotated[str, o.dataset("Data set; the study used mnist.")] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[

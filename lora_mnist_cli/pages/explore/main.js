@@ -32,6 +32,7 @@ async function readModel(record) {
     ...record.routing,
     densities: await Promise.all(record.routing.densities.map(readDensity)),
   };
+  const names = record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit));
   return {
     record,
     layers,
@@ -43,7 +44,8 @@ async function readModel(record) {
     choices: adapterLabels(record.adapters),
     drawing: record.classes.length === 0,
     what: record.classes.length === 0 ? "digits" : "classes",
-    names: record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit)),
+    names,
+    nameOf: (digit) => names[digit] ?? String(digit), // a network has ten outputs, whatever classes there are
     oldDigits: record.base.digits,
     parameters: sumOf(layers.map((layer) => layer.inputs * layer.outputs + layer.outputs)),
   };

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.baselines import BASELINES
@@ -91,7 +90,7 @@ def joint(chain_run: ChainRun) -> list[State]:
 
 
 def _joint_config(chain_run: ChainRun) -> BaseConfig:
-    return dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
+    return dataclasses.replace(chain_run.base, digits=chain_run.every)
 
 
 USUAL = {

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.data.own_import import take_in
 from lora_mnist_cli.data.own_source import read_record
+from lora_mnist_cli.data.sources import source_of
 from lora_mnist_cli.settings.choices import DATASETS
-from lora_mnist_cli.settings.own_data import is_own
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.own_data import is_own, known_digits
 from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import refuse_unknown
 from lora_mnist_cli.system.work import IMAGES
@@ -36,14 +37,25 @@ def named_dataset(workspace: Workspace, dataset: str | Path) -> str:
         DataError: where the folder or file is no data set.
         MachineError: where the data directory can't be written to.
     """
-    text = str(plain(dataset))
-    if text in DATASETS or (is_own(text) and read_record(text, workspace.data_dir) is not None):
+    text, path = str(plain(dataset)), Path(str(plain(dataset)))
+    if text in DATASETS:
         return text
-    path = Path(text)
-    separators = {os.sep, os.altsep} - {None}
-    if not (path.exists() or path.suffix.lower() == ".npz" or any(str(each) in text for each in separators)):
+    if is_own(text) and (read_record(text, workspace.data_dir) or not path.exists()):
+        source_of(text, workspace.data_dir)
+        return text
+    looks_like_path = path.suffix.lower() == ".npz" or len(path.parts) > 1 or path.is_absolute()
+    if not text or not (path.exists() or looks_like_path):
         refuse_unknown("data set", text, DATASETS, "a folder of pictures, an .npz file, or one of the data sets:")
     return take_in(path, workspace.data_dir, _Progress(workspace.reporter))
+
+
+def digits_of(workspace: Workspace, dataset: str) -> DigitSet:
+    """Return the digits that a data set has: all ten, or one per class of a user's own.
+
+    Raises:
+        DataError: where it is a user's own and not in the data directory.
+    """
+    return known_digits(workspace.dataset_settings(dataset)) if is_own(dataset) else ALL_DIGITS
 
 
 class _Progress:
