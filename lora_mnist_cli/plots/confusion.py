@@ -89,16 +89,10 @@ def _write_counts(
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
     for true, predicted in np.argwhere(np.broadcast_to(counts.sum(axis=1, keepdims=True) > 0, counts.shape)).tolist():
         count = counts[true, predicted]
-        dark = count and _luminance(_COLOURS(shades[true, predicted])) < 0.21
+        dark = count and style.luminance(_COLOURS(shades[true, predicted])) < 0.21
         colour = "white" if dark else style.INK if count else style.MUTED
         weight = "bold" if true == predicted else "normal"
         axes.text(predicted, true, f"{count:,}", color=colour, fontweight=weight, **look)
     for true in np.flatnonzero(counts.sum(axis=1) == 0).tolist():
         box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
         axes.text(4.5, true, "no images", color=style.MUTED, bbox=box, **look)
-
-
-def _luminance(rgba: Sequence[float] | npt.NDArray[np.floating[Any]]) -> float:
-    """Return the relative luminance of an sRGB colour, 0 black to 1 white, as the WCAG contrast rules define it."""
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

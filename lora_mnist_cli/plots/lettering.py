@@ -92,7 +92,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     if not handles:
         return
     labels = [str((handle[0] if isinstance(handle, list) else handle).get_label()) for handle in handles]
-    widths = [text_width(label, SMALL) + _HANDLE / 72 for label in labels]
+    widths = [max(text_width(line, SMALL) for line in label.splitlines()) + _HANDLE / 72 for label in labels]
     room = figure.get_figwidth() - 2 * MARGIN
     for rows in range(1, len(widths) + 1):
         columns = math.ceil(len(widths) / rows)

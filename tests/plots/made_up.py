@@ -14,6 +14,7 @@ from lora_mnist_cli.plots import (
     confusion,
     forgetting,
     history,
+    landscape,
     learning_rate,
     predictions,
     ranks,
@@ -65,6 +66,16 @@ def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed:
 
 def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
     return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
+
+
+def cell(column: int, row: int, *percents: float, validation: float | None = 0.5, diverged: int = 0) -> landscape.Cell:
+    return landscape.Cell((column, row), percents, diverged, None if diverged else validation)
+
+
+def draw_landscape(cells: list[landscape.Cell], columns: int, rows: int, **changes: Any) -> Figure:
+    values = [f"{10 ** (place - 4):g}" for place in range(columns)], [str(2**place) for place in range(rows)]
+    settings: dict[str, Any] = {"axes_names": ("learning rate", "rank"), "values": values, "digits": "5-9"}
+    return landscape.draw(cells, **({"title": "Landscape"} | settings | changes))
 
 
 def factors(values: list[float], fan_in: int = 9, fan_out: int = 7) -> tuple[Any, Any]:
@@ -140,6 +151,9 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "learning-rate": lambda: draw_rates(
         [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
         + [rate(8, 0.4, None, failed=True)]
+    ),
+    "landscape": lambda: draw_landscape(
+        [cell(x, y, 90.0 + x - y, 91.0 - y, validation=x / 10) for x in (0, 1) for y in (0, 1)], 2, 2
     ),
     "spectrum": lambda: spectrum.draw(
         [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"

@@ -105,7 +105,7 @@ def test_pyplot_and_torch_stay_out():
     script = (
         "import sys\n"
         "from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, style\n"
-        "from lora_mnist_cli.plots import forgetting, spectrum, tradeoff\n"
+        "from lora_mnist_cli.plots import forgetting, landscape, spectrum, tradeoff\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

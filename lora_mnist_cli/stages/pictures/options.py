@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import Value
+from lora_mnist_cli.settings.grid import Axis, Value
 from lora_mnist_cli.stages.records.resolving import finite
 from lora_mnist_cli.system.caller import plain
 from lora_mnist_cli.system.errors import UsageError
@@ -22,6 +22,7 @@ class PlotOptions:
         count: how many images a grid shows.
         where: field → value: which results of a sweep are drawn, where it varies more than rank and seed.
         beside: names of further artifacts drawn in the same picture.
+        axes: the two settings of a sweep that a landscape is drawn over, for its columns and its rows.
 
     Raises:
         UsageError: for an alpha that is not finite, or a count out of range.
@@ -32,6 +33,7 @@ class PlotOptions:
     count: int | None = None
     where: Mapping[str, Value] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("alpha", "count"):
