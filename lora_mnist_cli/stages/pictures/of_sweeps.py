@@ -33,6 +33,9 @@ from lora_mnist_cli.system.work import DRAWING, SCORING
 _SPECTRA = {
     "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
     "dora": "DoRA rescales every row, so its ΔW has full rank",
+    "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
+    "ia3": "(IA)³ rescales every input, so its ΔW has full rank",
+    "bitfit": "BitFit changes biases alone, so its ΔW is zero",
 }
 """Method → why its changes have more singular values than its rank."""
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25)
@@ -52,7 +55,8 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
     results = [row for row in _chosen_results(artifact, options.where) if row["rank"]]
     if not results:
         problem = f"'{artifact.name}' has no ranks to draw"
-        raise UsageError(problem, hint="full fine-tuning and head have none", value=artifact.name)
+        unranked = [choice.title for choice in METHODS.values() if not choice.ranked]
+        raise UsageError(problem, hint=f"{', '.join(unranked)} have none", value=artifact.name)
     subtitle = subtitle_of(artifact, options.where)
     if len({row["rank"] for row in results}) == 1:
         subtitle += f"; {lonely(workspace, 'one rank', 'a sweep of several ranks')}"
