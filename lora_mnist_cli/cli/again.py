@@ -9,21 +9,22 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.newest import was_made_by
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
-from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.choices import CLAIMS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, by_recipe, closest_recipe, short, varying_axes
 from lora_mnist_cli.settings.keep import ALL
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages.chains.run import RANK as CHAIN_RANK
 from lora_mnist_cli.stages.chains.run import RECIPE, make_plan
+from lora_mnist_cli.stages.papers.study import EPOCHS as PAPER_EPOCHS
 from lora_mnist_cli.stages.records.resolving import adapter_name, base_name
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 
 _FLAGS = {"hidden_sizes": "hidden_size"}
 """Field of a config → its option, where that has another name."""
-Options = dict[str, str | bool]
-"""Name of an option → the text of its value; True for a switch."""
+Options = dict[str, str | bool | list[str]]
+"""Name of an option → the text of its value, or texts where it is given several times; True for a switch."""
 
 
 @dataclass
@@ -39,9 +40,9 @@ class Line:
         words = [self.command, *self.arguments]
         for name, value in self.options.items():
             flag = f"--{name.replace('_', '-')}"
-            # A value such as -0.5 would pass for an option.
-            text = "" if value is True else str(value)
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, *([text] if text else [])]
+            for text in value if isinstance(value, list) else ["" if value is True else str(value)]:
+                # A value such as -0.5 would pass for an option.
+                words += [f"{flag}={text}"] if text.startswith("-") else [flag, *([text] if text else [])]
         return words
 
     def __str__(self) -> str:
@@ -191,6 +192,9 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         options |= _unless("study", config.get("study", "lora"), "lora")
         options |= {"seeds": as_ranges(config["seeds"])} if "seeds" in config else {"seed": str(config["seed"])}
         options |= {switch: True for switch in ("ceiling", "baselines") if config.get(switch)}
+        if config.get("study") == "papers":
+            claims: Options = {} if config["claims"] == list(CLAIMS) else {"claim": list(config["claims"])}
+            return Line(command, (), options | claims | _unless("epochs", config["epochs"], PAPER_EPOCHS))
     options |= _unless("epochs", config["epochs"], BaseConfig().epochs)
     return Line(command, (), options)
 

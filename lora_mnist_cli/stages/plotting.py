@@ -61,7 +61,8 @@ KINDS = {
         ("adapter", "sweep"), ("where",),
     ),
     "spectrum": PlotKind(
-        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"), ("where", "beside")
+        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"),
+        ("where", "beside", "threshold"),
     ),
     "forgetting": PlotKind(
         "What an adapter forgot of old digits, and what it merely outranks: probes, answers, calibration.",

@@ -33,7 +33,7 @@ from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unkno
 from lora_mnist_cli.system.progress import Inside, Reporter, Work
 from lora_mnist_cli.system.work import SCORING, in_turn
 
-STUDIES = ("lora", "forgetting")
+STUDIES = ("lora", "forgetting", "papers")
 RANKS_FILE = "ranks.png"
 PAGE = "making the page"
 PICTURES, _PICTURES = "pictures", 12
@@ -45,15 +45,16 @@ FULL_TITLE = METHODS["full"].title
 def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
     ceiling: bool = False, dataset: str | Path = "mnist", workers: int | None = None,
-    workspace: Workspace | None = None, baselines: bool = False,
+    workspace: Workspace | None = None, baselines: bool = False, claims: Sequence[str] | None = None,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table, pictures and page.
 
     Artifacts that are up to date are used as they are.
 
     Args:
-        study: ``lora`` for this one, or ``forgetting`` for chains of tasks with every strategy, by
-            :func:`~lora_mnist_cli.stages.chains.study.study_forgetting`.
+        study: ``lora`` for this one; ``forgetting`` for chains of tasks with every strategy, by
+            :func:`~lora_mnist_cli.stages.chains.study.study_forgetting`; ``papers`` for claims of papers, by
+            :func:`~lora_mnist_cli.stages.papers.study.study_papers`.
         seed: of the base and of every adapter; 0 by default.
         seeds: run the whole study with each of these, on a base per seed. Each row then has the mean, its interval, the
             worst seed and the range that one more run would lie in, and says whether the study's run lies there.
@@ -61,7 +62,9 @@ def reproduce(
         ceiling: add full fine-tuning on 5-9 by the same recipe, a row that the study does not have.
         dataset: a name, or the path of a user's own, as :func:`~lora_mnist_cli.stages.training_base.train_base` has it;
             a half of its classes takes the place of 0-4. The study has figures for MNIST only.
-        workers, baselines: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
+        workers: processes of the other studies.
+        baselines: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
+        claims: those of the study of papers that are tried; all by default.
 
     Returns:
         A report: a Markdown file with the table and the pictures, and the page to explore the ranks (of the first
@@ -73,11 +76,20 @@ def reproduce(
     """
     workspace = workspace or Workspace()
     refuse_unknown("study", study, STUDIES, "studies:")
+    if claims is not None and study != "papers":
+        raise UsageError("claims are those of --study papers", value=list(claims))
+    if ceiling and study != "lora":
+        raise UsageError("--ceiling is for the study of ranks; the others train the whole network too", value=ceiling)
+    if study == "papers":
+        if baselines:
+            raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
+        from lora_mnist_cli.stages.papers import study as papers
+
+        chosen = seeds if seeds is not None else papers.SEEDS if seed is None else (seed,)
+        return papers.study_papers(
+            chosen, claims=claims, epochs=epochs, dataset=str(dataset), workers=workers, workspace=workspace
+        )
     if study == "forgetting":
-        if ceiling:
-            raise UsageError(
-                "--ceiling is for the study of ranks; that of forgetting has joint training in any case", value=ceiling
-            )
         from lora_mnist_cli.stages.chains.study import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)

@@ -47,6 +47,9 @@ def command(
             "Draw this artifact too: in ranks a model without a rank (full fine-tuning); in spectrum another adapter."
         ),
     ] = None,
+    threshold: Annotated[
+        float | None, o.number("Count intruder dimensions too: cosines with the base's below this (spectrum).")
+    ] = None,
     folders: shared.Folders,
     output: shared.Output,
 ) -> None:
@@ -54,7 +57,7 @@ def command(
     options = PlotOptions(
         digits=None if digits is None else DigitSet.parse(digits), alpha=alpha, count=count,
         where=parse_where(where or []), beside=tuple(beside or ()),
-        axes=() if axes is None else parse_axes(axes),
+        axes=() if axes is None else parse_axes(axes), threshold=threshold,
     )  # fmt: skip
     if kind is None:
         if file is not None or options.given():

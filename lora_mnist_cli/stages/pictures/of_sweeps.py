@@ -20,6 +20,7 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import METHOD, RANK, Axis, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import all_finite, evaluate
+from lora_mnist_cli.stages.intruding import find_by_layer
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
@@ -185,11 +186,16 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
             # Of one label are runs of one setting, and these are others.
             labels = (title_of(beside), f"{title_of(beside)} ({elide(name)})", name)
             adapters.append((next(label for label in labels if label not in taken), beside))
-    changes = [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters]
+    changes = [
+        spectrum.Change(label, _factors(workspace, adapter), _intruders(workspace, adapter, options.threshold))
+        for label, adapter in adapters
+    ]
     notes = [subtitle_of(artifact, options.where), note, "ΔW: what training adds to a layer's weights"]
     notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
     if {adapter.config["rank"] for _, adapter in adapters} == {1}:
         notes.append(lonely(workspace, "rank 1 has one singular value per layer", "a higher rank"))
+    if options.threshold is not None:
+        notes.append(f"intruders: of the ten leading singular vectors, those with cosines below {options.threshold:g}")
     return spectrum.draw(
         changes, title=f"{title_of_several(artifact, options.where)}: singular values of the change ΔW by layer",
         subtitle="; ".join(filter(None, notes)),
@@ -212,6 +218,21 @@ def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectru
         for factor in factors[name]:
             refuse_too_large(factor, f"'{adapter.name}'", name)
     return factors
+
+
+def _intruders(workspace: Workspace, adapter: Artifact, threshold: float | None) -> dict[str, int]:
+    """Return layer → the number of its intruder dimensions; nothing without a threshold."""
+    if threshold is None:
+        return {}
+    from lora_mnist_cli.models.lora import merged_weights
+    from lora_mnist_cli.stages.records.loading import load_model
+
+    base, adapted = (
+        merged_weights(load_model(workspace.registry, each).model)
+        for each in (workspace.registry.parent(adapter), adapter)
+    )
+    found = find_by_layer(base, adapted, f"'{adapter.name}'", threshold)
+    return {layer: len(found[layer].indices) for layer in adapter.config["target_layers"]}
 
 
 def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
