@@ -107,7 +107,7 @@ def test_later_stages_take_the_data_set_of_the_base(studied, run, tmp_path):
         assert refused.code == 2
         assert "own-shapes has no class" in refused.err
         assert "3 花" in refused.err
-    train_base(dataset=str(studied / "shapes"), digits="0-3", epochs=0, workspace=Workspace(runs, tmp_path / "d"))
+    train_base(dataset=str(studied / "shapes"), digits="all", epochs=0, workspace=Workspace(runs, tmp_path / "d"))
     with pytest.raises(UsageError, match=r"knows all classes of own-shapes .*--digits 2-3"):
         finetune(base="base-own-shapes-0-3", workspace=Workspace(runs, tmp_path / "d"))
 

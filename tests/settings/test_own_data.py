@@ -6,7 +6,7 @@ import pytest
 
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet, reporting_sets
-from lora_mnist_cli.settings.own_data import check_digits, halves, is_own, known_digits, own_name, problem_of_classes
+from lora_mnist_cli.settings.own_data import digits_in, halves, is_own, known_digits, own_name, problem_of_classes
 from lora_mnist_cli.settings.tasks import parse_tasks
 from lora_mnist_cli.system.errors import ConfigError, UsageError
 
@@ -55,9 +55,10 @@ def test_classes_are_two_to_ten_short_names(classes, problem):
 def test_the_digits_of_a_data_set_are_one_per_class():
     assert known_digits({"name": "mnist", "digest": ""}) == ALL_DIGITS
     assert str(known_digits(FLOWERS)) == "0-2"
-    check_digits(DigitSet.parse("0,2"), FLOWERS)
+    assert str(digits_in(FLOWERS, DigitSet.parse("0,2"))) == "0,2"
+    assert str(digits_in(FLOWERS, DigitSet.parse("all"))) == "0-2"
     with pytest.raises(UsageError, match=r"has no class 3-4: its classes are 0 daisy, 1 rose, 2 tulip .*--digits 0-1"):
-        check_digits(DigitSet.parse("1-4"), FLOWERS)
+        digits_in(FLOWERS, DigitSet.parse("1-4"))
 
 
 @pytest.mark.parametrize(
