@@ -60,14 +60,17 @@ def halves(known: DigitSet) -> tuple[DigitSet, DigitSet]:
     return DigitSet(known.members[:middle]), DigitSet(known.members[middle:])
 
 
-def check_digits(digits: DigitSet, dataset: Mapping[str, Any], option: str = "--digits") -> None:
-    """Refuse digits that a data set has no class for.
+def digits_in(dataset: Mapping[str, Any], digits: DigitSet) -> DigitSet:
+    """Return digits of a data set that is described as manifests do; all ten stand for all that it has.
 
     Raises:
-        UsageError: it names them, and digits that could be meant.
+        UsageError: where it has no class for others; it names them, and digits that could be meant.
     """
     known = known_digits(dataset)
+    if digits == ALL_DIGITS:
+        return known
     if missing := [digit for digit in digits if digit not in known]:
         names = ", ".join(f"{digit} {name}" for digit, name in enumerate(dataset["classes"]))
         problem = f"{dataset['name']} has no class {DigitSet(missing)}: its classes are {names}"
-        raise UsageError(problem, hint=f"for example {option} {halves(known)[0]}", value=str(digits))
+        raise UsageError(problem, hint=f"for example --digits {halves(known)[0]}", value=str(digits))
+    return digits

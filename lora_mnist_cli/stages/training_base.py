@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.sources import read_ahead
@@ -12,7 +12,7 @@ from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
-from lora_mnist_cli.settings.own_data import check_digits, known_digits
+from lora_mnist_cli.settings.own_data import digits_in, known_digits
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
@@ -54,13 +54,12 @@ def train_base(
         MachineError: where the artifact can't be written.
     """
     workspace = workspace or Workspace()
-    if "dataset" in settings:
-        settings["dataset"] = named_dataset(workspace, settings["dataset"])
-    config = base_config(config, settings)
+    if name is not None:
+        check_new_name(name)
+    config, dataset = _chosen(workspace, config, settings)
     usual = base_name(config)
-    name = check_new_name(usual if name is None else name)
-    fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
-    check_digits(config.digits, fixed.dataset)
+    name = check_new_name(usual) if name is None else name
+    fixed = Settings("base", config.to_json(), dataset)
     if base := workspace.up_to_date(name, fixed, force):
         return base
     if name == usual and not force:
@@ -93,7 +92,7 @@ def train_base(
         history = fit(model, train, config, runtime=workspace.runtime, reporter=reporter, title=name)
         reporter.phase(SCORING, work[SCORING])
         reached = scores(
-            predict(model, test.images), test.labels, reporting_sets(config.digits, known=known_digits(fixed.dataset))
+            predict(model, test.images), test.labels, reporting_sets(config.digits, known=known_digits(dataset))
         )
         save_base(model, making.folder)
         reporter.phase(STATISTICS, work[STATISTICS])
@@ -111,6 +110,17 @@ def train_base(
         )  # fmt: skip
         log_beside(base, workspace.runtime, reporter, run)
         return base
+
+
+def _chosen(
+    workspace: Workspace, config: BaseConfig | None, settings: BaseKeywords
+) -> tuple[BaseConfig, dict[str, Any]]:
+    """Return the config, with the name of its data set and digits that this has; and the data set as manifests do."""
+    if "dataset" in settings:
+        settings["dataset"] = named_dataset(workspace, settings["dataset"])
+    config = base_config(config, settings)
+    dataset = workspace.dataset_settings(config.dataset)
+    return replace(config, digits=digits_in(dataset, config.digits)), dataset
 
 
 def _write_statistics(making: Making, config: BaseConfig, train: MNISTDataset, stats: tuple[float, float]) -> None:

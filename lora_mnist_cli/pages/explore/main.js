@@ -194,7 +194,7 @@ function tellAbout(model) {
   if (!model.drawing) {
     write(byId("headline"), "Choose a picture. Turn alpha. See what was forgotten.");
     write(byId("input-title"), "The picture");
-    write(byId("pad-help"), "Choose a test image below, or one of the hundred further down.");
+    write(byId("pad-help"), "Choose a test image below, or one of those further down.");
     for (const each of document.querySelectorAll(".drawn")) each.hidden = true;
     const pad = byId("pad");
     for (const name of ["role", "tabindex", "aria-roledescription", "aria-describedby"]) pad.removeAttribute(name);

@@ -15,7 +15,7 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.grid import marks
-from lora_mnist_cli.settings.own_data import check_digits, halves
+from lora_mnist_cli.settings.own_data import digits_in, halves
 from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest
@@ -116,7 +116,7 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
         every = "all ten digits" if known == ALL_DIGITS else f"all classes of {base.dataset}"
         hint = f"say which to learn: --digits {halves(known)[1]}"
         raise UsageError(f"the base '{base.name}' knows {every}", hint=hint)
-    check_digits(digits, base.settings.dataset)
+    digits = digits_in(base.settings.dataset, digits)
     if config.protect and all(digit in digits for digit in base_digits):
         problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
         raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
