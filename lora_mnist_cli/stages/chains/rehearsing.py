@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 UPRIGHT_FILE = "upright.safetensors"
 
-EPOCHS, BATCH_SIZE, LR, NOISE = 2, 256, 4e-3, 0.8
-"""Epochs per epoch of the recipe, rows per step, the highest rate of Adam on a cosine, and the noise on a normalised
-pixel, a standard deviation of a quarter of the way from black to white. They were chosen on validation images
-(docs/forgetting.md), and are the same for all tasks."""
+SAMPLES, BATCH_SIZE, LR, NOISE = 2, 256, 4e-3, 0.8
+"""Samples per image that the digits so far had, rows per step, the highest rate of Adam on a cosine, and the noise on a
+normalised pixel, a standard deviation of a quarter of the way from black to white. They were chosen on validation
+images (docs/forgetting.md), and are the same for all tasks."""
 
 
 def rehearsed(chain_run: ChainRun) -> list[State]:
     """Train the whole network on each task's images and on samples of all digits so far, which are drawn from densities
     of upright images (Robins 1995, Connection Science 7(2); Shin et al. 2017, arXiv:1705.08690).
     """
-    config = {"epochs": EPOCHS * chain_run.base.epochs, "batch_size": BATCH_SIZE, "lr": LR, "noise": NOISE}
+    config = {
+        "epochs": chain_run.base.epochs, "samples": SAMPLES, "batch_size": BATCH_SIZE, "lr": LR, "noise": NOISE,
+    }  # fmt: skip
     return Succession("rehearsed", "Rehearsed", config, rehearsal_works, _learn).states(chain_run)
 
 
@@ -61,11 +63,11 @@ def _learn(chain_run: ChainRun, turn: Turn) -> Callable[[Tensor], Tensor]:
     else:
         mean, std = turn.data.pixel_stats or (0.0, 1.0)
         stream = generator(recipe.seed_of("replay"), "replay")
-        samples = known.sample(int(known.counts.sum()), stream, pixel_range=(-mean / std, (1 - mean) / std))
+        samples = known.sample(SAMPLES * int(known.counts.sum()), stream, pixel_range=(-mean / std, (1 - mean) / std))
         reporter.phase(TRAINING, turn.work[TRAINING])
         digits = DigitSet(labels.unique().tolist())
         rehearse(
-            model, (images, labels), samples, digits, epochs=EPOCHS * recipe.epochs, batch_size=BATCH_SIZE, lr=LR,
+            model, (images, labels), samples, digits, epochs=recipe.epochs, batch_size=BATCH_SIZE, lr=LR,
             noise=NOISE, seed=recipe.seed_of("order"), reporter=reporter, title=turn.name,
         )  # fmt: skip
     save_base(model, turn.folder)
