@@ -19,6 +19,7 @@ from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.chains.holding import PENALTY_FILE, ewc_works, held_states
+from lora_mnist_cli.stages.chains.rehearsing import UPRIGHT_FILE, rehearsal_works, rehearsed
 from lora_mnist_cli.stages.chains.strategy import Strategy
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
@@ -125,7 +126,15 @@ USUAL = {
 }  # fmt: skip
 """Name → strategy, in the order of tables: those that are compared by default."""
 
-STRATEGIES = USUAL | BASELINES
+FURTHER = {
+    "rehearsed": Strategy(
+        "Rehearsed", "one network, on samples of upright densities and each task's images", rehearsed,
+        works=rehearsal_works, keeps=(UPRIGHT_FILE,),
+    ),
+}  # fmt: skip
+"""Strategies that are compared where they are named."""
+
+STRATEGIES = USUAL | FURTHER | BASELINES
 
 
 def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:

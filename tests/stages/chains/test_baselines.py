@@ -21,7 +21,7 @@ from lora_mnist_cli.stages.banks import work
 from lora_mnist_cli.stages.chains import run as chains
 from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.run import make_plan
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL
+from lora_mnist_cli.stages.chains.strategies import FURTHER, STRATEGIES, USUAL
 from lora_mnist_cli.system.errors import UsageError
 
 TASKS = "0-3,4-6,7-9"
@@ -80,7 +80,7 @@ def test_synaptic_intelligence_goes_along_the_way_of_the_base_and_goes_on(chaine
 
 
 TOLD = ("history", "adapter_config", "results", "report")
-LEARNED = ("model", "adapter_model", "statistics", "features", "springs", "sums")
+LEARNED = ("model", "adapter_model", "statistics", "features", "springs", "sums", "upright")
 
 
 def learned_last(workspace: Workspace, name: str) -> list[Artifact]:
@@ -124,7 +124,8 @@ def test_old_images_that_became_noise_change_nothing_that_a_later_task_learns(ch
 def test_baselines_are_added_by_one_option_and_named_in_the_report(small):
     options = {"seeds": [0], "epochs": 0, "dataset": "mnist", "workspace": small}
     plan = make_plan("0-4,5-9", baselines=True, **options)
-    assert plan.strategies == tuple(STRATEGIES) == (*USUAL, *BASELINES)
+    assert plan.strategies == (*USUAL, *BASELINES)
+    assert tuple(STRATEGIES) == (*USUAL, *FURTHER, *BASELINES)
     assert plan.name == "chain-0-4_5-9-tuned-r16-baselines"
     assert make_plan("0-4,5-9", **options).name == "chain-0-4_5-9-tuned-r16"
     few = make_plan("0-4,5-9", strategies=["fused"], baselines=True, **options)
