@@ -38,7 +38,8 @@ class Intruders:
 @torch.no_grad()
 def left_vectors(weight: Tensor) -> Tensor:
     """Return the left singular vectors of W (out × in): out × min(out, in), in double precision."""
-    return torch.linalg.svd(weight.detach().double(), full_matrices=False)[0]
+    U: Tensor = torch.linalg.svd(weight.detach().double(), full_matrices=False)[0]
+    return U
 
 
 @torch.no_grad()

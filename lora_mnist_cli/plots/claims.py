@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.lettering import legend_below
@@ -110,5 +111,7 @@ def _scale(axes: Axes, panel: Panel, *, drawn: bool) -> None:
         axes.set_yscale("log")
         # An interval can reach to 0, which has no place on this axis.
         axes.set_ylim(min(means) / 1.6, max(means) * 1.6)
+        decades = math.log10(max(means) / min(means))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 3.0, 5.0)))
         axes.yaxis.set_major_formatter(plain)
         axes.yaxis.set_minor_formatter(NullFormatter())

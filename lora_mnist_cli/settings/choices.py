@@ -137,12 +137,12 @@ COMBINERS = {
 
 CLAIMS = {
     "less-forgetting": "LoRA learns less and forgets less",
-    "best-rate": "LoRA's best rate is ten times full fine-tuning's, at any rank",
+    "best-rate": "the best rate is ten times full fine-tuning's, at any rank",
     "rank-stable": "high ranks learn with rsLoRA alone",
     "lora-plus": "B wants a higher rate than A",
     "one-factor": "B alone does as well as both factors, A alone does not",
     "intruders": "intruder dimensions come with forgetting",
-    "variants": "variants are within a point of each other, each at its own rate",
+    "variants": "variants are within a point at their own rates",
     "intrinsic-dimension": "few numbers solve the task",
     "pissa-start": "PiSSA starts faster",
 }

@@ -68,8 +68,8 @@ def forgetting(
     """
     check_threshold(threshold)
     workspace = workspace or Workspace()
-    adapter = workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter")
-    steps = _chain(workspace, adapter)
+    steps = _chain(workspace, workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter"))
+    adapter = steps[-1].artifact
     tasks = [step.task for step in steps]
     halves = _halves(tasks)
     reporter, probes = workspace.reporter, sum(costs.PROBES.values())

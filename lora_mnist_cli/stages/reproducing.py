@@ -76,13 +76,8 @@ def reproduce(
     """
     workspace = workspace or Workspace()
     refuse_unknown("study", study, STUDIES, "studies:")
-    if claims is not None and study != "papers":
-        raise UsageError("claims are those of --study papers", value=list(claims))
-    if ceiling and study != "lora":
-        raise UsageError("--ceiling is for the study of ranks; the others train the whole network too", value=ceiling)
+    _refuse_options_of_others(study, ceiling=ceiling, baselines=baselines, claims=claims, workers=workers)
     if study == "papers":
-        if baselines:
-            raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
         from lora_mnist_cli.stages.papers import study as papers
 
         chosen = seeds if seeds is not None else papers.SEEDS if seed is None else (seed,)
@@ -96,10 +91,6 @@ def reproduce(
         return study_forgetting(
             chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace, baselines=baselines
         )
-    if baselines:
-        raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
-    if workers is not None:
-        raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
     start = time.perf_counter()
@@ -113,6 +104,20 @@ def reproduce(
         runs = [_train(each, workspace, turns) for each in trainings]
         next(turns)
         return _report(runs, seeds, ceiling, workspace, start)
+
+
+def _refuse_options_of_others(
+    study: str, *, ceiling: bool, baselines: bool, claims: Sequence[str] | None, workers: int | None
+) -> None:
+    """Refuse options that mean something to other studies alone, by a UsageError."""
+    if ceiling and study != "lora":
+        raise UsageError("--ceiling is for the study of ranks; the others train the whole network too", value=ceiling)
+    if baselines and study != "forgetting":
+        raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
+    if claims is not None and study != "papers":
+        raise UsageError("claims are those of --study papers", value=list(claims))
+    if workers is not None and study == "lora":
+        raise UsageError("this study has no workers: its adapters are trained together", value=workers)
 
 
 @dataclass(frozen=True)

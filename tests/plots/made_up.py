@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import (
     alpha,
+    claims,
     confusion,
     forgetting,
     history,
@@ -144,6 +145,28 @@ STRATEGIES: dict[str, Any] = {
 }
 
 
+def claim(lines: int, points: int = 4, *, seeds: bool = True) -> dict[str, Any]:
+    """A claim with a panel of words, and one with both axes logarithmic and a point that no seed has."""
+    drawn = [
+        {
+            "label": f"method {line}",
+            "points": [
+                {"x": 2.0**x, "mean": None if x == line else 0.5 / (line + x), "low": 0.2 if seeds else None,
+                 "high": 0.6 if seeds else None}
+                for x in range(1, points)
+            ],
+        }
+        for line in range(1, lines + 1)
+    ]  # fmt: skip
+    words = [{**line, "points": [point | {"x": f"x{point['x']:g}"} for point in line["points"]]} for line in drawn]
+    look = {"log_x": True, "log_y": True, "percent": False, "percent_x": False}
+    return {"panels": [
+        {"title": "Loss by step", "x": "optimiser steps", "y": "loss", "lines": drawn, **look},
+        {"title": "Accuracy", "x": "method", "y": "accuracy (%)", "lines": words, **look, "percent": True,
+         "log_x": False, "log_y": False},
+    ]}  # fmt: skip
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
@@ -161,6 +184,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
     "cures": lambda: strategies.draw(STRATEGIES, title="Cures"),
+    "claims": lambda: claims.draw(claim(2), title="Claims"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }

@@ -14,6 +14,7 @@ from plots.made_up import (
     HALVES,
     PROBES,
     cell,
+    claim,
     draw_alpha,
     draw_landscape,
     draw_predictions,
@@ -29,7 +30,8 @@ from plots.made_up import (
 
 from lora_mnist_cli.data.sources import SOURCES
 from lora_mnist_cli.evaluation.original_study import RANKS
-from lora_mnist_cli.plots import confusion, forgetting, history, lettering, spectrum, strategies, style
+from lora_mnist_cli.plots import claims, confusion, forgetting, history, lettering, spectrum, strategies, style
+from lora_mnist_cli.settings.choices import CLAIMS
 
 NOISE = np.random.default_rng(0).normal(size=300).round(2).tolist()
 CLASSES = SOURCES["fashion-mnist"].classes
@@ -147,6 +149,20 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "cures, ten seeds": lambda: cures(10, 0.97),
     "cures, one seed": lambda: cures(1, 0.97),
     "cures, all kept": lambda: cures(3, 1.0),
+    "claims, five lines": lambda: claims.draw(claim(5, 9), title=max(CLAIMS.values(), key=len), subtitle=SUBTITLE),
+    "claims, one seed": lambda: claims.draw(claim(3, seeds=False), title="A claim"),
+    "spectrum, intruders": lambda: spectrum.draw(
+        [
+            spectrum.Change(
+                f"rank {rank}",
+                {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")},
+                {"fc1": rank, "fc2": 0, "fc3": seed},
+            )
+            for rank in (1, 8)
+            for seed in (0, 1)
+        ],
+        title="Spectrum",
+    ),
     "predictions": lambda: draw_predictions(50, mistakes=7, subtitle=SUBTITLE),
     "predictions of clothes": lambda: draw_predictions(50, mistakes=20, subtitle=SUBTITLE, names=CLASSES),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="LoRA on 5-9, rank 8: forgotten", subtitle=SUBTITLE),

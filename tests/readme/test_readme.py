@@ -134,6 +134,7 @@ def small_mnist(idx: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(SOURCES, "mnist", replace(source, sha256=sums))
     # A process of its own would read the files by the sums of the whole MNIST.
     monkeypatch.setattr("lora_mnist_cli.stages.chains.run.train_in_processes", lambda *_: None)
+    monkeypatch.setattr("lora_mnist_cli.stages.papers.study._in_processes", lambda *_: {})
 
 
 def test_every_command_and_option_is_there(run):

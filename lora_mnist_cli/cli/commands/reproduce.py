@@ -15,6 +15,7 @@ from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.stages.reproducing import STUDIES, reproduce
 from lora_mnist_cli.stages.study_report import TEXT_COLUMNS, heading, report_table, verdicts
 from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.progress import Reporter
 
 _CLAIMS = "; ".join(f"{name}: {words}" for name, words in CLAIMS.items())
 
@@ -73,12 +74,16 @@ def command(
         study=study, seed=seed, seeds=None if seeds is None else parse_integers(seeds, "--seeds"), epochs=epochs,
         ceiling=ceiling, baselines=baselines, claims=claim, dataset=dataset, workers=workers, workspace=workspace,
     )  # fmt: skip
+    _print(study, artifact, workspace.reporter, output)
+
+
+def _print(study: str, artifact: Artifact, reporter: Reporter, output: shared.Output) -> None:
     report = artifact.path / REPORT_FILE
-    workspace.reporter.notice(f"table and pictures: {report}")
+    reporter.notice(f"table and pictures: {report}")
     document = {"artifact": artifact.name, "report": str(report), **artifact.details}
     if PAGE_FILE in artifact.files:
         document["page"] = str(artifact.path / PAGE_FILE)
-        workspace.reporter.notice(f"a page to play with: {document['page']}")
+        reporter.notice(f"a page to play with: {document['page']}")
     if study == "forgetting":
         output.print("reproduce", document, lambda document: [t for of in document["chains"] for t in chain_tables(of)])
     elif study == "papers":
@@ -92,7 +97,7 @@ def _claims_table(artifact: Artifact) -> Table:
         papers.COLUMNS, title=papers.table_title(artifact.config), text_columns=papers.TEXT_COLUMNS, tight=True,
         whole=("claim",),
     )  # fmt: skip
-    for cells in papers.rows(artifact.details["claims"]):
+    for cells in papers.rows(artifact.details["claims"], deciding=True):
         if cells[0]:
             made.add_section()
         made.add_row(*cells)

@@ -55,17 +55,18 @@ class Figure:
     def summary(self, values: Sequence[float | None]) -> Document:
         """Return the figure over seeds: ``mean``, ``low`` and ``high`` (95 %), ``n``, ``each`` and the ``verdict``.
 
-        A seed without a figure, or one that is not finite, leaves no mean and no verdict.
+        A seed without a figure, one that is not finite, or a ratio that is not above 0 leaves no mean and no verdict.
         """
         row: Document = {"key": self.key, "what": self.what, "unit": self.unit}
-        row |= {"predicted_low": self.low, "predicted_high": self.high, "n": len(values), "each": list(values)}
+        row |= {"predicted_low": self.low, "predicted_high": self.high, "n": len(values)}
         row |= dict.fromkeys(("mean", "low", "high"))
         row["verdict"] = UNKNOWN if self.decides else None
-        found = [value for value in values if value is not None and math.isfinite(value)]
-        if len(found) < len(values) or not found:
-            row["each"] = [value if value is not None and math.isfinite(value) else None for value in values]
-            return row
         ratio = self.unit == "times"
+        usable = [v if v is not None and math.isfinite(v) and (v > 0 or not ratio) else None for v in values]
+        found = [value for value in usable if value is not None]
+        row["each"] = usable
+        if len(found) < len(values) or not found:
+            return row
         numbers = [math.log(value) for value in found] if ratio else found
         back: Callable[[float], float] = math.exp if ratio else float
         shown = mean_interval(numbers, CONFIDENCE)
@@ -117,7 +118,7 @@ class Measured:
     """
 
     figures: dict[str, float | None] = field(default_factory=dict)
-    curves: dict[str, dict[str, list[Point]]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Sequence[Point]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,10 @@ def best_rate(runs: Sequence[Run]) -> float | None:
 
 
 def ratio(first: float | None, second: float | None) -> float | None:
-    """Return the first by the second, or None where one is missing."""
-    return None if first is None or second is None else first / second
+    """Return the first by the second, or None where one is missing, not finite or 0."""
+    if first is None or second is None or not (math.isfinite(first) and math.isfinite(second) and second):
+        return None
+    return first / second
 
 
 def moments(steps: int, *, first: int = 1, last: int | None = None) -> list[int]:

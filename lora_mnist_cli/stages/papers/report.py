@@ -9,21 +9,29 @@ from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.evaluation.seeds import plus_minus
 from lora_mnist_cli.settings.choices import CLAIMS
 from lora_mnist_cli.settings.lists import as_ranges, counted
-from lora_mnist_cli.stages.papers.claim import FEWEST, VERDICT_CONFIDENCE, Document
+from lora_mnist_cli.stages.papers.claim import FAILS, FEWEST, HOLDS, UNKNOWN, VERDICT_CONFIDENCE, Document
 from lora_mnist_cli.stages.records.publishing import markdown_table
 
-COLUMNS = ("claim", "measured", "mean ± 95 %", "predicted", "verdict")
-TEXT_COLUMNS = ("claim", "measured", "predicted", "verdict")
+COLUMNS = ("claim", "measured", "mean ± 95 %", "predicted", "agrees", "verdict")
+TEXT_COLUMNS = ("claim", "measured", "predicted", "agrees", "verdict")
+_AGREES = {HOLDS: "yes", FAILS: "no", UNKNOWN: "?", None: "–"}
 _UNITS = {"points": " points", "%": " %", "times": "×", "": ""}
 
 
-def rows(documents: Sequence[Document]) -> list[tuple[str, ...]]:
-    """Return the cells under :data:`COLUMNS`, a row per figure; a claim's name and verdict stand in its first row."""
-    made = []
+def rows(documents: Sequence[Document], *, deciding: bool = False) -> list[tuple[str, ...]]:
+    """Return the cells under :data:`COLUMNS`, a row per figure; a claim's name and verdict stand in its first row.
+
+    Args:
+        deciding: leave out the figures of which the claim predicts nothing.
+    """
+    made: list[tuple[str, ...]] = []
     for document in documents:
-        for number, figure in enumerate(document["figures"]):
+        figures = [figure for figure in document["figures"] if figure["verdict"] is not None or not deciding]
+        for number, figure in enumerate(figures):
             claim, verdict = ("", "") if number else (document["name"], document["verdict"])
-            made.append((claim, figure["what"], measured(figure), predicted(figure), verdict))
+            made.append(
+                (claim, figure["what"], measured(figure), predicted(figure), _AGREES[figure["verdict"]], verdict)
+            )
     return made
 
 
@@ -34,7 +42,7 @@ def measured(figure: Document) -> str:
     def bare(value: float | None) -> str:
         if value is None:
             return "–"
-        return f"{100 * value:+.2f}" if unit == "points" else f"{100 * value:.1f}" if unit == "%" else f"{value:.3g}"
+        return f"{100 * value:+.2f}" if unit == "points" else f"{100 * value:.2f}" if unit == "%" else f"{value:.3g}"
 
     mean, low, high = (figure[key] for key in ("mean", "low", "high"))
     if mean is None:
@@ -96,7 +104,8 @@ def markdown(documents: Sequence[Document], config: Document, dataset: str) -> s
     lines = ["# What the papers say, tried here", "", *introduction(config, dataset), ""]
     lines += [*markdown_table(COLUMNS, rows(documents), TEXT_COLUMNS), ""]
     for document in documents:
-        lines += [f"## {CLAIMS[document['name']]}: {document['verdict']}", "", f"**Claim.** {document['claim']}", ""]
+        title = f"{CLAIMS[document['name']][0].upper()}{CLAIMS[document['name']][1:]}"
+        lines += [f"## {title}: {document['verdict']}", "", f"**Claim.** {document['claim']}", ""]
         for head, key in (("Source", "source"), ("What differs", "differs"), ("What is run", "run"),
                           ("What would refute it", "refuted")):  # fmt: skip
             lines += [f"**{head}.** {document[key].removesuffix('.')}.", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.data.sources import normalisation
-from lora_mnist_cli.data.streams import seeded
 from lora_mnist_cli.evaluation.forgetting import masked, rows_of
 from lora_mnist_cli.evaluation.logits import mean_scores, predict
 from lora_mnist_cli.models import lora
@@ -22,6 +22,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages.records.loading import twin, untrained_base
+from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.trainer import fit
 from lora_mnist_cli.training.trials.alone import AdapterTrial
@@ -175,8 +176,16 @@ class SeedRuns:
 
 
 def best(runs: Sequence[Run]) -> Run:
-    """Return the run with the lowest validation loss at its end."""
-    return min(runs, key=lambda run: run.val_losses[-1] if run.val_losses[-1] == run.val_losses[-1] else float("inf"))
+    """Return the run with the lowest loss on validation images at its end.
+
+    Raises:
+        DivergedError: where no loss is finite.
+    """
+    finite = [run for run in runs if math.isfinite(run.val_losses[-1])]
+    if not finite:
+        rates = ", ".join(f"{run.config.lr:g}" for run in runs)
+        raise DivergedError(f"training diverged at every rate: {rates}", value=rates)
+    return min(finite, key=lambda run: run.val_losses[-1])
 
 
 def _from_principal(base: MNISTModel, configs: Sequence[AdapterConfig]) -> list[MNISTModel]:
@@ -188,11 +197,7 @@ def _from_principal(base: MNISTModel, configs: Sequence[AdapterConfig]) -> list[
             assert isinstance(layer, torch.nn.Linear)
             trained, _ = method.start(layer.weight, layer.bias, configs[0])
             starts[name] = trained["lora_A.weight"], trained["lora_B.weight"]
-    models = []
-    for config in configs:
-        with seeded(config.seed, "init"):
-            model = twin(rest, replace(config, method="lora", init="kaiming"))
-        models.append(model)
+    models = [twin(rest, replace(config, method="lora", init="kaiming")) for config in configs]
     with torch.no_grad():
         layers = lora.adapted_layers(models[0])
         for name, layer in layers.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.settings.choices import CLAIMS, DATASETS, implementation
-from lora_mnist_cli.settings.lists import as_ranges, distinct
+from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.parallel import MEMORY, PROGRESS
 from lora_mnist_cli.stages.papers import claims as claims_package
@@ -19,7 +19,7 @@ from lora_mnist_cli.stages.papers.claim import Claim, Document, Measured
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system import machine
-from lora_mnist_cli.system.errors import MachineError, UsageError, refuse_unknown
+from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 from lora_mnist_cli.system.progress import Reporter
 from lora_mnist_cli.system.work import DRAWING, LOADING, TRAINING, Followed, SideBySide, total
@@ -80,6 +80,7 @@ def study_papers(
     Raises:
         UsageError: for an unknown claim, one that is named twice, or no epochs.
         DataError: where the images are not available.
+        DivergedError: where every rate of a method diverges.
     """
     workspace = workspace or Workspace()
     chosen = list(CLAIMS) if claims is None else list(claims)
@@ -110,8 +111,9 @@ def study_papers(
         for name in chosen:
             document = {"name": name, **claim_named(name).outcome([result.measured[name] for result in results])}
             document |= {"looks": max(result.looks[name] for result in results), "picture": f"{name}.png"}
-            subtitle = f"{document['source']}; here: {document['verdict']}"
-            style.save(picture.draw(document, title=document["claim"], subtitle=subtitle), folder / document["picture"])
+            title = f"{CLAIMS[name][0].upper()}{CLAIMS[name][1:]}"
+            subtitle = f"{document['verdict']} ({counted(len(seeds), 'seed')}); {document['source']}"
+            style.save(picture.draw(document, title=title, subtitle=subtitle), folder / document["picture"])
             documents.append(document)
         details = {"rows": plain_rows(documents), "claims": documents}
         return markdown(documents, config, dataset), details
@@ -177,7 +179,7 @@ def measure_seed(task: SeedTask, reporter: Reporter) -> SeedResult:
 
     Raises:
         DataError: where the images are not available.
-        MachineError: where numbers overflow.
+        DivergedError: where every rate of a method diverges.
     """
     from lora_mnist_cli.stages.papers.seed_runs import SeedRuns
     from lora_mnist_cli.system.arithmetic import computing
@@ -193,10 +195,7 @@ def measure_seed(task: SeedTask, reporter: Reporter) -> SeedResult:
         reporter.advance(1, 1, 0.0)
         for name in task.claims:
             before = runs.looks
-            try:
-                result.measured[name] = claim_named(name).measure(runs)
-            except (OverflowError, ZeroDivisionError) as error:
-                raise MachineError(f"the claim {name} can't be measured with seed {task.seed}: {error}") from error
+            result.measured[name] = claim_named(name).measure(runs)
             result.looks[name] = runs.looks - before
             reporter.advance(1, 1, 0.0)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
-from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
+from lora_mnist_cli.training.bank.optimizer import MemberOptimizer, slices_without
 from lora_mnist_cli.training.trials.watching import Gradients, Images, Weights
 
 
@@ -46,11 +47,10 @@ class FactorTrial:
 
     def gradients(self) -> list[Gradients]:
         """Return the norms of each member's gradients with respect to A and B."""
-        return [
-            self._norms(parts, parts_b) for parts, parts_b in zip(self._cohort.parts, self._cohort.parts_b, strict=True)
-        ]
+        gradient = self._cohort.gradient
 
-    def _norms(self, parts: Sequence[slice], parts_b: Sequence[slice]) -> Gradients:
-        whole, of_b = (sum(float(self._cohort.gradient[part].square().sum()) for part in some)
-                       for some in (parts, parts_b))  # fmt: skip
-        return max(0.0, whole - of_b) ** 0.5, of_b**0.5
+        def norm(parts: Sequence[slice]) -> float:
+            return math.sqrt(math.fsum(float(gradient[part].square().sum()) for part in parts))
+
+        pairs = zip(self._cohort.parts, self._cohort.parts_b, strict=True)
+        return [(norm(slices_without(parts, parts_b)), norm(parts_b)) for parts, parts_b in pairs]

@@ -40,7 +40,9 @@ class Run:
 class Trial(Protocol):
     """Trainings that take the same steps together."""
 
-    configs: Sequence[TrainingConfig]
+    @property
+    def configs(self) -> Sequence[TrainingConfig]:
+        """The settings of each member."""
 
     def steps(self, rows: Tensor) -> None:
         """Take one optimiser step per batch of rows of the data set."""

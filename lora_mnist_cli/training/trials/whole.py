@@ -69,11 +69,12 @@ class SubspaceTrial(WholeTrial):
         count = sum(parameter.numel() for parameter in base.parameters())
         # Every direction has as many numbers as any other, to one.
         self._direction = torch.arange(count)[torch.randperm(count, generator=generator)] % dimensions
-        size = self._direction.bincount(minlength=dimensions).clamp(min=1).to(torch.float32)
-        sign = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1.0
+        like = next(base.parameters())
+        size = self._direction.bincount(minlength=dimensions).clamp(min=1).to(like)
+        sign = torch.randint(0, 2, (count,), generator=generator).to(like) * 2 - 1
         self._entry = sign / size.sqrt()[self._direction]
-        self._z = nn.Parameter(torch.zeros(dimensions))
-        self._z.grad = torch.zeros(dimensions)
+        self._z = nn.Parameter(like.new_zeros(dimensions))
+        self._z.grad = like.new_zeros(dimensions)
         super().__init__(base, config, images)
 
     def _made(self) -> Callable[[], object]:
@@ -93,7 +94,7 @@ class SubspaceTrial(WholeTrial):
     def projection(self) -> Tensor:
         """Return P as a matrix (numbers × dimensions)."""
         count = len(self._direction)
-        P = torch.zeros(count, len(self._z))
+        P = self._entry.new_zeros(count, len(self._z))
         P[torch.arange(count), self._direction] = self._entry
         return P
 

@@ -54,7 +54,7 @@ def measure(runs: SeedRuns) -> Measured:
         "old": gained("old digits, task known"), "ten": gained("old digits, all ten logits"),
         "new": gained("new digits"),
     }  # fmt: skip
-    measured.curves["path"] = paths
+    measured.curves["path"] = dict(paths)
     measured.curves["count"] = {"intruders": [
         *((f"r{rank}", float(count(bases, best(of_rank(grid, rank))))) for rank in RANKS),
         ("full", float(count(bases, best_full))),

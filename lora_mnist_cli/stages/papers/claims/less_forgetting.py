@@ -36,7 +36,8 @@ def measure(runs: SeedRuns) -> Measured:
             (step, scores.old_known) for step, scores in zip(run.moments, along, strict=True)
         ]
     lora, full = f"LoRA, rank {RANK}", "full fine-tuning"
-    equal = None if level[lora] is None or level[full] is None else level[lora] - level[full]
+    of_lora, of_full = level[lora], level[full]
+    equal = None if of_lora is None or of_full is None else of_lora - of_full
     measured.figures = {
         "new": last[lora].new - last[full].new, "old": last[lora].old_known - last[full].old_known, "equal": equal,
         "ten": last[lora].old - last[full].old,

@@ -36,8 +36,10 @@ def measure(runs: SeedRuns) -> Measured:
         "higher": reached[16.0] - reached[1.0], "lower": reached[1 / 16] - reached[1.0],
         "best": min(losses, key=lambda ratio: losses[ratio]),
     }  # fmt: skip
-    lines = {"B / A": [(ratio, reached[ratio]) for ratio in RATIOS]}
-    return Measured(figures, {"accuracy": lines, "loss": {"B / A": [(ratio, losses[ratio]) for ratio in RATIOS]}})
+    measured = Measured(figures)
+    for panel, values in (("accuracy", reached), ("loss", losses)):
+        measured.curves[panel] = {"rank 8": [(ratio, values[ratio]) for ratio in RATIOS]}
+    return measured
 
 
 IMPLEMENTATION = Claim(

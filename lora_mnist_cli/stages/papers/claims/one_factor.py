@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_mnist_cli.stages.papers.claim import Claim, Figure, Measured, Panel
+from lora_mnist_cli.stages.papers.claim import Claim, Figure, Measured, Panel, Point
 from lora_mnist_cli.stages.papers.grids import RATES
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ def measure(runs: SeedRuns) -> Measured:
     settings = [(rank, train) for rank in RANKS for train in ("both", "B", "A")]
     grid = runs.runs([runs.config(rank=rank, train=train, lr=lr) for rank, train in settings for lr in FACTOR_RATES])
     reached = {}
+    lines: dict[str, list[Point]] = {f"rank {rank}": [] for rank in RANKS}
     for number, setting in enumerate(settings):
         chosen = best(grid[number * len(FACTOR_RATES) : (number + 1) * len(FACTOR_RATES)])
         reached[setting] = runs.scores(chosen.weights[-1]).new
     for rank, train in settings:
-        measured.figures[f"{train}-{rank}"] = reached[rank, train] - reached[rank, "both"]
-        line = measured.curves.setdefault("accuracy", {}).setdefault(f"rank {rank}", [])
-        line.append((f"{train} alone" if train != "both" else "both", reached[rank, train]))
+        if train != "both":
+            measured.figures[f"{train}-{rank}"] = reached[rank, train] - reached[rank, "both"]
+        lines[f"rank {rank}"].append((f"{train} alone" if train != "both" else "both", reached[rank, train]))
+    measured.curves["accuracy"] = dict(lines)
     return measured
 
 

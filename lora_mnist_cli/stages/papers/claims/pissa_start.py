@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.stages.papers.claim import Claim, Figure, Measured, Panel
-from lora_mnist_cli.stages.papers.grids import RATES, moments, of_rank, scale_grid
+from lora_mnist_cli.stages.papers.grids import RATES, moments, of_rank, ratio, scale_grid
 
 if TYPE_CHECKING:
     from lora_mnist_cli.stages.papers.seed_runs import SeedRuns
@@ -32,8 +32,8 @@ def measure(runs: SeedRuns) -> Measured:
             (step, scores.new_loss) for step, scores in zip(run.moments, along, strict=True)
         ]
     measured.figures = {
-        "own": early["PiSSA"].new_loss / early["LoRA"].new_loss,
-        "same": early["PiSSA at LoRA's rate"].new_loss / early["LoRA"].new_loss,
+        "own": ratio(early["PiSSA"].new_loss, early["LoRA"].new_loss),
+        "same": ratio(early["PiSSA at LoRA's rate"].new_loss, early["LoRA"].new_loss),
         "end": last["PiSSA"].new - last["LoRA"].new,
         "rates": pissa.lr / lora.lr,
     }

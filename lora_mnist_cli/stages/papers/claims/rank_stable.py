@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.stages.papers.claim import Claim, Figure, Measured, Panel
-from lora_mnist_cli.stages.papers.grids import RATES, SCALES, moments, of_rank, scale_grid
+from lora_mnist_cli.stages.papers.grids import RATES, SCALES, moments, of_rank, ratio, scale_grid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,15 +33,16 @@ def measure(runs: SeedRuns) -> Measured:
         losses = [runs.scores(run.weights[-1]).new_loss for run in trained]
         norms = [mean_norm([norm for norm, moment in zip(run.gradients, run.moments, strict=True) if moment <= EARLY])
                  for run in trained]  # fmt: skip
-        measured.figures |= {f"{scaling}-loss": losses[-1] / losses[0], f"{scaling}-gradient": norms[-1] / norms[0]}
+        measured.figures[f"{scaling}-loss"] = ratio(losses[-1], losses[0])
+        measured.figures[f"{scaling}-gradient"] = ratio(norms[-1], norms[0])
         for panel, values in (("loss", losses), ("gradient", norms)):
             measured.curves.setdefault(panel, {})[scaling] = list(zip(RANKS, values, strict=True))
     return measured
 
 
 def mean_logarithm(losses: Sequence[float]) -> float:
-    """Return the mean of the logarithms; infinity where a loss is not finite."""
-    if not all(map(math.isfinite, losses)):
+    """Return the mean of the logarithms; infinity where a loss is not finite, or 0."""
+    if not all(math.isfinite(loss) and loss > 0 for loss in losses):
         return math.inf
     return math.fsum(map(math.log, losses)) / len(losses)
 

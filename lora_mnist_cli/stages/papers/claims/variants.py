@@ -1,4 +1,4 @@
-"""Variants of LoRA are within a point of each other once each has its own rate (arXiv:2602.04998)."""
+"""Variants of LoRA are within a point of each other once each has its own rate (Lee et al. 2026)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measure(runs: SeedRuns) -> Measured:
     }
     chosen = {name: best(grid) for name, grid in grids.items()}
     reached = {name: runs.scores(run.weights[-1]).new for name, run in chosen.items()}
-    measured = Measured({name: value - reached["LoRA"] for name, value in reached.items()})
+    measured = Measured({name: value - reached["LoRA"] for name, value in reached.items() if name != "LoRA"})
     measured.curves = {
         "accuracy": {"each at its own rate": list(reached.items())},
         "rates": {name: [(run.config.lr, run.val_losses[-1]) for run in grid] for name, grid in grids.items()},
@@ -46,8 +46,9 @@ def measure(runs: SeedRuns) -> Measured:
 
 IMPLEMENTATION = Claim(
     claim="Variants of LoRA are within a point of each other once each has its own learning rate.",
-    source="arXiv:2602.04998 (learning rates of LoRA's variants, 2026)",
-    differs="There: language models, and variants such as PiSSA, MiLoRA and DoRA. Here: one network and few steps.",
+    source="Lee et al. 2026, arXiv:2602.04998",
+    differs="There: language models and nine variants, which end within 1 to 2 % of LoRA. Here: one network, few "
+    "steps, and a point as the limit.",
     run=f"LoRA, rsLoRA (alpha {SCALES['rslora']:g}), LoRA+ (ratio 16), PiSSA and DoRA of rank {RANK}, each at its best "
     f"of {len(SLOW_RATES)} to {len(RATES)} rates on validation images; new test digits.",
     refuted="A variant is more than a point above or below LoRA.",
