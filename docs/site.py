@@ -81,7 +81,8 @@ def build(out: Path) -> list[str]:
         work = Path(name).resolve()
         gather(work / "pages")
         shutil.copy(CONFIG, work)
-        subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=work, check=True)
+        if subprocess.run([sys.executable, "-m", "zensical", "build", "--strict"], cwd=work, check=False).returncode:
+            return ["the site was not built"]
         shutil.rmtree(out, ignore_errors=True)
         (work / "site" / "404.html").unlink()  # its addresses are those of a host's root
         shutil.copytree(work / "site", out)
