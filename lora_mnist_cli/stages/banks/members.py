@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.staged import Staged
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import Axis
 from lora_mnist_cli.stages.banks.job import Trained
@@ -16,9 +17,6 @@ from lora_mnist_cli.stages.records.loggers import LoggedRun, log_beside, log_int
 from lora_mnist_cli.stages.records.results import row_of
 from lora_mnist_cli.stages.workspace import Making, write_history
 from lora_mnist_cli.system.files import machine_errors
-
-RecipeOf = Callable[[str], str]
-"""A file of statistics, by name → what its bytes depend on."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,23 @@ class Finished:
         return row | {"last_epoch": last_epoch(parse_history(trained.history))}
 
 
-def publish_member(finished: Finished, making: Making, base: Artifact, recipe_of: RecipeOf) -> Artifact:
-    """Write a trained adapter into its staging folder and publish it."""
+RecipeOf = Callable[[Finished, str], str]
+"""An adapter and the name of its file of statistics → what the bytes of that depend on."""
+
+
+def publish_members(
+    finished: Sequence[Finished], makings: Sequence[Making], base: Artifact, recipe_of: RecipeOf
+) -> list[Artifact]:
+    """Write trained adapters into their staging folders and publish them together."""
+    written = [_write(each, making, base, recipe_of) for each, making in zip(finished, makings, strict=True)]
+    workspace = makings[0].workspace
+    adapters = workspace.publish([staged for staged, _ in written], force=makings[0].force)
+    for adapter, (_, run) in zip(adapters, written, strict=True):
+        log_beside(adapter, workspace.runtime, workspace.reporter, run)
+    return adapters
+
+
+def _write(finished: Finished, making: Making, base: Artifact, recipe_of: RecipeOf) -> tuple[Staged, LoggedRun]:
     from lora_mnist_cli.registry.shared_statistics import write_shared
     from lora_mnist_cli.registry.weights import write_adapter
 
@@ -77,10 +90,9 @@ def publish_member(finished: Finished, making: Making, base: Artifact, recipe_of
     else:
         write_adapter(trained.weights, finished.config, sorted(finished.layers(base)), folder)
     for file, content in trained.statistics.items():
-        write_shared(content, recipe_of(file), folder / file, workspace.runs_dir)
-    artifact = making.publish(
+        write_shared(content, recipe_of(finished, file), folder / file, workspace.runs_dir)
+    staged = making.ready(
         scores=trained.scores, details=details, made_in=finished.environment,
         seconds=trained.seconds + making.seconds - start,
     )  # fmt: skip
-    log_beside(artifact, workspace.runtime, workspace.reporter, run)
-    return artifact
+    return staged, run

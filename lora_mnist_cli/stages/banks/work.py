@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split, read_ahead
 from lora_mnist_cli.registry.artifact import Artifact, Settings
@@ -22,7 +22,7 @@ from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, m
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
 from lora_mnist_cli.stages.banks.engines import check_engine, trained_together
 from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Made, Split, split_of
-from lora_mnist_cli.stages.banks.members import Finished, publish_member
+from lora_mnist_cli.stages.banks.members import Finished, publish_members
 from lora_mnist_cli.stages.records.loggers import check_logger
 from lora_mnist_cli.stages.records.resolving import adapter_settings
 from lora_mnist_cli.stages.workspace import Making, Workspace, made_by
@@ -255,9 +255,9 @@ class AdapterJobs:
     @contextmanager
     def stage(self, bank: Bank) -> Iterator[list[Making]]:
         """Begin the artifact of each member; their staging folders are there as long as the context is open."""
-        making, settings = self.workspace.making, self.settings
-        with ExitStack() as stack:
-            yield [stack.enter_context(making(one.name, settings[one.name], force=self.force)) for one in bank]
+        wanted = {member.name: self.settings[member.name] for member in bank}
+        with self.workspace.making_all(wanted, force=self.force) as making:
+            yield making
 
     def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""
@@ -334,11 +334,11 @@ class AdapterJobs:
 
     def publish(self, finished: Sequence[Finished], making: Sequence[Making]) -> dict[str, Artifact]:
         """Publish trained adapters, each in its staging folder; return them by name."""
-        adapters = {}
-        for each, one in zip(finished, making, strict=True):
-            recipe_of = partial(self._recipe, each.config, each.made_by)
-            adapters[each.name] = publish_member(each, one, self.base, recipe_of)
-        return adapters
+        adapters = publish_members(finished, making, self.base, self._recipe_of)
+        return {each.name: adapter for each, adapter in zip(finished, adapters, strict=True)}
+
+    def _recipe_of(self, finished: Finished, file: str) -> str:
+        return self._recipe(finished.config, finished.made_by, file)
 
 
 def _title(members: Sequence[AdapterRequest]) -> str:
