@@ -32,8 +32,8 @@ def board_tables(document: dict[str, Any]) -> list[Table | str]:
         )  # fmt: skip
     level = f"{100 * document['confidence']:g} %"
     notes = [
-        f"± and ( to ) are {level} intervals over seeds. front: no other setting has means as good in new accuracy, "
-        f"forgetting and parameters. beaten: a test over seeds shows it, after Holm's adjustment for "
+        f"± and ( to ) are {level} intervals over seeds. front: every other setting trains more parameters, or is "
+        f"shown to learn less or to forget more. beaten: a test over seeds shows it, after Holm's adjustment for "
         f"{document['tests']} tests."
     ]
     if any(row["edge"] for row in rows):

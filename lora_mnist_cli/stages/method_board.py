@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_mnist_cli.evaluation import significance
-from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES
+from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES, mean_interval
 from lora_mnist_cli.evaluation.seeds import setting, spread
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
@@ -32,10 +32,11 @@ def board(name: str, *, confidence: float = CONFIDENCE, workspace: Workspace | N
     A setting is what the sweep varies beside seed and learning rate, for example method and rank. Each is taken at the
     rate that did best on its validation images, as mean over seeds; test images have no part in that choice.
 
-    A setting is on the Pareto front where no other one has at least as good means in all three of new accuracy,
-    forgetting and trained parameters, and a better one in any. For a setting that is not, the challenger is the one of
-    these with the highest validation accuracy. It beats the setting where a permutation test over the seeds shows its
-    new accuracy or its forgetting to be better, after Holm's adjustment for all the tests of the board.
+    A setting is on the Pareto front where every other one is worse in something: it trains more parameters, or the
+    interval of the difference over seeds shows its new accuracy to be lower or its forgetting to be higher. For a
+    setting that is not, the challenger is the one of the others with the highest validation accuracy. It beats the
+    setting where a permutation test over the seeds shows its new accuracy or its forgetting to be better, after Holm's
+    adjustment for all the tests of the board; elsewhere the data can't tell.
 
     Returns:
         ``sweep``, ``base``, ``dataset``, ``old`` and ``new`` digits, ``confidence``, ``tests`` (how many were made) and
@@ -119,27 +120,39 @@ def _named(settings: Mapping[str, Any]) -> str:
 
 def judge(rows: list[Document], confidence: float) -> int:
     """Add to each row whether it is on the front, its challenger and whether that beats it; return the tests made."""
-    tests: list[tuple[Document, float]] = []
+    tests: list[tuple[Document, float, bool]] = []
     for row in rows:
-        better = [other for other in rows if other is not row and _at_least_as_good(other, row)]
-        row |= {"front": not better, "challenger": None, "p_holm": None, "beaten": False}
-        if better:
+        rivals = [other for other in rows if other is not row and _may_be_as_good(other, row, confidence)]
+        row |= {"front": not rivals, "challenger": None, "p_holm": None, "beaten": False}
+        if rivals:
             # Not by test images, which would favour a lucky one.
-            challenger = max(better, key=lambda other: (other["validation"] or 0.0, -other["parameters"]))
+            challenger = max(rivals, key=lambda other: (other["validation"] or 0.0, -other["parameters"]))
             row["challenger"] = challenger["described"]
-            for name, sign in _AIMS.items():
-                theirs, ours = challenger["per_seed"][name], row["per_seed"][name]
-                seeds = sorted(theirs.keys() & ours.keys())
-                p_value, _ = significance.sign_flip_p([sign * (theirs[seed] - ours[seed]) for seed in seeds])
-                tests.append((row, p_value))
-    for (row, _), adjusted in zip(tests, significance.holm([p_value for _, p_value in tests]), strict=True):
-        row["p_holm"] = adjusted if row["p_holm"] is None else min(adjusted, row["p_holm"])
+            for name in _AIMS:
+                gains = _gains(challenger, row, name)
+                tests.append((row, significance.sign_flip_p(gains)[0], math.fsum(gains) > 0))
+    adjusted = significance.holm([p_value for _, p_value, _ in tests])
+    for (row, _, better), p_value in zip(tests, adjusted, strict=True):
+        if row["p_holm"] is None or (better and p_value < row["p_holm"]):
+            row["p_holm"] = p_value if better else 1.0
         row["beaten"] = row["p_holm"] <= 1 - confidence + 1e-12
     return len(tests)
 
 
-def _at_least_as_good(one: Document, other: Document) -> bool:
-    """Tell whether one row's means and parameters are all at least as good as another's, and any of them better."""
-    gains = [sign * (one[name]["mean"] - other[name]["mean"]) for name, sign in _AIMS.items()]
-    gains.append(other["parameters"] - one["parameters"])
-    return min(gains) >= 0 < max(gains)
+def _may_be_as_good(one: Document, other: Document, confidence: float) -> bool:
+    """Tell whether one has as few parameters as another, is not shown to be worse in any figure, and better in one."""
+    if one["parameters"] > other["parameters"]:
+        return False
+    better = one["parameters"] < other["parameters"]
+    for name in _AIMS:
+        found = mean_interval(_gains(one, other, name), confidence)
+        if found.mean < 0 and (found.interval is None or found.interval.high < 0):
+            return False
+        better = better or found.mean > 0
+    return better
+
+
+def _gains(one: Document, other: Document, name: str) -> list[float]:
+    """Return by how much one is better than another in a figure, for each seed that both have."""
+    ours, theirs = one["per_seed"][name], other["per_seed"][name]
+    return [_AIMS[name] * (ours[seed] - theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]

@@ -63,6 +63,17 @@ def test_less_forgetting_alone_beats_and_the_challenger_is_not_chosen_on_test_im
     assert lucky["front"]
 
 
+def test_a_difference_that_may_be_chance_saves_nothing():
+    """Without the test, a setting would be on the front for a hair's breadth of luck in what it forgot."""
+    forgot = [0.99 + (0.001 if seed % 2 else -0.00099) for seed in range(10)]
+    strong = row("strong", [0.9 + 0.001 * s for s in range(10)], forgot, 10, validation=0.9)
+    weak = row("weak", [0.8] * 10, [0.99] * 10, 20)
+    assert statistics.fmean(forgot) > 0.99
+    judge([strong, weak], 0.95)
+    assert weak["beaten"]
+    assert strong["front"]
+
+
 def test_few_seeds_beat_nothing():
     better, worse = (row(name, [new] * 3, [0.5] * 3, 10) for name, new in (("better", 0.9), ("worse", 0.1)))
     judge([better, worse], 0.95)
