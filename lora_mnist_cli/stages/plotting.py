@@ -68,6 +68,9 @@ KINDS = {
         "What an adapter forgot of old digits, and what it merely outranks: probes, answers, calibration.",
         ("adapter",),
     ),
+    "board": PlotKind(
+        "All settings of a sweep: new accuracy and forgetting by trained parameters, and the front.", ("sweep",)
+    ),
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base")),
     "confusion": PlotKind("Confusion matrix: true against predicted digits.", ("adapter", "base"), ("digits", "alpha")),
 }  # fmt: skip

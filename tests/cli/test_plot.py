@@ -23,6 +23,7 @@ DEFAULTS = {
     "history": ([], "history-lora-fashion-mnist-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
     "landscape": (["rates"], "landscape-rates.png"),
+    "board": (["rates", "--quiet"], "board-rates.png"),
     "spectrum": ([SWEEP], "spectrum-sweep-fashion-mnist-5-9.png"),
     "tradeoff": ([SWEEP], "tradeoff-sweep-fashion-mnist-5-9.png"),
     "confusion": ([BASE], "confusion-base-fashion-mnist-0-4.png"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_mnist_cli.plots import board as board_picture
 from lora_mnist_cli.plots import landscape, learning_rate, ranks, spectrum, style, tradeoff
 from lora_mnist_cli.plots.lettering import elide
 from lora_mnist_cli.plots.scores import accuracy_of
@@ -21,6 +22,7 @@ from lora_mnist_cli.settings.grid import METHOD, RANK, Axis, Value, in_words, sh
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import all_finite, evaluate
 from lora_mnist_cli.stages.intruding import find_by_layer
+from lora_mnist_cli.stages.method_board import board
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
@@ -66,6 +68,18 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
         results, base_digits=base_digits, new_digits=learned, ceilings=_ceilings(workspace, artifact, options),
         study=study_accuracies(workspace, artifact, options.where), bases=() if base is None else (base,),
         title=f"{title_of_several(artifact, options.where)}: test accuracy by rank", subtitle=subtitle,
+    )  # fmt: skip
+
+
+def draw_board(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Draw the board of a sweep; it raises what :func:`~lora_mnist_cli.stages.method_board.board` does."""
+    document = board(artifact.name, workspace=workspace)
+    chosen = any(row["validation"] is not None for row in document["rows"])
+    notes = [subtitle_of(artifact), *(["each setting at its best rate on validation images"] if chosen else [])]
+    return board_picture.draw(
+        document["rows"], old_digits=document["old"], new_digits=document["new"],
+        title=f"{title_of_several(artifact, {})}: what each setting learns, forgets and costs",
+        subtitle="; ".join(notes),
     )  # fmt: skip
 
 
