@@ -82,7 +82,7 @@ def reproduce(
 
         chosen = seeds if seeds is not None else papers.SEEDS if seed is None else (seed,)
         return papers.study_papers(
-            chosen, claims=claims, epochs=epochs, dataset=str(dataset), workers=workers, workspace=workspace
+            chosen, claims=claims, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace
         )
     if study == "forgetting":
         from lora_mnist_cli.stages.chains.study import SEEDS, study_forgetting
