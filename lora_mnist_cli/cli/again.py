@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
@@ -12,6 +12,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import CLAIMS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, by_recipe, closest_recipe, short, varying_axes
+from lora_mnist_cli.settings.keep import ALL
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages.chains.run import RANK as CHAIN_RANK
 from lora_mnist_cli.stages.chains.run import RECIPE, make_plan
@@ -77,7 +78,13 @@ def line_of(catalog: Catalog, artifact: Artifact, *, in_full: bool = False) -> L
         raise ArtifactError(problem, hint="a sweep alone varies one source of chance", value=artifact.name)
     if sweep is None or (in_full and "vary" not in artifact.config):
         return _of_adapter(catalog, artifact, in_full)
-    return _of_sweep(catalog, sweep, in_full)
+    line = _of_sweep(catalog, sweep, in_full)
+    return line if "keep" not in sweep.details else keeping(line, artifact.name)
+
+
+def keeping(sweep: Line, name: str) -> Line:
+    """Return the command of a sweep that keeps an adapter, beside those that it keeps already."""
+    return replace(sweep, options=sweep.options | {"keep": name})
 
 
 def lines_of(catalog: Catalog, artifact: Artifact) -> list[Line]:
@@ -139,6 +146,7 @@ def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
     options |= {name: value for name, value in settings.items() if name not in {axis.field for axis in varying}}
     if "held_seed" in options:
         options["seed"] = options.pop("held_seed")
+    options |= _unless("keep", artifact.details.get("keep", ALL), ALL)
     return Line("sweep", (), options | {"name": artifact.name} | _machine(artifact))
 
 
@@ -174,6 +182,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         default = make_plan(
             config["tasks"], strategies=config["cures"], seeds=seeds, recipe_name=config["recipe"],
             rank=config["rank"], epochs=config["epochs"], dataset=artifact.dataset, workspace=Workspace(catalog.root),
+            known=artifact.known_digits,
         ).name  # fmt: skip
         options |= {"tasks": config["tasks"], "strategies": ",".join(config["cures"]), "seeds": as_ranges(seeds)}
         options |= _unless("recipe", config["recipe"], RECIPE) | _unless("rank", config["rank"], CHAIN_RANK)

@@ -84,7 +84,9 @@ class AdapterConfig(TrainingConfig):
 
     digits: DigitSet | None = setting(None, "Digits to learn; default: those that the base did not.", digit_set)
     method: str = added("lora", f"{_table_help(METHODS)}.", one_of(METHODS))
-    rank: int = setting(_DEFAULT_RANK, "Rank of the adapter's product; full and head have none.", whole(1, MAX_RANK))
+    rank: int = setting(
+        _DEFAULT_RANK, "Rank of the adapter's product; methods without one have none.", whole(1, MAX_RANK)
+    )
     alpha: float = setting(1.0, "Multiplier on the adapter's product.", number())
     scaling: str = setting(
         "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)

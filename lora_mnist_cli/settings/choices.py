@@ -58,11 +58,23 @@ class MethodChoice:
 
 
 _UNUSED_WITHOUT_FACTORS = ("rank", "scaling", "init", "dropout", "train", "lr_ratio_b")
+_WITHOUT_FACTORS = ("alpha", "scaling", "init", "dropout", "train", "lr_ratio_b")
 
 METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
     "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
     "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
+    "vera": MethodChoice(
+        "VeRA",
+        "scales of a random product",
+        unused=("alpha", "scaling", "init", "train", "lr_ratio_b"),
+        random_start=True,
+    ),
+    "hra": MethodChoice(
+        "HRA", "a chain of reflections of the weight, two per rank", unused=_WITHOUT_FACTORS, random_start=True
+    ),
+    "ia3": MethodChoice("(IA)³", "a multiplier of each input", unused=("rank", *_WITHOUT_FACTORS)),
+    "bitfit": MethodChoice("BitFit", "the biases alone", unused=("rank", *_WITHOUT_FACTORS)),
     "full": MethodChoice("Full fine-tuning", "every weight and bias, the yardstick", unused=_UNUSED_WITHOUT_FACTORS),
     "head": MethodChoice("Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True),
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.importing import import_adapter as import_adapter
     from lora_mnist_cli.stages.measuring_forgetting import forgetting as forgetting
     from lora_mnist_cli.stages.merging import merge as merge
+    from lora_mnist_cli.stages.method_board import board as board
     from lora_mnist_cli.stages.plotting import PlotOptions as PlotOptions
     from lora_mnist_cli.stages.plotting import plot as plot
     from lora_mnist_cli.stages.reproducing import reproduce as reproduce
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from lora_mnist_cli.stages.workspace import Workspace as Workspace
 
 _HOMES = {
-    "Evaluation": "evaluating", "PlotOptions": "plotting", "Workspace": "workspace", "chain": "chains.run",
+    "Evaluation": "evaluating", "PlotOptions": "plotting", "Workspace": "workspace", "board": "method_board",
+    "chain": "chains.run",
     "check_gates": "evaluating", "combine": "combining", "compare": "comparing", "evaluate": "evaluating",
     "evaluate_routed": "evaluating_routed", "explore": "exploring", "finetune": "adapting",
     "forgetting": "measuring_forgetting", "gate": "gating", "import_adapter": "importing", "merge": "merging",

@@ -43,7 +43,7 @@ def combine(
     the ``residual`` over all layers.
 
     Args:
-        names: of adapters by a low-rank method (lora, dora, pissa).
+        names: of adapters by methods that leave biases alone.
         method: one of :data:`lora_mnist_cli.settings.choices.COMBINERS`.
         weights: a multiplier for each; 1 by default.
         rank: of the product; by default the largest among them. A method that keeps all has the sum of their ranks.
@@ -104,7 +104,7 @@ def _combined_config(
     choice = COMBINERS[method]
     configs = [AdapterConfig.from_json(adapter.config) for adapter in adapters]
     ranks = [_rank(config, base) for config in configs]
-    largest = max(config.rank for config in configs)
+    largest = max(config.rank or rank for config, rank in zip(configs, ranks, strict=True))
     adapted = {layer for config in configs for layer in config.target_layers or ()}
     return AdapterConfig(
         digits=DigitSet([digit for adapter in adapters for digit in DigitSet.parse(adapter.config["digits"])]),
@@ -155,15 +155,13 @@ def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
 
 def _rank(config: AdapterConfig, base: Artifact) -> int:
     """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank."""
-    method = METHODS[config.method]
-    if not method.ranked:
-        problem = f"{method.title} changes biases as well, which no low-rank product holds"
-        raise ArtifactError(problem, hint="combine adapters by lora, dora or pissa", value=config.method)
-    mathematics = method_named(config.method)
+    method = method_named(config.method)
+    if method.changes_biases:
+        problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
+        allowed = ", ".join(name for name in METHODS if not method_named(name).changes_biases)
+        raise ArtifactError(problem, hint=f"combine adapters by {allowed}", value=config.method)
     shapes = [base.details["layers"][layer] for layer in config.target_layers or ()]
-    return max(
-        min(shape) if mathematics.needs_weight else mathematics.shapes(config.rank, *shape)[A][0] for shape in shapes
-    )
+    return max(method.change_rank(config, *shape) for shape in shapes)
 
 
 def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
@@ -178,7 +176,9 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
         changes = adapter_changes(workspace.registry, adapter)
         for layer, change in changes.items():
             refuse_too_large(change, whose, layer)
-        return {layer: truncated(change, min(change.shape)) for layer, change in changes.items()}
+        method = method_named(config.method)
+        ranks = {layer: method.change_rank(config, *change.shape[::-1]) for layer, change in changes.items()}
+        return {layer: truncated(change, ranks[layer]) for layer, change in changes.items()}
     strength = config.alpha * scale(config.scaling, config.rank)
     tensors = adapter_tensors(workspace.registry, adapter)
     products = {layer: Product(strength * kept[B], kept[A]) for layer, kept in tensors.items()}

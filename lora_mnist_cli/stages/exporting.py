@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.stages.exporting_as_lora import lora_of
 from lora_mnist_cli.stages.records.resolving import chosen_alpha
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
@@ -28,8 +29,8 @@ _INPUTS = {
 
 @stage
 def export_model(
-    name: str, format_name: str | None = None, *, alpha: float | None = None, output: Path | str | None = None,
-    force: bool = False, workspace: Workspace | None = None,
+    name: str, format_name: str | None = None, *, alpha: float | None = None, as_lora: int | None = None,
+    output: Path | str | None = None, force: bool = False, workspace: Workspace | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write a model as one plain network, with any adapter merged into its weights; or the adapter for PEFT.
 
@@ -37,11 +38,15 @@ def export_model(
         format_name: one of :data:`FORMATS`; by default that of the suffix of ``output``, or else ``safetensors``.
             ``peft`` is a folder with the adapter's two files, and takes no base.
         alpha: of an adapter, in place of the trained one.
+        as_lora: a rank; with ``peft``, the adapter is written as the plain LoRA of that rank that is nearest to its
+            change, whatever its method.
         output: the file; by default in the present folder, the artifact's name with the format's suffix.
 
     Returns:
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` and ``base`` (name and digest),
-        ``alpha`` (None for a base), ``layers``, ``activation``, ``input``, ``normalisation``, ``dataset``, ``digits``.
+        ``alpha`` (None for a base), ``layers``, ``activation``, ``input``, ``normalisation``, ``dataset``,
+        ``digits``; and ``as_lora`` where that is asked for
+        (see :func:`~lora_mnist_cli.stages.exporting_as_lora.lora_of`).
 
     Raises:
         UsageError: where there is no such format, the file exists, ONNX's packages are not installed, alpha is not
@@ -53,27 +58,33 @@ def export_model(
     workspace = workspace or Workspace()
     artifact = workspace.registry.get(name, *(("adapter",) if format_name == "peft" else ("adapter", "base")))
     chosen = chosen_alpha(artifact, alpha)
-    described_for_peft = _peft(artifact, chosen) if format_name == "peft" else None
+    if as_lora is not None and format_name != "peft":
+        raise UsageError("--as-lora writes an adapter for PEFT", hint="add --format peft", value=as_lora)
+    content: bytes | Mapping[str, bytes] = b""
+    more: dict[str, Any] = {}
+    if as_lora is not None:
+        assert chosen is not None
+        content, held = lora_of(workspace.registry, artifact, chosen, as_lora)
+        more = {"as_lora": held}
+    elif format_name == "peft":
+        content = _peft_files(artifact, chosen)
 
     from lora_mnist_cli.models.onnx import encoded, write_export
-    from lora_mnist_cli.registry.file_names import ADAPTER_FILE
-    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE
     from lora_mnist_cli.stages.records.loading import load_model
 
     loaded = load_model(workspace.registry, artifact)
     mean, std = loaded.pixel_stats
     at = "" if alpha is None or alpha == artifact.config["alpha"] else f"-a{alpha:g}"
+    at += "" if as_lora is None else f"-lora-r{as_lora}"
     path = Path(output or f"{artifact.name}{at}{FORMATS[format_name]}")
     described: dict[str, Any] = {
         "file": path.name, "format": format_name, "artifact": {"name": artifact.name, "digest": artifact.digest},
         "base": {"name": loaded.base.name, "digest": loaded.base.digest}, "alpha": chosen,
         "layers": loaded.base.details["layers"], "activation": "relu", "input": _INPUTS[format_name == "onnx"],
         "normalisation": {"mean": mean, "std": std}, "dataset": artifact.dataset, "digits": artifact.config["digits"],
+        **more,
     }  # fmt: skip
-    content: bytes | Mapping[str, bytes]
-    if described_for_peft is not None:
-        content = {ADAPTER_FILE: artifact.read(ADAPTER_FILE), ADAPTER_CONFIG_FILE: described_for_peft}
-    else:
+    if not content:
         _merge(loaded.model, chosen, artifact.name)
         metadata = {"artifact": artifact.name, "digest": artifact.digest, "mean": repr(mean), "std": repr(std)}
         content = encoded(loaded.model, loaded.pixel_stats, format_name, metadata)
@@ -137,27 +148,30 @@ def export_routed(
     return described | {"file": str(path)}
 
 
-def _peft(adapter: Artifact, alpha: float | None) -> bytes:
-    """Return PEFT's config file for an adapter at an alpha, or say why PEFT has no such adapter."""
+def _peft_files(adapter: Artifact, alpha: float | None) -> dict[str, bytes]:
+    """Return PEFT's two files for an adapter at an alpha, or say why PEFT has no such adapter."""
     config = AdapterConfig.from_json(adapter.config)
     method = method_named(config.method)
     hint = "--format safetensors writes the merged model"
+    if not method.changes_biases:
+        hint += ", and --as-lora 8 the nearest LoRA of rank 8"
     if method.not_in_peft:
         problem = f"PEFT can't say what '{adapter.name}' is, by {config.method}: {method.not_in_peft}"
         raise UsageError(problem, hint=hint, value=config.method)
     assert alpha is not None
-    if alpha != config.alpha and not method.alpha_in_peft:
+    if alpha != config.alpha and method.alpha_not_in_peft:
         raise UsageError(
             f"PEFT can't say what '{adapter.name}' is at alpha {alpha:g}: by {config.method}, alpha multiplies the "
-            "whole change here, and in PEFT the product inside the norm alone",
+            f"whole change here, and {method.alpha_not_in_peft}",
             hint=hint, value=alpha,
         )  # fmt: skip
-    from lora_mnist_cli.registry.weights import peft_json
+    from lora_mnist_cli.registry.file_names import ADAPTER_FILE
+    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, peft_json
 
     at = dataclasses.replace(config, alpha=alpha, epochs=0)  # a config that is to be trained can't have alpha 0
     described = peft_json(at, sorted(config.target_layers or ()))
     assert described is not None
-    return described
+    return {ADAPTER_FILE: adapter.read(ADAPTER_FILE), ADAPTER_CONFIG_FILE: described}
 
 
 def _merge(model: MNISTModel, alpha: float | None, name: str) -> None:

@@ -100,6 +100,7 @@ def forgetting(
     return {
         "artifact": adapter.name, "base": steps[-2].artifact.name, "dataset": adapter.dataset,
         "old": str(halves["old"]), "new": str(halves["new"]) if "new" in halves else None,
+        "all": str(adapter.known_digits),
         "halves": [
             {"model": model, "half": half, **_half(logits, labels, digits)}
             for model, logits in (("base", after[-2]), ("adapter", after[-1]))

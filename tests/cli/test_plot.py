@@ -22,6 +22,8 @@ DEFAULTS = {
     "forgetting": ([], "forgetting-lora-fashion-mnist-5-9-r2.png"),
     "history": ([], "history-lora-fashion-mnist-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
+    "landscape": (["rates"], "landscape-rates.png"),
+    "board": (["rates", "--quiet"], "board-rates.png"),
     "spectrum": ([SWEEP], "spectrum-sweep-fashion-mnist-5-9.png"),
     "tradeoff": ([SWEEP], "tradeoff-sweep-fashion-mnist-5-9.png"),
     "confusion": ([BASE], "confusion-base-fashion-mnist-0-4.png"),
@@ -40,7 +42,7 @@ def test_every_kind_is_drawn_here():
 def test_the_default_name_says_what_is_shown(kind, runs, run, tmp_path):
     arguments, file = DEFAULTS[kind]
     if "rates" in arguments:
-        assert run("sweep", "--ranks", "3", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
+        assert run("sweep", "--ranks", "3,4", "--lrs", "0.1,0.2", "--epochs", "0", "--name", "rates").code == 0
     before = sorted(runs.rglob("*"))
     outcome = run("plot", kind, *arguments)
     assert (outcome.code, outcome.out) == (0, f"{file}\n")

@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import (
     alpha,
+    board,
     claims,
     confusion,
     forgetting,
     history,
+    landscape,
     learning_rate,
     predictions,
     ranks,
@@ -66,6 +68,16 @@ def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed:
 
 def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
     return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
+
+
+def cell(column: int, row: int, *percents: float, validation: float | None = 0.5, diverged: int = 0) -> landscape.Cell:
+    return landscape.Cell((column, row), percents, diverged, None if diverged else validation)
+
+
+def draw_landscape(cells: list[landscape.Cell], columns: int, rows: int, **changes: Any) -> Figure:
+    values = [f"{10 ** (place - 4):g}" for place in range(columns)], [str(2**place) for place in range(rows)]
+    settings: dict[str, Any] = {"axes_names": ("learning rate", "rank"), "values": values, "digits": "5-9"}
+    return landscape.draw(cells, **({"title": "Landscape"} | settings | changes))
 
 
 def factors(values: list[float], fan_in: int = 9, fan_out: int = 7) -> tuple[Any, Any]:
@@ -156,6 +168,20 @@ def claim(lines: int, points: int = 4, *, seeds: bool = True) -> dict[str, Any]:
     ]}  # fmt: skip
 
 
+def draw_board(count: int, **more: Any) -> Figure:
+    """A board of settings: every third on the front, the others beaten or not."""
+    rows = [
+        {
+            "described": f"{'method' if i % 2 else 'a-longer-name'}-{i}, rank 8", "parameters": round(150 * 1.25**i),
+            "new": {"mean": 0.99 - 0.02 * i, "low": 0.98 - 0.025 * i, "high": 1 - 0.018 * i},
+            "forgetting": {"mean": 0.5 + 0.04 * i, "low": None, "high": None},
+            "front": i % 3 == 0, "beaten": i % 3 == 1,
+        }
+        for i in range(count)
+    ]  # fmt: skip
+    return board.draw(rows, **{"old_digits": "0-4", "new_digits": "5-9", "title": "Board"} | more)
+
+
 EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "predictions": lambda: draw_predictions(3, mistakes=1, subtitle="three"),
     "ranks": lambda: draw_ranks([result(r, 0.9, seed=s) for r in (1, 8) for s in (0, 1)], study={1: 0.8}),
@@ -164,9 +190,13 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
         [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
         + [rate(8, 0.4, None, failed=True)]
     ),
+    "landscape": lambda: draw_landscape(
+        [cell(x, y, 90.0 + x - y, 91.0 - y, validation=x / 10) for x in (0, 1) for y in (0, 1)], 2, 2
+    ),
     "spectrum": lambda: spectrum.draw(
         [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"
     ),
+    "board": lambda: draw_board(2),
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
     "cures": lambda: strategies.draw(STRATEGIES, title="Cures"),

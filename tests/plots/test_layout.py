@@ -13,8 +13,11 @@ from plots.made_up import (
     EVERY_KIND,
     HALVES,
     PROBES,
+    cell,
     claim,
     draw_alpha,
+    draw_board,
+    draw_landscape,
     draw_predictions,
     draw_ranks,
     draw_rates,
@@ -109,6 +112,18 @@ def alphas() -> Figure:
     return draw_alpha(rows, subtitle=SUBTITLE)
 
 
+def landscapes(columns: int, rows: int, seeds: int) -> Figure:
+    """With a cell where one seed diverged, one where all did, and one without a run."""
+    places = [(x, y) for x in range(columns) for y in range(rows) if (x, y) != (0, rows - 1)]
+    cells = [
+        cell(x, y, *(95 - 3 * abs(x - y) + NOISE[s] for s in range(seeds)), validation=0.9 - abs(x - y) / 50)
+        for x, y in places
+    ]
+    cells[1] = cell(*places[1], 50.0, diverged=1)
+    cells[-1] = cell(*places[-1], diverged=seeds)
+    return draw_landscape(cells, columns, rows, subtitle=SUBTITLE)
+
+
 USUAL: dict[str, Callable[[], Figure]] = {
     **{f"{kind}, the smallest": draw for kind, draw in EVERY_KIND.items()},
     "ranks, one seed": lambda: study_of_ranks(1),
@@ -120,9 +135,15 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "one rank": lambda: draw_ranks(by_rank(5, ranks=(8,)), bases=(0.992,)),
     "rates, three ranks": lambda: rates(3, (1, 4, 16), (1e-3, 4e-3, 1.6e-2)),
     "rates, seven ranks": lambda: rates(3, RANKS, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
+    "landscape, five rates by seven ranks": lambda: landscapes(5, 7, 10),
+    "landscape, three by three, one seed": lambda: landscapes(3, 3, 1),
+    "landscape, as large as figures fit": lambda: landscapes(10, 10, 3),
+    "landscape, thirty by forty": lambda: landscapes(30, 40, 3),
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),
     "tradeoff, seven ranks": lambda: paths(3, RANKS),
+    "board, ten methods": lambda: draw_board(10, subtitle=SUBTITLE),
+    "board, thirty settings": lambda: draw_board(30, subtitle=SUBTITLE),
     "alpha": alphas,
     "history": lambda: epochs([0.02, 0.972, 0.981, 0.985, 0.987]),
     "history, slow": lambda: epochs([0.1, 0.3, 0.5, 0.6, 0.7]),

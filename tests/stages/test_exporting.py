@@ -26,7 +26,7 @@ from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
 
-OTHERS = ("dora", "pissa", "full", "head")
+OTHERS = ("dora", "pissa", "ia3", "bitfit", "full", "head")
 NAMES = ("base-0-4", "lora-5-9-r2", *OTHERS)
 # Each as it was trained, and each adapter at another alpha.
 MODELS = [(name, None) for name in NAMES] + [(name, 0.3) for name in NAMES[1:]]

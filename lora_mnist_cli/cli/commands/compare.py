@@ -4,13 +4,15 @@ from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.cli.board_table import board_tables
 from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import short
-from lora_mnist_cli.stages import compare
+from lora_mnist_cli.stages import board, compare
 from lora_mnist_cli.stages.records.samples import described, named_without_rank
+from lora_mnist_cli.system.errors import UsageError
 
 
 @o.grouped
@@ -32,6 +34,10 @@ def command(
         bool,
         o.switch("--tune", "For sweeps over --lrs: take each setting at the rate that did best on validation images."),
     ] = False,
+    as_board: Annotated[
+        bool,
+        o.switch("--board", "For one sweep: all its settings by what each learns, forgets and costs, and the front."),
+    ] = False,
     confidence: shared.Confidence = CONFIDENCE,
     folders: shared.Folders,
     output: shared.Output,
@@ -41,10 +47,15 @@ def command(
     Two sweeps are paired by seed, at each rank that both have, and tested by an exact permutation test. Two models are
     compared on the same images by McNemar's exact test. The difference is always B − A. One sweep over several methods
     (or scalings, or initialisations) is compared with itself: each with the first. --tune makes this fair if they need
-    different learning rates.
+    different learning rates, and --board ranks them all.
     """
     chosen = None if digits is None else DigitSet.parse(digits)
     workspace = folders.workspace(output)
+    if as_board:
+        if second is not None or chosen is not None:
+            raise UsageError("--board ranks one sweep, on new and old digits", hint="leave B and --digits out")
+        output.print("compare", board(first, confidence=confidence, workspace=workspace), board_tables)
+        return
     document = compare(first, second, digits=chosen, confidence=confidence, tune=tune, workspace=workspace)
     output.print("compare", document, _tables)
 

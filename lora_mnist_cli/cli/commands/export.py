@@ -27,6 +27,10 @@ def command(
         ),
     ] = None,
     alpha: shared.Alpha = None,
+    as_lora: Annotated[
+        int | None,
+        o.integer("With --format peft, write the LoRA of this rank that is nearest to the adapter's change."),
+    ] = None,
     file: Annotated[
         Path | None, o.file("The file; by default the artifact's name with a suffix.", flag="--output")
     ] = None,
@@ -48,7 +52,13 @@ def command(
         raise UsageError("no artifact is named", hint=hint)
     target: dict[str, Any] = {"output": file, "force": force, "workspace": workspace}
     if route:
+        if as_lora is not None:
+            raise UsageError("a router is no LoRA", hint="leave --as-lora out", value=as_lora)
         document = export_routed(chosen, form, by=route_by, **target)
     else:
-        document = export_model(chosen[0], form, alpha=alpha, **target)
-    output.print("export", document, [document["file"], f"{document['file']}.json"])
+        document = export_model(chosen[0], form, alpha=alpha, as_lora=as_lora, **target)
+    lines = [document["file"], f"{document['file']}.json"]
+    if held := document.get("as_lora"):
+        each = ", ".join(f"{layer} {of['residual']:.1%}" for layer, of in held["layers"].items())
+        lines.append(f"rank {held['rank']} leaves out {held['residual']:.1%} of the change ({each})")
+    output.print("export", document, lines)

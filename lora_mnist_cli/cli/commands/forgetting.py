@@ -50,7 +50,7 @@ def _answers(document: dict[str, Any]) -> Table:
 
 
 def _probes(document: dict[str, Any]) -> Table:
-    digits = {half: document[half] for half in ("old", "new") if document[half] is not None} | {"all": "0-9"}
+    digits = {half: document[half] for half in ("old", "new") if document[half] is not None} | {"all": document["all"]}
     heads = ("layer", "network", *(f"{half}, {of} %" for half, of in digits.items()))
     images = f"{document['probe_images']:,} training images"
     title = f"what a linear probe, fitted on {images}, reads from the hidden layers"

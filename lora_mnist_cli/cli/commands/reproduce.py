@@ -7,7 +7,7 @@ from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.commands.chain import Baselines, chain_tables
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.choices import CLAIMS, DATASETS
+from lora_mnist_cli.settings.choices import CLAIMS
 from lora_mnist_cli.settings.lists import parse_integers
 from lora_mnist_cli.stages.exploring import PAGE_FILE
 from lora_mnist_cli.stages.papers import report as papers
@@ -47,7 +47,7 @@ def command(
             metavar="CLAIM",
         ),
     ] = None,
-    dataset: Annotated[str, o.word("Data set; the study used mnist.", known=DATASETS)] = "mnist",
+    dataset: Annotated[str, o.dataset("Data set; the study used mnist.")] = "mnist",
     epochs: shared.Epochs = None,
     machine: shared.Machine,
     workers: Annotated[

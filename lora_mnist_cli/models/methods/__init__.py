@@ -31,8 +31,11 @@ class Method:
     """Prefix of a layer's name in a file of weights."""
     not_in_peft: ClassVar[str] = ""
     """The reason why PEFT has no format for the kept tensors; empty where it has."""
-    alpha_in_peft: ClassVar[bool] = True
-    """Whether another alpha after the training has the same effect in PEFT as here."""
+    alpha_not_in_peft: ClassVar[str] = ""
+    """The reason why another alpha after the training means something else in PEFT than here; empty where it doesn't.
+    Here it multiplies the whole change."""
+    changes_biases: ClassVar[bool] = False
+    """Whether the change has a part in biases, which no low-rank product holds."""
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each kept tensor of a layer, by name."""
@@ -41,6 +44,10 @@ class Method:
     def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """Count the numbers that are trained for a layer."""
         raise NotImplementedError
+
+    def change_rank(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """Return the rank that the change of a layer's weight may have."""
+        return min(fan_in, fan_out)
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         """Make the trained tensors and the fixed ones; draws from the global generator.

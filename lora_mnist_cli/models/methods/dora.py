@@ -22,7 +22,7 @@ class DoRA(LoRA):
     """See the module."""
 
     needs_weight = True
-    alpha_in_peft = False  # PEFT's alpha multiplies the product inside the norm, and not the change
+    alpha_not_in_peft = "in PEFT it multiplies the product inside the norm alone"
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """LoRA's factors, and a magnitude per output."""
@@ -31,6 +31,10 @@ class DoRA(LoRA):
     def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """LoRA's, and one per output."""
         return super().trainable(config, fan_in, fan_out) + fan_out
+
+    def change_rank(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """All of it: every row is rescaled."""
+        return min(fan_in, fan_out)
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
         """``A`` as LoRA's, ``B`` zero, ``m`` the norms of W's rows."""

@@ -18,6 +18,7 @@ WEIGHT, BIAS = "weight_delta", "bias_delta"
 class Full(Method):
     """See the module."""
 
+    changes_biases = True
     prefix = ""
     not_in_peft = (
         "it keeps how far whole weights and biases moved, and PEFT's adapters of a layer are factors beside it"

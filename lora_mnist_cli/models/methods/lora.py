@@ -35,6 +35,10 @@ class LoRA(Method):
         """rank · (in + out), or the part of the factor that is trained."""
         return config.rank * ((config.train != "B") * fan_in + (config.train != "A") * fan_out)
 
+    def change_rank(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """The rank of the kept factors, which may be above the layer's smaller side."""
+        return self.shapes(config.rank, fan_in, fan_out)[A][0]
+
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``alpha · scale(rank) · B A``."""
         return config.alpha * scale(config.scaling, config.rank) * (kept[B] @ kept[A]), None

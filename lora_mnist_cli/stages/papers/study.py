@@ -10,12 +10,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Settings
-from lora_mnist_cli.settings.choices import CLAIMS, DATASETS, implementation
+from lora_mnist_cli.settings.choices import CLAIMS, implementation
+from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.parallel import MEMORY, PROGRESS
 from lora_mnist_cli.stages.papers import claims as claims_package
 from lora_mnist_cli.stages.papers.claim import Claim, Document, Measured
+from lora_mnist_cli.stages.records.datasets import digits_of, named_dataset
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system import machine
@@ -63,12 +65,13 @@ def claim_named(name: str) -> Claim:
 
 def study_papers(
     seeds: Sequence[int] = SEEDS, *, claims: Sequence[str] | None = None, epochs: int | None = None,
-    dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,
+    dataset: str | Path = "mnist", workers: int | None = None, workspace: Workspace | None = None,
 ) -> Artifact:  # fmt: skip
     """Try claims of papers, each with every seed on a base of its own.
 
     Args:
         claims: names of :data:`~lora_mnist_cli.settings.choices.CLAIMS`; all by default.
+        dataset: a name, or the path of a user's own with ten classes.
         epochs: of each training, :data:`EPOCHS` by default; a base has five times as many.
         workers: processes that measure side by side, a seed each; by default one per core.
 
@@ -89,7 +92,10 @@ def study_papers(
         refuse_unknown("claim", name, list(CLAIMS), "claims:")
     chosen = [name for name in CLAIMS if name in chosen]
     distinct("seeds", seeds)
-    refuse_unknown("data set", dataset, DATASETS, "data sets:")
+    dataset = named_dataset(workspace, dataset)
+    if (digits := digits_of(workspace, dataset)) != ALL_DIGITS:
+        problem = f"claims are tried on ten classes, and {dataset} has {len(digits)}"
+        raise UsageError(problem, hint="lora-mnist reproduce runs the study of ranks on it", value=dataset)
     epochs = EPOCHS if epochs is None else epochs
     if epochs < 1:
         raise UsageError(f"claims are about training: at least one epoch is needed, not {epochs}", value=epochs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import Value
+from lora_mnist_cli.settings.grid import Axis, Value
 from lora_mnist_cli.stages.intruding import check_threshold
 from lora_mnist_cli.stages.records.resolving import finite
 from lora_mnist_cli.system.caller import plain
@@ -23,6 +23,7 @@ class PlotOptions:
         count: how many images a grid shows.
         where: field → value: which results of a sweep are drawn, where it varies more than rank and seed.
         beside: names of further artifacts drawn in the same picture.
+        axes: the two settings of a sweep that a landscape is drawn over, for its columns and its rows.
         threshold: count intruder dimensions too, by this cosine.
 
     Raises:
@@ -34,6 +35,7 @@ class PlotOptions:
     count: int | None = None
     where: Mapping[str, Value] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
     threshold: float | None = None
 
     def __post_init__(self) -> None:

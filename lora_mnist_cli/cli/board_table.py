@@ -1,0 +1,52 @@
+"""The table of a board of methods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_mnist_cli.cli.tables import percent, spread_cells
+from lora_mnist_cli.cli.text_table import Table
+from lora_mnist_cli.settings.grid import short
+
+_BEYOND = {"lowest": "≤ ", "highest": "≥ "}
+
+
+def board_tables(document: dict[str, Any]) -> list[Table | str]:
+    """Make the table of a board, and sentences on what it shows."""
+    rows = document["rows"]
+    heads = (
+        "setting", "lr", "validation %", f"new {document['new']} %", "forgotten, points", "parameters", "bytes",
+        "seconds", "n", "front",
+    )  # fmt: skip
+    title = f"{document['sweep']}: on test images of {document['dataset']}"
+    if any(row["validation"] is not None for row in rows):
+        title += ", each setting at the learning rate that did best on its validation images"
+    made = Table(heads, title=title, text_columns=("setting", "front"), tight=True)
+    for row in rows:
+        forgotten = row["forgetting"]
+        made.add_row(
+            row["described"], _BEYOND.get(row["edge"], "") + short(row["lr"]), percent(row["validation"]),
+            spread_cells(row["new"], percent)[0], spread_cells(forgotten, _plain_points)[0], f"{row['parameters']:,}",
+            "–" if row["bytes"] is None else f"{row['bytes']:,}", f"{row['seconds']['mean']:.1f}",
+            str(row["new"]["n"]), _verdict(row),
+        )  # fmt: skip
+    level = f"{100 * document['confidence']:g} %"
+    notes = [
+        f"± and ( to ) are {level} intervals over seeds. front: every other setting trains more parameters, or is "
+        f"shown to learn less or to forget more. beaten: a test over seeds shows it, after Holm's adjustment for "
+        f"{document['tests']} tests."
+    ]
+    if any(row["edge"] for row in rows):
+        notes.append("≤ ≥: no rate was tried beyond it.")
+    return [made, *notes]
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    if row["front"]:
+        return "front"
+    how = "beaten by" if row["beaten"] else "can't tell from"
+    return f"{how} {row['challenger']}, p = {row['p_holm']:.2g}"
+
+
+def _plain_points(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"

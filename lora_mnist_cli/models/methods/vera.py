@@ -1,0 +1,97 @@
+"""VeRA (Kopiczko et al. 2023, arXiv:2310.11454): two vectors scale a random product that is the same in all layers.
+
+``W' = W + diag(b) B diag(d) A`` with ``b`` (out) zero and ``d`` (rank) 0.1 at the start (§3.2 and §4). ``A``
+(rank × in) and ``B`` (out × rank) are never trained: both are cut out of one random pair for a layer with as many
+inputs as an image has pixels, uniform by Kaiming's rule. The seed gives them back, so the file holds the two vectors
+alone. An alpha given later multiplies the change.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+from lora_mnist_cli.models.architecture import PIXELS
+from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+
+LAMBDA_B, LAMBDA_D = "vera_lambda_b", "vera_lambda_d"
+D_START = 0.1
+
+
+class VeRA(Method):
+    """See the module."""
+
+    needs_weight = True  # for its shape
+    prefix = ""
+    not_in_peft = "its random matrices come from the seed, and by PEFT's own draws they would be others"
+
+    def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
+        """A number per output, and one per rank."""
+        return {LAMBDA_B: (fan_out,), LAMBDA_D: (rank,)}
+
+    def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """rank + out."""
+        return config.rank + fan_out
+
+    def change_rank(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
+        """The rank of the product."""
+        return min(config.rank, fan_in, fan_out)
+
+    def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+        """``b`` zero and ``d`` constant, and the random pair."""
+        trained = {
+            LAMBDA_B: weight.new_zeros(len(weight)),
+            LAMBDA_D: weight.new_full((config.rank,), D_START),
+        }
+        A, B = _random_pair(config, weight)
+        return trained, {"vera_A": A, "vera_B": B}
+
+    def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
+        """``diag(b) B diag(d) A``."""
+        return _product(trained, trained["vera_A"], trained["vera_B"], config), None
+
+    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
+        """The two vectors."""
+        return {name: trained[name] for name in (LAMBDA_B, LAMBDA_D)}
+
+    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
+        """``diag(b) B diag(d) A``."""
+        return _product(kept, *_random_pair(config, weight), config), None
+
+
+def random_numbers(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, Any]:
+    """Draw ``A`` (rank × in) and ``B`` (out × rank) as arrays of float32.
+
+    The numbers of an input or output do not depend on how many there are, so that a smaller layer has a part of the
+    pair of a larger one.
+    """
+    return _drawn(seed, 0, fan_in, rank, PIXELS).T, _drawn(seed, 1, fan_out, rank, rank)
+
+
+@lru_cache(maxsize=32)
+def _drawn(seed: int, which: int, rows: int, rank: int, inputs: int) -> Any:
+    import numpy as np
+
+    bound = math.sqrt(6 / inputs)
+    # The stream of this generator never changes between versions of NumPy.
+    draw = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, which])))
+    return draw.uniform(-bound, bound, (rows, rank)).astype("float32")
+
+
+def _random_pair(config: AdapterConfig, weight: Any) -> tuple[Any, Any]:
+    fan_out, fan_in = weight.shape
+    A, B = random_numbers(config.seed_of("init"), config.rank, fan_in, fan_out)
+    if not hasattr(weight, "detach"):
+        return A.astype(weight.dtype), B.astype(weight.dtype)
+    import torch
+
+    return torch.from_numpy(A.copy()).to(weight), torch.from_numpy(B.copy()).to(weight)
+
+
+def _product(kept: Tensors, A: Any, B: Any, config: AdapterConfig) -> Any:
+    return config.alpha * ((kept[LAMBDA_B][:, None] * B) @ (kept[LAMBDA_D][:, None] * A))
+
+
+IMPLEMENTATION = VeRA()

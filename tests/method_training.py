@@ -1,0 +1,65 @@
+"""Small models with adapters by any method, trained here and by a plain loop of PyTorch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
+from lora_mnist_cli.models import adapted_linear
+from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.training.bank.trainer import fit_bank
+
+LAYERS = {"fc1": (784, 16), "fc2": (16, 12), "fc3": (12, 10)}
+
+
+def settings(method: str, **more: Any) -> AdapterConfig:
+    layers = ("fc3",) if method == "head" else ("fc1", "fc2", "fc3")
+    own = {"target_layers": layers, "epochs": 2, "batch_size": 16, "lr": 0.01, "weight_decay": 0.1} | more
+    return AdapterConfig(method=method, **own)
+
+
+def plain() -> MNISTModel:
+    torch.manual_seed(0)
+    return MNISTModel((16, 12))
+
+
+def adapted(config: AdapterConfig, base: MNISTModel | None = None) -> nn.Module:
+    model = copy.deepcopy(base or plain())
+    torch.manual_seed(1)
+    return adapted_linear.attach(model, config)
+
+
+def train(config: AdapterConfig, images: MNISTDataset) -> nn.Module:
+    model = adapted(config)
+    (outcome,) = fit_bank([model], images, [config])
+    assert outcome.failed is None
+    return model
+
+
+def batches(config: AdapterConfig, images: MNISTDataset) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches that a training with that config sees, epoch by epoch."""
+    rows, _ = split_rows(len(images), config.val_split, config.seed)
+    order = ShuffledBlocks(images, rows, config.batch_size, config.seed)
+    for _ in range(config.epochs):
+        for block in order:
+            for batch in torch.split(block, config.batch_size):
+                yield images[batch]
+
+
+def loop(
+    model: nn.Module, config: AdapterConfig, images: MNISTDataset, groups: list[dict[str, Any]], forward: Any = None
+) -> None:
+    """A plain loop, written without anything of the program's."""
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[config.optimizer]
+    optimizer = kind(groups, lr=config.lr, weight_decay=config.weight_decay or 0.0)
+    for x, y in batches(config, images):
+        optimizer.zero_grad()
+        F.cross_entropy((forward or model)(x), y).backward()
+        optimizer.step()
