@@ -12,6 +12,7 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import marks
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest, refuse_unknown
@@ -104,7 +105,7 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     Raises:
         UsageError: where there are no digits left to learn or to protect, or a layer is none of the base's.
     """
-    base_digits = BaseConfig.from_json(base.config).digits
+    base_digits = DigitSet.parse(base.config["digits"])  # a grid asks once per adapter
     digits = config.digits or base_digits.complement()
     if digits is None:
         raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
