@@ -8,9 +8,8 @@ code of the model does not change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -148,11 +147,13 @@ class LoRALinear(AdaptedLinear):
 def attach(
     model: nn.Module, rank: int, *, alpha: float = 1.0, scaling: str = "constant", init: str = "reference",
     dropout: float = 0.0, train: str = "both", target_layers: Sequence[str] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Freeze a model and put adapters on its linear layers, in place.
 
     Args:
         target_layers: names of the layers to adapt; all linear layers by default.
+        ranks: name → rank of layers whose rank is another one.
 
     Returns:
         The model.
@@ -160,12 +161,18 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
-    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout, train=train)
+    own = ranks or {}
+
+    def make(name: str, layer: nn.Linear) -> LoRALinear:
+        return LoRALinear(
+            layer, own.get(name, rank), alpha=alpha, scaling=scaling, init=init, dropout=dropout, train=train
+        )
+
     return attach_made(model, make, target_layers)
 
 
 def attach_made(
-    model: nn.Module, make: Callable[[nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
+    model: nn.Module, make: Callable[[str, nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
 ) -> nn.Module:
     """Freeze a model and replace its linear layers by what ``make`` returns, in place, as :func:`attach`."""
     if adapted_layers(model):
@@ -178,7 +185,7 @@ def attach_made(
     model.requires_grad_(False)
     for name, layer in linear.items():
         if target_layers is None or name in target_layers:
-            model.set_submodule(name, make(layer))
+            model.set_submodule(name, make(name, layer))
     return model
 
 
