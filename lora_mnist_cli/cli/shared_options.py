@@ -83,7 +83,7 @@ Epochs = Annotated[int | None, o.setting("epochs", None)]
 Method = Annotated[str | None, o.setting("method", _ADAPTER, choices.METHODS)]
 Rank = Annotated[
     str | None,
-    o.word("Rank of the adapter, or of each of some layers: fc1=8,fc2=4; by default 8. Methods without one have none."),
+    o.rank("Rank of the adapter, or of each of some layers: fc1=8,fc2=4; by default 8. Methods without one have none."),
 ]
 AdapterDigits = Annotated[str | None, o.setting("digits", None)]
 Vary = Annotated[str | None, o.setting("vary", _ADAPTER, choices.VARIED)]
