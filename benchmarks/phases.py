@@ -32,7 +32,7 @@ PHASES = {
     "training, with the scores of each epoch": [("training.trainer", "train"), ("training.bank.trainer", "train")],
     "class statistics": [("models.densities", "ClassStatistics.fit")],
     "scoring the test images": [("evaluation.logits", "predict"), ("evaluation.logits", "digit_scores")],
-    "writing, flushing, publishing": [("registry.registry", "Registry.publish")],
+    "writing, flushing, publishing": [("registry.registry", "Registry.publish_all")],
     "drawing and saving": [("plots.ranks", "draw"), ("plots.style", "save")],
 }
 """Phase → the functions that do it, by module and name."""

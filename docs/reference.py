@@ -27,7 +27,7 @@ EXIT_CODES = {
     errors.GateError.exit_code: "A gate, a law or a verdict is not met.",
     errors.UsageError.exit_code: "The command line is wrong.",
     errors.ArtifactError.exit_code: "An artifact is missing, damaged or does not fit.",
-    errors.DataError.exit_code: "Images or a data set are missing or cannot be read.",
+    errors.DataError.exit_code: "A data set or a picture is missing, unreadable or damaged.",
     errors.MachineError.exit_code: "The machine failed, or the program has a defect.",
     errors.EXIT_INTERRUPTED: "Interrupted by Ctrl-C.",
     errors.EXIT_TERMINATED: "Ended by SIGTERM.",

@@ -1,4 +1,4 @@
-"""The command line: options, tables, exit codes. One file per subcommand, as thin as it can be.
+"""The command line: options, tables, exit codes. One file per subcommand but those of ``runs``.
 
 It may import every room, and is the only importer of Typer and Rich. Read :mod:`~lora_mnist_cli.cli.app` first, then
 any file of :mod:`~lora_mnist_cli.cli.commands`; :mod:`~lora_mnist_cli.cli.shared_options` has the options.

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.newest import was_made_by
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
-from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.choices import CLAIMS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, by_recipe, closest_recipe, short, varying_axes
+from lora_mnist_cli.settings.keep import ALL
 from lora_mnist_cli.settings.lists import as_ranges
 from lora_mnist_cli.stages.chains.run import RANK as CHAIN_RANK
 from lora_mnist_cli.stages.chains.run import RECIPE, make_plan
+from lora_mnist_cli.stages.papers.study import EPOCHS as PAPER_EPOCHS
 from lora_mnist_cli.stages.records.resolving import adapter_name, base_name
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 
 _FLAGS = {"hidden_sizes": "hidden_size"}
 """Field of a config → its option, where that has another name."""
-Options = dict[str, str | bool]
-"""Name of an option → the text of its value; True for a switch."""
+Options = dict[str, str | bool | list[str]]
+"""Name of an option → the text of its value, or texts where it is given several times; True for a switch."""
 
 
 @dataclass
@@ -38,9 +40,9 @@ class Line:
         words = [self.command, *self.arguments]
         for name, value in self.options.items():
             flag = f"--{name.replace('_', '-')}"
-            # A value such as -0.5 would pass for an option.
-            text = "" if value is True else str(value)
-            words += [f"{flag}={text}"] if text.startswith("-") else [flag, *([text] if text else [])]
+            for text in value if isinstance(value, list) else ["" if value is True else str(value)]:
+                # A value such as -0.5 would pass for an option.
+                words += [f"{flag}={text}"] if text.startswith("-") else [flag, *([text] if text else [])]
         return words
 
     def __str__(self) -> str:
@@ -76,7 +78,13 @@ def line_of(catalog: Catalog, artifact: Artifact, *, in_full: bool = False) -> L
         raise ArtifactError(problem, hint="a sweep alone varies one source of chance", value=artifact.name)
     if sweep is None or (in_full and "vary" not in artifact.config):
         return _of_adapter(catalog, artifact, in_full)
-    return _of_sweep(catalog, sweep, in_full)
+    line = _of_sweep(catalog, sweep, in_full)
+    return line if "keep" not in sweep.details else keeping(line, artifact.name)
+
+
+def keeping(sweep: Line, name: str) -> Line:
+    """Return the command of a sweep that keeps an adapter, beside those that it keeps already."""
+    return replace(sweep, options=sweep.options | {"keep": name})
 
 
 def lines_of(catalog: Catalog, artifact: Artifact) -> list[Line]:
@@ -138,6 +146,7 @@ def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
     options |= {name: value for name, value in settings.items() if name not in {axis.field for axis in varying}}
     if "held_seed" in options:
         options["seed"] = options.pop("held_seed")
+    options |= _unless("keep", artifact.details.get("keep", ALL), ALL)
     return Line("sweep", (), options | {"name": artifact.name} | _machine(artifact))
 
 
@@ -173,6 +182,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         default = make_plan(
             config["tasks"], strategies=config["cures"], seeds=seeds, recipe_name=config["recipe"],
             rank=config["rank"], epochs=config["epochs"], dataset=artifact.dataset, workspace=Workspace(catalog.root),
+            known=artifact.known_digits,
         ).name  # fmt: skip
         options |= {"tasks": config["tasks"], "strategies": ",".join(config["cures"]), "seeds": as_ranges(seeds)}
         options |= _unless("recipe", config["recipe"], RECIPE) | _unless("rank", config["rank"], CHAIN_RANK)
@@ -182,6 +192,9 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         options |= _unless("study", config.get("study", "lora"), "lora")
         options |= {"seeds": as_ranges(config["seeds"])} if "seeds" in config else {"seed": str(config["seed"])}
         options |= {switch: True for switch in ("ceiling", "baselines") if config.get(switch)}
+        if config.get("study") == "papers":
+            claims: Options = {} if config["claims"] == list(CLAIMS) else {"claim": list(config["claims"])}
+            return Line(command, (), options | claims | _unless("epochs", config["epochs"], PAPER_EPOCHS))
     options |= _unless("epochs", config["epochs"], BaseConfig().epochs)
     return Line(command, (), options)
 

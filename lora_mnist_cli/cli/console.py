@@ -11,7 +11,7 @@ from lora_mnist_cli.cli.basics import escaped
 from lora_mnist_cli.cli.status_line import LINE
 from lora_mnist_cli.cli.table_width import wrap
 from lora_mnist_cli.cli.text_table import Line, Table
-from lora_mnist_cli.data.sources import class_names
+from lora_mnist_cli.registry.artifact import Artifact
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,7 +56,6 @@ def _lines(table: Table | str, width: int | None) -> list[Line]:
     return [Line(text) for text in wrap(escaped(table), width)]
 
 
-def classes(dataset: str) -> dict[str, list[str]]:
-    """Name what the digits of a data set stand for, for a JSON document; empty where they are digits."""
-    names = class_names(dataset)
-    return {"classes": list(names)} if names else {}
+def classes(artifact: Artifact) -> dict[str, list[str]]:
+    """Name what the digits of an artifact's data set stand for, for a JSON document; empty where they are digits."""
+    return {"classes": list(artifact.classes)} if artifact.classes else {}

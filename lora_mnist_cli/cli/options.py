@@ -21,6 +21,7 @@ import typer
 
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.layer_ranks import parse_rank
 from lora_mnist_cli.settings.recipes import RECIPES
@@ -134,6 +135,13 @@ def word(
     """Make an option that takes a word; known words are shown as choices, and completed."""
     shown = choices(known) if known else metavar
     return _option(flag, about, panel, metavar=shown, autocompletion=completions(known), hidden=hidden)
+
+
+def dataset(about: str) -> Any:
+    """Make an option that takes the name of a data set, or the path of a user's own."""
+    about = f"{about} PATH is your own: a folder of pictures by class, or an .npz file."
+    known = choices((*DATASETS, "PATH"))
+    return _option(None, about, None, metavar=known, autocompletion=completions(DATASETS))
 
 
 def words(about: str, panel: str | None = None, known: Iterable[str] = (), *, hidden: bool = False) -> Any:

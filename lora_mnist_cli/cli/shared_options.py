@@ -55,10 +55,8 @@ RouteBy = Annotated[
     ),
 ]
 Base = Annotated[str | None, o.artifact_option("Base to adapt; the newest by default.")]
-DatasetOfBase = Annotated[
-    str | None, o.word("Data set of the base; a base of another one is refused.", None, choices.DATASETS)
-]
-AnyDataset = Annotated[str, o.word("Data set.", None, choices.DATASETS)]
+DatasetOfBase = Annotated[str | None, o.dataset("Data set of the base; a base of another one is refused.")]
+AnyDataset = Annotated[str, o.dataset("Data set.")]
 Alpha = Annotated[float | None, o.number("Replaces the alpha that the adapter was trained with.")]
 Confidence = Annotated[float, o.number("Of the intervals and verdicts, as a fraction: 0.95 is one error in twenty.")]
 REPLACE_LINKS = "put the folder or file itself in place of the link"
@@ -187,6 +185,14 @@ class BankMachine(Machine):
     logger: Logger = "csv"
 
 
+Keep = Annotated[
+    str,
+    o.word("Whose weights are published: all, the best N on validation images (best:10), none, or those of the adapter "
+        "of this name. Every adapter has a row in any case.", _FOLDERS,
+    ),
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Publication:
     """How an artifact is published, beside its name."""
@@ -258,7 +264,7 @@ class Output:
         """
 
         def tables(document: dict[str, Any]) -> list[Table | str]:
-            scores = score_table(title, artifact.scores, artifact.dataset)
+            scores = score_table(title, artifact.scores, artifact.classes)
             return [scores, *(below(document) if callable(below) else below)]
 
         self.print(command, {"artifact": artifact.name, **facts, **with_intervals(artifact.scores)}, tables)

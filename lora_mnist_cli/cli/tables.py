@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.cli.text_table import Table
-from lora_mnist_cli.data.sources import class_names
 from lora_mnist_cli.evaluation.scores import with_intervals
 from lora_mnist_cli.evaluation.seeds import Row, by_setting, plus_minus, summarise
 from lora_mnist_cli.settings.grid import OTHERS, in_words, short
@@ -43,14 +42,20 @@ def spread_cells(spread: dict[str, Any], show: Callable[[float | None], str]) ->
     return mean, f"{show(spread['worst'])} ({spread['worst_seed']})"
 
 
-def class_of(dataset: str, digit: int | str) -> str:
-    """Show a digit with what it stands for in its data set, as ``7 Sneaker``; a set of digits stays as it is."""
-    names = class_names(dataset)
-    return f"{digit} {names[digit]}" if names and isinstance(digit, int) else str(digit)
+def class_of(classes: Sequence[str], digit: int | str) -> str:
+    """Show a digit with what it stands for in its data set, as ``7 Sneaker``; a set of digits stays as it is.
+
+    A digit that stands for itself has no name, and neither has one without a class.
+    """
+    name = classes[digit] if isinstance(digit, int) and digit < len(classes) else ""
+    return f"{digit} {name}" if name not in ("", str(digit)) else str(digit)
 
 
-def score_table(title: str, scores: dict[str, Any], dataset: str) -> Table:
-    """Make a row per digit set, then a row per digit with its name: count, accuracy, Wilson interval, loss."""
+def score_table(title: str, scores: dict[str, Any], classes: Sequence[str]) -> Table:
+    """Make a row per digit set, then a row per digit with its name: count, accuracy, Wilson interval, loss.
+
+    Digits without a class have no row.
+    """
     heads = ("digits", "images", "accuracy %", "95 % interval", "loss")
     made = Table(heads, title=title, text_columns=("digits",))
     rows = with_intervals(scores)
@@ -58,7 +63,8 @@ def score_table(title: str, scores: dict[str, Any], dataset: str) -> Table:
         for row in rows[kind]:
             bounds = interval(row["accuracy_low"], row["accuracy_high"])
             figures = (f"{row['count']:,}", percent(row["accuracy"]), bounds, number(row["loss"]))
-            made.add_row(class_of(dataset, row[label]), *figures)
+            if not classes or kind == "subsets" or row[label] < len(classes):
+                made.add_row(class_of(classes, row[label]), *figures)
         made.add_section()
     return made
 

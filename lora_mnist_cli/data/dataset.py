@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lora_mnist_cli.data.sources import Split, load_digits, normalisation
+from lora_mnist_cli.data.source import Split
+from lora_mnist_cli.data.sources import load_digits, normalisation
 from lora_mnist_cli.data.streams import generator
 from lora_mnist_cli.settings.config import training_images
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet

@@ -101,6 +101,11 @@ def read_grey(source: str) -> Picture:
             raise DataError(f"{shown} {what}: {why}", value=shown) from error
 
 
+def grey_of(values: NDArray[np.uint8]) -> Picture:
+    """Return an array of bytes (height × width, or × 3 for colours, or × 4 with transparency) as :func:`read_grey`."""
+    return _grey(Pillow.fromarray(values))
+
+
 def _read_bytes(source: str, shown: str) -> bytes:
     try:
         if source == STDIN:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as Pillow
 
 from lora_mnist_cli.data.picture_decoding import Picture, read_grey
@@ -64,12 +65,25 @@ def read_image(source: str, *, invert: bool | None = None) -> Image:
     shown = "stdin" if source == STDIN else source
     grey = read_grey(source)
     inverted = is_dark_on_light(grey) if invert is None else invert
-    ink = _ink(1 - grey if inverted else grey)
-    if ink is None:
-        raise DataError(f"nothing is drawn on {shown}", hint="a digit has to differ from its background", value=source)
+    ink = _drawn_ink(grey, shown, inverted=inverted)
     pixels = normalise(ink)
     found = {"border": touches_border(ink > _EDGE), "parts": has_parts(_cut(ink) > _EDGE), "solid": is_solid(pixels)}
     return Image(source, pixels, inverted, tuple(doubt for doubt, holds in found.items() if holds))
+
+
+def as_bytes(grey: Picture, shown: str) -> npt.NDArray[np.uint8]:
+    """Return a picture in the form of a data set, 28 × 28 bytes, light on dark.
+
+    One that has this form already stays as it is; any other is fitted as :func:`read_image` does it.
+
+    Raises:
+        DataError: where nothing is drawn on it; it names the picture as ``shown``.
+    """
+    inverted = is_dark_on_light(grey)
+    has_form = grey.shape == (_SIDE, _SIDE) and not inverted
+    pixels = grey if has_form else normalise(_drawn_ink(grey, shown, inverted=inverted))
+    as_drawn: npt.NDArray[np.uint8] = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+    return as_drawn
 
 
 def is_dark_on_light(grey: Picture) -> bool:
@@ -145,6 +159,13 @@ def _centre(mass: Any) -> float:
 def _border(grey: Picture) -> Any:
     wide = max(1, min(grey.shape) // 20)
     return np.concatenate([grey[:wide].ravel(), grey[-wide:].ravel(), grey[:, :wide].ravel(), grey[:, -wide:].ravel()])
+
+
+def _drawn_ink(grey: Picture, shown: str, *, inverted: bool) -> Picture:
+    ink = _ink(1 - grey if inverted else grey)
+    if ink is None:
+        raise DataError(f"nothing is drawn on {shown}", hint="a digit has to differ from its background", value=shown)
+    return ink
 
 
 def _ink(light: Picture) -> Picture | None:

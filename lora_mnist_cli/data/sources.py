@@ -1,7 +1,8 @@
 """Find, verify and read the files of the data sets. No torch.
 
 MNIST is part of the package and needs no network. The other data sets are in ``--data-dir`` in torchvision's layout
-(``FashionMNIST/raw/train-images-idx3-ubyte`` …, plain or gzipped); torchvision downloads missing files.
+(``FashionMNIST/raw/train-images-idx3-ubyte`` …, plain or gzipped); torchvision downloads missing files. A user's own
+data set is there too, in files of the same form, as :mod:`~lora_mnist_cli.data.own_import` wrote them.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import contextlib
 import hashlib
 import sys
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data import idx, unpacking
+from lora_mnist_cli.data.own_source import GIVE_AGAIN, own_source
+from lora_mnist_cli.data.source import SOURCES, Source, Split
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.own_data import is_own
 from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import missing_folders, remove_empty
 
@@ -25,114 +27,40 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-Split = Literal["train", "test"]
-
 _PACKAGE = Path(__file__).resolve().parents[1]
 # In a wheel the files are inside the package; in a checkout they are beside it.
 _SHIPPED = (_PACKAGE / "data" / "mnist", _PACKAGE.parent / "data" / "mnist")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A data set: its files, and how its images differ from MNIST's.
+def source_of(dataset: str, data_dir: Path) -> Source:
+    """Return the files of a data set.
 
-    Args:
-        folder: torchvision's folder under the data directory.
-        files: for each split, the names of the unpacked image and label file.
-        normalisation: mean and standard deviation of the pixels on [0, 1], or None: measured on the training images.
-        sha256: SHA-256 of each unpacked file, where they are known.
-        transposed: whether rows and columns of an image are swapped in the file.
-        fetch: the arguments of torchvision's class, which has the folder's name, for the training images or the test
-            images; None for the data set that the package contains.
-        classes: names of the classes 0 to 9, where they are not digits.
+    Raises:
+        DataError: where there is no such data set, or it is a user's own and not in the data directory.
     """
-
-    folder: str
-    files: dict[Split, tuple[str, str]]
-    normalisation: tuple[float, float] | None = None
-    sha256: dict[str, str] | None = None
-    transposed: bool = False
-    fetch: Callable[[bool], dict[str, Any]] | None = None
-    classes: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """All file names, training files first."""
-        return [*self.files["train"], *self.files["test"]]
-
-
-_MNIST_FILES: dict[Split, tuple[str, str]] = {
-    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
-    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-}
-
-SOURCES: dict[str, Source] = {
-    "mnist": Source(
-        "MNIST",
-        _MNIST_FILES,
-        normalisation=(0.1307, 0.3081),
-        sha256={
-            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        },
-    ),
-    # Class names as the data sets' authors give them: Xiao et al. 2017, table 2; Clanuwat et al. 2018, figure 1.
-    "fashion-mnist": Source(
-        "FashionMNIST",
-        _MNIST_FILES,
-        fetch=lambda train: {"train": train},
-        classes=(
-            "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-        ),
-    ),
-    "kmnist": Source(
-        "KMNIST",
-        _MNIST_FILES,
-        fetch=lambda train: {"train": train},
-        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    ),
-    "qmnist": Source(
-        "QMNIST",
-        {
-            "train": ("qmnist-train-images-idx3-ubyte", "qmnist-train-labels-idx2-int"),
-            "test": ("qmnist-test-images-idx3-ubyte", "qmnist-test-labels-idx2-int"),
-        },
-        fetch=lambda train: {"what": "train" if train else "test"},
-    ),
-    "emnist-digits": Source(
-        "EMNIST",
-        {
-            "train": ("emnist-digits-train-images-idx3-ubyte", "emnist-digits-train-labels-idx1-ubyte"),
-            "test": ("emnist-digits-test-images-idx3-ubyte", "emnist-digits-test-labels-idx1-ubyte"),
-        },
-        transposed=True,
-        fetch=lambda train: {"split": "digits", "train": train},
-    ),
-}  # fmt: skip
-
-
-def class_names(dataset: str) -> tuple[str, ...]:
-    """Return the names of a data set's classes 0 to 9; empty for digits, and for an unknown data set."""
-    return SOURCES[dataset].classes if dataset in SOURCES else ()
+    if dataset in SOURCES:
+        return SOURCES[dataset]
+    if is_own(dataset):
+        return own_source(dataset, data_dir)
+    raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
 
 
 def data_digest(dataset: str, data_dir: Path) -> str:
     """Return the SHA-256 over names and SHA-256 of a data set's unpacked files, as ``sha256:…``.
 
-    MNIST's needs no file, because each file is checked against its own SHA-256 whenever it is read.
+    MNIST's needs no file, and neither does a user's own, because each file is checked against its own SHA-256 whenever
+    it is read. The names of one's own classes count too.
 
     Raises:
         DataError: where the files are not available or damaged.
     """
-    if dataset not in SOURCES:
-        raise DataError(f"there is no data set '{dataset}'", hint=f"data sets: {', '.join(SOURCES)}", value=dataset)
-    source = SOURCES[dataset]
+    source = source_of(dataset, data_dir)
     if (sums := source.sha256) is None:
         paths = _locate(dataset, data_dir)
-        sums = {name: hashlib.sha256(_unpack(path, name, dataset)).hexdigest() for name, path in paths.items()}
+        sums = {name: hashlib.sha256(_unpack(path, name, source)).hexdigest() for name, path in paths.items()}
     listing = "".join(f"{sums[name]}  {name}\n" for name in source.names)
+    if is_own(dataset):
+        listing += "".join(f"{name}\n" for name in source.classes)
     return "sha256:" + hashlib.sha256(listing.encode()).hexdigest()
 
 
@@ -152,17 +80,17 @@ def load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[
 def _load_split(dataset: str, split: Split, data_dir: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     import numpy as np
 
-    source = SOURCES[dataset]
+    source = source_of(dataset, data_dir)
     paths = _locate(dataset, data_dir)
     image_path, label_path = (paths[name] for name in source.files[split])
-    images, labels = (_read(paths[name], name, dataset) for name in source.files[split])
+    images, labels = (_read(paths[name], name, source) for name in source.files[split])
     labels = _classes(labels)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or images.dtype != np.uint8:
-        raise _damaged(image_path, dataset, f"it holds {images.shape} values, not n × 28 × 28 bytes")
+        raise _damaged(image_path, source, f"it holds {images.shape} values, not n × 28 × 28 bytes")
     if labels.ndim != 1 or len(labels) != len(images):
-        raise _damaged(label_path, dataset, f"it has labels {labels.shape} for {len(images)} images")
+        raise _damaged(label_path, source, f"it has labels {labels.shape} for {len(images)} images")
     if not _are_digits(labels):
-        raise _damaged(label_path, dataset, _NO_DIGITS)
+        raise _damaged(label_path, source, _NO_DIGITS)
     if source.transposed:
         images = images.transpose(0, 2, 1)
     images, labels = np.ascontiguousarray(images), labels.astype(np.uint8)
@@ -178,11 +106,12 @@ def digit_counts(dataset: str, split: Split, data_dir: Path) -> list[int]:
     """
     import numpy as np
 
-    name = SOURCES[dataset].files[split][1]
+    source = source_of(dataset, data_dir)
+    name = source.files[split][1]
     path = _locate(dataset, data_dir)[name]
-    labels = _classes(_read(path, name, dataset))
+    labels = _classes(_read(path, name, source))
     if not _are_digits(labels):
-        raise _damaged(path, dataset, _NO_DIGITS)
+        raise _damaged(path, source, _NO_DIGITS)
     counts: list[int] = np.bincount(labels, minlength=10).tolist()
     return counts
 
@@ -212,11 +141,11 @@ def read_ahead(dataset: str, data_dir: Path, *splits: Split) -> None:
     Raises:
         DataError: where the size of a file is wrong; what else is wrong, :func:`load_split` says.
     """
-    source = SOURCES[dataset]
+    source = source_of(dataset, data_dir)
     files, sums = _find(source, data_dir.absolute()), source.sha256 or {}
     wanted = [name for split in splits for name in source.files[split] if name in files]
     for path in unpacking.begin({files[name]: sums.get(name) for name in wanted}):
-        _unpack(path, path.name.removesuffix(".gz"), dataset)
+        _unpack(path, path.name.removesuffix(".gz"), source)
 
 
 def forget_splits() -> None:
@@ -230,8 +159,9 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
 
     MNIST's are the study's constants; those of other data sets are measured on the training images, to four places.
     """
-    if constants := SOURCES[dataset].normalisation:
-        return constants
+    source = source_of(dataset, data_dir)
+    if source.normalisation:
+        return source.normalisation
     import numpy as np
 
     images, _ = load_split(dataset, "train", data_dir)
@@ -241,17 +171,19 @@ def normalisation(dataset: str, data_dir: Path) -> tuple[float, float]:
     mean = float((counts * levels).sum() / counts.sum())
     variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
     if variance == 0:
-        folder = data_dir / SOURCES[dataset].folder / "raw"
+        folder = data_dir / source.folder / "raw"
         raise DataError(f"all pixels of {dataset}'s training images are equal", hint=f"the files are in {folder}")
     return round(mean, 4), round(variance**0.5, 4)
 
 
 def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
     """Return the path of each file; torchvision downloads missing files where it can."""
-    source = SOURCES[dataset]
+    source = source_of(dataset, data_dir)
     if files := _find(source, data_dir):
         return files
     raw = data_dir / source.folder / "raw"
+    if source.own:
+        raise DataError(f"{dataset} has lost files of {raw}", hint=GIVE_AGAIN, value=dataset)
     reason = _fetch(source, data_dir) if source.fetch else "the package was installed without its data"
     files = _present(raw, source)
     missing = [name for name in source.names if name not in files]
@@ -267,7 +199,7 @@ def _locate(dataset: str, data_dir: Path) -> dict[str, Path]:
 def _find(source: Source, data_dir: Path) -> dict[str, Path]:
     """Return the path of each file in the first folder that has them all; empty where none has."""
     raw = data_dir / source.folder / "raw"
-    folders = (raw,) if source.fetch else (data_dir / "mnist", raw, *_SHIPPED)
+    folders = (raw,) if source.fetch or source.own else (data_dir / "mnist", raw, *_SHIPPED)
     return next((files for folder in folders if len(files := _present(folder, source)) == len(source.names)), {})
 
 
@@ -294,18 +226,21 @@ def _fetch(source: Source, data_dir: Path) -> str:
     return ""
 
 
-def _read(path: Path, name: str, dataset: str) -> npt.NDArray[Any]:
+def _read(path: Path, name: str, source: Source) -> npt.NDArray[Any]:
     try:
-        return idx.parse(_unpack(path, name, dataset))
+        return idx.parse(_unpack(path, name, source))
     except ValueError as error:
-        raise _damaged(path, dataset, str(error)) from error
+        raise _damaged(path, source, str(error)) from error
 
 
-def _unpack(path: Path, name: str, dataset: str) -> bytes:
+def _unpack(path: Path, name: str, source: Source) -> bytes:
     try:
-        return unpacking.unpacked(path, (SOURCES[dataset].sha256 or {}).get(name))
+        return unpacking.unpacked(path, (source.sha256 or {}).get(name))
+    except PermissionError as error:
+        hint = "make it readable, or name another --data-dir"
+        raise DataError(f"can't read {path}: {error.strerror}", hint=hint, value=path) from error
     except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise _damaged(path, dataset, getattr(error, "strerror", None) or str(error)) from error
+        raise _damaged(path, source, getattr(error, "strerror", None) or str(error)) from error
 
 
 _NO_DIGITS = "its labels are not all from 0 to 9"
@@ -320,8 +255,10 @@ def _are_digits(labels: npt.NDArray[Any]) -> bool:
     return labels.ndim == 1 and len(labels) > 0 and bool(labels.min() >= 0 and labels.max() <= 9)
 
 
-def _damaged(path: Path, dataset: str, why: str) -> DataError:
-    if SOURCES[dataset].fetch:
+def _damaged(path: Path, source: Source, why: str) -> DataError:
+    if source.own:
+        cure = GIVE_AGAIN
+    elif source.fetch:
         cure = "delete it, and the next run fetches it again"
     elif _PACKAGE in path.resolve().parents:
         cure = "install the package again, from its folder: pip install --force-reinstall --no-deps ."

@@ -10,7 +10,7 @@ from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, LOSSES, 
 
 Row = Mapping[str, Any]
 
-OF_ONE_RUN = ("artifact", "seed", "trainable_parameters", "failed", "subsets")
+OF_ONE_RUN = ("artifact", "seed", "trainable_parameters", "failed", "subsets", "last_epoch")
 """Keys of a result that belong to one run; all others are its setting."""
 
 

@@ -138,6 +138,21 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = C
     return McNemar(both, only_first, only_second, neither, (only_second - only_first) / count, interval, p_value)
 
 
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation (1904) of pairs of figures; None where one side does not vary.
+
+    Raises:
+        ValueError: for lists of two lengths.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} figures and {len(second)} make no pairs")
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of several tests, so that any false alarm among them is as rare as for one test.
 

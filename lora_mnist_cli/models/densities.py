@@ -151,6 +151,24 @@ class Mixtures:
         """``log p(digit)``, d, float64."""
         return self.counts.double().log() - self.counts.sum().double().log()
 
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw points, as coordinates in the basis (count × b), and their digits, each as likely as it was in training.
+
+        Args:
+            generator: a generator of the CPU.
+        """
+        shares = (self.weights.double() * self.log_prior.exp().repeat_interleave(self.components)).float()
+        chosen = torch.multinomial(shares, count, replacement=True, generator=generator)
+        directions = self.directions.float()
+        along = torch.randn(count, directions.shape[2], generator=generator)
+        points = torch.randn(count, directions.shape[1], generator=generator)
+        points *= self.noise[chosen].sqrt()[:, None]
+        points += self.centres.float()[chosen]
+        sizes = torch.bincount(chosen, minlength=len(directions)).tolist()
+        for loadings, rows in zip(directions, torch.split(chosen.argsort(stable=True), sizes), strict=True):
+            points.index_add_(0, rows, along[rows] @ loadings.T)
+        return points, self.digits.repeat_interleave(self.components)[chosen]
+
     def to_tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name."""
         return {name: getattr(self, name) for name in statistics_file.TYPES}
@@ -215,22 +233,13 @@ class ClassStatistics(Mixtures):
         Returns:
             Images (count × 784, float32, normalised as those fitted) and labels (count, int64).
         """
-        shares = (self.weights.double() * self.log_prior.exp().repeat_interleave(self.components)).float()
-        chosen = torch.multinomial(shares, count, replacement=True, generator=generator)
-        directions = self.directions.float()
-        along = torch.randn(count, directions.shape[2], generator=generator)
-        points = torch.randn(count, directions.shape[1], generator=generator)
-        points *= self.noise[chosen].sqrt()[:, None]
-        points += self.centres.float()[chosen]
-        sizes = torch.bincount(chosen, minlength=len(directions)).tolist()
-        for loadings, rows in zip(directions, torch.split(chosen.argsort(stable=True), sizes), strict=True):
-            points.index_add_(0, rows, along[rows] @ loadings.T)
+        points, labels = self.draw(count, generator)
         # Sharpening is linear: the sharpened basis sharpens all samples.
         sharp = sharpen(torch.cat([self.mean[None], self.basis.T]).double()).float()
         images = torch.addmm(sharp[0], points, sharp[1:])
         if pixel_range is not None:
             images.clamp_(*pixel_range)
-        return images, self.digits.repeat_interleave(self.components)[chosen]
+        return images, labels
 
 
 @dataclass(frozen=True, eq=False)

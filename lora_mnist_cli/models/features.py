@@ -76,15 +76,25 @@ def centred_and_upright(images: Tensor) -> Tensor:
         images: n × 28 × 28, with a background of 0.
     """
     place = torch.arange(_SIDE, dtype=images.dtype)
+    row, column, slant = moments(images)
+    moved = _nearness(place + (row - _CENTRE)[:, None], place) @ images
+    return sheared(moved, (column - _CENTRE)[:, None] + slant[:, None] * (place - _CENTRE))
+
+
+def moments(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the row and the column of each image's centre of mass, and its slant in columns per row; n each.
+
+    Args:
+        images: n × 28 × 28, with a background of 0.
+    """
+    place = torch.arange(_SIDE, dtype=images.dtype)
     by_row, by_column = images.sum(2), images.sum(1)
     mass = by_row.sum(1).clamp(min=1e-6)
     row, column = by_row @ place / mass, by_column @ place / mass
     rows, columns = place - row[:, None], place - column[:, None]
     spread = (by_row * rows.square()).sum(1) / mass
     together = ((images @ columns[:, :, None]).squeeze(2) * rows).sum(1) / mass
-    slant = together / spread.clamp(min=1e-6)
-    moved = _nearness(place + (row - _CENTRE)[:, None], place) @ images
-    return _sheared(moved, (column - _CENTRE)[:, None] + slant[:, None] * (place - _CENTRE))
+    return row, column, together / spread.clamp(min=1e-6)
 
 
 def _nearness(wanted: Tensor, place: Tensor) -> Tensor:
@@ -92,7 +102,7 @@ def _nearness(wanted: Tensor, place: Tensor) -> Tensor:
     return (1 - (wanted[:, :, None] - place).abs()).clamp(min=0)
 
 
-def _sheared(images: Tensor, by: Tensor) -> Tensor:
+def sheared(images: Tensor, by: Tensor) -> Tensor:
     """Move each row of images to the left by a number of pixels (n × 28), linearly between pixels."""
     by = by.clamp(-_SIDE, _SIDE)
     whole = by.floor()

@@ -248,6 +248,24 @@ def unmerge(model: nn.Module) -> None:
         layer.unmerge()
 
 
+@torch.no_grad()
+def merged_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the weights of the plain network that answers as an adapted multilayer perceptron.
+
+    Their names are those of the plain network: ``fc1.weight``, ``fc1.bias``, …
+    """
+    weights: dict[str, Tensor] = {}
+    for name, layer in model.named_children():
+        base = layer.base if isinstance(layer, AdaptedLinear) else layer
+        weights |= {f"{name}.{key}": value.detach().clone() for key, value in base.named_parameters()}
+        if isinstance(layer, AdaptedLinear) and not layer.merged:
+            change, of_bias = layer.change()
+            weights[f"{name}.weight"] += change
+            if of_bias is not None:
+                weights[f"{name}.bias"] += of_bias
+    return weights
+
+
 def linear_layers(model: nn.Module) -> list[nn.Linear | LoRALinear]:
     """Return a multilayer perceptron's layers, adapted or not, from the input on."""
     return [layer for layer in model.children() if isinstance(layer, (nn.Linear, LoRALinear))]

@@ -49,7 +49,7 @@ def crossing(rows: Rows, one: str, other: str) -> Crossing | None:
 @style.house_style()
 def draw(
     rows: Rows, *, base_digits: str, new_digits: str, trained_alpha: float, title: str,
-    subtitle: str = "",
+    subtitle: str = "", known: DigitSet = ALL_DIGITS,
 ) -> Figure:  # fmt: skip
     """Draw a line for the base's digits, one for the adapter's and one for all ten; equal digit sets share one.
 
@@ -58,15 +58,16 @@ def draw(
         base_digits: digit set of the base, in canonical form.
         new_digits: digit set that the adapter learned, in canonical form.
         trained_alpha: the value that the adapter was trained with.
+        known: the digits that the data set has.
     """
     figure = style.new_figure(title, height=4.3, subtitle=subtitle)
     axes = figure.add_subplot()
-    rest = DigitSet.parse(base_digits).complement()
+    rest = DigitSet.parse(base_digits).complement(known)
     names = {base_digits: "base"} | ({str(rest): "others"} if rest else {})
-    names |= {str(ALL_DIGITS): "all"} | {new_digits: "learned"}
+    names |= {str(known): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []
     for digits, name in names.items():
-        role = _role(digits, base_digits=base_digits, new_digits=new_digits)
+        role = _role(digits, base_digits=base_digits, new_digits=new_digits, every=str(known))
         accuracies = [(row["alpha"], accuracy_of(row["subsets"], digits)) for row in rows]
         points = sorted((alpha, 100 * accuracy) for alpha, accuracy in accuracies if accuracy is not None)
         if points:
@@ -87,11 +88,13 @@ def draw(
     return figure
 
 
-def _role(digits: str, *, base_digits: str, new_digits: str) -> style.Role:
+def _role(digits: str, *, base_digits: str, new_digits: str, every: str) -> style.Role:
     """Return the look of a line, which no other one has."""
-    if digits in (base_digits, new_digits, str(ALL_DIGITS)):
+    if digits == every:
+        return style.ALL
+    if digits in (base_digits, new_digits):
         return style.role_of(digits, new_digits=new_digits)
-    return style.NEW if new_digits == str(ALL_DIGITS) else style.OTHERS
+    return style.NEW if new_digits == every else style.OTHERS
 
 
 def _mark(axes: Axes, alphas: Sequence[float], trained_alpha: float) -> None:

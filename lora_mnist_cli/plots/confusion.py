@@ -13,11 +13,13 @@ from matplotlib.colors import ListedColormap, PowerNorm
 from matplotlib.figure import Figure
 
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.plots.lettering import SMALL
+from lora_mnist_cli.plots.lettering import NORMAL, SMALL, fitted, name_of
 
 # Perceptually uniform, from nearly white; the darkest end is cut off, where neighbours could not be told apart.
 _COLOURS = ListedColormap(colormaps["magma_r"](np.linspace(0, 0.82, 256))).with_extremes(bad="white")
 
+_NAME = 1.4
+"""Inches that the name of a class may take."""
 _STRETCH = 0.35
 """The power of a share that is its colour: small counts differ, and half of a row differs from all of it."""
 
@@ -25,7 +27,7 @@ _STRETCH = 0.35
 @style.house_style()
 def draw(
     counts: npt.NDArray[np.integer[Any]], *, title: str, subtitle: str = "", names: Sequence[str] = (),
-    old: Collection[int] = (),
+    old: Collection[int] = (), least: int = 10,
 ) -> Figure:  # fmt: skip
     """Draw a square of counts, coloured by the share of the row; a cell without images is white.
 
@@ -33,7 +35,8 @@ def draw(
 
     Args:
         counts: test images, ``(10, 10)``: row the true digit, column the predicted one.
-        names: the ten classes, where they are not digits.
+        names: the classes, where they are not digits.
+        least: digits that are shown in any case; of the others up to ten, those up to the last with an image or answer.
         old: the digits that the base learned; thick lines part them from the others.
 
     Raises:
@@ -41,6 +44,8 @@ def draw(
     """
     if counts.shape != (10, 10):
         raise ValueError(f"a confusion matrix is 10 x 10, not {counts.shape}")
+    size = max(least, *(1 + int(index.max(initial=0)) for index in np.nonzero(counts)))
+    counts = counts[:size, :size]
     percents = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     total, right = int(counts.sum()), int(np.trace(counts))
     accuracy = f"{right:,} of {total:,} test images right: accuracy {100 * right / max(total, 1):.2f} %"
@@ -51,19 +56,19 @@ def draw(
     image = axes.imshow(np.ma.masked_equal(percents, 0), cmap=_COLOURS, norm=shares)
     _write_counts(axes, counts, shares(percents))
     axes.set_title(accuracy if total else "no test images", color=style.MUTED)
-    for digit in range(9):
+    for digit in range(size - 1):
         if (digit in old) != (digit + 1 in old):
             axes.axhline(digit + 0.5, color=style.INK, linewidth=2.0)
             axes.axvline(digit + 0.5, color=style.INK, linewidth=2.0)
-    axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(10), yticks=range(10))
+    axes.set(xlabel="Predicted digit", ylabel="True digit", xticks=range(size), yticks=range(size))
     if names:
-        named = [f"{digit} {name}" for digit, name in enumerate(names)]
-        axes.set_xticks(range(10), named, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(10), named)
+        named = [f"{digit} {fitted(name_of(digit, names), _NAME, NORMAL)}".rstrip() for digit in range(size)]
+        axes.set_xticks(range(size), named, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+        axes.set_yticks(range(size), named, parse_math=False)
     axes.grid(visible=False)
     # Lines between the cells, without which a white cell would not be seen as one.
-    axes.set_xticks(np.arange(9) + 0.5, minor=True)
-    axes.set_yticks(np.arange(9) + 0.5, minor=True)
+    axes.set_xticks(np.arange(size - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(size - 1) + 0.5, minor=True)
     axes.grid(visible=True, which="minor", color=style.FAINT, linewidth=0.8)
     axes.spines[:].set_visible(True)
     style.tidy(axes)
@@ -84,16 +89,10 @@ def _write_counts(
     look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": SMALL}
     for true, predicted in np.argwhere(np.broadcast_to(counts.sum(axis=1, keepdims=True) > 0, counts.shape)).tolist():
         count = counts[true, predicted]
-        dark = count and _luminance(_COLOURS(shades[true, predicted])) < 0.21
+        dark = count and style.luminance(_COLOURS(shades[true, predicted])) < 0.21
         colour = "white" if dark else style.INK if count else style.MUTED
         weight = "bold" if true == predicted else "normal"
         axes.text(predicted, true, f"{count:,}", color=colour, fontweight=weight, **look)
     for true in np.flatnonzero(counts.sum(axis=1) == 0).tolist():
         box = {"facecolor": "white", "edgecolor": "none", "pad": 2.0}
         axes.text(4.5, true, "no images", color=style.MUTED, bbox=box, **look)
-
-
-def _luminance(rgba: Sequence[float] | npt.NDArray[np.floating[Any]]) -> float:
-    """Return the relative luminance of an sRGB colour, 0 black to 1 white, as the WCAG contrast rules define it."""
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.textpath import text_to_path
 
@@ -54,6 +54,20 @@ def elide(name: str) -> str:
     return f"{name[:half]}…{name[1 - half :]}"
 
 
+def name_of(digit: int, names: Sequence[str]) -> str:
+    """Return the name of a class; one that a user's data set does not have is its digit."""
+    return names[digit] if digit < len(names) else str(digit)
+
+
+def fitted(name: str, width: float, size: float) -> str:
+    """Shorten the name of a class, which a user chose, to a width in inches; what the font lacks becomes ``?``."""
+    font = get_font(findfont(FONT))
+    kept = "".join(letter if font.get_char_index(ord(letter)) else "?" for letter in name)
+    while text_width(kept, size) > width and len(kept) > 2:
+        kept = f"{kept[:-2]}…"
+    return kept
+
+
 def write_header(figure: Figure, title: str, subtitle: str, colour: str) -> float:
     """Write title and subtitle at the upper left, make the figure as much higher, and return their height in inches."""
     across, below = figure.get_size_inches()
@@ -78,7 +92,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     if not handles:
         return
     labels = [str((handle[0] if isinstance(handle, list) else handle).get_label()) for handle in handles]
-    widths = [text_width(label, SMALL) + _HANDLE / 72 for label in labels]
+    widths = [max(text_width(line, SMALL) for line in label.splitlines()) + _HANDLE / 72 for label in labels]
     room = figure.get_figwidth() - 2 * MARGIN
     for rows in range(1, len(widths) + 1):
         columns = math.ceil(len(widths) / rows)

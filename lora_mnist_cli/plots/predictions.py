@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.plots.lettering import MARGIN, NORMAL, write_header
+from lora_mnist_cli.plots.lettering import MARGIN, NORMAL, fitted, name_of, write_header
 from lora_mnist_cli.system.errors import UsageError
 
 COLUMNS = 10
@@ -34,7 +34,7 @@ def draw(
         images: grey values 0 to 255, ``(n, height, width)``.
         labels: the true digits, ``(n,)``.
         predicted: the model's digits, ``(n,)``.
-        names: the ten classes, where they are not digits; the caption of a mistake then takes two lines.
+        names: the classes, where they are not digits; the caption of a mistake then takes two lines.
 
     Raises:
         UsageError: where there are no images.
@@ -53,18 +53,20 @@ def draw(
     height = top + below
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
+    short = [fitted(name_of(digit, names), step, _NAMES_SIZE) for digit in range(10)] if names else ()
     # One axes, in inches from the upper left corner of the picture: fifty of them would be slow.
     for index, (image, label, guess) in enumerate(zip(images, labels, predicted, strict=True)):
         corner = _MARGIN + (index % columns) * step, top + (index // columns) * (step + caption)
-        _draw_image(axes, image, corner, step - 0.1, _caption(label, guess, names), wrong=label != guess)
+        _draw_image(axes, image, corner, step - 0.1, _caption(label, guess, short), wrong=label != guess)
         axes.texts[-1].set_fontsize(_NAMES_SIZE if names else NORMAL)
     axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
 
     mistakes = int(np.count_nonzero(labels != predicted))
-    seven, two, wrong = (_caption(*pair, names) for pair in ((7, 7), (2, 2), (7, 2)))
+    high, low = (7, 2) if not names or len(names) > 7 else (len(names) - 1, 0)
+    seven, two, wrong = (_caption(*pair, short) for pair in ((high, high), (low, low), (high, low)))
     wrong = f"{' '.join(wrong.split())}: wrong, a {seven} taken for a {two} ({mistakes} shown)"
     right = f"{seven}: right ({len(images) - mistakes} shown)"
-    figure.legend(
+    legend = figure.legend(
         handles=[
             Patch(fill=False, edgecolor="#aaaaaa", linewidth=0.8, label=right),
             Patch(fill=False, edgecolor=style.MISTAKE, linewidth=2.5, label=wrong),
@@ -72,6 +74,8 @@ def draw(
         loc="lower left", bbox_to_anchor=(_MARGIN / style.WIDTH, 0.06 / height), borderaxespad=0, borderpad=0.2,
         ncols=2, handleheight=1.0, handlelength=1.0,
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a user's classes may have any name
     return figure
 
 
@@ -85,7 +89,7 @@ def _draw_image(
     axes.add_patch(Rectangle((x, y), size, size, fill=False, edgecolor=colour, linewidth=width))
     axes.text(
         x + size / 2, y + size + 0.04, caption, ha="center", va="top", color=style.MISTAKE if wrong else style.MUTED,
-        fontweight="bold" if wrong else "normal",
+        fontweight="bold" if wrong else "normal", parse_math=False,
     )  # fmt: skip
 
 

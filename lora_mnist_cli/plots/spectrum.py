@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,12 @@ class Change:
     Args:
         label: its name in the legend.
         layers: layer → the factors of its ΔW (out × in) from left to right: ``(ΔW,)``, or an adapter's ``(B, A)``.
+        intruders: layer → how many intruder dimensions it has; empty where they were not counted.
     """
 
     label: str
     layers: Mapping[str, tuple[Matrix, ...]]
+    intruders: Mapping[str, int] = field(default_factory=dict)
 
 
 def singular_values(*factors: Matrix) -> npt.NDArray[np.float64]:
@@ -91,9 +93,15 @@ def draw(changes: Sequence[Change], *, title: str, subtitle: str = "") -> Figure
 
     columns = min(_COLUMNS, max(1, len(layers)))
     rows = max(1, math.ceil(len(layers) / columns))
-    figure = style.new_figure(title, height=1.1 + 2.7 * rows, subtitle="; ".join(filter(None, (subtitle, note))))
-    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for axes in panels[max(1, len(layers)) :]:
+    blocks = 2 if any(change.intruders for change in changes) else 1
+    height = 1.1 + (2.7 + 2.0 * (blocks - 1)) * rows
+    figure = style.new_figure(title, height=height, subtitle="; ".join(filter(None, (subtitle, note))))
+    grid = figure.subplots(
+        blocks * rows, columns, sharey="row" if blocks > 1 else True, squeeze=False,
+        height_ratios=[2.7] * rows + [2.0] * (blocks - 1) * rows,
+    )  # fmt: skip
+    panels, counting = grid[:rows].ravel(), grid[rows:].ravel()
+    for axes in (*panels[max(1, len(layers)) :], *counting[len(layers) :]):
         figure.delaxes(axes)
     roles = style.series(len(labels))
     for axes, layer in zip(panels, layers, strict=False):
@@ -103,14 +111,18 @@ def draw(changes: Sequence[Change], *, title: str, subtitle: str = "") -> Figure
             style.say_nothing_to_draw(axes, "ΔW is zero")
         axes.set_title(f"{layer}{_shape(changes, layer)}")
         _index_axis(axes, longest)
-    for axes in figure.axes:
+    for axes in panels[: max(1, len(layers))]:
         _value_axis(axes, everything[everything >= floor])
         axes.set_xlabel("Which value (1: the largest)")
         style.tidy(axes)
     if not layers:
         style.say_nothing_to_draw(panels[0], "no layer was changed")
-    for axes in figure.axes[::columns]:
+    for axes in grid[:rows, 0]:
         axes.set_ylabel("Singular value (log scale)")
+    for axes, layer in zip(counting, layers, strict=False):
+        _draw_counts(axes, changes, layer, dict(zip(labels, roles, strict=True)))
+    for axes in grid[rows:, 0]:
+        axes.set_ylabel("Intruders")
     legend_below(figure, _legend(labels, roles, spread=len(labels) < len(changes)))
     return figure
 
@@ -146,6 +158,18 @@ def _draw_line(axes: Axes, runs: Sequence[Values], label: str, role: style.Role)
         markevery=_marks(count), label=label,
     )  # fmt: skip
     return max(values.size for values in sound)
+
+
+def _draw_counts(axes: Axes, changes: Sequence[Change], layer: str, roles: Mapping[str, style.Role]) -> None:
+    """Draw how many intruders a layer has: a point per run, and a bar to the mean of each label."""
+    for place, (label, role) in enumerate(roles.items()):
+        runs = [change.intruders[layer] for change in changes if change.label == label and layer in change.intruders]
+        if runs:
+            axes.bar([place], [sum(runs) / len(runs)], color=style.light(role.colour), width=0.7, zorder=1)
+            axes.plot([place] * len(runs), runs, color=role.colour, marker=role.marker, markersize=4, linestyle="none")
+    axes.set(xlim=(-0.6, len(roles) - 0.4), ylim=(0, 10.5), yticks=range(0, 11, 2), xticks=[])
+    axes.set_title(f"{layer}: intruders of 10")
+    style.tidy(axes)
 
 
 def _marks(count: int) -> list[int]:

@@ -7,12 +7,14 @@ colour-blind readers can tell apart; no figure says anything by colour alone.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import matplotlib.style
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -125,6 +127,12 @@ def light(colour: str) -> str:
     """Return a colour for a bar that points are drawn on: the same hue, mixed with white."""
     red, green, blue = (1 - 0.45 * (1 - part) for part in to_rgb(colour))
     return to_hex((red, green, blue))
+
+
+def luminance(rgba: Sequence[float] | npt.NDArray[np.floating[Any]]) -> float:
+    """Return the relative luminance of an sRGB colour, 0 black to 1 white, as the WCAG contrast rules define it."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgba[:3])
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def role_of(digits: str, *, new_digits: str) -> Role:

@@ -15,11 +15,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lora_mnist_cli.data.source import class_names
 from lora_mnist_cli.registry.digests import canonical, content_of, has_digest, sha256
 from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, read_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NAME, is_name
 from lora_mnist_cli.settings.config import TRAINING_CODE
+from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.own_data import known_digits
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.system.files import open_regular, read_regular
 from lora_mnist_cli.system.platforms.names import is_portable
@@ -78,7 +81,7 @@ class Settings:
 
     kind: str
     config: dict[str, Any]
-    dataset: dict[str, str]
+    dataset: dict[str, Any]
     parents: tuple[Parent, ...] = ()
     code: int = TRAINING_CODE
 
@@ -128,7 +131,17 @@ class Artifact:
     @property
     def dataset(self) -> str:
         """The name of the data set."""
-        return self.settings.dataset["name"]
+        return str(self.settings.dataset["name"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the digits of the data set stand for; empty where they are digits."""
+        return tuple(self.settings.dataset.get("classes", ())) or class_names(self.dataset)
+
+    @property
+    def known_digits(self) -> DigitSet:
+        """The digits that the data set has: all ten, or one per class of a user's own."""
+        return known_digits(self.settings.dataset)
 
     @property
     def parents(self) -> tuple[Parent, ...]:

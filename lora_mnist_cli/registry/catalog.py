@@ -10,7 +10,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_n
 from lora_mnist_cli.registry.entries import Entry, folders, generations, links, read_entries
 from lora_mnist_cli.registry.manifest import ROLES
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
-from lora_mnist_cli.registry.newest import any_artifact, newest
+from lora_mnist_cli.registry.newest import advice_of_sweep, any_artifact, newest
 from lora_mnist_cli.settings.checks import is_digest
 from lora_mnist_cli.settings.human_text import human
 from lora_mnist_cli.settings.lists import some
@@ -87,7 +87,8 @@ class Catalog:
         name = self.resolve(name)
         if not self.has(name):
             names = self.names()
-            hint = nearest(name, names) or ("lora-mnist runs list shows what is there" if names else "")
+            there = "lora-mnist runs list shows what is there" if names else ""
+            hint = advice_of_sweep(self.root, name) or nearest(name, names) or there
             if not names:
                 hint = f"nothing was made yet; begin with: {MAKERS['base']}"
             raise ArtifactError(f"there is no artifact '{name}' in {self.root}", hint=hint, value=name)

@@ -46,15 +46,21 @@ def next_created(root: Path, published: Callable[[], list[str]]) -> str:
     return now.isoformat(timespec="microseconds")
 
 
-def remember_created(root: Path, created: str, *, new_folder: bool) -> None:
-    """Write down the time of an artifact that is about to appear in a folder.
+def later(created: str, microseconds: int) -> str:
+    """Return a creation time so much later: artifacts that are published together have an order, too."""
+    then = datetime.fromisoformat(created) + timedelta(microseconds=microseconds)
+    return then.isoformat(timespec="microseconds") if then.year <= MAX_YEAR else created
+
+
+def remember_created(root: Path, created: str, *, new_folders: int) -> None:
+    """Write down the time of the newest of the artifacts that are about to appear in a folder.
 
     Args:
-        new_folder: whether it appears as one folder more, rather than in place of another artifact.
+        new_folders: how many appear as one folder more, rather than in place of another artifact.
     """
     newest = _remembered(root)
     if newest is not None:
-        _remember(root, max(newest, created), more=int(new_folder))
+        _remember(root, max(newest, created), more=new_folders)
 
 
 def forget_created(root: Path) -> None:

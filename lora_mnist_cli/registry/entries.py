@@ -154,7 +154,7 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
         if collecting:
             gc.enable()
     _REMEMBERED[where] = now
-    return sorted((entry for _, entry in now.values()), key=age), errors
+    return sorted((entry for _, entry in now.values()), key=creation_order), errors
 
 
 def heads(root: Path, *kinds: str) -> list[tuple[str, Head]]:
@@ -204,7 +204,7 @@ def chain_parts(entries: Sequence[Entry]) -> set[str]:
     return {entry.name for entry in (*inputs, *before) if entry.kind != "base" or entry.never_default}
 
 
-def age(entry: Entry) -> tuple[str, str]:
+def creation_order(entry: Entry) -> tuple[str, str]:
     """Return what entries are sorted by, oldest first."""
     return entry.created, entry.name
 
@@ -230,7 +230,7 @@ def generations(entries: Sequence[Entry], first: Sequence[Entry]) -> list[Entry]
             if entry.name not in reached:
                 reached[entry.name] = entry
                 pending.append(entry)
-    return sorted(reached.values(), key=age)
+    return sorted(reached.values(), key=creation_order)
 
 
 def children_first(entries: Sequence[Entry]) -> list[str]:

@@ -48,7 +48,7 @@ from lora_mnist_cli.registry.manifest_types import (
 )
 from lora_mnist_cli.registry.settings_check import check_settings
 from lora_mnist_cli.settings.adapter_config import unused_value
-from lora_mnist_cli.settings.choices import DATASETS, METHODS
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.grid import Axis, varying_axes
 from lora_mnist_cli.system.errors import ArtifactError, make_again
 from lora_mnist_cli.system.files import read_stamped
@@ -65,7 +65,7 @@ _REFUSAL = re.compile(r"(.*?)(?: - at `(key` in `)?\$\.?(.*)`)?", re.DOTALL)
 """A message of msgspec: the problem, whether it is a key that does not hold, and the path."""
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _MAX_FILES = 1000
-_ROW = frozenset({"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets"})
+_ROW = frozenset({"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets", "last_epoch"})
 """Fields of a sweep's result, beside the axes that the sweep varies."""
 
 
@@ -242,8 +242,6 @@ def _check(manifest: dict[str, Any]) -> None:
         if free := manifest[part].keys() - getattr(checked, part).__struct_fields__:
             check_extent(free)
             check_extent(map(manifest[part].__getitem__, free))
-    dataset = manifest["dataset"]["name"]
-    hold(dataset in DATASETS, f"dataset.name: there is no data set '{dataset}', but {', '.join(DATASETS)}")
     check_settings(kind, manifest["config"])
     if kind == "sweep":
         _check_axes(manifest["config"], manifest["details"]["results"])

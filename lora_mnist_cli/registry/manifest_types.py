@@ -20,9 +20,11 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from lora_mnist_cli.registry.manifest_limits import MAX_TEXT, MAX_WHOLE
 from lora_mnist_cli.settings.adapter_config import LAYER, AdapterConfig
 from lora_mnist_cli.settings.checks import DIGEST
+from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import AXES, MAX_ADAPTERS
 from lora_mnist_cli.settings.lists import as_ranges
+from lora_mnist_cli.settings.own_data import is_dataset, is_own, problem_of_classes
 
 MANIFEST = "artifact.json"
 MAX_NAME = 100
@@ -148,10 +150,17 @@ def _hold_order(scores: list[_DigitScore]) -> None:
 
 
 class DataSet(Strict):
-    """The data set of an artifact."""
+    """The data set of an artifact; a user's own has the names of its classes."""
 
     name: Name
     digest: Digest
+    classes: Annotated[list[Text], Meta(max_length=10)] | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        hold(is_dataset(self.name), f"there is no data set '{self.name}', but {', '.join(DATASETS)}")
+        hold(is_own(self.name) == (self.classes is not UNSET), "classes: a user's own data set has them, and no other")
+        if not isinstance(self.classes, UnsetType):
+            hold(not (problem := problem_of_classes(self.classes)), f"classes: {problem}")
 
 
 class ParentEntry(Strict):
@@ -271,6 +280,16 @@ class AdapterDetails(Details):
     combined: _Combined | UnsetType = UNSET
 
 
+class _LastEpoch(Strict):
+    """The end of a history; None for a figure that is not finite, or without validation images."""
+
+    epoch: Count
+    train_loss: Number | None
+    train_accuracy: Share | None
+    val_loss: Number | None
+    val_accuracy: Share | None
+
+
 class _Result(Struct, kw_only=True, gc=False):
     """An adapter of a sweep: its settings on the axes, and its scores."""
 
@@ -280,12 +299,18 @@ class _Result(Struct, kw_only=True, gc=False):
     trainable_parameters: Count
     subsets: list[_SubsetScore]
     failed: Text | None = None
+    last_epoch: _LastEpoch | UnsetType | None = UNSET
 
 
 class SweepDetails(Details):
-    """The results of a sweep."""
+    """The results of a sweep.
+
+    Where it does not keep all adapters, also what it keeps, and when it was begun if it kept less before.
+    """
 
     results: Annotated[list[_Result], Meta(min_length=1)]
+    keep: Text | UnsetType = UNSET
+    since: Text | UnsetType = UNSET
 
 
 class _ReportRow(Struct, gc=False):

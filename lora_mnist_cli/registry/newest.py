@@ -90,8 +90,29 @@ def was_made_by(part: Artifact, whole: Artifact) -> bool:
 
 
 def _span(artifact: Artifact) -> Span:
+    if "since" in artifact.details:  # a sweep that keeps more than before
+        return artifact.details["since"], artifact.created
     begun = datetime.fromisoformat(artifact.created) - timedelta(seconds=artifact.wall_seconds)
     return begun.isoformat(timespec="microseconds"), artifact.created
+
+
+def begun(artifact: Artifact) -> str:
+    """Return when the making of an artifact began; of a sweep that keeps more than before, when it first did."""
+    return _span(artifact)[0]
+
+
+def make_kept(sweep: str, name: str) -> str:
+    """Return the advice for an adapter that a sweep trained and did not keep."""
+    return f"lora-mnist runs command {sweep} prints its sweep's command, and --keep {name} beside it makes the adapter"
+
+
+def advice_of_sweep(root: Path, name: str) -> str:
+    """Return :func:`make_kept` for the newest sweep that trained an adapter of that name; empty where none did."""
+    with contextlib.suppress(OSError):
+        for sweep in newest_first(root, "sweep"):
+            if "keep" in sweep.details and any(row["artifact"] == name for row in sweep.details["results"]):
+                return make_kept(sweep.name, name)
+    return ""
 
 
 def same_settings(root: Path, kind: str, wanted: Collection[str]) -> dict[str, Artifact]:

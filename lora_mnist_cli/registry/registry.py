@@ -18,15 +18,15 @@ from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, check_new_name, read_artifact
 from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
-from lora_mnist_cli.registry.creation import forget_created, next_created, remember_created
-from lora_mnist_cli.registry.digests import content_digest, seal_of, sha256
+from lora_mnist_cli.registry.creation import forget_created, later, next_created, remember_created
 from lora_mnist_cli.registry.entries import Entry, children_first
-from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NOTE
+from lora_mnist_cli.registry.manifest_types import MAX_NOTE
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
+from lora_mnist_cli.registry.staged import Staged
 from lora_mnist_cli.registry.staging import REMOVED, REPLACED, STAGING, StagingArea
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
-from lora_mnist_cli.system.files import flush, flush_trees, machine_errors, remove_empty, whole_file
+from lora_mnist_cli.system.files import flush, flush_all, flush_trees, machine_errors, remove_empty, whole_file
 from lora_mnist_cli.system.platforms import here
 
 __all__ = ["STAGING", "Registry"]
@@ -61,40 +61,28 @@ class Registry(StagingArea):
             ArtifactError: where the name was taken meanwhile, with other settings, or a parent is gone.
             MachineError: where the disk is full or the folder may not be written; nothing is left then.
         """
-        name, final = staged.name, self.root / staged.name
-        with machine_errors(f"can't publish {final}"):
-            files = {}
-            for path in sorted(p for p in staged.rglob("*") if p.is_file()):
-                content = path.read_bytes()
-                files[path.relative_to(staged).as_posix()] = {"bytes": len(content), "sha256": sha256(content)}
-                flush(path)
-            fingerprint = settings.fingerprint()
-            with self._lock(f"publishing {name}"):
-                created = next_created(self.root, lambda: [entry.created for entry in self.scan()[0]])
-                artifact = Artifact(
-                    path=final,
-                    name=name,
-                    kind=settings.kind,
-                    created=created,
-                    digest=content_digest(fingerprint, files),
-                    fingerprint=fingerprint,
-                    seal="",
-                    settings=settings,
-                    scores=scores,
-                    details=details,
-                    environment=environment,
-                    wall_seconds=round(wall_seconds, 3),
-                    note=self.note,
-                    files=files,
-                )
-                manifest = artifact.to_manifest()
-                manifest["seal"] = seal_of(manifest)
-                text = json.dumps(manifest, indent=2, allow_nan=False) + "\n"
-                (staged / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
-                read_artifact(staged)  # what no reader would take is not published
-                self._refuse_orphan(name, artifact.parents)
-                remember_created(self.root, created, new_folder=not self.taken(name))
-                return self._install(staged, artifact, force)
+        one = Staged(staged, settings, scores, details, environment, wall_seconds, self.note)
+        return self.publish_all([one], force=force)[0]
+
+    def publish_all(self, staged: Sequence[Staged], *, force: bool = False) -> list[Artifact]:
+        """Publish artifacts of one staging folder as :meth:`publish` does, under one flush.
+
+        Everything is on the disk before the first of them can be seen. So each is whole where the process is killed
+        meanwhile, and where it fails none is published.
+        """
+        names = [one.name for one in staged]
+        with machine_errors(f"can't publish {self.root / names[0]}"):
+            flush_all([path for one in staged if one.files for path in one.paths], len(staged))
+            with self._lock(f"publishing {some(names, 1)}"):
+                first = next_created(self.root, lambda: [entry.created for entry in self.scan()[0]])
+                # What no reader would take is not published.
+                artifacts = [one.write_manifest(self.root, later(first, i)) for i, one in enumerate(staged)]
+                flush_all([path for one in staged for path in one.rest()], len(staged))
+                for parents, name in {artifact.parents: artifact.name for artifact in artifacts}.items():
+                    self._refuse_orphan(name, parents)
+                new = sum(not self.taken(name) for name in names)
+                remember_created(self.root, artifacts[-1].created, new_folders=new)
+                return self._install(staged, artifacts, force)
 
     def admit(self, staged: Sequence[Artifact]) -> list[Artifact]:
         """Publish artifacts that bring their manifests along, parents before children: all of them or none.
@@ -155,32 +143,48 @@ class Registry(StagingArea):
                 )
         return fresh
 
-    def _install(self, staged: Path, artifact: Artifact, force: bool = False) -> Artifact:
-        """Flush a complete folder and rename it into place; the lock is held."""
-        name, final = staged.name, self.root / staged.name
-        flush(staged / MANIFEST)
-        for folder in (*(p for p in staged.rglob("*") if p.is_dir()), staged):
-            flush(folder)
-        if self.taken(name):
-            if not force:
-                first = self.up_to_date(name, artifact.settings)
-                assert first is not None
-                return first
-            found = self.readable(name)
-            self.refuse_if_needed(name, "replaced", besides=artifact.digest)
-            if found is not None and found.digest != artifact.digest:
-                self._refuse_if_in_use([found], "replaced")
-            # In one step where the system can: then the name is never without an artifact.
-            if here.exchange(staged, final):
-                self._settle(lambda: here.exchange(staged, final))
+    def _install(self, staged: Sequence[Staged], artifacts: Sequence[Artifact], force: bool) -> list[Artifact]:
+        """Rename complete folders into place; the lock is held. What fails has changed nothing."""
+        taken = {artifact.name for artifact in artifacts if self.taken(artifact.name)}
+        ours = []
+        for one, artifact in zip(staged, artifacts, strict=True):
+            if artifact.name in taken and force:
+                self._refuse_to_replace(artifact)
+            if artifact.name not in taken or force:
+                ours.append(one)
             else:
-                here.rename(final, staged.parent / REPLACED)
-                here.rename(staged, final)
-                self._settle(lambda: here.rename(final, staged))
-        else:
-            here.rename(staged, final)
-            self._settle(lambda: here.rename(final, staged))
-        return read_artifact(final)
+                self.up_to_date(artifact.name, artifact.settings)
+        undo: list[Callable[[], object]] = []
+        try:
+            for one in ours:
+                undo.append(self._put_in_place(one, replace=one.name in taken))
+            if ours:
+                flush(self.root)
+        except BaseException:
+            forget_created(self.root)
+            for step in reversed(undo):
+                step()
+            raise
+        return [read_artifact(artifact.path) for artifact in artifacts]
+
+    def _refuse_to_replace(self, artifact: Artifact) -> None:
+        """Refuse to put an artifact in the place of one of its name that others need, or work with."""
+        found = self.readable(artifact.name)
+        self.refuse_if_needed(artifact.name, "replaced", besides=artifact.digest)
+        if found is not None and found.digest != artifact.digest:
+            self._refuse_if_in_use([found], "replaced")
+
+    def _put_in_place(self, staged: Staged, *, replace: bool) -> Callable[[], object]:
+        """Rename a folder into its place; return what takes that back."""
+        folder, final = staged.folder, self.root / staged.name
+        # In one step where the system can: then the name is never without an artifact.
+        if replace and here.exchange(folder, final):
+            return lambda: here.exchange(folder, final)
+        if replace:
+            (folder.parent / REPLACED).mkdir(exist_ok=True)
+            here.rename(final, folder.parent / REPLACED / staged.name)
+        here.rename(folder, final)
+        return lambda: here.rename(final, folder)
 
     def _settle(self, undo: Callable[[], object]) -> None:
         """Flush the folder after a change that is seen already, or take it back: what fails has changed nothing."""

@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import PIXELS
@@ -35,7 +36,7 @@ _NO_LINK = (
 
 
 def statistics_recipe(
-    dataset: Mapping[str, str], digits: str, pixel_stats: tuple[float, float], split: tuple[float, int], *,
+    dataset: Mapping[str, Any], digits: str, pixel_stats: tuple[float, float], split: tuple[float, int], *,
     like: bytes | None = None, made_by: str, features: bool = False,
 ) -> str:  # fmt: skip
     """Return the digest of everything that a file of statistics depends on, as 64 hexadecimal digits.

@@ -27,7 +27,7 @@ from lora_mnist_cli.system.locks import HOST, LOCK, exclusive, owner, read_owner
 from lora_mnist_cli.system.platforms import here
 
 STAGING = ".staging"
-REPLACED = "replaced"
+REPLACED = ".replaced"
 REMOVED = "removed"
 OLD_INDEX = ".index.sqlite"
 """A cache of manifests that earlier versions kept; nothing reads it any more."""
@@ -42,7 +42,13 @@ class StagingArea(Catalog):
 
     @contextlib.contextmanager
     def staging(self, name: str, parents: Sequence[Parent] = ()) -> Iterator[Path]:
-        """Make a folder to write an artifact into, and remove it afterwards.
+        """Make a folder to write an artifact into, and remove it afterwards; see :meth:`staging_all`."""
+        with self.staging_all([name], parents) as (folder,):
+            yield folder
+
+    @contextlib.contextmanager
+    def staging_all(self, names: Sequence[str], parents: Sequence[Parent] = ()) -> Iterator[list[Path]]:
+        """Make folders to write artifacts into that are published together, and remove them afterwards.
 
         It is made before any work is done, so that a folder that can't be written to is found out at once. Dead
         folders of this machine are cleared on the way.
@@ -54,21 +60,23 @@ class StagingArea(Catalog):
             MachineError: where it can't be made.
             ArtifactError: where a parent is gone.
         """
-        check_new_name(name)
+        for name in names:
+            check_new_name(name)
         # An empty staging folder is always taken away; the runs folder and those around it, if they were made here.
         made = list(dict.fromkeys([self.root / STAGING, *missing_folders(self.root)]))
         with contextlib.ExitStack() as stack:
             stack.callback(remove_empty, made)
             with machine_errors(f"can't write to {self.root}"):
-                outer, handle = self._begin(name, parents)
+                outer, handle = self._begin(names[0], parents)
                 stack.callback(shutil.rmtree, outer, ignore_errors=True)  # a file that is open may stay before
                 stack.callback(os.close, handle)
                 stack.callback(self._discard, outer)
                 for folder in made[1:]:
                     flush(folder.parent)
-                inner = outer / name
-                inner.mkdir()
-            yield inner
+                folders = [outer / name for name in names]
+                for folder in folders:
+                    folder.mkdir()
+            yield folders
 
     def _begin(self, name: str, parents: Sequence[Parent]) -> tuple[Path, int]:
         """Make a locked staging folder; give it with the open file that holds its lock."""
@@ -121,10 +129,11 @@ class StagingArea(Catalog):
         Where an artifact was being removed, its aliases may be left: they go first, or none would know of them.
         Statistics that nothing else shares go last.
         """
-        old, final = outer / REPLACED, self.root / outer.name.partition("@")[0]
-        if (old / MANIFEST).is_file() and not final.exists():
-            with contextlib.suppress(OSError):
-                here.rename(old, final)
+        final = self.root / outer.name.partition("@")[0]
+        for old in (outer / REPLACED).glob("*"):
+            if (old / MANIFEST).is_file() and not (self.root / old.name).exists():
+                with contextlib.suppress(OSError):
+                    here.rename(old, self.root / old.name)
         if (outer / REMOVED).is_dir():
             removed = self.readable(f"{STAGING}/{outer.name}/{REMOVED}")
             with contextlib.suppress(OSError):

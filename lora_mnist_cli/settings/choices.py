@@ -135,10 +135,26 @@ COMBINERS = {
 }
 
 
+CLAIMS = {
+    "less-forgetting": "LoRA learns less and forgets less",
+    "best-rate": "the best rate is ten times full fine-tuning's, at any rank",
+    "rank-stable": "high ranks learn with rsLoRA alone",
+    "lora-plus": "B wants a higher rate than A",
+    "one-factor": "B alone does as well as both factors, A alone does not",
+    "intruders": "intruder dimensions come with forgetting",
+    "variants": "variants are within a point at their own rates",
+    "intrinsic-dimension": "few numbers solve the task",
+    "pissa-start": "PiSSA starts faster",
+}
+"""Claims of papers that the study of papers tries: name → in a few words."""
+
+
 def implementation(package: str, name: str) -> Any:
     """Return ``IMPLEMENTATION`` of the module with a choice's name, for example ``dora`` in ``models.methods``.
+
+    A ``-`` in the name is a ``_`` in that of the module.
 
     Raises:
         ModuleNotFoundError: where the package has no such module.
     """
-    return import_module(f"{package}.{name}").IMPLEMENTATION
+    return import_module(f"{package}.{name.replace('-', '_')}").IMPLEMENTATION

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from lora_mnist_cli.settings.checks import SelfChecking, digit_set, number, one_of, setting, whole
 from lora_mnist_cli.settings.choices import DATASETS, OPTIMIZERS, PRECISIONS, SCHEDULES
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.own_data import is_own
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 TRAINING_CODE = 3
@@ -101,11 +102,16 @@ def _hidden_sizes(_: str, sizes: Sequence[object]) -> Iterator[str]:
         yield from whole(1, MAX_HIDDEN)("hidden size", size)
 
 
+def _data_set(name: str, value: object) -> Iterator[str]:
+    if not is_own(value):
+        yield from one_of(DATASETS)(name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseConfig(TrainingConfig):
     """How a base is trained: the digits it learns, its hidden layers, and the training itself."""
 
-    dataset: str = setting("mnist", "Data set.", one_of(DATASETS))
+    dataset: str = setting("mnist", "Data set.", _data_set)
     digits: DigitSet = setting(DigitSet(range(5)), "Digits that the base learns: 0-4, 5,7-9 or all.", digit_set)
     hidden_sizes: tuple[int, ...] = setting((64, 64), "Units of each hidden layer.", _hidden_sizes)
     merged_alpha: float | None = setting(

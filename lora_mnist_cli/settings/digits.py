@@ -73,9 +73,9 @@ class DigitSet:
             return cls.parse(digits)
         return cls(digits if isinstance(digits, Iterable) else [digits])  # type: ignore[list-item]
 
-    def complement(self) -> DigitSet | None:
-        """Return the digits that are not in this set, or None where it has all ten."""
-        rest = [digit for digit in range(10) if digit not in self.members]
+    def complement(self, known: DigitSet | None = None) -> DigitSet | None:
+        """Return the digits that are not in this set, or None where it has them all: all ten, or the ``known`` ones."""
+        rest = [digit for digit in known or range(10) if digit not in self.members]
         return DigitSet(rest) if rest else None
 
     def __iter__(self) -> Iterator[int]:
@@ -91,8 +91,14 @@ class DigitSet:
 ALL_DIGITS = DigitSet(range(10))
 
 
-def reporting_sets(base: DigitSet, learned: DigitSet | None = None) -> list[DigitSet]:
-    """Return the digit sets of a score table: the base's, the others if there are any, all ten, ``learned`` ones."""
-    rest = base.complement()
-    sets = [base, rest, ALL_DIGITS] if rest else [ALL_DIGITS]
+def reporting_sets(
+    base: DigitSet, learned: DigitSet | None = None, known: DigitSet = ALL_DIGITS
+) -> list[DigitSet]:  # fmt: skip
+    """Return the digit sets of a score table: the base's, the others if there are any, all, and the ``learned`` ones.
+
+    Args:
+        known: the digits that the data set has.
+    """
+    rest = base.complement(known)
+    sets = [base, rest, known] if rest else [known]
     return sets if learned is None or learned in sets else [*sets, learned]

@@ -249,7 +249,7 @@ def in_words(name: str) -> str:
 
 def parse_where(texts: Sequence[str]) -> dict[str, Value]:
     """Parse choices among a sweep's combinations, as ``lr=0.003``, to field → value; a UsageError refuses others."""
-    fields = {axis.field: axis for axis in OTHERS}
+    fields = {axis.field: axis for axis in (RANK, *OTHERS)}
     chosen: dict[str, Value] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -262,6 +262,17 @@ def parse_where(texts: Sequence[str]) -> dict[str, Value]:
             raise UsageError(f"--where takes one value of {in_words(field)}, not '{text}'", value=text)
         chosen[field] = values[0]
     return chosen
+
+
+def parse_axes(text: str) -> tuple[Axis, Axis]:
+    """Parse two axes of a sweep, as ``lr,alpha``; a UsageError refuses anything else, and the seed."""
+    fields = {axis.field: axis for axis in (RANK, *OTHERS)}
+    names = [name.replace("-", "_") for name in lists.parse_words(text, "--axes")]
+    for name in names:
+        refuse_unknown("axis", name, list(fields), "axes:")
+    if len(set(names)) != 2 or len(names) != 2:
+        raise UsageError(f"--axes takes two axes, not '{text}'", hint="write --axes lr,rank", value=text)
+    return fields[names[0]], fields[names[1]]
 
 
 def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:

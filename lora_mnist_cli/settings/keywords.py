@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypedDict
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
@@ -27,9 +28,9 @@ class TrainingKeywords(TypedDict, total=False):
 
 
 class BaseKeywords(TrainingKeywords, total=False):
-    """Keywords of a base: the fields of ``BaseConfig``. Digits may be a text (``"0-4"``)."""
+    """Keywords of a base: the fields of ``BaseConfig``. Digits may be a text (``"0-4"``), the data set a path."""
 
-    dataset: str
+    dataset: str | Path
     digits: DigitSet | str
     hidden_sizes: Sequence[int]
 

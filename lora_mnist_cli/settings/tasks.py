@@ -10,8 +10,11 @@ from lora_mnist_cli.system.errors import UsageError
 HINT = "a comma between tasks, each a range or digits joined by +: 0-4,5-9 or 0+3,1-2,4-9"
 
 
-def parse_tasks(text: str) -> tuple[DigitSet, ...]:
+def parse_tasks(text: str, known: DigitSet = ALL_DIGITS) -> tuple[DigitSet, ...]:
     """Parse the tasks of a chain, in the order in which they are learned.
+
+    Args:
+        known: the digits that the data set has.
 
     Raises:
         UsageError: for a part that is no digit set, and as :func:`check_tasks`.
@@ -22,10 +25,10 @@ def parse_tasks(text: str) -> tuple[DigitSet, ...]:
             tasks.append(DigitSet.parse(part.replace("+", ",")))
         except UsageError as error:
             raise UsageError(f"'{part.strip()}' in --tasks '{text}' is not a task", hint=HINT, value=text) from error
-    return check_tasks(tasks)
+    return check_tasks(tasks, known)
 
 
-def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
+def check_tasks(tasks: Sequence[DigitSet], known: DigitSet = ALL_DIGITS) -> tuple[DigitSet, ...]:
     """Check that tasks make a chain: at least two, with each digit in exactly one; a UsageError names the digits."""
     seen: list[int] = []
     for task in tasks:
@@ -34,9 +37,12 @@ def check_tasks(tasks: Sequence[DigitSet]) -> tuple[DigitSet, ...]:
         seen += task
     if len(tasks) < 2:
         raise UsageError("one task is no chain", hint=HINT, value=tasks)
-    if missing := [digit for digit in ALL_DIGITS if digit not in seen]:
-        hint = "scores are over all ten, so each is in one"
+    if missing := [digit for digit in known if digit not in seen]:
+        hint = f"scores are over all {'ten' if known == ALL_DIGITS else len(known)}, so each is in one"
         raise UsageError(f"{_named(missing)} in no task", hint=hint, value=tasks)
+    if extra := [digit for digit in seen if digit not in known]:
+        hint = f"its classes are the digits {known}"
+        raise UsageError(f"{_named(extra)} not in the data set", hint=hint, value=tasks)
     return tuple(tasks)
 
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.registry.artifact import Artifact, check_new_name
+from lora_mnist_cli.registry.newest import begun
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import RANK, Grid
+from lora_mnist_cli.settings.keep import ALL, Keep
 from lora_mnist_cli.settings.keywords import AdapterKeywords, SweepKeywords, adapter_config
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
+from lora_mnist_cli.stages.banks.keeping import run_keeping
 from lora_mnist_cli.stages.banks.plan import Plan
-from lora_mnist_cli.stages.banks.sweep_request import request_sweep
+from lora_mnist_cli.stages.banks.sweep_request import SweepRequest, request_sweep
 from lora_mnist_cli.stages.banks.work import AdapterJobs, diverged, plan_jobs
+from lora_mnist_cli.stages.records.histories import kept_names
 from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
-from lora_mnist_cli.stages.records.results import result_row, results_csv
+from lora_mnist_cli.stages.records.results import Rows, results_csv
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
@@ -90,7 +96,7 @@ def sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False, **settings: Unpack[SweepKeywords],
+    force: bool = False, keep: str = ALL, **settings: Unpack[SweepKeywords],
 ) -> Artifact:  # fmt: skip
     """Train an adapter for each combination of a grid, and publish them and a table of their scores.
 
@@ -106,35 +112,44 @@ def sweep(
         name: the sweep's own; by default ``sweep-5-9``, after the digits. Where the default name of one of its
             adapters has other settings, that adapter is named for the sweep: ``NAME-r8``.
         force: train every adapter again, in the place of the sweep of that name and of its adapters.
+        keep: whose weights are published: ``all``, ``best:N`` on validation images, ``none``, or one adapter's name.
+            What the sweep kept before stays.
         settings: fields of the config, as in :func:`finetune`, but for the rank.
 
     Returns:
-        The sweep's artifact; its ``details["results"]`` has a row per adapter.
+        The sweep's artifact; its ``details["results"]`` has a row per adapter, kept or not.
 
     Raises:
-        As :func:`finetune`; UsageError also where an axis has no values, one is there twice, or there are more than
-        :data:`~lora_mnist_cli.settings.grid.MAX_ADAPTERS` adapters.
+        As :func:`finetune`; UsageError also where an axis has no values, one is there twice, there are more than
+        :data:`~lora_mnist_cli.settings.grid.MAX_ADAPTERS` adapters, or what is to be kept can't be chosen.
     """
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
     if force:
         _make_room(workspace.registry, request.name)
-    sweep_there = workspace.up_to_date(request.name, request.settings, force)
-    if sweep_there is not None and _members_are_there(workspace, sweep_there):
-        return sweep_there
+    kept = _check_keep(keep, request)
+    there = workspace.up_to_date(request.name, request.settings, force)
+    if there is not None:
+        kept = _at_least(kept, there)
+        if _members_are_there(workspace, there, kept):
+            return there
     with workspace.making(request.name, request.settings, force=force) as making:
         with request.helpful():
-            jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
+            jobs, known = _plan(workspace, request, kept, there, force)
             if request.grid.values[RANK.field] != original_study.RANKS:
                 _note_high_rank(jobs)
             if jobs.banks:
                 workspace.reporter.notice(str(Plan(request.name, request.grid.lists(), jobs)))
-            adapters = jobs.run()
-        results = [result_row(adapter, request.grid.varying) for adapter in adapters]
+            results, members = run_keeping(jobs, kept, request.grid.varying, known)
         with machine_errors(f"can't write {RESULTS_FILE}"):
             (making.folder / RESULTS_FILE).write_text(results_csv(results), encoding="utf-8", newline="\n")
         details = {"results": results, "base_digits": request.base.config["digits"]}
-        return making.publish(scores={}, details=details, members=adapters)
+        if not kept.everything:
+            details |= {"keep": str(kept)} if there is None else {"keep": str(kept), "since": begun(there)}
+        # The same results with more adapters kept take the place of those with fewer.
+        more = there is not None and kept_names(there) != {member.name for member in members}
+        complete = replace(making, force=force or more)
+        return complete.publish(scores={}, details=details, members=members)
 
 
 @stage
@@ -142,19 +157,19 @@ def plan_sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False, **settings: Unpack[SweepKeywords],
+    force: bool = False, keep: str = ALL, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
     """Plan what :func:`sweep` would do with these arguments, and refuse what it would; publish nothing."""
     workspace = workspace or Workspace()
     request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
-    sweep_there = workspace.registry.up_to_date(request.name, request.settings, force=force)
+    kept = _check_keep(keep, request)
+    there = workspace.registry.up_to_date(request.name, request.settings, force=force)
+    kept = kept if there is None else _at_least(kept, there)
     with request.helpful():
-        jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
+        jobs, _ = _plan(workspace, request, kept, there, force)
     if request.grid.values[RANK.field] != original_study.RANKS:
         _note_high_rank(jobs)
-    return Plan(
-        request.name, request.grid.lists(), jobs, up_to_date=sweep_there is not None and not jobs.banks, measure=True
-    )
+    return Plan(request.name, request.grid.lists(), jobs, up_to_date=there is not None and not jobs.banks, measure=True)
 
 
 def _shared(config: AdapterConfig | None, settings: SweepKeywords) -> AdapterConfig:
@@ -174,8 +189,39 @@ def _make_room(registry: Registry, name: str) -> None:
         registry.remove(name)
 
 
-def _members_are_there(workspace: Workspace, sweep: Artifact) -> bool:
-    """Return whether a sweep's adapters are all there and sound, and warn of those without the present logger."""
+def _check_keep(keep: str, request: SweepRequest) -> Keep:
+    """Return what a sweep is to keep; refuse what it can't."""
+    kept = Keep.parse(keep)
+    kept.check([adapter.name for adapter in request.adapters], request.adapters[0].config.val_split)
+    return kept
+
+
+def _at_least(keep: Keep, there: Artifact) -> Keep:
+    """Return what is to be kept of a sweep that is there: one that kept all, as earlier ones did, stays so."""
+    return keep if "keep" in there.details else Keep()
+
+
+def _plan(
+    workspace: Workspace, request: SweepRequest, keep: Keep, there: Artifact | None, force: bool
+) -> tuple[AdapterJobs, Rows]:
+    """Return the work of a sweep, and the rows that are known where it is there and only lacks some of its adapters."""
+    jobs = plan_jobs(workspace, request.base, request.adapters, force=force)
+    jobs.densities = keep.best != 0
+    if there is None or keep.everything:
+        return jobs, []
+    known: Rows = there.details["results"]
+    if [row["artifact"] for row in known] != [adapter.name for adapter in request.adapters]:
+        return jobs, []  # its adapters were named for what else there was
+    jobs.wanted = keep.choose(known) | kept_names(there)
+    return jobs, known
+
+
+def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> bool:
+    """Return whether what is to be kept of a sweep is there and sound, and warn of what lacks the present logger."""
+    if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
+        which = some(sorted(not_there))
+        workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with the same bytes")
+        return False
     lacking = []
     for parent in (parent for parent in sweep.parents if parent.role == "member"):
         name_now = workspace.registry.locate(parent.name, parent.digest)

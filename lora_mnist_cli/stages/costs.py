@@ -24,7 +24,7 @@ PAGE_OF_ADAPTER = 0.5
 """Scoring an adapter at every alpha of the page to explore."""
 _IMPORTS = {"torch": 2.0, "matplotlib": 0.5}
 _BASE_STEP, _ALONE_STEP, _MEMBER_STEP, _BANK_STEP = 0.55e-3, 0.7e-3, 0.2e-3, 0.28e-3
-_FISHER_OF_IMAGE = 4e-5
+_FISHER_OF_IMAGE, _REHEARSED_ROW = 4e-5, 8e-6
 _POINT_OF_IMAGE, _PRODUCT_OF_IMAGE, _SOLVED = 2e-5, 1.5e-11, 3e-11
 _STATISTICS, _STATISTICS_OF_IMAGE = 0.6, 3e-5
 
@@ -66,6 +66,13 @@ def of_ewc(config: BaseConfig, digits: DigitSet) -> Work:
     rows = _rows(config, digits)
     training = config.epochs * _steps(config, rows) * _BASE_STEP
     return {TRAINING: training, SCORING: SCORING_ONE, STATISTICS: _FISHER_OF_IMAGE * rows}
+
+
+def of_rehearsal(config: BaseConfig, tasks: Sequence[DigitSet]) -> Work:
+    """Return the work of learning the last of some tasks and rehearsing all; the first was learned already."""
+    rows = _rows(config, tasks[-1]) + 2 * sum(_rows(config, task) for task in tasks)
+    training = config.epochs * rows * _REHEARSED_ROW if len(tasks) > 1 else 0.0
+    return {TRAINING: training, SCORING: SCORING_ONE, STATISTICS: statistics(config, tasks[-1])}
 
 
 def of_closed_form(config: BaseConfig, digits: DigitSet, width: int) -> Work:

@@ -85,7 +85,8 @@ def evaluate(
     reporter.phase(IMAGES, READING)
     loaded = load_model(workspace.registry, artifact)
     test = workspace.test_images(artifact, loaded.pixel_stats)
-    subsets = given or reporting_sets(loaded.base_config.digits, DigitSet.parse(artifact.config["digits"]))
+    learned = DigitSet.parse(artifact.config["digits"])
+    subsets = given or reporting_sets(loaded.base_config.digits, learned, artifact.known_digits)
     if artifact.kind == "adapter" and has_no_effect(loaded.model):
         reporter.warn(f"'{artifact.name}' changes nothing: its product B A is zero on all its layers")
     evaluations = []

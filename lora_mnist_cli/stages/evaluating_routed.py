@@ -172,7 +172,7 @@ def evaluate_routed(
             "share": answered / len(labels), "right_expert": sum(right) / len(right) if right else None,
         })  # fmt: skip
     given = [DigitSet.of(digits) for digits in digit_sets or ()]
-    subsets = given or reporting_sets(BaseConfig.from_json(experts.base.config).digits)
+    subsets = given or reporting_sets(BaseConfig.from_json(experts.base.config).digits, known=experts.base.known_digits)
     return RoutedEvaluation(
         experts.artifacts[-1], experts.base, None, scores(logits, test.labels, subsets), experts.by, rows
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.stages import costs
-from lora_mnist_cli.stages.records.histories import members
+from lora_mnist_cli.stages.records.histories import kept_names, members, not_kept
 from lora_mnist_cli.stages.records.resolving import common_base, named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
@@ -92,7 +92,7 @@ def find_adapters(names: Sequence[str], workspace: Workspace) -> list[Artifact]:
 
 
 def _adapters_of(artifact: Artifact, workspace: Workspace) -> list[Artifact]:
-    """Return an adapter itself, the adapters of a sweep that did not diverge, or those that a study trained."""
+    """Return an adapter itself, those that a sweep kept and that did not diverge, or those that a study trained."""
     registry = workspace.registry
     if artifact.kind == "adapter":
         return [artifact]
@@ -100,7 +100,11 @@ def _adapters_of(artifact: Artifact, workspace: Workspace) -> list[Artifact]:
         inputs = [registry.locate(parent.name, parent.digest) for parent in artifact.parents if parent.role == "input"]
         found = [registry.get(name) for name in inputs if name is not None]
         return [each for part in found if part.kind in ("sweep", "adapter") for each in _adapters_of(part, workspace)]
-    rows = [row for row in artifact.details["results"] if not row.get("failed")]
+    sound = [row for row in artifact.details["results"] if not row.get("failed")]
+    kept = kept_names(artifact)
+    rows = [row for row in sound if row["artifact"] in kept]
+    if sound and not rows:
+        raise not_kept(artifact, sound[0]["artifact"])
     first = min((row["seed"] for row in rows), default=0)
     chosen = [row for row in rows if row["seed"] == first]
     if len(chosen) < len(rows):

@@ -10,6 +10,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.intruding import FACTORS, THRESHOLD, check_threshold
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, DataError
@@ -38,11 +39,14 @@ class Step:
 
 
 @stage
-def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -> Document:
+def forgetting(
+    name: str | None = None, *, threshold: float = THRESHOLD, workspace: Workspace | None = None
+) -> Document:  # fmt: skip
     """Measure forgetting: adapter and base on the digits before it (old) and those it was the first to learn (new).
 
     Args:
         name: of an adapter; the newest by default.
+        threshold: the cosine with the base's singular vectors below which one of the adapted weight is an intruder.
 
     Returns:
         ``artifact``, ``base``, ``dataset``, ``old`` and ``new`` digits (None where the adapter learned no new ones).
@@ -54,22 +58,28 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
         ``transfer``: for ``all`` ten logits, and with the task ``known``: ``R``, ``untrained`` and the measures of
         ``Transfer`` over ``tasks``: the digits of the base, of each adapter merged on the way, and of this adapter.
         ``chain`` has the names of the artifacts.
+        ``intruders``, by :func:`~lora_mnist_cli.stages.intruding.intruders_of`: the ``layers`` with their ``count``,
+        and a ``path`` of old and new digits as the intruders are scaled from 1 to 0.
 
     Raises:
         ArtifactError: where the adapter or its base is missing, damaged or doesn't fit.
         DataError: where the images are not available, or digits have no test images.
+        UsageError: for a threshold that is not above 0 and at most 1.
     """
+    check_threshold(threshold)
     workspace = workspace or Workspace()
-    adapter = workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter")
-    steps = _chain(workspace, adapter)
+    steps = _chain(workspace, workspace.latest("adapter") if name is None else workspace.registry.get(name, "adapter"))
+    adapter = steps[-1].artifact
     tasks = [step.task for step in steps]
     halves = _halves(tasks)
-    reporter, scoring, probes = workspace.reporter, len(steps) * costs.SCORING_ONE, sum(costs.PROBES.values())
+    reporter, probes = workspace.reporter, sum(costs.PROBES.values())
+    scoring = (len(steps) + len(FACTORS)) * costs.SCORING_ONE
     reporter.plan({LOADING: costs.loading(), IMAGES: costs.READING_ALL, SCORING: scoring, PROBES: probes})
     reporter.phase(LOADING, costs.loading())
 
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.evaluation.logits import predict
+    from lora_mnist_cli.stages.intruding import intruders_of
     from lora_mnist_cli.stages.records.loading import finite_logits, load_model, untrained_base
 
     reporter.phase(IMAGES, costs.READING_ALL)
@@ -90,11 +100,13 @@ def forgetting(name: str | None = None, *, workspace: Workspace | None = None) -
     return {
         "artifact": adapter.name, "base": steps[-2].artifact.name, "dataset": adapter.dataset,
         "old": str(halves["old"]), "new": str(halves["new"]) if "new" in halves else None,
+        "all": str(adapter.known_digits),
         "halves": [
             {"model": model, "half": half, **_half(logits, labels, digits)}
             for model, logits in (("base", after[-2]), ("adapter", after[-1]))
             for half, digits in halves.items()
         ],
+        "intruders": intruders_of(loaded[-2].model, loaded[-1].model, adapter.name, test, halves, threshold),
         "probe_images": len(train.labels), "probes": _probes(reporter, networks, train, test, halves),
         "chain": [step.artifact.name for step in steps], "tasks": [str(task) for task in tasks],
         "transfer": {

@@ -77,7 +77,7 @@ def merge(
         digits_of = {"base_digits": base.config["digits"], "adapter_digits": adapter.config["digits"]}
         certificate = {"alpha": multiplier, **digits_of, **residuals}
         inherited = {key: base.details[key] for key in ("layers", "parameters", "pixel_stats") if key in base.details}
-        reached = scores(logits, test.labels, reporting_sets(merged_config.digits))
+        reached = scores(logits, test.labels, reporting_sets(merged_config.digits, known=base.known_digits))
         return making.publish(scores=reached, details=inherited | {"merged": certificate})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.newest import any_artifact
-from lora_mnist_cli.settings.grid import short
+from lora_mnist_cli.settings.grid import short, varying_axes
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.workspace import Workspace
@@ -51,13 +51,18 @@ KINDS = {
     "learning-rate": PlotKind(
         "Validation accuracy by learning rate, a line per rank, the best rates marked.", ("sweep",), ("where",)
     ),
+    "landscape": PlotKind(
+        "Accuracy over two settings, rank and rate by default, as a heat map: contours, the best cell, what diverged.",
+        ("sweep",), ("where", "axes", "digits"),
+    ),
     "alpha": PlotKind("Accuracy on old, new and all digits as alpha goes from 0 to 1.5.", ("adapter",)),
     "tradeoff": PlotKind(
         "Accuracy on new digits against old ones, a path from the base as alpha rises.",
         ("adapter", "sweep"), ("where",),
     ),
     "spectrum": PlotKind(
-        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"), ("where", "beside")
+        "Singular values of what adapters add to the weights, by layer.", ("adapter", "sweep"),
+        ("where", "beside", "threshold"),
     ),
     "forgetting": PlotKind(
         "What an adapter forgot of old digits, and what it merely outranks: probes, answers, calibration.",
@@ -69,6 +74,16 @@ KINDS = {
     "history": PlotKind("Training and validation loss and accuracy by epoch.", ("adapter", "base")),
     "confusion": PlotKind("Confusion matrix: true against predicted digits.", ("adapter", "base"), ("digits", "alpha")),
 }  # fmt: skip
+
+
+def _has_ranks(sweep: Artifact) -> bool:
+    return len(sweep.config["ranks"]) > 1
+
+
+_FITS: dict[str, Callable[[Artifact], bool]] = {
+    "ranks": _has_ranks, "landscape": lambda sweep: _has_ranks(sweep) + len(varying_axes(sweep.config)) > 1
+}  # fmt: skip
+"""Kind → which artifact it draws rather than a newer one, where none is named."""
 
 
 def plot_kinds() -> list[dict[str, Any]]:
@@ -113,8 +128,8 @@ def plot(
 
         check_suffix(output)
     kinds = chosen.artifacts
-    several = (lambda artifact: len(artifact.config["ranks"]) > 1) if kind == "ranks" else any_artifact
-    artifact = workspace.latest(*kinds, fits=several) if name is None else workspace.registry.get(name, *kinds)
+    fits = _FITS.get(kind, any_artifact)
+    artifact = workspace.latest(*kinds, fits=fits) if name is None else workspace.registry.get(name, *kinds)
     from lora_mnist_cli.plots.style import save
 
     output = output or _default_path(kind, artifact, options)
@@ -138,4 +153,5 @@ def _default_path(kind: str, artifact: Artifact, options: PlotOptions) -> Path:
     alpha = f"-alpha-{options.alpha:g}" if options.alpha is not None else ""
     where = "".join(f"-{name}-{short(value)}" for name, value in options.where.items())
     beside = "".join(f"-and-{name}" for name in options.beside)
-    return Path(f"{kind}-{artifact.name}{digits}{alpha}{where}{beside}.png")
+    axes = "".join(f"-by-{axis.field}" for axis in options.axes)
+    return Path(f"{kind}-{artifact.name}{digits}{alpha}{axes}{where}{beside}.png")

@@ -16,11 +16,13 @@ from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, distinct
+from lora_mnist_cli.settings.own_data import halves
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs, plotting
 from lora_mnist_cli.stages.adapting import finetune_part, sweep
 from lora_mnist_cli.stages.evaluating import evaluate
 from lora_mnist_cli.stages.exploring import PAGE_FILE, explore
+from lora_mnist_cli.stages.records.datasets import digits_of, named_dataset
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.records.results import result_row
 from lora_mnist_cli.stages.study_report import Row, markdown, on_dataset, over_seeds
@@ -31,7 +33,7 @@ from lora_mnist_cli.system.errors import DivergedError, UsageError, refuse_unkno
 from lora_mnist_cli.system.progress import Inside, Reporter, Work
 from lora_mnist_cli.system.work import SCORING, in_turn
 
-STUDIES = ("lora", "forgetting")
+STUDIES = ("lora", "forgetting", "papers")
 RANKS_FILE = "ranks.png"
 PAGE = "making the page"
 PICTURES, _PICTURES = "pictures", 12
@@ -42,23 +44,27 @@ FULL_TITLE = METHODS["full"].title
 @stage
 def reproduce(
     *, study: str = "lora", seed: int | None = None, seeds: Sequence[int] | None = None, epochs: int | None = None,
-    ceiling: bool = False, dataset: str = "mnist", workers: int | None = None, workspace: Workspace | None = None,
-    baselines: bool = False,
+    ceiling: bool = False, dataset: str | Path = "mnist", workers: int | None = None,
+    workspace: Workspace | None = None, baselines: bool = False, claims: Sequence[str] | None = None,
 ) -> Artifact:  # fmt: skip
     """Run the study: base on 0-4, seven ranks on 5-9, rank 64 on 0-9, alpha 0; then its table, pictures and page.
 
     Artifacts that are up to date are used as they are.
 
     Args:
-        study: ``lora`` for this one, or ``forgetting`` for chains of tasks with every strategy, by
-            :func:`~lora_mnist_cli.stages.chains.run.study_forgetting`.
+        study: ``lora`` for this one; ``forgetting`` for chains of tasks with every strategy, by
+            :func:`~lora_mnist_cli.stages.chains.study.study_forgetting`; ``papers`` for claims of papers, by
+            :func:`~lora_mnist_cli.stages.papers.study.study_papers`.
         seed: of the base and of every adapter; 0 by default.
         seeds: run the whole study with each of these, on a base per seed. Each row then has the mean, its interval, the
             worst seed and the range that one more run would lie in, and says whether the study's run lies there.
         epochs: the recipe's by default; with any other number this is no reproduction, but a quick look at one.
         ceiling: add full fine-tuning on 5-9 by the same recipe, a row that the study does not have.
-        dataset: the study has figures for MNIST only.
-        workers, baselines: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
+        dataset: a name, or the path of a user's own, as :func:`~lora_mnist_cli.stages.training_base.train_base` has it;
+            a half of its classes takes the place of 0-4. The study has figures for MNIST only.
+        workers: processes of the other studies.
+        baselines: of the study of forgetting, as :func:`~lora_mnist_cli.stages.chains.run.chain` has them.
+        claims: those of the study of papers that are tried; all by default.
 
     Returns:
         A report: a Markdown file with the table and the pictures, and the page to explore the ranks (of the first
@@ -70,32 +76,48 @@ def reproduce(
     """
     workspace = workspace or Workspace()
     refuse_unknown("study", study, STUDIES, "studies:")
+    _refuse_options_of_others(study, ceiling=ceiling, baselines=baselines, claims=claims, workers=workers)
+    if study == "papers":
+        from lora_mnist_cli.stages.papers import study as papers
+
+        chosen = seeds if seeds is not None else papers.SEEDS if seed is None else (seed,)
+        return papers.study_papers(
+            chosen, claims=claims, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace
+        )
     if study == "forgetting":
-        if ceiling:
-            raise UsageError(
-                "--ceiling is for the study of ranks; that of forgetting has joint training in any case", value=ceiling
-            )
-        from lora_mnist_cli.stages.chains.run import SEEDS, study_forgetting
+        from lora_mnist_cli.stages.chains.study import SEEDS, study_forgetting
 
         chosen = seeds if seeds is not None else SEEDS if seed is None else (seed,)
         return study_forgetting(
             chosen, epochs=epochs, dataset=dataset, workers=workers, workspace=workspace, baselines=baselines
         )
-    if baselines:
-        raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
-    if workers is not None:
-        raise UsageError("this study has no workers: its adapters are trained together", value=workers)
     seeds = [seed or 0] if seeds is None else seeds
     distinct("seeds", seeds)
     start = time.perf_counter()
+    dataset = named_dataset(workspace, dataset)
     with advising():  # the parts of a report have no names to choose
-        trainings = [_trainings(seed, epochs, ceiling, dataset) for seed in seeds]
+        every = digits_of(workspace, dataset)
+        trainings = [_trainings(seed, epochs, ceiling, dataset, every) for seed in seeds]
         turns = in_turn(
             workspace.reporter, [work for each in trainings for work in each.works()] + [_report_work(seeds)]
         )
         runs = [_train(each, workspace, turns) for each in trainings]
         next(turns)
         return _report(runs, seeds, ceiling, workspace, start)
+
+
+def _refuse_options_of_others(
+    study: str, *, ceiling: bool, baselines: bool, claims: Sequence[str] | None, workers: int | None
+) -> None:
+    """Refuse options that mean something to other studies alone, by a UsageError."""
+    if ceiling and study != "lora":
+        raise UsageError("--ceiling is for the study of ranks; the others train the whole network too", value=ceiling)
+    if baselines and study != "forgetting":
+        raise UsageError("this study has no baselines: they are of --study forgetting", value=baselines)
+    if claims is not None and study != "papers":
+        raise UsageError("claims are those of --study papers", value=list(claims))
+    if workers is not None and study == "lora":
+        raise UsageError("this study has no workers: its adapters are trained together", value=workers)
 
 
 @dataclass(frozen=True)
@@ -106,6 +128,11 @@ class StudyRun:
     ranks: Artifact
     all_digits: Artifact
     full: Artifact | None
+
+    @property
+    def sets(self) -> tuple[DigitSet, DigitSet, DigitSet]:
+        """The digits of the base, those of the ranks, and all: 0-4, 5-9 and 0-9 where there are ten classes."""
+        return (*halves(self.base.known_digits), self.base.known_digits)
 
     @property
     def inputs(self) -> tuple[Parent, ...]:
@@ -141,11 +168,11 @@ class Trainings:
         return [costs.of_base(self.base), *(costs.of_bank(bank, self.base.digits) for bank in banks)]
 
 
-def _trainings(seed: int, epochs: int | None, ceiling: bool, dataset: str) -> Trainings:
-    reference = recipe("reference")
-    base = with_overrides(reference.base, seed=seed, epochs=epochs, dataset=dataset)
-    ranks = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=original_study.NEW_DIGITS)
-    all_digits = with_overrides(ranks, digits=ALL_DIGITS, rank=original_study.ALL_DIGITS_RANK)
+def _trainings(seed: int, epochs: int | None, ceiling: bool, dataset: str, known: DigitSet) -> Trainings:
+    reference, (old, new) = recipe("reference"), halves(known)
+    base = with_overrides(reference.base, seed=seed, epochs=epochs, dataset=dataset, digits=old)
+    ranks = with_overrides(reference.adapter, seed=seed, epochs=epochs, digits=new)
+    all_digits = with_overrides(ranks, digits=known, rank=original_study.ALL_DIGITS_RANK)
     return Trainings(base, ranks, all_digits, with_overrides(ranks, method="full") if ceiling else None)
 
 
@@ -156,7 +183,7 @@ def _train(trainings: Trainings, workspace: Workspace, turns: Iterator[Reporter]
     base, seed = train_base(trainings.base, workspace=turn()), trainings.base.seed
     ranks = sweep(
         original_study.RANKS, seeds=[seed], config=trainings.ranks, base=base.name, workspace=turn(),
-        name=_study_name(base.dataset, [seed], digits=str(original_study.NEW_DIGITS)),
+        name=_study_name(base.dataset, [seed], digits=str(trainings.ranks.digits)),
     )  # fmt: skip
     if failed := [row for row in ranks.details["results"] if row.get("failed")]:
         raise DivergedError(f"'{failed[0]['artifact']}' diverged: {failed[0]['failed']}")
@@ -202,7 +229,7 @@ def _report(
 
 def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
     """Return the table of one run, a row per figure of the study."""
-    old, new, every = map(str, (original_study.BASE_DIGITS, original_study.NEW_DIGITS, ALL_DIGITS))
+    old, new, every = map(str, run.sets)
 
     def row(what: str, digits: str, study: float | None, scores: Row, measure: str = "accuracy") -> Row:
         here = _subset(scores, digits)[measure]
@@ -212,19 +239,19 @@ def _rows(workspace: Workspace, run: StudyRun) -> list[Row]:
 
     rows = []
     for digits in (old, new):
-        rows.append(row("base", digits, original_study.BASE_ACCURACY[digits], run.base.scores))
-        rows.append(row("base", digits, original_study.BASE_LOSS[digits], run.base.scores, "loss"))
+        rows.append(row("base", digits, original_study.BASE_ACCURACY.get(digits), run.base.scores))
+        rows.append(row("base", digits, original_study.BASE_LOSS.get(digits), run.base.scores, "loss"))
     results, all_rank = run.ranks.details["results"], original_study.ALL_DIGITS_RANK
     for result in results:
         rank = result["rank"]
-        rows.append(row(f"LoRA 5-9, rank {rank}", new, original_study.ADAPTER_ACCURACY[rank], result))
+        rows.append(row(f"LoRA {new}, rank {rank}", new, original_study.ADAPTER_ACCURACY[rank], result))
     if run.full is not None:
         rows.append(row(f"{FULL_TITLE} {new}", new, None, run.full.scores))
     keeps_most = max(results, key=lambda result: _subset(result, old)["accuracy"])
-    rows.append(row("LoRA 5-9, any rank (highest)", old, original_study.OLD_DIGITS_AFTER, keeps_most))
+    rows.append(row(f"LoRA {new}, any rank (highest)", old, original_study.OLD_DIGITS_AFTER, keeps_most))
     (bare,) = evaluate(run.highest["artifact"], alphas=[0.0], workspace=workspace)
-    bare_title, all_title = f"LoRA 5-9, rank {run.highest['rank']}, alpha 0", f"LoRA 0-9, rank {all_rank}"
-    rows.append(row(bare_title, old, original_study.BASE_ACCURACY[old], bare.scores))
+    bare_title, all_title = f"LoRA {new}, rank {run.highest['rank']}, alpha 0", f"LoRA {every}, rank {all_rank}"
+    rows.append(row(bare_title, old, original_study.BASE_ACCURACY.get(old), bare.scores))
     rows.append(row(all_title, every, original_study.ALL_DIGITS_ACCURACY, run.all_digits.scores))
     return rows
 
@@ -251,7 +278,8 @@ def _subset(scores: dict[str, Any], digits: str) -> dict[str, Any]:
 def _pictures(workspace: Workspace, run: StudyRun, folder: Path) -> list[tuple[str, str]]:
     """Draw every picture of one run into a folder; return caption and file name of each."""
     base, all_digits, highest = run.base.name, run.all_digits.name, run.highest["artifact"]
-    old, new = original_study.BASE_DIGITS, original_study.NEW_DIGITS
+    old, new, every = run.sets
+    count = "ten" if every == ALL_DIGITS else len(every)
     wanted: list[tuple[str, str, str, DigitSet | None]] = [
         ("Accuracy by rank", "ranks", run.ranks.name, None),
         ("Old and new digits as alpha grows", "alpha", highest, None),
@@ -259,10 +287,10 @@ def _pictures(workspace: Workspace, run: StudyRun, folder: Path) -> list[tuple[s
         ("The base on the digits that it never saw", "predictions", base, new),
         ("The adapter on the digits that it learned", "predictions", highest, new),
         ("The adapter on the base's digits: forgotten", "predictions", highest, old),
-        ("The adapter that learned all ten digits", "predictions", all_digits, ALL_DIGITS),
+        (f"The adapter that learned all {count} digits", "predictions", all_digits, every),
         ("Confusion matrix of the base", "confusion", base, None),
-        ("Confusion matrix of the adapter on 5-9", "confusion", highest, None),
-        ("Confusion matrix of the adapter on 0-9", "confusion", all_digits, None),
+        (f"Confusion matrix of the adapter on {new}", "confusion", highest, None),
+        (f"Confusion matrix of the adapter on {every}", "confusion", all_digits, None),
         ("The base's training", "history", base, None),
         ("The adapter's training", "history", highest, None),
     ]
@@ -282,15 +310,15 @@ def _ranks_picture(workspace: Workspace, runs: Sequence[StudyRun], folder: Path)
     """Draw the ranks of all seeds into a folder; return caption and file name."""
     from lora_mnist_cli.plots import ranks, style
 
-    dataset = runs[0].base.dataset
+    dataset, (old, new, _) = runs[0].base.dataset, runs[0].sets
     workspace.reporter.phase(PICTURES, costs.PICTURE)
     full = [result_row(run.full) for run in runs if run.full]
     figure = ranks.draw(
         [result for run in runs for result in run.ranks.details["results"]],
-        base_digits=str(original_study.BASE_DIGITS), new_digits=str(original_study.NEW_DIGITS),
+        base_digits=str(old), new_digits=str(new),
         study=original_study.ADAPTER_ACCURACY if dataset == "mnist" else {},
         ceilings={FULL_TITLE: full} if full else {},
-        bases=[_subset(run.base.scores, str(original_study.BASE_DIGITS))["accuracy"] for run in runs],
+        bases=[_subset(run.base.scores, str(old))["accuracy"] for run in runs],
         title=f"The study{on_dataset(dataset)} with {len(runs)} seeds: test accuracy by rank",
         subtitle="each seed has a base of its own; reference recipe",
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.data.sources import read_ahead
@@ -12,7 +12,9 @@ from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import reporting_sets
 from lora_mnist_cli.settings.keywords import BaseKeywords, base_config
+from lora_mnist_cli.settings.own_data import digits_in, known_digits
 from lora_mnist_cli.stages import costs
+from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
 from lora_mnist_cli.stages.records.resolving import base_name
 from lora_mnist_cli.stages.workspace import Making, Workspace, environment, made_by, write_history
@@ -38,21 +40,26 @@ def train_base(
         config: the reference recipe by default.
         name: by default one that says what is inside, as ``base-0-4``.
         force: train even where the artifact is up to date, and replace one with other settings.
-        settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``.
+        settings: fields of the config, each in place of the config's own: ``train_base(digits="0-4", seed=1)``. The
+            data set may be a folder of pictures or an ``.npz`` file of the user's own.
 
     Returns:
         The artifact; the present one where it is up to date.
 
     Raises:
+        UsageError: where there is no such data set, or it has no class for one of the digits.
         ArtifactError: where the name has other settings, or ``force`` would take a parent from its descendants.
         DataError: where the data set is not available.
         DivergedError: where the loss stops being finite.
         MachineError: where the artifact can't be written.
     """
-    config, workspace = base_config(config, settings), workspace or Workspace()
+    workspace = workspace or Workspace()
+    if name is not None:
+        check_new_name(name)
+    config, dataset = _chosen(workspace, config, settings)
     usual = base_name(config)
-    name = check_new_name(usual if name is None else name)
-    fixed = Settings("base", config.to_json(), workspace.dataset_settings(config.dataset))
+    name = check_new_name(usual) if name is None else name
+    fixed = Settings("base", config.to_json(), dataset)
     if base := workspace.up_to_date(name, fixed, force):
         return base
     if name == usual and not force:
@@ -84,7 +91,9 @@ def train_base(
         reporter.phase(TRAINING, work[TRAINING])
         history = fit(model, train, config, runtime=workspace.runtime, reporter=reporter, title=name)
         reporter.phase(SCORING, work[SCORING])
-        reached = scores(predict(model, test.images), test.labels, reporting_sets(config.digits))
+        reached = scores(
+            predict(model, test.images), test.labels, reporting_sets(config.digits, known=known_digits(dataset))
+        )
         save_base(model, making.folder)
         reporter.phase(STATISTICS, work[STATISTICS])
         _write_statistics(making, config, train, stats)
@@ -101,6 +110,17 @@ def train_base(
         )  # fmt: skip
         log_beside(base, workspace.runtime, reporter, run)
         return base
+
+
+def _chosen(
+    workspace: Workspace, config: BaseConfig | None, settings: BaseKeywords
+) -> tuple[BaseConfig, dict[str, Any]]:
+    """Return the config, with the name of its data set and digits that this has; and the data set as manifests do."""
+    if "dataset" in settings:
+        settings["dataset"] = named_dataset(workspace, settings["dataset"])
+    config = base_config(config, settings)
+    dataset = workspace.dataset_settings(config.dataset)
+    return replace(config, digits=digits_in(dataset, config.digits)), dataset
 
 
 def _write_statistics(making: Making, config: BaseConfig, train: MNISTDataset, stats: tuple[float, float]) -> None:

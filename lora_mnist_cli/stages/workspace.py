@@ -6,18 +6,20 @@ import dataclasses
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.data.sources import data_digest
+from lora_mnist_cli.data.sources import data_digest, source_of
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.digests import LOG_FOLDER
 from lora_mnist_cli.registry.newest import any_artifact
 from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.registry.staged import Staged
+from lora_mnist_cli.settings.own_data import is_own
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.system import machine
 from lora_mnist_cli.system.caller import plain
@@ -74,13 +76,14 @@ class Workspace:
         """The artifacts under ``runs_dir``."""
         return Registry(self.runs_dir, self.reporter.notice, note=self.note)
 
-    def dataset_settings(self, dataset: str) -> dict[str, str]:
-        """Return a data set's name and digest, as artifacts record them.
+    def dataset_settings(self, dataset: str) -> dict[str, Any]:
+        """Return a data set's name and digest, and the classes of a user's own, as artifacts record them.
 
         Raises:
             DataError: where its files are not available.
         """
-        return {"name": dataset, "digest": data_digest(dataset, self.data_dir)}
+        classes = {"classes": list(source_of(dataset, self.data_dir).classes)} if is_own(dataset) else {}
+        return {"name": dataset, "digest": data_digest(dataset, self.data_dir), **classes}
 
     def test_images(self, artifact: Artifact, pixel_stats: tuple[float, float]) -> MNISTDataset:
         """Load all test images of the data set that an artifact was trained on.
@@ -169,9 +172,23 @@ class Workspace:
             ArtifactError: where a parent is gone.
             MachineError: where the folder of artifacts can't be written to.
         """
+        with self.making_all({name: settings}, force=force) as (one,):
+            yield one
+
+    @contextmanager
+    def making_all(self, settings: Mapping[str, Settings], *, force: bool = False) -> Iterator[list[Making]]:
+        """Stage artifacts that are published together, by their names, as :meth:`making` stages one."""
         start = time.perf_counter()
-        with self.registry.staging(name, settings.parents) as folder:
-            yield Making(self, folder, settings, force, start)
+        parents = list(dict.fromkeys(parent for each in settings.values() for parent in each.parents))
+        with self.registry.staging_all(list(settings), parents) as folders:
+            yield [
+                Making(self, folder, each, force, start)
+                for folder, each in zip(folders, settings.values(), strict=True)
+            ]
+
+    def publish(self, staged: Sequence[Staged], *, force: bool) -> list[Artifact]:
+        """Publish what :meth:`Making.ready` gave, all or none; see :meth:`Registry.publish_all`."""
+        return self.registry.publish_all(staged, force=force)
 
 
 @dataclass(frozen=True)
@@ -193,22 +210,31 @@ class Making:
         self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),
         made_in: dict[str, Any] | None = None, seconds: float | None = None,
     ) -> Artifact:  # fmt: skip
-        """Publish the folder as an artifact.
+        """Publish the folder as an artifact; the arguments are those of :meth:`ready`.
+
+        Raises:
+            ArtifactError: where the name was taken meanwhile, with other settings, or a parent is gone.
+            MachineError: where it can't be written.
+        """
+        staged = self.ready(scores=scores, details=details, members=members, made_in=made_in, seconds=seconds)
+        return self.workspace.publish([staged], force=self.force)[0]
+
+    def ready(
+        self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),
+        made_in: dict[str, Any] | None = None, seconds: float | None = None,
+    ) -> Staged:  # fmt: skip
+        """Return the folder with what its manifest is to say.
 
         Args:
             scores: on the test images; empty where the stage computed nothing itself, and then no device is recorded.
             members: the adapters of a sweep, which join the parents of its settings.
             made_in: the :func:`environment` of another process or machine that did the work.
             seconds: what the work took, if it is not the time since the making began.
-
-        Raises:
-            ArtifactError: where the name was taken meanwhile, with other settings, or a parent is gone.
-            MachineError: where it can't be written.
         """
         listed = tuple(Parent("member", member.name, member.digest) for member in members)
         settings = dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed))
-        return self.workspace.registry.publish(
-            self.folder, settings, scores=scores, details=details, force=self.force,
+        return Staged(
+            self.folder, settings, scores=scores, details=details, note=self.workspace.note,
             environment=made_in or environment(self.workspace.runtime if scores else None),
             wall_seconds=self.seconds if seconds is None else seconds,
         )  # fmt: skip

@@ -7,8 +7,8 @@
     │   └── DivergedError    2   training diverged
     ├── ArtifactError        3   an artifact is missing, different, damaged or does not fit
     │   └── OtherSettingsError 3   its name is taken by one with other settings
-    ├── DataError            4   a data set is not available, or damaged
-    └── MachineError         5   the disk is full, or a folder can't be written to
+    ├── DataError            4   a data set or a picture is missing, unreadable or damaged
+    └── MachineError         5   the disk is full, or a folder can't be read or written
 
 0 is success, 130 an interrupt and 143 a termination. The base class keeps the offending value and the advice, so that
 the command line or a notebook can print the error in a single line. Any other exception is a defect of the program.
@@ -75,13 +75,13 @@ class OtherSettingsError(ArtifactError):
 
 
 class DataError(LoraMnistError):
-    """A data set is not available, or is damaged."""
+    """A data set or a picture is missing, unreadable or damaged."""
 
     exit_code = 4
 
 
 class MachineError(LoraMnistError):
-    """The machine failed: the disk is full, or a folder can't be written to."""
+    """The machine failed: the disk is full, or a folder can't be read or written."""
 
 
 def make_again(name: str) -> str:

@@ -8,14 +8,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.platforms import here
 
-_MANY = 100
+_MANY = 20
 """Folders from which on the whole file system is flushed at once: other programs' files are no longer most of it."""
 _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 """What :func:`whole_file` calls a file until it is whole."""
@@ -59,15 +59,27 @@ def flush(path: Path) -> None:
 
 
 def flush_trees(folders: Sequence[Path]) -> None:
-    """Bring folders of one file system, with all that is in them, to the disk.
+    """Bring folders of one file system, with all that is in them, to the disk, as :func:`flush_all` does."""
+    walks = (walk for folder in folders for walk in os.walk(folder, topdown=False))
+    paths = (path for place, _, names in walks for path in (*(Path(place) / name for name in names), Path(place)))
+    flush_all(paths, len(folders))
 
-    Many of them by a call for the whole file system, where there is one: a flush per file takes 20 times as long.
+
+def flush_all(paths: Iterable[Path], folders: int) -> None:
+    """Bring files and folders of one file system to the disk.
+
+    Those of many artifacts by a call for the whole file system, where there is one: a flush per file takes 20 times as
+    long.
+
+    Args:
+        folders: the number of artifacts that they are of.
     """
-    if len(folders) < _MANY or not here.flush_file_system(folders[0]):
-        for folder in folders:
-            for place, _, names in os.walk(folder, topdown=False):
-                for path in (*(Path(place) / name for name in names), Path(place)):
-                    flush(path)
+    waiting = iter(paths)
+    for first in waiting:
+        if folders >= _MANY and here.flush_file_system(first):
+            return
+        for path in (first, *waiting):
+            flush(path)
 
 
 @contextlib.contextmanager

@@ -32,11 +32,14 @@ class MLPStep:
         parameters: weight and bias of each layer, from the input on, on the device and in the dtype of the training.
         penalty: called with the flat parameters and the gradient of the cross-entropy; it adds the gradient of a
             penalty in place, by the same operations each time.
+        hidden: rows of the data set × classes; minus infinity where the softmax of a row does not see a class, else 0.
+            None: it sees all. Only for the CPU.
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], penalty: Callable[[Tensor, Tensor], object] | None = None
-    ) -> None:
+        self, parameters: Iterable[nn.Parameter], penalty: Callable[[Tensor, Tensor], object] | None = None,
+        hidden: Tensor | None = None,
+    ) -> None:  # fmt: skip
         parameters = list(parameters)
         flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
         self.parameter = nn.Parameter(flat)
@@ -50,6 +53,7 @@ class MLPStep:
             gradients.append(gradient.view(parameter.shape))
         self._layers = list(zip(values[0::2], values[1::2], gradients[0::2], gradients[1::2], strict=True))
         self._penalty = None if penalty is None else partial(penalty, flat, self.parameter.grad)
+        self._hidden = hidden
         self._programs: dict[int, _Program] = {}
         self._recorded: dict[int, GraphedStep] = {}
 
@@ -77,7 +81,7 @@ class MLPStep:
             if recordable:
                 logits = self._recorded_step(dataset.images, batch, target, optimizer)
             else:
-                logits = self._programs[n](dataset.images, batch, target)
+                logits = self._programs[n](dataset.images, batch, target, self._hidden)
                 optimizer()
         return F.cross_entropy(logits, labels[-len(logits) :]).item()
 
@@ -131,11 +135,13 @@ class _Program:
         if penalty is not None:
             self.backward.append(penalty)
 
-    def __call__(self, images: Tensor, rows: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, rows: Tensor, targets: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Write the gradients of the loss on rows (n) of all images; return the logits (n × classes), as targets."""
         torch.index_select(images, 0, rows, out=self.images)
         for call in self.forward:
             call()
+        if hidden is not None:
+            self.logits.add_(hidden.index_select(0, rows))
         torch.softmax(self.logits, 1, out=self.delta).sub_(targets).div_(self.size)
         for call in self.backward:
             call()

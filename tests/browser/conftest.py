@@ -10,7 +10,7 @@ from browser.chromium import Browser, start
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.stages import Workspace, explore, sweep, train_base
+from lora_mnist_cli.stages import Workspace, explore, finetune, sweep, train_base
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +42,20 @@ def routed(trained: Path, make_once: Callable[..., Path]) -> Path:
         explore([adapter.name], output=folder / "explore.html", route=True, workspace=workspace)
 
     return make_once("routed-page", make) / "explore.html"
+
+
+@pytest.fixture(scope="session")
+def knowing(small_data: Path, make_once: Callable[..., Path]) -> Path:
+    """The page of an adapter whose base knows its digits already."""
+
+    def make(folder: Path) -> None:
+        workspace = Workspace(folder / "runs", small_data)
+        training = {"dataset": "fashion-mnist", "batch_size": 100, "epochs": 1}
+        train_base(BaseConfig(digits=tuple(range(10)), hidden_sizes=(16, 12), **training), workspace=workspace)
+        finetune(AdapterConfig(digits=(5, 6), rank=1, batch_size=100, epochs=1), workspace=workspace)
+        explore(output=folder / "explore.html", workspace=workspace)
+
+    return make_once("knowing-page", make) / "explore.html"
 
 
 @pytest.fixture(scope="session")

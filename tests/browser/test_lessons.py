@@ -56,6 +56,13 @@ def test_what_a_lesson_speaks_of_is_in_sight(browser, page, width, height):
     assert browser.compute(OUT_OF_SIGHT) == []
 
 
+def test_a_link_to_a_lesson_that_the_adapters_cannot_show_opens_no_lesson(browser, knowing):
+    for lesson in ("forgetting", "toString"):
+        browser.open(knowing, f"lesson={lesson}&place=2")
+        browser.settle()
+        assert (browser.logs(), browser.state()["lesson"]) == ([], "")
+
+
 def test_the_page_stays_where_it_is_while_all_that_is_spoken_of_is_in_sight(browser, page):
     browser.open(page, "lesson=forgetting&place=3", height=1000)
     browser.settle()

@@ -226,6 +226,15 @@ def test_a_strange_address_is_a_page_all_the_same(browser, page, hash_):
     assert browser.run("return document.getElementById('problem').hidden")
 
 
+def test_what_makes_no_sense_in_an_address_is_left_as_at_the_start(browser, page):
+    browser.open(page)
+    start = browser.state()
+    browser.open(page, "alpha=NaN&k=x&test=&component=Infinity&layer=none&adapter=none")
+    assert browser.state() == start | {"test": 0}  # nothing counts as zero
+    browser.open(page, "drawing=" + "0000" * 10_000)
+    assert len(browser.state()["strokes"][0]) == 4000
+
+
 def test_parts_can_be_hidden(browser, page):
     browser.open(page, "hide=forgotten,adds,class,trust")
     for part in ("forgotten", "adds", "class", "trust"):

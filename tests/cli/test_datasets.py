@@ -13,7 +13,8 @@ import pytest
 import torchvision.datasets
 
 from lora_mnist_cli.cli import main
-from lora_mnist_cli.data.sources import SOURCES, class_names, forget_splits
+from lora_mnist_cli.data.source import class_names
+from lora_mnist_cli.data.sources import SOURCES, forget_splits
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.stages import Workspace, plot, reproduce
 

@@ -47,7 +47,7 @@ def test_values_are_choices_or_of_a_known_kind(name):
         if getattr(parameter, "is_flag", False):
             assert shown == ""
         elif "|" in shown:
-            assert re.fullmatch(r"\[[A-Za-z0-9-]+(\|[A-Za-z0-9-]+)+\]", shown)
+            assert re.fullmatch(r"\[[A-Za-z0-9-]+(\|[A-Za-z0-9-]+)+(\|PATH)?\]", shown)
         elif parameter.param_type_name == "argument":
             assert shown.strip("[].") in ARGUMENTS | set(options.KINDS)
         else:
@@ -57,7 +57,7 @@ def test_values_are_choices_or_of_a_known_kind(name):
 @pytest.mark.parametrize(
     ("name", "option", "known"),
     [("finetune", "accelerator", choices.ACCELERATORS), ("finetune", "method", choices.METHODS),
-     ("train-base", "dataset", choices.DATASETS), ("sweep", "backend", choices.BACKENDS),
+     ("train-base", "dataset", (*choices.DATASETS, "PATH")), ("sweep", "backend", choices.BACKENDS),
      ("combine", "method", choices.COMBINERS), ("evaluate", "route_by", choices.ROUTES)],
 )  # fmt: skip
 def test_choices_are_those_of_their_table(name, option, known):

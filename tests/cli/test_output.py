@@ -20,7 +20,7 @@ from lora_mnist_cli.cli import main
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.data import sources
-from lora_mnist_cli.data.sources import class_names
+from lora_mnist_cli.data.source import class_names
 from lora_mnist_cli.evaluation import original_study
 from lora_mnist_cli.evaluation.seeds import summarise
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -144,7 +144,9 @@ def test_a_sweep_has_a_row_a_rank(runs, run):
     ]  # fmt: skip
     for row in document["results"]:
         # The study's figure stands only beside results of its own recipe.
-        assert set(row) == {"artifact", "rank", "seed", "trainable_parameters", "failed", "subsets"}
+        assert set(row) == {
+                "artifact", "rank", "seed", "trainable_parameters", "failed", "subsets", "last_epoch",
+            }  # fmt: skip
         assert row["failed"] is None
         assert row["trainable_parameters"] == row["rank"] * (784 + 16 + 16 + 12 + 12 + 10)
         assert {s["digits"]: s["count"] for s in row["subsets"]} == COUNTS

@@ -22,6 +22,7 @@ DEFAULTS = {
     "forgetting": ([], "forgetting-lora-fashion-mnist-5-9-r2.png"),
     "history": ([], "history-lora-fashion-mnist-5-9-r2.png"),
     "learning-rate": (["rates"], "learning-rate-rates.png"),
+    "landscape": (["rates"], "landscape-rates.png"),
     "board": (["rates", "--quiet"], "board-rates.png"),
     "spectrum": ([SWEEP], "spectrum-sweep-fashion-mnist-5-9.png"),
     "tradeoff": ([SWEEP], "tradeoff-sweep-fashion-mnist-5-9.png"),

@@ -264,6 +264,18 @@ def test_a_damaged_file_is_named_with_the_cure(place, file, change, why):
     assert caught.value.hint == "delete it, and the next run fetches it again"
 
 
+def test_a_file_that_cannot_be_read_is_not_called_damaged(place, monkeypatch):
+    data, _ = place("fashion-mnist")
+
+    def refuse(path: Path, _limit: int) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(sources.unpacking, "open_regular", refuse)
+    with pytest.raises(DataError, match=rf"can't read .*{IMAGES}: Permission denied") as caught:
+        load_split("fashion-mnist", "train", data)
+    assert "delete" not in caught.value.hint
+
+
 @pytest.mark.parametrize("dataset", OTHERS)
 def test_files_whose_counts_differ_are_refused(place, dataset):
     """Each file is whole, but the labels are those of the other split."""

@@ -76,7 +76,7 @@ def _halt(box: Path, where: str) -> None:
     """Let this process stop for good before or after it first publishes."""
     from lora_mnist_cli.registry.registry import Registry
 
-    publish = Registry.publish
+    publish = Registry.publish_all
 
     def halting(*arguments: Any, **options: Any) -> NoReturn:
         if where == "after":
@@ -85,7 +85,7 @@ def _halt(box: Path, where: str) -> None:
         while True:
             signal.pause()
 
-    Registry.publish = halting  # type: ignore[method-assign]
+    Registry.publish_all = halting  # type: ignore[method-assign]
 
 
 def _wait_for_halt(box: Path, child: int) -> None:
@@ -102,10 +102,10 @@ def _load_everything(place: Path, template: str, data: Path) -> None:
     import lora_mnist_cli.cli.commands.sweep
     import lora_mnist_cli.stages.records.loading
     import lora_mnist_cli.training.trainer  # noqa: F401 - most of the rest comes with these
-    from lora_mnist_cli.stages.banks import work
+    from lora_mnist_cli.stages.banks import cut
 
     # A bank each: then the adapters are published one after the other, and not all in the last moment.
-    work.MAX_MEMBERS = 1
+    cut.MAX_MEMBERS = 1
     torch.set_num_threads(1)
     shutil.copytree(template, place / "warm" / "runs")
     listing = place / "modules"

@@ -11,6 +11,7 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, STATISTICS_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import find_statistics, write_shared
+from lora_mnist_cli.registry.staged import Staged
 from lora_mnist_cli.registry.weights import BASE_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -118,3 +119,21 @@ def record(seed: int, parents: Sequence[Artifact] = ()) -> tuple[Settings, dict[
     """What :func:`report` publishes."""
     lineage = tuple(Parent("input", parent.name, parent.digest) for parent in parents)
     return Settings("report", {"seed": seed}, DATASET, lineage), {"text": b"%d" % seed}, {"rows": []}
+
+
+def together(
+    registry: Registry, names: Sequence[str], seed: int = 0, parents: Sequence[Artifact] = (), *, force: bool = False
+) -> None:
+    """Publish reports under one flush, those that are not there; the seed goes up from one to the next."""
+    records = {name: record(seed + i, parents) for i, name in enumerate(names)}
+    missing = {n: made for n, made in records.items() if registry.up_to_date(n, made[0], force=force) is None}
+    if not missing:
+        return
+    with registry.staging_all(list(missing), next(iter(missing.values()))[0].parents) as folders:
+        staged = []
+        for folder, (settings, files, details) in zip(folders, missing.values(), strict=True):
+            with machine_errors(f"can't write {folder.name}"):
+                for file, content in files.items():
+                    (folder / file).write_bytes(content)
+            staged.append(Staged(folder, settings, {}, details, {}, 0.0))
+        registry.publish_all(staged, force=force)

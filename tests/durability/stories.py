@@ -68,6 +68,15 @@ def _replace(box: Path) -> None:
     small.base(runs(box), "other", seed=2, force=True)
 
 
+def _two(seed: int, *, force: bool = False) -> Step:
+    return lambda box: small.together(runs(box), ["one", "two"], seed, [runs(box).get("base")], force=force)
+
+
+def _base_and_two(box: Path) -> None:
+    for step in (_base, _two(1)):
+        step(box)
+
+
 def _remove(name: str, *, cascade: bool = False) -> Step:
     def step(box: Path) -> None:
         try:
@@ -127,7 +136,9 @@ def _import(box: Path) -> None:
 STORIES = {
     "publish": Story(_nothing, (_base,)),
     "publish with parents": Story(_base, (_adapter, _report)),
+    "publish together": Story(_base, (_two(1),)),
     "replace": Story(_family, (_replace,)),
+    "replace together": Story(_base_and_two, (_two(3, force=True),)),
     "remove": Story(_tagged, (_remove("other"),)),
     "remove with descendants": Story(_family, (_remove("base", cascade=True),)),
     "remove all": Story(_shared_and_tagged, (_remove("base", cascade=True),)),
@@ -222,7 +233,7 @@ def take_out(mechanism: str) -> None:
         return None
 
     if mechanism == "flush":
-        files.flush = registry.flush = staging.flush = registry.flush_trees = nothing
+        files.flush = registry.flush = staging.flush = registry.flush_trees = registry.flush_all = nothing
     elif mechanism == "flush of each file":
         files._MANY = 0
     elif mechanism == "exchange":

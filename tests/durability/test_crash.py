@@ -25,30 +25,34 @@ def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
     # There is something to stop at, and the last sweep of each way runs through.
     assert {"write", "create", "fsync", "remove"} - kinds <= ({"remove"} if story == "export" else set())
     assert [way["end"] for way in ways] == [1, 1, 1]
-    assert ("exchange" in kinds) == (story == "replace")
+    assert ("exchange" in kinds) == story.startswith("replace")
     if stride == 1:
         assert ways[0] == ways[1] == ways[2]
 
 
 @pytest.mark.parametrize("stride", STRIDES)
+@pytest.mark.parametrize("story", ["replace", pytest.param("replace together", marks=pytest.mark.slow)])
 def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_loses_nothing(
-    quick: Path, stride: int
+    quick: Path, story: str, stride: int
 ) -> None:
     """Where the file system has none, the name is without an artifact until the next run puts the old one back."""
 
     def every_operation(place: str, stride: int, *, clean: bool) -> None:
         (quick / place).mkdir()
-        options = {"story": "replace", "way": "kill", "without": "exchange", "clean": clean, "stride": stride}
+        options = {"story": story, "way": "kill", "without": "exchange", "clean": clean, "stride": stride}
         apart.call("crashing", "every_operation", folder=str(quick / place), **options)
 
-    with pytest.raises(AssertionError, match=r"names other: None is neither sha256:.* nor sha256:"):
+    with pytest.raises(AssertionError, match=r"names (other|one): None is neither sha256:.* nor sha256:"):
         every_operation("seen at once", 1, clean=False)
     every_operation("seen after the next run", stride, clean=True)
 
 
 @pytest.mark.parametrize("way", ["short", "long"])
-def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, way: str) -> None:
-    options = {"folder": str(quick), "story": "import", "way": way}
+@pytest.mark.parametrize(
+    "story", ["import", "publish together", pytest.param("replace together", marks=pytest.mark.slow)]
+)
+def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, story: str, way: str) -> None:
+    options = {"folder": str(quick), "story": story, "way": way}
     assert apart.call("crashing", "every_operation", **options, without="flush of each file")["fsync"] < 8
 
 
@@ -59,6 +63,8 @@ def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, way: s
         ("publish", "long", "flush"),
         ("tag", "long", "flush"),
         ("import", "long", "flush"),
+        ("publish together", "short", "flush"),
+        pytest.param("publish together", "kill", "rename", marks=pytest.mark.slow),
         ("publish", "kill", "rename"),
         ("remove", "kill", "rename"),
     ],

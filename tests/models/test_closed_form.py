@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import pytest
 import torch
 from torch import Tensor
@@ -41,6 +43,10 @@ def learned(name: str, tasks: tuple[tuple[int, ...], ...], *, of_features: bool 
 
 ALL = [("nearest_mean", False), ("streaming_lda", False), ("streaming_lda", True), ("random_features", False),
        ("random_features", True)]  # fmt: skip
+
+
+def test_every_classifier_is_tried():
+    assert {name for name, _ in ALL} == {module.name for module in pkgutil.iter_modules(closed_form.__path__)}
 
 
 @pytest.mark.parametrize(("name", "of_features"), ALL)

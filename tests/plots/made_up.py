@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 from lora_mnist_cli.plots import (
     alpha,
     board,
+    claims,
     confusion,
     forgetting,
     history,
+    landscape,
     learning_rate,
     predictions,
     ranks,
@@ -66,6 +68,16 @@ def rate(rank: int, lr: float, accuracy: float | None, *, seed: int = 0, failed:
 
 def draw_rates(rows: list[dict[str, Any]], **changes: Any) -> Figure:
     return learning_rate.draw(rows, **({"digits": "5-9", "title": "Learning-rate"} | changes))
+
+
+def cell(column: int, row: int, *percents: float, validation: float | None = 0.5, diverged: int = 0) -> landscape.Cell:
+    return landscape.Cell((column, row), percents, diverged, None if diverged else validation)
+
+
+def draw_landscape(cells: list[landscape.Cell], columns: int, rows: int, **changes: Any) -> Figure:
+    values = [f"{10 ** (place - 4):g}" for place in range(columns)], [str(2**place) for place in range(rows)]
+    settings: dict[str, Any] = {"axes_names": ("learning rate", "rank"), "values": values, "digits": "5-9"}
+    return landscape.draw(cells, **({"title": "Landscape"} | settings | changes))
 
 
 def factors(values: list[float], fan_in: int = 9, fan_out: int = 7) -> tuple[Any, Any]:
@@ -134,6 +146,28 @@ STRATEGIES: dict[str, Any] = {
 }
 
 
+def claim(lines: int, points: int = 4, *, seeds: bool = True) -> dict[str, Any]:
+    """A claim with a panel of words, and one with both axes logarithmic and a point that no seed has."""
+    drawn = [
+        {
+            "label": f"method {line}",
+            "points": [
+                {"x": 2.0**x, "mean": None if x == line else 0.5 / (line + x), "low": 0.2 if seeds else None,
+                 "high": 0.6 if seeds else None}
+                for x in range(1, points)
+            ],
+        }
+        for line in range(1, lines + 1)
+    ]  # fmt: skip
+    words = [{**line, "points": [point | {"x": f"x{point['x']:g}"} for point in line["points"]]} for line in drawn]
+    look = {"log_x": True, "log_y": True, "percent": False, "percent_x": False}
+    return {"panels": [
+        {"title": "Loss by step", "x": "optimiser steps", "y": "loss", "lines": drawn, **look},
+        {"title": "Accuracy", "x": "method", "y": "accuracy (%)", "lines": words, **look, "percent": True,
+         "log_x": False, "log_y": False},
+    ]}  # fmt: skip
+
+
 def draw_board(count: int, **more: Any) -> Figure:
     """A board of settings: every third on the front, the others beaten or not."""
     rows = [
@@ -156,6 +190,9 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
         [rate(r, lr, 0.9 - lr, seed=s) for r in (1, 8) for lr in (0.1, 0.2) for s in (0, 1)]
         + [rate(8, 0.4, None, failed=True)]
     ),
+    "landscape": lambda: draw_landscape(
+        [cell(x, y, 90.0 + x - y, 91.0 - y, validation=x / 10) for x in (0, 1) for y in (0, 1)], 2, 2
+    ),
     "spectrum": lambda: spectrum.draw(
         [spectrum.Change("rank 2", {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")})], title="Spectrum"
     ),
@@ -163,6 +200,7 @@ EVERY_KIND: dict[str, Callable[[], Figure]] = {
     "tradeoff": lambda: draw_tradeoff({"rank 1": [(0.0, 0.9, 0.0), (1.0, 0.1, 0.8), (1.25, 0.0, 0.7)]}),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="Forgetting"),
     "cures": lambda: strategies.draw(STRATEGIES, title="Cures"),
+    "claims": lambda: claims.draw(claim(2), title="Claims"),
     "history": lambda: history.draw([epoch(0, 15.0), epoch(1, 0.1)], title="History"),
     "confusion": lambda: confusion.draw(np.diag(np.arange(10)), title="Confusion"),
 }

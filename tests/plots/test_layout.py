@@ -13,8 +13,11 @@ from plots.made_up import (
     EVERY_KIND,
     HALVES,
     PROBES,
+    cell,
+    claim,
     draw_alpha,
     draw_board,
+    draw_landscape,
     draw_predictions,
     draw_ranks,
     draw_rates,
@@ -28,7 +31,8 @@ from plots.made_up import (
 
 from lora_mnist_cli.data.sources import SOURCES
 from lora_mnist_cli.evaluation.original_study import RANKS
-from lora_mnist_cli.plots import confusion, forgetting, history, lettering, spectrum, strategies, style
+from lora_mnist_cli.plots import claims, confusion, forgetting, history, lettering, spectrum, strategies, style
+from lora_mnist_cli.settings.choices import CLAIMS
 
 NOISE = np.random.default_rng(0).normal(size=300).round(2).tolist()
 CLASSES = SOURCES["fashion-mnist"].classes
@@ -108,6 +112,18 @@ def alphas() -> Figure:
     return draw_alpha(rows, subtitle=SUBTITLE)
 
 
+def landscapes(columns: int, rows: int, seeds: int) -> Figure:
+    """With a cell where one seed diverged, one where all did, and one without a run."""
+    places = [(x, y) for x in range(columns) for y in range(rows) if (x, y) != (0, rows - 1)]
+    cells = [
+        cell(x, y, *(95 - 3 * abs(x - y) + NOISE[s] for s in range(seeds)), validation=0.9 - abs(x - y) / 50)
+        for x, y in places
+    ]
+    cells[1] = cell(*places[1], 50.0, diverged=1)
+    cells[-1] = cell(*places[-1], diverged=seeds)
+    return draw_landscape(cells, columns, rows, subtitle=SUBTITLE)
+
+
 USUAL: dict[str, Callable[[], Figure]] = {
     **{f"{kind}, the smallest": draw for kind, draw in EVERY_KIND.items()},
     "ranks, one seed": lambda: study_of_ranks(1),
@@ -119,6 +135,10 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "one rank": lambda: draw_ranks(by_rank(5, ranks=(8,)), bases=(0.992,)),
     "rates, three ranks": lambda: rates(3, (1, 4, 16), (1e-3, 4e-3, 1.6e-2)),
     "rates, seven ranks": lambda: rates(3, RANKS, (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)),
+    "landscape, five rates by seven ranks": lambda: landscapes(5, 7, 10),
+    "landscape, three by three, one seed": lambda: landscapes(3, 3, 1),
+    "landscape, as large as figures fit": lambda: landscapes(10, 10, 3),
+    "landscape, thirty by forty": lambda: landscapes(30, 40, 3),
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),
     "tradeoff, seven ranks": lambda: paths(3, RANKS),
@@ -132,6 +152,20 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "cures, ten seeds": lambda: cures(10, 0.97),
     "cures, one seed": lambda: cures(1, 0.97),
     "cures, all kept": lambda: cures(3, 1.0),
+    "claims, five lines": lambda: claims.draw(claim(5, 9), title=max(CLAIMS.values(), key=len), subtitle=SUBTITLE),
+    "claims, one seed": lambda: claims.draw(claim(3, seeds=False), title="A claim"),
+    "spectrum, intruders": lambda: spectrum.draw(
+        [
+            spectrum.Change(
+                f"rank {rank}",
+                {layer: factors([3.0, 0.1]) for layer in ("fc1", "fc2", "fc3")},
+                {"fc1": rank, "fc2": 0, "fc3": seed},
+            )
+            for rank in (1, 8)
+            for seed in (0, 1)
+        ],
+        title="Spectrum",
+    ),
     "predictions": lambda: draw_predictions(50, mistakes=7, subtitle=SUBTITLE),
     "predictions of clothes": lambda: draw_predictions(50, mistakes=20, subtitle=SUBTITLE, names=CLASSES),
     "forgetting": lambda: forgetting.draw(HALVES, PROBES, title="LoRA on 5-9, rank 8: forgotten", subtitle=SUBTITLE),

@@ -54,6 +54,7 @@ from lora_mnist_cli.plots import (
     style,
     tradeoff,
 )
+from lora_mnist_cli.stages.plotting import KINDS
 from lora_mnist_cli.system.errors import MachineError, UsageError
 
 T_2 = 4.3027  # t(2) leaves 2.5 % above it, by any table
@@ -61,6 +62,10 @@ MAGIC = {"png": b"\x89PNG\r\n", "svg": b"<?xml", "pdf": b"%PDF-"}
 
 
 # What all kinds share
+
+
+def test_every_kind_has_a_figure_here():
+    assert set(KINDS) <= set(EVERY_KIND)
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
@@ -100,7 +105,7 @@ def test_pyplot_and_torch_stay_out():
     script = (
         "import sys\n"
         "from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, style\n"
-        "from lora_mnist_cli.plots import forgetting, spectrum, tradeoff\n"
+        "from lora_mnist_cli.plots import forgetting, landscape, spectrum, tradeoff\n"
         "assert not {'matplotlib.pyplot', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

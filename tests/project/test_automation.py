@@ -30,6 +30,13 @@ def test_the_action_gives_its_script_every_variable_that_it_reads():
     assert inputs == set(re.findall(r"^ {2}([\w-]+):\n {4}description", action.split("outputs:")[0], re.MULTILINE))
 
 
+def test_every_python_that_is_promised_is_tried_and_the_next_one():
+    promised = re.findall(r"Python :: (3\.\d+)\"", (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tried = re.search(r"\$\{@:-([\d. ]+)\}", (ROOT / ".ci" / "pythons").read_text(encoding="utf-8"))
+    assert tried is not None
+    assert tried[1].split() == [*promised, f"3.{int(promised[-1].partition('.')[2]) + 1}"]
+
+
 def test_the_container_gets_what_the_wheel_is_built_from():
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] == "!"}
     assert {"pyproject.toml", "README.md", "LICENSE", "lora_mnist_cli", "data"} <= kept

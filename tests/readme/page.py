@@ -1,4 +1,4 @@
-"""The README as what it shows: commands in their order, files, code, and the output of some commands."""
+"""A page as what it shows: commands in their order, files, code, and the output of some commands."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("README.md", "docs/tutorial.md")
+"""The pages whose commands can all be run, in their order and in one folder."""
 LEFT_OUT = "…"
-"""In an output that the README shows: any text; on a line of its own, any number of lines."""
+"""In an output that a page shows: any text; on a line of its own, any number of lines."""
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -38,9 +40,9 @@ class Command:
     may_fail: bool = False
 
 
-def blocks() -> list[Block]:
-    """Return the fenced blocks of the README."""
-    text = README.read_text(encoding="utf-8")
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     return [Block(m[1], m[2], text[: m.start()].rstrip().rpartition("\n\n")[2]) for m in _FENCED.finditer(text)]
 
 
@@ -63,7 +65,7 @@ def commands(text: str) -> Iterator[Command]:
 
 
 def unlike(shown: str, printed: str) -> str:
-    """Say where a printed output is not what the README shows; empty if it is.
+    """Say where a printed output is not what a page shows; empty if it is.
 
     Blanks may be more or fewer, and a figure with a decimal point may differ as it does between processors: per cents
     by two points, losses by half or a sixth of them.

@@ -1,7 +1,7 @@
-"""The README: every command in its order, in one folder, with the outputs that it shows.
+"""The README and the tutorial: every command in its order, in one folder, with the outputs that they show.
 
 The fast tests run nothing. The slow one runs all of it on 1,000 images, where figures mean nothing and gates may not be
-met; that of the study on MNIST, and compares what the README shows.
+met; that of the study on MNIST, and compares what the page shows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib.util
 import io
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from readme.page import Block, Command, blocks, commands, unlike
+from readme.page import PAGES, ROOT, Block, Command, blocks, commands, unlike
 
 from lora_mnist_cli.cli import main
 from lora_mnist_cli.data.sources import SOURCES, load_split
@@ -33,20 +34,26 @@ NOT_RUN = {
     "pytest": "these are the tests",
     "mlflow": "it serves until it is stopped",
 }
-"""Programs of the README that are not started, and why."""
+"""Programs of the pages that are not started, and why."""
 EXTRAS = {"mlflow": ["--logger", "mlflow"], "onnxscript": [".onnx"], "pandas": ["pandas"],
           "pytorch_lightning": ["pytorch_lightning"]}  # fmt: skip
 """Package → words of a command or of code by which it is needed."""
 A_PLACEHOLDER = "HOST:"
 """In a command that needs a cluster; the tests of Ray start one."""
 A_GATE = ("--min-accuracy", "--require")
-COMMANDS = [command for block in blocks() if block.language == "sh" for command in commands(block.text)]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = [command for block in BLOCKS if block.language == "sh" for command in commands(block.text)]
 
 
 def lacking(words: str) -> str | None:
     """Return a package that is needed and not installed."""
     needed = (extra for extra, marks in EXTRAS.items() if all(mark in words for mark in marks))
     return next((extra for extra in needed if importlib.util.find_spec(extra) is None), None)
+
+
+def pictures(page: str) -> list[str]:
+    """Return the names of the pictures on a page that its own commands draw."""
+    return re.findall(r"\(images/tutorial/([^)]+)\)", (ROOT / page).read_text(encoding="utf-8"))
 
 
 def call(command: Command) -> tuple[int, str]:
@@ -69,7 +76,7 @@ def call(command: Command) -> tuple[int, str]:
 
 
 class Walk:
-    """A walk through the README in the present folder: runs commands and code, writes files, and keeps the outputs."""
+    """A walk through a page in the present folder: runs commands and code, writes files, and keeps the outputs."""
 
     def __init__(self, *, gates_hold: bool) -> None:
         self.printed: dict[str, str] = {}
@@ -93,7 +100,7 @@ class Walk:
             if package := lacking(block.text):
                 self.left_out.append(f"Python that needs {package}")
             else:
-                exec(compile(block.text, "README.md", "exec"), {})
+                exec(compile(block.text, "a page", "exec"), {})
 
     def _run(self, command: Command) -> None:
         if command.words[0] in NOT_RUN or (command.otherwise and not self._failed):
@@ -127,6 +134,7 @@ def small_mnist(idx: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(SOURCES, "mnist", replace(source, sha256=sums))
     # A process of its own would read the files by the sums of the whole MNIST.
     monkeypatch.setattr("lora_mnist_cli.stages.chains.run.train_in_processes", lambda *_: None)
+    monkeypatch.setattr("lora_mnist_cli.stages.papers.study._in_processes", lambda *_: {})
 
 
 def test_every_command_and_option_is_there(run):
@@ -143,17 +151,26 @@ def test_every_program_is_ours_or_one_that_is_not_run():
     assert {command.words[0] for command in COMMANDS} <= {PROGRAM, "echo", *NOT_RUN}
 
 
-def test_every_output_is_that_of_a_command_of_the_readme():
-    lines = {shlex.join(command.words) for command in COMMANDS}
-    shown = [block.text.splitlines()[0] for block in blocks() if block.language == "text"]
+@pytest.mark.parametrize("page", PAGES)
+def test_every_output_is_that_of_a_command_of_the_page(page):
+    texts = [block.text for block in blocks(page) if block.language == "sh"]
+    lines = {shlex.join(command.words) for text in texts for command in commands(text)}
+    shown = [block.text.splitlines()[0] for block in blocks(page) if block.language == "text"]
     assert shown
     assert [line for line in shown if not line.startswith("$ ") or line.removeprefix("$ ") not in lines] == []
+
+
+def test_every_picture_of_the_tutorial_is_drawn_by_one_of_its_commands():
+    drawn = [command.words[-1] for command in COMMANDS if command.words[1:2] == ("plot",)]
+    assert pictures("docs/tutorial.md")
+    assert set(pictures("docs/tutorial.md")) <= set(drawn)
+    assert {path.name for path in (ROOT / "docs/images/tutorial").iterdir()} == set(pictures("docs/tutorial.md"))
 
 
 @pytest.mark.parametrize("package", EXTRAS)
 def test_commands_that_need_a_package_run_where_it_is_installed(package):
     """They do in the long tests below; here it is said where they do not."""
-    texts = [command.line for command in COMMANDS] + [each.text for each in blocks() if each.language == "python"]
+    texts = [command.line for command in COMMANDS] + [each.text for each in BLOCKS if each.language == "python"]
     needing = [text for text in texts if all(mark in text for mark in EXTRAS[package])]
     assert needing
     if importlib.util.find_spec(package) is None:
@@ -163,19 +180,22 @@ def test_commands_that_need_a_package_run_where_it_is_installed(package):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Lightning advises
 @pytest.mark.usefixtures("small_mnist")
-def test_every_command_runs_in_its_order_in_one_folder():
+@pytest.mark.parametrize(("page", "least"), [("README.md", 80), ("docs/tutorial.md", 10)])
+def test_every_command_runs_in_its_order_in_one_folder(page, least):
     walk = Walk(gates_hold=False)
-    for block in blocks():
+    for block in blocks(page):
         walk.take(block)
-    assert len(walk.printed) + len(walk.left_out) > 80
+    assert len(walk.printed) + len(walk.left_out) > least
+    assert [name for name in pictures(page) if not Path(name).is_file()] == []
 
 
 @pytest.mark.alone
 @pytest.mark.study
 @pytest.mark.filterwarnings("ignore")
-def test_every_command_prints_what_the_readme_shows():
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_prints_what_the_page_shows(page):
     walk = Walk(gates_hold=True)
-    for block in blocks():
+    for block in blocks(page):
         walk.take(block)
         if block.language == "text":
             command, _, shown = block.text.partition("\n")

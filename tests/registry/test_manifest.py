@@ -146,6 +146,14 @@ OF_A_BASE: dict[str, Callable[[Any], Any]] = {
     "a data set's path": put("dataset", "name", to="../x"),
     "a data set's digest": put("dataset", "digest", to="x"),
     "a data set with more": put("dataset", "path", to="/"),
+    "classes of MNIST": put("dataset", "classes", to=["a", "b"]),
+    **{
+        f"classes {str(classes)[:20]!r}": put("dataset", to={"name": "own-x", "digest": DIGEST, "classes": classes})
+        for classes in (None, "ab", [], ["a"], ["a", "a"], ["a", 1], ["a", ""], ["a", ESCAPES], ["a", "x" * 41],
+                        list("abcdefghijk"))
+    },
+    "one's own data set without classes": put("dataset", to={"name": "own-x", "digest": DIGEST}),
+    "a path of one's own": put("dataset", to={"name": "own-../x", "digest": DIGEST, "classes": ["a", "b"]}),
     **{f"digits {value!r}": put("config", "digits", to=value) for value in (None, 1, [0], "4-0", "1,0", "all", "")},
     **{f"seed {value!r}": put("config", "seed", to=value) for value in (None, "0", 1.5, True)},
     "the rank of a base": put("config", "rank", to="x"),
@@ -471,6 +479,12 @@ def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example: Path, for
 @pytest.mark.parametrize("name", [*NAMES, None, 1, ("a",)])
 def test_names_of_files_stay_in_the_folder(name: object) -> None:
     assert not is_file(name)
+
+
+def test_a_data_set_of_ones_own_is_read_where_its_images_are_not(example: Path, forge: Forge) -> None:
+    forge(example / BASE, put("dataset", to={"name": "own-x", "digest": DIGEST, "classes": ["a", "b"]}))
+    shown = Registry(example).get(BASE)
+    assert (shown.dataset, shown.classes, str(shown.known_digits)) == ("own-x", ("a", "b"), "0-1")
 
 
 def test_names_and_digests_that_are_fine() -> None:

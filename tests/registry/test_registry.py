@@ -22,6 +22,7 @@ from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.entries import Entry, children_first, generations
 from lora_mnist_cli.registry.registry import STAGING, Registry, machine_errors
+from lora_mnist_cli.registry.staging import REPLACED
 from lora_mnist_cli.system.errors import ArtifactError, MachineError, OtherSettingsError, UsageError
 from lora_mnist_cli.system.platforms import here
 
@@ -292,7 +293,7 @@ def test_an_artifact_is_not_lost_where_its_replacement_fails(registry, publish, 
         return False
 
     def rename(source: Path, target: Path) -> None:
-        if Path(target) == registry.root / "one" and Path(source).name == "one":
+        if Path(target) == registry.root / "one" and Path(source).parent.name != REPLACED:
             raise OSError(errno.EIO, "Input/output error")
         real(source, target)
 

@@ -47,5 +47,6 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def pool_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Banks of ``--backend processes`` are trained in this process, where a process is not what is tested."""
+    """What processes do is done in this one, where a process is not what is tested."""
     monkeypatch.setattr("lora_mnist_cli.stages.banks.backends.Pool", SameProcessPool)
+    monkeypatch.setattr("lora_mnist_cli.stages.papers.study.Pool", SameProcessPool)

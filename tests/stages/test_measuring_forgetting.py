@@ -95,6 +95,36 @@ def test_the_untrained_network_is_the_one_that_the_base_began_as(small):
     assert found == pytest.approx([known(logits, labels, task) for task in (OLD, NEW)])
 
 
+def test_intruders_are_counted_by_layer_and_scaling_them_leads_from_the_adapter_away(small, run):
+    document = forgetting(workspace=small, threshold=0.6)
+    found = document["intruders"]
+    states = [load_model(small.registry, small.registry.get(document[key])).model for key in ("base", "artifact")]
+    for row in found["layers"]:
+        before, after = (
+            layer.base.weight.detach() + layer.delta().detach() if hasattr(layer, "delta") else layer.weight.detach()
+            for layer in (state.get_submodule(row["layer"]) for state in states)
+        )
+        U, V = (np.linalg.svd(matrix.double().numpy(), full_matrices=False)[0] for matrix in (before, after))
+        cosines = np.abs(V[:, :10].T @ U).max(1)
+        assert row["cosines"] == pytest.approx(cosines.tolist(), abs=1e-5)
+        assert row["count"] == (cosines < 0.6).sum()
+    first = found["path"][0]
+    halves = {row["half"]: row for row in document["halves"] if row["model"] == "adapter"}
+    assert (first["factor"], first["old"], first["new"]) == (1, halves["old"]["accuracy"], halves["new"]["accuracy"])
+    assert first["old_known"] == halves["old"]["accuracy_known"]
+    assert [row["factor"] for row in found["path"]] == [1, 0.75, 0.5, 0.25, 0]
+    where = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    assert "cosine below 0.6" in run("forgetting", "--threshold", "0.6", *where).out
+    for wrong in ("0", "1.5", "nan"):
+        assert run("forgetting", "--threshold", wrong, *where).code == 2
+        assert run("plot", "spectrum", "--threshold", wrong, *where).code == 2
+    plain, counted = (small.runs_dir.parent / name for name in ("plain.svg", "counted.svg"))
+    assert run("plot", "spectrum", "--output", plain, *where).code == 0
+    assert run("plot", "spectrum", "--threshold", "0.6", "--output", counted, *where).code == 0
+    assert "ntruders" not in plain.read_text()
+    assert run("plot", "alpha", "--threshold", "0.6", *where).code == 2
+
+
 def test_an_adapter_on_old_digits_alone_has_no_new_half(small, run):
     finetune(AdapterConfig(epochs=1, digits=DigitSet([1, 2])), workspace=small, name="again")
     document = forgetting("again", workspace=small)

@@ -18,16 +18,28 @@ import pytest
 from safetensors.numpy import load_file
 
 from lora_mnist_cli.data.sources import load_split
-from lora_mnist_cli.plots import alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff
+from lora_mnist_cli.plots import (
+    alpha,
+    confusion,
+    history,
+    landscape,
+    learning_rate,
+    predictions,
+    ranks,
+    spectrum,
+    tradeoff,
+)
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.grid import AXES, RANK
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
 from lora_mnist_cli.stages.pictures import of_models
 from lora_mnist_cli.stages.pictures.subtitles import subtitle_of, title_of, title_of_several
 from lora_mnist_cli.stages.plotting import KINDS, PlotOptions, gatherer, plot
+from lora_mnist_cli.stages.records.histories import validation_runs
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5", "sweep-fashion-mnist-5-9-a0.5"
@@ -37,6 +49,9 @@ def test_a_kind_is_a_row_a_function_and_a_file_of_its_name() -> None:
     for kind in KINDS:
         assert callable(gatherer(kind))
         assert callable(import_module(f"lora_mnist_cli.plots.{kind.replace('-', '_')}").draw)
+
+
+ALPHA, LR = (next(axis for axis in AXES if axis.field == field) for field in ("alpha", "lr"))
 
 
 @pytest.fixture
@@ -53,7 +68,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         return draw
 
-    for module in (alpha, confusion, history, learning_rate, predictions, ranks, spectrum, tradeoff):
+    for module in (alpha, confusion, history, landscape, learning_rate, predictions, ranks, spectrum, tradeoff):
         monkeypatch.setattr(module, "draw", record(module))
     return seen
 
@@ -195,9 +210,21 @@ def test_learning_rate_has_the_last_validation_accuracy_of_each_run(small, drawn
     assert caught.value.hint == "draw one combination: --where alpha=0.5"
     with pytest.raises(UsageError, match="every lr"):
         plot("learning-rate", options=PlotOptions(where={"alpha": 0.5, "lr": 1e-3}), workspace=small)
-    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])
-    with pytest.raises(ArtifactError, match=f"lists '{chosen[0]['artifact']}'"):
-        plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    shutil.rmtree(small.runs_dir / chosen[0]["artifact"])  # the sweep itself knows the ends of all histories
+    plot("learning-rate", options=PlotOptions(where={"alpha": 0.5}), workspace=small)
+    assert drawn["arguments"] == (rows,)
+
+
+def test_an_earlier_sweep_takes_validation_figures_from_its_adapters_histories(small):
+    made = sweep([1, 2], config=AdapterConfig(epochs=2), workspace=small, name="early")
+    results = [{key: row[key] for key in row if key != "last_epoch"} for row in made.details["results"]]
+    early = replace(made, details={**made.details, "results": results})
+    found = validation_runs(small.registry, early, results)
+    assert found == validation_runs(small.registry, made, made.details["results"])
+    assert [run["accuracy"] for run in found] == [last_val_accuracy(small, row["artifact"]) for row in results]
+    shutil.rmtree(small.runs_dir / results[0]["artifact"])
+    with pytest.raises(ArtifactError, match=f"lists '{results[0]['artifact']}'"):
+        validation_runs(small.registry, early, results)
 
 
 def test_learning_rate_shows_what_diverged_without_a_figure(small, drawn):
@@ -205,6 +232,57 @@ def test_learning_rate_shows_what_diverged_without_a_figure(small, drawn):
     plot("learning-rate", workspace=small)
     sound, diverged = drawn["arguments"][0]
     assert (sound["failed"], diverged["failed"], diverged["accuracy"]) == (False, True, None)
+
+
+def test_landscape_has_the_runs_of_each_cell_and_the_best_is_chosen_on_validation_images(small, drawn):
+    grid = {"lrs": [1e-2, 3e-2, 1e30], "alphas": [0.5, 1.0]}
+    made = sweep([2, 1], seeds=[0, 3], grid=grid, workspace=small, name="rates", keep="none", epochs=2)
+    artifact, path = plot("landscape", "rates", options=PlotOptions(where={"alpha": 1.0}), workspace=small)
+    assert (artifact.name, path.name) == ("rates", "landscape-rates-alpha-1.png")
+    (cells,) = drawn["arguments"]
+    assert drawn["named"]["axes_names"] == ("learning rate", "rank")
+    assert drawn["named"]["values"] == (["0.01", "0.03", "1e30"], ["1", "2"])
+    assert {cell.place for cell in cells} == {(x, y) for x in range(3) for y in range(2)}
+    for cell in cells:
+        lr, rank = grid["lrs"][cell.place[0]], (1, 2)[cell.place[1]]
+        runs = [r for r in made.details["results"] if (r["lr"], r["rank"], r["alpha"]) == (lr, rank, 1.0)]
+        new = [s["accuracy"] for r in runs for s in r["subsets"] if s["digits"] == "5-9" and s["accuracy"] is not None]
+        assert cell.percents == tuple(100 * accuracy for accuracy in new)
+        assert cell.diverged == (2 if lr == 1e30 else 0)
+        validated = [r["last_epoch"]["val_accuracy"] for r in runs if not r["failed"]]
+        assert cell.validation == (None if lr == 1e30 else sum(validated) / 2)
+    options = PlotOptions(axes=(RANK, ALPHA), where={"lr": 1e-2}, digits=DigitSet.parse("0-4"))
+    assert plot("landscape", "rates", options=options, workspace=small)[1].name == (
+        "landscape-rates-on-0-4-by-rank-by-alpha-lr-0.01.png"
+    )
+    assert drawn["named"]["values"] == (["1", "2"], ["0.5", "1"])
+    plot("landscape", "rates", options=PlotOptions(axes=(LR, ALPHA), where={"rank": 2}), workspace=small)
+    assert drawn["named"]["values"][1] == ["0.5", "1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({}, "several adapters per lr, rank and seed: alphas"),
+        ({"where": {"alpha": 1.0, "rank": 1}}, "varies only lr beside what --where holds"),
+        ({"where": {"lr": 1e-2, "alpha": 1.0}}, "varies only rank"),
+        ({"axes": ("lr", "dropout")}, "does not vary dropout"),
+        ({"where": {"alpha": 1.0}, "digits": DigitSet.parse("7")}, "no scores on digits 7"),
+    ],
+)
+def test_landscape_refuses_what_is_no_landscape(small, options, problem):
+    sweep(
+        [1, 2], grid={"lrs": [1e-2, 3e-2], "alphas": [0.5, 1.0]}, workspace=small, name="rates", keep="none", epochs=0
+    )
+    axes = tuple(axis for name in options.get("axes", ()) for axis in AXES if axis.field == name)
+    with pytest.raises(UsageError, match=problem):
+        plot("landscape", "rates", options=PlotOptions(**{**options, "axes": axes}), workspace=small)
+
+
+def test_landscape_of_a_sweep_without_a_grid_is_refused_with_the_command_of_one(small):
+    with pytest.raises(UsageError, match="varies nothing but seeds") as refused:
+        plot("landscape", workspace=small)
+    assert "--lrs" in refused.value.hint
 
 
 def test_spectrum_is_that_of_alpha_times_scale_times_the_factors_on_disk(small, drawn):
@@ -294,7 +372,7 @@ def test_learning_rate_needs_several_rates_and_validation_images(small):
         plot("learning-rate", workspace=small)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "learning-rate"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("learning-rate", "landscape")])
 def test_each_kind_draws_the_newest_artifact_that_fits(small, tmp_path, kind):
     artifact, path = plot(kind, workspace=small)
     assert artifact.name == (SWEEP if kind == "ranks" else ADAPTER)

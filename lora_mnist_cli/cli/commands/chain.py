@@ -12,12 +12,12 @@ from lora_mnist_cli.stages import chain
 from lora_mnist_cli.stages.chains import report
 from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.run import RANK, RECIPE
-from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL
+from lora_mnist_cli.stages.chains.strategies import FURTHER, STRATEGIES, USUAL
 from lora_mnist_cli.stages.records.publishing import REPORT_FILE
 from lora_mnist_cli.system.errors import UsageError
 
-_STRATEGIES, _BASELINES = (
-    "; ".join(f"{name}: {strategy.about}" for name, strategy in rows.items()) for rows in (USUAL, BASELINES)
+_STRATEGIES, _FURTHER, _BASELINES = (
+    "; ".join(f"{name}: {strategy.about}" for name, strategy in rows.items()) for rows in (USUAL, FURTHER, BASELINES)
 )
 Baselines = Annotated[bool, o.switch("--baselines", f"Add the baselines of the literature. {_BASELINES}.")]
 
@@ -28,7 +28,10 @@ def command(
     tasks: Annotated[str, o.words("Tasks with a comma between them, each a range or digits joined by +.")] = "0-4,5-9",
     strategies: Annotated[
         str | None,
-        o.words(f"Any of {_STRATEGIES}. As plain,routed; all of these by default.", known=STRATEGIES),
+        o.words(
+            f"Any of {_STRATEGIES}. As plain,routed; all of these by default. {_FURTHER}, where it is named.",
+            known=STRATEGIES,
+        ),
     ] = None,
     baselines: Baselines = False,
     cures: Annotated[str | None, o.words("The former name of --strategies.", hidden=True)] = None,
@@ -78,7 +81,7 @@ def command(
 def chain_tables(document: dict[str, Any]) -> list[Table]:
     """Make the table of the strategies, and the one of what the literature reports."""
     title = report.title(document, document["config"])
-    made = Table(report.COLUMNS, title=title, text_columns=report.COLUMNS[:1], tight=True)
+    made = Table(report.columns(document), title=title, text_columns=("strategy",), tight=True)
     for strategy in document["cures"]:
         made.add_row(*report.cells(strategy))
     costs = Table(("strategy", "kept beside the network", "made in s"), text_columns=("strategy",))

@@ -75,20 +75,20 @@ def _single(evaluations: Sequence[Evaluation]) -> Result:
         | ({"reason": evaluation.reason} if evaluation.reason else {})
         for evaluation in evaluations
     ]
-    document = {"artifact": artifact.name, **classes(artifact.dataset)}
+    document = {"artifact": artifact.name, **classes(artifact)}
     images = f"on the test images of {artifact.dataset}"
     if len(rows) > 1:
         scores = [(evaluation.alpha, evaluation.scores) for evaluation in evaluations]
         return document | {"results": rows}, [alpha_table(f"{artifact.name} {images}", scores)]
     title = f"{artifact.name}{at_alpha(evaluations[0].alpha)} {images}"
-    return document | rows[0], [score_table(title, evaluations[0].scores, artifact.dataset)]
+    return document | rows[0], [score_table(title, evaluations[0].scores, artifact.classes)]
 
 
 def _routed(routed: RoutedEvaluation) -> Result:
     """Make the document and the tables of experts behind a router."""
     document = {
         "artifact": None, "alpha": None, "base": routed.base.name, "route_by": routed.by, "experts": routed.experts,
-        **classes(routed.base.dataset), **with_intervals(routed.scores),
+        **classes(routed.base), **with_intervals(routed.scores),
     }  # fmt: skip
     heads = ("expert", "digits", "answered", "share %", "own digits found %")
     made = Table(heads, title="experts", text_columns=("expert", "digits"))
@@ -97,7 +97,7 @@ def _routed(routed: RoutedEvaluation) -> Result:
         made.add_row(row["artifact"], row["digits"], *figures)
     experts = ", ".join(row["artifact"] for row in routed.experts)
     title = f"{experts}, routed by {routed.by}, on the test images of {routed.base.dataset}"
-    return document, [score_table(title, routed.scores, routed.base.dataset), made]
+    return document, [score_table(title, routed.scores, routed.base.classes), made]
 
 
 def _gate_table(checked: Sequence[dict[str, Any]]) -> Table:

@@ -34,7 +34,7 @@ def command(
     adapter = finetune(config, base=base, dataset=dataset, workspace=workspace, name=name, force=publication.force)
     output.print_scores(
         "finetune", adapter, _title(adapter), alpha=adapter.config["alpha"],
-        trainable_parameters=adapter.details["trainable_parameters"], **classes(adapter.dataset),
+        trainable_parameters=adapter.details["trainable_parameters"], **classes(adapter),
     )  # fmt: skip
 
 

@@ -1,26 +1,39 @@
 """``lora-mnist forgetting``."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent, points
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.stages import forgetting
+from lora_mnist_cli.stages.intruding import THRESHOLD
 
 _MEASURES = ("backward", "forward", "forgetting")
 
 
 @o.grouped
-def command(*, name: shared.NewestByDefault = None, folders: shared.Folders, output: shared.Output) -> None:
+def command(
+    *,
+    name: shared.NewestByDefault = None,
+    threshold: Annotated[
+        float,
+        o.number("Cosine with every singular vector of the base's weight below which one of the adapter's intrudes."),
+    ] = THRESHOLD,
+    folders: shared.Folders,
+    output: shared.Output,
+) -> None:
     """Measure what an adapter forgot of its base's digits, and what is merely outranked.
 
     Takes the newest adapter by default. For the base and the adapter, on old and new digits: accuracy over all ten
     logits, and with the task known (the logits of other digits are masked); the calibration of both; and what a linear
-    probe reads from each hidden layer. Then GEM's measures of the chain of tasks that led to the adapter.
+    probe reads from each hidden layer. Then the intruder dimensions: leading singular vectors of the adapted weights
+    that the base's weights do not have, and what the digits do when they are scaled down. Then GEM's measures of the
+    chain of tasks that led to the adapter.
     """
-    document = forgetting(name, workspace=folders.workspace(output))
-    output.print("forgetting", document, lambda document: [_answers(document), _probes(document), _transfer(document)])
+    document = forgetting(name, threshold=threshold, workspace=folders.workspace(output))
+    tables = (_answers, _probes, _intruders, _transfer)
+    output.print("forgetting", document, lambda document: [table(document) for table in tables])
 
 
 def _answers(document: dict[str, Any]) -> Table:
@@ -37,7 +50,7 @@ def _answers(document: dict[str, Any]) -> Table:
 
 
 def _probes(document: dict[str, Any]) -> Table:
-    digits = {half: document[half] for half in ("old", "new") if document[half] is not None} | {"all": "0-9"}
+    digits = {half: document[half] for half in ("old", "new") if document[half] is not None} | {"all": document["all"]}
     heads = ("layer", "network", *(f"{half}, {of} %" for half, of in digits.items()))
     images = f"{document['probe_images']:,} training images"
     title = f"what a linear probe, fitted on {images}, reads from the hidden layers"
@@ -47,6 +60,18 @@ def _probes(document: dict[str, Any]) -> Table:
         made.add_row(row["layer"], row["model"], *(percent(row[half]) for half in digits))
         if following is not None and following["layer"] != row["layer"]:
             made.add_section()
+    return made
+
+
+def _intruders(document: dict[str, Any]) -> Table:
+    found = document["intruders"]
+    counts = ", ".join(f"{row['layer']} {row['count']}" for row in found["layers"])
+    title = f"intruders (cosine below {found['threshold']:g}): {counts}; digits as they are scaled"
+    halves = [half for half in ("old", "new") if document[half] is not None]
+    heads = ("factor", *(f"{half}, {document[half]} %" for half in halves), "old, task known %")
+    made = Table(heads, title=title)
+    for row in found["path"]:
+        made.add_row(f"{row['factor']:g}", *(percent(row[half]) for half in halves), percent(row["old_known"]))
     return made
 
 

@@ -84,7 +84,9 @@ def _tables(document: dict[str, Any]) -> list[Table | str]:
             interval(row["interval"]["low"], row["interval"]["high"]), spread_cells(row["accuracy"], percent)[1],
             str(row["n"]), row["verdict"],
         )  # fmt: skip
-    return [made, *(in_one_line(row) for row in document["gates"] if row["verdict"] != PASS), document["verdict"]]
+    missed = [row for row in document["gates"] if row["verdict"] != PASS]
+    reasons = [f"{about(row)}: {row['verdict']}: {row['reason']}" for row in missed]
+    return [made, *reasons, document["verdict"]]
 
 
 def _settings(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -1,5 +1,6 @@
 """``lora-mnist predict``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,13 +69,13 @@ def command(
         together, routed = predict_routed(images, names, by=route_by, invert=invert, workspace=workspace)
         base, predictions = together.base, list(routed)
         document = {"artifact": None, "alpha": None, "base": base.name}
-        document |= {"experts": [each.name for each in together.artifacts], **classes(base.dataset)}
+        document |= {"experts": [each.name for each in together.artifacts], **classes(base)}
         document["results"] = [_row(each, show_input) | {"expert": each.expert} for each in routed]
     else:
         base, in_force, predictions = predict_images(images, artifact, alpha=alpha, invert=invert, workspace=workspace)
-        document = {"artifact": base.name, "alpha": in_force, **classes(base.dataset)}
+        document = {"artifact": base.name, "alpha": in_force, **classes(base)}
         document["results"] = [_row(each, show_input) for each in predictions]
-    output.print("predict", document, lambda document: _tables(base.dataset, document, predictions, show_input))
+    output.print("predict", document, lambda document: _tables(base.classes, document, predictions, show_input))
     if strict and (doubtful := [each.image.source for each in predictions if each.doubts]):
         problem = f"{len(doubtful)} of {len(predictions)} pictures are doubtful: {', '.join(doubtful)}"
         raise GateError(problem, value=doubtful)
@@ -90,7 +91,7 @@ def _row(prediction: Prediction, show_input: bool) -> dict[str, Any]:
 
 
 def _tables(
-    dataset: str, document: dict[str, Any], predictions: list[Prediction], show_input: bool
+    names: Sequence[str], document: dict[str, Any], predictions: list[Prediction], show_input: bool
 ) -> list[Table | str]:
     from lora_mnist_cli.data.pictures import drawn
 
@@ -101,10 +102,10 @@ def _tables(
     title = f"{document['artifact'] or ', '.join(document['experts'])}{at}"
     made = Table(heads, title=title, text_columns=("image", "expert"))
     for row in document["results"]:
-        cells = [class_of(dataset, row["digit"]), percent(row["probability"])]
-        cells += [class_of(dataset, row["runner_up"]), percent(row["runner_up_probability"])]
+        cells = [class_of(names, row["digit"]), percent(row["probability"])]
+        cells += [class_of(names, row["runner_up"]), percent(row["runner_up_probability"])]
         if row["base"] is not None:
-            cells += [class_of(dataset, row["base"]["digit"]), percent(row["base"]["probability"])]
+            cells += [class_of(names, row["base"]["digit"]), percent(row["base"]["probability"])]
         if "expert" in row:
             cells += [row["expert"]["artifact"], percent(row["expert"]["probability"])]
         made.add_row(row["image"], *cells)

@@ -13,11 +13,14 @@ from lora_mnist_cli.evaluation.seeds import setting, summarise
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import INITS, METHODS, SCALINGS, TRAINED
 from lora_mnist_cli.settings.grid import AXES, Grid, grid_of, in_words, read_grid, short
+from lora_mnist_cli.settings.keep import ALL
 from lora_mnist_cli.settings.keywords import adapter_config
+from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, plan_sweep, sweep
 from lora_mnist_cli.stages.banks.plan import Plan
+from lora_mnist_cli.stages.records.histories import kept_names
 from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies
 from lora_mnist_cli.stages.records.samples import best_setting
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
@@ -81,6 +84,7 @@ def command(
         int,
         o.integer("MB for adapters that are trained together; a larger grid is split into banks.", shared.MACHINE),
     ] = Runtime.bank_megabytes,
+    keep: shared.Keep = ALL,
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
@@ -100,7 +104,7 @@ def command(
     workspace = folders.workspace(output, runtime=runtime, note=publication.note)
     asked: dict[str, Any] = {
         "grid": _grid(lists, settings), "config": config, "base": base, "dataset": dataset,
-        "workspace": workspace, "name": name, "force": publication.force,
+        "workspace": workspace, "name": name, "force": publication.force, "keep": keep,
     }  # fmt: skip
     if dry_run and beside:
         raise UsageError("--dry-run shows no figures for --beside to stand beside", hint="leave one of them out")
@@ -140,6 +144,8 @@ def _print(
     document: dict[str, Any] = {"artifact": artifact.name, "digits": learned, "results": [
         {**row, "study_accuracy": study[row["rank"]]} if row["rank"] in study else row for row in results
     ], "summary": summarise(results)}  # fmt: skip
+    if "keep" in artifact.details:
+        document["results"] = _with_commands(workspace, artifact, document["results"])
     closing: dict[str, list[dict[str, Any]]] = {}
     for name, rows in ceilings(workspace, artifact, names).items():
         method = method_of(workspace.registry.get(name))
@@ -154,9 +160,29 @@ def _print(
 
     def tables(_: dict[str, Any]) -> list[Table | str]:
         made = sweep_table(title, results, subsets, study, learned, closing, each_seed=each_seed)
-        return [made, *_best(workspace, artifact)]
+        return [made, *_best(workspace, artifact), *_not_kept(artifact, document["results"])]
 
     output.print("sweep", document, tables)
+
+
+def _with_commands(workspace: Workspace, sweep: Artifact, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with whether each adapter was kept, and the command that makes those that were not."""
+    from lora_mnist_cli.cli.again import keeping, line_of
+
+    kept, line = kept_names(sweep), line_of(workspace.registry, sweep)
+
+    def told(name: str) -> dict[str, Any]:
+        return {"kept": True} if name in kept else {"kept": False, "again": str(keeping(line, name))}
+
+    return [row | told(row["artifact"]) for row in rows]
+
+
+def _not_kept(sweep: Artifact, rows: list[dict[str, Any]]) -> list[str]:
+    """Say how many adapters were not kept, and which command makes one of them."""
+    if not (left := [row for row in rows if not row.get("kept", True)]):
+        return []
+    kept = f"{len(rows) - len(left):,} of {counted(len(rows), 'adapter')} kept"
+    return [f"{kept}; another is made, with the same bytes, by: {left[0]['again']}"]
 
 
 def _best(workspace: Workspace, artifact: Artifact) -> list[str]:

@@ -34,9 +34,9 @@ def command(
     """
     sizes = None if hidden_size is None else parse_integers(hidden_size, "--hidden-size", ranges=False)
     hidden_sizes = sizes and tuple(sizes * 2 if len(sizes) == 1 else sizes)
-    settings = o.given(training, digits=digits, dataset=dataset, hidden_sizes=hidden_sizes)
+    settings = o.given(training, digits=digits, hidden_sizes=hidden_sizes)
     config = base_config(recipe(recipe_name).base, settings)
     workspace = folders.workspace(output, runtime=machine.runtime(logger=logger), note=publication.note)
-    base = train_base(config, workspace=workspace, name=name, force=publication.force)
-    title = f"{base.name}: base on digits {config.digits}, scored on the test images of {base.dataset}"
-    output.print_scores("train-base", base, title, alpha=None, **classes(base.dataset))
+    base = train_base(config, dataset=dataset, workspace=workspace, name=name, force=publication.force)
+    title = f"{base.name}: base on digits {base.config['digits']}, scored on the test images of {base.dataset}"
+    output.print_scores("train-base", base, title, alpha=None, **classes(base))

@@ -5,7 +5,7 @@
 function bothAnswers(model, now) {
   const spoken = (logits) => {
     const best = bestOf(logits, now.among);
-    return `${model.names[best]}, ${probability(softmax(logits, now.among)[best])}`;
+    return `${model.nameOf(best)}, ${probability(softmax(logits, now.among)[best])}`;
   };
   return `base: ${spoken(now.base)}; adapter: ${spoken(now.adapted)}`;
 }
@@ -88,7 +88,7 @@ function makeAnswers(model) {
     says.replaceChildren(
       ...(logits
         ? [
-            element("strong", {}, model.names[best]),
+            element("strong", {}, model.nameOf(best)),
             ` ${probability(shares[best])}`,
             ...(right
               ? [element("span", { class: `verdict ${right}` }, right === "right" ? "✓ right" : "✗ wrong")]

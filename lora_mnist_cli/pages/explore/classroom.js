@@ -15,9 +15,9 @@ function bringIntoSight(selectors) {
 }
 
 function makeLessons(model, store) {
-  const fitting = Object.entries(LESSONS).filter(([, lesson]) => lesson.fits(model));
   const shown = { key: "", before: null };
-  for (const [name, lesson] of fitting) {
+  for (const name of lessonsOf(model)) {
+    const lesson = LESSONS[name];
     byId("lessons").append(
       element(
         "button",
@@ -61,7 +61,7 @@ function makeLessons(model, store) {
   }).observe(byId("lesson"));
 
   function render(state, now) {
-    const lesson = fitting.find(([name]) => name === state.lesson)?.[1];
+    const lesson = LESSONS[state.lesson];
     byId("lesson").hidden = lesson === undefined;
     const key = lesson ? `${state.lesson} ${state.place}` : "";
     if (lesson) {

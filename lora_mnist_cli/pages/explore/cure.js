@@ -63,7 +63,7 @@ function makeCure(model) {
         "p",
         { class: "says" },
         "together: ",
-        element("strong", {}, model.names[best]),
+        element("strong", {}, model.nameOf(best)),
         ` ${probability(mixture[best])}`,
       ),
     );

@@ -62,7 +62,7 @@ function makeGallery(model, store) {
       text = "The answers are hidden until you guess.";
     } else if (state.test >= 0) {
       const { base, adapted } = now.answers[state.test];
-      const which = `${model.drawing ? "This" : "Chosen:"} ${model.names[now.label]}`;
+      const which = `${model.drawing ? "This" : "Chosen:"} ${model.nameOf(now.label)}`;
       text = `${which}: ${verdictOf(now.label, base, adapted)} (${bothAnswers(model, now)}).`;
     }
     write(byId("gallery-answer"), text);
@@ -87,7 +87,7 @@ function makeGallery(model, store) {
       mark(
         button,
         "aria-label",
-        `${model.names[label]}: base ${model.names[base]}, adapter ${model.names[adapted]}, ${verdict}`,
+        `${model.nameOf(label)}: base ${model.nameOf(base)}, adapter ${model.nameOf(adapted)}, ${verdict}`,
       );
     });
     for (const [verdict, count] of Object.entries(counts)) write(tally[verdict], String(count));

@@ -20,8 +20,8 @@ function makeGuessing(model, store) {
     byId("guess").hidden = !state.guess;
     const done = made.key === now.key;
     for (const button of byId("guesses").children) button.disabled = done || now.adapted === null;
-    const said = done ? model.names[bestOf(now.adapted, now.among)] : "";
-    const text = `You said ${model.names[made.guess]}, and it says ${said}. Right so far: ${made.right} of ${made.all}.`;
+    const said = done ? model.nameOf(bestOf(now.adapted, now.among)) : "";
+    const text = `You said ${model.nameOf(made.guess)}, and it says ${said}. Right so far: ${made.right} of ${made.all}.`;
     write(byId("guess-result"), done ? text : "");
   }
 

@@ -147,3 +147,8 @@ const LESSONS = {
     ],
   },
 };
+
+// The names of the lessons that a model's adapters can show.
+function lessonsOf(model) {
+  return Object.keys(LESSONS).filter((name) => LESSONS[name].fits(model));
+}

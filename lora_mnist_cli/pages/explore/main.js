@@ -32,6 +32,7 @@ async function readModel(record) {
     ...record.routing,
     densities: await Promise.all(record.routing.densities.map(readDensity)),
   };
+  const names = record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit));
   return {
     record,
     layers,
@@ -43,7 +44,8 @@ async function readModel(record) {
     choices: adapterLabels(record.adapters),
     drawing: record.classes.length === 0,
     what: record.classes.length === 0 ? "digits" : "classes",
-    names: record.classes.length > 0 ? record.classes : Array.from({ length: 10 }, (_, digit) => String(digit)),
+    names,
+    nameOf: (digit) => names[digit] ?? String(digit), // a network has ten outputs, whatever classes there are
     oldDigits: record.base.digits,
     parameters: sumOf(layers.map((layer) => layer.inputs * layer.outputs + layer.outputs)),
   };
@@ -192,7 +194,7 @@ function tellAbout(model) {
   if (!model.drawing) {
     write(byId("headline"), "Choose a picture. Turn alpha. See what was forgotten.");
     write(byId("input-title"), "The picture");
-    write(byId("pad-help"), "Choose a test image below, or one of the hundred further down.");
+    write(byId("pad-help"), "Choose a test image below, or one of those further down.");
     for (const each of document.querySelectorAll(".drawn")) each.hidden = true;
     const pad = byId("pad");
     for (const name of ["role", "tabindex", "aria-roledescription", "aria-describedby"]) pad.removeAttribute(name);

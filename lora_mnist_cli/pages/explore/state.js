@@ -29,7 +29,9 @@ function startingState(model) {
   };
 }
 
-// Strokes are lists of points, whole numbers from 0 to 279, in two digits of base 36 each.
+// Strokes are lists of points, whole numbers from 0 to 279, in two digits of base 36 each. Two thousand points at the
+// pen's least distance cover the pad; a stranger's link with more would hold the page up.
+const LONGEST = 8000;
 function strokesToText(strokes) {
   const two = (value) => value.toString(36).padStart(2, "0");
   return strokes.map((stroke) => stroke.map(two).join("")).join("-");
@@ -37,17 +39,19 @@ function strokesToText(strokes) {
 
 function strokesFromText(text) {
   if (!/^[0-9a-z-]*$/.test(text)) return [];
-  const strokes = text.split("-").map((part) => {
-    const values = (part.match(/../g) ?? []).map((two) => Math.min(PAD - 1, Number.parseInt(two, 36)));
-    return values.slice(0, values.length - (values.length % 2));
-  });
+  const strokes = text
+    .slice(0, LONGEST)
+    .split("-")
+    .map((part) => {
+      const values = (part.match(/../g) ?? []).map((two) => Math.min(PAD - 1, Number.parseInt(two, 36)));
+      return values.slice(0, values.length - (values.length % 2));
+    });
   return strokes.filter((stroke) => stroke.length > 0);
 }
 
 // What a page shows at a place of a lesson before anything else is set, or when it opens.
 function startOf(lesson, place, start, model) {
-  const places = Object.hasOwn(LESSONS, lesson) ? LESSONS[lesson].places : [];
-  return { ...start, ...places[place]?.set(model) };
+  return { ...start, ...(lesson && LESSONS[lesson].places[place].set(model)) };
 }
 
 function toHash(state, start, model) {
@@ -77,12 +81,12 @@ function toHash(state, start, model) {
 // The state of a hash; what a stranger's link says and is not on the page is left as it is at the start.
 function fromHash(hash, start, model) {
   const fields = new URLSearchParams(hash.replace(/^#/, ""));
-  const within = (text, least, most) => {
-    const number = Number(text);
-    return Number.isFinite(number) ? Math.min(most, Math.max(least, Math.round(number))) : least;
+  const within = (text, least, most, otherwise) => {
+    const number = Number(text ?? Number.NaN);
+    return Number.isFinite(number) ? Math.min(most, Math.max(least, Math.round(number))) : otherwise;
   };
-  const lesson = Object.hasOwn(LESSONS, fields.get("lesson")) ? fields.get("lesson") : "";
-  const place = lesson ? within(fields.get("place") ?? 1, 1, LESSONS[lesson].places.length) - 1 : 0;
+  const lesson = lessonsOf(model).includes(fields.get("lesson")) ? fields.get("lesson") : "";
+  const place = lesson ? within(fields.get("place"), 1, LESSONS[lesson].places.length, 1) - 1 : 0;
   const state = { ...startOf(lesson, place, start, model), lesson, place };
   const take = (name, use) => {
     if (fields.has(name)) use(fields.get(name));
@@ -98,16 +102,16 @@ function fromHash(hash, start, model) {
     );
   });
   take("alpha", (text) => {
-    state.step = within(Number(text) * STEPS, -STEPS / 2, 1.5 * STEPS);
+    state.step = within(Number(text) * STEPS, -STEPS / 2, 1.5 * STEPS, state.step);
   });
   take("k", (text) => {
-    state.components = within(text, 0, 10_000);
+    state.components = within(text, 0, 10_000, state.components);
   });
   take("off", (text) => {
     state.off = listed(text, layers);
   });
   take("test", (text) => {
-    state.test = within(text, -1, model.images.length - 1);
+    state.test = within(text, -1, model.images.length - 1, state.test);
   });
   take("drawing", (text) => {
     state.strokes = strokesFromText(text);
@@ -116,7 +120,7 @@ function fromHash(hash, start, model) {
     state.layer = indexOf(layers, name, start.layer);
   });
   take("component", (text) => {
-    state.component = within(text, 1, 10_000) - 1;
+    state.component = within(text, 1, 10_000, state.component + 1) - 1;
   });
   take("hide", (text) => {
     state.hide = listed(text, Object.keys(PARTS));

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.registry.file_names import DIMENSIONS
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TRAINING_CODE
-from lora_mnist_cli.settings.digits import DigitSet, reporting_sets
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet, reporting_sets
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.workspace import environment, made_by
@@ -64,7 +64,9 @@ class Job:
         runtime: device and threads.
         statistics: the base's class statistics, as safetensors, where members are protected by them.
         known: statistics files of the members' digits that are there already, by split.
+        densities: whether the members get statistics of the digits that they were trained on.
         training_code: the version of the training code of the process that made the job.
+        known_digits: the digits that the data set has.
     """
 
     title: str
@@ -77,7 +79,9 @@ class Job:
     runtime: Runtime
     statistics: bytes | None = None
     known: Mapping[Split, Files] = field(default_factory=dict)
+    densities: bool = True
     training_code: int = TRAINING_CODE
+    known_digits: str = str(ALL_DIGITS)
 
     def configs(self) -> list[AdapterConfig]:
         """Return each member's config."""
@@ -169,7 +173,7 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     )  # fmt: skip
     del objective  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = _statistics(train, present, old, job, {} if made is None else made, reporter)
+    statistics = _statistics(train, present if job.densities else [], old, job, {} if made is None else made, reporter)
     del train
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
@@ -193,7 +197,7 @@ def _trained(
 
     start = time.perf_counter()
     assert config.digits is not None
-    subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits)
+    subsets = reporting_sets(DigitSet.parse(job.base_digits), config.digits, DigitSet.parse(job.known_digits))
     history = history_csv(outcome.history)
     if outcome.failed:
         reached = no_scores(test.labels, subsets)
@@ -205,7 +209,7 @@ def _trained(
         counts = test.labels.bincount(minlength=CLASSES).tolist()
         reached = scores_of_digits(digit_means(counts, outcome.test.hits, outcome.test.losses), subsets)
     seconds += time.perf_counter() - start
-    return Trained(weights, statistics[split_of(config)], history, None, reached, seconds)
+    return Trained(weights, statistics.get(split_of(config), {}), history, None, reached, seconds)
 
 
 def split_of(config: AdapterConfig) -> Split:

@@ -39,7 +39,7 @@ class Plan:
     @property
     def missing(self) -> list[str]:
         """Names of those that are to be trained."""
-        return [request.name for request in self.jobs.requests if request.name not in self.jobs.done]
+        return self.jobs.missing
 
     @property
     def banks(self) -> list[Bank]:
@@ -60,10 +60,10 @@ class Plan:
         return "nothing to train" if not self.banks else str(self.estimate or "")
 
     def __str__(self) -> str:
-        there, adapters = len(self.there), len(self.jobs.requests)
+        there, missing, adapters = len(self.there), len(self.missing), len(self.jobs.requests)
         parts = [counted(adapters, "adapter")]
         parts += [f"{there:,} there already"] if there else []
-        parts += [f"{adapters - there:,} to train in {counted(len(self.banks), 'bank')}"] if self.banks else []
+        parts += [f"{missing:,} to train in {counted(len(self.banks), 'bank')}"] if self.banks else []
         return f"plan for {self.name}: {', '.join(parts)}" + (f"; time: {told}" if (told := self.time()) else "")
 
     def to_json(self) -> dict[str, Any]:

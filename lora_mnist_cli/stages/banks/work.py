@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 from lora_mnist_cli.data.sources import digit_counts, load_digits, load_split, read_ahead
-from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Settings
 from lora_mnist_cli.registry.digests import canonical, sha256
 from lora_mnist_cli.registry.newest import same_settings
@@ -23,15 +21,19 @@ from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
 from lora_mnist_cli.stages.banks.engines import check_engine, trained_together
-from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Split, Trained, split_of
-from lora_mnist_cli.stages.records.histories import parse_history
-from lora_mnist_cli.stages.records.loggers import LoggedRun, check_logger, log_beside, log_into
+from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Made, Split, split_of
+from lora_mnist_cli.stages.banks.members import Finished, publish_members
+from lora_mnist_cli.stages.records.loggers import check_logger
 from lora_mnist_cli.stages.records.resolving import adapter_settings
-from lora_mnist_cli.stages.workspace import Making, Workspace, made_by, write_history
+from lora_mnist_cli.stages.workspace import Making, Workspace, made_by
 from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
-from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import as_one
 from lora_mnist_cli.system.work import IMAGES, LOADING, in_turn
+
+Stage = Callable[[Bank], AbstractContextManager[list[Making]]]
+"""Makes what is needed to publish the members of a bank."""
+Trainings = Generator[tuple[list[Finished], list[Making]], None, None]
+"""The members of each bank, with what was made to publish them."""
 
 
 def diverged(reason: str, config: AdapterConfig) -> DivergedError:
@@ -82,6 +84,10 @@ class AdapterJobs:
     done: dict[str, Artifact]
     force: bool
     publish_failed: bool
+    wanted: set[str] | None = None
+    """Those that are to be trained, where not all that are missing."""
+    densities: bool = True
+    """Whether anything is published, with the densities of its digits."""
     _images_of: dict[DigitSet, Images] = field(default_factory=dict)
 
     @cached_property
@@ -89,7 +95,15 @@ class AdapterJobs:
         """The adapters to train, in banks; see :func:`~lora_mnist_cli.stages.banks.cut.unfinished_banks`."""
         bank_of = {name: artifact.details.get("bank") for name, artifact in self.done.items()}
         megabytes = self.workspace.runtime.bank_megabytes
-        return unfinished_banks(self.requests, self.base, megabytes, bank_of, self._mark)
+        banks = unfinished_banks(self.requests, self.base, megabytes, bank_of, self._mark)
+        missing = set(self.missing)
+        return [bank for bank in banks if any(member.name in missing for member in bank)]
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the adapters that are to be trained."""
+        names = [request.name for request in self.requests if request.name not in self.done]
+        return names if self.wanted is None else [name for name in names if name in self.wanted]
 
     def _mark(self, bank: Sequence[AdapterRequest]) -> str:
         """Return what tells a bank from any other: the settings of its members, in their order."""
@@ -134,31 +148,52 @@ class AdapterJobs:
             DivergedError: where one diverges and is not to be published; those of earlier banks are published.
             MachineError: where banks were lost with their processes, after all others were published.
         """
-        runtime, reporter = self.workspace.runtime, self.workspace.reporter
-        for request in self.requests:
-            if artifact := self.done.get(request.name):
-                if artifact.name != request.name:
-                    artifact = self.done[request.name] = self.workspace.copied(artifact, request.name)
-                else:
-                    self.workspace.tell_up_to_date(artifact)
-                if reason := artifact.details.get("failed"):
-                    reporter.warn(f"{request.name} diverged when it was trained: {reason}")
-        adapters = dict(self.done)
-        if self.banks:
-            check_backend(runtime)
-            check_logger(runtime)
-            check_engine(
-                runtime, [member.config for bank in self.banks for member in bank], self._base_config.hidden_sizes
-            )
-            size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
-            reporter.detail(
-                f"training {size}: engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"
-            )
-            adapters |= self._train_here() if runtime.backend == "local" else self._train_elsewhere()
+        adapters = {request.name: self.taken(request.name) for request in self.requests if request.name in self.done}
+        with closing(self.train(self.stage)) as trainings:
+            for finished, making in trainings:
+                for each in finished:
+                    if each.trained.failed and not self.publish_failed:
+                        raise diverged(each.trained.failed, each.config)
+                adapters |= self.publish(finished, making)
         return [adapters[request.name] for request in self.requests]
 
-    def _train_here(self) -> dict[str, Artifact]:
-        """Train the banks in this process, one after the other; the staging folders of each are made before it."""
+    def taken(self, name: str) -> Artifact:
+        """Return an adapter that is there, or publish it under this name too where it has another; say so."""
+        artifact = self.done[name]
+        if artifact.name != name:
+            artifact = self.done[name] = self.workspace.copied(artifact, name)
+        else:
+            self.workspace.tell_up_to_date(artifact)
+        self.warn_of_divergence(name)
+        return artifact
+
+    def warn_of_divergence(self, name: str) -> None:
+        """Say of an adapter that is there that it diverged, if it did."""
+        if reason := self.done[name].details.get("failed"):
+            self.workspace.reporter.warn(f"{name} diverged when it was trained: {reason}")
+
+    def train(self, stage: Stage) -> Trainings:
+        """Train the banks; yield each bank's members when it is done.
+
+        Args:
+            stage: makes what is needed to publish a bank; what it gives comes with the members.
+
+        Raises:
+            MachineError: where banks were lost with their processes, after all others were yielded.
+        """
+        runtime = self.workspace.runtime
+        if not self.banks:
+            return
+        check_backend(runtime)
+        check_logger(runtime)
+        check_engine(runtime, [member.config for bank in self.banks for member in bank], self._base_config.hidden_sizes)
+        size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
+        about = f"engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"
+        self.workspace.reporter.detail(f"training {size}: {about}")
+        yield from self._train_here(stage) if runtime.backend == "local" else self._train_elsewhere(stage)
+
+    def _train_here(self, stage: Stage) -> Trainings:
+        """Train the banks in this process, one after the other; each is staged before it is trained."""
         reporter = self.workspace.reporter
         works = [self.work(bank) for bank in self.banks]
         turns = in_turn(reporter, [{LOADING: costs.loading()}, *works])
@@ -169,23 +204,21 @@ class AdapterJobs:
         from lora_mnist_cli.stages.banks.job import train_bank
 
         steps = [count for bank in self.banks for count in self._training_steps(bank)]
-        adapters: dict[str, Artifact] = {}
+        made: Made = {}  # banks of one split often come one after the other
         with as_one(reporter, self._title_of_all, steps) if len(steps) > 1 else nullcontext(reporter) as reporter:
             for bank in self.banks:
                 next(turns).phase(IMAGES, costs.READING)
-                with self._stage(bank) as making:
-                    adapters |= self._publish(bank, train_bank(*self.task(bank), reporter), making)
-        return adapters
+                with stage(bank) as making:
+                    yield self._finished(bank, train_bank(*self.task(bank), reporter, made)), making
 
-    def _train_elsewhere(self) -> dict[str, Artifact]:
-        """Have the banks trained by a backend, and publish each when its answer comes."""
+    def _train_elsewhere(self, stage: Stage) -> Trainings:
+        """Have the banks trained by a backend, and yield each when its answer comes."""
         reporter = self.workspace.reporter
         backend = make_backend(self.workspace.runtime, len(self.banks))
         tasks = [self.task(bank) for bank in self.banks]
         epochs = self.banks[0][0].config.epochs
         works = [job.work() for job, _ in tasks]
         progress = CombinedProgress(reporter, self._title_of_all, epochs, [job.steps for job, _ in tasks], works)
-        adapters: dict[str, Artifact] = {}
         lost: list[tuple[int, Lost]] = []
         progress.begin()
         try:
@@ -194,8 +227,8 @@ class AdapterJobs:
                     if isinstance(answer, Lost):
                         lost.append((number, answer))
                         continue
-                    with self._stage(self.banks[number]) as making:
-                        adapters |= self._publish(self.banks[number], answer, making)
+                    with stage(self.banks[number]) as making:
+                        yield self._finished(self.banks[number], answer), making
         finally:
             reporter.end()
         if lost:
@@ -203,7 +236,13 @@ class AdapterJobs:
             problem = f"{some(names)} could not be trained: {lost[0][1].cause}"
             hint = "all others are published, and the same command trains what is missing; fewer --workers may help"
             raise MachineError(problem, hint=hint, value=names)
-        return adapters
+
+    def _finished(self, bank: Bank, answer: Answer) -> list[Finished]:
+        mark = self._mark(bank)
+        return [
+            Finished(member.name, member.config, trained, answer.environment, answer.made_by, mark)
+            for member, trained in zip(bank, answer.members, strict=True)
+        ]
 
     def work(self, bank: Bank) -> dict[str, float]:
         """Return about how much work a bank is, by phase."""
@@ -214,11 +253,11 @@ class AdapterJobs:
         return _title([member for bank in self.banks for member in bank])
 
     @contextmanager
-    def _stage(self, bank: Bank) -> Iterator[list[Making]]:
+    def stage(self, bank: Bank) -> Iterator[list[Making]]:
         """Begin the artifact of each member; their staging folders are there as long as the context is open."""
-        making, settings = self.workspace.making, self.settings
-        with ExitStack() as stack:
-            yield [stack.enter_context(making(one.name, settings[one.name], force=self.force)) for one in bank]
+        wanted = {member.name: self.settings[member.name] for member in bank}
+        with self.workspace.making_all(wanted, force=self.force) as making:
+            yield making
 
     def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""
@@ -230,7 +269,8 @@ class AdapterJobs:
             base_digits=str(base_config.digits), pixel_stats=(mean, std), steps=sum(self._training_steps(bank)),
             members=tuple(member.config.to_json() for member in bank),
             runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
-            statistics=self._statistics if config.needs_statistics else None, known=self._known(bank),
+            statistics=self._statistics if config.needs_statistics else None, densities=self.densities,
+            known=self._known(bank) if self.densities else {}, known_digits=str(self.base.known_digits),
         )  # fmt: skip
         return job, self._images(config.digits)
 
@@ -292,51 +332,13 @@ class AdapterJobs:
             )
         return self._images_of[digits]
 
-    def _publish(self, bank: Bank, answer: Answer, making: Sequence[Making]) -> dict[str, Artifact]:
-        """Publish the members of a trained bank; those that were there already stay."""
-        for member, trained in zip(bank, answer.members, strict=True):
-            if trained.failed and not self.publish_failed:
-                raise diverged(trained.failed, member.config)
-        mark = self._mark(bank)
-        return {
-            member.name: self._publish_one(member, trained, answer, mark, each)
-            for member, trained, each in zip(bank, answer.members, making, strict=True)
-        }
+    def publish(self, finished: Sequence[Finished], making: Sequence[Making]) -> dict[str, Artifact]:
+        """Publish trained adapters, each in its staging folder; return them by name."""
+        adapters = publish_members(finished, making, self.base, self._recipe_of)
+        return {each.name: adapter for each, adapter in zip(finished, adapters, strict=True)}
 
-    def _publish_one(
-        self, member: AdapterRequest, trained: Trained, answer: Answer, mark: str, making: Making
-    ) -> Artifact:
-        from lora_mnist_cli.registry.shared_statistics import write_shared
-        from lora_mnist_cli.registry.weights import write_adapter
-
-        name, config, folder = member.name, member.config, making.folder
-        runtime, reporter, start = self.workspace.runtime, self.workspace.reporter, making.seconds
-        layers = {layer: self.base.details["layers"][layer] for layer in config.target_layers or ()}
-        parameters = trainable_parameters(config, layers)
-        details: dict[str, Any] = {"trainable_parameters": parameters, "base_digits": self.base.config["digits"]}
-        details["bank"] = mark
-        write_history(trained.history, folder)
-        origin = {"kind": "adapter", "base": self.base.name, "dataset": self.base.dataset}
-        run = LoggedRun(
-            name, origin | self.settings[name].config | {"trainable_parameters": parameters},
-            parse_history(trained.history), trained.scores, trained.failed, self.workspace.note,
-        )  # fmt: skip
-        with machine_errors(f"can't write to {folder}"):
-            log_into(folder, runtime, run)
-        if trained.weights is None:
-            details["failed"] = trained.failed
-            reporter.warn(f"{name} diverged, and is published as failed: {trained.failed}")
-        else:
-            write_adapter(trained.weights, config, sorted(layers), folder)
-        for file, content in trained.statistics.items():
-            recipe = self._recipe(config, answer.made_by, file)
-            write_shared(content, recipe, folder / file, self.workspace.runs_dir)
-        artifact = making.publish(
-            scores=trained.scores, details=details, made_in=answer.environment,
-            seconds=trained.seconds + making.seconds - start,
-        )  # fmt: skip
-        log_beside(artifact, runtime, reporter, run)
-        return artifact
+    def _recipe_of(self, finished: Finished, file: str) -> str:
+        return self._recipe(finished.config, finished.made_by, file)
 
 
 def _title(members: Sequence[AdapterRequest]) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from lora_mnist_cli.registry.entries import children_first
-from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.stages.chains.chain_run import ChainRun
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES
 from lora_mnist_cli.stages.records.resolving import base_name
@@ -25,7 +24,7 @@ def make_room(report: str, chain_runs: Sequence[ChainRun], strategies: Sequence[
     parts = [entry for entry in entries if entry.name.startswith(begin) and entry.seed in seeds]
     doomed = children_first([*(entry for entry in entries if entry.name == report), *parts])
     for chain_run in chain_runs:
-        learned = [chain_run.base.digits, *([ALL_DIGITS] if "joint" in strategies else [])]
+        learned = [chain_run.base.digits, *([chain_run.every] if "joint" in strategies else [])]
         for config in (dataclasses.replace(chain_run.base, digits=digits) for digits in learned):
             name = base_name(config)
             there = registry.readable(name)

@@ -52,6 +52,11 @@ class ChainRun:
     workspace: Workspace
 
     @property
+    def every(self) -> DigitSet:
+        """The digits of all tasks."""
+        return DigitSet(digit for task in self.tasks for digit in task)
+
+    @property
     def suffix(self) -> str:
         """The end of the names of this seed's artifacts."""
         return f"-s{self.base.seed}" if self.base.seed else ""

@@ -12,11 +12,20 @@ from lora_mnist_cli.stages.records.publishing import markdown_table
 
 Document = Mapping[str, Any]
 _POINTS = ("backward", "forward", "forgetting")
-COLUMNS = ("strategy", "on 0-9 %", "worst seed", "old %", "new %", "BWT", "FWT", "forgot")
+
+
+def columns(document: Document) -> tuple[str, ...]:
+    """Return the heads of a table of strategies."""
+    return ("strategy", f"on {every(document)} %", "worst seed", "old %", "new %", "BWT", "FWT", "forgot")
+
+
+def every(document: Document) -> str:
+    """Return the digits of all tasks; older reports, of ten, don't say it."""
+    return str(document.get("all", "0-9"))
 
 
 def cells(strategy: Document) -> tuple[str, ...]:
-    """Return a strategy's row under :data:`COLUMNS`: means over seeds, the first with half its 95 % interval."""
+    """Return a strategy's row under :func:`columns`: means over seeds, the first with half its 95 % interval."""
     summary = strategy["summary"]
     worst = f"{_percent(summary['all']['worst'])} ({summary['all']['worst_seed']})"
     means = [_percent(summary[key]["mean"]) for key in ("old", "new")]
@@ -67,7 +76,8 @@ def section(document: Document, config: Document) -> list[str]:
         "(Chaudhry et al. 2018) are in points. Kept is what a later task needs beside the network.",
         "",
     ]
-    head = ("strategy", "on 0-9", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT", "forgetting", "kept")
+    head = ("strategy", f"on {every(document)}", "worst (seed)", "old digits", "new digits", "ACC", "BWT", "FWT",
+            "forgetting", "kept")  # fmt: skip
     rows = []
     for strategy in document["cures"]:
         summary = strategy["summary"]

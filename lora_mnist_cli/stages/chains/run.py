@@ -1,4 +1,4 @@
-"""Chains of tasks, class-incremental: strategies side by side over seeds, in a report; and the study of two chains."""
+"""Chains of tasks, class-incremental: strategies side by side over seeds, in a report."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from lora_mnist_cli.evaluation.intervals import ACCURACIES, CONFIDENCE, DIFFERENCES
-from lora_mnist_cli.evaluation.literature import FIVE_TASKS, TWO_TASKS, literature_results
+from lora_mnist_cli.evaluation.literature import literature_results
 from lora_mnist_cli.evaluation.seeds import spread
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import with_overrides
-from lora_mnist_cli.settings.choices import DATASETS
-from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.tasks import check_tasks, old_digits, parse_tasks, tasks_text
@@ -35,18 +33,15 @@ from lora_mnist_cli.stages.chains.chain_run import (
 )
 from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL, works_of
+from lora_mnist_cli.stages.records.datasets import digits_of, named_dataset
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError, refuse_unknown
-from lora_mnist_cli.system.files import machine_errors
 from lora_mnist_cli.system.progress import Reporter, WithoutNotices, Work
 from lora_mnist_cli.system.work import DRAWING, LOADING, SCORING, in_turn, total
 
 PICTURE_FILE = "cures.png"
-CHAINS = {"two": TWO_TASKS, "five": FIVE_TASKS}
-SEEDS = (0, 1, 2)
-"""The default of the study: the fewest seeds whose interval is narrow enough to say something."""
 RECIPE, RANK = "tuned", 16
 """The defaults, chosen on validation images of single tasks (docs/tuned-recipe.md): the rank is the smallest that is
 less than 0.2 points below rank 64, which takes a third longer."""
@@ -71,8 +66,8 @@ class Plan:
 def chain(
     tasks: str | Sequence[DigitSet] = "0-4,5-9", *, strategies: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,), recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None = None,
-    dataset: str = "mnist", workers: int | None = None, name: str | None = None, workspace: Workspace | None = None,
-    force: bool = False, baselines: bool = False,
+    dataset: str | Path = "mnist", workers: int | None = None, name: str | None = None,
+    workspace: Workspace | None = None, force: bool = False, baselines: bool = False,
 ) -> Artifact:  # fmt: skip
     """Learn tasks one after the other, by each strategy and with each seed, and report the accuracies that remain.
 
@@ -80,6 +75,7 @@ def chain(
 
     Args:
         tasks: each digit is in exactly one; as a text, ``0-4,5-9``.
+        dataset: a name, or the path of a user's own, as :func:`~lora_mnist_cli.stages.training_base.train_base` has it.
         strategies: names of :data:`~lora_mnist_cli.stages.chains.strategies.STRATEGIES`; by default all but baselines.
         recipe_name: of bases and adapters; the whole network is always trained by the reference.
         rank: of the adapters.
@@ -104,9 +100,11 @@ def chain(
         DataError: where the data set is not available, or has no test images of a digit.
         DivergedError: where a loss stops being finite.
     """
+    workspace = workspace or Workspace()
+    dataset = named_dataset(workspace, dataset)
     plan = make_plan(
-        tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs,
-        dataset=dataset, name=name, workspace=workspace or Workspace(), baselines=baselines,
+        tasks, strategies=strategies, seeds=seeds, recipe_name=recipe_name, rank=rank, epochs=epochs, dataset=dataset,
+        name=name, workspace=workspace, baselines=baselines, known=digits_of(workspace, dataset),
     )  # fmt: skip
     if force:
         make_room(plan.name, plan.chain_runs, plan.strategies)
@@ -118,10 +116,10 @@ def chain(
 def make_plan(
     tasks: str | Sequence[DigitSet], *, strategies: Sequence[str] | None = None, seeds: Sequence[int],
     recipe_name: str = RECIPE, rank: int = RANK, epochs: int | None, dataset: str, name: str | None = None,
-    workspace: Workspace, baselines: bool = False,
+    workspace: Workspace, baselines: bool = False, known: DigitSet = ALL_DIGITS,
 ) -> Plan:  # fmt: skip
-    """Check the arguments of :func:`chain`, and raise its UsageErrors."""
-    tasks = parse_tasks(tasks) if isinstance(tasks, str) else check_tasks(tasks)
+    """Check the arguments of :func:`chain`, and raise its UsageErrors; ``known`` are the digits of the data set."""
+    tasks = parse_tasks(tasks, known) if isinstance(tasks, str) else check_tasks(tasks, known)
     strategies = list(USUAL) if strategies is None else strategies
     distinct("strategies", strategies)
     for strategy in strategies:
@@ -129,7 +127,6 @@ def make_plan(
     wanted = {*strategies, *(BASELINES if baselines else ())}
     strategies = [strategy for strategy in STRATEGIES if strategy in wanted]
     distinct("seeds", seeds)
-    refuse_unknown("data set", dataset, DATASETS, "data sets:")
     chosen = recipe(recipe_name)
     base = with_overrides(chosen.base, digits=tasks[0], epochs=epochs, dataset=dataset)
     adapter = with_overrides(chosen.adapter, rank=rank, epochs=epochs)
@@ -200,6 +197,7 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
             rows.append({"cure": strategy, "title": title, "runs": runs, "summary": summary, **cost})
         document: Document = {
             "tasks": [str(task) for task in tasks], "old": str(old_digits(tasks)), "new": str(tasks[-1]),
+            "all": str(chain_runs[0].every),
             "confidence": CONFIDENCE, "cures": rows, "published": literature_results(tasks, dataset),
         }  # fmt: skip
         from lora_mnist_cli.stages.chains.report import markdown
@@ -209,7 +207,7 @@ def _report(plan: Plan, reporter: Reporter, outcome: PartResults | None, start: 
         workspace.reporter.phase(DRAWING, costs.PICTURE)
         style.save(picture.draw(document, title=title, subtitle=subtitle), folder / PICTURE_FILE)
         text = markdown(document, settings.config, PICTURE_FILE)
-        return text, {"rows": _plain_rows(document), "chain": document}
+        return text, {"rows": _plain_rows(document, chain_runs[0].every), "chain": document}
 
     return publish_report(workspace, plan.name, settings, write, start)
 
@@ -260,9 +258,9 @@ def _summary(runs: Sequence[Document], seeds: Sequence[int]) -> Document:
     }
 
 
-def _plain_rows(document: Document) -> list[Document]:
+def _plain_rows(document: Document, every: DigitSet) -> list[Document]:
     """Return a row per strategy and accuracy, in the form that every report has."""
-    digits = {"all": "0-9", "old": document["old"], "new": document["new"]}
+    digits = {"all": str(every), "old": document["old"], "new": document["new"]}
     return [
         {"what": strategy["title"], "digits": digits[key], "measure": "accuracy", "study": None, "difference": None,
          "here": measure["mean"]} | {key: measure[key] for key in ("n", "sd", "low", "high", "worst", "worst_seed")}
@@ -270,53 +268,3 @@ def _plain_rows(document: Document) -> list[Document]:
         for key, measure in strategy["summary"].items()
         if key in digits
     ]  # fmt: skip
-
-
-def study_forgetting(
-    seeds: Sequence[int] = SEEDS, *, epochs: int | None = None, dataset: str = "mnist",
-    workers: int | None = None, workspace: Workspace | None = None, baselines: bool = False,
-) -> Artifact:  # fmt: skip
-    """Run :func:`chain` on 0-4 then 5-9, and on five tasks of two digits.
-
-    Args:
-        seeds: of both chains.
-        epochs: the recipe's by default; any other number is a quick look.
-        workers, baselines: as :func:`chain` takes them.
-
-    Returns:
-        A report: a Markdown file with both tables, and a picture of old against new digits for each chain;
-        ``details["chains"]`` has the documents of both, and ``details["rows"]`` their tables.
-    """
-    from lora_mnist_cli.stages.chains.report import section
-
-    workspace = workspace or Workspace()
-    plans = [
-        make_plan(tasks, seeds=seeds, epochs=epochs, dataset=dataset, workspace=workspace, baselines=baselines)
-        for tasks in CHAINS.values()
-    ]
-    start = time.perf_counter()
-    reports = learn_and_report(plans, workers)
-    config = {"study": "forgetting", "seeds": list(seeds), "epochs": reports[0].config["epochs"]}
-    config |= {"baselines": True} if baselines else {}
-    inputs = tuple(Parent("input", report.name, report.digest) for report in reports)
-    documents = [report.details["chain"] | {"config": report.config} for report in reports]
-
-    def write(folder: Path) -> tuple[str, dict[str, Any]]:
-        lines = ["# Learning new digits without losing the old", ""]
-        for (name, tasks), report, document in zip(CHAINS.items(), reports, documents, strict=True):
-            picture = f"cures-{name}.png"
-            with machine_errors(f"can't write {picture}"):
-                (folder / picture).write_bytes(report.read(PICTURE_FILE))
-            lines += [f"## {' then '.join(map(str, tasks))}", "", *section(document, report.config), ""]
-            lines += [f"![Old against new digits for every strategy]({picture})", ""]
-        rows = [
-            row | {"what": f"{row['what']}, {name} tasks"}
-            for name, report in zip(CHAINS, reports, strict=True)
-            for row in report.details["rows"]
-        ]
-        return "\n".join(lines), {"rows": rows, "chains": documents}
-
-    of = f"-{dataset}" if dataset != "mnist" else ""
-    name = f"study-forgetting{of}{'-baselines' if baselines else ''}-seeds-{as_ranges(seeds)}"
-    settings = Settings("report", config, reports[0].settings.dataset, inputs)
-    return publish_report(workspace, name, settings, write, start)

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, FEATURES_FILE, STATISTICS_FILE
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.chains.baselines import BASELINES
 from lora_mnist_cli.stages.chains.chain_run import ChainRun, State
 from lora_mnist_cli.stages.chains.holding import PENALTY_FILE, ewc_works, held_states
+from lora_mnist_cli.stages.chains.rehearsing import UPRIGHT_FILE, rehearsal_works, rehearsed
 from lora_mnist_cli.stages.chains.strategy import Strategy
 from lora_mnist_cli.stages.training_base import train_base
 from lora_mnist_cli.system.progress import Work
@@ -91,7 +91,7 @@ def joint(chain_run: ChainRun) -> list[State]:
 
 
 def _joint_config(chain_run: ChainRun) -> BaseConfig:
-    return dataclasses.replace(chain_run.base, digits=ALL_DIGITS)
+    return dataclasses.replace(chain_run.base, digits=chain_run.every)
 
 
 USUAL = {
@@ -126,7 +126,15 @@ USUAL = {
 }  # fmt: skip
 """Name → strategy, in the order of tables: those that are compared by default."""
 
-STRATEGIES = USUAL | BASELINES
+FURTHER = {
+    "rehearsed": Strategy(
+        "Rehearsed", "one network, on samples of upright densities and each task's images", rehearsed,
+        works=rehearsal_works, keeps=(UPRIGHT_FILE,),
+    ),
+}  # fmt: skip
+"""Strategies that are compared where they are named."""
+
+STRATEGIES = USUAL | FURTHER | BASELINES
 
 
 def works_of(strategies: Sequence[str], chain_run: ChainRun) -> list[Work]:

@@ -105,7 +105,7 @@ class Succession:
             reporter.phase(SCORING, costs.SCORING_ONE)
             test = workspace.test_images(before, stats)
             with computing():
-                reached = scores(answer(test.images), test.labels, reporting_sets(task))
+                reached = scores(answer(test.images), test.labels, reporting_sets(task, known=before.known_digits))
             same = {"measure": "accuracy", "study": None, "difference": None}
             subsets = reached["subsets"]
             table = [{"what": self.title, "digits": row["digits"], **same, "here": row["accuracy"]} for row in subsets]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_mnist_cli.data.sources import class_names, load_split
+from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.models.architecture import TRAIN_SAMPLE
 from lora_mnist_cli.plots import alpha, confusion, forgetting, history, predictions, style
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import costs, measuring_forgetting
 from lora_mnist_cli.stages.evaluating import all_finite, at_alpha, evaluate
 from lora_mnist_cli.stages.pictures.options import PlotOptions
@@ -52,7 +52,7 @@ def draw_alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
         subtitle += f"; {old} and {new} cross at alpha {place.alpha:.2f}, at {place.percent:.0f} %"
     return alpha.draw(
         sorted(rows, key=lambda row: float(row["alpha"])), base_digits=old, new_digits=learned, trained_alpha=trained,
-        title=f"{title_of(artifact)}: test accuracy by alpha", subtitle=subtitle,
+        title=f"{title_of(artifact)}: test accuracy by alpha", subtitle=subtitle, known=artifact.known_digits,
     )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _rows_by_alpha(workspace: Workspace, artifact: Artifact, alphas: Sequence[fl
 
 def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Count true against predicted digits and draw them."""
-    digits = options.digits or ALL_DIGITS
+    digits = options.digits or artifact.known_digits
     predicted, labels = _predicted_and_true(workspace, artifact, options.alpha)
     counts = np.zeros((10, 10), dtype=np.int64)
     np.add.at(counts, (labels, predicted), np.isin(labels, digits.members))
@@ -78,7 +78,7 @@ def draw_confusion(workspace: Workspace, artifact: Artifact, options: PlotOption
     return confusion.draw(
         counts, title=f"{title_of(artifact, options.alpha)}: confusion of true and predicted digits",
         subtitle=f"test images of {digits}; thick lines: the base's digits {base_digits}; {subtitle_of(artifact)}",
-        names=class_names(artifact.dataset), old=DigitSet.parse(base_digits).members,
+        names=artifact.classes, old=DigitSet.parse(base_digits).members, least=len(artifact.known_digits),
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def draw_predictions(workspace: Workspace, artifact: Artifact, options: PlotOpti
         pixels[shown], labels[shown], predicted[shown],
         title=f"{title_of(artifact, options.alpha)}: predictions on digits {digits}",
         subtitle=f"the first {len(shown)} test images of {digits} in the file's order; {subtitle_of(artifact)}",
-        names=class_names(artifact.dataset),
+        names=artifact.classes,
     )  # fmt: skip
 
 

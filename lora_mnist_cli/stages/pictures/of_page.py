@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_mnist_cli.data.sources import class_names, load_split
+from lora_mnist_cli.data.sources import load_split
 from lora_mnist_cli.evaluation.forgetting import masked, rows_of
 from lora_mnist_cli.evaluation.logits import predict, predict_with
 from lora_mnist_cli.models.alphas import at_alphas
@@ -67,7 +67,7 @@ def page_record(workspace: Workspace, base: Artifact, adapters: Sequence[Artifac
     matrices = load_matrices(base, base, BASE_FILE)
     record: Record = {
         "dataset": base.dataset,
-        "classes": list(class_names(base.dataset)), "pixel_stats": list(loaded.pixel_stats), "shares": list(SHARES),
+        "classes": list(base.classes), "pixel_stats": list(loaded.pixel_stats), "shares": list(SHARES),
         "images": {"labels": test.labels[shown].tolist(), "pixels": pack_bytes(pixels[shown])},
         "counts": np.bincount(test.labels.numpy(), minlength=10).tolist(),
         "base": {

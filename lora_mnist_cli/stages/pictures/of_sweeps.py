@@ -5,22 +5,23 @@ the records of four kinds. Each ``draw_KIND`` gathers a record and calls the ``d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lora_mnist_cli.plots import board as board_picture
-from lora_mnist_cli.plots import learning_rate, ranks, spectrum, style, tradeoff
+from lora_mnist_cli.plots import landscape, learning_rate, ranks, spectrum, style, tradeoff
 from lora_mnist_cli.plots.lettering import elide
 from lora_mnist_cli.plots.scores import accuracy_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import METHOD, Value, in_words, short, varying_axes
+from lora_mnist_cli.settings.grid import METHOD, RANK, Axis, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import all_finite, evaluate
+from lora_mnist_cli.stages.intruding import find_by_layer
 from lora_mnist_cli.stages.method_board import board
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
@@ -103,13 +104,89 @@ def draw_learning_rate(workspace: Workspace, artifact: Artifact, options: PlotOp
         listed = ",".join(map(str, artifact.config["ranks"]))
         hint = f"lora-mnist sweep --ranks {listed} --lrs 1e-3,4e-3,1.6e-2 --name rates"
         raise ArtifactError(f"'{artifact.name}' has only one learning rate", hint=hint, value=artifact.name)
-    rows = validation_runs(workspace.registry, artifact, _chosen_results(artifact, options.where, drawn="lr"))
+    rows = _chosen_results(artifact, options.where, (RANK.field, "lr"))
+    rows = validation_runs(workspace.registry, artifact, rows)
     learned, method = artifact.config["digits"], str(options.where.get(METHOD.field, method_of(artifact)))
     return learning_rate.draw(
         rows, digits=learned, power=artifact.config.get("lr_power", 0.0), unranked=_rank_label(method, 0),
         title=f"{title_of_several(artifact, options.where)}: validation accuracy by learning rate",
         subtitle=subtitle_of(artifact, options.where),
     )  # fmt: skip
+
+
+def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
+    """Draw a sweep over two of the settings that it varies.
+
+    Raises:
+        UsageError: where it varies fewer than two, not those that are asked for, or has no scores on the digits.
+    """
+    column, row = _two_axes(artifact, options)
+    rows = _chosen_results(artifact, options.where, (column.field, row.field))
+    digits = artifact.config["digits"] if options.digits is None else str(options.digits)
+    scored = [score["digits"] for score in rows[0]["subsets"]]
+    if digits not in scored:
+        hint = f"it has {', '.join(scored)}"
+        raise UsageError(f"'{artifact.name}' has no scores on digits {digits}", hint=hint, value=digits)
+    values = [_values_of(artifact, axis, rows) for axis in (column, row)]
+    runs = _validation_of(workspace, artifact, rows)
+    places: dict[tuple[int, int], list[int]] = {}
+    for number, result in enumerate(rows):
+        x, y = (some.index(result[axis.field]) for axis, some in zip((column, row), values, strict=True))
+        places.setdefault((x, y), []).append(number)
+    cells = []
+    for place, numbers in places.items():
+        found = [accuracy_of(rows[n]["subsets"], digits) for n in numbers]
+        validated = [runs[n] for n in numbers]
+        mean = None if None in validated else math.fsum(filter(None, validated)) / len(validated)
+        diverged = sum(rows[n]["failed"] is not None for n in numbers)
+        percents = tuple(100 * accuracy for accuracy in found if accuracy is not None)
+        cells.append(landscape.Cell(place, percents, diverged, mean))
+    notes = [subtitle_of(artifact, options.where)]
+    notes += ["means over the seeds"] if len(artifact.config["seeds"]) > 1 else []
+    named: Any = tuple(_axis_label(axis) for axis in (column, row))
+    return landscape.draw(
+        cells, axes_names=named, values=([*map(short, values[0])], [*map(short, values[1])]), digits=digits,
+        title=f"{title_of_several(artifact, options.where)}: test accuracy by {named[0]} and {named[1]}",
+        subtitle="; ".join(notes),
+    )  # fmt: skip
+
+
+def _two_axes(sweep: Artifact, options: PlotOptions) -> tuple[Axis, Axis]:
+    """Return the axes of columns and rows: those that are given, or rank and rate, or the first two that vary."""
+    ranks = [RANK] if len(sweep.config[RANK.plural]) > 1 else []
+    varying = [*ranks, *sorted(varying_axes(sweep.config), key=lambda axis: axis.field != "lr")]
+    for axis in options.axes:
+        if axis not in varying:
+            hint = f"it varies {', '.join(in_words(each.field) for each in varying) or 'seeds alone'}"
+            raise UsageError(f"'{sweep.name}' does not vary {in_words(axis.field)}", hint=hint, value=axis.field)
+    free = [axis for axis in varying if axis.field not in options.where]
+    if len(free) < 2:
+        beside = " beside what --where holds" if options.where else ""
+        only = f"only {in_words(free[0].field)}" if free else "nothing but seeds"
+        problem = f"'{sweep.name}' varies {only}{beside}, and a landscape is over two settings"
+        raise UsageError(problem, hint="lora-mnist sweep --ranks 1,4,16 --lrs 1e-3,4e-3,1.6e-2 --name rates")
+    return options.axes or (free[1], free[0])  # type: ignore[return-value]
+
+
+def _values_of(sweep: Artifact, axis: Axis, rows: list[dict[str, Any]]) -> list[Value | None]:
+    """Return the values of an axis in the order of numbers, or of the list; at last those of a method without it."""
+    listed: list[Any] = sweep.config[axis.plural]
+    listed = listed if axis.kind is str else sorted(listed)
+    found = {row[axis.field] for row in rows}
+    return [value for value in listed if value in found] + [value for value in found if value not in listed]
+
+
+def _validation_of(workspace: Workspace, sweep: Artifact, rows: list[dict[str, Any]]) -> list[float | None]:
+    """Return each run's accuracy on validation images; None for all where the sweep had no such images."""
+    try:
+        return [run["accuracy"] for run in validation_runs(workspace.registry, sweep, rows)]
+    except ArtifactError as error:
+        workspace.reporter.notice(f"no best cell: {error.problem}")
+        return [None] * len(rows)
+
+
+def _axis_label(axis: Axis) -> str:
+    return "learning rate" if axis.field == "lr" else in_words(axis.field)
 
 
 def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -123,11 +200,16 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
             # Of one label are runs of one setting, and these are others.
             labels = (title_of(beside), f"{title_of(beside)} ({elide(name)})", name)
             adapters.append((next(label for label in labels if label not in taken), beside))
-    changes = [spectrum.Change(label, _factors(workspace, adapter)) for label, adapter in adapters]
+    changes = [
+        spectrum.Change(label, _factors(workspace, adapter), _intruders(workspace, adapter, options.threshold))
+        for label, adapter in adapters
+    ]
     notes = [subtitle_of(artifact, options.where), note, "ΔW: what training adds to a layer's weights"]
     notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
     if {adapter.config["rank"] for _, adapter in adapters} == {1}:
         notes.append(lonely(workspace, "rank 1 has one singular value per layer", "a higher rank"))
+    if options.threshold is not None:
+        notes.append(f"intruders: of the ten leading singular vectors, those with cosines below {options.threshold:g}")
     return spectrum.draw(
         changes, title=f"{title_of_several(artifact, options.where)}: singular values of the change ΔW by layer",
         subtitle="; ".join(filter(None, notes)),
@@ -150,6 +232,21 @@ def _factors(workspace: Workspace, adapter: Artifact) -> dict[str, tuple[spectru
         for factor in factors[name]:
             refuse_too_large(factor, f"'{adapter.name}'", name)
     return factors
+
+
+def _intruders(workspace: Workspace, adapter: Artifact, threshold: float | None) -> dict[str, int]:
+    """Return layer → the number of its intruder dimensions; nothing without a threshold."""
+    if threshold is None:
+        return {}
+    from lora_mnist_cli.models.lora import merged_weights
+    from lora_mnist_cli.stages.records.loading import load_model
+
+    base, adapted = (
+        merged_weights(load_model(workspace.registry, each).model)
+        for each in (workspace.registry.parent(adapter), adapter)
+    )
+    found = find_by_layer(base, adapted, f"'{adapter.name}'", threshold)
+    return {layer: len(found[layer].indices) for layer in adapter.config["target_layers"]}
 
 
 def draw_tradeoff(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -193,15 +290,18 @@ def _path(workspace: Workspace, adapter: Artifact, old_and_new: list[DigitSet]) 
     return {"trained_alpha": trained, "points": points}
 
 
-def _chosen_results(sweep: Artifact, where: Mapping[str, Value], drawn: str = "") -> list[dict[str, Any]]:
-    """Return a sweep's results at one value of each axis that it varies beside rank, seed and the axis ``drawn``."""
-    varying = {axis.field: axis for axis in varying_axes(sweep.config) if axis.field != drawn}
+def _chosen_results(
+    sweep: Artifact, where: Mapping[str, Value], drawn: Sequence[str] = (RANK.field,)
+) -> list[dict[str, Any]]:
+    """Return a sweep's results at one value of each axis that it varies beside the seed and the axes that are drawn."""
+    axes = (*((RANK,) if len(sweep.config[RANK.plural]) > 1 else ()), *varying_axes(sweep.config))
+    varying = {axis.field: axis for axis in axes if axis.field not in drawn}
     for name, value in where.items():
-        if name == drawn:
+        if name in drawn:
             raise UsageError(f"this picture shows every {in_words(name)}", hint="leave that --where out", value=name)
         if name not in varying:
-            axes = ", ".join(map(in_words, varying))
-            hint = f"it varies {axes}" if varying else "--where is for sweeps that vary more"
+            others = ", ".join(map(in_words, varying))
+            hint = f"it varies {others}" if varying else "--where is for sweeps that vary more"
             raise UsageError(f"'{sweep.name}' does not vary {in_words(name)}", hint=hint, value=name)
         if value not in (values := sweep.config[varying[name].plural]):
             hint = f"it has {', '.join(map(short, values))}"
@@ -210,7 +310,8 @@ def _chosen_results(sweep: Artifact, where: Mapping[str, Value], drawn: str = ""
         values_of = {axis: list(map(short, sweep.config[axis.plural])) for axis in left_open}
         lists = "; ".join(f"{in_words(axis.plural)} {', '.join(values)}" for axis, values in values_of.items())
         first = " ".join(f"--where {axis.option[2:]}={values[0]}" for axis, values in values_of.items())
-        problem = f"'{sweep.name}' has several adapters per rank and seed: {lists}"
+        places = ", ".join(map(in_words, drawn))
+        problem = f"'{sweep.name}' has several adapters per {places} and seed: {lists}"
         raise UsageError(problem, hint=f"draw one combination: {first}", value=sweep.name)
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
 
@@ -237,11 +338,10 @@ def _labelled_adapters(
         if options.where:
             raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
         return [(_rank_label(method, artifact.config["rank"]), artifact)], ""
-    drawn = "" if METHOD.field in options.where else METHOD.field
-    several_methods = bool(drawn) and METHOD in varying_axes(artifact.config)
+    several_methods = METHOD.field not in options.where and METHOD in varying_axes(artifact.config)
     methods = [*artifact.config.get(METHOD.plural, ()), ""]
     results = sorted(
-        _chosen_results(artifact, options.where, drawn),
+        _chosen_results(artifact, options.where, (RANK.field, *([METHOD.field] if several_methods else []))),
         key=lambda row: (methods.index(row.get(METHOD.field, "")), row["rank"]),
     )
     sound = [row for row in results if row["failed"] is None]

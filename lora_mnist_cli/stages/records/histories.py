@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
+from lora_mnist_cli.registry.newest import make_kept
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.config import MAX_EPOCHS
 from lora_mnist_cli.stages.workspace import HISTORY_FILE
@@ -58,14 +59,41 @@ def _rows(table: csv.DictReader[str]) -> Iterator[dict[str, Any]]:
         yield row | {"epoch": epoch}
 
 
+def last_epoch(history: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the end of a history: its last ``epoch`` with loss and accuracy on training and validation images.
+
+    A figure that is not finite is None. A diverged run ends with its last sound epoch, and is None without one.
+    """
+    if not history:
+        return None
+    last = max(history, key=lambda row: int(row["epoch"]))
+    figures = {name: last[name] for name in COLUMNS[1:5]}
+    return {"epoch": last["epoch"]} | {
+        name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()
+    }
+
+
+def not_kept(sweep: Artifact, name: str) -> ArtifactError:
+    """Return the error for an adapter whose weights a sweep did not keep."""
+    problem = f"'{sweep.name}' did not keep the weights of '{name}'"
+    return ArtifactError(problem, hint=make_kept(sweep.name, name), value=name)
+
+
+def kept_names(sweep: Artifact) -> set[str]:
+    """Return the names of the adapters whose weights a sweep kept."""
+    return {parent.name for parent in sweep.parents if parent.role == "member"}
+
+
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
     """Return the adapters of some of a sweep's results, in their order.
 
     Raises:
-        ArtifactError: where one is gone.
+        ArtifactError: where one is gone, or its weights were not kept.
     """
-    adapters = []
+    adapters, kept = [], kept_names(sweep)
     for name in (row["artifact"] for row in results):
+        if name not in kept:
+            raise not_kept(sweep, name)
         member = registry.member(sweep, name)
         if member is None:
             problem = f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then"
@@ -82,13 +110,14 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         ``accuracy`` after its last epoch: None where it failed or had no validation images.
 
     Raises:
-        ArtifactError: where an adapter is gone, its history is odd, or none had validation images.
+        ArtifactError: where none had validation images, or the sweep is of an earlier version, which recorded no ends
+            of histories, and an adapter is gone or its history is odd.
     """
     rows = []
-    for row, member in zip(results, members(registry, sweep, results), strict=True):
-        failed = row["failed"] is not None
+    for row in results:
         # The history of a diverged run ends with its last sound epoch, whose figures are not a result.
-        last = None if failed else max(read_history(member), key=lambda epoch: int(epoch["epoch"]))
+        failed = row["failed"] is not None
+        last = None if failed else _end(registry, sweep, row)
         accuracy = last and last["val_accuracy"]
         rows.append(
             {key: row[key] for key in ("rank", "lr", "seed") if key in row} | {"failed": failed, "accuracy": accuracy}
@@ -97,3 +126,12 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
         raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)
     return rows
+
+
+def _end(registry: Registry, sweep: Artifact, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the end of a run's history: from its row, or from the adapter where the row has none."""
+    if "last_epoch" in row:
+        last: Mapping[str, Any] | None = row["last_epoch"]
+        return last
+    (member,) = members(registry, sweep, [row])
+    return last_epoch(read_history(member))

@@ -70,7 +70,7 @@ def publish_untrained(
     logits = finite_logits(loaded.model, test.images, origin, f" on '{base.name}'")
     save_adapter(loaded.model, config, making.folder)
     layers = {layer: base.details["layers"][layer] for layer in config.target_layers or ()}
-    reported = reporting_sets(loaded.base_config.digits, config.digits)
+    reported = reporting_sets(loaded.base_config.digits, config.digits, loaded.base.known_digits)
     reported += [digits for digits in dict.fromkeys(extra_digit_sets) if digits not in reported]
     usual = {"base_digits": base.config["digits"], "trainable_parameters": trainable_parameters(config, layers)}
     return making.publish(scores=scores(logits, test.labels, reported), details=usual | dict(details or {}))

@@ -6,15 +6,19 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import DATASETS, METHODS
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.grid import marks
+from lora_mnist_cli.settings.own_data import digits_in, halves
+from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.workspace import Workspace
-from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest, refuse_unknown
+from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest
 
 
 def choose_model(workspace: Workspace, name: str | None, alphas: Sequence[float] = ()) -> Artifact:
@@ -82,15 +86,16 @@ def common_base(registry: Registry, artifacts: Sequence[Artifact], why: str) -> 
     return bases[0]
 
 
-def find_base(workspace: Workspace, name: str | None, dataset: str | None) -> Artifact:
+def find_base(workspace: Workspace, name: str | None, dataset: str | Path | None) -> Artifact:
     """Return the base of that name, or the newest of the data set.
 
     Raises:
         UsageError: where there is no such data set.
         ArtifactError: where there is no such base, or it is of another data set.
+        DataError: where a user's own data set can't be read.
     """
     if dataset is not None:
-        refuse_unknown("data set", dataset, DATASETS, "data sets:")
+        dataset = named_dataset(workspace, dataset)
     base = workspace.latest("base", dataset=dataset) if name is None else workspace.registry.get(name, "base")
     if dataset not in (None, base.dataset):
         problem = f"the base '{base.name}' was trained on {base.dataset}, not on {dataset}"
@@ -105,9 +110,13 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
         UsageError: where there are no digits left to learn or to protect, or a layer is none of the base's.
     """
     base_digits = BaseConfig.from_json(base.config).digits
-    digits = config.digits or base_digits.complement()
+    known = base.known_digits
+    digits = config.digits or base_digits.complement(known)
     if digits is None:
-        raise UsageError(f"the base '{base.name}' knows all ten digits", hint="say which to learn: --digits 5-9")
+        every = "all ten digits" if known == ALL_DIGITS else f"all classes of {base.dataset}"
+        hint = f"say which to learn: --digits {halves(known)[1]}"
+        raise UsageError(f"the base '{base.name}' knows {every}", hint=hint)
+    digits = digits_in(base.settings.dataset, digits)
     if config.protect and all(digit in digits for digit in base_digits):
         problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
         raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))

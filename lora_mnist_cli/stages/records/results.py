@@ -16,6 +16,7 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, Axis, Value, varying_axes
+from lora_mnist_cli.stages.records.histories import last_epoch, read_history
 from lora_mnist_cli.stages.records.resolving import named_once
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import UsageError
@@ -25,20 +26,36 @@ Rows = list[dict[str, Any]]
 
 def result_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
     """Return an adapter's row in a sweep's results; ``axes`` are those that it varies beside rank and seed."""
-    config = AdapterConfig.from_json(adapter.config)
+    config, details = AdapterConfig.from_json(adapter.config), adapter.details
+    parameters, failed = details["trainable_parameters"], details.get("failed")
+    return row_of(adapter.name, config, parameters, failed, adapter.scores["subsets"], axes)
+
+
+def row_of(
+    name: str, config: AdapterConfig, parameters: int, failed: str | None, subsets: Rows, axes: Iterable[Axis]
+) -> dict[str, Any]:
+    """Return the row of an adapter that need not be published; ``failed`` says why it diverged, where it did."""
     varying = {axis.field: getattr(config, axis.field) for axis in axes}
     return {
-        "artifact": adapter.name, "rank": config.rank, **varying, "seed": adapter.config["seed"],
-        "trainable_parameters": adapter.details["trainable_parameters"], "failed": adapter.details.get("failed"),
-        "subsets": adapter.scores["subsets"],
+        "artifact": name, "rank": config.rank, **varying, "seed": config.seed, "trainable_parameters": parameters,
+        "failed": failed, "subsets": subsets,
     }  # fmt: skip
+
+
+def swept_row(adapter: Artifact, axes: Iterable[Axis] = ()) -> dict[str, Any]:
+    """Return an adapter's row with the end of its history, as sweeps record it.
+
+    Raises:
+        ArtifactError: where its history is damaged or odd.
+    """
+    return result_row(adapter, axes) | {"last_epoch": last_epoch(read_history(adapter))}
 
 
 def results_csv(results: Sequence[dict[str, Any]]) -> str:
     """Return the results as CSV: for each adapter its settings, then accuracy and loss for each digit set."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [key for key in results[0] if key != "subsets"]
+    columns = [key for key in results[0] if key not in ("subsets", "last_epoch")]
     measures = [f"{what}_{row['digits']}" for row in results[0]["subsets"] for what in ("accuracy", "loss")]
     writer.writerow(columns + measures)
     for result in results:

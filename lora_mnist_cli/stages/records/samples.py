@@ -14,7 +14,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import in_words, short
-from lora_mnist_cli.stages.records.histories import validation_runs
+from lora_mnist_cli.stages.records.histories import kept_names, not_kept, validation_runs
 from lora_mnist_cli.system.errors import ArtifactError
 
 LR = "lr"
@@ -159,6 +159,8 @@ def named_without_rank(setting: Mapping[str, Any]) -> str:
 
 
 def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:
+    if name not in kept_names(sweep):
+        raise not_kept(sweep, name)
     member = registry.member(sweep, name)
     if member is None:
         in_table = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])

@@ -7,15 +7,16 @@ from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
-from lora_mnist_cli.registry.entries import Entry, age, chain_parts
+from lora_mnist_cli.registry.entries import Entry, chain_parts, creation_order
 from lora_mnist_cli.registry.manifest import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import counted
+from lora_mnist_cli.settings.own_data import is_own
 from lora_mnist_cli.system.errors import refuse_unknown
 
 SORTS: dict[str, Callable[[Entry], Any]] = {
-    "created": age,
+    "created": creation_order,
     "name": lambda entry: entry.name,
     "kind": lambda entry: KINDS.index(entry.kind),
     "rank": lambda entry: entry.rank or 0,
@@ -36,6 +37,11 @@ def _check(what: str, value: str | None, known: Iterable[str]) -> None:
         refuse_unknown(what, value, list(known), "one of")
 
 
+def _check_dataset(dataset: str | None) -> None:
+    if not is_own(dataset):
+        _check("data set", dataset, DATASETS)
+
+
 @o.grouped
 def list_command(
     *,
@@ -52,7 +58,7 @@ def list_command(
 ) -> None:
     """List the artifacts, oldest first, with the artifacts that each was made from."""
     _check("kind", kind, KINDS)
-    _check("data set", dataset, DATASETS)
+    _check_dataset(dataset)
     _check("order", sort, SORTS)
     learned = None if digits is None else str(DigitSet.parse(digits))
     workspace = folder.workspace(output)
@@ -115,7 +121,7 @@ def latest_command(
     What a sweep, a chain or a study made counts only where nothing was made on its own.
     """
     _check("kind", kind, KINDS)
-    _check("data set", dataset, DATASETS)
+    _check_dataset(dataset)
     artifact = folder.registry(output).latest(kind, dataset=dataset)
     document = {"artifact": artifact.name, "kind": artifact.kind, "created": artifact.created}
     output.print("runs latest", document, [artifact.name])

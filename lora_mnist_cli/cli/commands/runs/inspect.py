@@ -27,7 +27,7 @@ def show_command(*, name: shared.ArtifactName, folder: shared.RunsFolder, output
     def tables(_: dict[str, Any]) -> list[Table]:
         facts = facts_table(f"{artifact.name}: {artifact.kind}", _facts(artifact, children, aliases))
         scores = artifact.scores
-        return [facts, *([score_table("scores on the test images", scores, artifact.dataset)] if scores else [])]
+        return [facts, *([score_table("scores on the test images", scores, artifact.classes)] if scores else [])]
 
     document = {"artifact": artifact.name, "manifest": artifact.to_manifest()}
     output.print("runs show", document | {"needed_by": children, "aliases": aliases}, tables)

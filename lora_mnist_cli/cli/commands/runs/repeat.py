@@ -144,10 +144,12 @@ def _tables(document: dict[str, Any]) -> list[Table | str]:
     return [made, *notes]
 
 
-def _toml(name: str, value: str | bool) -> str:
-    """Write a line of TOML: numbers and switches as themselves, and all else as text."""
+def _toml(name: str, value: str | bool | list[str]) -> str:
+    """Write a line of TOML: numbers and switches as themselves, lists of texts, and all else as text."""
     if isinstance(value, bool):
         return f"{name} = true"
+    if isinstance(value, list):
+        return f"{name} = {json.dumps(value)}"
     with contextlib.suppress(ValueError):
         number = float(value)
         return f"{name} = {int(number) if value.isdigit() else number}"
