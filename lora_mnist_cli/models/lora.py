@@ -24,9 +24,12 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
 
     ``reference`` is uniform in ±1/√rank (the study, whose Kaiming call takes the rank for the fan-in), ``kaiming``
     uniform in ±1/√in (the common choice, ``kaiming_uniform_(A, a=√5)``), ``gaussian`` normal with standard deviation
-    1/rank.
+    1/rank. ``orthogonal`` has orthonormal rows in random directions, or columns where the rank is above the inputs: the
+    frozen factor of Zhu et al. 2024 (arXiv:2402.16842).
     """
     A = torch.empty(rank, in_features)
+    if init == "orthogonal":
+        return nn.init.orthogonal_(A)
     if init == "gaussian":
         return A.normal_(std=1 / rank)
     bound = 1 / math.sqrt(rank if init == "reference" else in_features)
@@ -39,6 +42,8 @@ def init_B(out_features: int, rank: int, init: str) -> Tensor:
     The inputs of B are the rank, so ``reference`` and ``kaiming`` are the same.
     """
     B = torch.empty(out_features, rank)
+    if init == "orthogonal":
+        return nn.init.orthogonal_(B)
     return B.normal_(std=1 / rank) if init == "gaussian" else B.uniform_(-1 / math.sqrt(rank), 1 / math.sqrt(rank))
 
 

@@ -93,7 +93,9 @@ class AdapterConfig(TrainingConfig):
         "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)
     )
     init: str = setting(
-        "reference", "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
+        "reference",
+        "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²), orthogonal random "
+        "orthonormal rows.",
         one_of(INITS),
     )  # fmt: skip
     dropout: float = setting(

@@ -16,7 +16,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "plateau", "cosine")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
-INITS = ("reference", "kaiming", "gaussian")
+INITS = ("reference", "kaiming", "gaussian", "orthogonal")
 TRAINED = ("both", "A", "B")
 """Which of LoRA's factors are trained; the other one stays as it is at the start."""
 VARIED = ("all", "init", "order", "split")
