@@ -13,6 +13,7 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.layer_ranks import ranks_in
 from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
 
@@ -30,6 +31,7 @@ MIX = [
     AdapterConfig(rank=3, train="B"),
     AdapterConfig(rank=3, train="A"),
     AdapterConfig(rank=3, alpha=0.5, lr=3e-3, train="B", target_layers=("fc2", "fc3")),
+    AdapterConfig(rank=5, rank_pattern="fc2r2-fc3r1", scaling="standard"),
     AdapterConfig(rank=4, alpha=-1.0),
     AdapterConfig(rank=4, alpha=0.0, epochs=0),  # its factors stay where they are
 ]
@@ -58,7 +60,7 @@ def adapted(plain: MNISTModel, config: AdapterConfig) -> nn.Module:
         torch.manual_seed(config.seed)
         lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-            train=config.train, target_layers=config.target_layers,
+            train=config.train, target_layers=config.target_layers, ranks=ranks_in(config.rank_pattern),
         )  # fmt: skip
     with torch.no_grad():
         for layer in lora.adapted_layers(model).values():

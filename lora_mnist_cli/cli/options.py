@@ -23,10 +23,11 @@ from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.config import BaseConfig
+from lora_mnist_cli.settings.layer_ranks import parse_rank
 from lora_mnist_cli.settings.recipes import RECIPES
 from lora_mnist_cli.settings.toml_file import read_toml
 from lora_mnist_cli.stages import workspace
-from lora_mnist_cli.system.errors import LoraMnistError, refuse_unknown
+from lora_mnist_cli.system.errors import LoraMnistError, UsageError, refuse_unknown
 
 KINDS = {
     "INT": "a whole number",
@@ -107,6 +108,19 @@ def _option(flag: str | None, about: str, panel: str | None, **more: Any) -> Any
 def integer(about: str, panel: str | None = None) -> Any:
     """Make an option that takes a whole number."""
     return _option(None, about, panel, parser=_whole, metavar="INT")
+
+
+def _rank(text: str | int) -> str:
+    try:
+        parse_rank(str(text))
+    except UsageError as error:
+        raise typer.BadParameter(f"{error.problem} ({error.hint})") from None
+    return str(text)
+
+
+def rank(about: str) -> Any:
+    """Make the option that takes a rank, or a rank per layer."""
+    return _option(None, about, None, parser=_rank, metavar="TEXT")
 
 
 def number(about: str, panel: str | None = None) -> Any:

@@ -79,7 +79,10 @@ Note = Annotated[str, o.word("A note of your own, kept with the artifact.", _FOL
 Seed = Annotated[int | None, o.setting("seed", None)]
 Epochs = Annotated[int | None, o.setting("epochs", None)]
 Method = Annotated[str | None, o.setting("method", _ADAPTER, choices.METHODS)]
-Rank = Annotated[int | None, o.setting("rank", None)]
+Rank = Annotated[
+    str | None,
+    o.rank("Rank of the adapter, or of each of some layers: fc1=8,fc2=4; by default 8. Methods without one have none."),
+]
 AdapterDigits = Annotated[str | None, o.setting("digits", None)]
 Vary = Annotated[str | None, o.setting("vary", _ADAPTER, choices.VARIED)]
 _BatchSize = Annotated[int | None, o.setting("batch_size", _TRAINING)]
@@ -131,6 +134,7 @@ class AdapterShape:
     alpha: Annotated[float | None, o.setting("alpha", _ADAPTER)] = None
     scaling: Annotated[str | None, o.setting("scaling", _ADAPTER, choices.SCALINGS)] = None
     init: Annotated[str | None, o.setting("init", _ADAPTER, choices.INITS)] = None
+    rank_pattern: Annotated[str | None, o.setting("rank_pattern", _ADAPTER)] = None
     train: Annotated[str | None, o.setting("train", _ADAPTER, choices.TRAINED)] = None
     dropout: Annotated[float | None, o.setting("dropout", _ADAPTER)] = None
     target_layers: Annotated[str | None, o.setting("target_layers", _ADAPTER)] = None

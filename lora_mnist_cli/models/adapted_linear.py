@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from lora_mnist_cli.models.lora import AdaptedLinear, LoRALinear, adapted_layers
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.models.methods.full import Full
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.layer_ranks import ranks_in
 from lora_mnist_cli.system.errors import ArtifactError
 
 
@@ -154,9 +154,13 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     if config.method == "lora":
         return lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
-            train=config.train, target_layers=config.target_layers,
+            train=config.train, target_layers=config.target_layers, ranks=ranks_in(config.rank_pattern),
         )  # fmt: skip
-    return lora.attach_made(model, partial(MethodLinear, config=config, start=start), config.target_layers)
+
+    def make(name: str, layer: nn.Linear) -> MethodLinear:
+        return MethodLinear(layer, config.for_layer(name), start=start)
+
+    return lora.attach_made(model, make, config.target_layers)
 
 
 def settle(model: nn.Module) -> None:

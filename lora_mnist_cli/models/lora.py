@@ -8,9 +8,8 @@ code of the model does not change.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +24,12 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
 
     ``reference`` is uniform in ±1/√rank (the study, whose Kaiming call takes the rank for the fan-in), ``kaiming``
     uniform in ±1/√in (the common choice, ``kaiming_uniform_(A, a=√5)``), ``gaussian`` normal with standard deviation
-    1/rank.
+    1/rank. ``orthogonal`` has orthonormal rows in random directions, or columns where the rank is above the inputs: the
+    frozen factor of Zhu et al. 2024 (arXiv:2402.16842).
     """
     A = torch.empty(rank, in_features)
+    if init == "orthogonal":
+        return nn.init.orthogonal_(A)
     if init == "gaussian":
         return A.normal_(std=1 / rank)
     bound = 1 / math.sqrt(rank if init == "reference" else in_features)
@@ -40,6 +42,8 @@ def init_B(out_features: int, rank: int, init: str) -> Tensor:
     The inputs of B are the rank, so ``reference`` and ``kaiming`` are the same.
     """
     B = torch.empty(out_features, rank)
+    if init == "orthogonal":
+        return nn.init.orthogonal_(B)
     return B.normal_(std=1 / rank) if init == "gaussian" else B.uniform_(-1 / math.sqrt(rank), 1 / math.sqrt(rank))
 
 
@@ -148,11 +152,13 @@ class LoRALinear(AdaptedLinear):
 def attach(
     model: nn.Module, rank: int, *, alpha: float = 1.0, scaling: str = "constant", init: str = "reference",
     dropout: float = 0.0, train: str = "both", target_layers: Sequence[str] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> nn.Module:  # fmt: skip
     """Freeze a model and put adapters on its linear layers, in place.
 
     Args:
         target_layers: names of the layers to adapt; all linear layers by default.
+        ranks: name → rank of layers whose rank is another one.
 
     Returns:
         The model.
@@ -160,12 +166,18 @@ def attach(
     Raises:
         UsageError: where it has adapters already, or a name is no linear layer of it.
     """
-    make = partial(LoRALinear, rank=rank, alpha=alpha, scaling=scaling, init=init, dropout=dropout, train=train)
+    own = ranks or {}
+
+    def make(name: str, layer: nn.Linear) -> LoRALinear:
+        return LoRALinear(
+            layer, own.get(name, rank), alpha=alpha, scaling=scaling, init=init, dropout=dropout, train=train
+        )
+
     return attach_made(model, make, target_layers)
 
 
 def attach_made(
-    model: nn.Module, make: Callable[[nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
+    model: nn.Module, make: Callable[[str, nn.Linear], AdaptedLinear], target_layers: Sequence[str] | None
 ) -> nn.Module:
     """Freeze a model and replace its linear layers by what ``make`` returns, in place, as :func:`attach`."""
     if adapted_layers(model):
@@ -178,7 +190,7 @@ def attach_made(
     model.requires_grad_(False)
     for name, layer in linear.items():
         if target_layers is None or name in target_layers:
-            model.set_submodule(name, make(layer))
+            model.set_submodule(name, make(name, layer))
     return model
 
 

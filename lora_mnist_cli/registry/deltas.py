@@ -50,7 +50,7 @@ def adapter_changes(catalog: Catalog, adapter: Artifact) -> Matrices:
         if plain is None and method.needs_weight:
             plain = load_matrices(base, base, BASE_FILE)
         with np.errstate(all="ignore"):
-            weight, bias = method.change(own, plain and plain[f"{layer}.weight"], config)
+            weight, bias = method.change(own, plain and plain[f"{layer}.weight"], config.for_layer(layer))
         changes[layer] = weight
         if bias is not None:
             changes[f"{layer} bias"] = bias

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods import tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.digests import sha256
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, MAX_WEIGHTS, differences
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.layer_ranks import pattern_of
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import read_regular
 
@@ -112,13 +114,16 @@ class _Options:
             self._refuse("peft_type", "only LORA can be taken over")
             return None  # the options of other kinds mean other things
         chosen = self._layers(layers)
-        rank = self._one_for_all("rank_pattern", self._take("r", _is_rank, "a whole number of at least 1"), chosen)
-        alpha = self._one_for_all("alpha_pattern", self._take("lora_alpha", _is_number, "a finite number"), chosen)
+        rank = self._take("r", _is_rank, "a whole number of at least 1")
+        alpha = self._take("lora_alpha", _is_number, "a finite number")
+        ranks = self._by_layer("rank_pattern", rank, chosen, _is_rank, "whole numbers of at least 1")
+        alphas = self._by_layer("alpha_pattern", alpha, chosen, _is_number, "finite numbers")
         dropout = self._take("lora_dropout", _is_share, "at least 0 and below 1", 0.0)
         rslora, dora = (self._take(name, _is_switch, "true or false", False) for name in ("use_rslora", "use_dora"))
         self._take("bias", lambda value: value == "none", "'none': biases stay the base's", "none")
         self._take("fan_in_fan_out", lambda value: value is False, "false: a weight is out × in", False)
         self._take("init_lora_weights", _is_init, _ABOUT_INIT, True)
+        rank, alpha, scaling = self._multiplier(ranks, alphas, "rslora" if rslora is True else "standard")
         if dora and alpha == 0:
             self._refuse(
                 "lora_alpha", "with use_dora the magnitudes act all the same, and at alpha 0 nothing does here"
@@ -130,9 +135,8 @@ class _Options:
             return None
         try:
             return AdapterConfig(
-                method="dora" if dora else "lora", rank=rank, alpha=float(alpha),
-                scaling="rslora" if rslora else "standard", dropout=float(dropout), target_layers=tuple(chosen),
-                epochs=0,
+                method="dora" if dora else "lora", rank=rank, alpha=float(alpha), scaling=scaling,
+                dropout=float(dropout), target_layers=tuple(chosen), rank_pattern=pattern_of(ranks, rank), epochs=0,
             )  # fmt: skip
         except UsageError as error:
             self.problems.append(error.problem)
@@ -167,20 +171,30 @@ class _Options:
             self._refuse("target_modules", f"the base has no {_short(', '.join(odd))}, but {', '.join(known)}")
         return [name for name in known if name in wanted]
 
-    def _one_for_all(self, name: str, default: Any, layers: Sequence[str]) -> Any:
-        """The one value that all layers have, by a pattern of PEFT's or by default."""
+    def _by_layer(
+        self, name: str, default: Any, layers: Sequence[str], holds: Callable[[Any], bool], rule: str
+    ) -> dict[str, Any]:  # fmt: skip
+        """The value that each layer has, by a pattern of PEFT's or by default."""
         pattern = self.given.get(name) or {}
-        if pattern == {} or not layers:
-            return default
         if not isinstance(pattern, dict) or not pattern.keys() <= set(layers):
             self._refuse(name, "it has to name layers of target_modules")
-            return default
-        values = [pattern.get(layer, default) for layer in layers]
-        if any(type(value) is bool or value != values[0] for value in values):
-            self._refuse(name, "an adapter here has one for all its layers")
-        elif not _is_number(values[0]):
-            self._refuse(name, "they have to be finite numbers")
-        return values[0]
+        elif not all(map(holds, pattern.values())):
+            self._refuse(name, f"they have to be {rule}")
+        else:
+            return {layer: pattern.get(layer, default) for layer in layers}
+        return {}
+
+    def _multiplier(self, ranks: Mapping[str, Any], alphas: Mapping[str, Any], scaling: str) -> tuple[Any, Any, str]:
+        """The adapter's rank, alpha and scaling: one alpha, or else one factor of all layers' products."""
+        if self.problems or not ranks:
+            return 1, 1.0, scaling
+        rank, (alpha, *others) = max(ranks.values()), alphas.values()
+        if all(other == alpha for other in others):
+            return rank, alpha, scaling
+        factors = [alphas[layer] * scale(scaling, ranks[layer]) for layer in ranks]
+        if any(not math.isclose(factor, factors[0], rel_tol=1e-12) for factor in factors):
+            self._refuse("alpha_pattern", "an adapter here has one alpha for all its layers, or one factor")
+        return rank, factors[0], "constant"
 
 
 _ABOUT_INIT = (

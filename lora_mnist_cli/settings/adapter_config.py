@@ -25,6 +25,7 @@ from lora_mnist_cli.settings.choices import (
 )
 from lora_mnist_cli.settings.config import MAX_RANK, MAX_SEED, ConfigT, TrainingConfig
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.layer_ranks import UNIFORM, is_pattern, ranks_in
 from lora_mnist_cli.system.errors import ConfigError
 
 added = partial(setting, added_later=True)
@@ -92,7 +93,9 @@ class AdapterConfig(TrainingConfig):
         "constant", "scale(rank): constant 1, standard 1/rank, rslora 1/sqrt(rank).", one_of(SCALINGS)
     )
     init: str = setting(
-        "reference", "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²).",
+        "reference",
+        "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²), orthogonal random "
+        "orthonormal rows.",
         one_of(INITS),
     )  # fmt: skip
     dropout: float = setting(
@@ -114,6 +117,9 @@ class AdapterConfig(TrainingConfig):
         "both", "Factors that are trained: both, B (A stays random), or A (B stays random, and A starts at zero).",
         one_of(TRAINED),
     )  # fmt: skip
+    rank_pattern: str = added(
+        UNIFORM, "Ranks of layers below --rank, as fc2r4-fc3r2; --rank fc1=8,fc2=4 gives both.", is_pattern
+    )
     combined: str | None = added(None, f"{_table_help(COMBINERS)}.", one_of(COMBINERS), words="way to combine")
     combined_weights: tuple[float, ...] | None = added(
         None, "Multiplier of each adapter that a combined one was made of.", _combined_weights
@@ -152,6 +158,13 @@ class AdapterConfig(TrainingConfig):
     def rate(self) -> float:
         """The learning rate at this rank; a method without ranks has that of rank 1."""
         return float(self.lr / max(self.rank, 1) ** self.lr_power)
+
+    def for_layer(self, layer: str) -> AdapterConfig:
+        """Return the settings of one layer, which has a rank of its own where the pattern names it."""
+        if self.rank_pattern == UNIFORM:
+            return self
+        own = ranks_in(self.rank_pattern).get(layer, self.rank)
+        return dataclasses.replace(self, rank=own, rank_pattern=UNIFORM)
 
     @property
     def alone(self) -> bool:
@@ -200,6 +213,7 @@ class AdapterConfig(TrainingConfig):
             yield f"what was trained elsewhere has no epochs here: it takes no {self.epochs}"
         if self.vary == "all" and self.held_seed != 0:
             yield f"a held seed needs something that is held: vary init, order or split, not {self.vary}"
+        yield from self._conflicts_of_ranks()
         if self.train != "both" and self.lr_ratio_b != 1:
             yield f"a ratio of learning rates needs both factors trained, not {self.train} alone"
         yield from self._conflicts_of_protections()
@@ -214,6 +228,15 @@ class AdapterConfig(TrainingConfig):
             yield f"{self.method} starts from the base's own weights: nothing of it varies with init"
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
             yield f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}"
+
+    def _conflicts_of_ranks(self) -> Iterator[str]:
+        if not isinstance(self.rank, int) or [*is_pattern("", self.rank_pattern)]:
+            return
+        for layer, rank in ranks_in(self.rank_pattern).items():
+            if rank >= self.rank:
+                yield f"a layer's own rank is below the adapter's, {self.rank}: {layer} takes no {rank}"
+            if self.target_layers is not None and layer not in self.target_layers:
+                yield f"{layer} has a rank and no adapter: target layers are {', '.join(map(str, self.target_layers))}"
 
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):

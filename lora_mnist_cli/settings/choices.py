@@ -16,7 +16,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "plateau", "cosine")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
-INITS = ("reference", "kaiming", "gaussian")
+INITS = ("reference", "kaiming", "gaussian", "orthogonal")
 TRAINED = ("both", "A", "B")
 """Which of LoRA's factors are trained; the other one stays as it is at the start."""
 VARIED = ("all", "init", "order", "split")
@@ -57,8 +57,8 @@ class MethodChoice:
         return "rank" not in self.unused
 
 
-_UNUSED_WITHOUT_FACTORS = ("rank", "scaling", "init", "dropout", "train", "lr_ratio_b")
-_WITHOUT_FACTORS = ("alpha", "scaling", "init", "dropout", "train", "lr_ratio_b")
+_UNUSED_WITHOUT_FACTORS = ("rank", "rank_pattern", "scaling", "init", "dropout", "train", "lr_ratio_b")
+_WITHOUT_FACTORS = ("alpha", "rank_pattern", "scaling", "init", "dropout", "train", "lr_ratio_b")
 
 METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
@@ -67,7 +67,7 @@ METHODS = {
     "vera": MethodChoice(
         "VeRA",
         "scales of a random product",
-        unused=("alpha", "scaling", "init", "train", "lr_ratio_b"),
+        unused=("alpha", "rank_pattern", "scaling", "init", "train", "lr_ratio_b"),
         random_start=True,
     ),
     "hra": MethodChoice(

@@ -89,6 +89,7 @@ OTHERS = (
     Axis("dropout", "dropouts", float, "d"),
     Axis("lr_ratio_b", "lr_ratio_bs", float, "rb"),
     Axis("train", "trains", str, "train"),
+    Axis("rank_pattern", "rank_patterns", str),
 )
 AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""

@@ -9,6 +9,8 @@ from typing import TypedDict
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, with_overrides
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.layer_ranks import parse_rank
+from lora_mnist_cli.system.errors import UsageError
 
 
 class TrainingKeywords(TypedDict, total=False):
@@ -51,6 +53,7 @@ class SweepKeywords(TrainingKeywords, total=False):
     lr_power: float
     lr_ratio_b: float
     train: str
+    rank_pattern: str
     protect: Sequence[str] | str
     replay_old: float
     replay_new: float
@@ -59,9 +62,9 @@ class SweepKeywords(TrainingKeywords, total=False):
 
 
 class AdapterKeywords(SweepKeywords, total=False):
-    """Keywords of one adapter."""
+    """Keywords of one adapter; the rank may be a text with a rank per layer (``"fc1=8,fc2=4"``)."""
 
-    rank: int
+    rank: int | str
 
 
 def base_config(config: BaseConfig | None, given: BaseKeywords) -> BaseConfig:
@@ -91,6 +94,12 @@ def adapter_config(config: AdapterConfig | None, given: SweepKeywords | AdapterK
         values["digits"] = DigitSet.of(digits)
     if (layers := given.get("target_layers")) is not None:
         values["target_layers"] = None if _is_word(layers, "all") else _names(layers)
+    if isinstance(rank := values.get("rank"), str):
+        for name, value in parse_rank(rank).items():
+            if values.get(name) is not None and name != "rank" and values[name] != value:
+                problem = f"--rank {rank} says {name.replace('_', ' ')} too, and another one is given"
+                raise UsageError(problem, hint="leave one of them out", value=rank)
+            values[name] = value
     if "protect" in given:
         values["protect"] = () if _is_word(given["protect"], "none") else _names(given["protect"])
     return with_overrides(config or AdapterConfig(), **values)

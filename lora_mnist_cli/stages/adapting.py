@@ -246,11 +246,13 @@ def _note_high_rank(jobs: AdapterJobs) -> None:
     """
     shapes = jobs.base.details["layers"]
     for config in (request.config for request in jobs.requests if request.name not in jobs.done):
-        smallest, layer = min((min(shapes[layer]), layer) for layer in config.target_layers or ())
-        if config.rank > smallest and config.scaling != "rslora":
+        ranks = {layer: config.for_layer(layer).rank for layer in config.target_layers or ()}
+        spare, layer = min((min(shapes[layer]) - rank, layer) for layer, rank in ranks.items())
+        if spare < 0 and config.scaling != "rslora":
             fan_in, fan_out = shapes[layer]
+            smallest = min(fan_in, fan_out)
             jobs.workspace.reporter.notice(
-                f"rank {config.rank} is more than {layer} ({fan_in} → {fan_out}) can use, which changes by rank "
+                f"rank {ranks[layer]} is more than {layer} ({fan_in} → {fan_out}) can use, which changes by rank "
                 f"{smallest} at most: no error, the rest of the rank is idle there"
             )
             return

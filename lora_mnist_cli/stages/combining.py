@@ -160,8 +160,8 @@ def _rank(config: AdapterConfig, base: Artifact) -> int:
         problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
         allowed = ", ".join(name for name in METHODS if not method_named(name).changes_biases)
         raise ArtifactError(problem, hint=f"combine adapters by {allowed}", value=config.method)
-    shapes = [base.details["layers"][layer] for layer in config.target_layers or ()]
-    return max(method.change_rank(config, *shape) for shape in shapes)
+    shapes = {layer: base.details["layers"][layer] for layer in config.target_layers or ()}
+    return max(method.change_rank(config.for_layer(layer), *shape) for layer, shape in shapes.items())
 
 
 def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
@@ -177,11 +177,13 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
         for layer, change in changes.items():
             refuse_too_large(change, whose, layer)
         method = method_named(config.method)
-        ranks = {layer: method.change_rank(config, *change.shape[::-1]) for layer, change in changes.items()}
+        ranks = {
+            layer: method.change_rank(config.for_layer(layer), *change.shape[::-1]) for layer, change in changes.items()
+        }
         return {layer: truncated(change, ranks[layer]) for layer, change in changes.items()}
-    strength = config.alpha * scale(config.scaling, config.rank)
+    scales = {layer: scale(config.scaling, config.for_layer(layer).rank) for layer in config.target_layers or ()}
     tensors = adapter_tensors(workspace.registry, adapter)
-    products = {layer: Product(strength * kept[B], kept[A]) for layer, kept in tensors.items()}
+    products = {layer: Product(config.alpha * scales[layer] * kept[B], kept[A]) for layer, kept in tensors.items()}
     for layer, product in products.items():
         refuse_too_large(product.B, whose, layer)
     return products

@@ -149,7 +149,7 @@ def _may_be_as_good(one: Document, other: Document, confidence: float) -> bool:
         if found.mean < 0 and (found.interval is None or found.interval.high < 0):
             return False
         better = better or found.mean > 0
-    return better
+    return bool(better)
 
 
 def _gains(one: Document, other: Document, name: str) -> list[float]:

@@ -161,13 +161,14 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "biases of B": ({"lora_bias": True}, "lora_bias is true: B has no bias here"),
     "whole layers": ({"modules_to_save": ["fc3"]}, 'modules_to_save is ["fc3"]: an adapter here holds no whole'),
     "transposed weights": ({"fan_in_fan_out": True}, "fan_in_fan_out is true: it has to be false"),
-    "ranks by layer": ({"rank_pattern": {"fc1": 4}}, 'rank_pattern is {"fc1": 4}: an adapter here has one for all'),
+    "ranks that are none": ({"rank_pattern": {"fc1": 0}}, 'rank_pattern is {"fc1": 0}: they have to be whole numbers'),
+    "odd ranks": ({"rank_pattern": {"fc1": "x"}}, 'rank_pattern is {"fc1": "x"}: they have to be whole numbers'),
     "ranks by pattern": ({"rank_pattern": {"fc.*": 4}}, "it has to name layers of target_modules"),
     "ranks of other layers": (
         {"rank_pattern": {"fc1": 2}, "target_modules": ["fc2"]}, "it has to name layers of target_modules",
     ),
     "ranks in a list": ({"rank_pattern": [4]}, "rank_pattern is [4]"),
-    "alphas by layer": ({"alpha_pattern": {"fc1": 8}}, 'alpha_pattern is {"fc1": 8}: an adapter here has one for'),
+    "alphas by layer": ({"alpha_pattern": {"fc1": 8}}, 'alpha_pattern is {"fc1": 8}: an adapter here has one alpha'),
     "alphas that are none": (
         {"alpha_pattern": {"fc1": "x", "fc2": "x", "fc3": "x"}}, "they have to be finite numbers",
     ),

@@ -16,6 +16,7 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.registry import Registry
+from lora_mnist_cli.settings.choices import INITS
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -78,7 +79,7 @@ def test_delta_is_the_scaled_product():
     np.testing.assert_allclose(layer.delta().detach().numpy(), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("init", ["reference", "kaiming", "gaussian"])
+@pytest.mark.parametrize("init", INITS)
 def test_a_new_adapter_changes_nothing(init):
     plain = MNISTModel((16, 8))
     x = ramp(5, 784)
@@ -218,6 +219,15 @@ def test_uniform_initialisations(init, bound):
     # 32,000 draws: the mean's deviation is bound / √96,000, the standard deviation's about 0.25 %.
     assert abs(float(A.mean())) < 5 * bound / math.sqrt(96_000)
     assert float(A.std()) == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize(("rank", "fan_in"), [(5, 40), (40, 5), (6, 6)])
+def test_orthogonal_initialisation(rank, fan_in):
+    torch.manual_seed(0)
+    A, other = (lora.init_A(rank, fan_in, "orthogonal") for _ in range(2))
+    short = A @ A.T if rank <= fan_in else A.T @ A
+    torch.testing.assert_close(short, torch.eye(min(rank, fan_in)), atol=1e-5, rtol=0)
+    assert not torch.allclose(A, other, atol=0.01)
 
 
 def test_gaussian_initialisation():

@@ -16,6 +16,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import INITS
 from lora_mnist_cli.stages import finetune, sweep
 from lora_mnist_cli.system.errors import ConfigError
 from lora_mnist_cli.training.bank.trainer import fit_bank
@@ -45,7 +46,7 @@ def adapted(config: AdapterConfig) -> nn.Module:
     return adapted_linear.attach(copy.deepcopy(plain()), config)
 
 
-@pytest.mark.parametrize("init", ["reference", "kaiming", "gaussian"])
+@pytest.mark.parametrize("init", INITS)
 def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
     for train, frozen, zero in (("A", "lora_B", "lora_A"), ("B", "lora_A", "lora_B")):
         for layer in lora.adapted_layers(adapted(settings(train, init=init))).values():
@@ -54,7 +55,9 @@ def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
             assert getattr(layer, zero).requires_grad
             assert not getattr(layer, zero).any()
     drawn = lora.init_B(4000, 5, init)
-    if init == "gaussian":
+    if init == "orthogonal":
+        torch.testing.assert_close(drawn.T @ drawn, torch.eye(5), atol=1e-5, rtol=0)
+    elif init == "gaussian":
         assert float(drawn.std()) == pytest.approx(1 / 5, rel=0.05)
     else:
         assert 0.99 * 5**-0.5 < float(drawn.abs().max()) <= 5**-0.5

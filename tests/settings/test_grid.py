@@ -52,7 +52,8 @@ def test_numbers_of_numpy_are_numbers():
         ({"target-layers": [1]}, "target layers is no axis of a grid .--target-layers"),
         (
             {"zzz": [1]},
-            "axes: ranks, methods, lrs, alphas, scalings, inits, weight_decays, dropouts, lr_ratio_bs, trains, seeds",
+            "axes: ranks, methods, lrs, alphas, scalings, inits, weight_decays, dropouts, lr_ratio_bs, trains, "
+            "rank_patterns, seeds",
         ),
         ({"ranks": []}, "at least one"),
         ({"ranks": [1, 1]}, "once each, and at least one: 1, 1"),

@@ -47,6 +47,9 @@ class Lists:
         None
     )
     trains: Annotated[str | None, o.words(f"Trained factors, of {', '.join(TRAINED)}.", _GRID, TRAINED)] = None
+    rank_patterns: Annotated[
+        str | None, o.words("Ranks of layers that are below the rank, as uniform,fc2r4-fc3r2.", _GRID)
+    ] = None
     grid: Annotated[
         Path | None,
         o.file('TOML file with such lists: seeds = "0-9", lrs = [1e-3, 3e-3]. Options override the file.', _GRID),

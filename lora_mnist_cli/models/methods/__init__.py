@@ -90,11 +90,11 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
     return {
         f"{method.prefix}{layer}.{name}": shape
         for layer, (fan_in, fan_out) in layers.items()
-        for name, shape in method.shapes(config.rank, fan_in, fan_out).items()
+        for name, shape in method.shapes(config.for_layer(layer).rank, fan_in, fan_out).items()
     }
 
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """Count the numbers that an adapter trains on layers of (in, out) features."""
     method = method_named(config.method)
-    return sum(method.trainable(config, fan_in, fan_out) for fan_in, fan_out in layers.values())
+    return sum(method.trainable(config.for_layer(layer), *fans) for layer, fans in layers.items())

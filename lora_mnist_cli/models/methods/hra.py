@@ -71,19 +71,21 @@ def _pairs(vectors: Any, rank: int) -> tuple[Any, Any]:
     ``I + X (I − N)⁻¹ Yᵀ``, where N holds ``yᵢᵀ xⱼ`` for each pair i before a pair j (Bischof & Van Loan 1987).
     """
     if hasattr(vectors, "detach"):
-        import torch as xp
+        import torch
 
-        pair = xp.arange(2 * rank, device=vectors.device) // 2
+        xp: Any = torch
+        place = {"device": vectors.device}
     else:
-        import numpy as xp  # type: ignore[no-redef]
+        import numpy
 
-        pair = xp.arange(2 * rank) // 2
+        xp, place = numpy, {}
     length_one = vectors / (vectors * vectors).sum(0) ** 0.5
     u, v = length_one[:, 0::2], length_one[:, 1::2]
     d = v - u
     X, Y = (xp.stack(both, 2).reshape(len(vectors), -1) for both in ((d, u), (-2 * v, 2 * (d - (d * d).sum(0) * v))))
+    pair = xp.arange(2 * rank, **place) // 2
     N = (Y.T @ X) * (pair[:, None] < pair)
-    identity = xp.eye(2 * rank, dtype=N.dtype, **({"device": N.device} if hasattr(N, "detach") else {}))
+    identity = xp.eye(2 * rank, dtype=N.dtype, **place)
     return X, xp.linalg.solve(identity - N, Y.T)
 
 

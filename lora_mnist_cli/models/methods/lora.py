@@ -51,6 +51,10 @@ class LoRA(Method):
         rslora = config.scaling == "rslora"
         # Scalings that PEFT has keep their alpha: alpha · (1/r) · r would round.
         constant = config.scaling == "constant"
+        own = {layer: config.for_layer(layer).rank for layer in layers if config.for_layer(layer).rank != config.rank}
+        patterns: dict[str, Any] = {"rank_pattern": own}
+        if constant:
+            patterns["alpha_pattern"] = {layer: config.alpha * rank for layer, rank in own.items()}
         return {
             "peft_type": "LORA",
             "task_type": None,
@@ -65,7 +69,7 @@ class LoRA(Method):
             "inference_mode": True,
             "init_lora_weights": True,
             "modules_to_save": None,
-        }
+        } | (patterns if own else {})
 
 
 IMPLEMENTATION = LoRA()

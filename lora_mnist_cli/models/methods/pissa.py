@@ -65,9 +65,15 @@ class PiSSA(LoRA):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """Plain LoRA of twice the rank."""
-        doubled = 2 * config.rank
-        lora_alpha = config.alpha * scale(config.scaling, config.rank) * doubled
-        return {**(super().peft(config, layers) or {}), "r": doubled, "lora_alpha": lora_alpha, "use_rslora": False}
+        described = super().peft(config, layers) or {}
+        own = described.get("rank_pattern", {})
+        ranks = {layer: own.get(layer, config.rank) for layer in layers}
+        alphas = {layer: config.alpha * scale(config.scaling, rank) * 2 * rank for layer, rank in ranks.items()}
+        if own:
+            described["rank_pattern"] = {layer: 2 * rank for layer, rank in own.items()}
+            described["alpha_pattern"] = {layer: alphas[layer] for layer in own}
+        lora_alpha = config.alpha * scale(config.scaling, config.rank) * 2 * config.rank
+        return {**described, "r": 2 * config.rank, "lora_alpha": lora_alpha, "use_rslora": False}
 
 
 IMPLEMENTATION = PiSSA()

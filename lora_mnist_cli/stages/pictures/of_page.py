@@ -162,7 +162,7 @@ def _factors(
     layers, numbers = {}, []
     for name, tensors in adapter_tensors(workspace.registry, artifact).items():
         with np.errstate(all="ignore"):
-            weight, bias = method.change(tensors, plain[f"{name}.weight"], config)
+            weight, bias = method.change(tensors, plain[f"{name}.weight"], config.for_layer(name))
         if not np.isfinite(weight).all():
             raise ArtifactError(f"'{artifact.name}' has weights that are not finite", value=artifact.name)
         left, values, right = np.linalg.svd(weight / config.alpha, full_matrices=False)

@@ -40,7 +40,16 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         config = configs[m]
         layers = config.target_layers or ()
         rate = config.rate, config.schedule, config.lr_ratio_b
-        return config.rank, layers, config.scaling, config.alpha, config.train, *rate, config.weight_decay or 0
+        return (
+            config.rank,
+            config.rank_pattern,
+            layers,
+            config.scaling,
+            config.alpha,
+            config.train,
+            *rate,
+            config.weight_decay or 0,
+        )
 
     alike: dict[tuple[object, ...], list[list[int]]] = {}
     for (*settings, seed), members in by_seed.items():

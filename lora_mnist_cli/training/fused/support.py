@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import TrainingConfig
+from lora_mnist_cli.settings.layer_ranks import UNIFORM
 from lora_mnist_cli.system.errors import UsageError
 
 MAX_RANK, MAX_BATCH, MAX_UNITS, MAX_HIDDEN_LAYERS = 64, 128, 128, 3
@@ -27,6 +28,7 @@ def obstacle(config: TrainingConfig, sizes: Sequence[int] | None = None) -> str 
         (config.dropout > 0, "dropout"),
         (config.train != "both", f"{config.train} alone"),
         (bool(config.protect), f"the protection {', '.join(config.protect)}"),
+        (config.rank_pattern != UNIFORM, f"layers of several ranks, {config.rank_pattern}"),
         (config.rank > MAX_RANK, f"rank {config.rank}, above {MAX_RANK}"),
         (config.batch_size > MAX_BATCH, f"a batch of {config.batch_size} images, above {MAX_BATCH}"),
         (max(hidden, default=1) > MAX_UNITS, f"{max(hidden, default=1)} units, above {MAX_UNITS}"),

@@ -53,6 +53,7 @@ def test_factors_lie_one_after_the_other_without_a_gap(hidden):
         (AdapterConfig(optimizer="sgd"), "the optimiser sgd"),
         (AdapterConfig(dropout=0.1), "dropout"),
         (AdapterConfig(train="B"), "B alone"),
+        (AdapterConfig(rank_pattern="fc2r4"), "layers of several ranks, fc2r4"),
         (AdapterConfig(protect=("mask",)), "the protection mask"),
         (AdapterConfig(rank=65), "rank 65, above 64"),
         (AdapterConfig(batch_size=129), "a batch of 129 images, above 128"),
