@@ -131,9 +131,8 @@ def _draw_crosses(axes: Axes, cells: Sequence[Cell], *, aside: bool) -> set[bool
             continue
         every = not cell.percents
         x, y = cell.place
-        if aside and not every:  # beside the figure in the cell
-            x, y = x + 0.38, y + 0.32
-        axes.plot([x], [y], color=style.MISTAKE, linestyle="none", **_CROSS[every])
+        beside = aside and not every  # the figure in the cell
+        axes.plot([x + 0.38 * beside], [y + 0.32 * beside], color=style.MISTAKE, linestyle="none", **_CROSS[every])
         drawn.add(every)
     return drawn
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_name, read_artifact
 from lora_mnist_cli.registry.entries import Entry, folders, generations, links, read_entries
-from lora_mnist_cli.registry.manifest import ROLES
+from lora_mnist_cli.registry.manifest import refuse_role
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
 from lora_mnist_cli.registry.newest import advice_of_sweep, any_artifact, newest
 from lora_mnist_cli.settings.checks import is_digest
@@ -19,7 +19,6 @@ from lora_mnist_cli.system.errors import (
     MachineError,
     OtherSettingsError,
     UsageError,
-    make_again,
     nearest,
 )
 from lora_mnist_cli.system.files import machine_errors, read_regular
@@ -321,14 +320,6 @@ class Catalog:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         return (name, digest) if is_name(name) and is_digest(digest) else None
-
-
-def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
-    """Raise an ArtifactError if a parent is of a kind that its role does not allow; only a forged lineage has one."""
-    if kind not in ROLES[role]:
-        raise ArtifactError(
-            f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
-        )
 
 
 def _shown(value: object) -> str:

@@ -18,14 +18,13 @@ from msgspec import UNSET, Meta, UnsetType
 
 from lora_mnist_cli.registry.digests import is_sealed
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, ExtentError, check_extent, decode_manifest
+from lora_mnist_cli.registry.manifest_settings import AdapterSettings, BaseSettings, Settings, SweepSettings
 from lora_mnist_cli.registry.manifest_types import (
     FORMS,
     MANIFEST,
     MAX_NOTE,
     AdapterDetails,
-    AdapterSettings,
     BaseDetails,
-    BaseSettings,
     DataSet,
     Details,
     Environment,
@@ -36,10 +35,8 @@ from lora_mnist_cli.registry.manifest_types import (
     ReportDetails,
     Scores,
     Seconds,
-    Settings,
     Strict,
     SweepDetails,
-    SweepSettings,
     Whole,
     hold,
     is_created,
@@ -183,6 +180,14 @@ class ReportManifest(Manifest, tag="report"):
 _MANIFESTS: dict[str, type[Manifest]] = {
     "base": BaseManifest, "adapter": AdapterManifest, "sweep": SweepManifest, "report": ReportManifest,
 }  # fmt: skip
+
+
+def refuse_role(name: str, role: str, parent: str, kind: str) -> None:
+    """Raise an ArtifactError if a parent is of a kind that its role does not allow; only a forged lineage has one."""
+    if kind not in ROLES[role]:
+        raise ArtifactError(
+            f"'{name}' names '{parent}' as its {role}, which is of kind {kind}", hint=make_again(name), value=parent
+        )
 
 
 def read_manifest(folder: Path | str, name: str) -> tuple[dict[str, Any], tuple[int, ...]]:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact, Settings, check_name, check_new_name, read_artifact
-from lora_mnist_cli.registry.catalog import TAGS, ignore, refuse_role
+from lora_mnist_cli.registry.catalog import TAGS, ignore
 from lora_mnist_cli.registry.creation import forget_created, later, next_created, remember_created
 from lora_mnist_cli.registry.entries import Entry, children_first
+from lora_mnist_cli.registry.manifest import refuse_role
 from lora_mnist_cli.registry.manifest_types import MAX_NOTE
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics
 from lora_mnist_cli.registry.staged import Staged

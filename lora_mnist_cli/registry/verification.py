@@ -9,9 +9,9 @@ from pathlib import Path
 
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.registry.artifact import Artifact, Parent, read_artifact
-from lora_mnist_cli.registry.catalog import Catalog, refuse_role
+from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.entries import Entry, stamp_of
-from lora_mnist_cli.registry.manifest import UPGRADE
+from lora_mnist_cli.registry.manifest import UPGRADE, refuse_role
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.settings_check import unknown_settings
 from lora_mnist_cli.registry.weights import check_weights

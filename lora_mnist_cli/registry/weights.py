@@ -15,8 +15,8 @@ from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import layer_shapes
 from lora_mnist_cli.models.methods import method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.registry.catalog import refuse_role
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, DIMENSIONS
+from lora_mnist_cli.registry.manifest import refuse_role
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError, make_again

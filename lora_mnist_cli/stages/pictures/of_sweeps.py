@@ -18,11 +18,12 @@ from lora_mnist_cli.plots.scores import accuracy_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import METHOD, RANK, Axis, Value, in_words, short, varying_axes
+from lora_mnist_cli.settings.grid import METHOD, RANK, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import all_finite, evaluate
 from lora_mnist_cli.stages.intruding import find_by_layer
 from lora_mnist_cli.stages.method_board import board
+from lora_mnist_cli.stages.pictures.landscape_axes import axis_label, two_axes, validation_of, values_of
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
@@ -120,15 +121,15 @@ def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOption
     Raises:
         UsageError: where it varies fewer than two, not those that are asked for, or has no scores on the digits.
     """
-    column, row = _two_axes(artifact, options)
+    column, row = two_axes(artifact, options)
     rows = _chosen_results(artifact, options.where, (column.field, row.field))
     digits = artifact.config["digits"] if options.digits is None else str(options.digits)
     scored = [score["digits"] for score in rows[0]["subsets"]]
     if digits not in scored:
         hint = f"it has {', '.join(scored)}"
         raise UsageError(f"'{artifact.name}' has no scores on digits {digits}", hint=hint, value=digits)
-    values = [_values_of(artifact, axis, rows) for axis in (column, row)]
-    runs = _validation_of(workspace, artifact, rows)
+    values = [values_of(artifact, axis, rows) for axis in (column, row)]
+    runs = validation_of(workspace, artifact, rows)
     places: dict[tuple[int, int], list[int]] = {}
     for number, result in enumerate(rows):
         x, y = (some.index(result[axis.field]) for axis, some in zip((column, row), values, strict=True))
@@ -143,50 +144,12 @@ def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOption
         cells.append(landscape.Cell(place, percents, diverged, mean))
     notes = [subtitle_of(artifact, options.where)]
     notes += ["means over the seeds"] if len(artifact.config["seeds"]) > 1 else []
-    named: Any = tuple(_axis_label(axis) for axis in (column, row))
+    named: Any = tuple(axis_label(axis) for axis in (column, row))
     return landscape.draw(
         cells, axes_names=named, values=([*map(short, values[0])], [*map(short, values[1])]), digits=digits,
         title=f"{title_of_several(artifact, options.where)}: test accuracy by {named[0]} and {named[1]}",
         subtitle="; ".join(notes),
     )  # fmt: skip
-
-
-def _two_axes(sweep: Artifact, options: PlotOptions) -> tuple[Axis, Axis]:
-    """Return the axes of columns and rows: those that are given, or rank and rate, or the first two that vary."""
-    ranks = [RANK] if len(sweep.config[RANK.plural]) > 1 else []
-    varying = [*ranks, *sorted(varying_axes(sweep.config), key=lambda axis: axis.field != "lr")]
-    for axis in options.axes:
-        if axis not in varying:
-            hint = f"it varies {', '.join(in_words(each.field) for each in varying) or 'seeds alone'}"
-            raise UsageError(f"'{sweep.name}' does not vary {in_words(axis.field)}", hint=hint, value=axis.field)
-    free = [axis for axis in varying if axis.field not in options.where]
-    if len(free) < 2:
-        beside = " beside what --where holds" if options.where else ""
-        only = f"only {in_words(free[0].field)}" if free else "nothing but seeds"
-        problem = f"'{sweep.name}' varies {only}{beside}, and a landscape is over two settings"
-        raise UsageError(problem, hint="lora-mnist sweep --ranks 1,4,16 --lrs 1e-3,4e-3,1.6e-2 --name rates")
-    return options.axes or (free[1], free[0])  # type: ignore[return-value]
-
-
-def _values_of(sweep: Artifact, axis: Axis, rows: list[dict[str, Any]]) -> list[Value | None]:
-    """Return the values of an axis in the order of numbers, or of the list; at last those of a method without it."""
-    listed: list[Any] = sweep.config[axis.plural]
-    listed = listed if axis.kind is str else sorted(listed)
-    found = {row[axis.field] for row in rows}
-    return [value for value in listed if value in found] + [value for value in found if value not in listed]
-
-
-def _validation_of(workspace: Workspace, sweep: Artifact, rows: list[dict[str, Any]]) -> list[float | None]:
-    """Return each run's accuracy on validation images; None for all where the sweep had no such images."""
-    try:
-        return [run["accuracy"] for run in validation_runs(workspace.registry, sweep, rows)]
-    except ArtifactError as error:
-        workspace.reporter.notice(f"no best cell: {error.problem}")
-        return [None] * len(rows)
-
-
-def _axis_label(axis: Axis) -> str:
-    return "learning rate" if axis.field == "lr" else in_words(axis.field)
 
 
 def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
