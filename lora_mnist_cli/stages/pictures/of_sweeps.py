@@ -126,7 +126,7 @@ def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOption
     notes += ["means over the seeds"] if len(artifact.config["seeds"]) > 1 else []
     named: Any = tuple(_axis_label(axis) for axis in (column, row))
     return landscape.draw(
-        cells, axes_names=named, values=([*map(short, values[0])], [*map(short, values[1])]), digits=digits,
+        cells, axes_names=named, values=([*map(_brief, values[0])], [*map(_brief, values[1])]), digits=digits,
         title=f"{title_of_several(artifact, options.where)}: test accuracy by {named[0]} and {named[1]}",
         subtitle="; ".join(notes),
     )  # fmt: skip
@@ -164,6 +164,11 @@ def _validation_of(workspace: Workspace, sweep: Artifact, rows: list[dict[str, A
     except ArtifactError as error:
         workspace.reporter.notice(f"no best cell: {error.problem}")
         return [None] * len(rows)
+
+
+def _brief(value: Value | None) -> str:
+    """Write a value for an axis: a number in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else short(value)
 
 
 def _axis_label(axis: Axis) -> str:
