@@ -276,7 +276,7 @@ def _chosen_results(
         values_of = {axis: list(map(short, sweep.config[axis.plural])) for axis in left_open}
         lists = "; ".join(f"{in_words(axis.plural)} {', '.join(values)}" for axis, values in values_of.items())
         first = " ".join(f"--where {axis.option[2:]}={values[0]}" for axis, values in values_of.items())
-        places = ", ".join(map(in_words, drawn))
+        places = ", ".join(in_words(name) for name in drawn if name != METHOD.field)
         problem = f"'{sweep.name}' has several adapters per {places} and seed: {lists}"
         raise UsageError(problem, hint=f"draw one combination: {first}", value=sweep.name)
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
