@@ -18,7 +18,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from lora_mnist_cli.plots import style
-from lora_mnist_cli.plots.lettering import SMALL, legend_below
+from lora_mnist_cli.plots.lettering import SMALL, legend_below, text_width
 from lora_mnist_cli.plots.scores import SeedPercents
 
 _COLOURS = ListedColormap(colormaps["viridis"](np.linspace(0.12, 1.0, 256))).with_extremes(bad="white")
@@ -26,6 +26,8 @@ _WRITTEN = (10, 10)
 """Columns and rows up to which each cell has its mean in figures."""
 _MOST_TICKS = 12
 _LEVELS = 5
+_AXES_WIDTH = 5.2
+"""Inches for the words below the columns, at least; wider ones are slanted."""
 _CROSS: dict[bool, dict[str, Any]] = {
     False: {"marker": "x", "markersize": 5, "markeredgewidth": 1.2},
     True: {"marker": "x", "markersize": 8, "markeredgewidth": 2.6},
@@ -130,9 +132,10 @@ def _draw_crosses(axes: Axes, cells: Sequence[Cell], *, aside: bool) -> set[bool
         if not cell.diverged:
             continue
         every = not cell.percents
-        x, y = cell.place
-        beside = aside and not every  # the figure in the cell
-        axes.plot([x + 0.38 * beside], [y + 0.32 * beside], color=style.MISTAKE, linestyle="none", **_CROSS[every])
+        across, up = (0.38, 0.32) if aside and not every else (0.0, 0.0)  # beside the figure in the cell
+        axes.plot(
+            [cell.place[0] + across], [cell.place[1] + up], color=style.MISTAKE, linestyle="none", **_CROSS[every]
+        )
         drawn.add(every)
     return drawn
 
@@ -162,6 +165,10 @@ def _label(axes: Axes, names: tuple[str, str], values: tuple[Sequence[str], Sequ
         shown = range(0, len(some), math.ceil(len(some) / _MOST_TICKS))
         axis.set_ticks(shown, [some[place] for place in shown])
         axis.set_label_text(name[0].upper() + name[1:])
+    widest = max((text_width(label.get_text(), SMALL) for label in axes.get_xticklabels()), default=0.0)
+    if widest * len(axes.get_xticks()) > _AXES_WIDTH:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, horizontalalignment="right", rotation_mode="anchor")
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     style.tidy(axes)

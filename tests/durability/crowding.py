@@ -16,7 +16,6 @@ from typing import Any
 from durability import small
 from durability.stories import take_out
 
-from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.file_names import STATISTICS_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.shared_statistics import STORE
@@ -112,12 +111,13 @@ def _publish_all(root: Path, attempts: list[tuple[str, int]]) -> dict[str, Any]:
     made: list[str] = []
     install = Registry._install
 
-    def installing(self: Registry, staged: Path, artifact: Any, force: bool, **more: Any) -> Any:
-        found = install(self, staged, artifact, force, **more)
+    def installing(self: Registry, staged: Any, artifacts: Any, force: bool) -> Any:
+        (found,) = install(self, staged, artifacts, force)
+        (ours,) = artifacts
         # It is ours if what is in place was created when we created it, and not what another was first with.
-        if found.seal == json.loads((root / staged.name / "artifact.json").read_text())["seal"] == _seal(artifact):
-            made.append(staged.name)
-        return found
+        if found.seal == json.loads((root / ours.name / "artifact.json").read_text())["seal"] == ours.seal:
+            made.append(ours.name)
+        return [found]
 
     Registry._install = installing  # type: ignore[method-assign, assignment]
     for i, (name, seed) in enumerate(attempts):
@@ -135,11 +135,6 @@ def _publish_all(root: Path, attempts: list[tuple[str, int]]) -> dict[str, Any]:
         else:
             told["same"] += 1
     return told
-
-
-def _seal(artifact: Any) -> str:
-    manifest = artifact.to_manifest()
-    return registry_module.seal_of(manifest)
 
 
 def _wait_for_rounds(root: Path, rounds: int) -> None:

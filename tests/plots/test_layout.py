@@ -138,6 +138,12 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "landscape, five rates by seven ranks": lambda: landscapes(5, 7, 10),
     "landscape, three by three, one seed": lambda: landscapes(3, 3, 1),
     "landscape, as large as figures fit": lambda: landscapes(10, 10, 3),
+    "landscape, long values": lambda: draw_landscape(
+        [cell(x, y, 90.0 + x) for x in range(8) for y in range(3)],
+        8,
+        3,
+        values=([f"{0.123456789 / 10**x:.4g}" for x in range(8)], ["constant", "standard", "rslora"]),
+    ),
     "landscape, thirty by forty": lambda: landscapes(30, 40, 3),
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),

@@ -241,7 +241,7 @@ def test_landscape_has_the_runs_of_each_cell_and_the_best_is_chosen_on_validatio
     assert (artifact.name, path.name) == ("rates", "landscape-rates-alpha-1.png")
     (cells,) = drawn["arguments"]
     assert drawn["named"]["axes_names"] == ("learning rate", "rank")
-    assert drawn["named"]["values"] == (["0.01", "0.03", "1e30"], ["1", "2"])
+    assert drawn["named"]["values"] == (["0.01", "0.03", "1e+30"], ["1", "2"])
     assert {cell.place for cell in cells} == {(x, y) for x in range(3) for y in range(2)}
     for cell in cells:
         lr, rank = grid["lrs"][cell.place[0]], (1, 2)[cell.place[1]]

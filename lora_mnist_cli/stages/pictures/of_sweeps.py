@@ -146,10 +146,15 @@ def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOption
     notes += ["means over the seeds"] if len(artifact.config["seeds"]) > 1 else []
     named: Any = tuple(axis_label(axis) for axis in (column, row))
     return landscape.draw(
-        cells, axes_names=named, values=([*map(short, values[0])], [*map(short, values[1])]), digits=digits,
+        cells, axes_names=named, values=([*map(_brief, values[0])], [*map(_brief, values[1])]), digits=digits,
         title=f"{title_of_several(artifact, options.where)}: test accuracy by {named[0]} and {named[1]}",
         subtitle="; ".join(notes),
     )  # fmt: skip
+
+
+def _brief(value: Value | None) -> str:
+    """Write a value for an axis: a number in four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else short(value)
 
 
 def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
@@ -273,7 +278,7 @@ def _chosen_results(
         values_of = {axis: list(map(short, sweep.config[axis.plural])) for axis in left_open}
         lists = "; ".join(f"{in_words(axis.plural)} {', '.join(values)}" for axis, values in values_of.items())
         first = " ".join(f"--where {axis.option[2:]}={values[0]}" for axis, values in values_of.items())
-        places = ", ".join(map(in_words, drawn))
+        places = ", ".join(in_words(name) for name in drawn if name != METHOD.field)
         problem = f"'{sweep.name}' has several adapters per {places} and seed: {lists}"
         raise UsageError(problem, hint=f"draw one combination: {first}", value=sweep.name)
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
