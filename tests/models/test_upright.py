@@ -8,6 +8,7 @@ import torch
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.features import moments
 from lora_mnist_cli.models.upright import (
+    CONTRAST,
     SLANT,
     UPRIGHT,
     UprightStatistics,
@@ -58,6 +59,14 @@ def test_a_slant_is_a_coordinate_of_its_own_and_comes_back(slant):
     assert (float(back.min()), float(back.max())) == pytest.approx((DARK, BRIGHT), abs=0.3)
     assert back.min() >= DARK
     assert back.max() <= BRIGHT + 1e-6
+
+
+def test_samples_have_more_contrast():
+    points = torch.zeros(2, UPRIGHT.dimensions)
+    points[:, 1] = 22 * (BRIGHT - DARK) * torch.tensor([0.75, 0.25])
+    centre = leaning_images(points, DARK, BRIGHT)[:, 14 * 28 + 14]
+    expected = DARK + (BRIGHT - DARK) * (0.5 + CONTRAST * torch.tensor([0.25, -0.25]))
+    torch.testing.assert_close(centre, expected)
 
 
 def test_statistics_learned_one_after_the_other_are_joined(fitted):
