@@ -139,6 +139,9 @@ USUAL: dict[str, Callable[[], Figure]] = {
     "landscape, three by three, one seed": lambda: landscapes(3, 3, 1),
     "landscape, as large as figures fit": lambda: landscapes(10, 10, 3),
     "landscape, thirty by forty": lambda: landscapes(30, 40, 3),
+    "spectrum, nothing changed": lambda: spectrum.draw(
+        [spectrum.Change("BitFit", {f"fc{i}": (np.zeros((64, 64)),) for i in (1, 2, 3)})], title="BitFit on 5-9"
+    ),
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),
     "tradeoff, seven ranks": lambda: paths(3, RANKS),
