@@ -23,10 +23,14 @@ from torch import Tensor
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation.intervals import mean_interval
 from lora_mnist_cli.models.densities import ClassStatistics, FeatureStatistics, Mixtures
+from lora_mnist_cli.models.upright import UprightStatistics
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.arithmetic import computing
 
 HALVES = ("0-4", "5-9")
+KINDS: dict[str, type[Mixtures]] = {
+    "pixels": ClassStatistics, "features": FeatureStatistics, "upright images": UprightStatistics
+}  # fmt: skip
 SAMPLES = 2000
 HEAD = ("digits", "densities of", "membership, %", "copies in means, %", "copies in samples, %")
 
@@ -38,9 +42,8 @@ def main() -> None:
     rows = []
     for digits in HALVES:
         data = MNISTDataset.load("train", DigitSet.parse(digits))
-        for kind in (ClassStatistics, FeatureStatistics):
+        for what, kind in KINDS.items():
             answers = [revealed(kind, data, cut) for cut in range(given.cuts)]
-            what = "pixels" if kind is ClassStatistics else "features"
             rows.append((digits, what, *(told([answer[i] for answer in answers]) for i in range(3))))
     report(given, table(HEAD, rows, text=2), hardware())
 
@@ -50,13 +53,16 @@ def revealed(kind: type[Mixtures], data: MNISTDataset, cut: int) -> tuple[float,
     generator = torch.Generator().manual_seed(cut)
     order = torch.randperm(len(data), generator=generator)
     fitted, unseen = (data[rows] for rows in order[: len(data) // 2 * 2].chunk(2))
-    statistics = kind.fit(*fitted, seed=cut)
+    like = UprightStatistics.nothing() if kind is UprightStatistics else None
+    statistics = kind.fit(*fitted, seed=cut, like=like)
     points = [kind.space.points(images) for images, _ in (fitted, unseen)]
     own = [density_of_own(statistics, *part) for part in (fitted, unseen)]
     means = statistics.mean + statistics.centres.float() @ statistics.basis.T
     drawn = None
-    if isinstance(statistics, ClassStatistics):
-        samples = kind.space.points(statistics.sample(SAMPLES, generator)[0])
+    if isinstance(statistics, (ClassStatistics, UprightStatistics)):
+        images = fitted[0]
+        limits = None if like is None else (float(images.min()), float(images.max()))
+        samples = kind.space.points(statistics.sample(SAMPLES, generator, pixel_range=limits)[0])
         drawn = share_nearer(samples, *points)
     return likelier(*own), share_nearer(means, *points), drawn
 

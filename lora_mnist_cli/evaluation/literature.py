@@ -31,6 +31,7 @@ class LiteratureResult:
 _VAN_DE_VEN = "van de Ven and Tolias 2019, arXiv:1904.07734"
 _FOUR_HUNDRED = "400-400"
 _ZENG = "Zeng et al. 2019, arXiv:1810.01256"
+_GENERATIVE = "van de Ven et al. 2021, arXiv:2104.10093"
 _FIGURES: dict[Sequence[DigitSet], tuple[LiteratureResult, ...]] = {
     TWO_TASKS: (
         LiteratureResult("CAB", 0.9484, "conceptors", "He and Jaeger 2018, ICLR"),
@@ -42,7 +43,11 @@ _FIGURES: dict[Sequence[DigitSet], tuple[LiteratureResult, ...]] = {
         LiteratureResult("LwF", 0.239, _FOUR_HUNDRED, _VAN_DE_VEN),
         LiteratureResult("DGR", 0.908, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
         LiteratureResult("DGR, distilled", 0.918, f"{_FOUR_HUNDRED}, generator", _VAN_DE_VEN),
+        LiteratureResult("SI", 0.1995, _FOUR_HUNDRED, _GENERATIVE),
+        LiteratureResult("SLDA", 0.8730, "pixels, covariance", _GENERATIVE),
+        LiteratureResult("VAE-GC", 0.9379, "generator per digit", _GENERATIVE),
         LiteratureResult("CN-DPM", 0.932, "experts, 500 images", "Lee et al. 2020, arXiv:2001.00689"),
+        LiteratureResult("HNET+R", 0.953, f"{_FOUR_HUNDRED}, generator", "von Oswald et al. 2020, arXiv:1906.00695"),
     ),
 }
 

@@ -166,7 +166,8 @@ def _draw_counts(axes: Axes, changes: Sequence[Change], layer: str, roles: Mappi
         runs = [change.intruders[layer] for change in changes if change.label == label and layer in change.intruders]
         if runs:
             axes.bar([place], [sum(runs) / len(runs)], color=style.light(role.colour), width=0.7, zorder=1)
-            axes.plot([place] * len(runs), runs, color=role.colour, marker=role.marker, markersize=4, linestyle="none")
+            look: dict[str, Any] = {"color": role.colour, "marker": role.marker, "clip_on": False}
+            axes.plot([place] * len(runs), runs, markersize=4, linestyle="none", zorder=3, **look)
     axes.set(xlim=(-0.6, len(roles) - 0.4), ylim=(0, 10.5), yticks=range(0, 11, 2), xticks=[])
     axes.set_title(f"{layer}: intruders of 10")
     style.tidy(axes)

@@ -175,12 +175,6 @@ class Catalog:
                 return entry.name
         return None
 
-    def member(self, sweep: Artifact, name: str) -> Artifact | None:
-        """Return an adapter that a sweep lists, by its content; None if it is gone."""
-        digests = {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
-        here = self.locate(name, digests[name]) if name in digests else None
-        return None if here is None else self.get(here)
-
     def descendants(self, name: str, *, all_generations: bool = False, besides: str = "") -> list[Entry]:
         """Return the artifacts that were made from this one or list it, unless another artifact has the same content.
 

@@ -43,6 +43,8 @@ def rehearsal_works(chain_run: ChainRun) -> list[Work]:
 
 
 def _learn(chain_run: ChainRun, turn: Turn) -> Callable[[Tensor], Tensor]:
+    import torch
+
     from lora_mnist_cli.data.streams import generator
     from lora_mnist_cli.evaluation.logits import predict
     from lora_mnist_cli.models.upright import UprightStatistics
@@ -55,7 +57,7 @@ def _learn(chain_run: ChainRun, turn: Turn) -> Callable[[Tensor], Tensor]:
     reporter.phase(STATISTICS, turn.work[STATISTICS])
     images, labels = turn.data[turn.rows]
     nothing = UprightStatistics.nothing()
-    known = nothing if turn.first else _load(turn.before)
+    known = nothing if turn.first else known_before(turn.before)
     known = known.joined(UprightStatistics.fit(images, labels, like=nothing))
     model = untrained_base(recipe)
     if turn.first:
@@ -65,7 +67,7 @@ def _learn(chain_run: ChainRun, turn: Turn) -> Callable[[Tensor], Tensor]:
         stream = generator(recipe.seed_of("replay"), "replay")
         samples = known.sample(SAMPLES * int(known.counts.sum()), stream, pixel_range=(-mean / std, (1 - mean) / std))
         reporter.phase(TRAINING, turn.work[TRAINING])
-        digits = DigitSet(labels.unique().tolist())
+        digits = DigitSet(torch.unique(labels).tolist())
         rehearse(
             model, (images, labels), samples, digits, epochs=recipe.epochs, batch_size=BATCH_SIZE, lr=LR,
             noise=NOISE, seed=recipe.seed_of("order"), reporter=reporter, title=turn.name,
@@ -76,7 +78,12 @@ def _learn(chain_run: ChainRun, turn: Turn) -> Callable[[Tensor], Tensor]:
     return lambda images: predict(model, images)
 
 
-def _load(artifact: Artifact) -> UprightStatistics:
+def known_before(artifact: Artifact) -> UprightStatistics:
+    """Read the densities of all digits that an artifact of this strategy has.
+
+    Raises:
+        ArtifactError: where the file is damaged or makes no sense.
+    """
     from lora_mnist_cli.models.upright import UprightStatistics
     from lora_mnist_cli.registry.weights import parsing
 

@@ -79,9 +79,29 @@ def not_kept(sweep: Artifact, name: str) -> ArtifactError:
     return ArtifactError(problem, hint=make_kept(sweep.name, name), value=name)
 
 
+def kept_digests(sweep: Artifact) -> dict[str, str]:
+    """Return name → digest of the adapters whose weights a sweep kept."""
+    return {parent.name: parent.digest for parent in sweep.parents if parent.role == "member"}
+
+
 def kept_names(sweep: Artifact) -> set[str]:
     """Return the names of the adapters whose weights a sweep kept."""
-    return {parent.name for parent in sweep.parents if parent.role == "member"}
+    return set(kept_digests(sweep))
+
+
+def kept_member(registry: Registry, sweep: Artifact, name: str, digests: Mapping[str, str]) -> Artifact | None:
+    """Return an adapter of a sweep by its content, or None where it is gone.
+
+    Args:
+        digests: the :func:`kept_digests` of the sweep, which may have thousands.
+
+    Raises:
+        ArtifactError: where its weights were not kept.
+    """
+    if name not in digests:
+        raise not_kept(sweep, name)
+    here = registry.locate(name, digests[name])
+    return None if here is None else registry.get(here)
 
 
 def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> list[Artifact]:
@@ -90,11 +110,9 @@ def members(registry: Registry, sweep: Artifact, results: Sequence[Mapping[str, 
     Raises:
         ArtifactError: where one is gone, or its weights were not kept.
     """
-    adapters, kept = [], kept_names(sweep)
+    adapters, digests = [], kept_digests(sweep)
     for name in (row["artifact"] for row in results):
-        if name not in kept:
-            raise not_kept(sweep, name)
-        member = registry.member(sweep, name)
+        member = kept_member(registry, sweep, name, digests)
         if member is None:
             problem = f"'{sweep.name}' lists '{name}', which is not in {registry.root} as it was then"
             raise ArtifactError(problem, hint="the same lora-mnist sweep again trains what is missing", value=name)
@@ -114,10 +132,15 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
             of histories, and an adapter is gone or its history is odd.
     """
     rows = []
+    early = [row for row in results if row["failed"] is None and "last_epoch" not in row]
+    ends = {
+        row["artifact"]: last_epoch(read_history(member))
+        for row, member in zip(early, members(registry, sweep, early), strict=True)
+    }
     for row in results:
         # The history of a diverged run ends with its last sound epoch, whose figures are not a result.
         failed = row["failed"] is not None
-        last = None if failed else _end(registry, sweep, row)
+        last = None if failed else row.get("last_epoch", ends.get(row["artifact"]))
         accuracy = last and last["val_accuracy"]
         rows.append(
             {key: row[key] for key in ("rank", "lr", "seed") if key in row} | {"failed": failed, "accuracy": accuracy}
@@ -126,12 +149,3 @@ def validation_runs(registry: Registry, sweep: Artifact, results: Sequence[Mappi
         problem = f"'{sweep.name}' was trained without validation images, and rates are compared on those"
         raise ArtifactError(problem, hint="make it with a --val-split above 0", value=sweep.name)
     return rows
-
-
-def _end(registry: Registry, sweep: Artifact, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the end of a run's history: from its row, or from the adapter where the row has none."""
-    if "last_epoch" in row:
-        last: Mapping[str, Any] | None = row["last_epoch"]
-        return last
-    (member,) = members(registry, sweep, [row])
-    return last_epoch(read_history(member))

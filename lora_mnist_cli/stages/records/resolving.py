@@ -13,7 +13,7 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
-from lora_mnist_cli.settings.digits import ALL_DIGITS
+from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.grid import marks
 from lora_mnist_cli.settings.own_data import digits_in, halves
 from lora_mnist_cli.stages.records.datasets import named_dataset
@@ -109,7 +109,7 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     Raises:
         UsageError: where there are no digits left to learn or to protect, or a layer is none of the base's.
     """
-    base_digits = BaseConfig.from_json(base.config).digits
+    base_digits = DigitSet.parse(base.config["digits"])  # a grid asks once per adapter
     known = base.known_digits
     digits = config.digits or base_digits.complement(known)
     if digits is None:

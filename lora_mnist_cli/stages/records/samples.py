@@ -14,7 +14,7 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.grid import in_words, short
-from lora_mnist_cli.stages.records.histories import kept_names, not_kept, validation_runs
+from lora_mnist_cli.stages.records.histories import kept_digests, kept_member, validation_runs
 from lora_mnist_cli.system.errors import ArtifactError
 
 LR = "lr"
@@ -74,12 +74,13 @@ def samples(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sampl
     Raises:
         ArtifactError: where the sweep has no scores on the digit set, and an adapter that has them is gone.
     """
-    result = []
+    result, digests = [], kept_digests(sweep)
     for of_setting, rows in by_setting(sweep.details["results"]):
         scores = {}
         for row in rows:
             in_table = [score for score in row["subsets"] if score["digits"] == str(digits)]
-            scores[row["seed"]] = in_table[0] if in_table else _of_member(registry, sweep, row["artifact"], digits)
+            name = row["artifact"]
+            scores[row["seed"]] = in_table[0] if in_table else _of_member(registry, sweep, name, digits, digests)
         result.append(Sample(of_setting, scores))
     return result
 
@@ -97,15 +98,20 @@ def tuned(registry: Registry, sweep: Artifact, digits: DigitSet) -> list[Sample]
     if LR not in all_rates[0].setting:
         return all_rates
     result = []
-    rows = [(_without_rate(setting(row)), row) for row in sweep.details["results"]]
-    settings = (_without_rate(sample.setting) for sample in all_rates)
-    for without_rate in {repr(values): values for values in settings}.values():
-        of_setting = [row for values, row in rows if values == without_rate]
+    # Each row is looked at once: a grid may have thousands, and hundreds of settings.
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in sweep.details["results"]:
+        rows.setdefault(repr(_without_rate(setting(row))), []).append(row)
+    by_rate: dict[str, list[Sample]] = {}
+    for sample in all_rates:
+        by_rate.setdefault(repr(_without_rate(sample.setting)), []).append(sample)
+    for of_setting in rows.values():
+        without_rate = _without_rate(setting(of_setting[0]))
         best = best_rate(validation_runs(registry, sweep, of_setting))
         if best is None:
             problem = f"at no learning rate did all runs of {described(without_rate) or sweep.name} end well"
             raise ArtifactError(problem, hint="sweep lower --lrs", value=sweep.name)
-        (at_best,) = (sample for sample in all_rates if sample.setting == without_rate | {LR: best["lr"]})
+        (at_best,) = (sample for sample in by_rate[repr(without_rate)] if sample.setting[LR] == best["lr"])
         rate = {LR: best["lr"], "validation": best["accuracy"], "edge": best["edge"]}
         result.append(Sample(without_rate, at_best.scores, rate))
     return result
@@ -125,8 +131,8 @@ def best_setting(registry: Registry, sweep: Artifact) -> dict[str, Any] | None:
     """
     digits = DigitSet.parse(sweep.config["digits"])
     best: dict[str, Any] | None = None
-    for sample in samples(registry, sweep, digits):
-        rows = [row for row in sweep.details["results"] if setting(row) == sample.setting]
+    grouped = by_setting(sweep.details["results"])
+    for sample, (_, rows) in zip(samples(registry, sweep, digits), grouped, strict=True):
         if any(row["failed"] is not None for row in rows):
             continue
         found = [run["accuracy"] for run in validation_runs(registry, sweep, rows)]
@@ -158,10 +164,10 @@ def named_without_rank(setting: Mapping[str, Any]) -> str:
     return described({key: value for key, value in setting.items() if key != "rank"}).removeprefix("method ")
 
 
-def _of_member(registry: Registry, sweep: Artifact, name: str, digits: DigitSet) -> dict[str, Any]:
-    if name not in kept_names(sweep):
-        raise not_kept(sweep, name)
-    member = registry.member(sweep, name)
+def _of_member(
+    registry: Registry, sweep: Artifact, name: str, digits: DigitSet, digests: Mapping[str, str]
+) -> dict[str, Any]:
+    member = kept_member(registry, sweep, name, digests)
     if member is None:
         in_table = ", ".join(score["digits"] for score in sweep.details["results"][0]["subsets"])
         problem = f"'{sweep.name}' has no scores on digits {digits}, and its adapter '{name}' is gone"

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from lora_mnist_cli.cli.again import line_of
 from lora_mnist_cli.data import dataset
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models.closed_form import closed_form_named
+from lora_mnist_cli.models.upright import UprightStatistics
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.shared_statistics import STORE
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, chain, reproduce
 from lora_mnist_cli.stages.banks import work
+from lora_mnist_cli.stages.chains import rehearsing
 from lora_mnist_cli.stages.chains import run as chains
 from lora_mnist_cli.stages.chains.baselines import BASELINES
+from lora_mnist_cli.stages.chains.rehearsing import UPRIGHT_FILE
 from lora_mnist_cli.stages.chains.run import make_plan
 from lora_mnist_cli.stages.chains.strategies import FURTHER, STRATEGIES, USUAL
-from lora_mnist_cli.system.errors import UsageError
+from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 TASKS = "0-3,4-6,7-9"
 SMALL: dict[str, Any] = {"rank": 2, "epochs": 1, "dataset": "fashion-mnist", "workers": 1, "name": "three"}
@@ -77,6 +83,26 @@ def test_synaptic_intelligence_goes_along_the_way_of_the_base_and_goes_on(chaine
     assert first.config["strength"] == last.config["strength"] > 0
     assert first.read("model.safetensors") == chained.registry.get("base-fashion-mnist-0-3").read("model.safetensors")
     assert chained.registry.get(rows["lwf"]["runs"][0]["artifacts"][-1][0]).config["protect"] == ["distill"]
+
+
+def test_rehearsal_hands_on_densities_alone_and_each_network_begins_anew(chained, rows):
+    names = [name for (name,) in rows["rehearsed"]["runs"][0]["artifacts"]]
+    first, second, last = (chained.registry.get(name) for name in names)
+    base = chained.registry.get("base-fashion-mnist-0-3")
+    assert first.read("model.safetensors") == base.read("model.safetensors")
+    assert [each.parents[0].digest for each in (second, last)] == [first.digest, second.digest]
+    assert set(last.files) == {"model.safetensors", UPRIGHT_FILE}
+    assert rows["rehearsed"]["kept_bytes"] == last.files[UPRIGHT_FILE]["bytes"] < 1e6
+    known = [UprightStatistics.from_bytes(each.read(UPRIGHT_FILE)) for each in (first, second, last)]
+    assert [each.digits.tolist() for each in known] == [list(range(4)), list(range(7)), list(range(10))]
+    old = int(known[0].components.sum())
+    assert all(bool((known[0].directions == each.directions[:old]).all()) for each in known)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", safetensors.torch.save({"digits": torch.zeros(2)})])
+def test_damaged_densities_are_the_artifacts_fault(content):
+    with pytest.raises(ArtifactError, match="'some' is damaged: upright"):
+        rehearsing.known_before(SimpleNamespace(name="some", read=lambda _: content))
 
 
 TOLD = ("history", "adapter_config", "results", "report")
