@@ -193,6 +193,8 @@ def _index_axis(axes: Axes, longest: int) -> None:
 
 def _value_axis(axes: Axes, shown: Values) -> None:
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     if not shown.size:
         axes.set_ylim(0.01, 10)
         return
@@ -201,5 +203,3 @@ def _value_axis(axes: Axes, shown: Values) -> None:
     stretch = max(1.3, 10 ** (0.5 * (1 - math.log10(high / low))))
     axes.set_ylim(low / stretch, high * stretch)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high / low < 100 else (1.0,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())

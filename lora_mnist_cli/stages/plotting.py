@@ -81,7 +81,9 @@ def _has_ranks(sweep: Artifact) -> bool:
 
 
 _FITS: dict[str, Callable[[Artifact], bool]] = {
-    "ranks": _has_ranks, "landscape": lambda sweep: _has_ranks(sweep) + len(varying_axes(sweep.config)) > 1
+    "ranks": _has_ranks,
+    "board": lambda sweep: _has_ranks(sweep) or any(axis.field != "lr" for axis in varying_axes(sweep.config)),
+    "landscape": lambda sweep: _has_ranks(sweep) + len(varying_axes(sweep.config)) > 1
 }  # fmt: skip
 """Kind → which artifact it draws rather than a newer one, where none is named."""
 

@@ -145,6 +145,9 @@ USUAL: dict[str, Callable[[], Figure]] = {
         values=([f"{0.123456789 / 10**x:.4g}" for x in range(8)], ["constant", "standard", "rslora"]),
     ),
     "landscape, thirty by forty": lambda: landscapes(30, 40, 3),
+    "spectrum, nothing changed": lambda: spectrum.draw(
+        [spectrum.Change("BitFit", {f"fc{i}": (np.zeros((64, 64)),) for i in (1, 2, 3)})], title="BitFit on 5-9"
+    ),
     "spectrum, seven ranks": lambda: spectra(1, RANKS),
     "spectrum, three seeds": lambda: spectra(3, (1, 4, 16)),
     "tradeoff, seven ranks": lambda: paths(3, RANKS),

@@ -103,7 +103,7 @@ def test_the_keywords_are_the_fields_of_the_configs_with_their_types():
         hints = typing.get_type_hints(typed)
         fields = typing.get_type_hints(config)
         assert set(hints) == {f.name for f in dataclasses.fields(config)} - own
-        wider = {"digits", "hidden_sizes", "target_layers", "protect"}
+        wider = {"rank", "digits", "hidden_sizes", "target_layers", "protect"}
         assert {name: hints[name] for name in set(hints) - wider} == {name: fields[name] for name in set(hints) - wider}
     assert set(SweepKeywords.__annotations__) == set(AdapterKeywords.__annotations__) - {"rank"}
 

@@ -10,7 +10,7 @@ import pytest
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages import board, compare, sweep
+from lora_mnist_cli.stages import board, compare, plot, sweep
 from lora_mnist_cli.stages.method_board import judge
 from lora_mnist_cli.system.errors import UsageError
 
@@ -123,3 +123,9 @@ def test_what_is_no_board_is_refused(small, refused):
     sweep([1, 2], config=AdapterConfig(digits=DigitSet.parse("0-3"), epochs=0), workspace=small, name="again")
     with pytest.raises(UsageError, match="learned no digit that its base, on 0-4, did not know"):
         board("again", workspace=small)
+
+
+def test_a_picture_is_of_the_newest_sweep_with_several_settings(small):
+    sweep([1, 2], config=AdapterConfig(epochs=0), workspace=small, name="two")
+    sweep([1], grid={"lrs": "0.1,0.2"}, config=AdapterConfig(epochs=0), workspace=small, name="rates")
+    assert plot("board", workspace=small)[0].name == "two"

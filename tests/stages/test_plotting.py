@@ -372,7 +372,7 @@ def test_learning_rate_needs_several_rates_and_validation_images(small):
         plot("learning-rate", workspace=small)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("learning-rate", "landscape")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("learning-rate", "landscape", "board")])
 def test_each_kind_draws_the_newest_artifact_that_fits(small, tmp_path, kind):
     artifact, path = plot(kind, workspace=small)
     assert artifact.name == (SWEEP if kind == "ranks" else ADAPTER)
