@@ -156,8 +156,7 @@ class Artifact:
         """
         if self.kind == "report":
             return [dict(row) for row in self.details["rows"]]
-        own = {"artifact": self.name}
-        own |= {key: self.config[key] for key in ("rank", "seed") if key in self.config}
+        own = {"artifact": self.name} | {key: self.config[key] for key in ("rank", "seed") if key in self.config}
         results = self.details.get("results", [{**own, "subsets": self.scores.get("subsets", [])}])
         return [
             {key: value for key, value in result.items() if key != "subsets"} | dict(scores)

@@ -17,9 +17,10 @@ from lora_mnist_cli.settings.keywords import AdapterKeywords, SweepKeywords, ada
 from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.stages.banks.cut import AdapterRequest
 from lora_mnist_cli.stages.banks.keeping import run_keeping
+from lora_mnist_cli.stages.banks.members import diverged
 from lora_mnist_cli.stages.banks.plan import Plan
 from lora_mnist_cli.stages.banks.sweep_request import SweepRequest, request_sweep
-from lora_mnist_cli.stages.banks.work import AdapterJobs, diverged, plan_jobs
+from lora_mnist_cli.stages.banks.work import AdapterJobs, plan_jobs
 from lora_mnist_cli.stages.records.histories import kept_names
 from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import Rows, results_csv

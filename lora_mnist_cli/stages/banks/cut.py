@@ -117,3 +117,8 @@ def _banks_of_rest(
         if any(mark(bank) == published for bank in banks):
             return banks
     return list(cut_into_banks([request for request in requests if request.name in missing], base, megabytes))
+
+
+def title_of(members: Sequence[AdapterRequest]) -> str:
+    """Name adapters for progress: one by its name, several by their number and digits."""
+    return members[0].name if len(members) == 1 else f"{len(members)} adapters on {members[0].config.digits}"

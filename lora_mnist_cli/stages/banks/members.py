@@ -11,12 +11,20 @@ from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.staged import Staged
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.grid import Axis
-from lora_mnist_cli.stages.banks.job import Trained
+from lora_mnist_cli.stages.banks.cut import Bank
+from lora_mnist_cli.stages.banks.job import Answer, Trained
 from lora_mnist_cli.stages.records.histories import last_epoch, parse_history
 from lora_mnist_cli.stages.records.loggers import LoggedRun, log_beside, log_into
 from lora_mnist_cli.stages.records.results import row_of
 from lora_mnist_cli.stages.workspace import Making, write_history
+from lora_mnist_cli.system.errors import DivergedError
 from lora_mnist_cli.system.files import machine_errors
+
+
+def diverged(reason: str, config: AdapterConfig) -> DivergedError:
+    """Return the error for a training that diverged."""
+    hint = f"a lower --lr than {config.lr:g} may help"
+    return DivergedError(f"training diverged: {reason}", hint=hint, value=config.lr)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,14 @@ class Finished:
 
 RecipeOf = Callable[[Finished, str], str]
 """An adapter and the name of its file of statistics → what the bytes of that depend on."""
+
+
+def members_of(bank: Bank, answer: Answer, mark: str) -> list[Finished]:
+    """Return the adapters of a trained bank, which ``mark`` tells from any other bank."""
+    return [
+        Finished(member.name, member.config, trained, answer.environment, answer.made_by, mark)
+        for member, trained in zip(bank, answer.members, strict=True)
+    ]
 
 
 def publish_members(

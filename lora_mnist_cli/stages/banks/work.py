@@ -19,14 +19,14 @@ from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.banks.backend import CombinedProgress, Lost, Task
 from lora_mnist_cli.stages.banks.backends import about_backend, check_backend, make_backend
-from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, unfinished_banks
+from lora_mnist_cli.stages.banks.cut import AdapterRequest, Bank, title_of, unfinished_banks
 from lora_mnist_cli.stages.banks.engines import check_engine, trained_together
-from lora_mnist_cli.stages.banks.job import Answer, Files, Images, Job, Made, Split, split_of
-from lora_mnist_cli.stages.banks.members import Finished, publish_members
+from lora_mnist_cli.stages.banks.job import Files, Images, Job, Made, Split, split_of
+from lora_mnist_cli.stages.banks.members import Finished, diverged, members_of, publish_members
 from lora_mnist_cli.stages.records.loggers import check_logger
 from lora_mnist_cli.stages.records.resolving import adapter_settings
 from lora_mnist_cli.stages.workspace import Making, Workspace, made_by
-from lora_mnist_cli.system.errors import ArtifactError, DivergedError, MachineError, UsageError
+from lora_mnist_cli.system.errors import ArtifactError, MachineError, UsageError
 from lora_mnist_cli.system.progress import as_one
 from lora_mnist_cli.system.work import IMAGES, LOADING, in_turn
 
@@ -34,12 +34,6 @@ Stage = Callable[[Bank], AbstractContextManager[list[Making]]]
 """Makes what is needed to publish the members of a bank."""
 Trainings = Generator[tuple[list[Finished], list[Making]], None, None]
 """The members of each bank, with what was made to publish them."""
-
-
-def diverged(reason: str, config: AdapterConfig) -> DivergedError:
-    """Return the error for a training that diverged."""
-    hint = f"a lower --lr than {config.lr:g} may help"
-    return DivergedError(f"training diverged: {reason}", hint=hint, value=config.lr)
 
 
 def plan_jobs(
@@ -209,7 +203,7 @@ class AdapterJobs:
             for bank in self.banks:
                 next(turns).phase(IMAGES, costs.READING)
                 with stage(bank) as making:
-                    yield self._finished(bank, train_bank(*self.task(bank), reporter, made)), making
+                    yield members_of(bank, train_bank(*self.task(bank), reporter, made), self._mark(bank)), making
 
     def _train_elsewhere(self, stage: Stage) -> Trainings:
         """Have the banks trained by a backend, and yield each when its answer comes."""
@@ -228,7 +222,7 @@ class AdapterJobs:
                         lost.append((number, answer))
                         continue
                     with stage(self.banks[number]) as making:
-                        yield self._finished(self.banks[number], answer), making
+                        yield members_of(self.banks[number], answer, self._mark(self.banks[number])), making
         finally:
             reporter.end()
         if lost:
@@ -237,20 +231,13 @@ class AdapterJobs:
             hint = "all others are published, and the same command trains what is missing; fewer --workers may help"
             raise MachineError(problem, hint=hint, value=names)
 
-    def _finished(self, bank: Bank, answer: Answer) -> list[Finished]:
-        mark = self._mark(bank)
-        return [
-            Finished(member.name, member.config, trained, answer.environment, answer.made_by, mark)
-            for member, trained in zip(bank, answer.members, strict=True)
-        ]
-
     def work(self, bank: Bank) -> dict[str, float]:
         """Return about how much work a bank is, by phase."""
         return costs.of_bank([member.config for member in bank], self._base_config.digits)
 
     @property
     def _title_of_all(self) -> str:
-        return _title([member for bank in self.banks for member in bank])
+        return title_of([member for bank in self.banks for member in bank])
 
     @contextmanager
     def stage(self, bank: Bank) -> Iterator[list[Making]]:
@@ -265,7 +252,7 @@ class AdapterJobs:
         config = bank[0].config
         assert config.digits is not None
         job = Job(
-            title=_title(bank), base=self._weights, hidden_sizes=base_config.hidden_sizes,
+            title=title_of(bank), base=self._weights, hidden_sizes=base_config.hidden_sizes,
             base_digits=str(base_config.digits), pixel_stats=(mean, std), steps=sum(self._training_steps(bank)),
             members=tuple(member.config.to_json() for member in bank),
             runtime=replace(self.workspace.runtime, backend="local", workers=None, address=None),
@@ -339,7 +326,3 @@ class AdapterJobs:
 
     def _recipe_of(self, finished: Finished, file: str) -> str:
         return self._recipe(finished.config, finished.made_by, file)
-
-
-def _title(members: Sequence[AdapterRequest]) -> str:
-    return members[0].name if len(members) == 1 else f"{len(members)} adapters on {members[0].config.digits}"
