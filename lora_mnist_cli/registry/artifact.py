@@ -159,7 +159,7 @@ class Artifact:
         own = {"artifact": self.name} | {key: self.config[key] for key in ("rank", "seed") if key in self.config}
         results = self.details.get("results", [{**own, "subsets": self.scores.get("subsets", [])}])
         return [
-            {key: value for key, value in result.items() if key != "subsets"} | dict(scores)
+            {key: value for key, value in result.items() if key not in ("subsets", "last_epoch")} | dict(scores)
             for result in results
             for scores in result["subsets"]
         ]

@@ -90,6 +90,8 @@ def test_a_function_has_the_defaults_of_its_command(command, run, monkeypatch):
     assert config == expected[command]
     if grid := passed.pop("grid", None):
         assert grid.values == {}
+    given = passed.pop("settings", {})
+    assert given == {name: getattr(config, name) for name in given}
     for name, value in passed.items():
         default = inspect.signature(function).parameters[name].default
         assert value == default or (not value and default is None), name
@@ -103,7 +105,7 @@ def test_the_keywords_are_the_fields_of_the_configs_with_their_types():
         hints = typing.get_type_hints(typed)
         fields = typing.get_type_hints(config)
         assert set(hints) == {f.name for f in dataclasses.fields(config)} - own
-        wider = {"rank", "digits", "hidden_sizes", "target_layers", "protect"}
+        wider = {"rank", "dataset", "digits", "hidden_sizes", "target_layers", "protect"}
         assert {name: hints[name] for name in set(hints) - wider} == {name: fields[name] for name in set(hints) - wider}
     assert set(SweepKeywords.__annotations__) == set(AdapterKeywords.__annotations__) - {"rank"}
 
