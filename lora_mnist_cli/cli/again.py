@@ -146,6 +146,8 @@ def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
     options |= {name: value for name, value in settings.items() if name not in {axis.field for axis in varying}}
     if "held_seed" in options:
         options["seed"] = options.pop("held_seed")
+    if artifact.details["results"][0]["artifact"] != adapter_name(base, config):
+        options["own_names"] = True
     options |= _unless("keep", artifact.details.get("keep", ALL), ALL)
     return Line("sweep", (), options | {"name": artifact.name} | _machine(artifact))
 

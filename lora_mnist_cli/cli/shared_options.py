@@ -193,6 +193,13 @@ Keep = Annotated[
 ]  # fmt: skip
 
 
+OwnNames = Annotated[
+    bool, o.switch("--own-names", "Name a sweep's adapters for it, as NAME-r8, even where their usual names are free.",
+        _FOLDERS,
+    ),
+]  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Publication:
     """How an artifact is published, beside its name."""

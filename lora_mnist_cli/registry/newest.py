@@ -103,7 +103,7 @@ def begun(artifact: Artifact) -> str:
 
 def make_kept(sweep: str, name: str) -> str:
     """Return the advice for an adapter that a sweep trained and did not keep."""
-    return f"lora-mnist runs command {sweep} prints its sweep's command, and --keep {name} beside it makes the adapter"
+    return f"lora-mnist runs command {sweep} prints its command: --keep {name} beside it makes this one, --keep all all"
 
 
 def advice_of_sweep(root: Path, name: str) -> str:

@@ -97,7 +97,7 @@ def sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False, keep: str = ALL, **settings: Unpack[SweepKeywords],
+    force: bool = False, keep: str = ALL, own_names: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Artifact:  # fmt: skip
     """Train an adapter for each combination of a grid, and publish them and a table of their scores.
 
@@ -115,6 +115,7 @@ def sweep(
         force: train every adapter again, in the place of the sweep of that name and of its adapters.
         keep: whose weights are published: ``all``, ``best:N`` on validation images, ``none``, or one adapter's name.
             What the sweep kept before stays.
+        own_names: name the adapters for the sweep also where their default names are free.
         settings: fields of the config, as in :func:`finetune`, but for the rank.
 
     Returns:
@@ -125,7 +126,8 @@ def sweep(
         :data:`~lora_mnist_cli.settings.grid.MAX_ADAPTERS` adapters, or what is to be kept can't be chosen.
     """
     workspace = workspace or Workspace()
-    request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
+    shared = _shared(config, settings)
+    request = request_sweep(workspace, ranks, seeds, grid, shared, base, dataset, name, own_names=own_names)
     if force:
         _make_room(workspace.registry, request.name)
     kept = _check_keep(keep, request)
@@ -158,11 +160,12 @@ def plan_sweep(
     ranks: Sequence[int] | None = None, *, seeds: Sequence[int] | None = None,
     grid: Grid | Mapping[str, object] | None = None, config: AdapterConfig | None = None,
     base: str | None = None, dataset: str | None = None, workspace: Workspace | None = None, name: str | None = None,
-    force: bool = False, keep: str = ALL, **settings: Unpack[SweepKeywords],
+    force: bool = False, keep: str = ALL, own_names: bool = False, **settings: Unpack[SweepKeywords],
 ) -> Plan:  # fmt: skip
     """Plan what :func:`sweep` would do with these arguments, and refuse what it would; publish nothing."""
     workspace = workspace or Workspace()
-    request = request_sweep(workspace, ranks, seeds, grid, _shared(config, settings), base, dataset, name)
+    shared = _shared(config, settings)
+    request = request_sweep(workspace, ranks, seeds, grid, shared, base, dataset, name, own_names=own_names)
     kept = _check_keep(keep, request)
     there = workspace.registry.up_to_date(request.name, request.settings, force=force)
     kept = kept if there is None else _at_least(kept, there)

@@ -172,7 +172,8 @@ def _within(sweep: Artifact, side: list[Sample]) -> list[Pair]:
         if setting == first and (x.setting["rank"] == y.setting["rank"] or 0 in (x.setting["rank"], y.setting["rank"]))
     ]  # fmt: skip
     if not pairs:
-        problem = f"'{sweep.name}' varies nothing beside rank and seed that could be compared"
+        and_rate = ", once each rank has its own rate," if "lrs" in sweep.config else ""
+        problem = f"'{sweep.name}' varies nothing beside rank and seed{and_rate} that could be compared"
         raise UsageError(problem, hint=f"lora-mnist compare {sweep.name} B, with another sweep", value=sweep.name)
     return pairs
 

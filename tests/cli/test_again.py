@@ -25,6 +25,7 @@ def make_everything(workspace: Workspace) -> None:
     finetune(SHORT, rank=4, target_layers=("fc1", "fc3"), alpha=-0.5, scaling="rslora", workspace=workspace)
     sweep([1, 2], seeds=[0, 1], grid={"lrs": [1e-3, 3e-3]}, config=SHORT, name="rates", workspace=workspace)
     sweep([2], seeds=[3, 4], config=SHORT, vary="init", held_seed=5, workspace=workspace)
+    sweep([1, 2], config=SHORT, batch_size=50, keep="best:1", name="named", workspace=workspace)
     sweep(grid={"methods": ["full", "dora"], "ranks": [2]}, config=SHORT, name="methods", workspace=workspace)
     merge("kept", alpha=0.5, merged="merged", workspace=workspace)
     finetune(SHORT, base="merged", name="on-merged", digits="5-9", workspace=workspace)
@@ -47,7 +48,7 @@ def folders(workspace: Workspace) -> list[str]:
 
 NAMES = (
     BASE, "kept", "full-fashion-mnist-5-9-s2", "head-fashion-mnist-5-9", f"{LORA}-r4-a-0.5-rslora", "rates",
-    f"{LORA}-r1-lr0.003", "methods", "merged", "on-merged", "ties", "dare", f"{LORA}-r2-s4-init-h5",
+    f"{LORA}-r1-lr0.003", "methods", "merged", "on-merged", "ties", "dare", f"{LORA}-r2-s4-init-h5", "named",
 )  # fmt: skip
 
 

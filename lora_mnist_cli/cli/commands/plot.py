@@ -30,7 +30,10 @@ def command(
         Path | None, o.file("PNG, SVG or PDF file, by the suffix; default: KIND-NAME.png.", flag="--output")
     ] = None,
     digits: Annotated[
-        str | None, o.digits("Test images of these digits (predictions, confusion; landscape: old, new or all).")
+        str | None,
+        o.digits(
+            "Test images of these digits (predictions, confusion; landscape: those of the base, of the sweep, or all)."
+        ),
     ] = None,
     alpha: Annotated[float | None, o.number("Replaces the trained alpha (predictions, confusion).")] = None,
     count: Annotated[int | None, o.integer("Images in the grid (predictions); 50 by default.")] = None,

@@ -85,6 +85,7 @@ def command(
         o.integer("MB for adapters that are trained together; a larger grid is split into banks.", shared.MACHINE),
     ] = Runtime.bank_megabytes,
     keep: shared.Keep = ALL,
+    own_names: shared.OwnNames = False,
     publication: shared.Publication,
     folders: shared.Folders,
     output: shared.Output,
@@ -104,7 +105,7 @@ def command(
     workspace = folders.workspace(output, runtime=runtime, note=publication.note)
     asked: dict[str, Any] = {
         "grid": _grid(lists, settings), "config": config, "base": base, "dataset": dataset,
-        "workspace": workspace, "name": name, "force": publication.force, "keep": keep,
+        "workspace": workspace, "name": name, "force": publication.force, "keep": keep, "own_names": own_names,
     }  # fmt: skip
     if dry_run and beside:
         raise UsageError("--dry-run shows no figures for --beside to stand beside", hint="leave one of them out")

@@ -63,7 +63,9 @@ class Plan:
         there, missing, adapters = len(self.there), len(self.missing), len(self.jobs.requests)
         parts = [counted(adapters, "adapter")]
         parts += [f"{there:,} there already"] if there else []
-        parts += [f"{missing:,} to train in {counted(len(self.banks), 'bank')}"] if self.banks else []
+        beside = sum(map(len, self.banks)) - missing
+        again = f", with {counted(beside, 'other')} of the same bank" if beside else ""
+        parts += [f"{missing:,} to train in {counted(len(self.banks), 'bank')}{again}"] if self.banks else []
         return f"plan for {self.name}: {', '.join(parts)}" + (f"; time: {told}" if (told := self.time()) else "")
 
     def to_json(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class SweepRequest:
 
 def request_sweep(
     workspace: Workspace, ranks: Sequence[int] | None, seeds: Sequence[int] | None, grid: GridLike | None,
-    config: AdapterConfig, base: str | None, dataset: str | None, name: str | None,
+    config: AdapterConfig, base: str | None, dataset: str | None, name: str | None, *, own_names: bool = False,
 ) -> SweepRequest:  # fmt: skip
     """Work out a sweep's adapters with all their names and settings, and refuse all that can be told beforehand.
 
@@ -52,13 +52,15 @@ def request_sweep(
     """
     if name is not None:
         check_new_name(name)
+    elif own_names:
+        raise UsageError("adapters are named for a sweep that has a name of its own", hint="--name NEW gives one")
     grid = _whole_grid(ranks, seeds, grid, config)
     members = grid.members(config)
     parent = find_base(workspace, base, dataset)
     members = [resolve(member, parent) for member in members]
     parents = (Parent("base", parent.name, parent.digest),)
     settings = Settings("sweep", _shared_settings(members, grid, config), parent.settings.dataset, parents)
-    names = _member_names(workspace, parent, members, grid.varying, name)
+    names = _member_names(workspace, parent, members, grid.varying, name, own_names)
     adapters = [AdapterRequest(*each) for each in zip(names, members, strict=True)]
     first = members[0]
     differences = [*_shared_marks(members), *first.protect]
@@ -101,15 +103,17 @@ def _whole_grid(
 
 
 def _member_names(
-    workspace: Workspace, base: Artifact, members: Sequence[AdapterConfig], axes: Sequence[Axis], sweep_name: str | None
-) -> list[str]:
+    workspace: Workspace, base: Artifact, members: Sequence[AdapterConfig], axes: Sequence[Axis],
+    sweep_name: str | None, own_names: bool,
+) -> list[str]:  # fmt: skip
     """Return the adapters' default names; where other settings have one of them, all are named for the sweep."""
     names = [adapter_name(base, member) for member in members]
-    if sweep_name is None or not any(
+    taken = (
         (there := workspace.registry.readable(name)) is not None
         and there.fingerprint != adapter_settings(base, member).fingerprint()
         for name, member in zip(names, members, strict=True)
-    ):
+    )
+    if sweep_name is None or not (own_names or any(taken)):
         return names
     shared, methods = _shared_marks(members), METHOD in axes
     return [

@@ -178,6 +178,18 @@ def test_a_plan_is_refused_for_what_the_sweep_would_be(small):
         plan_sweep([2], base="nothing", workspace=small)
 
 
+def test_adapters_are_named_for_their_sweep_where_that_is_asked_for(small):
+    assert plan_sweep([2], config=CONFIG, workspace=small, name="mine", own_names=True).missing == ["mine-r2"]
+    with pytest.raises(UsageError, match="a name of its own"):
+        plan_sweep([2], config=CONFIG, workspace=small, own_names=True)
+
+
+def test_a_plan_counts_what_is_trained_again_for_its_bank(small):
+    sweep([2, 3], config=CONFIG, workspace=small, name="none-kept", keep="none", own_names=True)
+    plan = plan_sweep([2, 3], config=CONFIG, workspace=small, name="none-kept", keep="none-kept-r3", own_names=True)
+    assert "2 adapters, 1 to train in 1 bank, with 1 other of the same bank" in str(plan)
+
+
 def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = None) -> None:
     def change(manifest: Any) -> None:
         manifest["wall_seconds"] = seconds
