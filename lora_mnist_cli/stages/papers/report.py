@@ -84,8 +84,8 @@ def introduction(config: Document, dataset: str) -> list[str]:
     return [
         f"{counted(len(seeds), 'seed')} ({as_ranges(seeds)}), each with a base of its own: 784 → 64 → 64 → 10, trained "
         f"on the digits 0-4{on} by the reference recipe for {5 * epochs} epochs. Every method then learns 5-9 in "
-        f"{counted(epochs, 'epoch')} of 80 % of their training images, by Adam with a constant rate, batches of 64. The papers train "
-        "larger models for longer: “does not hold here” means at this scale.",
+        f"{counted(epochs, 'epoch')} of 80 % of their training images, by Adam with a constant rate, batches of 64. "
+        "The papers train larger models for longer: “does not hold here” means at this scale.",
         "",
         f"± and ranges in brackets are the {100 * CONFIDENCE:g} % interval of the mean over seeds (t distribution; of "
         "ratios, on their logarithms). A claim predicts a range for a figure. It agrees where the "
