@@ -72,7 +72,7 @@ def line_of(catalog: Catalog, artifact: Artifact, *, in_full: bool = False) -> L
     if artifact.kind == "sweep":
         return _of_sweep(catalog, artifact, in_full)
     # A member's neighbours in its bank change how it is rounded, so that the sweep alone makes it byte for byte.
-    sweep = next((made for made in _makers(catalog, artifact) if made.kind == "sweep"), None)
+    sweep = _sweep_of(catalog, artifact)
     if sweep is None and "vary" in artifact.config:
         problem = f"'{artifact.name}' is of a sweep, which is not in {catalog.root}"
         raise ArtifactError(problem, hint="a sweep alone varies one source of chance", value=artifact.name)
@@ -106,7 +106,18 @@ def _collect(catalog: Catalog, artifact: Artifact, found: dict[str, Line]) -> No
     for role in ("base", "adapter") if line.command not in ("chain", "reproduce") else ():
         for parent in catalog.parents(artifact, role):
             _collect(catalog, parent, found)
+    if (sweep := _sweep_of(catalog, artifact)) is not None:  # what was there before was not trained in its banks
+        for member in catalog.parents(sweep, "member"):
+            if not was_made_by(member, sweep):
+                _collect(catalog, member, found)
     found[artifact.digest] = line
+
+
+def _sweep_of(catalog: Catalog, artifact: Artifact) -> Artifact | None:
+    """Return a sweep itself, or the one that made an adapter; None if there is none."""
+    if artifact.kind == "sweep":
+        return artifact
+    return next((made for made in _makers(catalog, artifact) if made.kind == "sweep"), None)
 
 
 def _makers(catalog: Catalog, artifact: Artifact) -> list[Artifact]:

@@ -35,7 +35,7 @@ def draw(
             ``val_accuracy`` (fractions), ``lr``. Epoch 0 is the untouched start. Losses and accuracies may be None.
         sample: the largest number of training images that were scored.
     """
-    note = f"the training curves are of {sample:,} of its images" if sample else ""
+    note = f"the training curves are of up to {sample:,} of its images" if sample else ""
     figure = style.new_figure(title, height=3.8, subtitle="; ".join(filter(None, (subtitle, note))))
     left, right = figure.subplots(1, 2)
     rows = sorted(rows, key=lambda row: int(row["epoch"]))

@@ -286,7 +286,7 @@ def _pictures(workspace: Workspace, run: StudyRun, folder: Path) -> list[tuple[s
         ("The base on the digits that it learned", "predictions", base, old),
         ("The base on the digits that it never saw", "predictions", base, new),
         ("The adapter on the digits that it learned", "predictions", highest, new),
-        ("The adapter on the base's digits: forgotten", "predictions", highest, old),
+        ("The adapter on the base's digits", "predictions", highest, old),
         (f"The adapter that learned all {count} digits", "predictions", all_digits, every),
         ("Confusion matrix of the base", "confusion", base, None),
         (f"Confusion matrix of the adapter on {new}", "confusion", highest, None),

@@ -52,6 +52,16 @@ NAMES = (
 )  # fmt: skip
 
 
+def test_an_adapter_that_was_there_before_its_sweep_is_made_before_it(run, small_trained, small_data, tmp_path):
+    workspace = Workspace(Path(shutil.copytree(small_trained, tmp_path / "runs")), small_data)
+    finetune(SHORT, rank=3, workspace=workspace)
+    sweep([3, 5], config=SHORT, name="later", workspace=workspace)
+    for name in ("later", f"{LORA}-r5"):
+        told = run("runs", "command", name, "--all", *folders(workspace)[:2]).out.splitlines()
+        assert [line.split()[1] for line in told] == ["train-base", "finetune", "sweep"]
+    assert run("runs", "rerun", f"{LORA}-r5", *folders(workspace), "--json").code == 0
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_make_the_same_bytes_in_an_empty_folder(run, everything, name):
     outcome = run("runs", "rerun", name, *folders(everything), "--json")

@@ -66,7 +66,7 @@ def _probes(document: dict[str, Any]) -> Table:
 def _intruders(document: dict[str, Any]) -> Table:
     found = document["intruders"]
     counts = ", ".join(f"{row['layer']} {row['count']}" for row in found["layers"])
-    title = f"intruders (cosine below {found['threshold']:g}): {counts}; digits as they are scaled"
+    title = f"intruders (cosine below {found['threshold']:g}): {counts}; accuracy as they shrink"
     halves = [half for half in ("old", "new") if document[half] is not None]
     heads = ("factor", *(f"{half}, {document[half]} %" for half in halves), "old, task known %")
     made = Table(heads, title=title)
