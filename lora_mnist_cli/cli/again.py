@@ -106,7 +106,9 @@ def _collect(catalog: Catalog, artifact: Artifact, found: dict[str, Line]) -> No
     for role in ("base", "adapter") if line.command not in ("chain", "reproduce") else ():
         for parent in catalog.parents(artifact, role):
             _collect(catalog, parent, found)
-    if (sweep := _sweep_of(catalog, artifact)) is not None:  # what was there before was not trained in its banks
+    if line.command == "sweep":  # what was there before was not trained in its banks
+        sweep = _sweep_of(catalog, artifact)
+        assert sweep is not None
         for member in catalog.parents(sweep, "member"):
             if not was_made_by(member, sweep):
                 _collect(catalog, member, found)
