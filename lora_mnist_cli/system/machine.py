@@ -28,6 +28,12 @@ def memory() -> int | None:
     return min(limits, default=None)
 
 
+def fitting(count: int, each: int) -> int:
+    """Return how many of so many processes fit into the memory, with ``each`` bytes; at least one."""
+    held = memory()
+    return count if held is None else max(1, min(count, held // each))
+
+
 @lru_cache(maxsize=1)
 def processor() -> str:
     """Return system, architecture and, on Linux, the model of the processor: what decides how it rounds."""

@@ -28,6 +28,7 @@ from lora_mnist_cli.stages.chains.chain_run import (
 )
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, works_of
 from lora_mnist_cli.system import machine
+from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.processes import Pool, SendingReporter, answer_tasks
 from lora_mnist_cli.system.progress import Reporter, Silent
 from lora_mnist_cli.system.work import DRAWING, LEARNING, LOADING, SCORING, Followed, SideBySide, in_turn, total
@@ -145,9 +146,17 @@ def train_in_processes(chains: Chains, workers: int | None) -> PartResults | Non
 
 def default_workers(runtime: Runtime) -> int:
     """Return how many processes leave each thread a core and fit into the memory; 1 where there is a GPU."""
-    by_cores = backends.workers(runtime, machine.cores())
-    held = machine.memory()
-    return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
+    return machine.fitting(backends.workers(runtime, machine.cores()), MEMORY)
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of processes that can do no work.
+
+    Raises:
+        UsageError: where it is below 1.
+    """
+    if workers is not None and workers < 1:
+        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
 
 
 def parts_of(chains: Chains) -> list[ChainPart]:

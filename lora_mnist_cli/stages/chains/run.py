@@ -31,13 +31,13 @@ from lora_mnist_cli.stages.chains.chain_run import (
     score_before,
     seconds_of,
 )
-from lora_mnist_cli.stages.chains.parallel import PartResults, train_in_processes
+from lora_mnist_cli.stages.chains.parallel import PartResults, check_workers, train_in_processes
 from lora_mnist_cli.stages.chains.strategies import STRATEGIES, USUAL, works_of
 from lora_mnist_cli.stages.records.datasets import digits_of, named_dataset
 from lora_mnist_cli.stages.records.publishing import publish_report
 from lora_mnist_cli.stages.workspace import MAKE_ROOM, Workspace, advising
 from lora_mnist_cli.system.caller import stage
-from lora_mnist_cli.system.errors import UsageError, refuse_unknown
+from lora_mnist_cli.system.errors import refuse_unknown
 from lora_mnist_cli.system.progress import Reporter, WithoutNotices, Work
 from lora_mnist_cli.system.work import DRAWING, LOADING, SCORING, in_turn, total
 
@@ -157,8 +157,7 @@ def _words(strategies: Sequence[str]) -> list[str]:
 
 def learn_and_report(plans: Sequence[Plan], workers: int | None) -> list[Artifact]:
     """Learn chains of one workspace, together where there are several processes, and report each; see :func:`chain`."""
-    if workers is not None and workers < 1:
-        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
+    check_workers(workers)
     parts, start = [(plan.chain_runs, plan.strategies) for plan in plans], time.perf_counter()
     with advising():
         learned = train_in_processes(parts, workers)

@@ -14,7 +14,7 @@ from lora_mnist_cli.settings.choices import CLAIMS, implementation
 from lora_mnist_cli.settings.digits import ALL_DIGITS
 from lora_mnist_cli.settings.lists import as_ranges, counted, distinct
 from lora_mnist_cli.stages import costs
-from lora_mnist_cli.stages.chains.parallel import MEMORY, PROGRESS
+from lora_mnist_cli.stages.chains.parallel import MEMORY, PROGRESS, check_workers
 from lora_mnist_cli.stages.papers import claims as claims_package
 from lora_mnist_cli.stages.papers.claim import Claim, Document, Measured
 from lora_mnist_cli.stages.records.datasets import digits_of, named_dataset
@@ -99,8 +99,7 @@ def study_papers(
     epochs = EPOCHS if epochs is None else epochs
     if epochs < 1:
         raise UsageError(f"claims are about training: at least one epoch is needed, not {epochs}", value=epochs)
-    if workers is not None and workers < 1:
-        raise UsageError(f"there is at least one worker, not {workers}", value=workers)
+    check_workers(workers)
     start = time.perf_counter()
     config: Document = {"study": "papers", "seeds": list(seeds), "epochs": epochs, "claims": chosen}
     settings = Settings("report", config, workspace.dataset_settings(dataset), ())
@@ -137,7 +136,8 @@ def _measure(tasks: Sequence[SeedTask], workers: int | None, workspace: Workspac
     """Return what each seed measured: in processes, or here where one is enough or a process died twice."""
     reporter = workspace.reporter
     report = {LOADING: costs.loading("matplotlib"), DRAWING: costs.PICTURE * len(tasks[0].claims)}
-    workers = min(len(tasks), workers or _default_workers(workspace))
+    by_cores = max(1, machine.cores() // workspace.runtime.threads)
+    workers = min(len(tasks), workers or machine.fitting(by_cores, MEMORY))
     found: dict[int, SeedResult] = {}
     if workers > 1:
         found = _in_processes(tasks, workers, Followed(reporter, report))
@@ -146,13 +146,6 @@ def _measure(tasks: Sequence[SeedTask], workers: int | None, workspace: Workspac
     for number in left:
         found[number] = measure_seed(tasks[number], reporter)
     return [found[number] for number in range(len(tasks))]
-
-
-def _default_workers(workspace: Workspace) -> int:
-    """Return how many processes have a core each and fit into the memory."""
-    by_cores = max(1, machine.cores() // workspace.runtime.threads)
-    held = machine.memory()
-    return by_cores if held is None else max(1, min(by_cores, held // MEMORY))
 
 
 def _in_processes(tasks: Sequence[SeedTask], workers: int, reporter: Reporter) -> dict[int, SeedResult]:
