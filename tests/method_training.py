@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +15,7 @@ from torch.nn import functional as F
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.models import adapted_linear
 from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.registry.checkpoint import save_adapter
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.training.bank.trainer import fit_bank
 
@@ -41,6 +44,16 @@ def train(config: AdapterConfig, images: MNISTDataset) -> nn.Module:
     (outcome,) = fit_bank([model], images, [config])
     assert outcome.failed is None
     return model
+
+
+def compare_with_peft(model: nn.Module, config: AdapterConfig, images: MNISTDataset, folder: Path) -> None:
+    """Save a trained model's adapter, load it by PEFT, and compare the logits, which the adapter has to change."""
+    peft = pytest.importorskip("peft")
+    save_adapter(model, config, folder)
+    theirs = peft.PeftModel.from_pretrained(plain(), folder)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(images.images), model(images.images), rtol=1e-4, atol=1e-5)
+        assert float((model(images.images) - plain()(images.images)).abs().max()) > 0.01
 
 
 def batches(config: AdapterConfig, images: MNISTDataset) -> Iterator[tuple[Tensor, Tensor]]:

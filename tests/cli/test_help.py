@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import typer.main
+from scripts import script
 
 from lora_mnist_cli.cli import app, options
 from lora_mnist_cli.cli.examples import EXAMPLES
@@ -24,16 +23,7 @@ from lora_mnist_cli.settings.recipes import RECIPES
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "reference.py"
 
 
-def _reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-REFERENCE = _reference()
+REFERENCE = script("reference")
 ALL: dict[str, Any] = dict(REFERENCE.walk(typer.main.get_command(app.program())))
 COMMANDS = {name: command for name, command in ALL.items() if not hasattr(command, "commands")}
 # What an argument is called that has a meaning of its own.

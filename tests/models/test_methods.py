@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from method_training import LAYERS, adapted, loop, plain, settings, train
+from method_training import LAYERS, adapted, compare_with_peft, loop, plain, settings, train
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -244,14 +244,8 @@ def test_what_is_kept_has_the_shapes_that_settings_promise_and_comes_back(method
 @pytest.mark.parametrize("scaling", ["constant", "standard", "rslora"])
 @pytest.mark.parametrize(("method", "rank"), [("dora", 3), ("pissa", 3), ("pissa", 14)])
 def test_peft_loads_the_folder(method, rank, scaling, images, tmp_path):
-    peft = pytest.importorskip("peft")
     config = settings(method, rank=rank, scaling=scaling, alpha=0.5)
-    model = train(config, images)
-    save_adapter(model, config, tmp_path)
-    theirs = peft.PeftModel.from_pretrained(plain(), tmp_path)
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(images.images), model(images.images), rtol=1e-4, atol=1e-5)
-        assert float((model(images.images) - plain()(images.images)).abs().max()) > 0.01
+    compare_with_peft(train(config, images), config, images, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["dora", "pissa"])

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from method_training import LAYERS, adapted, loop, plain, settings, train
+from method_training import LAYERS, adapted, compare_with_peft, loop, plain, settings, train
 from torch import nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.methods.vera import random_numbers
-from lora_mnist_cli.registry.checkpoint import save_adapter
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.system.errors import ConfigError
 
@@ -69,14 +68,8 @@ def test_a_training_is_what_peft_makes_of_it(method, optimizer, images):
 
 @pytest.mark.parametrize("method", ["ia3", "hra"])
 def test_peft_loads_the_folder(method, images, tmp_path):
-    peft = pytest.importorskip("peft")
     config = settings(method, lr=0.05, **({} if method == "ia3" else {"rank": 3}))
-    model = train(config, images)
-    save_adapter(model, config, tmp_path)
-    theirs = peft.PeftModel.from_pretrained(plain(), tmp_path)
-    with torch.no_grad():
-        torch.testing.assert_close(theirs(images.images), model(images.images), rtol=1e-4, atol=1e-5)
-        assert float((model(images.images) - plain()(images.images)).abs().max()) > 0.01
+    compare_with_peft(train(config, images), config, images, tmp_path)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import script
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _site() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_site", ROOT / "docs" / "site.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SITE = _site()
+SITE = script("site")
 
 
 def _pages(entries: list[dict[str, Any]]) -> Iterator[str]:

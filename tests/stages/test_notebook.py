@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scripts import script
 
 nbformat = pytest.importorskip("nbformat")
 for needed in ("nbclient", "ipykernel", "pandas"):
@@ -19,12 +19,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def maker() -> Any:
-    spec = importlib.util.spec_from_file_location("make_notebook", DOCS / "notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("notebook")
 
 
 def code(notebook: Any) -> list[Any]:
