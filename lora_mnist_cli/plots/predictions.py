@@ -67,8 +67,8 @@ def draw(
     high, low = (7, 2) if not names or len(names) > 7 else (len(names) - 1, 0)
     label, guess = next(iter(zip(labels[mistaken], predicted[mistaken], strict=True)), (high, low))
     correct = next(iter(labels[~mistaken]), high)
-    given, taken = _caption(label, label, short), _caption(guess, guess, short)
-    wrong = f"{' '.join(_caption(label, guess, short).split())}: wrong, a {given} taken for a {taken} ({mistakes} shown)"
+    given, taken, both = (_caption(*pair, short) for pair in ((label, label), (guess, guess), (label, guess)))
+    wrong = f"{' '.join(both.split())}: wrong, a {given} taken for a {taken} ({mistakes} shown)"
     right = f"{_caption(correct, correct, short)}: right ({len(images) - mistakes} shown)"
     legend = figure.legend(
         handles=[
