@@ -80,7 +80,7 @@ def common_base(registry: Registry, artifacts: Sequence[Artifact], why: str) -> 
             raise ArtifactError(
                 f"'{artifact.name}' is not on the base of '{artifacts[0].name}': {why}, and '{base.name}' is not "
                 f"'{bases[0].name}'",
-                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
+                hint=f"lora-mnist runs list --base {bases[0].name} shows what is made from it",
                 value=artifact.name,
             )
     return bases[0]
