@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import DataError, UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -31,8 +32,7 @@ def find_images(names: Iterable[str], notice: Callable[[str], None] = lambda _: 
             if not inside:
                 raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
             if others := [file.name for file in files if file not in inside and not file.name.startswith(".")]:
-                more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
-                notice(f"skipped in {name}: {', '.join(others[:3])}{more} (no {', '.join(SUFFIXES)})")
+                notice(f"skipped in {name}: {some(others, 3)} (no {', '.join(SUFFIXES)})")
             sources += map(str, inside)
         elif name == STDIN or path.exists():
             sources.append(name)
