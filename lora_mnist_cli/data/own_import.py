@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from lora_mnist_cli.data.own_pictures import find_pictures, stamp_of
 from lora_mnist_cli.data.own_source import FOLDER, RECORD, Record, place_of, read_record
-from lora_mnist_cli.data.source import MNIST_FILES, Split
+from lora_mnist_cli.data.source import MNIST_FILES, SPLITS, Split
 from lora_mnist_cli.settings.config import BaseConfig, training_images
 from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.settings.own_data import own_name, problem_of_classes
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from lora_mnist_cli.data.picture_decoding import Picture
 
-SPLITS: tuple[Split, ...] = ("train", "test")
 MAX_IMAGES = 250_000
 """Of a split: its IDX file is then no larger than that of any other data set."""
 _FEW_STEPS = 100

@@ -34,8 +34,7 @@ def find_images(names: Iterable[str], notice: Callable[[str], None] = lambda _: 
                 hint = f"name the folders in it: {some(folders, 3)}" if folders else ""
                 raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", hint=hint, value=name)
             if others := [file.name for file in files if file not in inside and not file.name.startswith(".")]:
-                more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
-                notice(f"skipped in {name}: {', '.join(others[:3])}{more} (no {', '.join(SUFFIXES)})")
+                notice(f"skipped in {name}: {some(others, 3)} (no {', '.join(SUFFIXES)})")
             sources += map(str, inside)
         elif name == STDIN or path.exists():
             sources.append(name)
