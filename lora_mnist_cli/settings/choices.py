@@ -70,6 +70,9 @@ METHODS = {
         unused=("alpha", "rank_pattern", "scaling", "init", "train", "lr_ratio_b"),
         random_start=True,
     ),
+    "lokr": MethodChoice(
+        "LoKr", "a Kronecker product of two small matrices", unused=("init", "train", "lr_ratio_b"), random_start=True
+    ),
     "hra": MethodChoice(
         "HRA", "a chain of reflections of the weight, two per rank", unused=_WITHOUT_FACTORS, random_start=True
     ),

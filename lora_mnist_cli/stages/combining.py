@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.combining import combiner_named
 from lora_mnist_cli.models.methods import method_named
-from lora_mnist_cli.models.methods.lora import A, B
+from lora_mnist_cli.models.methods.lora import A, B, LoRA
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
@@ -164,11 +164,11 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
 
     whose = f"'{adapter.name}'"
     config = AdapterConfig.from_json(adapter.config)
-    if method_named(config.method).needs_weight:
+    method = method_named(config.method)
+    if method.needs_weight or not isinstance(method, LoRA):
         changes = adapter_changes(workspace.registry, adapter)
         for layer, change in changes.items():
             refuse_too_large(change, whose, layer)
-        method = method_named(config.method)
         ranks = {
             layer: method.change_rank(config.for_layer(layer), *change.shape[::-1]) for layer, change in changes.items()
         }
