@@ -66,6 +66,12 @@ METHODS = {
     "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
     "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
     "vera": MethodChoice("VeRA", "scales of a random product", unused=_WITHOUT_SCALING, random_start=True),
+    "delora": MethodChoice(
+        "DeLoRA",
+        "strength and angles of a low-rank product apart",
+        unused=("alpha", "scaling", "init", "train", "lr_ratio_b"),
+        random_start=True,
+    ),
     "lokr": MethodChoice(
         "LoKr", "a Kronecker product of two small matrices", unused=("init", "train", "lr_ratio_b"), random_start=True
     ),
