@@ -1,4 +1,4 @@
-"""Methods whose change has a structure of its own, beside PEFT: LoKr."""
+"""Methods whose change has a structure of its own, beside PEFT: DeLoRA, LoKr, MiSS."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import adapted_linear, lora
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import delora, method_named
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RATES = {"lokr": (0.02, 1.0)}
+RATES = {"delora": (0.01, 0.1), "lokr": (0.02, 1.0), "miss": (0.01, 0.1)}
 """By adamw and by sgd."""
 
 
@@ -32,7 +32,9 @@ def with_peft(config: AdapterConfig) -> nn.Module:
     peft = pytest.importorskip("peft")
     named: dict[str, Any] = {"r": config.rank, "target_modules": list(LAYERS)}
     theirs = peft.get_peft_model(plain(), {
+        "delora": lambda: peft.DeloraConfig(**named, delora_lambda=delora.LAMBDA_START),
         "lokr": lambda: peft.LoKrConfig(**named, alpha=config.alpha * config.rank),
+        "miss": lambda: peft.MissConfig(**named),
     }[config.method]())  # fmt: skip
     for name, layer in lora.adapted_layers(adapted(config)).items():
         module = theirs.get_submodule(f"base_model.model.{name}")
@@ -45,7 +47,10 @@ def with_peft(config: AdapterConfig) -> nn.Module:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize(("method", "rank"), [("lokr", 1), ("lokr", 3), ("lokr", 20)])
+@pytest.mark.parametrize(
+    ("method", "rank"),
+    [("delora", 1), ("delora", 3), ("lokr", 1), ("lokr", 3), ("lokr", 20), ("miss", 1), ("miss", 5), ("miss", 12)],
+)
 def test_a_training_is_what_peft_makes_of_it(method, rank, optimizer, images):
     lr = RATES[method][optimizer == "sgd"]
     config = settings(method, rank=rank, optimizer=optimizer, lr=lr, weight_decay=0.01)
@@ -71,6 +76,18 @@ def test_peft_loads_the_folder_of_lokr(rank, scaling, images, tmp_path):
     compare_with_peft(train(config, images), config, images, tmp_path)
 
 
+@pytest.mark.parametrize("pattern", ["uniform", "fc2r1-fc3r3"])
+def test_peft_loads_the_folder_of_delora(pattern, images, tmp_path):
+    config = settings("delora", rank=5, rank_pattern=pattern)
+    compare_with_peft(train(config, images), config, images, tmp_path)
+
+
+@pytest.mark.parametrize("rank", [4, 5])
+def test_peft_loads_the_folder_of_miss(rank, images, tmp_path):
+    config = settings("miss", rank=rank, dropout=0.3)
+    compare_with_peft(train(config, images).eval(), config, images, tmp_path)
+
+
 def test_lokr_divides_each_side_into_two_numbers_near_its_root():
     shapes = method_named("lokr").shapes
     assert shapes(3, 784, 64) == {"lokr_w1": (8, 28), "lokr_w2_a": (8, 3), "lokr_w2_b": (3, 28)}
@@ -78,8 +95,9 @@ def test_lokr_divides_each_side_into_two_numbers_near_its_root():
     assert shapes(3, 127, 10) == {"lokr_w1": (2, 1), "lokr_w2_a": (5, 3), "lokr_w2_b": (3, 127)}
 
 
-@pytest.mark.parametrize("rank", [1, 4, 30])
-@pytest.mark.parametrize("method", ["lokr"])
+@pytest.mark.parametrize(
+    ("method", "rank"), [("delora", 3), ("lokr", 1), ("lokr", 4), ("lokr", 30), ("miss", 1), ("miss", 5)]
+)
 def test_what_is_read_without_torch_is_the_same_change_of_the_rank_that_is_told(method, rank, images):
     config = settings(method, rank=rank, lr=0.05)
     for layer in lora.adapted_layers(train(config, images)).values():

@@ -212,6 +212,18 @@ def test_a_subset_of_the_layers_in_any_order(small):
     assert files(small.runs_dir) == before
 
 
+def test_a_rank_that_a_method_has_not_on_a_layer_is_refused_before_any_training(small):
+    before = files(small.runs_dir)
+    config = AdapterConfig(method="miss", rank=20)
+    with pytest.raises(UsageError, match=r"no rank above 12 on fc3 of the base .*: it takes no 20") as caught:
+        finetune(config, workspace=small)
+    assert caught.value.hint == "--rank 12, or leave fc2, fc3 out of --target-layers"
+    with pytest.raises(UsageError, match="no rank above 16 on fc2"):
+        sweep([1, 20], config=dataclasses.replace(config, target_layers=("fc1", "fc2")), workspace=small, name="wide")
+    assert files(small.runs_dir) == before
+    assert finetune(dataclasses.replace(config, target_layers=("fc1",), epochs=0), workspace=small).config["rank"] == 20
+
+
 def test_what_a_sweep_leaves(small, recorder):
     config = dataclasses.replace(CONFIG, epochs=1)
     heard = dataclasses.replace(small, reporter=recorder)
