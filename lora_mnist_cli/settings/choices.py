@@ -66,6 +66,9 @@ METHODS = {
     "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
     "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
     "vera": MethodChoice("VeRA", "scales of a random product", unused=_WITHOUT_SCALING, random_start=True),
+    "randlora": MethodChoice(
+        "RandLoRA", "scales of random products, of full rank in sum", unused=_WITHOUT_SCALING, random_start=True
+    ),
     "delora": MethodChoice(
         "DeLoRA",
         "strength and angles of a low-rank product apart",

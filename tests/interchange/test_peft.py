@@ -74,7 +74,7 @@ def grids(small_trained: Path, small_data: Path, make_once: Callable[..., Path])
 
 def test_the_matrix_has_what_there_is():
     assert IN_PEFT == ["lora", "dora", "pissa", "delora", "lokr", "miss", "hra", "ia3"]
-    assert NOT_IN_PEFT == ["vera", "bitfit", "full", "head"]
+    assert NOT_IN_PEFT == ["vera", "randlora", "bitfit", "full", "head"]
     assert len(CHOICES) == 7
 
 
