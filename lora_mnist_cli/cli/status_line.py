@@ -156,10 +156,15 @@ LINE = StatusLine()
 """The one line of this process."""
 
 
+def command_of(arguments: Sequence[str]) -> str:
+    """Return the words of the command in what follows the program's name: ``plot``, ``runs list``."""
+    words = [word for word in arguments if not word.startswith("-")]
+    return " ".join(words[: 2 if words[:1] == ["runs"] else 1])
+
+
 def activity(arguments: Sequence[str]) -> str | None:
     """Return what a command is doing, by what follows the program's name; None for one that is soon done."""
-    words = [word for word in arguments if not word.startswith("-")]
-    return None if _UNSEEN & set(arguments) else ACTIVITIES.get(" ".join(words[: 2 if words[:1] == ["runs"] else 1]))
+    return None if _UNSEEN & set(arguments) else ACTIVITIES.get(command_of(arguments))
 
 
 @contextlib.contextmanager

@@ -41,6 +41,10 @@ class Method:
         """Return the shape of each kept tensor of a layer, by name."""
         raise NotImplementedError
 
+    def largest_rank(self, fan_in: int, fan_out: int) -> int | None:
+        """Return the highest rank that a layer can have; None where any can."""
+        return None
+
     def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """Count the numbers that are trained for a layer."""
         raise NotImplementedError
