@@ -91,7 +91,8 @@ class Peft:
     def set_alpha(self, model: nn.Module, alpha: float) -> None:
         # PEFT takes a multiple of the configured alpha.
         for layer in self._layers(model).values():
-            layer.set_scale("default", alpha / layer.lora_alpha["default"])
+            attached = layer.alpha if hasattr(layer, "alpha") else layer.lora_alpha
+            layer.set_scale("default", alpha / attached["default"])
 
     def merge(self, model: Any) -> None:
         model.merge_adapter()
@@ -134,28 +135,31 @@ class PeftOf(Peft):
             "dora": {"use_dora": True},
             "pissa": {"init_lora_weights": "pissa"},
             "vera": {"r": rank, "d_initial": 0.1},
+            "delora": {"r": rank},
+            "lokr": {"r": rank, "alpha": alpha},
+            "miss": {"r": rank},
             "hra": {"r": 2 * rank},
             "ia3": {"feedforward_modules": targets},
         }
         own = chosen[self.method]
-        if self._has_alpha():
+        if PEFT_METHODS[self.method] == "LoraConfig":
             own |= {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
         config = getattr(self.peft, PEFT_METHODS[self.method])(target_modules=targets, **own)
         return self.peft.get_peft_model(model, config)
 
     def set_alpha(self, model: nn.Module, alpha: float) -> None:
-        if not self._has_alpha():
+        if PEFT_METHODS[self.method] not in ("LoraConfig", "LoKrConfig"):
             raise NotImplementedError(f"PEFT's {METHODS[self.method].title} has no alpha")
         super().set_alpha(model, alpha)
-
-    def _has_alpha(self) -> bool:
-        return PEFT_METHODS[self.method] == "LoraConfig"
 
 
 PEFT_METHODS = {
     "dora": "LoraConfig",
     "pissa": "LoraConfig",
     "vera": "VeraConfig",
+    "delora": "DeloraConfig",
+    "lokr": "LoKrConfig",
+    "miss": "MissConfig",
     "hra": "HRAConfig",
     "ia3": "IA3Config",
 }

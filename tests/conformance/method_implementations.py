@@ -154,7 +154,47 @@ class BitFit(Layer):
         return W, b + self.moved
 
 
-RIGHT = {"dora": DoRA, "pissa": PiSSA, "vera": VeRA, "hra": HRA, "ia3": IA3, "bitfit": BitFit}
+class MiSS(Layer):
+    def start(self, W, b):
+        self.train_these(D=torch.zeros(len(W), self.rank))
+
+    def reach(self, W, b):
+        return W + self.D.repeat(1, W.shape[1])[:, : W.shape[1]], b
+
+
+class LoKr(Layer):
+    def start(self, W, b):
+        self.sides = [max(d for d in (1, 2) if side % d == 0) for side in W.shape]  # of sides up to 6
+        rows, columns = (side // smaller for side, smaller in zip(W.shape, self.sides, strict=True))
+        self.train_these(C=torch.zeros(self.sides))
+        if self.rank >= max(rows, columns) / 2:
+            self.train_these(M=torch.randn(rows, columns))
+        else:
+            self.train_these(B=torch.randn(rows, self.rank), A=torch.randn(self.rank, columns))
+
+    def small(self):
+        return self.M if "M" in self.state() else self.B @ self.A
+
+    def reach(self, W, b):
+        return W + torch.kron(self.C, self.small()), b
+
+
+class DeLoRA(Layer):
+    def start(self, W, b):
+        self.train_these(A=torch.randn(self.rank, W.shape[1]), B=torch.zeros(len(W), self.rank), bound=torch.ones(1))
+
+    def lengths(self, W):
+        return W.norm(dim=0)
+
+    def reach(self, W, b):
+        A, B = F.normalize(self.A, dim=1, eps=1e-4), F.normalize(self.B, dim=0, eps=1e-4)
+        return W + self.bound / self.rank * B @ A * self.lengths(W), b
+
+
+RIGHT = {
+    "dora": DoRA, "pissa": PiSSA, "vera": VeRA, "delora": DeLoRA, "lokr": LoKr, "miss": MiSS, "hra": HRA, "ia3": IA3,
+    "bitfit": BitFit,
+}  # fmt: skip
 
 WRONG = {}
 """Name → method, factory, and the laws that are broken by its mistake."""
@@ -326,3 +366,21 @@ class ThePairIsTrained(VeRA):
 @wrong("pissa", "principal")
 class TheSmallestSingularValuesAreTrained(PiSSA):
     chosen = staticmethod(lambda rank: slice(-rank, None))
+
+
+@wrong("miss", "shards")
+class NeighboursShareAColumn(MiSS):
+    def reach(self, W, b):
+        return W + self.D.repeat_interleave(-(-W.shape[1] // self.rank), 1)[:, : W.shape[1]], b
+
+
+@wrong("lokr", "kronecker")
+class TheFactorsAreInTheOtherOrder(LoKr):
+    def reach(self, W, b):
+        return W + torch.kron(self.small(), self.C), b
+
+
+@wrong("delora", "strength")
+class LengthsAreSquared(DeLoRA):
+    def lengths(self, W):
+        return W.square().sum(0)

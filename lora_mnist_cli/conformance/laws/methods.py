@@ -206,6 +206,35 @@ def _principal(bench: Bench) -> str:
     return a.off(a.near(product / product.norm(), best / best.norm(), "the product of the factors, of length one, is"))
 
 
+@_law("shards", "Inputs that are one rank apart share their column of the change.", lambda method: method == "miss")
+def _shards(bench: Bench) -> str:
+    adapted = bench.adapted(hidden=ONE_LAYER)
+    change = _in_use(adapted)[0] - _plain_layer()[0]
+    hold(gap(change, torch.zeros(OUT, IN)) > 0.01, "the weight does not move")
+    return a.off(a.near(change[:, adapted.rank :], change[:, : -adapted.rank], "columns are"))
+
+
+@_law("kronecker", "The change is a Kronecker product: its blocks are multiples of one another.", lambda m: m == "lokr")
+def _kronecker(bench: Bench) -> str:
+    change = _in_use(bench.adapted(hidden=ONE_LAYER))[0] - _plain_layer()[0]
+    # 3 = 1 · 3 outputs and 6 = 2 · 3 inputs: two blocks of 3 × 3.
+    values = torch.linalg.svdvals(change.reshape(OUT, 2, IN // 2).transpose(0, 1).flatten(1))
+    rest = float(values[1] / values[0])
+    hold(rest < TOLERANCE, f"the second singular value of the blocks is {rest:.2g} of the first")
+    return f"{rest:.2g} is left"
+
+
+@_law(
+    "strength", "A change of rank 1, over the lengths of columns, is as long as λ.", lambda method: method == "delora"
+)
+def _strength(bench: Bench) -> str:
+    adapted, (W, _) = bench.adapted(rank=1, hidden=ONE_LAYER), _plain_layer()
+    numbers = [tensor.abs().flatten() for tensor in adapted.code.state(adapted.model).values() if tensor.numel() == 1]
+    hold(len(numbers) == 1, f"{len(numbers)} tensors of the state are a single number")
+    length = ((_in_use(adapted)[0] - W) / W.norm(dim=0)).norm()
+    return a.off(a.near(length / numbers[0], torch.ones(1), "the length, over λ, is"))
+
+
 def _trained(adapted: Adapted) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in adapted.model.named_parameters() if tensor.requires_grad}
 
