@@ -16,7 +16,7 @@ from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
 from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import INITS
+from lora_mnist_cli.settings.choices import DRAWN
 from lora_mnist_cli.stages import finetune, sweep
 from lora_mnist_cli.system.errors import ConfigError
 from lora_mnist_cli.training.bank.trainer import fit_bank
@@ -46,7 +46,7 @@ def adapted(config: AdapterConfig) -> nn.Module:
     return adapted_linear.attach(copy.deepcopy(plain()), config)
 
 
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("init", DRAWN)
 def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
     for train, frozen, zero in (("A", "lora_B", "lora_A"), ("B", "lora_A", "lora_B")):
         for layer in lora.adapted_layers(adapted(settings(train, init=init))).values():
