@@ -66,7 +66,8 @@ def cut_into_banks(requests: Sequence[AdapterRequest], base: Artifact, runtime: 
 def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
-    return str(config.digits), config.epochs, config.precision, config.alone, config.objective
+    needs = config.alone, config.needs_statistics, config.objective
+    return str(config.digits), config.epochs, config.precision, *needs
 
 
 def training_bytes(config: AdapterConfig, base: Artifact) -> int:
