@@ -56,9 +56,8 @@ def command(
 
 def _tables(document: dict[str, Any]) -> list[Table | str]:
     heads, laws = ("law", "verdict", "evidence"), document["laws"]
-    made = Table(heads, title=f"The laws of LoRA on {document['implementation']}", text_columns=heads)
-    for row in laws:
-        made.add_row(row["law"], row["verdict"], row["evidence"])
+    rows = ([row[head] for head in heads] for row in laws)
+    made = Table(heads, rows, title=f"The laws of LoRA on {document['implementation']}", text_columns=heads)
     demands = [f"{row['law']}: {row['about']}" for row in laws if row["verdict"] == BROKEN]
     counts = {word: sum(row["verdict"] == verdict for row in laws) for verdict, word in
               ((HOLDS, "hold"), (BROKEN, "broken"), (SKIPPED, "skipped"))}  # fmt: skip
