@@ -175,10 +175,13 @@ def test_missing_runs_are_empty_and_made_when_needed(tmp_path, publish):
 def test_what_is_no_artifact_is_not_listed(registry, publish):
     publish(registry, "one")
     (registry.root / "notes").mkdir()
+    (registry.root / STAGING).mkdir(exist_ok=True)
     (registry.root / ".hidden").mkdir()
     (registry.root / ".hidden" / MANIFEST).write_text("{}")
     (registry.root / "file").write_text("x")
     assert registry.names() == ["one"]
+    found, errors = registry.scan()
+    assert ([entry.name for entry in found], errors) == (["one"], [])
 
 
 def test_get_offers_the_nearest_name_and_checks_the_kind(registry, publish):

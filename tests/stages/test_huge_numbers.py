@@ -38,16 +38,19 @@ def alpha_beyond(small: Any, forge: Callable[..., None], monkeypatch: pytest.Mon
     return Path(folder)
 
 
+def check_refused(outcome: Any) -> None:
+    assert (outcome.code, outcome.out) == (3, "")
+    (line,) = (line for line in outcome.err.splitlines() if line != CHOSEN)
+    assert line.startswith("error: ")
+    assert "fc1" in line
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_alpha_beyond_32_bits_is_refused_with_the_layers_name(
     alpha_beyond: Path, run: Callable[..., Any], command: str
 ) -> None:
     """In one line, and without a library's warning."""
-    outcome = run(*COMMANDS[command])
-    assert (outcome.code, outcome.out) == (3, "")
-    (line,) = (line for line in outcome.err.splitlines() if line != CHOSEN)
-    assert line.startswith("error: ")
-    assert "fc1" in line
+    check_refused(run(*COMMANDS[command]))
 
 
 def test_evaluation_tells_why_there_is_no_loss(alpha_beyond: Path, run: Callable[..., Any]) -> None:
@@ -68,8 +71,4 @@ def test_weights_whose_products_overflow_are_refused_with_the_layers_name(
     tensors = safetensors.numpy.load_file(alpha_beyond / FILE)
     changed = {key: np.full_like(tensor, 1e38) for key, tensor in tensors.items()}
     forge(alpha_beyond, lambda manifest: manifest["config"].update(alpha=1.0), {FILE: safetensors.numpy.save(changed)})
-    outcome = run(*COMMANDS[command])
-    assert (outcome.code, outcome.out) == (3, "")
-    (line,) = (line for line in outcome.err.splitlines() if line != CHOSEN)
-    assert line.startswith("error: ")
-    assert "fc1" in line
+    check_refused(run(*COMMANDS[command]))
