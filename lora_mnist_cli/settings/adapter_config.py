@@ -239,7 +239,7 @@ class AdapterConfig(TrainingConfig):
             yield f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}"
 
     def _conflicts_of_start(self) -> Iterator[str]:
-        if self.method != "lora":
+        if self.method in METHODS and "init" not in METHODS[self.method].unused and self.method != "lora":
             yield f"{self.init} is a start of LoRA: {self.method} takes one that is drawn"
         if self.train == "A":
             yield f"A starts at zero where it is trained alone: it takes no {self.init}"
