@@ -29,7 +29,7 @@ def command(
     strategies: Annotated[
         str | None,
         o.words(
-            f"Any of {_STRATEGIES}. As plain,routed; all of these by default. {_FURTHER}, where it is named.",
+            f"Any of {_STRATEGIES}. As plain,routed; all of these by default. Where they are named: {_FURTHER}.",
             known=STRATEGIES,
         ),
     ] = None,
