@@ -91,7 +91,11 @@ class AdapterJobs:
         runtime = self.workspace.runtime
         banks = unfinished_banks(self.requests, self.base, runtime, bank_of, self._mark)
         missing = set(self.missing)
-        banks = [bank for bank in banks if any(member.name in missing for member in bank)]
+        # What is trained alone has the same bytes whatever else is in its bank.
+        banks = [
+            [member for member in bank if member.name in missing or not member.config.alone]
+            for bank in banks if any(member.name in missing for member in bank)
+        ]  # fmt: skip
         check_engine(runtime, banks, self._base_config.hidden_sizes)
         return banks
 

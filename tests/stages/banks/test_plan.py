@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.registry.artifact import Settings
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
@@ -188,6 +189,25 @@ def test_a_plan_counts_what_is_trained_again_for_its_bank(small):
     sweep([2, 3], config=CONFIG, workspace=small, name="none-kept", keep="none", own_names=True)
     plan = plan_sweep([2, 3], config=CONFIG, workspace=small, name="none-kept", keep="none-kept-r3", own_names=True)
     assert "2 adapters, 1 to train in 1 bank, with 1 other of the same bank" in str(plan)
+
+
+def test_what_is_trained_alone_is_made_again_without_the_others(small):
+    """Its bytes depend on no other adapter, so one that is missing costs one training."""
+    asked: dict[str, Any] = {
+        "seeds": [1, 2, 3], "config": dataclasses.replace(CONFIG, method="full", rank=0), "workspace": small,
+        "own_names": True,
+    }  # fmt: skip
+    sweep(**asked, name="kept")
+    before = small.registry.get("kept-s2").read(ADAPTER_FILE)
+    sweep(**asked, name="none", keep="none", force=True)
+    for name in ("kept", "kept-s1", "kept-s2"):
+        small.registry.remove(name)
+    for name, keep, missing in (("kept", "all", ["kept-s1", "kept-s2"]), ("none", "none-s2", ["none-s2"])):
+        plan = plan_sweep(**asked, name=name, keep=keep)
+        assert [[member.name for member in bank] for bank in plan.banks] == [missing]
+        assert "other" not in str(plan)
+    sweep(**asked, name="kept")
+    assert small.registry.get("kept-s2").read(ADAPTER_FILE) == before
 
 
 def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = None) -> None:
