@@ -41,7 +41,7 @@ class Listener(Protocol):
         """Something was left out, or has changed."""
 
     def reading(self, done: int, count: int) -> None:
-        """The next image is read; so many of all are done."""
+        """The next image is read; ``done`` of ``count`` are."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def take_in(path: Path, data_dir: Path, listener: Listener) -> str:
     classes = _classes(given, path)
     record = _write(given, classes, made_from, place_of(name, data_dir), listener)
     if before is not None and (before.classes, before.folder) != (record.classes, record.folder):
-        listener.notice(f"{name} has changed: what was trained on it before needs the images of then")
+        listener.notice(f"{name} has changed: what was trained on it before needs the earlier images")
     return name
 
 
