@@ -63,7 +63,7 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Sp
     return Spread(len(values), mean, deviation, Interval(mean - half, mean + half, confidence))
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def prediction_interval(values: Sequence[float]) -> Interval:
     """Return the range in which one more run would lie: mean ± t(n − 1) · s · √(1 + 1/n) (Hahn & Meeker 1991, § 4.2).
 
     A published single run is compared with this range. The interval of the mean shrinks to nothing as seeds are added,
@@ -75,8 +75,8 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
     require_finite(values)
     if (n := len(values)) < 2:
         raise ValueError("the range of one more run needs two runs at least")
-    mean, half = math.fsum(values) / n, t_quantile(confidence, n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
-    return Interval(mean - half, mean + half, confidence)
+    mean, half = math.fsum(values) / n, t_quantile(CONFIDENCE, n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
+    return Interval(mean - half, mean + half)
 
 
 def wilson_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> Interval:

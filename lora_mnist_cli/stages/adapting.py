@@ -67,11 +67,9 @@ def finetune(
 
 
 @stage
-def finetune_part(
-    config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None, force: bool = False
-) -> Artifact:
+def finetune_part(config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None) -> Artifact:
     """Train one adapter of a report as :func:`finetune` does, without advice on a rank that no user chose."""
-    return _train_one(_plan_one(config, base, None, workspace, name, force))
+    return _train_one(_plan_one(config, base, None, workspace, name, force=False))
 
 
 def _plan_one(
