@@ -103,7 +103,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = C
     p_value = min(1.0, 2 * float(bdtr(fewer, apart, 0.5))) if apart else 1.0
     b, c, n = only_second + 0.5, only_first + 0.5, count + 2
     middle, half = (b - c) / n, z_quantile(confidence) * math.sqrt(b + c - (b - c) ** 2 / n) / n
-    interval = Interval(middle - half, middle + half, confidence).within(*DIFFERENCES)
+    interval = Interval(middle - half, middle + half).within(*DIFFERENCES)
     return McNemar(both, only_first, only_second, neither, (only_second - only_first) / count, interval, p_value)
 
 
