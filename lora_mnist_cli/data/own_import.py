@@ -145,7 +145,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     images = _fitted(given, digits, listener)
     for split in SPLITS:
         image_file, label_file = MNIST_FILES[split]
-        labels = np.array([digits[given.labels[split][row]] for row in in_turn(given.labels[split], digits)], np.uint8)
+        labels = np.array([digits[given.labels[split][row]] for row in by_turns(given.labels[split], digits)], np.uint8)
         pixels = np.stack([next(images) for _ in range(len(labels))])
         contents |= {image_file: _idx(pixels), label_file: _idx(labels)}
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
@@ -164,7 +164,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     return record
 
 
-def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
+def by_turns(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
     """Return the rows of images in the order that a data set gets: the first of each class, the second, and so on.
 
     The first images, which pictures show, are then of all classes.
@@ -178,12 +178,12 @@ def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
 
 
 def _fitted(given: Given, digits: Mapping[str, int], listener: Listener) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of all splits, those of each :func:`in_turn`, as 28 × 28 bytes."""
+    """Give the images of all splits, those of each :func:`by_turns`, as 28 × 28 bytes."""
     from lora_mnist_cli.data.pictures import as_bytes
 
     count, done = sum(map(len, given.labels.values())), 0
     for split in SPLITS:
-        for row in in_turn(given.labels[split], digits):
+        for row in by_turns(given.labels[split], digits):
             listener.reading(done, count)
             yield as_bytes(*given.image(split, row))
             done += 1
