@@ -190,7 +190,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         if not (chains := _makers(catalog, artifact)):
             raise ArtifactError(f"'{artifact.name}' is of a chain, which is not in {catalog.root}", value=artifact.name)
         return line_of(catalog, chains[-1])
-    options = _unless("dataset", artifact.dataset, "mnist")
+    options = _unless("dataset", artifact.dataset, "mnist") | _machine(artifact)
     if "tasks" in config:
         command, seeds = "chain", config["seeds"]
         default = make_plan(
@@ -248,7 +248,7 @@ def _machine(artifact: Artifact) -> Options:
     """Return the options of what it was trained on that may change its bytes."""
     made = artifact.environment
     options = _unless("threads", made.get("threads", 1), 1)
-    if made.get("engine") == "fused":
+    if made.get("engine") == "fused" and artifact.kind != "report":  # no report's bases are trained by it
         options["engine"] = "fused"
     return options
 

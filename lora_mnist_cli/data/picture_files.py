@@ -30,7 +30,9 @@ def find_images(names: Iterable[str], notice: Callable[[str], None] = lambda _: 
             files = sorted(path.iterdir())
             inside = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
             if not inside:
-                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
+                folders = [str(file) for file in files if file.is_dir()]
+                hint = f"name the folders in it: {some(folders, 3)}" if folders else ""
+                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", hint=hint, value=name)
             if others := [file.name for file in files if file not in inside and not file.name.startswith(".")]:
                 notice(f"skipped in {name}: {some(others, 3)} (no {', '.join(SUFFIXES)})")
             sources += map(str, inside)

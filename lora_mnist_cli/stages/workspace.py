@@ -235,9 +235,14 @@ class Making:
         settings = dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed))
         return Staged(
             self.folder, settings, scores=scores, details=details, note=self.workspace.note,
-            environment=made_in or environment(self.workspace.runtime if scores else None),
+            environment=made_in or self._environment(computed=bool(scores)),
             wall_seconds=self.seconds if seconds is None else seconds,
         )  # fmt: skip
+
+    def _environment(self, *, computed: bool) -> dict[str, Any]:
+        runtime = self.workspace.runtime
+        # The command of a sweep has to make its adapters with the same bytes, also where it kept none.
+        return environment(runtime) if computed else environment() | rounding(runtime)
 
 
 def write_history(history: str, folder: Path) -> None:
@@ -264,6 +269,15 @@ def environment(runtime: Runtime | None = None, *, trained: bool = False) -> dic
         if runtime.logger != "csv":
             record["logger"] = runtime.logger
     return record
+
+
+def rounding(runtime: Runtime) -> dict[str, Any]:
+    """Return the choices of a runtime that change weights in their last places, as records have them.
+
+    The usual ones are left out.
+    """
+    threads = {} if runtime.threads == Runtime().threads else {"threads": runtime.threads}
+    return threads | ({"engine": "fused"} if runtime.engine_taken == "fused" else {})
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ methods work on the tensors they are given.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any, ClassVar
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -40,6 +41,10 @@ class Method:
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each kept tensor of a layer, by name."""
         raise NotImplementedError
+
+    def largest_rank(self, fan_in: int, fan_out: int) -> int | None:
+        """Return the highest rank that a layer can have; None where any can."""
+        return None
 
     def trainable(self, config: AdapterConfig, fan_in: int, fan_out: int) -> int:
         """Count the numbers that are trained for a layer."""
@@ -80,13 +85,21 @@ def method_named(name: str) -> Method:
     return method
 
 
+def mathematics_of(config: AdapterConfig) -> Method:
+    """Return the mathematics of an adapter, which for LoRA depends on its start."""
+    if config.moves_weight:
+        moved: Method = import_module(f"{__name__}.moved").MOVED
+        return moved
+    return method_named(config.method)
+
+
 def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor in an adapter's file of weights, by key.
 
     Args:
         layers: name → (in, out) of each adapted layer.
     """
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return {
         f"{method.prefix}{layer}.{name}": shape
         for layer, (fan_in, fan_out) in layers.items()
@@ -96,5 +109,5 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """Count the numbers that an adapter trains on layers of (in, out) features."""
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return sum(method.trainable(config.for_layer(layer), *fans) for layer, fans in layers.items())

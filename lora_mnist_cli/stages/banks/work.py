@@ -86,12 +86,14 @@ class AdapterJobs:
 
     @cached_property
     def banks(self) -> list[Bank]:
-        """The adapters to train, in banks; see :func:`~lora_mnist_cli.stages.banks.cut.unfinished_banks`."""
+        """The adapters to train, in banks (:mod:`.cut`); what the engine can't train is refused by a UsageError."""
         bank_of = {name: artifact.details.get("bank") for name, artifact in self.done.items()}
-        megabytes = self.workspace.runtime.bank_megabytes
-        banks = unfinished_banks(self.requests, self.base, megabytes, bank_of, self._mark)
+        runtime = self.workspace.runtime
+        banks = unfinished_banks(self.requests, self.base, runtime, bank_of, self._mark)
         missing = set(self.missing)
-        return [bank for bank in banks if any(member.name in missing for member in bank)]
+        banks = [bank for bank in banks if any(member.name in missing for member in bank)]
+        check_engine(runtime, banks, self._base_config.hidden_sizes)
+        return banks
 
     @property
     def missing(self) -> list[str]:
@@ -180,7 +182,6 @@ class AdapterJobs:
             return
         check_backend(runtime)
         check_logger(runtime)
-        check_engine(runtime, [member.config for bank in self.banks for member in bank], self._base_config.hidden_sizes)
         size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
         about = f"engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"
         self.workspace.reporter.detail(f"training {size}: {about}")

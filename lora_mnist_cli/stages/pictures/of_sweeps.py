@@ -38,6 +38,8 @@ from lora_mnist_cli.system.work import DRAWING, SCORING
 _SPECTRA = {
     "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
     "dora": "DoRA rescales every row, so its ΔW has full rank",
+    "randlora": "RandLoRA adds products of its rank until their sum has full rank",
+    "lokr": "LoKr multiplies the ranks of two matrices, so its ΔW has more values than its rank",
     "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
     "ia3": "(IA)³ rescales every input, so its ΔW has full rank",
     "bitfit": "BitFit changes biases alone, so its ΔW is zero",

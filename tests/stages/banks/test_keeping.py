@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lora_mnist_cli.cli.again import line_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.runtime import Runtime
@@ -92,6 +93,19 @@ def test_more_is_kept_later_with_the_same_bytes_and_what_was_kept_before_stays(
     assert _keep(small, "all").details.get("keep") is None
     assert _weights(small) == everything
     assert plan_sweep(workspace=small, keep="none", **GRID).up_to_date
+
+
+def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_its_adapters_are_made(
+    small: Workspace, recorder: Any
+) -> None:
+    two = replace(small, runtime=Runtime(accelerator="cpu", threads=2))
+    made = sweep([1], epochs=0, name="two", keep="none", workspace=two)
+    assert line_of(small.registry, made).options["threads"] == "2"
+    made = sweep([1], epochs=0, name="two", keep="best:1", workspace=replace(small, reporter=recorder))
+    told = "two did not keep lora-fashion-mnist-5-9-r1: trained again, with another engine or number of threads"
+    assert told in recorder.all("notice")
+    assert "threads" not in line_of(small.registry, made).options
+    assert "threads" not in made.environment
 
 
 def test_what_is_missing_of_what_was_kept_is_made_again(small: Workspace, whole: Workspace) -> None:
