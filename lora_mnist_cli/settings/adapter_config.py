@@ -296,9 +296,9 @@ def unused_value(name: str) -> Any:
     return 0 if name == "rank" else _default(name)
 
 
-def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for."""
-    choice = METHODS.get(str(method or values.get("method", "lora")))
+    choice = METHODS.get(str(values.get("method", "lora")))
     unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 

@@ -26,7 +26,7 @@ the right one; only the likeliest; or not at all, so that the densities of featu
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
 ENGINES = ("plain", "lightning", "fused")
-"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel an epoch for LoRA adapters. The
+"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel per epoch for LoRA adapters. The
 bytes are the same for the first two, and the numbers to rounding for the third."""
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")

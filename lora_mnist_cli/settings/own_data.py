@@ -1,7 +1,7 @@
 """Data sets of a user's own: how they are named, which classes they can have, and which digits these are.
 
-A class is a digit: the first is 0. The name of one's own data set begins with ``own-``, so that it can't be taken for
-one of :data:`~lora_mnist_cli.settings.choices.DATASETS`, nor for a misspelt one.
+A class is a digit: the first is 0. The name of a user's data set begins with ``own-``, so that it can't be mistaken
+for one of :data:`~lora_mnist_cli.settings.choices.DATASETS` or a misspelt one.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def combine(
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The adapter; the present one where it is up to date.
+        The adapter; the existing one where it is up to date.
 
     Raises:
         UsageError: for an unknown method, an option that it has no use for, or a name that is given twice.

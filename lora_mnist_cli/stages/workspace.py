@@ -155,7 +155,7 @@ class Workspace:
         return made
 
     def lacks_log(self, artifact: Artifact) -> bool:
-        """Return whether a base or adapter was trained without the logger of the present runtime."""
+        """Return whether a base or adapter was trained without the logger of this runtime."""
         # Artifacts from before there were several loggers don't name theirs.
         has_events = any(file.startswith(f"{LOG_FOLDER}/") for file in artifact.files)
         logger = artifact.environment.get("logger", "tensorboard" if has_events else "csv")

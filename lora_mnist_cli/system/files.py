@@ -1,4 +1,4 @@
-"""What the registry asks of the file system: flushed writes, atomic exchange, folders that may come to nothing."""
+"""What the registry asks of the file system: flushed writes, files read with a limit, folders removed if empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.platforms import here
 
 _MANY = 20
-"""Folders from which on the whole file system is flushed at once: other programs' files are no longer most of it."""
+"""From this many folders on, the whole file system is flushed at once: it is then no longer mostly others' files."""
 _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 """What :func:`whole_file` calls a file until it is whole."""
 
@@ -105,11 +105,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def _begin(folder: Path) -> tuple[Path, BinaryIO]:
     """Open a new hidden file in a folder, locked for as long as it is open."""
     for _ in range(100):
-        # A name of its own length: beside the longest that a file can have there is no room for more.
+        # A name of fixed length: one made from the longest possible name would be too long.
         new = folder / f".{os.urandom(16).hex()}.new"
         file = new.open("xb")
         try:
-            # One that looks for dead files may have it for a moment, before it is locked, and take it away.
+            # A process that looks for dead files may remove it before it is locked.
             if not here.lock(file.fileno()) or is_still(file.fileno(), new):
                 return new, file
         except BaseException:
@@ -118,7 +118,7 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
                 new.unlink()
             raise
         file.close()
-    raise OSError(f"files in {folder} are taken away again and again")
+    raise OSError(f"files in {folder} are removed again and again")
 
 
 def _remove_dead(folder: Path) -> None:
@@ -190,7 +190,7 @@ def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
 
 
 def _open_regular(path: Path | str, limit: int) -> tuple[int, os.stat_result]:
-    """Return the open file and what the system tells of it."""
+    """Return the open file and its status."""
     try:
         handle = here.open_file(path, os.O_RDONLY)
     except OSError as error:

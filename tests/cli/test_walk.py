@@ -153,10 +153,10 @@ def test_every_command_prints_its_version_and_nothing_else(name, run):
 _table = Table.__init__
 
 
-def _with_heads_of_their_own(self: Table, heads: Sequence[str], **options: Any) -> None:
+def _with_heads_of_their_own(self: Table, heads: Sequence[str], *rows: Any, **options: Any) -> None:
     """Check that no two columns of a table have the same head."""
     assert len(set(heads)) == len(heads), heads
-    _table(self, heads, **options)
+    _table(self, heads, *rows, **options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

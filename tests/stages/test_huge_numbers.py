@@ -46,14 +46,12 @@ def check_refused(outcome: Any) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_alpha_beyond_32_bits_is_refused_with_the_layers_name(
-    alpha_beyond: Path, run: Callable[..., Any], command: str
-) -> None:
+def test_an_alpha_beyond_32_bits_is_refused_with_the_layers_name(alpha_beyond, run, command):
     """In one line, and without a library's warning."""
     check_refused(run(*COMMANDS[command]))
 
 
-def test_evaluation_tells_why_there_is_no_loss(alpha_beyond: Path, run: Callable[..., Any]) -> None:
+def test_evaluation_tells_why_there_is_no_loss(alpha_beyond, run):
     outcome = run("evaluate", ADAPTER, "--json")
     assert outcome.code == 0
     document = json.loads(outcome.out)
@@ -64,9 +62,7 @@ def test_evaluation_tells_why_there_is_no_loss(alpha_beyond: Path, run: Callable
 
 
 @pytest.mark.parametrize("command", ["predict", "forgetting", "combine", "merge", "export", "plot alpha"])
-def test_weights_whose_products_overflow_are_refused_with_the_layers_name(
-    alpha_beyond: Path, forge: Callable[..., None], run: Callable[..., Any], command: str
-) -> None:
+def test_weights_whose_products_overflow_are_refused_with_the_layers_name(alpha_beyond, forge, run, command):
     """The values themselves are finite, so that ``verify`` has nothing to say of them."""
     tensors = safetensors.numpy.load_file(alpha_beyond / FILE)
     changed = {key: np.full_like(tensor, 1e38) for key, tensor in tensors.items()}

@@ -17,8 +17,8 @@ MAX_MEMBERS = 256
 """Adapters per bank: each has a staging folder with an open lock, and a process may have a thousand files open."""
 
 WORTH_A_PROCESS = 64
-"""Adapters times epochs from which on a bank is worth a process: some seconds of work. Cutting seventy adapters into
-five banks costs no more than their times differ from run to run."""
+"""Adapters times epochs that make a bank worth a process: some seconds of work. Cutting seventy adapters into five
+banks costs no more than their times differ from run to run."""
 
 
 @dataclass(frozen=True)

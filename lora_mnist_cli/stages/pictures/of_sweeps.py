@@ -1,5 +1,6 @@
-"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, their names in a legend, and
-the records of four kinds. Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
+"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, and their names in a legend.
+
+Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
 """
 
 from __future__ import annotations
