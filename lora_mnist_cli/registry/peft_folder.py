@@ -142,7 +142,7 @@ class _Options:
                 self._refuse(option, _WHY.get(option, "nothing here does that"))
         if self.problems:
             return None
-        multiplier = {"alpha": float(alpha), "scaling": scaling} if kind.alpha else {}
+        multiplier: dict[str, Any] = {"alpha": float(alpha), "scaling": scaling} if kind.alpha else {}
         try:
             return AdapterConfig(
                 method="dora" if dora else method, rank=rank, dropout=float(dropout), target_layers=tuple(chosen),
