@@ -17,6 +17,8 @@ from lora_mnist_cli.system.platforms import here
 
 _MANY = 20
 """From this many folders on, the whole file system is flushed at once: it is then no longer mostly others' files."""
+_AHEAD = 2**16
+"""Bytes of files that wait: fewer than the processor's caches have."""
 _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 """What :func:`whole_file` calls a file until it is whole."""
 
@@ -171,6 +173,27 @@ def read_stamped(path: Path | str, limit: int) -> tuple[bytes, tuple[int, ...]]:
         return content, here.stamp(found)
     finally:
         os.close(handle)
+
+
+def read_ahead(paths: Iterable[str], limit: int) -> Iterator[tuple[bytes, tuple[int, ...]] | OSError]:
+    """Yield what :func:`read_stamped` returns or raises for each of some files.
+
+    Several are read in a row, and wait: after every call of the system the processor has to fetch its caches again, and
+    whatever is done with a file takes longer.
+    """
+    waiting: list[tuple[bytes, tuple[int, ...]] | OSError] = []
+    size = 0
+    for path in paths:
+        try:
+            found = read_stamped(path, limit)
+            size += len(found[0])
+            waiting.append(found)
+        except OSError as error:
+            waiting.append(error)
+        if size > _AHEAD:
+            yield from waiting
+            waiting, size = [], 0
+    yield from waiting
 
 
 @contextlib.contextmanager

@@ -46,9 +46,9 @@ def registry(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the artifacts whose manifests were read for a list."""
     seen: list[str] = []
-    real = entries.read_manifest
+    real = entries.manifest_of
     monkeypatch.setattr(entries, "_REMEMBERED", {})
-    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
+    monkeypatch.setattr(entries, "manifest_of", lambda name, raw: seen.append(name) or real(name, raw))
     return seen
 
 

@@ -24,8 +24,8 @@ Publish = Callable[..., Artifact]
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the artifacts whose manifests were read."""
     seen: list[str] = []
-    real = entries.read_manifest
-    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
+    real = entries.manifest_of
+    monkeypatch.setattr(entries, "manifest_of", lambda name, raw: seen.append(name) or real(name, raw))
     return seen
 
 
@@ -77,16 +77,16 @@ def test_a_manifest_is_read_again_where_it_changed(root, forge, reads):
 def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(root, tmp_path, forge, monkeypatch):
     shutil.copytree(root / "a", tmp_path / "a")
     forge(tmp_path / "a", lambda manifest: manifest.update(note="new"))
-    real = entries.read_manifest
+    real = entries.manifest_of
 
-    def replaced(folder: str, name: str) -> object:
-        read = real(folder, name)
+    def replaced(name: str, raw: bytes) -> object:
+        read = real(name, raw)
         if (tmp_path / name).exists():
             os.replace(tmp_path / name / MANIFEST, root / name / MANIFEST)
             shutil.rmtree(tmp_path / name)
         return read
 
-    monkeypatch.setattr(entries, "read_manifest", replaced)
+    monkeypatch.setattr(entries, "manifest_of", replaced)
     assert noted(root)["a"] == ""
     assert noted(root)["a"] == "new"
 

@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 
 from lora_mnist_cli.cli.commands.runs.find import runs_table
 from lora_mnist_cli.cli.console import print_tables
+from lora_mnist_cli.registry import manifest as manifest_reading
 from lora_mnist_cli.registry.artifact import Parent, Settings, read_artifact
 from lora_mnist_cli.registry.digests import has_digest, seal_of
 from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.manifest import SCHEMA_VERSION
+from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, parse_manifest, read_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, check_extent, decode_manifest
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file
 from lora_mnist_cli.registry.registry import Registry
@@ -40,6 +41,7 @@ Run = Callable[..., Any]
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
+ALL = (BASE, ADAPTER, SWEEP, "report")
 DIGEST = "sha256:" + 64 * "a"
 ENTRY = {"bytes": 1, "sha256": DIGEST}
 ROW = {"digits": "0-4", "count": 1, "accuracy": 0.5, "loss": 1.0}
@@ -724,6 +726,25 @@ def test_figures_that_are_not_there_are_read_as_before(example, forge):
     forge(example / ADAPTER, put("scores", "per_digit", 3, to={"digit": 3, "count": 0, "accuracy": None, "loss": None}))
     assert read_artifact(example / SWEEP).details["results"][0]["subsets"][1]["accuracy"] is None
     assert read_artifact(example / ADAPTER).scores["per_digit"][3]["count"] == 0
+
+
+def test_a_manifest_of_the_present_schema_is_decoded_to_its_types_at_once(
+    tmp_path: Path, publish: Callable[..., Any], example: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its kind, and with fields that no type declares and numbers that the two writers of JSON spell apart."""
+    publish(Registry(example), "report", kind="report")
+    forge(example / ADAPTER, lambda manifest: manifest["environment"].update(rooms=[1, {"tiny": 1.5e-07}]))
+    forge(example / BASE, put("scores", "per_digit", 0, "loss", to=1e-05))
+    both = {name: parse_manifest(decode_manifest((example / name / MANIFEST).read_bytes()), name) for name in ALL}
+    monkeypatch.delattr(manifest_reading, "decode_manifest")
+    for name in ALL:
+        assert read_manifest(example / name, name) == both[name]
+
+
+def test_a_whole_number_may_stand_for_a_fraction(example: Path, forge: Forge) -> None:
+    forge(example / BASE, put("wall_seconds", to=2))
+    assert b'"wall_seconds": 2,' in (example / BASE / MANIFEST).read_bytes()
+    assert read_artifact(example / BASE).wall_seconds == 2.0
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
