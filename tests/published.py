@@ -18,6 +18,11 @@ SCORES = {
 """Of a model that gets every image right."""
 
 
+def everything(root: Path) -> list[str]:
+    """The paths of all that is in a folder, hidden things too."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
 @pytest.fixture
 def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""

@@ -21,15 +21,6 @@ Publish = Callable[..., Artifact]
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the artifacts whose manifests were read."""
-    seen: list[str] = []
-    real = entries.read_manifest
-    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
-    return seen
-
-
-@pytest.fixture
 def root(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two artifacts, of which nothing is remembered."""
     registry = Registry(tmp_path / "runs")
