@@ -186,10 +186,6 @@ class Workspace:
                 for folder, each in zip(folders, settings.values(), strict=True)
             ]
 
-    def publish(self, staged: Sequence[Staged], *, force: bool) -> list[Artifact]:
-        """Publish what :meth:`Making.ready` gave, all or none; see :meth:`Registry.publish_all`."""
-        return self.registry.publish_all(staged, force=force)
-
 
 @dataclass(frozen=True)
 class Making:
@@ -217,7 +213,7 @@ class Making:
             MachineError: where it can't be written.
         """
         staged = self.ready(scores=scores, details=details, members=members, made_in=made_in, seconds=seconds)
-        return self.workspace.publish([staged], force=self.force)[0]
+        return self.workspace.registry.publish_all([staged], force=self.force)[0]
 
     def ready(
         self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),

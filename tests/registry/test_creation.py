@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry import creation, entries
+from lora_mnist_cli.registry import creation
 from lora_mnist_cli.registry.artifact import Artifact, read_artifact
 from lora_mnist_cli.registry.creation import NEWEST
 from lora_mnist_cli.registry.registry import Registry
@@ -40,16 +40,6 @@ def registry(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) 
         publish(registry, name)
     assert (registry.root / NEWEST).read_text().startswith(registry.get("c").created)
     return registry
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the artifacts whose manifests were read for a list."""
-    seen: list[str] = []
-    real = entries.manifest_of
-    monkeypatch.setattr(entries, "_REMEMBERED", {})
-    monkeypatch.setattr(entries, "manifest_of", lambda name, raw: seen.append(name) or real(name, raw))
-    return seen
 
 
 def in_order(registry: Registry) -> list[str]:

@@ -21,15 +21,6 @@ Publish = Callable[..., Artifact]
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the artifacts whose manifests were read."""
-    seen: list[str] = []
-    real = entries.manifest_of
-    monkeypatch.setattr(entries, "manifest_of", lambda name, raw: seen.append(name) or real(name, raw))
-    return seen
-
-
-@pytest.fixture
 def root(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two artifacts, of which nothing is remembered."""
     registry = Registry(tmp_path / "runs")

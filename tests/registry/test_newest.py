@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ Publish = Callable[..., Artifact]
 
 MADE_IN = 3600.0
 """Seconds: whatever these tests make was made within them."""
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """An empty folder of artifacts, the default one."""
-    monkeypatch.chdir(tmp_path)
-    return Registry(tmp_path / "runs")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from published import BASE_SETTINGS, SCORES
+from published import BASE_SETTINGS, SCORES, everything
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
@@ -29,15 +29,6 @@ from lora_mnist_cli.system.platforms import here
 Publish = Callable[..., Artifact]
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOWHERE = "sha256:" + 64 * "0"
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "runs")
-
-
-def everything(root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
 
 
 def settings(seed: int = 0, **config: object) -> Settings:
