@@ -729,7 +729,7 @@ def test_figures_that_are_not_there_are_read_as_before(example, forge):
 
 
 def test_a_manifest_of_the_present_schema_is_decoded_to_its_types_at_once(
-    tmp_path: Path, publish: Callable[..., Any], example: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+    tmp_path, publish, example, forge, monkeypatch
 ) -> None:
     """Whatever its kind, and with fields that no type declares and numbers that the two writers of JSON spell apart."""
     publish(Registry(example), "report", kind="report")
@@ -741,7 +741,7 @@ def test_a_manifest_of_the_present_schema_is_decoded_to_its_types_at_once(
         assert read_manifest(example / name, name) == both[name]
 
 
-def test_a_whole_number_may_stand_for_a_fraction(example: Path, forge: Forge) -> None:
+def test_a_whole_number_may_stand_for_a_fraction(example, forge) -> None:
     forge(example / BASE, put("wall_seconds", to=2))
     assert b'"wall_seconds": 2,' in (example / BASE / MANIFEST).read_bytes()
     assert read_artifact(example / BASE).wall_seconds == 2.0
