@@ -241,9 +241,9 @@ class AdapterConfig(TrainingConfig):
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
             return
-        if self.protect and self.method in METHODS and self.alone:
-            why = "in mixed precision" if METHODS[self.method].in_banks else f"by {self.method}"
-            yield f"protections are for banks, and what is trained {why} is trained alone"
+        if self.protect and self.method in METHODS and (self.alone or self.method != "lora"):
+            why = "in mixed precision" if self.method == "lora" else f"by {self.method}"
+            yield f"protections are for banks of LoRA, and not for what is trained {why}"
         for name, protection in PROTECTIONS.items():
             for strength in protection.settings:
                 if name not in self.protect and getattr(self, strength) != _default(strength):

@@ -66,7 +66,9 @@ def cut_into_banks(requests: Sequence[AdapterRequest], base: Artifact, runtime: 
 def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
-    return str(config.digits), config.epochs, config.precision, config.alone, config.objective
+    # What is trained alone has nothing in common, so any methods may share a bank.
+    method = "" if config.alone else config.method
+    return str(config.digits), config.epochs, config.precision, config.alone, config.objective, method
 
 
 def training_bytes(config: AdapterConfig, base: Artifact) -> int:
