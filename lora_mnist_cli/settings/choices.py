@@ -63,8 +63,10 @@ _WITHOUT_FACTORS = ("alpha", "rank_pattern", "scaling", "init", "dropout", "trai
 METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
     "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
-    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
-    "vera": MethodChoice("VeRA", "scales of a random product", unused=_WITHOUT_SCALING, random_start=True),
+    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train"), in_banks=True),
+    "vera": MethodChoice(
+        "VeRA", "scales of a random product", unused=_WITHOUT_SCALING, in_banks=True, random_start=True
+    ),
     "randlora": MethodChoice(
         "RandLoRA", "scales of random products, of full rank in sum", unused=_WITHOUT_SCALING, random_start=True
     ),
@@ -72,12 +74,15 @@ METHODS = {
         "DeLoRA",
         "strength and angles of a low-rank product apart",
         unused=("alpha", "scaling", "init", "train", "lr_ratio_b"),
+        in_banks=True,
         random_start=True,
     ),
     "lokr": MethodChoice(
         "LoKr", "a Kronecker product of two small matrices", unused=("init", "train", "lr_ratio_b"), random_start=True
     ),
-    "miss": MethodChoice("MiSS", "one matrix that all shards of the weight share", unused=_WITHOUT_SCALING),
+    "miss": MethodChoice(
+        "MiSS", "one matrix that all shards of the weight share", unused=_WITHOUT_SCALING, in_banks=True
+    ),
     "hra": MethodChoice(
         "HRA", "a chain of reflections of the weight, two per rank", unused=_WITHOUT_FACTORS, random_start=True
     ),

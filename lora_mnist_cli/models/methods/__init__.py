@@ -98,6 +98,18 @@ class Method:
         """Compute the change from the trained and fixed tensors, with gradients."""
         return self.change(trained, weight, config)
 
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """Compute A' (rank × in) and B' (out × rank) of a method that banks train: the change is alpha · scale · B' A'.
+
+        Args:
+            tensors: the trained and the fixed ones of a layer, or of many layers with one more dimension in front.
+        """
+        raise NotImplementedError
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """Compute the gradients by the trained tensors from those by A' and B' of :meth:`factors`."""
+        raise NotImplementedError
+
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
         """Compute the kept tensors from the trained and fixed ones."""
         return dict(trained)

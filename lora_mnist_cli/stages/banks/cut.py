@@ -66,7 +66,9 @@ def cut_into_banks(requests: Sequence[AdapterRequest], base: Artifact, runtime: 
 def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
-    needs = config.alone, config.needs_statistics, config.objective
+    # What is trained alone has nothing in common, so any methods may share a bank.
+    method = "" if config.alone else config.method
+    needs = config.alone, config.needs_statistics, config.objective, method
     return str(config.digits), config.epochs, config.precision, *needs
 
 

@@ -363,3 +363,23 @@ def test_ranks_are_drawn_of_one_combination(small, monkeypatch, tmp_path):
     assert [row for row in made.details["results"] if row in rows] == rows
     (evaluation,) = evaluate(rows[0]["artifact"], workspace=small)
     assert evaluation.alpha == 1.0
+
+
+def test_a_bank_has_one_method_that_banks_train_and_what_is_trained_alone_shares_one(small):
+    plan = plan_sweep([2], grid={"methods": "lora,vera,full,dora"}, config=CONFIG, workspace=small, seeds=[0, 1])
+    methods = [sorted({member.config.method for member in bank}) for bank in plan.banks]
+    assert methods == [["lora"], ["vera"], ["dora", "full"]]
+    lora = plan_sweep([2], config=CONFIG, workspace=small, seeds=[0, 1])
+    assert [m.config for m in lora.banks[0]] == [m.config for m in plan.banks[0]]
+
+
+def test_what_is_trained_by_vera_is_made_again_with_its_bank(small):
+    vera = dataclasses.replace(CONFIG, method="vera", rank=2)
+    asked: dict[str, Any] = {"seeds": [1, 2, 3], "config": vera, "workspace": small, "own_names": True}
+    sweep([2], **asked, name="kept")
+    before = small.registry.get("kept-r2-s2").read(ADAPTER_FILE)
+    small.registry.remove("kept")
+    small.registry.remove("kept-r2-s2")
+    assert "1 to train in 1 bank, with 2 others of the same bank" in str(plan_sweep([2], **asked, name="kept"))
+    sweep([2], **asked, name="kept")
+    assert small.registry.get("kept-r2-s2").read(ADAPTER_FILE) == before
