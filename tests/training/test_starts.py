@@ -82,7 +82,7 @@ def factors_of(model: nn.Module) -> Pairs:
     found = {}
     for name, layer in lora.adapted_layers(model).items():
         if isinstance(layer, adapted_linear.MethodLinear):
-            tensors = layer._tensors()
+            tensors = layer.tensors()
             assert torch.equal(tensors["lora_A.weight"], tensors[START_A])
             assert torch.equal(tensors["lora_B.weight"], tensors[START_B])
             found[name] = tensors["lora_A.weight"].detach().clone(), tensors["lora_B.weight"].detach().clone()

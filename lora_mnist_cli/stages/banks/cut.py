@@ -67,7 +67,7 @@ def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
     # What is trained alone has nothing in common, so any methods may share a bank.
-    method = "" if config.alone else config.method
+    method = () if config.alone else (config.method, config.plain)
     needs = config.alone, config.needs_statistics, config.objective, method
     return str(config.digits), config.epochs, config.precision, *needs
 
