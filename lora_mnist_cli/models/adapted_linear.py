@@ -78,13 +78,21 @@ class MethodLinear(AdaptedLinear):
         """Return the tensors that the file of weights holds, by name."""
         if self.settled:
             return {name: getattr(self, _buffer(name)) for name in self._kept}
-        kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
+        kept = self.method.kept(self.tensors(), self.base.weight, self.base.bias, self.config)
         return {name: tensor.detach() for name, tensor in kept.items()}
+
+    def numbers(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are trained, by the method's names; none where the layer is settled."""
+        return {} if self.settled else {name: self.trained[name.replace(".", "_")] for name in self._trained}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the trained and the fixed tensors by the method's names."""
+        return {**self.numbers(), **{name: getattr(self, _buffer(name)) for name in self._fixed}}
 
     @torch.no_grad()
     def begin(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy a start into the trained and the fixed tensors."""
-        for name, tensor in self._tensors().items():
+        for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
     @torch.no_grad()
@@ -99,7 +107,7 @@ class MethodLinear(AdaptedLinear):
         with torch.autocast(self.base.weight.device.type, enabled=False):
             if self.settled:
                 return self.method.change(self.kept(), self.base.weight, self.config)
-            return self.method.learned(self._tensors(), self.base.weight, self.base.bias, self.config)
+            return self.method.learned(self.tensors(), self.base.weight, self.base.bias, self.config)
 
     def change(self) -> tuple[Tensor, Tensor | None]:
         """Return the change of weight and bias at the present alpha."""
@@ -130,10 +138,6 @@ class MethodLinear(AdaptedLinear):
         x = F.dropout(x, self.dropout, self.training) if self.dropout else x
         weight, bias = self.change()
         return hidden + F.linear(x, weight, bias)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        trained: dict[str, Tensor] = {name: self.trained[name.replace(".", "_")] for name in self._trained}
-        return trained | {name: getattr(self, _buffer(name)) for name in self._fixed}
 
     def _hold(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
         for name, tensor in tensors.items():

@@ -234,7 +234,7 @@ def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
         ArtifactError: where PEFT's alpha, alpha times the rank, is no finite number.
     """
     described = mathematics_of(config).peft(config, layers)
-    if described is not None and not math.isfinite(described.get("lora_alpha", 0.0)):
+    if not all(math.isfinite((described or {}).get(name, 0.0)) for name in ("lora_alpha", "alpha")):
         raise ArtifactError(f"alpha {config.alpha:g} times rank {config.rank} is no finite number", value=config.alpha)
     return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
 

@@ -258,10 +258,10 @@ class AdapterConfig(TrainingConfig):
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
             return
-        if self.protect and self.method in METHODS and self.alone:
+        if self.protect and self.method in METHODS and (self.alone or self.method != "lora"):
             why = f"from {self.init}" if self.moves_weight else f"by {self.method}"
             why = "in mixed precision" if self.precision == "bf16-mixed" else why
-            yield f"protections are for banks, and what is trained {why} is trained alone"
+            yield f"protections are for banks of LoRA, and not for what is trained {why}"
         for name, protection in PROTECTIONS.items():
             for strength in protection.settings:
                 if name not in self.protect and getattr(self, strength) != _default(strength):
@@ -296,9 +296,9 @@ def unused_value(name: str) -> Any:
     return 0 if name == "rank" else _default(name)
 
 
-def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for."""
-    choice = METHODS.get(str(method or values.get("method", "lora")))
+    choice = METHODS.get(str(values.get("method", "lora")))
     unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 

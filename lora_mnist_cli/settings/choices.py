@@ -26,7 +26,7 @@ the right one; only the likeliest; or not at all, so that the densities of featu
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
 ENGINES = ("plain", "lightning", "fused")
-"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel an epoch for LoRA adapters. The
+"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel per epoch for LoRA adapters. The
 bytes are the same for the first two, and the numbers to rounding for the third."""
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")
@@ -57,17 +57,31 @@ class MethodChoice:
 
 
 _UNUSED_WITHOUT_FACTORS = ("rank", "rank_pattern", "scaling", "init", "dropout", "train", "lr_ratio_b")
+_WITHOUT_SCALING = ("alpha", "rank_pattern", "scaling", "init", "train", "lr_ratio_b")
 _WITHOUT_FACTORS = ("alpha", "rank_pattern", "scaling", "init", "dropout", "train", "lr_ratio_b")
 
 METHODS = {
     "lora": MethodChoice("LoRA", "low-rank product beside the weight", in_banks=True, random_start=True),
     "dora": MethodChoice("DoRA", "magnitude and direction apart", unused=("train",), random_start=True),
-    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train")),
+    "pissa": MethodChoice("PiSSA", "LoRA from the principal singular values", unused=("init", "train"), in_banks=True),
     "vera": MethodChoice(
-        "VeRA",
-        "scales of a random product",
-        unused=("alpha", "rank_pattern", "scaling", "init", "train", "lr_ratio_b"),
+        "VeRA", "scales of a random product", unused=_WITHOUT_SCALING, in_banks=True, random_start=True
+    ),
+    "randlora": MethodChoice(
+        "RandLoRA", "scales of random products, of full rank in sum", unused=_WITHOUT_SCALING, random_start=True
+    ),
+    "delora": MethodChoice(
+        "DeLoRA",
+        "strength and angles of a low-rank product apart",
+        unused=("alpha", "scaling", "init", "train", "lr_ratio_b"),
+        in_banks=True,
         random_start=True,
+    ),
+    "lokr": MethodChoice(
+        "LoKr", "a Kronecker product of two small matrices", unused=("init", "train", "lr_ratio_b"), random_start=True
+    ),
+    "miss": MethodChoice(
+        "MiSS", "one matrix that all shards of the weight share", unused=_WITHOUT_SCALING, in_banks=True
     ),
     "hra": MethodChoice(
         "HRA", "a chain of reflections of the weight, two per rank", unused=_WITHOUT_FACTORS, random_start=True

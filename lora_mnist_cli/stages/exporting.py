@@ -40,7 +40,7 @@ def export_model(
         alpha: of an adapter, in place of the trained one.
         as_lora: a rank; with ``peft``, the adapter is written as the plain LoRA of that rank that is nearest to its
             change, whatever its method.
-        output: the file; by default in the present folder, the artifact's name with the format's suffix.
+        output: the file; by default in the current folder, the artifact's name with the format's suffix.
 
     Returns:
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` and ``base`` (name and digest),

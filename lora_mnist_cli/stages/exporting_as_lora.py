@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from lora_mnist_cli.models.methods import mathematics_of, method_named
@@ -37,26 +36,20 @@ def lora_of(registry: Registry, adapter: Artifact, alpha: float, rank: int) -> t
     import numpy as np
     from safetensors.numpy import save
 
-    from lora_mnist_cli.models.combining.products import relative_residual, truncated
+    from lora_mnist_cli.models.combining.products import residuals, truncated
     from lora_mnist_cli.registry.deltas import adapter_changes
     from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, peft_json
     from lora_mnist_cli.stages.records.loading import refuse_too_large
 
-    tensors, layers = {}, {}
+    changes, held, tensors = {}, {}, {}
     for layer, trained in adapter_changes(registry, adapter).items():
         change = trained * (alpha / config.alpha) if config.alpha else np.zeros_like(trained)
         refuse_too_large(change, f"'{adapter.name}'", layer)
-        held = truncated(change, rank).stored()
-        layers[layer] = {
-            "norm": float(np.linalg.norm(change)),
-            "residual": relative_residual(change, held.matrix()),
-        }
-        for key, factor in ((A, held.A), (B, held.B)):
+        changes[layer], held[layer] = change, truncated(change, rank).stored()
+        for key, factor in ((A, held[layer].A), (B, held[layer].B)):
             name = f"{method_named('lora').prefix}{layer}.{key}"
             tensors[name] = np.ascontiguousarray(factor, np.float32)
-    described = peft_json(plain, sorted(layers))
+    described = peft_json(plain, sorted(held))
     assert described is not None
-    total = math.hypot(*(of["norm"] for of in layers.values()))
-    lost = math.hypot(*(of["norm"] * of["residual"] for of in layers.values()))
-    record = {"rank": rank, "residual": lost / total if total else 0.0, "layers": layers}
-    return {ADAPTER_FILE: save(tensors), ADAPTER_CONFIG_FILE: described}, record
+    files = {ADAPTER_FILE: save(tensors), ADAPTER_CONFIG_FILE: described}
+    return files, {"rank": rank, **residuals(changes, held)}

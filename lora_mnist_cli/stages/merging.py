@@ -40,7 +40,7 @@ def merge(
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The base; the present one where it is up to date.
+        The base; the existing one where it is up to date.
 
     Raises:
         UsageError: where alpha is not finite.

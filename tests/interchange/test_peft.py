@@ -73,8 +73,8 @@ def grids(small_trained: Path, small_data: Path, make_once: Callable[..., Path])
 
 
 def test_the_matrix_has_what_there_is():
-    assert IN_PEFT == ["lora", "dora", "pissa", "hra", "ia3"]
-    assert NOT_IN_PEFT == ["vera", "bitfit", "full", "head"]
+    assert IN_PEFT == ["lora", "dora", "pissa", "delora", "lokr", "miss", "hra", "ia3"]
+    assert NOT_IN_PEFT == ["vera", "randlora", "bitfit", "full", "head"]
     assert len(CHOICES) == 7
 
 
@@ -197,7 +197,7 @@ def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, smal
     chosen = {"init": method} if method in STARTS else {"method": method}
     config = AdapterConfig(**without_unused(own | chosen))
     adapter = finetune(config, workspace=small, name="some")
-    if method not in ("lora", "pissa", "corda") and alpha is not None:
+    if method not in ("lora", "pissa", "lokr", "corda") and alpha is not None:
         why = "the product inside the norm alone" if method == "dora" else "PEFT's .* has none"
         with pytest.raises(UsageError, match=f"PEFT can't say what 'some' is at alpha .*, and .*{why}"):
             export_model("some", "peft", alpha=alpha, workspace=small)

@@ -43,6 +43,17 @@ class MovedLoRA(LoRA):
         strength = config.alpha * scale(config.scaling, config.rank)
         return strength * (trained[B] @ trained[A] - trained[START_B] @ trained[START_A]), None
 
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """``[A; A₀]`` and ``[B, −B₀]``."""
+        import torch
+
+        return torch.cat((tensors[A], tensors[START_A]), -2), torch.cat((tensors[B], -tensors[START_B]), -1)
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """The parts of both that are trained."""
+        rank = tensors[A].shape[-2]
+        return {A: of_A[..., :rank, :], B: of_B[..., :rank]}
+
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
         """``[A; A₀]`` and ``[B, −B₀]``."""
         fan_out, fan_in = weight.shape

@@ -126,14 +126,14 @@ def _adapter(
             finite_logits(loaded.model, test.images, f"'{artifact.name}'{at_alpha(alpha)}")  # says which layer
     old = base.base_config.digits
     learned = config.digits or ALL_DIGITS
-    added = [digit for digit in learned if digit not in old]
-    halves = {"old": old, **({"new": DigitSet(added)} if added else {})}
+    added = learned.without(old)
+    halves = {"old": old} | ({"new": added} if added else {})
     layers, numbers = _factors(workspace, loaded.base, artifact, config)
     fans = {name: loaded.base.details["layers"][name] for name in config.target_layers or ()}
     return {
         **_described(artifact), "method": config.method, "title": METHODS[config.method].title, "rank": config.rank,
         "alpha": trained, "scaling": config.scaling, "protect": list(config.protect), "combined": config.combined,
-        "recipe": closest_recipe(config)[0], "learned": list(learned), "digits": str(learned), "new": added,
+        "recipe": closest_recipe(config)[0], "learned": list(learned), "digits": str(learned), "new": list(added or ()),
         "parameters": {name: trainable_parameters(config, {name: fan}) for name, fan in fans.items()},
         "layers": layers, "factors": pack_floats(numbers),
         "logits": pack_floats([every[SHARES.index(1.0)][shown].numpy()]),
