@@ -1,4 +1,4 @@
-"""CorDA (Yang et al. 2024, arXiv:2406.05223, §3), to preserve knowledge: what the weight does least on old inputs.
+"""CorDA (Yang et al. 2024, arXiv:2406.05223), to preserve knowledge: what the weight does least on old inputs.
 
 With ``C = Xᵀ X`` of a layer's old inputs and the singular values of ``W C = U Σ Vᵀ``, the weight is ``U Σ (Vᵀ C⁻¹)``.
 Its last components do least on old inputs, and are the start (knowledge-preserved mode); the rest of the weight, which

@@ -1,4 +1,4 @@
-"""EVA (Paischer et al. 2024, arXiv:2410.07170, §3): A starts from the principal directions of a layer's new inputs.
+"""EVA (Paischer et al. 2024, arXiv:2410.07170): A starts from the principal directions of a layer's new inputs.
 
 The rows of A are the first right singular vectors of the inputs, their mean taken off: the directions that explain
 most of the inputs' variance. B is zero. Inputs are those of training images of the digits to learn, in the base's

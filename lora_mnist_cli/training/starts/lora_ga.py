@@ -1,9 +1,9 @@
-"""LoRA-GA (Wang, Yu and Li 2024, arXiv:2407.05000, §3): a start from the singular vectors of the first gradient.
+"""LoRA-GA (Wang, Yu and Li 2024, arXiv:2407.05000): a start from the singular vectors of the first gradient.
 
 With ``∇ = U S Vᵀ``, the gradient of the loss by the weight, A₀ is the first ``rank`` rows of Vᵀ and B₀ the next columns
 of U. The first step of gradient descent then changes the weight by ``B₀ B₀ᵀ ∇ + ∇ A₀ᵀ A₀`` times a number, the best
-approximation of the full step of twice the rank. Both factors are multiplied by ``⁴√out / √γ`` with γ = 16, which keeps
-the outputs' size from depending on the layer's (their Theorem 3.2). A gradient has no more vectors than the layer's
+approximation of the full step of twice the rank. Both factors are multiplied by ``⁴√out / √γ``, which keeps the size
+of the outputs from depending on the layer's (γ is 16, PEFT's default). A gradient has no more vectors than the layer's
 smaller side: where there is no next column, B starts at zero, as LoRA's does.
 
 The gradient is that of training images of the digits to learn, by cross-entropy over all ten logits.

@@ -1,4 +1,4 @@
-"""LoRA-Null (Tang et al. 2025, arXiv:2503.02659, §4): the part of the weight that old inputs do not reach.
+"""LoRA-Null (Tang et al. 2025, arXiv:2503.02659): the part of the weight that old inputs do not reach.
 
 With the last right singular vectors U of a layer's old inputs X, as many as the rank, the start is the singular value
 decomposition of ``W U Uᵀ``: ``B₀ = P √S`` and ``A₀ = √S Qᵀ``. So ``A₀ x`` is next to zero for old inputs, and B can

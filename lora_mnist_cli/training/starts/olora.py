@@ -1,4 +1,4 @@
-"""OLoRA (Büyükakyüz 2024, arXiv:2406.01775, §3): a start from the weight's QR decomposition.
+"""OLoRA (Büyükakyüz 2024, arXiv:2406.01775): a start from the weight's QR decomposition.
 
 With ``W = Q R``, B₀ is the first columns of Q, which are orthonormal, and A₀ the first rows of R.
 """
