@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from published import files, subsets
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
@@ -37,14 +37,6 @@ LEFT = [
     "adapter_config.json", "adapter_model.safetensors", "artifact.json", "features.safetensors", "history.csv",
     "statistics.safetensors",
 ]  # fmt: skip
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def subsets(artifact: Artifact) -> dict[str, float]:
-    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
 def test_what_it_leaves(small):
@@ -211,6 +203,18 @@ def test_a_subset_of_the_layers_in_any_order(small):
         finetune(dataclasses.replace(CONFIG, target_layers=("fc4",)), workspace=small)
     assert "did you mean 'fc" in caught.value.hint
     assert files(small.runs_dir) == before
+
+
+def test_a_rank_that_a_method_has_not_on_a_layer_is_refused_before_any_training(small):
+    before = files(small.runs_dir)
+    config = AdapterConfig(method="miss", rank=20)
+    with pytest.raises(UsageError, match=r"no rank above 12 on fc3 of the base .*: it takes no 20") as caught:
+        finetune(config, workspace=small)
+    assert caught.value.hint == "--rank 12, or leave fc2, fc3 out of --target-layers"
+    with pytest.raises(UsageError, match="no rank above 16 on fc2"):
+        sweep([1, 20], config=dataclasses.replace(config, target_layers=("fc1", "fc2")), workspace=small, name="wide")
+    assert files(small.runs_dir) == before
+    assert finetune(dataclasses.replace(config, target_layers=("fc1",), epochs=0), workspace=small).config["rank"] == 20
 
 
 def test_what_a_sweep_leaves(small, recorder):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -80,7 +81,7 @@ def common_base(registry: Registry, artifacts: Sequence[Artifact], why: str) -> 
             raise ArtifactError(
                 f"'{artifact.name}' is not on the base of '{artifacts[0].name}': {why}, and '{base.name}' is not "
                 f"'{bases[0].name}'",
-                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
+                hint=f"lora-mnist runs list --base {bases[0].name} shows what is made from it",
                 value=artifact.name,
             )
     return bases[0]
@@ -107,20 +108,24 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     """Return the config with what depends on the base filled in: the digits to learn, and the names of its layers.
 
     Raises:
-        UsageError: where there are no digits left to learn or to protect, or a layer is none of the base's.
+        UsageError: where there are no digits left to learn or to protect, a layer is none of the base's, or one can't
+            have the rank.
     """
     base_digits = DigitSet.parse(base.config["digits"])  # a grid asks once per adapter
     known = base.known_digits
-    digits = config.digits or base_digits.complement(known)
+    digits = config.digits or known.without(base_digits)
     if digits is None:
         every = "all ten digits" if known == ALL_DIGITS else f"all classes of {base.dataset}"
         hint = f"say which to learn: --digits {halves(known)[1]}"
         raise UsageError(f"the base '{base.name}' knows {every}", hint=hint)
     digits = digits_in(base.settings.dataset, digits)
-    if config.protect and all(digit in digits for digit in base_digits):
+    if (config.protect or config.needs_statistics) and base_digits.without(digits) is None:
+        option = "--protect" if config.protect else f"--init {config.init}"
         problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
-        raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
-    return dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
+        raise UsageError(problem, hint=f"leave {option} out, or learn other --digits", value=str(digits))
+    resolved = dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
+    _refuse_high_ranks(resolved, base)
+    return resolved
 
 
 def _target_layers(config: AdapterConfig, base: Artifact) -> tuple[str, ...]:
@@ -139,6 +144,20 @@ def _target_layers(config: AdapterConfig, base: Artifact) -> tuple[str, ...]:
             )
         layers = layers[-1:]
     return tuple(layer for layer in layers if config.target_layers is None or layer in config.target_layers)
+
+
+def _refuse_high_ranks(config: AdapterConfig, base: Artifact) -> None:
+    largest = method_named(config.method).largest_rank
+    limits = {layer: largest(*base.details["layers"][layer]) for layer in config.target_layers or ()}
+    above = {layer: limit for layer, limit in limits.items() if limit and config.for_layer(layer).rank > limit}
+    if above:
+        layer, limit = min(above.items(), key=lambda item: item[1])
+        rank = config.for_layer(layer).rank
+        raise UsageError(
+            f"{config.method} has no rank above {limit} on {layer} of the base '{base.name}': it takes no {rank}",
+            hint=f"--rank {limit}, or leave {', '.join(above)} out of --target-layers",
+            value=rank,
+        )
 
 
 def default_name(
