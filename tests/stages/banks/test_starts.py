@@ -10,6 +10,7 @@ from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import STARTS
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import combine, evaluate, finetune, import_adapter, merge, sweep
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.records.loading import load_model
@@ -75,7 +76,7 @@ def test_a_bank_has_the_statistics_that_its_members_need(small):
     configs = [
         resolve(AdapterConfig(init=init, rank=2), base) for init in ("olora", "corda", "lora-ga", "kaiming", "eva")
     ]
-    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, 1000)
+    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, Runtime())
     assert sorted(sorted(member.name for member in bank) for bank in banks) == [
         ["corda"],
         ["eva", "kaiming"],
@@ -86,9 +87,7 @@ def test_a_bank_has_the_statistics_that_its_members_need(small):
 def test_what_a_start_is_not_for_is_refused(small, refused):
     refused(["finetune", "--method", "dora", "--init", "eva"], 2, "eva is a start of LoRA")
     refused(["finetune", "--train", "A", "--init", "corda"], 2, "A starts at zero where it is trained alone")
-    refused(
-        ["finetune", "--protect", "mask", "--init", "olora"], 2, "banks of LoRA, and not for what is trained from olora"
-    )
+    refused(["finetune", "--protect", "mask", "--init", "olora"], 2, "not for what is trained from olora")
     refused(["finetune", "--init", "evo"], 2, "did you mean 'eva'?")
     with pytest.raises(ConfigError, match="olora is computed, not drawn"):
         AdapterConfig(init="olora", vary="init")
