@@ -45,7 +45,7 @@ def train(count: int, epochs: int) -> dict[str, float]:
         start, cpu = time.perf_counter(), time.process_time()
         plan_jobs(workspace, base, requests).run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        count_of_banks = len(list(cut_into_banks(requests, base, workspace.runtime.bank_megabytes)))
+        count_of_banks = len(list(cut_into_banks(requests, base, workspace.runtime)))
         return {"seconds": seconds, "cpu": cpu, "banks": count_of_banks}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.newest import was_made_by
-from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import CLAIMS, METHODS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import RANK, SEED, by_recipe, closest_recipe, short, varying_axes
@@ -18,6 +18,7 @@ from lora_mnist_cli.stages.chains.run import RANK as CHAIN_RANK
 from lora_mnist_cli.stages.chains.run import RECIPE, make_plan
 from lora_mnist_cli.stages.papers.study import EPOCHS as PAPER_EPOCHS
 from lora_mnist_cli.stages.records.resolving import adapter_name, base_name
+from lora_mnist_cli.stages.records.results import first_config
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError
 
@@ -147,9 +148,7 @@ def _of_sweep(catalog: Catalog, artifact: Artifact, in_full: bool) -> Line:
     base = catalog.parent(artifact)
     varying = (RANK, *varying_axes(artifact.config), SEED)
     lists = {axis.plural: artifact.config[axis.plural] for axis in varying}
-    first = {key: value for key, value in artifact.config.items() if key not in lists}
-    first |= {axis.field: lists[axis.plural][0] for axis in varying}
-    config = AdapterConfig.from_json(without_unused(first))
+    config = first_config(artifact, {})
     options: Options = {"base": base.name, "digits": str(config.digits)}
     if lists["ranks"] != [0]:
         options["ranks"] = _text(lists["ranks"])
@@ -191,7 +190,7 @@ def _of_report(catalog: Catalog, artifact: Artifact) -> Line:
         if not (chains := _makers(catalog, artifact)):
             raise ArtifactError(f"'{artifact.name}' is of a chain, which is not in {catalog.root}", value=artifact.name)
         return line_of(catalog, chains[-1])
-    options = _unless("dataset", artifact.dataset, "mnist")
+    options = _unless("dataset", artifact.dataset, "mnist") | _machine(artifact)
     if "tasks" in config:
         command, seeds = "chain", config["seeds"]
         default = make_plan(
@@ -249,7 +248,7 @@ def _machine(artifact: Artifact) -> Options:
     """Return the options of what it was trained on that may change its bytes."""
     made = artifact.environment
     options = _unless("threads", made.get("threads", 1), 1)
-    if made.get("engine") == "fused":
+    if made.get("engine") == "fused" and artifact.kind != "report":  # no report's bases are trained by it
         options["engine"] = "fused"
     return options
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_mnist_cli.cli.tables import percent, spread_cells
+from lora_mnist_cli.cli.tables import confidence_of, percent, rate_cell, spread_cells
 from lora_mnist_cli.cli.text_table import Table
-from lora_mnist_cli.settings.grid import short
-
-_BEYOND = {"lowest": "≤ ", "highest": "≥ "}
 
 
 def board_tables(document: dict[str, Any]) -> list[Table | str]:
@@ -25,16 +22,15 @@ def board_tables(document: dict[str, Any]) -> list[Table | str]:
     for row in rows:
         forgotten = row["forgetting"]
         made.add_row(
-            row["described"], _BEYOND.get(row["edge"], "") + short(row["lr"]), percent(row["validation"]),
-            spread_cells(row["new"], percent)[0], spread_cells(forgotten, _plain_points)[0], f"{row['parameters']:,}",
+            row["described"], rate_cell(row), percent(row["validation"]),
+            spread_cells(row["new"], percent)[0], spread_cells(forgotten, percent)[0], f"{row['parameters']:,}",
             "–" if row["bytes"] is None else f"{row['bytes']:,}", f"{row['seconds']['mean']:.1f}",
             str(row["new"]["n"]), _verdict(row),
         )  # fmt: skip
-    level = f"{100 * document['confidence']:g} %"
     notes = [
-        f"± and ( to ) are {level} intervals over seeds. front: every other setting trains more parameters, or is "
-        f"shown to learn less or to forget more. beaten: a test over seeds shows it, after Holm's adjustment for "
-        f"{document['tests']} tests."
+        f"± and ( to ) are {confidence_of(document)} intervals over seeds. front: every other setting trains more "
+        "parameters, or is shown to learn less or to forget more. beaten: a test over seeds shows it, after Holm's "
+        f"adjustment for {document['tests']} tests."
     ]
     if any(row["edge"] for row in rows):
         notes.append("≤ ≥: no rate was tried beyond it.")
@@ -46,7 +42,3 @@ def _verdict(row: dict[str, Any]) -> str:
         return "front"
     how = "beaten by" if row["beaten"] else "can't tell from"
     return f"{how} {row['challenger']}, p = {row['p_holm']:.2g}"
-
-
-def _plain_points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"

@@ -85,14 +85,6 @@ Rank = Annotated[
 ]
 AdapterDigits = Annotated[str | None, o.setting("digits", None)]
 Vary = Annotated[str | None, o.setting("vary", _ADAPTER, choices.VARIED)]
-_BatchSize = Annotated[int | None, o.setting("batch_size", _TRAINING)]
-_Lr = Annotated[float | None, o.setting("lr", _TRAINING)]
-_Schedule = Annotated[str | None, o.setting("schedule", _TRAINING, choices.SCHEDULES)]
-_Optimizer = Annotated[str | None, o.setting("optimizer", _TRAINING, choices.OPTIMIZERS)]
-_WeightDecay = Annotated[float | None, o.setting("weight_decay", _TRAINING)]
-_ValSplit = Annotated[float | None, o.setting("val_split", _TRAINING)]
-_Precision = Annotated[str | None, o.setting("precision", _TRAINING, choices.PRECISIONS)]
-_Protect = Annotated[str | None, o.setting("protect", _PROTECTION, choices.PROTECTIONS)]
 
 
 @dataclass(frozen=True)
@@ -101,30 +93,21 @@ class BaseTraining:
 
     seed: Seed = None
     epochs: Epochs = None
-    batch_size: _BatchSize = None
-    lr: _Lr = None
-    schedule: _Schedule = None
-    optimizer: _Optimizer = None
-    weight_decay: _WeightDecay = None
-    val_split: _ValSplit = None
-    precision: _Precision = None
+    batch_size: Annotated[int | None, o.setting("batch_size", _TRAINING)] = None
+    lr: Annotated[float | None, o.setting("lr", _TRAINING)] = None
+    schedule: Annotated[str | None, o.setting("schedule", _TRAINING, choices.SCHEDULES)] = None
+    optimizer: Annotated[str | None, o.setting("optimizer", _TRAINING, choices.OPTIMIZERS)] = None
+    weight_decay: Annotated[float | None, o.setting("weight_decay", _TRAINING)] = None
+    val_split: Annotated[float | None, o.setting("val_split", _TRAINING)] = None
+    precision: Annotated[str | None, o.setting("precision", _TRAINING, choices.PRECISIONS)] = None
 
 
 @dataclass(frozen=True)
-class AdapterTraining:
+class AdapterTraining(BaseTraining):
     """How an adapter is trained; None is the recipe's value."""
 
-    seed: Seed = None
-    epochs: Epochs = None
-    batch_size: _BatchSize = None
-    lr: _Lr = None
     lr_power: Annotated[float | None, o.setting("lr_power", _TRAINING)] = None
-    schedule: _Schedule = None
     lr_ratio_b: Annotated[float | None, o.setting("lr_ratio_b", _TRAINING)] = None
-    optimizer: _Optimizer = None
-    weight_decay: _WeightDecay = None
-    val_split: _ValSplit = None
-    precision: _Precision = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +121,7 @@ class AdapterShape:
     train: Annotated[str | None, o.setting("train", _ADAPTER, choices.TRAINED)] = None
     dropout: Annotated[float | None, o.setting("dropout", _ADAPTER)] = None
     target_layers: Annotated[str | None, o.setting("target_layers", _ADAPTER)] = None
-    protect: _Protect = None
+    protect: Annotated[str | None, o.setting("protect", _PROTECTION, choices.PROTECTIONS)] = None
     replay_old: Annotated[float | None, o.setting("replay_old", _PROTECTION)] = None
     replay_new: Annotated[float | None, o.setting("replay_new", _PROTECTION)] = None
     distill_weight: Annotated[float | None, o.setting("distill_weight", _PROTECTION)] = None

@@ -145,7 +145,7 @@ def fitted(text: str, more: Sequence[str], width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Cut a text after its first word: a name's end tells more than its begin."""
+    """Cut a text after its first word: the end of a name says more than its beginning."""
     if len(text) <= width:
         return text
     head = min(text.find(" ") + 1, max(0, width - 1) // 3)
@@ -156,10 +156,15 @@ LINE = StatusLine()
 """The one line of this process."""
 
 
+def command_of(arguments: Sequence[str]) -> str:
+    """Return the words of the command in what follows the program's name: ``plot``, ``runs list``."""
+    words = [word for word in arguments if not word.startswith("-")]
+    return " ".join(words[: 2 if words[:1] == ["runs"] else 1])
+
+
 def activity(arguments: Sequence[str]) -> str | None:
     """Return what a command is doing, by what follows the program's name; None for one that is soon done."""
-    words = [word for word in arguments if not word.startswith("-")]
-    return None if _UNSEEN & set(arguments) else ACTIVITIES.get(" ".join(words[: 2 if words[:1] == ["runs"] else 1]))
+    return None if _UNSEEN & set(arguments) else ACTIVITIES.get(command_of(arguments))
 
 
 @contextlib.contextmanager

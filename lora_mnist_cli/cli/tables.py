@@ -7,7 +7,7 @@ from typing import Any
 
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.scores import with_intervals
-from lora_mnist_cli.evaluation.seeds import Row, by_setting, plus_minus, summarise
+from lora_mnist_cli.evaluation.seeds import BEYOND, Row, by_setting, plus_minus, summarise
 from lora_mnist_cli.settings.grid import OTHERS, in_words, short
 from lora_mnist_cli.settings.lists import counted
 
@@ -40,6 +40,16 @@ def spread_cells(spread: dict[str, Any], show: Callable[[float | None], str]) ->
     """Show a mean with half the width of its interval; and the worst seed's figure, with the seed."""
     mean = plus_minus(spread["mean"], spread["low"], spread["high"], show)
     return mean, f"{show(spread['worst'])} ({spread['worst_seed']})"
+
+
+def rate_cell(row: Row) -> str:
+    """Show the learning rate that a setting was given, with a sign where none was tried beyond it."""
+    return BEYOND.get(row["edge"], "") + short(row["lr"])
+
+
+def confidence_of(document: Row) -> str:
+    """Show a document's confidence, as ``95 %``."""
+    return f"{100 * document['confidence']:g} %"
 
 
 def class_of(classes: Sequence[str], digit: int | str) -> str:
@@ -127,13 +137,9 @@ def _add_means(
     made: Table, named: list[str], rows: Sequence[Row], subsets: Sequence[str], reference: list[str], *, several: bool
 ) -> None:
     """Add the means of one combination."""
-    (summary,) = summarise(rows)
-    spreads = {spread["digits"]: spread for spread in summary["subsets"]}
-    shows = (("accuracy", percent), ("loss", number))
-    cells = [spread_cells(spreads[digits][what], show)[0] for digits in subsets for what, show in shows]
-    worst = spread_cells(spreads[subsets[0]]["accuracy"], percent)[1]
-    n = f"{len(rows) - summary['failed']}" + (f", {summary['failed']} failed" if summary["failed"] else "")
-    made.add_row(*named, f"{rows[0]['trainable_parameters']:,}", n, *cells, worst, *reference)
+    n, cells = _over_seeds(rows, subsets)
+    parameters = f"{rows[0]['trainable_parameters']:,}"
+    made.add_row(*named, parameters, n, *(mean for mean, _ in cells), cells[0][1], *reference)
 
 
 def _add_each(
@@ -148,12 +154,17 @@ def _add_each(
         made.add_row(*named, f"{row['trainable_parameters']:,}", *seed, *cells, *study)
     if len(rows) == 1:
         return
+    n, closing = _over_seeds(rows, subsets)
+    made.add_row(*named, "mean ± 95 %", f"n={n}", *(mean for mean, _ in closing), *reference, bold=True)
+    made.add_row(*named, "worst (seed)", "", *(worst for _, worst in closing), bold=True)
+    made.add_section()
+
+
+def _over_seeds(rows: Sequence[Row], subsets: Sequence[str]) -> tuple[str, list[tuple[str, str]]]:
+    """Show how many runs of one combination ended well, and mean and worst seed of each figure."""
     (summary,) = summarise(rows)
     spreads = {spread["digits"]: spread for spread in summary["subsets"]}
     shows = (("accuracy", percent), ("loss", number))
-    closing = [spread_cells(spreads[digits][what], show) for digits in subsets for what, show in shows]
     failed = f", {summary['failed']} failed" if summary["failed"] else ""
-    n = f"n={len(rows) - summary['failed']}{failed}"
-    made.add_row(*named, "mean ± 95 %", n, *(mean for mean, _ in closing), *reference, bold=True)
-    made.add_row(*named, "worst (seed)", "", *(worst for _, worst in closing), bold=True)
-    made.add_section()
+    cells = [spread_cells(spreads[digits][what], show) for digits in subsets for what, show in shows]
+    return f"{len(rows) - summary['failed']}{failed}", cells

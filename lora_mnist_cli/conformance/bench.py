@@ -1,4 +1,4 @@
-"""The bench of the laws: a small adapted network with fixed weights, and the formula in float64."""
+"""The bench of the laws: a small adapted network with fixed weights, and LoRA's formula in float64."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ class Adapted:
     code: Implementation
     model: nn.Module
     rank: int
+    alpha: float = ALPHA
+    method: str = "lora"
 
     def __call__(self, x: Tensor) -> Tensor:
         """Compute the outputs, without gradients."""
@@ -71,10 +73,26 @@ class Adapted:
 
     @torch.no_grad()
     def fill(self) -> None:
-        """Fill the factors with different numbers, large enough for each of them to matter."""
+        """Fill the factors with different numbers, large enough for each of them to matter.
+
+        What another method trains is unknown here, and is trained.
+        """
+        if self.method != "lora":
+            return self.learn()
         for i, (A, B) in enumerate(self.factors().values()):
             A.copy_(_wave(A.shape, 10 + i))
             B.copy_(_wave(B.shape, 20 + i))
+
+    @torch.enable_grad()
+    def learn(self, steps: int = 4) -> None:
+        """Take steps against the gradients, by which every number moves far, however small its gradient is."""
+        free = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        for step in range(steps):
+            outputs = self.model(inputs())
+            loss = (outputs - _wave(outputs.shape, 5)).square().mean()
+            for parameter, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
+                sizes = gradient / gradient.abs().max().clamp_min(1e-30)
+                parameter.data -= 0.2 / (1 + step) * (gradient.sign() + sizes)
 
     def weights(self) -> dict[str, Tensor]:
         """Return copies of the weights and biases that the layers use at present."""
@@ -88,19 +106,24 @@ class Adapted:
 class Bench:
     """Makes adapted models of the implementations that a factory makes."""
 
-    def __init__(self, factory: Factory) -> None:
-        self.factory = factory
+    def __init__(self, factory: Factory, method: str = "lora") -> None:
+        self.factory, self.method = factory, method
 
     def adapted(
-        self, *, rank: int = RANK, alpha: float = ALPHA, dropout: float = 0.0, seed: int = 0, filled: bool = True,
+        self, *, rank: int = RANK, alpha: float | None = None, dropout: float = 0.0, seed: int = 0, filled: bool = True,
         hidden: tuple[int, ...] = HIDDEN,
     ) -> Adapted:  # fmt: skip
-        """Adapt the network of :func:`plain`, in training mode; by default with factors that matter."""
+        """Adapt the network of :func:`plain`, in training mode; by default with factors that matter.
+
+        Methods other than LoRA are trained at alpha 1, because not all of them have another one in training.
+        """
+        alpha = alpha if alpha is not None else ALPHA if self.method == "lora" else 1.0
         code = self.factory()
         model = plain(hidden)
         # Seeded after the factory: a law demands that A is drawn when it is attached.
         torch.manual_seed(seed)
-        adapted = Adapted(code, code.attach(model, rank=rank, alpha=alpha, dropout=dropout).train(), rank)
+        adapted_model = code.attach(model, rank=rank, alpha=alpha, dropout=dropout).train()
+        adapted = Adapted(code, adapted_model, rank, alpha, self.method)
         if filled:
             adapted.fill()
         return adapted

@@ -15,13 +15,15 @@ from lora_mnist_cli.settings.choices import SCALINGS
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["METHODS", "SCALINGS", "Factory", "Implementation"]
+__all__ = ["LORA_MEMBERS", "MEMBERS", "SCALINGS", "Factory", "Implementation"]
 
 
 class Implementation(Protocol):
     """LoRA in the view of the laws: ``h = W x + b + alpha · scale(rank) · B A x`` on each linear layer of a network.
 
     A method that can't do its work raises ``NotImplementedError``; the laws that need it are broken unless skipped.
+    Implementations of other methods (VeRA, HRA, …) have neither ``scaling`` nor ``factors``, and no adapter where the
+    method has none.
     """
 
     scaling: str
@@ -61,4 +63,7 @@ class Implementation(Protocol):
 
 Factory = Callable[[], Implementation]
 
-METHODS = ("attach", "set_alpha", "merge", "unmerge", "state", "load", "factors", "weights")
+MEMBERS = ("attach", "set_alpha", "merge", "unmerge", "state", "load", "weights")
+"""Methods of any implementation."""
+LORA_MEMBERS = (*MEMBERS[:-1], "factors", "weights")
+"""Methods of an implementation of LoRA."""

@@ -1,4 +1,4 @@
-"""Three implementations of the protocol: this project's, PEFT's and loralib's.
+"""Implementations of the protocol: this project's, PEFT's and loralib's of LoRA, and the first two of other methods.
 
 Each is as thin as its library allows, and does not hide what PEFT or loralib do: the laws are to show that. The
 libraries are imported when an implementation is made.
@@ -13,8 +13,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lora_mnist_cli.models import lora
+from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
+from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.system.errors import UsageError
 
 
@@ -51,6 +53,28 @@ class OursRslora(Ours):
     scaling = "rslora"
 
 
+class OursOf(Ours):
+    """:mod:`lora_mnist_cli.models.adapted_linear`, by any method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = METHODS[method]
+        self.settings = {"method": method}
+
+    def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> nn.Module:
+        layers = tuple(name for name, module in model.named_modules() if isinstance(module, nn.Linear))
+        chosen: dict[str, Any] = self.settings | ({"rank": rank} if self.method.ranked else {})
+        chosen["target_layers"] = layers[-1:] if self.method.last_layer_only else layers
+        return adapted_linear.attach(model, AdapterConfig(alpha=alpha, dropout=dropout, **chosen))
+
+    def load(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        adapted_linear.settle(model)
+        load_adapter_tensors(model, state)
+
+    def weights(self, model: nn.Module) -> Mapping[str, Tensor]:
+        layers = {name: module for name, module in model.named_children() if isinstance(module, nn.Linear)}
+        return _weights(layers | {name: layer.base for name, layer in lora.adapted_layers(model).items()})
+
+
 class Peft:
     """Hugging Face's PEFT, with its documented functions."""
 
@@ -67,7 +91,8 @@ class Peft:
     def set_alpha(self, model: nn.Module, alpha: float) -> None:
         # PEFT takes a multiple of the configured alpha.
         for layer in self._layers(model).values():
-            layer.set_scale("default", alpha / layer.lora_alpha["default"])
+            attached = layer.alpha if hasattr(layer, "alpha") else layer.lora_alpha
+            layer.set_scale("default", alpha / attached["default"])
 
     def merge(self, model: Any) -> None:
         model.merge_adapter()
@@ -89,9 +114,56 @@ class Peft:
         return _weights({name: layer.get_base_layer() for name, layer in self._layers(model).items()})
 
     def _layers(self, model: nn.Module) -> dict[str, Any]:
-        kind = importlib.import_module("peft.tuners.lora").LoraLayer
+        kind = importlib.import_module("peft.tuners.tuners_utils").BaseTunerLayer
         prefix = "base_model.model."
         return {name.removeprefix(prefix): m for name, m in model.named_modules() if isinstance(m, kind)}
+
+
+class PeftOf(Peft):
+    """PEFT's implementation of another method, with the settings that ours has."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        if method not in PEFT_METHODS:
+            hint = f"on the bench: {', '.join(PEFT_METHODS)}"
+            raise UsageError(f"PEFT's {METHODS[method].title} is not on the bench", hint=hint, value=method)
+        self.method = method
+
+    def attach(self, model: nn.Module, *, rank: int, alpha: float, dropout: float) -> Any:
+        targets = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+        chosen: dict[str, dict[str, Any]] = {
+            "dora": {"use_dora": True},
+            "pissa": {"init_lora_weights": "pissa"},
+            "vera": {"r": rank, "d_initial": 0.1},
+            "delora": {"r": rank},
+            "lokr": {"r": rank, "alpha": alpha},
+            "miss": {"r": rank},
+            "hra": {"r": 2 * rank},
+            "ia3": {"feedforward_modules": targets},
+        }
+        own = chosen[self.method]
+        if PEFT_METHODS[self.method] == "LoraConfig":
+            own |= {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
+        config = getattr(self.peft, PEFT_METHODS[self.method])(target_modules=targets, **own)
+        return self.peft.get_peft_model(model, config)
+
+    def set_alpha(self, model: nn.Module, alpha: float) -> None:
+        if PEFT_METHODS[self.method] not in ("LoraConfig", "LoKrConfig"):
+            raise NotImplementedError(f"PEFT's {METHODS[self.method].title} has no alpha")
+        super().set_alpha(model, alpha)
+
+
+PEFT_METHODS = {
+    "dora": "LoraConfig",
+    "pissa": "LoraConfig",
+    "vera": "VeraConfig",
+    "delora": "DeloraConfig",
+    "lokr": "LoKrConfig",
+    "miss": "MissConfig",
+    "hra": "HRAConfig",
+    "ia3": "IA3Config",
+}
+"""PEFT's configuration of each method beside LoRA."""
 
 
 class Loralib:

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from lora_mnist_cli.data.source import Split
+from lora_mnist_cli.data.source import SPLITS, Split
 from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import open_regular
 
@@ -49,7 +49,7 @@ def read_arrays(path: Path) -> Arrays:
     try:
         with open_regular(path.resolve(), MAX_BYTES) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = _unpacked(file)
+            return _read(file)
     except OSError as error:
         raise DataError(f"can't read {path}: {error.strerror or error}", value=str(path)) from error
     except _RefusedError as error:
@@ -59,19 +59,19 @@ def read_arrays(path: Path) -> Arrays:
     except Exception as error:  # a stranger's bytes can make the parsers raise anything
         why = " ".join(str(error).split())[:100]
         raise DataError(f"{path} can't be read as an .npz file: {why}", hint=SHAPE, value=str(path)) from error
-    try:
-        splits: tuple[Split, ...] = ("train", "test")
-        white = _white([found[f"x_{split}"] for split in splits])
-        images = {split: _images(found[f"x_{split}"], f"x_{split}", white) for split in splits}
-        order = _order(found["classes"]) if "classes" in found else None
-        classes = {split: _labels(found[f"y_{split}"], f"y_{split}", len(images[split]), order) for split in splits}
-    except _RefusedError as error:
-        raise DataError(f"{path}: {error}", hint=SHAPE, value=str(path)) from error
-    return Arrays(images, classes, order)
 
 
 class _RefusedError(Exception):
     """An array is none that a data set can have."""
+
+
+def _read(file: IO[bytes]) -> Arrays:
+    found = _unpacked(file)
+    white = _white([found[f"x_{split}"] for split in SPLITS])
+    images = {split: _images(found[f"x_{split}"], f"x_{split}", white) for split in SPLITS}
+    order = _order(found["classes"]) if "classes" in found else None
+    classes = {split: _labels(found[f"y_{split}"], f"y_{split}", len(images[split]), order) for split in SPLITS}
+    return Arrays(images, classes, order)
 
 
 def _unpacked(file: IO[bytes]) -> dict[str, npt.NDArray[Any]]:

@@ -7,6 +7,7 @@ user's later pictures what it learned. An image that has 28 × 28 pixels and is 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from lora_mnist_cli.data.own_pictures import find_pictures, stamp_of
 from lora_mnist_cli.data.own_source import FOLDER, RECORD, Record, place_of, read_record
-from lora_mnist_cli.data.source import MNIST_FILES, Split
-from lora_mnist_cli.settings.lists import some
+from lora_mnist_cli.data.source import MNIST_FILES, SPLITS, Split
+from lora_mnist_cli.settings.config import BaseConfig, training_images
+from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.settings.own_data import own_name, problem_of_classes
 from lora_mnist_cli.system.errors import DataError
 from lora_mnist_cli.system.files import machine_errors, whole_file
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
 
     from lora_mnist_cli.data.picture_decoding import Picture
 
-SPLITS: tuple[Split, ...] = ("train", "test")
 MAX_IMAGES = 250_000
 """Of a split: its IDX file is then no larger than that of any other data set."""
+_FEW_STEPS = 100
+"""Of a training; with fewer, small ranks learn little or nothing."""
 _FORM = 1
 """Goes up when the same pictures become other pixels."""
 
@@ -42,7 +45,7 @@ class Listener(Protocol):
         """Something was left out, or has changed."""
 
     def reading(self, done: int, count: int) -> None:
-        """The next image is read; so many of all are done."""
+        """The next image is read; ``done`` of ``count`` are."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,21 @@ def take_in(path: Path, data_dir: Path, listener: Listener) -> str:
     given = _of_files(files) if files else _of_arrays(path)
     classes = _classes(given, path)
     record = _write(given, classes, made_from, place_of(name, data_dir), listener)
+    if few := _few_steps(name, len(given.labels["train"])):
+        listener.notice(few)
     if before is not None and (before.classes, before.folder) != (record.classes, record.folder):
-        listener.notice(f"{name} has changed: what was trained on it before needs the images of then")
+        listener.notice(f"{name} has changed: what was trained on it before needs the earlier images")
     return name
+
+
+def _few_steps(name: str, count: int) -> str:
+    """Say that a training on so many images is short, where the usual one is."""
+    usual = BaseConfig()
+    steps = usual.epochs * math.ceil(training_images(count, usual.val_split) / usual.batch_size)
+    if steps >= _FEW_STEPS:
+        return ""
+    short = f"{name} has {count:,} training images: the usual {usual.epochs} epochs are {steps} steps"
+    return f"{short}; more --epochs or a smaller --batch-size give more"
 
 
 def _of_files(files: dict[Split, list[tuple[str, str]]]) -> Given:
@@ -146,7 +161,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     images = _fitted(given, digits, listener)
     for split in SPLITS:
         image_file, label_file = MNIST_FILES[split]
-        labels = np.array([digits[given.labels[split][row]] for row in in_turn(given.labels[split], digits)], np.uint8)
+        labels = np.array([digits[given.labels[split][row]] for row in by_turns(given.labels[split], digits)], np.uint8)
         pixels = np.stack([next(images) for _ in range(len(labels))])
         contents |= {image_file: _idx(pixels), label_file: _idx(labels)}
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
@@ -165,7 +180,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     return record
 
 
-def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
+def by_turns(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
     """Return the rows of images in the order that a data set gets: the first of each class, the second, and so on.
 
     The first images, which pictures show, are then of all classes.
@@ -179,15 +194,32 @@ def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
 
 
 def _fitted(given: Given, digits: Mapping[str, int], listener: Listener) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of all splits, those of each :func:`in_turn`, as 28 × 28 bytes."""
+    """Give the images of all splits, those of each :func:`by_turns`, as 28 × 28 bytes; refuse all bad ones at once."""
     from lora_mnist_cli.data.pictures import as_bytes
 
     count, done = sum(map(len, given.labels.values())), 0
+    refused: list[DataError] = []
     for split in SPLITS:
-        for row in in_turn(given.labels[split], digits):
+        for row in by_turns(given.labels[split], digits):
             listener.reading(done, count)
-            yield as_bytes(*given.image(split, row))
+            try:
+                image = as_bytes(*given.image(split, row))
+            except DataError as error:
+                refused.append(error)
+            if not refused:
+                yield image
             done += 1
+    if refused:
+        raise _all_of(refused)
+
+
+def _all_of(refused: list[DataError]) -> DataError:
+    """Return the first error, with the names of the other images that have one."""
+    first, others = refused[0], [str(error.value) for error in refused[1:]]
+    if not others:
+        return first
+    more = f"; nor can {counted(len(others), 'other image')} be used: {some(others)}"
+    return DataError(first.problem + more, hint=first.hint, value=first.value)
 
 
 def _idx(values: npt.NDArray[np.uint8]) -> bytes:

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from lora_mnist_cli.data.picture_files import find_images
-from lora_mnist_cli.data.source import Split
+from lora_mnist_cli.data.source import SPLITS, Split
 from lora_mnist_cli.settings.own_data import problem_of_classes
 from lora_mnist_cli.system.errors import DataError
 
 SHAPE = "a folder has train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png alone"
 _EVERY = 5
-"""One of so many pictures of a class is a test picture, where the user did not say which."""
+"""One in five pictures of a class is a test picture, where the user did not say which."""
 
 Files = dict[Split, list[tuple[str, str]]]
 """Split → each picture, with its class."""
@@ -36,15 +36,12 @@ def find_pictures(folder: Path, notice: Callable[[str], None] = lambda _: None) 
     """
     try:
         top = _folders(folder)
-        splits = {name: top[name] for name in ("train", "test") if name in top}
-        if not splits:
+        missing = [split for split in SPLITS if split not in top]
+        if len(missing) == len(SPLITS):
             return _split(_classes(folder, top, notice))
-        if missing := {"train", "test"} - splits.keys():
-            raise DataError(f"{folder} has no folder {missing.pop()}", hint=SHAPE, value=str(folder))
-        return {
-            "train": _listed(_classes(splits["train"], _folders(splits["train"]), notice)),
-            "test": _listed(_classes(splits["test"], _folders(splits["test"]), notice)),
-        }
+        if missing:
+            raise DataError(f"{folder} has no folder {missing[0]}", hint=SHAPE, value=str(folder))
+        return {split: _listed(_classes(top[split], _folders(top[split]), notice)) for split in SPLITS}
     except OSError as error:
         raise DataError(f"can't read {folder}: {error.strerror or error}", value=str(folder)) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from lora_mnist_cli.settings.lists import some
 from lora_mnist_cli.system.errors import DataError, UsageError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp")
@@ -29,10 +30,11 @@ def find_images(names: Iterable[str], notice: Callable[[str], None] = lambda _: 
             files = sorted(path.iterdir())
             inside = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
             if not inside:
-                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", value=name)
+                folders = [str(file) for file in files if file.is_dir()]
+                hint = f"name the folders in it: {some(folders, 3)}" if folders else ""
+                raise DataError(f"the folder {name} has no {', '.join(SUFFIXES)}", hint=hint, value=name)
             if others := [file.name for file in files if file not in inside and not file.name.startswith(".")]:
-                more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
-                notice(f"skipped in {name}: {', '.join(others[:3])}{more} (no {', '.join(SUFFIXES)})")
+                notice(f"skipped in {name}: {some(others, 3)} (no {', '.join(SUFFIXES)})")
             sources += map(str, inside)
         elif name == STDIN or path.exists():
             sources.append(name)

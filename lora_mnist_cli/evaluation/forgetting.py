@@ -43,7 +43,7 @@ class Calibration:
 
 def masked(logits: Tensor, digits: DigitSet) -> Tensor:
     """Set the logits (n × 10) of all other digits to −∞, so that neither argmax nor softmax sees them."""
-    others = digits.complement()
+    others = ALL_DIGITS.without(digits)
     return logits if others is None else logits.index_fill(1, torch.tensor(others.members), -torch.inf)
 
 

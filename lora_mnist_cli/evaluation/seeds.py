@@ -12,6 +12,8 @@ Row = Mapping[str, Any]
 
 OF_ONE_RUN = ("artifact", "seed", "trainable_parameters", "failed", "subsets", "last_epoch")
 """Keys of a result that belong to one run; all others are its setting."""
+BEYOND = {"lowest": "≤ ", "highest": "≥ "}
+"""Edge (see :func:`best_rate`) → the sign before a rate that is the last one tried: one beyond it may be better."""
 
 
 def setting(result: Row) -> dict[str, Any]:

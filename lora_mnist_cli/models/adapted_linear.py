@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.lora import AdaptedLinear, LoRALinear, adapted_layers
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.full import Full
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.layer_ranks import ranks_in
@@ -32,7 +32,7 @@ class MethodLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: AdapterConfig, *, start: bool = True) -> None:
         super().__init__(base, config.alpha)
-        self.method, self.config, self.dropout = method_named(config.method), config, config.dropout
+        self.method, self.config, self.dropout = mathematics_of(config), config, config.dropout
         self.trained = nn.ParameterDict()
         self._fixed: list[str] = []
         self._kept: list[str] = []
@@ -78,8 +78,22 @@ class MethodLinear(AdaptedLinear):
         """Return the tensors that the file of weights holds, by name."""
         if self.settled:
             return {name: getattr(self, _buffer(name)) for name in self._kept}
-        kept = self.method.kept(self._tensors(), self.base.weight, self.base.bias, self.config)
+        kept = self.method.kept(self.tensors(), self.base.weight, self.base.bias, self.config)
         return {name: tensor.detach() for name, tensor in kept.items()}
+
+    def numbers(self) -> dict[str, nn.Parameter]:
+        """Return the parameters that are trained, by the method's names; none where the layer is settled."""
+        return {} if self.settled else {name: self.trained[name.replace(".", "_")] for name in self._trained}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the trained and the fixed tensors by the method's names."""
+        return {**self.numbers(), **{name: getattr(self, _buffer(name)) for name in self._fixed}}
+
+    @torch.no_grad()
+    def begin(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy a start into the trained and the fixed tensors."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -93,7 +107,7 @@ class MethodLinear(AdaptedLinear):
         with torch.autocast(self.base.weight.device.type, enabled=False):
             if self.settled:
                 return self.method.change(self.kept(), self.base.weight, self.config)
-            return self.method.learned(self._tensors(), self.base.weight, self.base.bias, self.config)
+            return self.method.learned(self.tensors(), self.base.weight, self.base.bias, self.config)
 
     def change(self) -> tuple[Tensor, Tensor | None]:
         """Return the change of weight and bias at the present alpha."""
@@ -125,10 +139,6 @@ class MethodLinear(AdaptedLinear):
         weight, bias = self.change()
         return hidden + F.linear(x, weight, bias)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        trained: dict[str, Tensor] = {name: self.trained[name.replace(".", "_")] for name in self._trained}
-        return trained | {name: getattr(self, _buffer(name)) for name in self._fixed}
-
     def _hold(self, tensors: Mapping[str, Tensor], names: list[str]) -> None:
         for name, tensor in tensors.items():
             self.register_buffer(_buffer(name), tensor, persistent=False)
@@ -142,6 +152,8 @@ def _buffer(name: str) -> str:
 def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn.Module:
     """Freeze a model and put the adapters of a config on it, in place; they draw from PyTorch's global generator.
 
+    A start of ``settings.choices.STARTS`` is put in afterwards, by ``training.starts``.
+
     Args:
         start: see :class:`MethodLinear`; LoRA's layers always have a start.
 
@@ -151,7 +163,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     Raises:
         UsageError: where the model lacks a target layer, or has adapters already.
     """
-    if config.method == "lora":
+    if config.plain:
         return lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
             train=config.train, target_layers=config.target_layers, ranks=ranks_in(config.rank_pattern),

@@ -62,7 +62,7 @@ def draw(
     """
     figure = style.new_figure(title, height=4.3, subtitle=subtitle)
     axes = figure.add_subplot()
-    rest = DigitSet.parse(base_digits).complement(known)
+    rest = known.without(DigitSet.parse(base_digits))
     names = {base_digits: "base"} | ({str(rest): "others"} if rest else {})
     names |= {str(known): "all"} | {new_digits: "learned"}
     ends: list[tuple[float, float, str, str]] = []

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import ScaledTranslation
 
-from lora_mnist_cli.evaluation.seeds import best_rate
+from lora_mnist_cli.evaluation.seeds import BEYOND, best_rate
 from lora_mnist_cli.plots import style
 from lora_mnist_cli.plots.scores import SeedPercents
 
@@ -25,8 +25,6 @@ _STRIP = 0.15
 _ROWS = 3
 """The number of rows of crosses, which keep those of neighbouring ranks apart."""
 _BEST = "*"
-_BEYOND = {"lowest": "≤ ", "highest": "≥ "}
-"""Edge → the sign before a best rate that is the last one tried: a rate beyond it may be better."""
 _DOUBT = " ?"
 _MOST_TICKS = 9
 _CROSS: dict[bool, dict[str, Any]] = {
@@ -85,7 +83,7 @@ def draw(
             star |= {"color": role.colour, "markeredgecolor": "white", "markeredgewidth": 0.6}
             axes.plot([place], [mean], **star, transform=axes.transData + aside)
             doubt = _DOUBT if _has_rival(percents, place) else ""
-            name += f": {_BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %){doubt}"
+            name += f": {BEYOND.get(best['edge'], '')}{best['lr']:g} ({mean:.1f} %){doubt}"
         line.set_label(name if index in named else "_nolegend_")
         by_column = {column[rate]: runs for rate, runs in by_rate.items()}
         foot = axes.get_xaxis_transform() + aside
@@ -171,7 +169,7 @@ def _legend(axes: Axes, crosses: set[bool]) -> None:
     for every in sorted(crosses):
         style.legend_entry(axes, "every seed diverged" if every else "some seeds diverged", **look, **_CROSS[every])
     labels = axes.get_legend_handles_labels()[1]
-    for edge, sign in _BEYOND.items():
+    for edge, sign in BEYOND.items():
         if any(f": {sign}" in label for label in labels):
             style.legend_entry(axes, f"{sign}: the {edge} rate tried".replace(" :", ":"), linestyle="none")
     if any(label.endswith(_DOUBT) for label in labels):

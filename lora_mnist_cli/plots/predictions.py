@@ -61,11 +61,15 @@ def draw(
         axes.texts[-1].set_fontsize(_NAMES_SIZE if names else NORMAL)
     axes.set(xlim=(0, style.WIDTH), ylim=(height, 0), aspect="auto")
 
-    mistakes = int(np.count_nonzero(labels != predicted))
+    mistaken = labels != predicted
+    mistakes = int(np.count_nonzero(mistaken))
+    # The examples are the first ones of the picture; only where it has none of a kind, one is made up.
     high, low = (7, 2) if not names or len(names) > 7 else (len(names) - 1, 0)
-    seven, two, wrong = (_caption(*pair, short) for pair in ((high, high), (low, low), (high, low)))
-    wrong = f"{' '.join(wrong.split())}: wrong, a {seven} taken for a {two} ({mistakes} shown)"
-    right = f"{seven}: right ({len(images) - mistakes} shown)"
+    label, guess = next(iter(zip(labels[mistaken], predicted[mistaken], strict=True)), (high, low))
+    correct = next(iter(labels[~mistaken]), high)
+    given, taken, both = (_caption(*pair, short) for pair in ((label, label), (guess, guess), (label, guess)))
+    wrong = f"{' '.join(both.split())}: wrong, a {given} taken for a {taken} ({mistakes} shown)"
+    right = f"{_caption(correct, correct, short)}: right ({len(images) - mistakes} shown)"
     legend = figure.legend(
         handles=[
             Patch(fill=False, edgecolor="#aaaaaa", linewidth=0.8, label=right),

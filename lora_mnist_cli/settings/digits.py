@@ -73,10 +73,13 @@ class DigitSet:
             return cls.parse(digits)
         return cls(digits if isinstance(digits, Iterable) else [digits])  # type: ignore[list-item]
 
-    def complement(self, known: DigitSet | None = None) -> DigitSet | None:
-        """Return the digits that are not in this set, or None where it has them all: all ten, or the ``known`` ones."""
-        rest = [digit for digit in known or range(10) if digit not in self.members]
+    def without(self, others: DigitSet) -> DigitSet | None:
+        """Return the digits of this set that are not in the other one; None where there are none."""
+        rest = [digit for digit in self.members if digit not in others.members]
         return DigitSet(rest) if rest else None
+
+    def __contains__(self, digit: object) -> bool:
+        return digit in self.members
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.members)
@@ -99,6 +102,6 @@ def reporting_sets(
     Args:
         known: the digits that the data set has.
     """
-    rest = base.complement(known)
+    rest = known.without(base)
     sets = [base, rest, known] if rest else [known]
     return sets if learned is None or learned in sets else [*sets, learned]

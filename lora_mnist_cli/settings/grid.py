@@ -7,7 +7,6 @@ other settings were given as lists.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +94,7 @@ AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""
 
 MARKS = {axis.field: axis.mark for axis in OTHERS if axis is not METHOD}
-"""Field that a name tells of → the letters before its value."""
+"""Field that appears in names → the letters before its value."""
 _REST_OF_RECIPE = ("lr_power", "batch_size", "optimizer", "schedule", "val_split", "precision")
 """What else belongs to a recipe."""
 
@@ -229,10 +228,7 @@ def closest_recipe(config: TrainingConfig) -> tuple[str, list[str]]:
 def by_recipe(name: str, method: str | None) -> TrainingConfig:
     """Return a recipe's config of a base, or of an adapter by a method; a sweep asks once per adapter."""
     recipe = RECIPES[name]
-    if method is None:
-        return recipe.base
-    given = {f.name: getattr(recipe.adapter, f.name) for f in dataclasses.fields(recipe.adapter)}
-    return AdapterConfig(**without_unused(given | {"method": method}))
+    return recipe.base if method is None else _replace(recipe.adapter, {METHOD.field: method})
 
 
 def short(value: Value | None) -> str:
@@ -286,7 +282,6 @@ def _values(axis: Axis, listed: object, where: str) -> tuple[Value, ...]:
     return values
 
 
-def _replace(template: AdapterConfig, values: Mapping[str, Value]) -> AdapterConfig:
+def _replace(template: AdapterConfig, values: dict[str, Value]) -> AdapterConfig:
     """Replace the values of a config that its method uses."""
-    given = {f.name: getattr(template, f.name) for f in dataclasses.fields(template)} | dict(values)
-    return AdapterConfig(**without_unused(given))
+    return AdapterConfig(**without_unused(vars(template) | values))

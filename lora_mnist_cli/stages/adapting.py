@@ -24,7 +24,7 @@ from lora_mnist_cli.stages.banks.work import AdapterJobs, plan_jobs
 from lora_mnist_cli.stages.records.histories import kept_names
 from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import Rows, results_csv
-from lora_mnist_cli.stages.workspace import Workspace
+from lora_mnist_cli.stages.workspace import Workspace, rounding
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.files import machine_errors
@@ -52,7 +52,7 @@ def finetune(
         settings: fields of the config, each in place of the config's own: ``finetune(rank=4, scaling="rslora")``.
 
     Returns:
-        The artifact; the present one where it is up to date.
+        The artifact; the existing one where it is up to date.
 
     Raises:
         UsageError: where a target layer is none of the base's, or the base knows all digits and none are given.
@@ -67,11 +67,9 @@ def finetune(
 
 
 @stage
-def finetune_part(
-    config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None, force: bool = False
-) -> Artifact:
+def finetune_part(config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None) -> Artifact:
     """Train one adapter of a report as :func:`finetune` does, without advice on a rank that no user chose."""
-    return _train_one(_plan_one(config, base, None, workspace, name, force))
+    return _train_one(_plan_one(config, base, None, workspace, name, force=False))
 
 
 def _plan_one(
@@ -221,10 +219,12 @@ def _plan(
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> bool:
-    """Return whether what is to be kept of a sweep is there and sound, and warn of what lacks the present logger."""
+    """Return whether what is to be kept of a sweep is there and sound; warn of members without this logger."""
     if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
         which = some(sorted(not_there))
-        workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with the same bytes")
+        there = {name: sweep.environment[name] for name in ("threads", "engine") if name in sweep.environment}
+        alike = "the same bytes" if there == rounding(workspace.runtime) else "another engine or number of threads"
+        workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with {alike}")
         return False
     lacking = []
     for parent in (parent for parent in sweep.parents if parent.role == "member"):

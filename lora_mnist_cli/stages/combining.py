@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.combining import combiner_named
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import COMBINERS, METHODS, CombinerChoice
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages.records.publishing import publish_untrained
-from lora_mnist_cli.stages.records.resolving import default_name
+from lora_mnist_cli.stages.records.resolving import common_base, default_name
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, refuse_unknown
@@ -53,7 +52,7 @@ def combine(
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The adapter; the present one where it is up to date.
+        The adapter; the existing one where it is up to date.
 
     Raises:
         UsageError: for an unknown method, an option that it has no use for, or a name that is given twice.
@@ -133,29 +132,22 @@ def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
     """Return the base that all the adapters are on; refuse one without weights, and one that is named twice."""
     if not adapters:
         raise UsageError("there is nothing to combine", hint="name adapters of one base")
-    bases = [workspace.registry.parent(adapter) for adapter in adapters]
+    base = common_base(workspace.registry, adapters, "what is added to different weights can't be added up")
     seen: set[str] = set()
-    for adapter, base in zip(adapters, bases, strict=True):
+    for adapter in adapters:
         if reason := adapter.details.get("failed"):
             problem = f"'{adapter.name}' has no weights: its training diverged, {reason}"
             raise ArtifactError(problem, hint="leave it out", value=adapter.name)
-        if base.digest != bases[0].digest:
-            raise ArtifactError(
-                f"'{adapters[0].name}' is on base '{bases[0].name}' and '{adapter.name}' on '{base.name}': what they "
-                "add to different weights can't be added up",
-                hint="combine adapters of one base; lora-mnist runs list --base NAME shows them",
-                value=adapter.name,
-            )
         if adapter.digest in seen:
             problem = f"'{adapter.name}' is named twice"
             raise UsageError(problem, hint="--weights 2,1 counts one more", value=adapter.name)
         seen.add(adapter.digest)
-    return bases[0]
+    return base
 
 
 def _rank(config: AdapterConfig, base: Artifact) -> int:
     """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank."""
-    method = method_named(config.method)
+    method = mathematics_of(config)
     if method.changes_biases:
         problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
         allowed = ", ".join(name for name in METHODS if not method_named(name).changes_biases)
@@ -172,7 +164,7 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
 
     whose = f"'{adapter.name}'"
     config = AdapterConfig.from_json(adapter.config)
-    method = method_named(config.method)
+    method = mathematics_of(config)
     if method.needs_weight or not isinstance(method, LoRA):
         changes = adapter_changes(workspace.registry, adapter)
         for layer, change in changes.items():
@@ -195,7 +187,7 @@ def _combined(
     """Return layer → the product of the combined adapter, and the record of how near it is to the exact change."""
     import numpy as np
 
-    from lora_mnist_cli.models.combining.products import Product, relative_residual, side_by_side, truncated
+    from lora_mnist_cli.models.combining.products import Product, residuals, side_by_side, truncated
 
     assert config.combined is not None
     weights = config.combined_weights or ()
@@ -219,14 +211,8 @@ def _combined(
         else:
             kept = truncated(change, config.rank)
         held[layer] = kept.stored()
-    norms = {layer: float(np.linalg.norm(change)) for layer, change in exact.items()}
-    residuals = {layer: relative_residual(change, held[layer].matrix()) for layer, change in exact.items()}
-    total = math.hypot(*norms.values())
-    return held, {
-        "parents": [
-            {"name": adapter.name, "digits": adapter.config["digits"], "weight": weight}
-            for adapter, weight in zip(adapters, weights, strict=True)
-        ],
-        "layers": {layer: {"norm": norms[layer], "residual": residuals[layer]} for layer in exact},
-        "residual": math.hypot(*(norms[layer] * residuals[layer] for layer in exact)) / total if total else 0.0,
-    }
+    parents = [
+        {"name": adapter.name, "digits": adapter.config["digits"], "weight": weight}
+        for adapter, weight in zip(adapters, weights, strict=True)
+    ]
+    return held, {"parents": parents, **residuals(exact, held)}

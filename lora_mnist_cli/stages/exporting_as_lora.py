@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.lora import A, B
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
@@ -30,33 +29,27 @@ def lora_of(registry: Registry, adapter: Artifact, alpha: float, rank: int) -> t
         ArtifactError: where the adapter or its base is missing, damaged or does not fit, or values are too large.
     """
     config = AdapterConfig.from_json(adapter.config)
-    if method_named(config.method).changes_biases:
+    if mathematics_of(config).changes_biases:
         problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
         raise UsageError(problem, hint="--format safetensors writes the merged model", value=config.method)
     plain = AdapterConfig(rank=rank, target_layers=config.target_layers, epochs=0)  # a UsageError for an odd rank
     import numpy as np
     from safetensors.numpy import save
 
-    from lora_mnist_cli.models.combining.products import relative_residual, truncated
+    from lora_mnist_cli.models.combining.products import residuals, truncated
     from lora_mnist_cli.registry.deltas import adapter_changes
     from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, peft_json
     from lora_mnist_cli.stages.records.loading import refuse_too_large
 
-    tensors, layers = {}, {}
+    changes, held, tensors = {}, {}, {}
     for layer, trained in adapter_changes(registry, adapter).items():
         change = trained * (alpha / config.alpha) if config.alpha else np.zeros_like(trained)
         refuse_too_large(change, f"'{adapter.name}'", layer)
-        held = truncated(change, rank).stored()
-        layers[layer] = {
-            "norm": float(np.linalg.norm(change)),
-            "residual": relative_residual(change, held.matrix()),
-        }
-        for key, factor in ((A, held.A), (B, held.B)):
+        changes[layer], held[layer] = change, truncated(change, rank).stored()
+        for key, factor in ((A, held[layer].A), (B, held[layer].B)):
             name = f"{method_named('lora').prefix}{layer}.{key}"
             tensors[name] = np.ascontiguousarray(factor, np.float32)
-    described = peft_json(plain, sorted(layers))
+    described = peft_json(plain, sorted(held))
     assert described is not None
-    total = math.hypot(*(of["norm"] for of in layers.values()))
-    lost = math.hypot(*(of["norm"] * of["residual"] for of in layers.values()))
-    record = {"rank": rank, "residual": lost / total if total else 0.0, "layers": layers}
-    return {ADAPTER_FILE: save(tensors), ADAPTER_CONFIG_FILE: described}, record
+    files = {ADAPTER_FILE: save(tensors), ADAPTER_CONFIG_FILE: described}
+    return files, {"rank": rank, **residuals(changes, held)}

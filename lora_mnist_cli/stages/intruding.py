@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.system.errors import ArtifactError, UsageError
+from lora_mnist_cli.system.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,14 +78,13 @@ def find_by_layer(
         ArtifactError: where a weight is not finite; it names the layer.
     """
     from lora_mnist_cli.evaluation.intruders import find_intruders, left_vectors
+    from lora_mnist_cli.stages.records.loading import refuse_too_large
 
     found = {}
     for key, weight in base.items():
         if not key.endswith(".weight"):
             continue
         layer = key.removesuffix(".weight")
-        if not bool(adapted[key].isfinite().all()):
-            problem = f"{whose} changes {layer} to values that are no finite numbers of 32 bits"
-            raise ArtifactError(problem, hint="train it with a lower --lr or --alpha", value=layer)
+        refuse_too_large(adapted[key].numpy(), whose, layer)
         found[layer] = find_intruders(left_vectors(weight), adapted[key], threshold=threshold)
     return found

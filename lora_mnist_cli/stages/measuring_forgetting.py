@@ -9,6 +9,7 @@ from lora_mnist_cli.evaluation.transfer import transfer
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.tasks import old_digits
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.intruding import FACTORS, THRESHOLD, check_threshold
 from lora_mnist_cli.stages.workspace import Workspace
@@ -117,9 +118,9 @@ def forgetting(
 
 def _halves(tasks: Sequence[DigitSet]) -> dict[str, DigitSet]:
     """Return the digits of the earlier tasks as ``old``, and those that the last one added, if any, as ``new``."""
-    old = {digit for task in tasks[:-1] for digit in task}
-    new = [digit for digit in tasks[-1] if digit not in old]
-    return {"old": DigitSet(old)} | ({"new": DigitSet(new)} if new else {})
+    old = old_digits(tasks)
+    new = tasks[-1].without(old)
+    return {"old": old} | ({"new": new} if new else {})
 
 
 def _chain(workspace: Workspace, adapter: Artifact) -> list[Step]:

@@ -55,11 +55,10 @@ def board(name: str, *, confidence: float = CONFIDENCE, workspace: Workspace | N
     sweep = workspace.registry.get(name, "sweep")
     base = workspace.registry.parent(sweep)
     old = DigitSet.parse(base.config["digits"])
-    added = [digit for digit in DigitSet.parse(sweep.config["digits"]) if digit not in old]
-    if not added:
+    new = DigitSet.parse(sweep.config["digits"]).without(old)
+    if new is None:
         problem = f"'{name}' learned no digit that its base, on {old}, did not know"
         raise UsageError(problem, hint="name a sweep on new digits", value=name)
-    new = DigitSet(added)
     learned, kept = (tuned(workspace.registry, sweep, digits) for digits in (new, old))
     if len(learned) < 2:
         hint = "lora-mnist sweep --methods lora,dora,full --lrs 1e-3,3e-3,1e-2 --seeds 0-9 --name methods"

@@ -72,10 +72,7 @@ def predict_images(
     workspace = workspace or Workspace()
     artifact = choose_model(workspace, name, () if alpha is None else (alpha,))
     alpha = chosen_alpha(artifact, alpha)
-    sources = find_images(images, workspace.reporter.notice)
-    from lora_mnist_cli.data.pictures import read_image
-
-    pictures = [read_image(source, invert=invert) for source in sources]
+    pictures = _pictures(images, invert, workspace)
 
     from lora_mnist_cli.models.lora import set_alpha, switched_off
     from lora_mnist_cli.stages.records.loading import finite_logits, load_model
@@ -111,10 +108,7 @@ def predict_routed(
     from lora_mnist_cli.stages.evaluating_routed import load_experts
 
     workspace = workspace or Workspace()
-    sources = find_images(images, workspace.reporter.notice)
-    from lora_mnist_cli.data.pictures import read_image
-
-    pictures = [read_image(source, invert=invert) for source in sources]
+    pictures = _pictures(images, invert, workspace)
     experts = load_experts(names, by=by, workspace=workspace)
     normalised = _normalised(pictures, experts.pixel_stats)
     logits, posterior = experts.answers(normalised)
@@ -129,6 +123,13 @@ def predict_routed(
         }  # fmt: skip
         predictions.append(Prediction(picture, _guess(answer), None, expert))
     return experts, _doubted(predictions, normalised, experts.artifacts, workspace)
+
+
+def _pictures(images: Sequence[str], invert: bool | None, workspace: Workspace) -> list[Image]:
+    sources = find_images(images, workspace.reporter.notice)
+    from lora_mnist_cli.data.pictures import read_image
+
+    return [read_image(source, invert=invert) for source in sources]
 
 
 def _learned(artifact: Artifact, base: Artifact, alpha: float | None) -> list[Artifact]:

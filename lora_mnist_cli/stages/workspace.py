@@ -155,7 +155,7 @@ class Workspace:
         return made
 
     def lacks_log(self, artifact: Artifact) -> bool:
-        """Return whether a base or adapter was trained without the logger of the present runtime."""
+        """Return whether a base or adapter was trained without the logger of this runtime."""
         # Artifacts from before there were several loggers don't name theirs.
         has_events = any(file.startswith(f"{LOG_FOLDER}/") for file in artifact.files)
         logger = artifact.environment.get("logger", "tensorboard" if has_events else "csv")
@@ -186,10 +186,6 @@ class Workspace:
                 for folder, each in zip(folders, settings.values(), strict=True)
             ]
 
-    def publish(self, staged: Sequence[Staged], *, force: bool) -> list[Artifact]:
-        """Publish what :meth:`Making.ready` gave, all or none; see :meth:`Registry.publish_all`."""
-        return self.registry.publish_all(staged, force=force)
-
 
 @dataclass(frozen=True)
 class Making:
@@ -217,7 +213,7 @@ class Making:
             MachineError: where it can't be written.
         """
         staged = self.ready(scores=scores, details=details, members=members, made_in=made_in, seconds=seconds)
-        return self.workspace.publish([staged], force=self.force)[0]
+        return self.workspace.registry.publish_all([staged], force=self.force)[0]
 
     def ready(
         self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),
@@ -235,9 +231,14 @@ class Making:
         settings = dataclasses.replace(self.settings, parents=(*self.settings.parents, *listed))
         return Staged(
             self.folder, settings, scores=scores, details=details, note=self.workspace.note,
-            environment=made_in or environment(self.workspace.runtime if scores else None),
+            environment=made_in or self._environment(computed=bool(scores)),
             wall_seconds=self.seconds if seconds is None else seconds,
         )  # fmt: skip
+
+    def _environment(self, *, computed: bool) -> dict[str, Any]:
+        runtime = self.workspace.runtime
+        # The command of a sweep has to make its adapters with the same bytes, also where it kept none.
+        return environment(runtime) if computed else environment() | rounding(runtime)
 
 
 def write_history(history: str, folder: Path) -> None:
@@ -264,6 +265,15 @@ def environment(runtime: Runtime | None = None, *, trained: bool = False) -> dic
         if runtime.logger != "csv":
             record["logger"] = runtime.logger
     return record
+
+
+def rounding(runtime: Runtime) -> dict[str, Any]:
+    """Return the choices of a runtime that change weights in their last places, as records have them.
+
+    The usual ones are left out.
+    """
+    threads = {} if runtime.threads == Runtime().threads else {"threads": runtime.threads}
+    return threads | ({"engine": "fused"} if runtime.engine_taken == "fused" else {})
 
 
 @lru_cache(maxsize=1)

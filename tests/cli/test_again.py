@@ -84,7 +84,7 @@ def test_settings_in_a_file_are_the_same_work(run, everything, tmp_path, name):
     assert everything.registry.get(made.json["artifact"]).fingerprint == everything.registry.get(name).fingerprint
 
 
-def test_a_chain_and_a_study_are_made_again_with_all_their_parts(run, small, monkeypatch):
+def test_a_chain_and_a_study_are_made_again_with_all_their_parts(run, small, monkeypatch, forge):
     monkeypatch.setattr("lora_mnist_cli.stages.reproducing._pictures", lambda *_: [])
     options = {"dataset": "fashion-mnist", "epochs": 1, "workspace": small}
     chained = chain("0-4,5-9", strategies=["plain", "ewc"], seeds=[1], rank=2, workers=1, **options)
@@ -97,6 +97,9 @@ def test_a_chain_and_a_study_are_made_again_with_all_their_parts(run, small, mon
     assert made.startswith("lora-mnist chain --dataset fashion-mnist --tasks 0-4,5-9 --strategies plain,ewc --seeds 1")
     ewc = next(name for name in small.registry.names() if "ewc" in name)
     assert run("runs", "command", ewc, *folders(small)[:2]).out == made
+    for name in (chained.name, studied.name):
+        forge(small.runs_dir / name, lambda manifest: manifest["environment"].update(threads=2))
+        assert " --threads 2" in run("runs", "command", name, *folders(small)[:2]).out
 
 
 def test_what_differs_is_shown_with_its_figures_and_exit_code_1(run, small, forge):

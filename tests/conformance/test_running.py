@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from lora_mnist_cli.conformance.laws import LAWS
+from lora_mnist_cli.conformance.laws import LAWS, laws_of
 
 
 @pytest.fixture
@@ -77,6 +77,21 @@ def test_json_and_junit_say_the_same(theirs, run, tmp_path):
     assert suite.attrib["failures"] == str(list(verdicts.values()).count("BROKEN"))
     evidence = next(row["evidence"] for row in document["laws"] if row["law"] == "zero-b")
     assert evidence in next(e for e in suite.iter("failure") if "zero-b" in e.attrib["message"]).attrib["message"]
+
+
+def test_another_method_has_its_own_laws_and_protocol(theirs, run, tmp_path):
+    shutil.copy(Path(__file__).parent / "method_implementations.py", tmp_path / "their_lora" / "methods.py")
+    with (tmp_path / "their_lora" / "methods.py").open("a") as code:
+        code.write("\n\ndef ia3(): return Right(IA3)\ndef odd(): return Right(MultipliersAreSpreadInTheWrongOrder)\n")
+    right = run("conformance", "their_lora.methods:ia3", "--method", "ia3", "--json")
+    assert (right.code, right.json["method"], right.json["verdict"]) == (0, "ia3", "PASS")
+    assert [row["law"] for row in right.json["laws"]] == list(laws_of("ia3"))
+    wrong = run("conformance", "their_lora.methods:odd", "--method", "ia3", "--junit", "out.xml")
+    assert (wrong.code, wrong.err) == (1, f"error: 1 of {len(laws_of('ia3'))} laws broken: columns\n")
+    assert wrong.out.startswith("The laws of (IA)³ on their_lora.methods:odd\n")
+    assert ET.parse(tmp_path / "out.xml").getroot()[0].attrib["name"] == "conformance their_lora.methods:odd ia3"
+    lacking = run("conformance", "their_lora.odd:nothing", "--method", "ia3")
+    assert "lacks attach, set_alpha, merge, unmerge, state, load, weights" in lacking.err
 
 
 @pytest.mark.parametrize(

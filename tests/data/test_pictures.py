@@ -287,6 +287,9 @@ def test_files_folders_and_what_is_not_there(tmp_path):
         find_images([str(tmp_path / "none.png")])
     with pytest.raises(DataError, match=r"the folder .* has no"):
         find_images([str(tmp_path / "empty")])
+    (tmp_path / "empty" / "seven").mkdir()
+    with pytest.raises(DataError, match=r"name the folders in it: .*seven"):
+        find_images([str(tmp_path / "empty")])
     with pytest.raises(UsageError, match="once only"):
         find_images(["-", "-"])
 

@@ -26,12 +26,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 OTHERS = [name for name in METHODS if name != "lora"]
 
 
-@pytest.fixture(scope="module")
-def images(small_images: Callable[..., tuple[Any, Any]]) -> MNISTDataset:
-    pixels, labels = small_images(200)
-    return MNISTDataset(torch.tensor(pixels / 255.0).float().flatten(1), torch.tensor(labels).long())
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("scaling", ["constant", "rslora"])
 @pytest.mark.parametrize(("method", "rank"), [("dora", 3), ("pissa", 3), ("pissa", 11)])

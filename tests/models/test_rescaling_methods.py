@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ import torch
 from method_training import LAYERS, adapted, compare_with_peft, loop, plain, settings, train
 from torch import nn
 
-from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.methods.vera import random_numbers
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -21,12 +19,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 RATES = {"ia3": (0.05, 1.0), "hra": (0.02, 0.1), "vera": (0.05, 3.0)}
 """By adamw and by sgd."""
-
-
-@pytest.fixture(scope="module")
-def images(small_images: Callable[..., tuple[Any, Any]]) -> MNISTDataset:
-    pixels, labels = small_images(200)
-    return MNISTDataset(torch.tensor(pixels / 255.0).float().flatten(1), torch.tensor(labels).long())
 
 
 def with_peft(config: AdapterConfig) -> nn.Module:

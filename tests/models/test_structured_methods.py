@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from method_training import LAYERS, adapted, compare_with_peft, loop, plain, settings, train
 from torch import nn
 
-from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.methods import delora, method_named, randlora
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -22,12 +20,6 @@ RATES = {"delora": (0.01, 0.1), "lokr": (0.02, 1.0), "miss": (0.01, 0.1), "randl
 CASES = [("delora", 1), ("delora", 3), ("lokr", 1), ("lokr", 3), ("lokr", 20), ("miss", 1), ("miss", 5), ("miss", 12)]
 CASES += [("randlora", 1), ("randlora", 5), ("randlora", 20)]
 """Methods and ranks."""
-
-
-@pytest.fixture(scope="module")
-def images(small_images: Callable[..., tuple[Any, Any]]) -> MNISTDataset:
-    pixels, labels = small_images(200)
-    return MNISTDataset(torch.tensor(pixels / 255.0).float().flatten(1), torch.tensor(labels).long())
 
 
 def with_peft(config: AdapterConfig) -> nn.Module:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
-from torch.nn import functional as F
+from method_training import adapted, loop, plain, settings
 
-from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
-from lora_mnist_cli.models import adapted_linear, lora
-from lora_mnist_cli.models.mlp import MNISTModel
+from lora_mnist_cli.models import lora
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import INITS
+from lora_mnist_cli.settings.choices import DRAWN
 from lora_mnist_cli.stages import finetune, sweep
 from lora_mnist_cli.system.errors import ConfigError
 from lora_mnist_cli.training.bank.trainer import fit_bank
@@ -25,31 +21,14 @@ from lora_mnist_cli.training.objective import Objective
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def images(small_images: Callable[..., tuple[Any, Any]]) -> MNISTDataset:
-    pixels, labels = small_images(200)
-    return MNISTDataset(torch.tensor(pixels / 255.0).float().flatten(1), torch.tensor(labels).long())
+def one_factor(train: str, **more: Any) -> AdapterConfig:
+    return settings("lora", train=train, **{"rank": 3, **more})
 
 
-def plain() -> MNISTModel:
-    torch.manual_seed(0)
-    return MNISTModel((16, 12))
-
-
-def settings(train: str, **more: Any) -> AdapterConfig:
-    own = {"rank": 3, "epochs": 2, "batch_size": 16, "lr": 0.01, "weight_decay": 0.1} | more
-    return AdapterConfig(train=train, target_layers=("fc1", "fc2", "fc3"), **own)
-
-
-def adapted(config: AdapterConfig) -> nn.Module:
-    torch.manual_seed(1)
-    return adapted_linear.attach(copy.deepcopy(plain()), config)
-
-
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("init", DRAWN)
 def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
     for train, frozen, zero in (("A", "lora_B", "lora_A"), ("B", "lora_A", "lora_B")):
-        for layer in lora.adapted_layers(adapted(settings(train, init=init))).values():
+        for layer in lora.adapted_layers(adapted(one_factor(train, init=init))).values():
             assert not getattr(layer, frozen).requires_grad
             assert getattr(layer, frozen).abs().min() > 0
             assert getattr(layer, zero).requires_grad
@@ -66,7 +45,7 @@ def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("train", ["A", "B"])
 def test_the_frozen_factor_never_moves_in_a_bank_with_others(train, precision, images):
-    configs = [settings(train, precision=precision), settings("both", precision=precision, rank=2)]
+    configs = [one_factor(train, precision=precision), one_factor("both", precision=precision, rank=2)]
     models = [adapted(config) for config in configs]
     frozen, moving = ("lora_B", "lora_A") if train == "A" else ("lora_A", "lora_B")
     before = copy.deepcopy(lora.adapted_layers(models[0]))
@@ -80,7 +59,7 @@ def test_the_frozen_factor_never_moves_in_a_bank_with_others(train, precision, i
 
 def test_a_frozen_factor_is_kept_out_once_and_never_moves_again(images):
     """A second projection would move it, by rounding."""
-    config = settings("B", protect=("nullspace",))
+    config = one_factor("B", protect=("nullspace",))
     rounds = []
     for epochs in (1, 3):
         model = adapted(config)
@@ -102,7 +81,7 @@ def test_a_frozen_factor_is_kept_out_once_and_never_moves_again(images):
 @pytest.mark.parametrize("train", ["A", "B"])
 def test_a_training_is_peft_s_with_the_other_factor_frozen(train, optimizer, images):
     peft = pytest.importorskip("peft")
-    config = settings(train, optimizer=optimizer, lr=0.3 if optimizer == "sgd" else 0.01)
+    config = one_factor(train, optimizer=optimizer, lr=0.3 if optimizer == "sgd" else 0.01)
     ours = adapted(config)
     theirs = peft.get_peft_model(
         plain(), peft.LoraConfig(r=3, lora_alpha=3, target_modules=["fc1", "fc2", "fc3"], init_lora_weights=False)
@@ -114,16 +93,7 @@ def test_a_training_is_peft_s_with_the_other_factor_frozen(train, optimizer, ima
             weight.data.copy_(getattr(layer, factor).data)
             weight.requires_grad_(factor[-1] == train)
     fit_bank([ours], images, [config])
-    rows, _ = split_rows(len(images), config.val_split, config.seed)
-    order = ShuffledBlocks(images, rows, config.batch_size, config.seed)
-    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimizer]
-    step = kind([p for p in theirs.parameters() if p.requires_grad], lr=config.lr, weight_decay=0.1)
-    for _ in range(config.epochs):
-        for block in order:
-            for x, y in (images[batch] for batch in torch.split(block, config.batch_size)):
-                step.zero_grad()
-                F.cross_entropy(theirs(x), y).backward()
-                step.step()
+    loop(theirs, config, images, [{"params": [p for p in theirs.parameters() if p.requires_grad]}])
     with torch.no_grad():
         torch.testing.assert_close(ours(images.images), theirs(images.images), rtol=1e-3, atol=2e-4)
         assert float((ours(images.images) - plain()(images.images)).abs().max()) > 0.05

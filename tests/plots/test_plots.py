@@ -249,6 +249,9 @@ def test_predictions_show_each_image_and_mark_each_mistake(count, mistakes):
     right, wrong = (text.get_text() for text in figure.legends[0].get_texts())
     assert f"({count - mistakes} shown)" in right
     assert f"({mistakes} shown)" in wrong
+    # The examples are of this picture, where it has them.
+    assert mistakes == count or right.startswith(f"{captions[mistakes]}: right")
+    assert not mistakes or wrong.startswith("0→1: wrong, a 0 taken for a 1 ")
 
 
 def test_predictions_have_at_most_ten_columns_and_stay_inside():

@@ -110,14 +110,14 @@ def test_the_canonical_forms_of_all_sets_are_distinct():
 
 
 @pytest.mark.parametrize("digits", ALL_SETS[::41])
-def test_a_complement_is_what_is_left(digits):
-    rest = digits.complement()
+def test_all_digits_without_some_are_the_others(digits):
+    rest = ALL_DIGITS.without(digits)
     assert rest is not None
     assert sorted([*digits, *rest]) == list(range(10))
 
 
-def test_all_digits_have_no_complement():
-    assert ALL_DIGITS.complement() is None
+def test_nothing_is_left_without_all_digits():
+    assert ALL_DIGITS.without(ALL_DIGITS) is None
     assert list(ALL_DIGITS) == list(range(10))
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from published import files, subsets
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.adapting import finetune_part
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
@@ -36,14 +37,6 @@ LEFT = [
     "adapter_config.json", "adapter_model.safetensors", "artifact.json", "features.safetensors", "history.csv",
     "statistics.safetensors",
 ]  # fmt: skip
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def subsets(artifact: Artifact) -> dict[str, float]:
-    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
 def test_what_it_leaves(small):
@@ -296,11 +289,11 @@ def test_memory_cuts_a_grid_into_banks(small):
     wanted = [
         AdapterRequest(f"r{r}-s{s}", dataclasses.replace(CONFIG, rank=r, seed=s)) for r in (8, 1) for s in (0, 1, 2)
     ]
-    cut = [[each.name for each in bank] for bank in cut_into_banks(wanted, base, 10_000)]
+    cut = [[each.name for each in bank] for bank in cut_into_banks(wanted, base, Runtime(bank_megabytes=10_000))]
     assert cut == [["r8-s0", "r1-s0", "r8-s1", "r1-s1", "r8-s2", "r1-s2"]]
-    assert [len(bank) for bank in cut_into_banks(wanted, base, 1)] == [2, 2, 2]
+    assert [len(bank) for bank in cut_into_banks(wanted, base, Runtime(bank_megabytes=1))] == [2, 2, 2]
     other = AdapterRequest("more", dataclasses.replace(CONFIG, epochs=2))
-    assert [len(bank) for bank in cut_into_banks([*wanted, other], base, 10_000)] == [6, 1]
+    assert [len(bank) for bank in cut_into_banks([*wanted, other], base, Runtime(bank_megabytes=10_000))] == [6, 1]
 
 
 def test_what_diverges_is_published_as_failed_and_nothing_else_is_hurt(small, recorder):

@@ -179,7 +179,7 @@ def test_what_can_not_be_combined_is_refused(pair):
     train_base(BaseConfig(dataset="fashion-mnist", hidden_sizes=(16, 12), epochs=0, seed=3), workspace=pair, name="b")
     finetune(AdapterConfig(epochs=0), base="b", workspace=pair, name="elsewhere")
     finetune(AdapterConfig(epochs=0, method="full"), base="base-fashion-mnist-0-4", workspace=pair, name="full")
-    refused(ArtifactError, "on base 'base-fashion-mnist-0-4' and 'elsewhere' on 'b'", ["one", "elsewhere"])
+    refused(ArtifactError, "'b' is not 'base-fashion-mnist-0-4'", ["one", "elsewhere"])
     refused(ArtifactError, "biases", ["one", "full"])
     refused(ArtifactError, "is of kind base", ["one", "b"])
     refused(UsageError, "named twice", ["one", "one"])

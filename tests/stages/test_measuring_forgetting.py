@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from lora_mnist_cli.data.dataset import MNISTDataset
 from lora_mnist_cli.evaluation.logits import predict
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, forgetting, merge
+from lora_mnist_cli.stages.intruding import find_by_layer
 from lora_mnist_cli.stages.records.loading import load_model
+from lora_mnist_cli.system.errors import ArtifactError
 
 OLD, NEW = DigitSet(range(5)), DigitSet(range(5, 10))
 
@@ -93,6 +96,13 @@ def test_the_untrained_network_is_the_one_that_the_base_began_as(small):
     logits, labels = logits_of(small, began.name)
     found = forgetting(workspace=small)["transfer"]["known"]["untrained"]
     assert found == pytest.approx([known(logits, labels, task) for task in (OLD, NEW)])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_intruders_of_weights_that_are_not_finite_are_refused_with_the_layer(wrong):
+    weights = {"fc1.weight": torch.ones(3, 4), "fc2.weight": torch.ones(2, 3)}
+    with pytest.raises(ArtifactError, match="'odd' adds to fc2 has values that are no finite numbers"):
+        find_by_layer(weights, weights | {"fc2.weight": torch.full((2, 3), wrong)}, "'odd'", 0.5)
 
 
 def test_intruders_are_counted_by_layer_and_scaling_them_leads_from_the_adapter_away(small, run):

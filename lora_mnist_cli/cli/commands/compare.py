@@ -5,11 +5,10 @@ from typing import Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.board_table import board_tables
-from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
+from lora_mnist_cli.cli.tables import confidence_of, interval, percent, points, rate_cell, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import short
 from lora_mnist_cli.stages import board, compare
 from lora_mnist_cli.stages.records.samples import described, named_without_rank
 from lora_mnist_cli.system.errors import UsageError
@@ -81,7 +80,7 @@ def _title(document: dict[str, Any], how: str) -> str:
 def _models(document: dict[str, Any], row: dict[str, Any]) -> Table:
     """Make the table of two models on the same images."""
     title = _title(document, f"the same {row['images']:,} images")
-    heads = ("", "accuracy %", f"{_confidence(document)} interval", "only it right")
+    heads = ("", "accuracy %", f"{confidence_of(document)} interval", "only it right")
     made = Table(heads, title=title, text_columns=("",))
     for label, side in (("A", "a"), ("B", "b")):
         score = row[f"accuracy_{side}"]
@@ -96,7 +95,7 @@ def _sweeps(document: dict[str, Any]) -> Table:
     """Make the table of two sweeps, or of one with itself: a row per pair of settings."""
     rows, within = document["rows"], document["b"] is None
     several = ["Holm p"] if len(rows) > 1 else []
-    heads = ["rank", "n", "A %", "B %", "B − A", f"{_confidence(document)} interval", "worst (seed)", "p", *several]
+    heads = ["rank", "n", "A %", "B %", "B − A", f"{confidence_of(document)} interval", "worst (seed)", "p", *several]
     made = Table(
         [*(["B"] if within else []), *heads], title=_title(document, "paired by seed"), text_columns=("B", "rank"),
         tight=True,
@@ -112,10 +111,6 @@ def _sweeps(document: dict[str, Any]) -> Table:
             *("–" if p is None else f"{p:.2g}" for p in p_values),
         )  # fmt: skip
     return made
-
-
-def _confidence(document: dict[str, Any]) -> str:
-    return f"{100 * document['confidence']:g} %"
 
 
 def _settings(row: dict[str, Any]) -> list[str]:
@@ -138,16 +133,15 @@ def _tuned(document: dict[str, Any]) -> Table:
     which = "setting" if document["b"] is None else "sweep"
     edge = "; ≤ ≥: none was tried beyond it" if any(row["edge"] for row in rows) else ""
     made = Table(
-        (which, "rank", "lr", "validation %", "test %", f"{_confidence(document)} interval", "worst (seed)", "n"),
+        (which, "rank", "lr", "validation %", "test %", f"{confidence_of(document)} interval", "worst (seed)", "n"),
         title=f"each at the learning rate that did best on its validation images{edge}", text_columns=(which,),
         tight=True,
     )  # fmt: skip
-    beyond = {"lowest": "≤ ", "highest": "≥ "}
     for row in rows:
         accuracy, others = row["accuracy"], named_without_rank(row["setting"])
         name = others if which == "setting" else ", ".join(filter(None, (row["sweep"], others)))
         made.add_row(
-            name, str(row["setting"]["rank"] or "–"), beyond.get(row["edge"], "") + short(row["lr"]),
+            name, str(row["setting"]["rank"] or "–"), rate_cell(row),
             percent(row["validation"]), percent(accuracy["mean"]), interval(accuracy["low"], accuracy["high"]),
             spread_cells(accuracy, percent)[1], str(accuracy["n"]),
         )  # fmt: skip

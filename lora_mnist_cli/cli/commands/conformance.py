@@ -10,6 +10,7 @@ from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.junit import Case, check_junit, write_junit
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.conformance.running import BROKEN, HOLDS, READY, SKIPPED, check, find_factory
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.system.errors import GateError
 
 _OUTCOMES = {HOLDS: "passed", BROKEN: "failed", SKIPPED: "skipped"}
@@ -26,6 +27,7 @@ def command(
             autocompletion=o.completions(READY),
         ),
     ],
+    method: Annotated[str, o.word("Method that it implements.", known=METHODS)] = "lora",
     skip: Annotated[
         list[str] | None, o.word("Don't try this law; may be given more than once.", metavar="NAME")
     ] = None,
@@ -34,14 +36,15 @@ def command(
 ) -> None:
     """Test the laws of LoRA on anyone's implementation, behind a small protocol.
 
-    Exit code 1 if a law is broken. This runs the code that you name: name only code that you trust. The protocol is
-    described in docs/conformance.md.
+    Exit code 1 if a law is broken. This runs the code that you name: name only code that you trust. Other methods have
+    laws of their own (--method; ours or peft, or your code). The protocol is described in docs/conformance.md.
     """
     check_junit(junit)
     start = time.perf_counter()
-    rows = check(find_factory(implementation), skip=skip or (), reporter=output.reporter())
+    rows = check(find_factory(implementation, method), method=method, skip=skip or (), reporter=output.reporter())
     broken = [row["law"] for row in rows if row["verdict"] == BROKEN]
-    document = {"implementation": implementation, "verdict": "FAIL" if broken else "PASS", "laws": rows}
+    named = {"implementation": implementation} | ({} if method == "lora" else {"method": method})
+    document = {**named, "verdict": "FAIL" if broken else "PASS", "laws": rows}
     output.print("conformance", document, _tables)  # first: no file that can't be written takes the verdict away
     if junit is not None:
         cases = [
@@ -49,16 +52,16 @@ def command(
                  row["verdict"])
             for row in rows
         ]  # fmt: skip
-        write_junit(junit, f"conformance {implementation}", cases, seconds=time.perf_counter() - start)
+        write_junit(junit, " ".join(["conformance", *named.values()]), cases, seconds=time.perf_counter() - start)
     if broken:
         raise GateError(f"{len(broken)} of {len(rows)} laws broken: {', '.join(broken)}", value=broken)
 
 
 def _tables(document: dict[str, Any]) -> list[Table | str]:
     heads, laws = ("law", "verdict", "evidence"), document["laws"]
-    made = Table(heads, title=f"The laws of LoRA on {document['implementation']}", text_columns=heads)
-    for row in laws:
-        made.add_row(row["law"], row["verdict"], row["evidence"])
+    rows = ([row[head] for head in heads] for row in laws)
+    title = f"The laws of {METHODS[document.get('method', 'lora')].title} on {document['implementation']}"
+    made = Table(heads, rows, title=title, text_columns=heads)
     demands = [f"{row['law']}: {row['about']}" for row in laws if row["verdict"] == BROKEN]
     counts = {word: sum(row["verdict"] == verdict for row in laws) for verdict, word in
               ((HOLDS, "hold"), (BROKEN, "broken"), (SKIPPED, "skipped"))}  # fmt: skip

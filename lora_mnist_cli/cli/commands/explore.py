@@ -5,6 +5,7 @@ from typing import Annotated
 
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
+from lora_mnist_cli.settings.lists import counted
 from lora_mnist_cli.stages.exploring import PAGE_FILE, explore
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.output_file import is_stdout
@@ -42,6 +43,5 @@ def command(
         import webbrowser
 
         webbrowser.open(page.path.resolve().as_uri())
-    count = len(page.adapters)
-    content = f"{page.base.name} and {count} adapter{'' if count == 1 else 's'}"
+    content = f"{page.base.name} and {counted(len(page.adapters), 'adapter')}"
     workspace.reporter.notice(f"the page shows {content}" + ("" if show else "; --open opens it in the browser"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from lora_mnist_cli.cli import options as o
 from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.junit import Case, check_junit, write_junit
-from lora_mnist_cli.cli.tables import interval, percent, points, spread_cells
+from lora_mnist_cli.cli.tables import confidence_of, interval, percent, points, spread_cells
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.evaluation.intervals import CONFIDENCE
 from lora_mnist_cli.registry.artifact import check_name
@@ -73,7 +73,7 @@ def command(
 
 def _tables(document: dict[str, Any]) -> list[Table | str]:
     heads, settings = _settings(document["gates"])
-    title = f"{document['artifact']}: mean test accuracy, {100 * document['confidence']:g} % intervals"
+    title = f"{document['artifact']}: mean test accuracy, {confidence_of(document)} intervals"
     made = Table(
         (*heads, "digits", "required %", "mean %", "interval", "worst (seed)", "n", "verdict"), title=title,
         text_columns=("setting", "digits", "verdict"), tight=True,
@@ -102,7 +102,7 @@ def _plan_tables(document: dict[str, Any]) -> list[Table | str]:
     margins = [f"{100 * margin:g}" for margin, _ in document["plans"][0]["seeds_by_margin"]]
     heads, settings = _settings(document["plans"])
     title = (
-        f"{document['artifact']}: seeds that decide a gate at {100 * document['confidence']:g} % confidence with "
+        f"{document['artifact']}: seeds that decide a gate at {confidence_of(document)} confidence with "
         f"{100 * document['power']:g} % power"
     )
     made = Table(

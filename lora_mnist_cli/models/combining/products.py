@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,3 +64,14 @@ def relative_residual(wanted: Matrix, held: Matrix) -> float:
     """Return ``‖wanted − held‖ / ‖wanted‖`` in the Frobenius norm; 0 where both are zero."""
     norm, difference = float(np.linalg.norm(wanted)), float(np.linalg.norm(wanted - held))
     return difference / norm if norm else difference
+
+
+def residuals(wanted: Changes, held: Mapping[str, Product]) -> dict[str, Any]:
+    """Return the ``residual`` of products over all layers; for each of ``layers`` the ``norm`` wanted and its own."""
+    layers = {
+        layer: {"norm": float(np.linalg.norm(change)), "residual": relative_residual(change, held[layer].matrix())}
+        for layer, change in wanted.items()
+    }
+    norm = math.hypot(*(of["norm"] for of in layers.values()))
+    lost = math.hypot(*(of["norm"] * of["residual"] for of in layers.values()))
+    return {"residual": lost / norm if norm else 0.0, "layers": layers}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -100,6 +101,18 @@ class Method:
         """Compute the change from the trained and fixed tensors, with gradients."""
         return self.change(trained, weight, config)
 
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """Compute A' (rank × in) and B' (out × rank) of a method that banks train: the change is alpha · scale · B' A'.
+
+        Args:
+            tensors: the trained and the fixed ones of a layer, or of many layers with one more dimension in front.
+        """
+        raise NotImplementedError
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """Compute the gradients by the trained tensors from those by A' and B' of :meth:`factors`."""
+        raise NotImplementedError
+
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
         """Compute the kept tensors from the trained and fixed ones."""
         return dict(trained)
@@ -130,13 +143,21 @@ def method_named(name: str) -> Method:
     return method
 
 
+def mathematics_of(config: AdapterConfig) -> Method:
+    """Return the mathematics of an adapter, which for LoRA depends on its start."""
+    if config.moves_weight:
+        moved: Method = import_module(f"{__name__}.moved").MOVED
+        return moved
+    return method_named(config.method)
+
+
 def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor in an adapter's file of weights, by key.
 
     Args:
         layers: name → (in, out) of each adapted layer.
     """
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return {
         f"{method.prefix}{layer}.{name}": shape
         for layer, (fan_in, fan_out) in layers.items()
@@ -146,5 +167,5 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """Count the numbers that an adapter trains on layers of (in, out) features."""
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return sum(method.trainable(config.for_layer(layer), *fans) for layer, fans in layers.items())

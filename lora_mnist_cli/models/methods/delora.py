@@ -54,6 +54,25 @@ class DeLoRA(Method):
         }
         return trained, {NORMS: (weight * weight).sum(0) ** 0.5}
 
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """The rows of A over their lengths, times ``w``, and the columns of B over theirs, times ``λ / rank``."""
+        rows, columns, strength = self._normalised(tensors)
+        return rows * tensors[NORMS][..., None, :], columns * strength
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """Across each row and column, because their lengths are divided out."""
+        rows, columns, strength = self._normalised(tensors)
+        return {
+            A: _across(tensors[A], rows, of_A * tensors[NORMS][..., None, :], -1),
+            B: _across(tensors[B], columns, of_B * strength, -2),
+            LAMBDA: (of_B * columns).sum((-2, -1))[..., None] / tensors[A].shape[-2],
+        }
+
+    def _normalised(self, tensors: Tensors) -> tuple[Any, Any, Any]:
+        rows = tensors[A] / _lengths(tensors[A], -1)[..., None]
+        columns = tensors[B] / _lengths(tensors[B], -2)[..., None, :]
+        return rows, columns, tensors[LAMBDA][..., None] / tensors[A].shape[-2]
+
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``(λ / rank) B Ξ A diag(w)``."""
         strength = config.alpha * kept[LAMBDA] / config.rank
@@ -82,6 +101,14 @@ class DeLoRA(Method):
 def _lengths(matrix: Any, axis: int) -> Any:
     # The bound is on the squares, where a length of zero has a gradient.
     return (matrix * matrix).sum(axis).clip(_SHORTEST**2) ** 0.5
+
+
+def _across(vectors: Any, normalised: Any, gradient: Any, axis: int) -> Any:
+    """Return the gradient by vectors of that by the same vectors over their lengths."""
+    lengths = _lengths(vectors, axis)
+    along = (normalised * gradient).sum(axis) * (lengths > _SHORTEST)
+    rows = (Ellipsis, None) if axis == -1 else (Ellipsis, None, slice(None))
+    return (gradient - normalised * along[rows]) / lengths[rows]
 
 
 IMPLEMENTATION = DeLoRA()

@@ -14,7 +14,7 @@ from typing import Any
 from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
-BLOCK = "miss_block"
+BLOCK, PLACES = "miss_block", "miss_places"
 
 
 class MiSS(Method):
@@ -46,8 +46,22 @@ class MiSS(Method):
         return min(config.rank, fan_in, fan_out)
 
     def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Zeros."""
-        return {BLOCK: weight.new_zeros(config.rank, len(weight))}, {}
+        """Zeros, and fixed ones where an input has its place in a shard."""
+        fan_out, fan_in = weight.shape
+        places = _side_by_side(weight.new_zeros(config.rank, config.rank).fill_diagonal_(1), -(-fan_in // config.rank))
+        return {BLOCK: weight.new_zeros(config.rank, fan_out)}, {PLACES: places[:, :fan_in].contiguous()}
+
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """The places, which sum the inputs over the shards, and ``D``."""
+        return tensors[PLACES], tensors[BLOCK].mT
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """That by ``D``, transposed."""
+        return {BLOCK: of_B.mT}
+
+    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
+        """``Dᵀ``."""
+        return {BLOCK: trained[BLOCK]}
 
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``[D D … D]``."""

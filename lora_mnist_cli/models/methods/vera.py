@@ -18,6 +18,7 @@ from lora_mnist_cli.models.methods import Change, Method, PeftFiles, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 LAMBDA_B, LAMBDA_D = "vera_lambda_b", "vera_lambda_d"
+RANDOM_A, RANDOM_B = "vera_A", "vera_B"
 D_START = 0.1
 
 
@@ -48,11 +49,20 @@ class VeRA(Method):
             LAMBDA_D: weight.new_full((config.rank,), D_START),
         }
         A, B = _random_pair(config, weight)
-        return trained, {"vera_A": A, "vera_B": B}
+        return trained, {RANDOM_A: A, RANDOM_B: B}
 
     def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
         """``diag(b) B diag(d) A``."""
-        return _product(trained, trained["vera_A"], trained["vera_B"], config), None
+        return _product(trained, trained[RANDOM_A], trained[RANDOM_B], config), None
+
+    def factors(self, tensors: Tensors) -> tuple[Any, Any]:
+        """``diag(d) A`` and ``diag(b) B``."""
+        d, b = tensors[LAMBDA_D], tensors[LAMBDA_B]
+        return d[..., None] * tensors[RANDOM_A], b[..., None] * tensors[RANDOM_B]
+
+    def gradients(self, tensors: Tensors, of_A: Any, of_B: Any) -> dict[str, Any]:
+        """Sums over the rows of both."""
+        return {LAMBDA_D: (of_A * tensors[RANDOM_A]).sum(-1), LAMBDA_B: (of_B * tensors[RANDOM_B]).sum(-1)}
 
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
         """The two vectors."""

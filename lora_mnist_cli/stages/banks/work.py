@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -86,12 +86,18 @@ class AdapterJobs:
 
     @cached_property
     def banks(self) -> list[Bank]:
-        """The adapters to train, in banks; see :func:`~lora_mnist_cli.stages.banks.cut.unfinished_banks`."""
+        """The adapters to train, in banks (:mod:`.cut`); what the engine can't train is refused by a UsageError."""
         bank_of = {name: artifact.details.get("bank") for name, artifact in self.done.items()}
-        megabytes = self.workspace.runtime.bank_megabytes
-        banks = unfinished_banks(self.requests, self.base, megabytes, bank_of, self._mark)
+        runtime = self.workspace.runtime
+        banks = unfinished_banks(self.requests, self.base, runtime, bank_of, self._mark)
         missing = set(self.missing)
-        return [bank for bank in banks if any(member.name in missing for member in bank)]
+        # What is trained alone has the same bytes whatever else is in its bank.
+        banks = [
+            [member for member in bank if member.name in missing or not member.config.alone]
+            for bank in banks if any(member.name in missing for member in bank)
+        ]  # fmt: skip
+        check_engine(runtime, banks, self._base_config.hidden_sizes)
+        return banks
 
     @property
     def missing(self) -> list[str]:
@@ -158,13 +164,9 @@ class AdapterJobs:
             artifact = self.done[name] = self.workspace.copied(artifact, name)
         else:
             self.workspace.tell_up_to_date(artifact)
-        self.warn_of_divergence(name)
-        return artifact
-
-    def warn_of_divergence(self, name: str) -> None:
-        """Say of an adapter that is there that it diverged, if it did."""
-        if reason := self.done[name].details.get("failed"):
+        if reason := artifact.details.get("failed"):
             self.workspace.reporter.warn(f"{name} diverged when it was trained: {reason}")
+        return artifact
 
     def train(self, stage: Stage) -> Trainings:
         """Train the banks; yield each bank's members when it is done.
@@ -180,7 +182,6 @@ class AdapterJobs:
             return
         check_backend(runtime)
         check_logger(runtime)
-        check_engine(runtime, [member.config for bank in self.banks for member in bank], self._base_config.hidden_sizes)
         size = f"{counted(sum(map(len, self.banks)), 'adapter')} in {counted(len(self.banks), 'bank')}"
         about = f"engine {runtime.engine_taken}, {about_backend(runtime, len(self.banks))}"
         self.workspace.reporter.detail(f"training {size}: {about}")
@@ -239,12 +240,9 @@ class AdapterJobs:
     def _title_of_all(self) -> str:
         return title_of([member for bank in self.banks for member in bank])
 
-    @contextmanager
-    def stage(self, bank: Bank) -> Iterator[list[Making]]:
+    def stage(self, bank: Bank) -> AbstractContextManager[list[Making]]:
         """Begin the artifact of each member; their staging folders are there as long as the context is open."""
-        wanted = {member.name: self.settings[member.name] for member in bank}
-        with self.workspace.making_all(wanted, force=self.force) as making:
-            yield making
+        return self.workspace.making_all({each.name: self.settings[each.name] for each in bank}, force=self.force)
 
     def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""

@@ -58,9 +58,7 @@ def draw_alpha(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
 
 def only_new(artifact: Artifact) -> DigitSet | None:
     """Return those of the digits learned that the base did not know; None where it knew them all."""
-    known = DigitSet.parse(artifact.details["base_digits"])
-    digits = [digit for digit in DigitSet.parse(artifact.config["digits"]) if digit not in known]
-    return DigitSet(digits) if digits else None
+    return DigitSet.parse(artifact.config["digits"]).without(DigitSet.parse(artifact.details["base_digits"]))
 
 
 def _rows_by_alpha(workspace: Workspace, artifact: Artifact, alphas: Sequence[float]) -> list[dict[str, Any]]:

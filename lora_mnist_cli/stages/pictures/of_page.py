@@ -13,7 +13,7 @@ from lora_mnist_cli.evaluation.forgetting import masked, rows_of
 from lora_mnist_cli.evaluation.logits import predict, predict_with
 from lora_mnist_cli.models.alphas import at_alphas
 from lora_mnist_cli.models.lora import set_alpha
-from lora_mnist_cli.models.methods import method_named, trainable_parameters
+from lora_mnist_cli.models.methods import mathematics_of, trainable_parameters
 from lora_mnist_cli.pages.packing import pack_bytes, pack_floats
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.deltas import adapter_tensors, load_matrices
@@ -126,14 +126,14 @@ def _adapter(
             finite_logits(loaded.model, test.images, f"'{artifact.name}'{at_alpha(alpha)}")  # says which layer
     old = base.base_config.digits
     learned = config.digits or ALL_DIGITS
-    added = [digit for digit in learned if digit not in old]
-    halves = {"old": old, **({"new": DigitSet(added)} if added else {})}
+    added = learned.without(old)
+    halves = {"old": old} | ({"new": added} if added else {})
     layers, numbers = _factors(workspace, loaded.base, artifact, config)
     fans = {name: loaded.base.details["layers"][name] for name in config.target_layers or ()}
     return {
         **_described(artifact), "method": config.method, "title": METHODS[config.method].title, "rank": config.rank,
         "alpha": trained, "scaling": config.scaling, "protect": list(config.protect), "combined": config.combined,
-        "recipe": closest_recipe(config)[0], "learned": list(learned), "digits": str(learned), "new": added,
+        "recipe": closest_recipe(config)[0], "learned": list(learned), "digits": str(learned), "new": list(added or ()),
         "parameters": {name: trainable_parameters(config, {name: fan}) for name, fan in fans.items()},
         "layers": layers, "factors": pack_floats(numbers),
         "logits": pack_floats([every[SHARES.index(1.0)][shown].numpy()]),
@@ -158,7 +158,7 @@ def _factors(
     """
     # A change at alpha 0 is zero, whatever was trained, and rounding is most of one near 0.
     config = config if abs(config.alpha) > _TINY else dataclasses.replace(config, alpha=1.0)
-    method, plain = method_named(config.method), load_matrices(base, base, BASE_FILE)
+    method, plain = mathematics_of(config), load_matrices(base, base, BASE_FILE)
     layers, numbers = {}, []
     for name, tensors in adapter_tensors(workspace.registry, artifact).items():
         with np.errstate(all="ignore"):

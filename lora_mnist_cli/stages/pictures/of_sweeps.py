@@ -1,5 +1,6 @@
-"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, their names in a legend, and
-the records of four kinds. Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
+"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, and their names in a legend.
+
+Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
 """
 
 from __future__ import annotations
@@ -286,11 +287,6 @@ def _chosen_results(
     return [row for row in sweep.details["results"] if all(row[name] == value for name, value in where.items())]
 
 
-def _where(options: PlotOptions) -> str:
-    """Say for a title which results of a sweep were chosen."""
-    return "".join(f", {in_words(name)} {short(value)}" for name, value in options.where.items())
-
-
 def _rank_label(method: str, rank: int) -> str:
     """Name an adapter among others of one method: by its rank, or by a method that has none."""
     return f"rank {rank}" if rank else METHODS[method].title
@@ -316,7 +312,8 @@ def _labelled_adapters(
     )
     sound = [row for row in results if row["failed"] is None]
     if not sound:
-        problem = f"all adapters of '{artifact.name}'{_where(options)} diverged"
+        chosen = "".join(f", {in_words(name)} {short(value)}" for name, value in options.where.items())
+        problem = f"all adapters of '{artifact.name}'{chosen} diverged"
         raise ArtifactError(problem, hint="make it with a lower --lr", value=artifact.name)
 
     def label(row: Mapping[str, Any]) -> str:

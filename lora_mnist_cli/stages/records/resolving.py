@@ -81,7 +81,7 @@ def common_base(registry: Registry, artifacts: Sequence[Artifact], why: str) -> 
             raise ArtifactError(
                 f"'{artifact.name}' is not on the base of '{artifacts[0].name}': {why}, and '{base.name}' is not "
                 f"'{bases[0].name}'",
-                hint=f"lora-mnist runs list shows what is made from '{bases[0].name}'",
+                hint=f"lora-mnist runs list --base {bases[0].name} shows what is made from it",
                 value=artifact.name,
             )
     return bases[0]
@@ -113,15 +113,16 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     """
     base_digits = DigitSet.parse(base.config["digits"])  # a grid asks once per adapter
     known = base.known_digits
-    digits = config.digits or base_digits.complement(known)
+    digits = config.digits or known.without(base_digits)
     if digits is None:
         every = "all ten digits" if known == ALL_DIGITS else f"all classes of {base.dataset}"
         hint = f"say which to learn: --digits {halves(known)[1]}"
         raise UsageError(f"the base '{base.name}' knows {every}", hint=hint)
     digits = digits_in(base.settings.dataset, digits)
-    if config.protect and all(digit in digits for digit in base_digits):
+    if (config.protect or config.needs_statistics) and base_digits.without(digits) is None:
+        option = "--protect" if config.protect else f"--init {config.init}"
         problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
-        raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
+        raise UsageError(problem, hint=f"leave {option} out, or learn other --digits", value=str(digits))
     resolved = dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
     _refuse_high_ranks(resolved, base)
     return resolved

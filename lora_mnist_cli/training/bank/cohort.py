@@ -8,6 +8,7 @@ optimiser over all their parameters. The gradient is written out (:mod:`.program
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, groupby, pairwise
 from typing import TypeGuard
@@ -27,6 +28,7 @@ from lora_mnist_cli.training.bank.layers import (
     avoid_calls,
 )
 from lora_mnist_cli.training.bank.optimizer import merged_slices
+from lora_mnist_cli.training.bank.products import numbers_of, product_calls
 from lora_mnist_cli.training.bank.program import Program
 from lora_mnist_cli.training.cuda_graph import GraphedStep
 from lora_mnist_cli.training.fused_optimizer import FusedOptimizer
@@ -79,12 +81,6 @@ class Cohort:
         self._avoid = [call for groups, U in trained for call in avoid_calls(groups, U)]
 
     @torch.no_grad()
-    def keep_out(self) -> None:
-        """Make every trained A orthogonal to the directions that it avoids."""
-        for call in self._avoid:
-            call()
-
-    @torch.no_grad()
     def steps(self, rows: Tensor, optimizer: Callable[[], object]) -> Tensor:
         """Take one optimiser step per batch, in order; return each member's mean cross-entropy in the last, before it.
 
@@ -121,7 +117,9 @@ class Cohort:
     def _step(self, optimizer: Callable[[], object], batch: Tensor) -> None:
         self._run(batch, training=True)
         optimizer()
-        self.keep_out()
+        # Every trained A stays orthogonal to the directions that it avoids.
+        for call in self._avoid:
+            call()
 
     def _recorded_step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
         """Take one optimiser step, as a graph after the first calls."""
@@ -180,7 +178,8 @@ class Cohort:
             for i, column in enumerate(self._columns):
                 if _adapted(column[m]):
                     places += [(i, m, "lora_B")] if i == 0 else [(i, m, "lora_A"), (i, m, "lora_B")]
-        factors = [getattr(self._columns[i][m], factor) for i, m, factor in places]
+                    places += [(i, m, name) for name in numbers_of(column[m])]
+        factors = [_tensor(self._columns[i][m], name) for i, m, name in places]
         self.flat = torch.cat([factor.detach().to(like).reshape(-1) for factor in factors])
         self.gradient = torch.zeros_like(self.flat)
         ends = list(accumulate((factor.numel() for factor in factors), initial=0))
@@ -194,7 +193,7 @@ class Cohort:
             factor.data = self.flat[start:end].view(factor.shape)
             if factor.requires_grad:
                 self.parts[m] = merged_slices([*self.parts[m], slice(start, end)])
-                if which == "lora_B":
+                if which.startswith("lora_B"):
                     self.parts_b[m].append(slice(start, end))
 
     def _layer(self, i: int, base: nn.Linear, generators: Sequence[torch.Generator]) -> Layer:
@@ -235,19 +234,28 @@ class Cohort:
             chosen = slice(members[0], members[-1] + 1)
             trains = layer.lora_A.requires_grad, layer.lora_B.requires_grad
             group = MemberGroup(chosen, layer.alpha * layer.scale, A, B, dA, dB, layer.dropout, streams, *trains)
+            if names := list(numbers_of(layer)):
+                views = [{name: self._view(t, i, members, name) for name in names} for t in (self.flat, self.gradient)]
+                make, after = product_calls(group, [column[m] for m in members], *views)
+                group = replace(group, trains_A=True, trains_B=True, before=[make], after=[after])
             groups.append(group)
         return groups
 
-    def _view(self, tensor: Tensor, i: int, members: Sequence[int], factor: str) -> Tensor:
-        """Return one factor of neighbouring members in a flat tensor, as count × rows × columns."""
-        rows, columns = getattr(self._columns[i][members[0]], factor).shape
-        start = self._starts[i, members[0], factor]
-        distance = self._starts[i, members[1], factor] - start if len(members) > 1 else rows * columns
-        return tensor.as_strided((len(members), rows, columns), (distance, columns, 1), start)
+    def _view(self, tensor: Tensor, i: int, members: Sequence[int], name: str) -> Tensor:
+        """Return one tensor of neighbouring members in a flat tensor, as count × rows × columns, or count × numbers."""
+        first = _tensor(self._columns[i][members[0]], name)
+        start = self._starts[i, members[0], name]
+        distance = self._starts[i, members[1], name] - start if len(members) > 1 else first.numel()
+        return tensor.as_strided((len(members), *first.shape), (distance, *first.stride()), start)
 
 
 def _adapted(layer: nn.Module) -> TypeGuard[LoRALinear]:
     return isinstance(layer, LoRALinear)
+
+
+def _tensor(layer: LoRALinear, name: str) -> nn.Parameter:
+    tensor: nn.Parameter = {"lora_A": layer.lora_A, "lora_B": layer.lora_B, **numbers_of(layer)}[name]
+    return tensor
 
 
 def _bare(layer: nn.Linear | LoRALinear) -> nn.Linear:

@@ -20,8 +20,9 @@ of 16 seeds and 156 µs in one of 64; seven ranks with the sum 127 take 915, 880
 def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
     """Return the cohorts: which members are trained in the same steps, and how many seeds they have.
 
-    Members with the same seed, batch size, split and optimiser form a cohort. Several seeds with the same shapes join
-    in one where they are small: dispatch takes most of the time of a small step, and one dispatch then serves all.
+    Members with the same method, seed, batch size, split and optimiser form a cohort. Several seeds with the same
+    shapes join in one where they are small: dispatch takes most of the time of a small step, and one dispatch then
+    serves all.
 
     Returns:
         Per cohort, the members' places in ``configs``, in the order of :class:`.trainer.CohortData`, and the number of
@@ -32,7 +33,8 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         # Members that see the same images in the same order.
         seen = (config.seed_of("split"), config.seed_of("order"))
         # With dropout no two members have the same input, so there is no product to share.
-        key = (config.val_split, config.batch_size, config.optimizer, config.dropout > 0, seen)
+        how = (config.method, config.plain, config.batch_size, config.optimizer)
+        key = (*how, config.val_split, config.dropout > 0, seen)
         by_seed.setdefault(key, []).append(m)
 
     def shape(m: int) -> tuple[object, ...]:

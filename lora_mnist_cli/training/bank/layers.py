@@ -42,6 +42,8 @@ class MemberGroup:
         generators: one per member, for its dropout.
         trains_A: whether A is trained; its gradient is not needed otherwise.
         trains_B: likewise.
+        before: operations that make the factors, where they are made of other numbers.
+        after: operations that make the gradients by those numbers.
     """
 
     members: slice
@@ -54,6 +56,8 @@ class MemberGroup:
     generators: Sequence[torch.Generator] = ()
     trains_A: bool = True
     trains_B: bool = True
+    before: Sequence[Call] = ()
+    after: Sequence[Call] = ()
 
 
 @dataclass(frozen=True)

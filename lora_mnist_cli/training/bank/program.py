@@ -35,8 +35,10 @@ class Program:
         hidden = [inputs.images.new_empty(shapes * seeds, size, n) for size in sizes[1:]]
         self.logits = hidden[-1]
         gradients = [torch.empty_like(each) for each in hidden] if training else hidden
-        forward: list[Call] = [partial(hidden[0].view(shapes, seeds, -1, n).copy_, self.batch.columns)]
-        backward: list[Call] = []
+        groups = [group for layer in layers for group in layer.groups]
+        forward: list[Call] = [call for group in groups for call in group.before]
+        forward += [partial(hidden[0].view(shapes, seeds, -1, n).copy_, self.batch.columns)]
+        backward: list[Call] = [call for group in groups for call in group.after]
         images = self.batch.images.mT
         before: list[Tensor] = [images.expand(shapes, -1, -1) if seeds == 1 else images, *hidden]
         for i, layer in enumerate(layers):

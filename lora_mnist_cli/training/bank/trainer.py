@@ -25,6 +25,7 @@ from lora_mnist_cli.training.bank.cohort import Cohort
 from lora_mnist_cli.training.bank.grouping import cohorts
 from lora_mnist_cli.training.bank.inputs import FrozenInputs
 from lora_mnist_cli.training.bank.optimizer import MemberOptimizer
+from lora_mnist_cli.training.bank.products import stand_in
 from lora_mnist_cli.training.engines import session, train
 from lora_mnist_cli.training.fused.trainer import FusedTraining
 from lora_mnist_cli.training.objective import Objective
@@ -95,6 +96,7 @@ class BankTraining:
     def __init__(
         self, models: Sequence[nn.Module], configs: Sequence[AdapterConfig], objective: Objective, reporter: Reporter
     ) -> None:
+        models = [stand_in(model) for model in models]
         self.module: nn.Module = nn.ModuleList(models)
         self.outcomes = [Outcome([]) for _ in configs]
         self.cohort_data = [CohortData.of(members, seeds, configs, objective) for members, seeds in cohorts(configs)]
@@ -211,6 +213,8 @@ def fit_bank(
                 raise
     if fused is not None:
         fused.settle()
+    for model in models:
+        settle(model)
     return training.outcomes
 
 

@@ -44,7 +44,7 @@ def whole_pixels(dataset: MNISTDataset) -> Tensor | None:
     mean, std = dataset.pixel_stats
     pixels = ((dataset.images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
     # As MNISTDataset.from_pixels makes them: bit by bit the same, or these are other numbers.
-    levels = torch.arange(256, dtype=torch.float32).div_(255).sub_(mean).div_(std)
+    levels = torch.arange(256, dtype=torch.float32).div_(255).sub_(mean).div_(std).to(pixels.device)
     return pixels if torch.equal(levels[pixels.int()], dataset.images) else None
 
 
@@ -56,13 +56,15 @@ def to_device(dataset: MNISTDataset, first: nn.Linear, units: int, device: torch
         first: the frozen first layer.
         units: what its outputs are padded to.
     """
+    # There first: a CPU takes longer to find the bytes than a GPU to train an adapter.
+    dataset = dataset.to(device)
     whole = whole_pixels(dataset)
     scale, shift, images = 1.0, 0.0, dataset.images
     if whole is not None and dataset.pixel_stats is not None:
         mean, std = dataset.pixel_stats
         scale, shift, images = 1 / (255 * std), -mean / std, whole.to(PIXEL_TYPE)
     pixels = torch.zeros(images.numel() + BEYOND, dtype=images.dtype, device=device)
-    pixels[: images.numel()] = images.flatten().to(device)
+    pixels[: images.numel()] = images.flatten()
     weight, bias = (
         F.pad(first.weight, (0, 0, 0, units - first.out_features)),
         F.pad(first.bias, (0, units - first.out_features)),
@@ -70,4 +72,4 @@ def to_device(dataset: MNISTDataset, first: nn.Linear, units: int, device: torch
     weight, bias = weight.to(device), bias.to(device)
     on_device = pixels[: images.numel()].view(len(images), -1)
     frozen = [F.linear(part.float() * scale + shift, weight, bias) for part in torch.split(on_device, AT_ONCE)]
-    return DeviceImages(pixels, dataset.labels.int().to(device), torch.cat(frozen), scale, shift, whole is not None)
+    return DeviceImages(pixels, dataset.labels.int(), torch.cat(frozen), scale, shift, whole is not None)

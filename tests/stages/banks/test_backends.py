@@ -206,7 +206,11 @@ def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
     sent = pickle.loads(pickle.dumps((job, images)))
     made = small.registry.get("lora-fashion-mnist-5-9-r2-a0.5")
     monkeypatch.setattr("lora_mnist_cli.data.sources._locate", None)
+    parsed: list[Any] = []
+    from_json = AdapterConfig.from_json
+    monkeypatch.setattr(AdapterConfig, "from_json", lambda values: parsed.append(values) or from_json(values))
     (trained,) = train_bank(*sent).members
+    assert len(parsed) == 1  # what is checked again for each phase takes longer than few steps
     assert trained.weights == made.read("adapter_model.safetensors")
     assert trained.statistics == {file: made.read(file) for file in ("statistics.safetensors", "features.safetensors")}
     assert trained.history == (made.path / "history.csv").read_text()
@@ -220,13 +224,13 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(sm
     monkeypatch.setattr("lora_mnist_cli.stages.banks.cut.WORTH_A_PROCESS", 64)
     base = small.registry.get(BASE)
 
-    def cut(ranks: list[int], seeds: int, **changes: Any) -> list[list[str]]:
+    def cut(ranks: list[int], seeds: int, engine: str = "plain", **changes: Any) -> list[list[str]]:
         config = dataclasses.replace(AdapterConfig(), **changes)
         wanted = [
             AdapterRequest(f"r{rank}-s{seed}", dataclasses.replace(config, rank=rank, seed=seed))
             for rank in ranks for seed in range(seeds)
         ]  # fmt: skip
-        found = list(cut_into_banks(wanted, base, 10_000))
+        found = list(cut_into_banks(wanted, base, Runtime(bank_megabytes=10_000, engine=engine)))
         assert sorted(each.name for bank in found for each in bank) == sorted(each.name for each in wanted)
         # What decides an adapter's last places is its cohort, which is the same in the bank as in the whole.
         own = [{bank[m].name for m in members} for bank in found for members, _ in cohorts([e.config for e in bank])]
@@ -239,6 +243,9 @@ def test_a_grid_is_cut_where_a_cohort_ends_and_work_for_some_seconds_is_there(sm
     assert [len(bank) for bank in cut(study, 10, epochs=1)] == [70]
     assert [len(bank) for bank in cut([8], 32)] == [16, 16]
     assert [len(bank) for bank in cut([8], 10, dropout=0.1)] == [7, 3]
+    # Kernels train all at the same time.
+    assert [len(bank) for bank in cut(study, 10, engine="fused")] == [70]
+    assert [len(bank) for bank in cut([8], 300, engine="fused")] == [256, 44]
     assert cut([2, 1], 2) == [["r2-s0", "r1-s0", "r2-s1", "r1-s1"]]
 
 

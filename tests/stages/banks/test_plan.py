@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lora_mnist_cli.registry.artifact import Settings
+from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages import PlotOptions, Workspace, evaluate, finetune, plan_sweep, plot, sweep
@@ -190,6 +191,25 @@ def test_a_plan_counts_what_is_trained_again_for_its_bank(small):
     assert "2 adapters, 1 to train in 1 bank, with 1 other of the same bank" in str(plan)
 
 
+def test_what_is_trained_alone_is_made_again_without_the_others(small):
+    """Its bytes depend on no other adapter, so one that is missing costs one training."""
+    asked: dict[str, Any] = {
+        "seeds": [1, 2, 3], "config": dataclasses.replace(CONFIG, method="full", rank=0), "workspace": small,
+        "own_names": True,
+    }  # fmt: skip
+    sweep(**asked, name="kept")
+    before = small.registry.get("kept-s2").read(ADAPTER_FILE)
+    sweep(**asked, name="none", keep="none", force=True)
+    for name in ("kept", "kept-s1", "kept-s2"):
+        small.registry.remove(name)
+    for name, keep, missing in (("kept", "all", ["kept-s1", "kept-s2"]), ("none", "none-s2", ["none-s2"])):
+        plan = plan_sweep(**asked, name=name, keep=keep)
+        assert [[member.name for member in bank] for bank in plan.banks] == [missing]
+        assert "other" not in str(plan)
+    sweep(**asked, name="kept")
+    assert small.registry.get("kept-s2").read(ADAPTER_FILE) == before
+
+
 def forged(small: Workspace, forge: Any, name: str, seconds: float, more: Any = None) -> None:
     def change(manifest: Any) -> None:
         manifest["wall_seconds"] = seconds
@@ -343,3 +363,23 @@ def test_ranks_are_drawn_of_one_combination(small, monkeypatch, tmp_path):
     assert [row for row in made.details["results"] if row in rows] == rows
     (evaluation,) = evaluate(rows[0]["artifact"], workspace=small)
     assert evaluation.alpha == 1.0
+
+
+def test_a_bank_has_one_method_that_banks_train_and_what_is_trained_alone_shares_one(small):
+    plan = plan_sweep([2], grid={"methods": "lora,vera,full,dora"}, config=CONFIG, workspace=small, seeds=[0, 1])
+    methods = [sorted({member.config.method for member in bank}) for bank in plan.banks]
+    assert methods == [["lora"], ["vera"], ["dora", "full"]]
+    lora = plan_sweep([2], config=CONFIG, workspace=small, seeds=[0, 1])
+    assert [m.config for m in lora.banks[0]] == [m.config for m in plan.banks[0]]
+
+
+def test_what_is_trained_by_vera_is_made_again_with_its_bank(small):
+    vera = dataclasses.replace(CONFIG, method="vera", rank=2)
+    asked: dict[str, Any] = {"seeds": [1, 2, 3], "config": vera, "workspace": small, "own_names": True}
+    sweep([2], **asked, name="kept")
+    before = small.registry.get("kept-r2-s2").read(ADAPTER_FILE)
+    small.registry.remove("kept")
+    small.registry.remove("kept-r2-s2")
+    assert "1 to train in 1 bank, with 2 others of the same bank" in str(plan_sweep([2], **asked, name="kept"))
+    sweep([2], **asked, name="kept")
+    assert small.registry.get("kept-r2-s2").read(ADAPTER_FILE) == before

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from published import subsets
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import DigitSet
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import finetune, merge, plan_sweep, sweep, train_base
 from lora_mnist_cli.stages.banks import job, work
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
@@ -25,10 +26,6 @@ BASE = "base-fashion-mnist-0-4"
 CONFIG = AdapterConfig(rank=3, epochs=6, batch_size=16)
 BOTH = dataclasses.replace(CONFIG, protect=("replay", "mask"))
 WEIGHTS = "adapter_model.safetensors"
-
-
-def subsets(artifact: Artifact) -> dict[str, float]:
-    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
 def test_old_digits_are_kept_and_new_ones_learned(small):
@@ -84,7 +81,7 @@ def test_no_bank_has_members_of_several_protections(small):
     others = [CONFIG, BOTH, dataclasses.replace(CONFIG, protect=("mask",)), dataclasses.replace(BOTH, replay_old=2.0)]
     configs = [dataclasses.replace(each, digits=DigitSet.parse("5-9"), seed=s) for each in others for s in (0, 1)]
     wanted = [AdapterRequest(f"a{i}", config) for i, config in enumerate(configs)]
-    banks = list(cut_into_banks(wanted, base, 512))
+    banks = list(cut_into_banks(wanted, base, Runtime()))
     assert sorted(len(bank) for bank in banks) == [2, 2, 2, 2]
     assert all(len({each.config.objective for each in bank}) == 1 for bank in banks)
 

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 
+from lora_mnist_cli.cli.again import line_of
 from lora_mnist_cli.models.adapted_linear import adapter_tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.runtime import Runtime
@@ -32,6 +33,8 @@ def test_a_sweep_has_the_artifacts_of_another_engine(small, recorder, monkeypatc
         adapters = [workspace.registry.get(row["artifact"]) for row in record.details["results"]]
         assert {adapter.environment["engine"] for adapter in adapters} == {engine}
         made.append([(adapter, load_model(workspace.registry, adapter).model) for adapter in adapters])
+        for each in (record, *adapters):
+            assert line_of(workspace.registry, each).options.get("engine", "plain") == engine
     for (plain, model), (fused, twin) in zip(*made, strict=True):
         assert plain.fingerprint == fused.fingerprint
         for name, tensor in adapter_tensors(model).items():
@@ -49,7 +52,12 @@ def test_a_sweep_has_the_artifacts_of_another_engine(small, recorder, monkeypatc
         (("train-base", "--name", "b"), "does not train a base"),
         (("finetune", "--method", "dora"), "does not train dora"),
         (("finetune", "--dropout", "0.5"), "does not train dropout"),
+        (("finetune", "--train", "A"), "does not train A alone"),
+        (("finetune", "--rank", "fc1=4,fc2=2"), "does not train layers of several ranks, fc2r2"),
+        (("finetune", "--protect", "mask"), "does not train the protection mask"),
         (("sweep", "--ranks", "1,65", "--name", "new"), "does not train rank 65, above 64"),
+        (("sweep", "--ranks", "1,65", "--name", "new", "--dry-run"), "does not train rank 65, above 64"),
+        (("sweep", "--methods", "lora,full", "--name", "new"), "does not train full"),
         (("finetune", "--accelerator", "cpu"), "needs a GPU, which the accelerator cpu rules out"),
     ],
 )

@@ -81,6 +81,14 @@ def test_other_numbers_stay_as_they_are(pictures):
     assert torch.equal(images.pixels[: 20 * 784].view(20, 784), pictures.images)
 
 
+def test_pixels_are_looked_for_on_the_device(pictures, monkeypatch):
+    """A CPU takes half a second for the images of a bank; another device is a fake one here, which computes nothing."""
+    seen: list[MNISTDataset] = []
+    monkeypatch.setattr("lora_mnist_cli.training.fused.images.whole_pixels", seen.append)
+    images = to_device(pictures, torch.nn.Linear(784, 12), 16, torch.device("meta"))
+    assert {each.device.type for each in (seen[0].images, images.pixels, images.labels, images.frozen)} == {"meta"}
+
+
 def test_the_frozen_product_is_the_first_layers(pictures):
     first = torch.nn.Linear(784, 12)
     images = to_device(pictures, first, 16, CPU)
