@@ -204,7 +204,7 @@ def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, smal
     chosen = {"init": method} if method in STARTS else {"method": method}
     config = AdapterConfig(**without_unused(own | chosen))
     adapter = finetune(config, workspace=small, name="some")
-    if method not in ("lora", "pissa", "lokr", "corda", "randlora") and alpha is not None:
+    if method not in ("lora", "pissa", "lokr", "randlora", "corda") and alpha is not None:
         why = "the product inside the norm alone" if method == "dora" else "PEFT's .* has none"
         with pytest.raises(UsageError, match=f"PEFT can't say what 'some' is at alpha .*, and .*{why}"):
             export_model("some", "peft", alpha=alpha, workspace=small)
