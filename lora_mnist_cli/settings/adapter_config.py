@@ -170,7 +170,7 @@ class AdapterConfig(TrainingConfig):
     @property
     def alone(self) -> bool:
         """Whether it is trained outside banks, which know neither the gradients of its method nor mixed precision."""
-        return not METHODS[self.method].in_banks or self.moves_weight or self.precision == "bf16-mixed"
+        return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
 
     @property
     def moves_weight(self) -> bool:
@@ -258,7 +258,7 @@ class AdapterConfig(TrainingConfig):
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
             return
-        if self.protect and self.method in METHODS and (self.alone or self.method != "lora"):
+        if self.protect and self.method in METHODS and (self.alone or self.method != "lora" or self.moves_weight):
             why = f"from {self.init}" if self.moves_weight else f"by {self.method}"
             why = "in mixed precision" if self.precision == "bf16-mixed" else why
             yield f"protections are for banks of LoRA, and not for what is trained {why}"

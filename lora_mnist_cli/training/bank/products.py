@@ -70,7 +70,8 @@ def product_calls(
             factor.copy_(made)
 
     def make_gradients() -> None:
-        for name, gradient in method.gradients(tensors, group.dA, group.dB).items():
-            gradients[name].copy_(gradient)
+        of_factors = method.gradients(tensors, group.dA, group.dB)
+        for name, gradient in gradients.items():
+            gradient.copy_(of_factors[name])
 
     return make_factors, make_gradients

@@ -73,7 +73,7 @@ def test_statistics_of_a_start_of_old_inputs_have_their_basis_so_that_the_next_t
 def test_a_bank_has_the_statistics_that_its_members_need(small):
     base = small.registry.get(BASE)
     configs = [resolve(AdapterConfig(init=init, rank=2), base) for init in ("olora", "corda", "kaiming", "eva")]
-    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, 1000)
+    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, small.runtime)
     assert sorted(sorted(member.name for member in bank) for bank in banks) == [
         ["corda"],
         ["eva", "kaiming"],
@@ -84,7 +84,7 @@ def test_a_bank_has_the_statistics_that_its_members_need(small):
 def test_what_a_start_is_not_for_is_refused(small, refused):
     refused(["finetune", "--method", "dora", "--init", "eva"], 2, "eva is a start of LoRA")
     refused(["finetune", "--train", "A", "--init", "corda"], 2, "A starts at zero where it is trained alone")
-    refused(["finetune", "--protect", "mask", "--init", "olora"], 2, "what is trained from olora is trained alone")
+    refused(["finetune", "--protect", "mask", "--init", "olora"], 2, "not for what is trained from olora")
     refused(["finetune", "--init", "evo"], 2, "did you mean 'eva'?")
     with pytest.raises(ConfigError, match="olora is computed, not drawn"):
         AdapterConfig(init="olora", vary="init")
