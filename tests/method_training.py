@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, ShuffledBlocks, split_rows
-from lora_mnist_cli.models import adapted_linear
+from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.checkpoint import save_adapter
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -54,6 +54,25 @@ def compare_with_peft(model: nn.Module, config: AdapterConfig, images: MNISTData
     with torch.no_grad():
         torch.testing.assert_close(theirs(images.images), model(images.images), rtol=1e-4, atol=1e-5)
         assert float((model(images.images) - plain()(images.images)).abs().max()) > 0.01
+
+
+def compare_with_peft_training(
+    theirs: Any, config: AdapterConfig, images: MNISTDataset, *, atol: float = 3e-4, least: float = 0.02
+) -> None:
+    """Train an adapter here and PEFT's by a plain loop, and compare: the logits, and the weights when merged.
+
+    The weights have a tenth of the tolerance, and some logit has to be changed by ``least``.
+    """
+    ours = train(config, images)
+    loop(theirs, config, images, [{"params": [p for p in theirs.parameters() if p.requires_grad]}])
+    theirs.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images.images), theirs(images.images), rtol=1e-3, atol=atol)
+        assert float((ours(images.images) - plain()(images.images)).abs().max()) > least
+    merged = theirs.merge_and_unload()
+    for name, layer in lora.adapted_layers(ours).items():
+        reached = layer.base.weight + layer.change()[0]
+        torch.testing.assert_close(reached, merged.get_submodule(name).weight, rtol=1e-3, atol=atol / 10)
 
 
 def batches(config: AdapterConfig, images: MNISTDataset) -> Iterator[tuple[Tensor, Tensor]]:

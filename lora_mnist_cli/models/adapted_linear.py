@@ -163,7 +163,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     Raises:
         UsageError: where the model lacks a target layer, or has adapters already.
     """
-    if config.method == "lora" and not config.moves_weight:
+    if config.plain:
         return lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
             train=config.train, target_layers=config.target_layers, ranks=ranks_in(config.rank_pattern),

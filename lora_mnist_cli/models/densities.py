@@ -23,7 +23,7 @@ from torch import Tensor
 from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import PIXELS
 from lora_mnist_cli.models.blur import sharpen
-from lora_mnist_cli.models.density_fit import coordinates, fit_basis, fit_mixture
+from lora_mnist_cli.models.density_fit import BASIS_IMAGES, coordinates, fit_basis, fit_mixture
 from lora_mnist_cli.models.density_spaces import BLURRED_PIXELS, FEATURE_SPACE, Space
 from lora_mnist_cli.system.arithmetic import computing
 
@@ -83,8 +83,9 @@ class Mixtures:
         if len(images) == 0 or images.shape != (len(labels), PIXELS):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
         images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
-        mean, basis = fit_basis(images, cls.space) if like is None else (like.mean, like.basis)
-        points, distances = coordinates(images, mean, basis, cls.space)
+        sample = cls.space.points(images[:BASIS_IMAGES])
+        mean, basis = fit_basis(sample) if like is None else (like.mean, like.basis)
+        points, distances = coordinates(sample, images[BASIS_IMAGES:], mean, basis, cls.space)
         digits, counts = torch.unique(labels, return_counts=True)
         rows_of_digits = [labels == digit for digit in digits]
         fitted = [fit_mixture(points[rows], distances[rows], cls.space, generator) for rows in rows_of_digits]

@@ -234,9 +234,15 @@ def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
         ArtifactError: where PEFT's alpha, alpha times the rank, is no finite number.
     """
     described = mathematics_of(config).peft(config, layers)
-    if not all(math.isfinite((described or {}).get(name, 0.0)) for name in ("lora_alpha", "alpha")):
-        raise ArtifactError(f"alpha {config.alpha:g} times rank {config.rank} is no finite number", value=config.alpha)
-    return None if described is None else (json.dumps(described, indent=2) + "\n").encode()
+    return None if described is None else description_json(described)
+
+
+def description_json(described: Mapping[str, Any]) -> bytes:
+    """Encode a description for PEFT; it raises what :func:`peft_json` does."""
+    for name in ("lora_alpha", "alpha", "randlora_alpha"):
+        if not math.isfinite(described.get(name, 0.0)):
+            raise ArtifactError(f"alpha times rank {described['r']} is no finite number", value=described[name])
+    return (json.dumps(described, indent=2) + "\n").encode()
 
 
 def _tensors(artifact: Artifact, file: str) -> Tensors:

@@ -173,6 +173,11 @@ class AdapterConfig(TrainingConfig):
         return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
 
     @property
+    def plain(self) -> bool:
+        """Whether it trains the factors of plain LoRA, rather than numbers of a method that factors are made of."""
+        return self.method == "lora" and not self.moves_weight
+
+    @property
     def moves_weight(self) -> bool:
         """Whether its start is a part of the base's weight, or beside it, which is subtracted from the weight."""
         return self.init in STARTS and STARTS[self.init].moves_weight
@@ -258,7 +263,7 @@ class AdapterConfig(TrainingConfig):
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
             return
-        if self.protect and self.method in METHODS and (self.alone or self.method != "lora" or self.moves_weight):
+        if self.protect and self.method in METHODS and (self.alone or not self.plain):
             why = f"from {self.init}" if self.moves_weight else f"by {self.method}"
             why = "in mixed precision" if self.precision == "bf16-mixed" else why
             yield f"protections are for banks of LoRA, and not for what is trained {why}"

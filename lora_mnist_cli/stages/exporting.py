@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.models.methods import mathematics_of
+from lora_mnist_cli.models.methods import PEFT_PREFIX, mathematics_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.exporting_as_lora import lora_of
@@ -18,6 +18,7 @@ from lora_mnist_cli.system.errors import UsageError, refuse_unknown
 
 if TYPE_CHECKING:
     from lora_mnist_cli.models.mlp import MNISTModel
+    from lora_mnist_cli.registry.registry import Registry
 
 FORMATS = {"safetensors": ".safetensors", "onnx": ".onnx", "state-dict": ".pt", "peft": "-peft"}
 """Format → suffix of its file or folder, after the artifact's name."""
@@ -67,7 +68,7 @@ def export_model(
         content, held = lora_of(workspace.registry, artifact, chosen, as_lora)
         more = {"as_lora": held}
     elif format_name == "peft":
-        content = _peft_files(artifact, chosen)
+        content = _peft_files(workspace.registry, artifact, chosen)
 
     from lora_mnist_cli.models.onnx import encoded, write_export
     from lora_mnist_cli.stages.records.loading import load_model
@@ -148,17 +149,20 @@ def export_routed(
     return described | {"file": str(path)}
 
 
-def _peft_files(adapter: Artifact, alpha: float | None) -> dict[str, bytes]:
+def _peft_files(registry: Registry, adapter: Artifact, alpha: float | None) -> dict[str, bytes]:
     """Return PEFT's two files for an adapter at an alpha, or say why PEFT has no such adapter."""
     config = AdapterConfig.from_json(adapter.config)
     method = mathematics_of(config)
     hint = "--format safetensors writes the merged model"
     if not method.changes_biases:
         hint += ", and --as-lora 8 the nearest LoRA of rank 8"
-    if method.not_in_peft:
+    assert alpha is not None
+    base = registry.parent(adapter)
+    layers = {layer: base.details["layers"][layer] for layer in sorted(config.target_layers or ())}
+    random = method.random_for_peft(config, layers, alpha)
+    if method.not_in_peft and random is None:
         problem = f"PEFT can't say what '{adapter.name}' is, by {config.method}: {method.not_in_peft}"
         raise UsageError(problem, hint=hint, value=config.method)
-    assert alpha is not None
     if alpha != config.alpha and method.alpha_not_in_peft:
         raise UsageError(
             f"PEFT can't say what '{adapter.name}' is at alpha {alpha:g}: by {config.method}, alpha multiplies the "
@@ -166,10 +170,19 @@ def _peft_files(adapter: Artifact, alpha: float | None) -> dict[str, bytes]:
             hint=hint, value=alpha,
         )  # fmt: skip
     from lora_mnist_cli.registry.file_names import ADAPTER_FILE
-    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, peft_json
+    from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, description_json, peft_json
 
+    if random is not None:
+        from safetensors.numpy import save
+
+        from lora_mnist_cli.registry.deltas import load_matrices
+
+        description, arrays = random
+        kept = {PEFT_PREFIX + key: tensor for key, tensor in load_matrices(adapter, base, ADAPTER_FILE).items()}
+        tensors = {key: array.astype("float32", order="C") for key, array in (kept | arrays).items()}
+        return {ADAPTER_FILE: save(tensors), ADAPTER_CONFIG_FILE: description_json(description)}
     at = dataclasses.replace(config, alpha=alpha, epochs=0)  # a config that is to be trained can't have alpha 0
-    described = peft_json(at, sorted(config.target_layers or ()))
+    described = peft_json(at, list(layers))
     assert described is not None
     return {ADAPTER_FILE: adapter.read(ADAPTER_FILE), ADAPTER_CONFIG_FILE: described}
 

@@ -42,6 +42,8 @@ SCALED = [
     for scaling in (("constant",) if "scaling" in METHODS[name].unused else SCALINGS)
 ]
 NOT_IN_PEFT = [name for name in METHODS if name not in IN_PEFT]
+RANDOM = ["vera", "randlora"]
+"""Methods whose random numbers are in a folder for PEFT, and not in the artifact's."""
 
 
 def agree(found: Tensor, expected: Tensor, bare: Tensor) -> None:
@@ -176,8 +178,13 @@ def test_options_that_say_the_same_in_other_words_are_taken(options, small, imag
     assert adapter.config["dropout"] == options.get("lora_dropout", 0)
 
 
-@pytest.mark.parametrize("form", ["folder", "export"])
-@pytest.mark.parametrize("method", NOT_IN_PEFT)
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [
+        *((method, "folder") for method in NOT_IN_PEFT),
+        *((each, "export") for each in NOT_IN_PEFT if each not in RANDOM),
+    ],
+)
 def test_what_peft_has_not_is_refused_with_the_reason(method, form, small, exported):
     adapter = finetune(AdapterConfig(method=method, epochs=1), workspace=small, name="other")
     if form == "folder":
@@ -191,13 +198,13 @@ def test_what_peft_has_not_is_refused_with_the_reason(method, form, small, expor
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, -0.7])
-@pytest.mark.parametrize("method", [*IN_PEFT, "corda"])
+@pytest.mark.parametrize("method", [*IN_PEFT, *RANDOM, "corda"])
 def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, small, images, exported, our_logits):
     own = {"epochs": 1, "lr": 0.02, "alpha": 0.5, "target_layers": ("fc1", "fc3"), "rank": 3}
     chosen = {"init": method} if method in STARTS else {"method": method}
     config = AdapterConfig(**without_unused(own | chosen))
     adapter = finetune(config, workspace=small, name="some")
-    if method not in ("lora", "pissa", "lokr", "corda") and alpha is not None:
+    if method not in ("lora", "pissa", "lokr", "corda", "randlora") and alpha is not None:
         why = "the product inside the norm alone" if method == "dora" else "PEFT's .* has none"
         with pytest.raises(UsageError, match=f"PEFT can't say what 'some' is at alpha .*, and .*{why}"):
             export_model("some", "peft", alpha=alpha, workspace=small)
@@ -218,7 +225,8 @@ def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, smal
     plain = exported()
     with torch.no_grad():
         for name, layer in plain.named_children():
-            full = peft.PeftModel.from_pretrained(exported(), small.runs_dir / "some").merge_and_unload()
-            layer.weight += alpha / 0.5 * (full.get_submodule(name).weight - layer.weight)
+            export_model("some", "peft", output="trained", workspace=small, force=True)
+            full = peft.PeftModel.from_pretrained(exported(), "trained").merge_and_unload()
+            layer.weight += alpha / config.alpha * (full.get_submodule(name).weight - layer.weight)
         torch.testing.assert_close(found, plain(images), atol=1e-5, rtol=0)
     assert torch.equal(found, bare) == (alpha == 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from method_training import compare_with_peft, loop
+from method_training import LAYERS, compare_with_peft, loop, plain
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +18,6 @@ from lora_mnist_cli.models import adapted_linear, lora
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.models.methods.moved import START_A, START_B
-from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import STARTS, implementation
 from lora_mnist_cli.settings.digits import DigitSet
@@ -31,14 +30,8 @@ from lora_mnist_cli.training.starts.old_inputs import old_inputs
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEAN, STD = 0.1307, 0.3081
-LAYERS = {"fc1": (784, 16), "fc2": (16, 12), "fc3": (12, 10)}
 MOVED = [name for name in STARTS if STARTS[name].moves_weight]
 Pairs = dict[str, tuple[Tensor, Tensor]]
-
-
-def plain() -> MNISTModel:
-    torch.manual_seed(0)
-    return MNISTModel((16, 12))
 
 
 def load(digits: str, count: int) -> MNISTDataset:

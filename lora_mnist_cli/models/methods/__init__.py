@@ -21,6 +21,9 @@ Tensors = Mapping[str, Any]
 Change = tuple[Any, Any]
 """The change of a layer's weight (out × in) and of its bias (out); None for no change."""
 
+PeftFiles = tuple[dict[str, Any], dict[str, Any]]
+"""The content of PEFT's ``adapter_config.json``, and arrays by key."""
+
 PEFT_PREFIX = "base_model.model."
 
 
@@ -120,6 +123,17 @@ class Method:
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """Return PEFT's ``adapter_config.json``; None where PEFT has no such method."""
+        return None
+
+    def random_for_peft(
+        self, config: AdapterConfig, layers: Mapping[str, Sequence[int]], alpha: float
+    ) -> PeftFiles | None:
+        """Return what a folder for PEFT holds besides the kept tensors, where they leave random ones to the seed.
+
+        Args:
+            layers: name → (in, out) of each adapted layer.
+            alpha: multiplier on the change.
+        """
         return None
 
 

@@ -12,9 +12,10 @@ A lower rank has more terms and more numbers to train. An alpha given later mult
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import PEFT_PREFIX, Change, Method, PeftFiles, Tensors
 from lora_mnist_cli.models.methods.vera import drawn, like
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
@@ -27,7 +28,7 @@ class RandLoRA(Method):
 
     needs_weight = True  # for its shape
     prefix = ""
-    not_in_peft = "its random matrices come from the seed, and by PEFT's own draws they would be others"
+    not_in_peft = "its random matrices come from the seed, and PEFT's file holds them"
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """Scales of each base's ranks, and of each base's smaller side."""
@@ -59,6 +60,31 @@ class RandLoRA(Method):
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """The sum of the products."""
         return _sum(kept, *_random_pair(config, weight), weight, config), None
+
+    def random_for_peft(
+        self, config: AdapterConfig, layers: Mapping[str, Sequence[int]], alpha: float
+    ) -> PeftFiles | None:
+        """The pair of the largest layer; PEFT multiplies the sum by ``randlora_alpha / r``."""
+        fan_in, fan_out = (max(sides) for sides in zip(*layers.values(), strict=True))
+        A, B = random_pair(config.seed_of("init"), config.rank, fan_in, fan_out)
+        described = {
+            "peft_type": "RANDLORA",
+            "task_type": None,
+            "base_model_name_or_path": None,
+            "r": config.rank,
+            "randlora_alpha": SCALE * alpha * config.rank,
+            "randlora_dropout": config.dropout,
+            "save_projection": True,
+            "target_modules": list(layers),
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_weights": True,
+            "modules_to_save": None,
+        }
+        shaped = {"randlora_A": A[:, None], "randlora_B": B.reshape(len(B), -1, config.rank)}
+        places = ("base_model.", *(f"{PEFT_PREFIX}{layer}." for layer in layers))  # PEFT's file repeats them per layer
+        return described, {place + name: array for place in places for name, array in shaped.items()}
 
 
 def random_pair(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, Any]:

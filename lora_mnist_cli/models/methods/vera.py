@@ -9,11 +9,12 @@ alone. An alpha given later multiplies the change.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from lora_mnist_cli.models.architecture import PIXELS
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftFiles, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 LAMBDA_B, LAMBDA_D = "vera_lambda_b", "vera_lambda_d"
@@ -26,7 +27,8 @@ class VeRA(Method):
 
     needs_weight = True  # for its shape
     prefix = ""
-    not_in_peft = "its random matrices come from the seed, and by PEFT's own draws they would be others"
+    not_in_peft = "its random matrices come from the seed, and PEFT's file holds them"
+    alpha_not_in_peft = "PEFT's VeRA has none"
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """A number per output, and one per rank."""
@@ -69,6 +71,29 @@ class VeRA(Method):
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``diag(b) B diag(d) A``."""
         return _product(kept, *_random_pair(config, weight), config), None
+
+    def random_for_peft(
+        self, config: AdapterConfig, layers: Mapping[str, Sequence[int]], alpha: float
+    ) -> PeftFiles | None:
+        """The pair of the largest layer."""
+        fan_in, fan_out = (max(sides) for sides in zip(*layers.values(), strict=True))
+        A, B = random_numbers(config.seed_of("init"), config.rank, fan_in, fan_out)
+        described = {
+            "peft_type": "VERA",
+            "task_type": None,
+            "base_model_name_or_path": None,
+            "r": config.rank,
+            "d_initial": D_START,
+            "vera_dropout": config.dropout,
+            "save_projection": True,
+            "target_modules": list(layers),
+            "bias": "none",
+            "fan_in_fan_out": False,
+            "inference_mode": True,
+            "init_weights": True,
+            "modules_to_save": None,
+        }
+        return described, {"base_model.vera_A": A, "base_model.vera_B": B}
 
 
 def random_numbers(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, Any]:

@@ -67,8 +67,8 @@ def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
     # What is trained alone has nothing in common, so any methods may share a bank.
-    kind = () if config.alone else (config.method, config.moves_weight)
-    needs = config.alone, config.needs_statistics, config.objective, kind
+    method = () if config.alone else (config.method, config.plain)
+    needs = config.alone, config.needs_statistics, config.objective, method
     return str(config.digits), config.epochs, config.precision, *needs
 
 

@@ -70,8 +70,8 @@ def product_calls(
             factor.copy_(made)
 
     def make_gradients() -> None:
-        of_factors = method.gradients(tensors, group.dA, group.dB)
-        for name, gradient in gradients.items():
-            gradient.copy_(of_factors[name])
+        for name, gradient in method.gradients(tensors, group.dA, group.dB).items():
+            if name in gradients:  # one factor may be trained alone
+                gradients[name].copy_(gradient)
 
     return make_factors, make_gradients

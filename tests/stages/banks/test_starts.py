@@ -10,6 +10,7 @@ from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import STARTS
+from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import combine, evaluate, finetune, import_adapter, merge, sweep
 from lora_mnist_cli.stages.banks.cut import AdapterRequest, cut_into_banks
 from lora_mnist_cli.stages.records.loading import load_model
@@ -72,12 +73,14 @@ def test_statistics_of_a_start_of_old_inputs_have_their_basis_so_that_the_next_t
 
 def test_a_bank_has_the_statistics_that_its_members_need(small):
     base = small.registry.get(BASE)
-    configs = [resolve(AdapterConfig(init=init, rank=2), base) for init in ("olora", "corda", "kaiming", "eva")]
-    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, small.runtime)
+    configs = [
+        resolve(AdapterConfig(init=init, rank=2), base) for init in ("olora", "corda", "lora-ga", "kaiming", "eva")
+    ]
+    banks = cut_into_banks([AdapterRequest(config.init, config) for config in configs], base, Runtime())
     assert sorted(sorted(member.name for member in bank) for bank in banks) == [
         ["corda"],
         ["eva", "kaiming"],
-        ["olora"],
+        ["lora-ga", "olora"],
     ]
 
 
