@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from lora_mnist_cli.stages.records.publishing import markdown_table
+from lora_mnist_cli.system.machine import processor
 
 T = TypeVar("T")
 MEASURED = ("n", "clock", "CPU, median", "cores others took, max")
@@ -155,7 +156,7 @@ def hardware() -> str:
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return (
-        f"{_cpu_model()}, {os.cpu_count()} cores, {device}; "
+        f"{processor()}, {os.cpu_count()} cores, {device}; "
         f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {version('pytorch-lightning')}."
     )
 
@@ -189,11 +190,3 @@ def _share(before: float, clock: float, own: float) -> float:
 def _cpu_seconds() -> float:
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _cpu_model() -> str:
-    """The processor's name; without /proc/cpuinfo, whatever Python knows of it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -20,7 +20,7 @@ HEAD = ("what", "measure", "study, one run", "mean", "standard deviation", "lowe
 
 
 def spread(seeds: int, runs_dir: Path) -> list[dict[str, Any]]:
-    """A row a figure of the study: its value there, and mean, standard deviation and extremes of our seeds."""
+    """A row per figure of the study: its value there, and mean, standard deviation and extremes of our seeds."""
     tables = []
     for seed in range(seeds):
         made = reproduce(seed=seed, workspace=Workspace(runs_dir))

@@ -18,6 +18,21 @@ SCORES = {
 """Of a model that gets every image right."""
 
 
+def files(folder: Path) -> list[str]:
+    """The paths of the files in a folder, hidden ones too."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def subsets(artifact: Any) -> dict[str, float]:
+    """The accuracy that an artifact was published with, by digit set."""
+    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
+
+
+def everything(root: Path) -> list[str]:
+    """The paths of all that is in a folder, hidden things too."""
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
+
+
 @pytest.fixture
 def publish() -> Callable[..., Any]:
     """Publishes an artifact of a few bytes, without any training: ``publish(registry, "base-0-4", config={…})``."""

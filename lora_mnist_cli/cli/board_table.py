@@ -23,7 +23,7 @@ def board_tables(document: dict[str, Any]) -> list[Table | str]:
         forgotten = row["forgetting"]
         made.add_row(
             row["described"], rate_cell(row), percent(row["validation"]),
-            spread_cells(row["new"], percent)[0], spread_cells(forgotten, _plain_points)[0], f"{row['parameters']:,}",
+            spread_cells(row["new"], percent)[0], spread_cells(forgotten, percent)[0], f"{row['parameters']:,}",
             "–" if row["bytes"] is None else f"{row['bytes']:,}", f"{row['seconds']['mean']:.1f}",
             str(row["new"]["n"]), _verdict(row),
         )  # fmt: skip
@@ -42,7 +42,3 @@ def _verdict(row: dict[str, Any]) -> str:
         return "front"
     how = "beaten by" if row["beaten"] else "can't tell from"
     return f"{how} {row['challenger']}, p = {row['p_holm']:.2g}"
-
-
-def _plain_points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"

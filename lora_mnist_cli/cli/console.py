@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 from lora_mnist_cli.cli.basics import escaped
 from lora_mnist_cli.cli.status_line import LINE
@@ -13,17 +13,7 @@ from lora_mnist_cli.cli.table_width import wrap
 from lora_mnist_cli.cli.text_table import Line, Table
 from lora_mnist_cli.registry.artifact import Artifact
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 SCHEMA_VERSION = 1
-
-
-def terminal_console(stream: TextIO) -> Console:
-    """Give a Rich console on a terminal; it has colours unless ``NO_COLOR`` is set."""
-    from rich.console import Console
-
-    return Console(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
 
 
 def print_json(command: str, document: dict[str, Any]) -> None:
@@ -39,10 +29,12 @@ def print_tables(tables: Sequence[Table | str]) -> None:
         # Blanks at the ends of lines are of no use to a file or a program.
         sys.stdout.writelines(f"{line.text.rstrip()}\n" for table in tables for line in _lines(table, None))
         return
+    from rich.console import Console
     from rich.segment import Segment, Segments
     from rich.style import Style
 
-    out = terminal_console(sys.stdout)
+    # It has colours unless ``NO_COLOR`` is set.
+    out = Console(file=sys.stdout, force_terminal=True, highlight=False, markup=False, emoji=False)
     bold = Style(bold=True)
     lines = (line for table in tables for line in _lines(table, out.width))
     segments = [s for line in lines for s in (Segment(line.text, bold if line.bold else None), Segment.line())]

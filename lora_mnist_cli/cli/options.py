@@ -129,12 +129,11 @@ def number(about: str, panel: str | None = None) -> Any:
 
 
 def word(
-    about: str, panel: str | None = None, known: Iterable[str] = (), *, flag: str | None = None, metavar: str = "TEXT",
-    hidden: bool = False,
-) -> Any:  # fmt: skip
+    about: str, panel: str | None = None, known: Iterable[str] = (), *, flag: str | None = None, metavar: str = "TEXT"
+) -> Any:
     """Make an option that takes a word; known words are shown as choices, and completed."""
     shown = choices(known) if known else metavar
-    return _option(flag, about, panel, metavar=shown, autocompletion=completions(known), hidden=hidden)
+    return _option(flag, about, panel, metavar=shown, autocompletion=completions(known))
 
 
 def dataset(about: str) -> Any:

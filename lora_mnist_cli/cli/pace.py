@@ -8,14 +8,14 @@ from collections.abc import Callable
 from lora_mnist_cli.system.work import LOADING, WorkLeft, total
 
 MEASURED = 0.5
-"""Seconds of a phase from which on they say how fast this machine is: the first steps of a training are slow."""
+"""Seconds after which a phase shows how fast this machine is: the first steps of a training are slow."""
 _FIRST = 0.25
 """Seconds of work of a phase that weigh as much as the guess that it has the speed of an ordinary machine."""
 _TELLING = 0.1
-"""Share of a piece from which on its own speed counts, and no longer that of its phase."""
+"""Share of a piece after which its own speed counts, and no longer that of its phase."""
 _USUAL = 1.0
-"""Seconds of work that weigh as much as the guess that a phase has the speed of an ordinary machine: a short piece
-alone tells little of the other phases."""
+"""Seconds of work that weigh as much as the guess that a phase has the speed of an ordinary machine: one short piece
+says little about the other phases."""
 _ALMOST = 0.9
 """Share of a piece that counts as done at most while nobody knows how much of it is."""
 
@@ -24,7 +24,7 @@ class Pace(WorkLeft):
     """Counts the work that is left, and measures how long it takes here.
 
     Each phase has a speed, seconds here per second of the plan. A phase that was not measured has the speed of the
-    others together, but for the loading of packages, which tells more about the disk. The present piece has a speed of
+    others together, without the loading of packages, which says more about the disk. The current piece has a speed of
     its own as soon as that is known.
     """
 
@@ -45,7 +45,7 @@ class Pace(WorkLeft):
         super()._begin(name, seconds, steps)
 
     def begin(self, title: str, epochs: int, steps: int) -> None:
-        """Take the steps of a training, and begin its time: what it loaded before that tells nothing of its speed."""
+        """Take the steps of a training, and start its clock: what it loaded before says nothing about its speed."""
         super().begin(title, epochs, steps)
         if not self.share:
             self._since = self._clock()

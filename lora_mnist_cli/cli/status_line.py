@@ -145,7 +145,7 @@ def fitted(text: str, more: Sequence[str], width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Cut a text after its first word: a name's end tells more than its begin."""
+    """Cut a text after its first word: the end of a name says more than its beginning."""
     if len(text) <= width:
         return text
     head = min(text.find(" ") + 1, max(0, width - 1) // 3)

@@ -37,8 +37,9 @@ class Table:
     """
 
     def __init__(
-        self, heads: Sequence[str], *, title: str = "", text_columns: Sequence[str] = (),
-        optional: Sequence[str] = (), whole: Sequence[str] = (), tight: bool = False, running: bool = False,
+        self, heads: Sequence[str], rows: Iterable[Sequence[str]] = (), *, title: str = "",
+        text_columns: Sequence[str] = (), optional: Sequence[str] = (), whole: Sequence[str] = (),
+        tight: bool = False, running: bool = False,
     ) -> None:  # fmt: skip
         self.title = escaped(title)
         self.heads = tuple(map(escaped, heads))
@@ -47,6 +48,8 @@ class Table:
         self._gap = 2 if tight else 3
         self._running = running
         self._rows: list[_Row] = []
+        for cells in rows:
+            self.add_row(*cells)
 
     def add_row(self, *cells: str, bold: bool = False) -> None:
         """Add a row; cells that it lacks at its end are empty."""
@@ -115,7 +118,4 @@ def _filled(text: str, width: int, to_left: bool) -> str:
 def facts_table(title: str, facts: Sequence[tuple[str, str]]) -> Table:
     """Make a row per fact: its name and its value."""
     heads = ("what", "value")
-    made = Table(heads, title=title, text_columns=heads, running=True)
-    for fact in facts:
-        made.add_row(*fact)
-    return made
+    return Table(heads, facts, title=title, text_columns=heads, running=True)

@@ -13,7 +13,7 @@ from lora_mnist_cli.system.progress import Work
 from lora_mnist_cli.system.work import duration
 
 WORTH_A_LINE = 20
-"""Seconds left from which on a log that shows no bar gets a line about them."""
+"""Seconds left that are worth a line in a log, which shows no bar."""
 _BAR, _NARROW = 12, 60
 
 

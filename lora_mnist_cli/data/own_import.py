@@ -45,7 +45,7 @@ class Listener(Protocol):
         """Something was left out, or has changed."""
 
     def reading(self, done: int, count: int) -> None:
-        """The next image is read; so many of all are done."""
+        """The next image is read; ``done`` of ``count`` are."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def take_in(path: Path, data_dir: Path, listener: Listener) -> str:
     if few := _few_steps(name, len(given.labels["train"])):
         listener.notice(few)
     if before is not None and (before.classes, before.folder) != (record.classes, record.folder):
-        listener.notice(f"{name} has changed: what was trained on it before needs the images of then")
+        listener.notice(f"{name} has changed: what was trained on it before needs the earlier images")
     return name
 
 
@@ -161,7 +161,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     images = _fitted(given, digits, listener)
     for split in SPLITS:
         image_file, label_file = MNIST_FILES[split]
-        labels = np.array([digits[given.labels[split][row]] for row in in_turn(given.labels[split], digits)], np.uint8)
+        labels = np.array([digits[given.labels[split][row]] for row in by_turns(given.labels[split], digits)], np.uint8)
         pixels = np.stack([next(images) for _ in range(len(labels))])
         contents |= {image_file: _idx(pixels), label_file: _idx(labels)}
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
@@ -180,7 +180,7 @@ def _write(given: Given, classes: list[str], made_from: str, place: Path, listen
     return record
 
 
-def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
+def by_turns(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
     """Return the rows of images in the order that a data set gets: the first of each class, the second, and so on.
 
     The first images, which pictures show, are then of all classes.
@@ -194,13 +194,13 @@ def in_turn(labels: Sequence[str], digits: Mapping[str, int]) -> list[int]:
 
 
 def _fitted(given: Given, digits: Mapping[str, int], listener: Listener) -> Iterator[npt.NDArray[np.uint8]]:
-    """Give the images of all splits, those of each :func:`in_turn`, as 28 × 28 bytes; refuse all bad ones at once."""
+    """Give the images of all splits, those of each :func:`by_turns`, as 28 × 28 bytes; refuse all bad ones at once."""
     from lora_mnist_cli.data.pictures import as_bytes
 
     count, done = sum(map(len, given.labels.values())), 0
     refused: list[DataError] = []
     for split in SPLITS:
-        for row in in_turn(given.labels[split], digits):
+        for row in by_turns(given.labels[split], digits):
             listener.reading(done, count)
             try:
                 image = as_bytes(*given.image(split, row))

@@ -19,7 +19,7 @@ from lora_mnist_cli.system.errors import DataError
 
 SHAPE = "a folder has train/CLASS/*.png and test/CLASS/*.png, or CLASS/*.png alone"
 _EVERY = 5
-"""One of so many pictures of a class is a test picture, where the user did not say which."""
+"""One in five pictures of a class is a test picture, where the user did not say which."""
 
 Files = dict[Split, list[tuple[str, str]]]
 """Split → each picture, with its class."""

@@ -1,7 +1,7 @@
-"""What makes a drawing doubtful as one digit. A model answers surely on anything; these are reasons not to believe it.
+"""What makes a drawing doubtful as one digit. A model answers anything with confidence; these are reasons to doubt it.
 
-The bounds were chosen on validation images of MNIST (a fifth of the training images, seed 0), so that at most some
-three of a thousand pass one of them.
+The bounds were chosen on validation images of MNIST (a fifth of the training images, seed 0), so that at most about
+three in a thousand exceed one of them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def data_digest(dataset: str, data_dir: Path) -> str:
     """Return the SHA-256 over names and SHA-256 of a data set's unpacked files, as ``sha256:…``.
 
     MNIST's needs no file, and neither does a user's own, because each file is checked against its own SHA-256 whenever
-    it is read. The names of one's own classes count too.
+    it is read. The names of a user's own classes count too.
 
     Raises:
         DataError: where the files are not available or damaged.

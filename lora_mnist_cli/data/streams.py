@@ -32,5 +32,9 @@ def seeded(seed: int, stream: Stream) -> Iterator[None]:
     """Set PyTorch's global generators to the start of a stream inside the block, and restore them afterwards."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(stream_seed(seed, stream))
+        start = stream_seed(seed, stream)
+        # ``torch.manual_seed`` also writes down the whole stack for each kind of device that is not there.
+        torch.default_generator.manual_seed(start)
+        if devices:
+            torch.cuda.manual_seed_all(start)
         yield

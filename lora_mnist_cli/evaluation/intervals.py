@@ -19,15 +19,14 @@ ACCURACIES, LOSSES, DIFFERENCES = (0.0, 1.0), (0.0, math.inf), (-1.0, 1.0)
 
 @dataclass(frozen=True)
 class Interval:
-    """A range of values, and its confidence."""
+    """A range of values."""
 
     low: float
     high: float
-    confidence: float = CONFIDENCE
 
     def within(self, low: float, high: float) -> Interval:
         """Return the part that is possible: a t interval of few runs can reach below 0 or above 100 %."""
-        return Interval(max(low, self.low), min(high, self.high), self.confidence)
+        return Interval(max(low, self.low), min(high, self.high))
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,10 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Sp
         return Spread(1, mean, None, None)
     deviation = stdev(values)
     half = t_quantile(confidence, len(values) - 1) * deviation / math.sqrt(len(values))
-    return Spread(len(values), mean, deviation, Interval(mean - half, mean + half, confidence))
+    return Spread(len(values), mean, deviation, Interval(mean - half, mean + half))
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def prediction_interval(values: Sequence[float]) -> Interval:
     """Return the range in which one more run would lie: mean ± t(n − 1) · s · √(1 + 1/n) (Hahn & Meeker 1991, § 4.2).
 
     A published single run is compared with this range. The interval of the mean shrinks to nothing as seeds are added,
@@ -75,8 +74,8 @@ def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE)
     require_finite(values)
     if (n := len(values)) < 2:
         raise ValueError("the range of one more run needs two runs at least")
-    mean, half = math.fsum(values) / n, t_quantile(confidence, n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
-    return Interval(mean - half, mean + half, confidence)
+    mean, half = math.fsum(values) / n, t_quantile(CONFIDENCE, n - 1) * stdev(values) * math.sqrt(1 + 1 / n)
+    return Interval(mean - half, mean + half)
 
 
 def wilson_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> Interval:
@@ -96,7 +95,7 @@ def wilson_interval(hits: int, count: int, confidence: float = CONFIDENCE) -> In
     half = math.sqrt(z2 * (hits * (count - hits) / count + z2 / 4)) / (count + z2)
     # At the ends the bound is exactly 0 or 1, which rounding would miss.
     low = 0.0 if hits == 0 else max(0.0, middle - half)
-    return Interval(low, 1.0 if hits == count else min(1.0, middle + half), confidence)
+    return Interval(low, 1.0 if hits == count else min(1.0, middle + half))
 
 
 def t_quantile(confidence: float, freedom: int) -> float:

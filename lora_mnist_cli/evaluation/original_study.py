@@ -42,13 +42,11 @@ def adapter_accuracy(digits: DigitSet, rank: int) -> float | None:
     return None
 
 
-def comparable(base: BaseConfig, adapter: AdapterConfig | None = None) -> bool:
+def comparable(base: BaseConfig, adapter: AdapterConfig) -> bool:
     """Tell whether results with these settings compare with the study's: its data, digits and recipe, any seed."""
     reference = RECIPES["reference"]
     if base != dataclasses.replace(reference.base, seed=base.seed):
         return False
-    if adapter is None:
-        return True
     left_open = {"seed", "vary", "held_seed", "rank", "digits", "target_layers"}
     fixed = [f.name for f in dataclasses.fields(adapter) if f.name not in left_open]
     follows = all(getattr(adapter, name) == getattr(reference.adapter, name) for name in fixed)

@@ -35,12 +35,12 @@ class Probe:
         return (features - self.mean) @ self.weight + self.bias
 
 
-def fit_probe(features: Tensor, labels: Tensor, *, classes: int = 10, penalty: float = PENALTY) -> Probe:
+def fit_probe(features: Tensor, labels: Tensor, *, penalty: float = PENALTY) -> Probe:
     """Fit a multinomial logistic regression by L-BFGS from zero: a convex problem, without random numbers.
 
     The features are whitened first, so that the penalty is on the variance of the logits and not on a layer's units.
-    That also halves the steps of the fit. ``features`` are n × features in float32, ``labels`` n from 0 to
-    ``classes`` − 1, and ``penalty`` weighs half the sum of the squared weights of whitened features.
+    That also halves the steps of the fit. ``features`` are n × features in float32, ``labels`` n from 0 to 9, and
+    ``penalty`` weighs half the sum of the squared weights of whitened features.
     """
     mean = features.mean(0)
     centred = (features - mean).double()
@@ -48,8 +48,8 @@ def fit_probe(features: Tensor, labels: Tensor, *, classes: int = 10, penalty: f
     kept = variance > _NEGLIGIBLE * variance.max()
     whiten = (directions[:, kept] / variance[kept].sqrt()).to(features.dtype)
     inputs = (features - mean) @ whiten
-    weight = torch.zeros(inputs.shape[1], classes, requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
+    weight = torch.zeros(inputs.shape[1], 10, requires_grad=True)
+    bias = torch.zeros(10, requires_grad=True)
     search = torch.optim.LBFGS(
         [weight, bias], max_iter=_MOST_STEPS, history_size=20, tolerance_grad=_TOLERANCE, tolerance_change=0.0,
         line_search_fn="strong_wolfe",

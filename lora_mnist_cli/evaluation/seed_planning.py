@@ -60,9 +60,7 @@ def fewest_pairs(tests: int = 1, confidence: float = CONFIDENCE) -> int:
     return next(n for n in itertools.count(1) if tests * 2.0 / 2**n <= 1 - confidence + 1e-12)
 
 
-def images_needed(
-    only_first: int, only_second: int, count: int, confidence: float = CONFIDENCE, target_power: float = POWER
-) -> int | None:
+def images_needed(only_first: int, only_second: int, count: int, confidence: float = CONFIDENCE) -> int | None:
     """Return the test images that McNemar's test needs to tell two models apart that disagree as on ``count`` images.
 
     It uses the normal approximation to the test (Connor 1987). None where they are right equally often.
@@ -70,5 +68,5 @@ def images_needed(
     apart, difference = (only_first + only_second) / count, (only_second - only_first) / count
     if difference == 0:
         return None
-    z, z_power = z_quantile(confidence), NormalDist().inv_cdf(target_power)
+    z, z_power = z_quantile(confidence), NormalDist().inv_cdf(POWER)
     return math.ceil(((z * math.sqrt(apart) + z_power * math.sqrt(apart - difference**2)) / difference) ** 2)

@@ -1,6 +1,6 @@
 """Significance: whether two recipes, or two models, differ by more than chance.
 
-Recipes are compared over pairs of seeds (:func:`paired_comparison`), models over the same test images
+Recipes are compared over pairs of seeds (:func:`sign_flip_p`), models over the same test images
 (:func:`mcnemar`). ``docs/statistics.md`` gives the reasons.
 """
 
@@ -11,15 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.evaluation.intervals import (
-    CONFIDENCE,
-    DIFFERENCES,
-    Interval,
-    Spread,
-    mean_interval,
-    require_finite,
-    z_quantile,
-)
+from lora_mnist_cli.evaluation.intervals import CONFIDENCE, DIFFERENCES, Interval, require_finite, z_quantile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,15 +21,6 @@ MAX_EXACT = 40
 """Pairs up to which a permutation p-value counts all sign changes."""
 RESAMPLES = 99_999
 """Random sign changes for more pairs than that."""
-
-
-@dataclass(frozen=True)
-class PairedComparison:
-    """A comparison of two recipes over the same seeds: second − first, and the results of :func:`sign_flip_p`."""
-
-    difference: Spread
-    p_value: float
-    exact: bool
 
 
 @dataclass(frozen=True)
@@ -56,29 +39,15 @@ class McNemar:
     p_value: float
 
 
-def paired_comparison(
-    first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE
-) -> PairedComparison:
-    """Compare two recipes by second − first over pairs of the same seed: mean, t interval and permutation p-value.
-
-    A pair shares split, order and initial draws, so the seed's effect on both cancels out of the difference.
-
-    Raises:
-        ValueError: for no pairs, or lists of two lengths.
-    """
-    differences = [b - a for a, b in zip(first, second, strict=True)]
-    p_value, exact = sign_flip_p(differences)
-    return PairedComparison(mean_interval(differences, confidence), p_value, exact)
-
-
 def sign_flip_p(differences: Sequence[float]) -> tuple[float, bool]:
     """Return the share of all sign changes of the differences whose sum is at least as far from 0 (Fisher 1935).
 
-    If only chance separates the two of a pair, each difference could as well have the other sign. The test assumes
-    nothing about their distribution. Up to :data:`MAX_EXACT` pairs all 2ⁿ sign changes are counted: the sums of one
-    half of the pairs are sorted, and each sum of the other half is looked up in them. SciPy's permutation test adds
-    them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of them. The two-sided
-    p-value is at least 2 / 2ⁿ; the second value tells whether it is exact.
+    A difference is that of two recipes with the same seed: they share split, order and initial draws, so the seed's
+    effect on both cancels out. If only chance separates the two of a pair, each difference could as well have the other
+    sign. The test assumes nothing about their distribution. Up to :data:`MAX_EXACT` pairs all 2ⁿ sign changes are
+    counted: the sums of one half of the pairs are sorted, and each sum of the other half is looked up in them. SciPy's
+    permutation test adds them up one by one, which ends at some twenty pairs. Above, SciPy draws :data:`RESAMPLES` of
+    them. The two-sided p-value is at least 2 / 2ⁿ; the second value tells whether it is exact.
 
     Raises:
         ValueError: for no differences, or one that is not finite.
@@ -134,7 +103,7 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool], confidence: float = C
     p_value = min(1.0, 2 * float(bdtr(fewer, apart, 0.5))) if apart else 1.0
     b, c, n = only_second + 0.5, only_first + 0.5, count + 2
     middle, half = (b - c) / n, z_quantile(confidence) * math.sqrt(b + c - (b - c) ** 2 / n) / n
-    interval = Interval(middle - half, middle + half, confidence).within(*DIFFERENCES)
+    interval = Interval(middle - half, middle + half).within(*DIFFERENCES)
     return McNemar(both, only_first, only_second, neither, (only_second - only_first) / count, interval, p_value)
 
 

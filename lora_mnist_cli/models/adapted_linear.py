@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.lora import AdaptedLinear, LoRALinear, adapted_layers
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.full import Full
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.layer_ranks import ranks_in
@@ -32,7 +32,7 @@ class MethodLinear(AdaptedLinear):
 
     def __init__(self, base: nn.Linear, config: AdapterConfig, *, start: bool = True) -> None:
         super().__init__(base, config.alpha)
-        self.method, self.config, self.dropout = method_named(config.method), config, config.dropout
+        self.method, self.config, self.dropout = mathematics_of(config), config, config.dropout
         self.trained = nn.ParameterDict()
         self._fixed: list[str] = []
         self._kept: list[str] = []
@@ -88,6 +88,12 @@ class MethodLinear(AdaptedLinear):
     def tensors(self) -> dict[str, Tensor]:
         """Return the trained and the fixed tensors by the method's names."""
         return {**self.numbers(), **{name: getattr(self, _buffer(name)) for name in self._fixed}}
+
+    @torch.no_grad()
+    def begin(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy a start into the trained and the fixed tensors."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -146,6 +152,8 @@ def _buffer(name: str) -> str:
 def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn.Module:
     """Freeze a model and put the adapters of a config on it, in place; they draw from PyTorch's global generator.
 
+    A start of ``settings.choices.STARTS`` is put in afterwards, by ``training.starts``.
+
     Args:
         start: see :class:`MethodLinear`; LoRA's layers always have a start.
 
@@ -155,7 +163,7 @@ def attach(model: nn.Module, config: AdapterConfig, *, start: bool = True) -> nn
     Raises:
         UsageError: where the model lacks a target layer, or has adapters already.
     """
-    if config.method == "lora":
+    if config.plain:
         return lora.attach(
             model, config.rank, alpha=config.alpha, scaling=config.scaling, init=config.init, dropout=config.dropout,
             train=config.train, target_layers=config.target_layers, ranks=ranks_in(config.rank_pattern),

@@ -23,11 +23,14 @@ from torch import Tensor
 from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import PIXELS
 from lora_mnist_cli.models.blur import sharpen
-from lora_mnist_cli.models.density_fit import coordinates, fit_basis, fit_mixture
+from lora_mnist_cli.models.density_fit import BASIS_IMAGES, coordinates, fit_basis, fit_mixture
 from lora_mnist_cli.models.density_spaces import BLURRED_PIXELS, FEATURE_SPACE, Space
 from lora_mnist_cli.system.arithmetic import computing
 
 _BATCH = 1024
+
+_NOTHING = -80.0
+"""The logarithm of a share that float32 can still hold, and that is nothing beside 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +83,9 @@ class Mixtures:
         if len(images) == 0 or images.shape != (len(labels), PIXELS):
             raise ValueError(f"images {tuple(images.shape)} and labels {tuple(labels.shape)} don't fit")
         images, labels, generator = images.detach().cpu().float(), labels.cpu(), torch.Generator().manual_seed(seed)
-        mean, basis = fit_basis(images, cls.space) if like is None else (like.mean, like.basis)
-        points, distances = coordinates(images, mean, basis, cls.space)
+        sample = cls.space.points(images[:BASIS_IMAGES])
+        mean, basis = fit_basis(sample) if like is None else (like.mean, like.basis)
+        points, distances = coordinates(sample, images[BASIS_IMAGES:], mean, basis, cls.space)
         digits, counts = torch.unique(labels, return_counts=True)
         rows_of_digits = [labels == digit for digit in digits]
         fitted = [fit_mixture(points[rows], distances[rows], cls.space, generator) for rows in rows_of_digits]
@@ -129,11 +133,8 @@ class Mixtures:
             images: n × 784, float32 or float64, which is also the precision of the result.
         """
         densities, parts = self.densities(images.dtype), self.components.tolist()
-        batches = []
-        for batch in torch.split(images, _BATCH):
-            of_digits = torch.split(densities(self.space.points(batch)), parts, dim=1)
-            batches.append(torch.stack([part.logsumexp(1) for part in of_digits], dim=1))
-        return torch.cat(batches)
+        batches = torch.split(images, _BATCH)
+        return torch.cat([log_sums(densities(self.space.points(batch)), parts) for batch in batches], dim=1).T
 
     @computing()
     def distance(self, images: Tensor) -> Tensor:
@@ -144,7 +145,8 @@ class Mixtures:
         """
         densities = self.densities(images.dtype)
         batches = torch.split(images, _BATCH)
-        return torch.cat([2 * (densities.constant - densities(self.space.points(batch))).amin(1) for batch in batches])
+        constant = densities.constant[:, None]
+        return torch.cat([2 * (constant - densities(self.space.points(batch))).amin(0) for batch in batches])
 
     @property
     def log_prior(self) -> Tensor:
@@ -205,9 +207,11 @@ class Mixtures:
         return Densities(
             mean=self.mean, basis=self.basis, constant=constant,
             # The first direction of all components, then the second: so sums over directions run along the memory.
-            whitening=whitening.transpose(0, 1).reshape(-1, loadings.shape[1]).T.contiguous(),
-            offsets=(whitening @ centres[:, :, None]).squeeze(2).T.reshape(-1),
-            centres=centres, noise=noise,
+            whitening=whitening.transpose(0, 1).reshape(-1, loadings.shape[1]),
+            offsets=(whitening @ centres[:, :, None]).squeeze(2).T.reshape(-1, 1),
+            centres=centres / noise[:, None],
+            at_mean=(constant - 0.5 * centres.square().sum(1) / noise)[:, None],
+            noise=noise[:, None],
         )  # fmt: skip
 
 
@@ -253,13 +257,16 @@ class FeatureStatistics(Mixtures):
 class Densities:
     """Prepared densities of all components, at b · q multiplications per image and component instead of b².
 
+    Components are rows and images are columns, so that whatever is added up runs along the memory.
+
     Args:
         mean: D, and basis: D × b, of :class:`Mixtures`.
         constant: C: logarithm of the weight and of all factors that do not depend on the image.
-        whitening: b × (q · C): the directions take the squared products with it off an image's distance.
-        offsets: q · C: the products of the centres.
-        centres: C × b.
-        noise: C.
+        whitening: (q · C) × b: the directions take the squared products with it off an image's distance.
+        offsets: (q · C) × 1: the products of the centres.
+        centres: C × b, each divided by its noise.
+        at_mean: C × 1: what the distance of the mean from a centre leaves of the constant.
+        noise: C × 1.
     """
 
     mean: Tensor
@@ -268,14 +275,31 @@ class Densities:
     whitening: Tensor
     offsets: Tensor
     centres: Tensor
+    at_mean: Tensor
     noise: Tensor
 
     def __call__(self, points_in_space: Tensor) -> Tensor:
-        """Return ``log(weight · p(image | component))``, n × C, of images' points in the space (n × D)."""
+        """Return ``log(weight · p(image | component))``, C × n, of images' points in the space (n × D)."""
         centred = points_in_space - self.mean
-        points = centred @ self.basis
-        beyond = (centred.square().sum(1) - points.square().sum(1)).clamp(min=0)
-        along = torch.addmm(-self.offsets, points, self.whitening)
-        inside = along.square().view(-1, len(self.offsets) // len(self.noise), len(self.noise)).sum(1)
-        distance = points.square().sum(1, keepdim=True) - 2 * points @ self.centres.T + self.centres.square().sum(1)
-        return self.constant - 0.5 * ((distance + beyond[:, None]) / self.noise - inside)
+        points = (centred @ self.basis).T
+        along = torch.addmm(self.offsets, self.whitening, points, beta=-1).square_()
+        inside = along.view(len(along) // len(self.noise), len(self.noise), -1).sum(0)
+        # |x - c|² = |x|² - 2 x c + |c|², where x and c are from the mean
+        found = torch.addmm(self.at_mean, self.centres, points).addcmul_(centred.square().sum(1), -0.5 / self.noise)
+        return found.add_(inside, alpha=0.5)
+
+
+def log_sums(values: Tensor, sizes: list[int]) -> Tensor:
+    """Return the logarithm of the sum of exponentials of each group of rows, groups × n; the values are used up.
+
+    Args:
+        values: rows × n.
+        sizes: the number of rows of each group; groups stand one after the other.
+    """
+    sums = []
+    for group in torch.split(values, sizes):
+        top = group.amax(0)
+        # Far below the largest nothing shows in the sum, and an exponential that is subnormal takes ten times as long.
+        scaled = group.sub_(top.nan_to_num(0.0, 0.0, 0.0)).clamp_(min=_NOTHING)
+        sums.append(scaled.exp_().sum(0).log_().add_(top))
+    return torch.stack(sums)

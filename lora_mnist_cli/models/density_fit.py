@@ -11,6 +11,8 @@ often a digit of one half was likelier under the statistics of the other. They a
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import Tensor
 
@@ -43,22 +45,28 @@ _ROUNDS = 6
 _BATCH = 1024
 
 
-def fit_basis(images: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """Return the mean of the images' points in a space (D), and their leading principal components (D × b)."""
-    sample = space.points(images[:BASIS_IMAGES])
+def fit_basis(sample: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of images' points in a space (n × D, n > 0): D; and their leading principal components: D × b."""
     mean = sample.mean(0)
-    sample -= mean
+    sample = sample - mean
     basis = torch.linalg.eigh(sample.T @ sample)[1][:, -BASIS:].flip(1).contiguous()
     # The solver chooses the sign of a column; the bytes must not depend on it.
     basis *= basis.gather(0, basis.abs().argmax(0, keepdim=True)).sign()
     return mean, basis
 
 
-def coordinates(images: Tensor, mean: Tensor, basis: Tensor, space: Space) -> tuple[Tensor, Tensor]:
-    """Return coordinates in a basis of images' points in a space (n × b), and squared distances from its span (n)."""
+def coordinates(
+    sample: Tensor, images: Tensor, mean: Tensor, basis: Tensor, space: Space
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return coordinates in a basis of images' points in a space (n × b), and squared distances from its span (n).
+
+    Args:
+        sample: the points of the first images, which are there already.
+        images: the other ones.
+    """
     points, distances = [], []
-    for batch in torch.split(images, _BATCH):
-        centred = space.points(batch).sub_(mean)
+    for batch in chain(torch.split(sample, _BATCH), map(space.points, torch.split(images, _BATCH))):
+        centred = batch - mean
         points.append(centred @ basis)
         distances.append((centred.square().sum(1) - points[-1].square().sum(1)).clamp_(min=0))
     return torch.cat(points), torch.cat(distances)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.architecture import CLASSES
-from lora_mnist_cli.models.densities import FeatureStatistics
+from lora_mnist_cli.models.densities import FeatureStatistics, log_sums
 from lora_mnist_cli.models.features import features, filters
 from lora_mnist_cli.models.router import Router
 
@@ -68,6 +68,5 @@ class FusedModel(Router):
 
     def _of_digits(self, number: int, points: Tensor) -> Tensor:
         """Return an expert's ``log p(features, digit)``, divided by its temperature: n × its digits."""
-        parts = torch.split(self._densities[number](points), self._sizes[number], dim=1)
-        densities = torch.stack([part.logsumexp(1) for part in parts], dim=1)
+        densities = log_sums(self._densities[number](points), self._sizes[number]).T
         return (densities + self._priors[number]) / DENSITY_TEMPERATURE

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.models.architecture import scale
+from lora_mnist_cli.settings.choices import STARTS
 from lora_mnist_cli.system.errors import UsageError, nearest
 
 
@@ -25,8 +26,11 @@ def init_A(rank: int, in_features: int, init: str) -> Tensor:
     ``reference`` is uniform in ±1/√rank (the study, whose Kaiming call takes the rank for the fan-in), ``kaiming``
     uniform in ±1/√in (the common choice, ``kaiming_uniform_(A, a=√5)``), ``gaussian`` normal with standard deviation
     1/rank. ``orthogonal`` has orthonormal rows in random directions, or columns where the rank is above the inputs: the
-    frozen factor of Zhu et al. 2024 (arXiv:2402.16842).
+    frozen factor of Zhu et al. 2024 (arXiv:2402.16842). A start that is computed (``settings.choices.STARTS``) is zeros
+    here, until :mod:`lora_mnist_cli.training.starts` puts it in.
     """
+    if init in STARTS:
+        return torch.zeros(rank, in_features)
     A = torch.empty(rank, in_features)
     if init == "orthogonal":
         return nn.init.orthogonal_(A)

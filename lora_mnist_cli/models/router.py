@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lora_mnist_cli.models.architecture import CLASSES
 from lora_mnist_cli.models.blur import blur
-from lora_mnist_cli.models.densities import ClassStatistics, Mixtures
+from lora_mnist_cli.models.densities import ClassStatistics, Mixtures, log_sums
 
 Routing = Literal["mixture", "choose"]
 """Two of :data:`lora_mnist_cli.settings.choices.ROUTES`; :mod:`~lora_mnist_cli.models.fused` has the others."""
@@ -66,7 +66,8 @@ class RoutedModel(Router):
     ) -> None:
         super().__init__(experts, statistics, routing)
         # The prior of a component: all training images of all experts are equally likely.
-        self._priors = [known.counts.double().log().repeat_interleave(known.components).float() for known in statistics]
+        priors = [known.counts.double().log().repeat_interleave(known.components) for known in statistics]
+        self._priors = [prior.float()[:, None] for prior in priors]
         blur(torch.zeros(1, self._densities[0].mean.shape[0]))  # fills its cache now, and not during an export
 
     def log_posterior(self, images: Tensor) -> Tensor:
@@ -76,8 +77,8 @@ class RoutedModel(Router):
         """
         blurred = blur(images)
         parts = zip(self._densities, self._priors, strict=True)
-        marginal = [(densities(blurred) + prior).logsumexp(1) for densities, prior in parts]
-        return (torch.stack(marginal, dim=1) / TEMPERATURE + self._shares).log_softmax(1)
+        marginal = [log_sums(densities(blurred).add_(prior), [len(prior)]) for densities, prior in parts]
+        return (torch.cat(marginal).T / TEMPERATURE + self._shares).log_softmax(1)
 
     def answers(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return log probabilities of the digits (n × 10), and of the experts (n × experts)."""

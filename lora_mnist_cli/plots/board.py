@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter
 from lora_mnist_cli.plots import style
 
 _FRONT, _TOLD, _OPEN = "o", "X", "s"
-"""Markers of settings on the front, of those that another one beats, and of those that the data can't tell from it."""
+"""Markers of settings on the front, of those that another setting beats, and of those where the data can't tell."""
 
 
 @style.house_style()

@@ -10,16 +10,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lora_mnist_cli.data.source import class_names
 from lora_mnist_cli.registry.digests import canonical, content_of, has_digest, sha256
 from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, read_manifest
+from lora_mnist_cli.registry.manifest_kinds import Manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
 from lora_mnist_cli.registry.manifest_types import MANIFEST, MAX_NAME, is_name
+from lora_mnist_cli.registry.manifest_types import Parent as Parent  # noqa: PLC0414 - its place for others
 from lora_mnist_cli.settings.config import TRAINING_CODE
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.own_data import known_digits
@@ -63,19 +67,6 @@ def check_new_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Parent:
-    """What an artifact was made from, by name and content digest, never by path.
-
-    ``role`` is ``base``, ``adapter`` or ``input`` for what decided the result, ``member`` for an adapter that a sweep
-    lists.
-    """
-
-    role: str
-    name: str
-    digest: str
-
-
-@dataclass(frozen=True)
 class Settings:
     """All that decides what a stage makes: the same settings on the same machine give the same artifact."""
 
@@ -87,9 +78,13 @@ class Settings:
 
     def flat(self) -> dict[str, Any]:
         """A flat table of the settings, to compare two of them line by line."""
-        inputs = {f"{p.role} {i}": p.digest for i, p in enumerate(self.parents) if p.role in _INPUT_ROLES}
-        dataset = {f"dataset {key}": value for key, value in self.dataset.items()}
-        return {"kind": self.kind, **self.config, **dataset, **inputs, "training code": self.code}
+        table = {"kind": self.kind, **self.config}
+        for key, value in self.dataset.items():
+            table[f"dataset {key}"] = value
+        for i, parent in enumerate(self.parents):
+            if parent.role in _INPUT_ROLES:
+                table[f"{parent.role} {i}"] = parent.digest
+        return table | {"training code": self.code}
 
     def fingerprint(self) -> str:
         """SHA-256 over the settings."""
@@ -266,7 +261,7 @@ class Artifact:
         return manifest | {
             "config": settings["config"],
             "dataset": settings["dataset"],
-            "parents": list(settings["parents"]),
+            "parents": msgspec.to_builtins(list(self.parents)),
             "training_code": settings["code"],
         }
 
@@ -285,10 +280,10 @@ def read_artifact(path: Path) -> Artifact:
 
 def read_folder(path: Path) -> Artifact:
     """Read the artifact in a folder, as :func:`read_artifact` does; it is known that the folder is no symbolic link."""
-    return to_artifact(path, read_manifest(path, path.name)[0])
+    return to_artifact(path, read_manifest(path, path.name))
 
 
-def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
+def to_artifact(path: Path, manifest: Manifest) -> Artifact:
     """The artifact that a checked manifest tells of.
 
     Raises:
@@ -296,28 +291,28 @@ def to_artifact(path: Path, manifest: Mapping[str, Any]) -> Artifact:
     """
     settings = settings_of(path.name, manifest)
     artifact = object.__new__(Artifact)  # the constructor of a frozen dataclass takes four times as long
-    vars(artifact).update({key: manifest[key] for key in _OWN_FIELDS})
+    vars(artifact).update({key: getattr(manifest, key) for key in _OWN_FIELDS})
     # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-    vars(artifact).update(path=path, name=path.name, settings=settings)
+    scores, files = msgspec.to_builtins(manifest.scores), msgspec.to_builtins(manifest.files)
+    vars(artifact).update(path=path, name=path.name, settings=settings, scores=scores, files=files)
     return artifact
 
 
-def settings_of(name: str, manifest: Mapping[str, Any]) -> Settings:
+def settings_of(name: str, manifest: Manifest) -> Settings:
     """The settings that a checked manifest tells of.
 
     Raises:
         ArtifactError: where its fingerprint or digest is not that of what it holds.
     """
     settings = Settings(
-        manifest["kind"],
-        manifest["config"],
-        manifest["dataset"],
-        tuple([Parent(row["role"], row["name"], row["digest"]) for row in manifest["parents"]]),
-        manifest["training_code"],
+        manifest.kind,
+        manifest.config,
+        msgspec.to_builtins(manifest.dataset),
+        manifest.parents,
+        manifest.training_code,
     )
-    fingerprint, files = manifest["fingerprint"], manifest["files"]
-    sound = has_digest(settings.flat(), fingerprint)
-    if not sound or not has_digest(content_of(fingerprint, files), manifest["digest"]):
+    content = content_of(manifest.fingerprint, msgspec.to_builtins(manifest.files))
+    if not has_digest(settings.flat(), manifest.fingerprint) or not has_digest(content, manifest.digest):
         raise ArtifactError(
             f"'{name}' is damaged: {MANIFEST}: its digest is not that of its settings and files",
             hint=make_again(name),
@@ -326,5 +321,5 @@ def settings_of(name: str, manifest: Mapping[str, Any]) -> Settings:
     return settings
 
 
-_OWN_FIELDS = tuple(f.name for f in fields(Artifact) if f.name not in ("path", "name", "settings"))
-"""Fields of an artifact that stand in its manifest under the same name."""
+_OWN_FIELDS = tuple(f.name for f in fields(Artifact) if f.name not in ("path", "name", "settings", "scores", "files"))
+"""Fields of an artifact that stand in its manifest under the same name and in the same form."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.catalog import Catalog
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
@@ -44,7 +44,7 @@ def adapter_changes(catalog: Catalog, adapter: Artifact) -> Matrices:
     import numpy as np
 
     config = AdapterConfig.from_json(adapter.config)
-    method, base, plain = method_named(config.method), catalog.parent(adapter), None
+    method, base, plain = mathematics_of(config), catalog.parent(adapter), None
     changes = {}
     for layer, own in adapter_tensors(catalog, adapter).items():
         if plain is None and method.needs_weight:
@@ -63,6 +63,6 @@ def adapter_tensors(catalog: Catalog, adapter: Artifact) -> dict[str, Matrices]:
     tensors = load_matrices(adapter, catalog.parent(adapter), ADAPTER_FILE)
     found = {}
     for layer in config.target_layers or ():
-        prefix = f"{method_named(config.method).prefix}{layer}."
+        prefix = f"{mathematics_of(config).prefix}{layer}."
         found[layer] = {key.removeprefix(prefix): each for key, each in tensors.items() if key.startswith(prefix)}
     return found

@@ -16,6 +16,7 @@ import msgspec
 
 LOG_FOLDER = "tensorboard"
 """Event files carry times and host names, so they are no part of the content digest."""
+_LOGS = f"{LOG_FOLDER}/"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -46,7 +47,7 @@ def has_digest(value: object, digest: object) -> bool:
             return True
     except (ValueError, OverflowError):  # lone surrogates and huge integers: json can write them
         pass
-    return sha256(canonical(value)) == digest
+    return sha256(canonical(msgspec.to_builtins(value))) == digest
 
 
 def seal_of(manifest: Mapping[str, Any]) -> str:
@@ -66,7 +67,7 @@ def content_digest(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> 
 
 def content_of(fingerprint: str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the fingerprint, and the digest of each file by its name; :func:`content_digest` is over these."""
-    kept = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(f"{LOG_FOLDER}/")}
+    kept = {name: entry["sha256"] for name, entry in files.items() if not name.startswith(_LOGS)}
     return {"fingerprint": fingerprint, "files": kept}
 
 

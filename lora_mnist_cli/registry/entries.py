@@ -11,18 +11,19 @@ import gc
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, read_folder, settings_of
-from lora_mnist_cli.registry.manifest import read_manifest
+from lora_mnist_cli.registry.manifest import manifest_of, unreadable
+from lora_mnist_cli.registry.manifest_kinds import Manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST
-from lora_mnist_cli.registry.manifest_types import MANIFEST, is_name
+from lora_mnist_cli.registry.manifest_types import MANIFEST, SubsetScore, is_name
 from lora_mnist_cli.system.errors import ArtifactError
-from lora_mnist_cli.system.files import read_regular
+from lora_mnist_cli.system.files import read_ahead
 from lora_mnist_cli.system.platforms import here
 
 _REMEMBERED: dict[str, dict[str, tuple[tuple[int, ...], Entry]]] = {}
@@ -50,7 +51,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     rank: int | None = None
     seed: int | None = None
     parents: tuple[Parent, ...] = ()
-    subsets: tuple[dict[str, Any], ...] = ()
+    subsets: tuple[SubsetScore, ...] = ()
     bytes: int = 0
     note: str = ""
     failed: str | None = None
@@ -59,32 +60,40 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def of(cls, artifact: Artifact) -> Entry:
         """Return the entry of an artifact."""
-        return cls.from_manifest(artifact.name, artifact.settings, vars(artifact))
+        subsets = msgspec.convert(artifact.scores.get("subsets", ()), tuple[SubsetScore, ...])
+        size = sum(file["bytes"] for file in artifact.files.values())
+        return cls._of(artifact.name, artifact.settings, artifact, subsets, size)
 
     @classmethod
-    def from_manifest(cls, name: str, settings: Settings, manifest: Mapping[str, Any]) -> Entry:
+    def from_manifest(cls, name: str, settings: Settings, manifest: Manifest) -> Entry:
         """Return the entry of the artifact with those settings; its other fields are as in its manifest."""
+        size = sum([file.bytes for file in manifest.files.values()])
+        return cls._of(name, settings, manifest, tuple(manifest.scores.subsets or ()), size)
+
+    @classmethod
+    def _of(
+        cls, name: str, settings: Settings, of: Artifact | Manifest, subsets: tuple[SubsetScore, ...], size: int
+    ) -> Entry:
         return cls(
             name=name,
             kind=settings.kind,
-            created=manifest["created"],
-            digest=manifest["digest"],
+            created=of.created,
+            digest=of.digest,
             dataset=settings.dataset["name"],
             digits=settings.config.get("digits"),
             rank=settings.config.get("rank") or None,
             seed=settings.config.get("seed"),
             parents=settings.parents,
-            subsets=tuple(manifest["scores"].get("subsets", ())),
-            bytes=sum([file["bytes"] for file in manifest["files"].values()]),
-            note=manifest["note"],
-            failed=manifest["details"].get("failed"),
+            subsets=subsets,
+            bytes=size,
+            note=of.note,
+            failed=of.details.get("failed"),
             chain="cures" in settings.config,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
-        parents = [dict(vars(parent)) for parent in self.parents]
-        values = msgspec.structs.asdict(self) | {"parents": parents, "subsets": list(self.subsets)}
+        values: dict[str, Any] = msgspec.to_builtins(self)
         del values["chain"]
         return values
 
@@ -136,17 +145,18 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
         OSError: where the folder exists and can't be read.
     """
     where = str(root.absolute())
-    before, now, errors = _REMEMBERED.get(where, {}), {}, []
+    before, errors = _REMEMBERED.get(where, {}), []
     collecting = gc.isenabled()
     gc.disable()  # thousands of entries, none of them garbage: looking for some takes a fifth of the time
     try:
-        for name in folders(root):
-            if name in before and before[name][0] == stamp_of(root, name):
-                now[name] = before[name]
-                continue
+        names = folders(root)
+        now = {name: before[name] for name in names if name in before and before[name][0] == stamp_of(root, name)}
+        for name, read in _read(root, [name for name in names if name not in now]):
             try:
-                manifest, stamped = read_manifest(f"{where}/{name}", name)
-                now[name] = stamped, Entry.from_manifest(name, settings_of(name, manifest), manifest)
+                if isinstance(read, OSError):
+                    raise unreadable(name, read)
+                manifest = manifest_of(name, read[0])
+                now[name] = read[1], Entry.from_manifest(name, settings_of(name, manifest), manifest)
             except ArtifactError as error:
                 if stamp_of(root, name) is not None:  # otherwise it is no artifact, or was removed meanwhile
                     errors.append(error)
@@ -155,6 +165,12 @@ def read_entries(root: Path) -> tuple[list[Entry], list[ArtifactError]]:
             gc.enable()
     _REMEMBERED[where] = now
     return sorted((entry for _, entry in now.values()), key=creation_order), errors
+
+
+def _read(root: Path, names: Sequence[str]) -> Iterator[tuple[str, tuple[bytes, tuple[int, ...]] | OSError]]:
+    """Yield the names with the bytes and the stamp of each manifest, or why it can't be read."""
+    where = str(root)
+    return zip(names, read_ahead((f"{where}/{name}/{MANIFEST}" for name in names), MAX_MANIFEST), strict=True)
 
 
 def heads(root: Path, *kinds: str) -> list[tuple[str, Head]]:
@@ -166,11 +182,11 @@ def heads(root: Path, *kinds: str) -> list[tuple[str, Head]]:
         OSError: where the folder exists and can't be read.
     """
     found = []
-    for name in folders(root):
-        try:
-            head = _decode_head(read_regular(f"{root}/{name}/{MANIFEST}", MAX_MANIFEST))
-        except OSError:
+    for name, read in _read(root, folders(root)):
+        if isinstance(read, OSError):
             continue
+        try:
+            head = _decode_head(read[0])
         except (ValueError, RecursionError):  # the full reader understands more, or tells why not
             try:
                 full = read_folder(root / name)

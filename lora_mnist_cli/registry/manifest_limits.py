@@ -32,12 +32,11 @@ class ExtentError(ValueError):
     """A manifest has more bytes or values than any artifact needs."""
 
 
-def decode_manifest(raw: bytes) -> Any:
-    """Decode the JSON of a manifest, unless it would take far more memory than it has bytes.
+def refuse_excess(raw: bytes) -> None:
+    """Refuse a manifest that would take far more memory than it has bytes.
 
     Raises:
-        ValueError: where it is not JSON, which has no NaN and no infinity; ExtentError where it is too large.
-        RecursionError: where it is nested too deeply.
+        ExtentError: with the limit that it exceeds.
     """
     if len(raw) > MAX_PLAIN:
         if b'"sweep"' not in raw:
@@ -47,6 +46,16 @@ def decode_manifest(raw: bytes) -> Any:
     # There are not more of them than bytes, so an ordinary manifest is not counted.
     if len(raw) > _MAX_STRUCTURE and (count := sum(map(raw.count, (b"[", b"{", b",", b":")))) > _MAX_STRUCTURE:
         raise ExtentError(f"it has {count:,} brackets, commas and colons, and at most {_MAX_STRUCTURE:,} make sense")
+
+
+def decode_manifest(raw: bytes) -> Any:
+    """Decode the JSON of a manifest, unless :func:`refuse_excess` refuses it.
+
+    Raises:
+        ValueError: where it is not JSON, which has no NaN and no infinity; ExtentError where it is too large.
+        RecursionError: where it is nested too deeply.
+    """
+    refuse_excess(raw)
     try:
         return _decoder.decode(raw)
     except msgspec.DecodeError as error:

@@ -1,7 +1,7 @@
 """The parts of a manifest as declared types: names and digests, scores, files, settings, and what each kind records.
 
-A struct says which fields there are, of which type and in which range. :mod:`~lora_mnist_cli.registry.manifest` makes
-the manifest of each kind from them. A new field of a manifest is a line in a struct here.
+A struct says which fields there are, of which type and in which range. :mod:`~lora_mnist_cli.registry.manifest_kinds`
+makes the manifest of each kind from them. A new field of a manifest is a line in a struct here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lora_mnist_cli.settings.checks import DIGEST
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.grid import MAX_ADAPTERS
 from lora_mnist_cli.settings.lists import as_ranges
-from lora_mnist_cli.settings.own_data import is_dataset, is_own, problem_of_classes
+from lora_mnist_cli.settings.own_data import is_own, problem_of_classes
 
 MANIFEST = "artifact.json"
 MAX_NAME = 100
@@ -96,10 +96,13 @@ else:
 
 
 class Strict(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
-    """Fields beside which no others are allowed."""
+    """Fields beside which no others are allowed.
+
+    None has a default but ``UNSET``: encoding one gives the JSON that it was decoded from.
+    """
 
 
-class _SubsetScore(Strict):
+class SubsetScore(Strict):
     """The scores of a model on the images of a digit set; None where there are no images or no finite loss."""
 
     digits: Digits
@@ -115,13 +118,14 @@ class _DigitScore(Strict):
     loss: AtLeast0 | None
 
 
+_ORDER = list(range(10))
 Digitwise = Annotated[list[_DigitScore], Meta(min_length=10, max_length=10)]
 
 
 class Scores(Strict):
     """The scores of a model: on digit sets, and on each of the ten digits in their order."""
 
-    subsets: list[_SubsetScore]
+    subsets: list[SubsetScore]
     per_digit: Digitwise
 
     def __post_init__(self) -> None:
@@ -131,7 +135,7 @@ class Scores(Strict):
 class PossibleScores(Strict):
     """Both tables of scores, or neither where there is no model."""
 
-    subsets: list[_SubsetScore] | UnsetType = UNSET
+    subsets: list[SubsetScore] | UnsetType = UNSET
     per_digit: Digitwise | UnsetType = UNSET
 
     def __post_init__(self) -> None:
@@ -142,7 +146,8 @@ class PossibleScores(Strict):
 
 def _hold_order(scores: list[_DigitScore]) -> None:
     digits = [score.digit for score in scores]
-    hold(digits == list(range(10)), f"per_digit: its digits are {digits}, not 0 to 9")
+    if digits != _ORDER:
+        raise ValueError(f"per_digit: its digits are {digits}, not 0 to 9")
 
 
 class DataSet(Strict):
@@ -153,14 +158,20 @@ class DataSet(Strict):
     classes: Annotated[list[Text], Meta(max_length=10)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
-        hold(is_dataset(self.name), f"there is no data set '{self.name}', but {', '.join(DATASETS)}")
-        hold(is_own(self.name) == (self.classes is not UNSET), "classes: a user's own data set has them, and no other")
+        own = self.name not in DATASETS
+        if own and not is_own(self.name):
+            raise ValueError(f"there is no data set '{self.name}', but {', '.join(DATASETS)}")
+        hold(own == (self.classes is not UNSET), "classes: a user's own data set has them, and no other")
         if not isinstance(self.classes, UnsetType):
             hold(not (problem := problem_of_classes(self.classes)), f"classes: {problem}")
 
 
-class ParentEntry(Strict):
-    """An artifact that this one was made from, by name and content."""
+class Parent(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What an artifact was made from, by name and content digest, never by path.
+
+    ``role`` is ``base``, ``adapter`` or ``input`` for what decided the result, ``member`` for an adapter that a sweep
+    lists.
+    """
 
     role: Literal["base", "adapter", "member", "input"]
     name: Name
@@ -258,7 +269,7 @@ class _Result(Struct, kw_only=True, gc=False):
     rank: Count
     seed: Count
     trainable_parameters: Count
-    subsets: list[_SubsetScore]
+    subsets: list[SubsetScore]
     failed: Text | None = None
     last_epoch: _LastEpoch | UnsetType | None = UNSET
 

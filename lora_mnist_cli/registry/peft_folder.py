@@ -11,16 +11,18 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import tensor_shapes
+from lora_mnist_cli.models.methods import PeftKind, method_named, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.digests import sha256
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.weights import ADAPTER_CONFIG_FILE, MAX_WEIGHTS, differences
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.layer_ranks import pattern_of
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 from lora_mnist_cli.system.files import read_regular
@@ -37,12 +39,6 @@ _SAYS_NOTHING = {
     "loftq_config", "runtime_config",
 }  # fmt: skip
 """Options that change nothing of what is computed, unless another is on that is refused."""
-_READ = {
-    "peft_type", "r", "lora_alpha", "target_modules", "use_rslora", "use_dora", "lora_dropout", "bias",
-    "fan_in_fan_out", "init_lora_weights", "rank_pattern", "alpha_pattern",
-}  # fmt: skip
-_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
-"""Starts that leave the base's own weights as they are; of the others the file holds a part of the change alone."""
 _NAME_LAYERS = "target_modules has to name the layers"
 _WHY = {
     "modules_to_save": "an adapter here holds no whole layers",
@@ -55,6 +51,17 @@ _WHY = {
     "trainable_token_indices": "the base has no tokens",
 }
 """Options that have to be off, and why. Any other that is unknown has to be off too."""
+_RULES = {
+    "use_rslora": "true or false",
+    "use_dora": "true or false",
+    "bias": "'none': biases stay the base's",
+    "fan_in_fan_out": "false: a weight is out × in",
+    "init_lora_weights": (
+        'true, false, "gaussian", "eva", "orthogonal", "mica"; others change the base\'s own weights '
+        "(PEFT's path_initial_model_for_weight_conversion converts them)"
+    ),
+}
+"""What options have to be, in words; of the others the values are listed."""
 
 
 @dataclass(frozen=True)
@@ -110,33 +117,36 @@ class _Options:
 
     def config(self, layers: Sequence[str]) -> AdapterConfig | None:
         """The config of an adapter on a base of these layers, or None where there are problems."""
-        if self.given.get("peft_type") != "LORA":
-            self._refuse("peft_type", "only LORA can be taken over")
+        kinds, name = _kinds(), self.given.get("peft_type")
+        if not isinstance(name, str) or name not in kinds:
+            self._refuse("peft_type", f"only {', '.join(kinds)} can be taken over")
             return None  # the options of other kinds mean other things
+        method, kind = kinds[name]
         chosen = self._layers(layers)
         rank = self._take("r", _is_rank, "a whole number of at least 1")
-        alpha = self._take("lora_alpha", _is_number, "a finite number")
+        alpha = self._take(kind.alpha, _is_number, "a finite number") if kind.alpha else 1.0
         ranks = self._by_layer("rank_pattern", rank, chosen, _is_rank, "whole numbers of at least 1")
         alphas = self._by_layer("alpha_pattern", alpha, chosen, _is_number, "finite numbers")
-        dropout = self._take("lora_dropout", _is_share, "at least 0 and below 1", 0.0)
-        rslora, dora = (self._take(name, _is_switch, "true or false", False) for name in ("use_rslora", "use_dora"))
-        self._take("bias", lambda value: value == "none", "'none': biases stay the base's", "none")
-        self._take("fan_in_fan_out", lambda value: value is False, "false: a weight is out × in", False)
-        self._take("init_lora_weights", _is_init, _ABOUT_INIT, True)
-        rank, alpha, scaling = self._multiplier(ranks, alphas, "rslora" if rslora is True else "standard")
+        dropout = self._take(kind.dropout, _is_share, "at least 0 and below 1", 0.0) if kind.dropout else 0.0
+        for option, values in kind.values.items():
+            rule = _RULES.get(option) or ", ".join(map(json.dumps, values))
+            self._take(option, partial(_is_one_of, values), rule, values[0])
+        rslora, dora = (self.given.get(name) is True for name in ("use_rslora", "use_dora"))
+        rank, alpha, scaling = self._multiplier(ranks, alphas, "rslora" if rslora else "standard")
         if dora and alpha == 0:
             self._refuse(
                 "lora_alpha", "with use_dora the magnitudes act all the same, and at alpha 0 nothing does here"
             )
-        for name, value in self.given.items():
-            if name not in _READ | _SAYS_NOTHING and value not in (None, False, "", [], {}):
-                self._refuse(name, _WHY.get(name, "nothing here does that"))
+        for option, value in self.given.items():
+            if option not in kind.read | _SAYS_NOTHING and value not in (None, False, "", [], {}):
+                self._refuse(option, _WHY.get(option, "nothing here does that"))
         if self.problems:
             return None
+        multiplier: dict[str, Any] = {"alpha": float(alpha), "scaling": scaling} if kind.alpha else {}
         try:
             return AdapterConfig(
-                method="dora" if dora else "lora", rank=rank, alpha=float(alpha), scaling=scaling,
-                dropout=float(dropout), target_layers=tuple(chosen), rank_pattern=pattern_of(ranks, rank), epochs=0,
+                method="dora" if dora else method, rank=rank, dropout=float(dropout), target_layers=tuple(chosen),
+                rank_pattern=pattern_of(ranks, rank), epochs=0, **multiplier,
             )  # fmt: skip
         except UsageError as error:
             self.problems.append(error.problem)
@@ -197,10 +207,14 @@ class _Options:
         return rank, factors[0], "constant"
 
 
-_ABOUT_INIT = (
-    f"{', '.join(json.dumps(init) for init in _INITS)}; others change the base's own weights "
-    "(PEFT's path_initial_model_for_weight_conversion converts them)"
-)
+def _kinds() -> dict[str, tuple[str, PeftKind]]:
+    """Kind of PEFT's → the method that it is here, and its words."""
+    found: dict[str, tuple[str, PeftKind]] = {}
+    for name in METHODS:
+        kind = method_named(name).peft_kind
+        if kind is not None:
+            found.setdefault(kind.name, (name, kind))
+    return found
 
 
 def _short(text: str) -> str:
@@ -227,12 +241,8 @@ def _is_share(value: Any) -> bool:
     return _is_number(value) and 0 <= value < 1
 
 
-def _is_switch(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_init(value: Any) -> bool:
-    return any(type(value) is type(init) and value == init for init in _INITS)
+def _is_one_of(values: Sequence[Any], value: Any) -> bool:
+    return any(type(value) is type(one) and value == one for one in values)
 
 
 def _decode(path: Path) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, deserialize
 
 from lora_mnist_cli.models import statistics_file
 from lora_mnist_cli.models.architecture import layer_shapes
-from lora_mnist_cli.models.methods import method_named, tensor_shapes
+from lora_mnist_cli.models.methods import mathematics_of, tensor_shapes
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE, DIMENSIONS
 from lora_mnist_cli.registry.manifest import refuse_role
@@ -233,7 +233,7 @@ def peft_json(config: AdapterConfig, layers: list[str]) -> bytes | None:
     Raises:
         ArtifactError: where PEFT's alpha, alpha times the rank, is no finite number.
     """
-    described = method_named(config.method).peft(config, layers)
+    described = mathematics_of(config).peft(config, layers)
     if not all(math.isfinite((described or {}).get(name, 0.0)) for name in ("lora_alpha", "alpha")):
         raise ArtifactError(f"alpha {config.alpha:g} times rank {config.rank} is no finite number", value=config.alpha)
     return None if described is None else (json.dumps(described, indent=2) + "\n").encode()

@@ -18,6 +18,7 @@ from lora_mnist_cli.settings.choices import (
     PROTECTION_SETTINGS,
     PROTECTIONS,
     SCALINGS,
+    STARTS,
     TRAINED,
     VARIED,
     MethodChoice,
@@ -95,7 +96,7 @@ class AdapterConfig(TrainingConfig):
     init: str = setting(
         "reference",
         "Start of A: reference U(±1/sqrt(rank)), kaiming U(±1/sqrt(in)), gaussian N(0, 1/rank²), orthogonal random "
-        "orthonormal rows.",
+        f"orthonormal rows; of A and B, computed: {_table_help(STARTS)}.",
         one_of(INITS),
     )  # fmt: skip
     dropout: float = setting(
@@ -172,14 +173,25 @@ class AdapterConfig(TrainingConfig):
         return not METHODS[self.method].in_banks or self.precision == "bf16-mixed"
 
     @property
+    def plain(self) -> bool:
+        """Whether it trains the factors of plain LoRA, rather than numbers of a method that factors are made of."""
+        return self.method == "lora" and not self.moves_weight
+
+    @property
+    def moves_weight(self) -> bool:
+        """Whether its start is a part of the base's weight, or beside it, which is subtracted from the weight."""
+        return self.init in STARTS and STARTS[self.init].moves_weight
+
+    @property
     def objective(self) -> tuple[object, ...]:
         """The settings of the objective, beside the digits; the members of a bank share them."""
         return self.protect, *(getattr(self, name) for name in PROTECTION_SETTINGS)
 
     @property
     def needs_statistics(self) -> bool:
-        """Whether its protections need the class statistics of the base."""
-        return any(PROTECTIONS[name].needs_statistics for name in self.protect)
+        """Whether its protections or its start need the class statistics of the base."""
+        start = self.init in STARTS and STARTS[self.init].needs_statistics
+        return start or any(PROTECTIONS[name].needs_statistics for name in self.protect)
 
     def sample_counts(self, images: int, base_digits: DigitSet) -> tuple[int, int]:
         """Return how many samples of old digits, and of the digits to learn, ``replay`` adds to that many images.
@@ -206,6 +218,8 @@ class AdapterConfig(TrainingConfig):
     def _conflicts(self) -> Iterator[str]:
         if self.method in METHODS:
             yield from self._conflicts_of_method(METHODS[self.method])
+        if self.init in STARTS:
+            yield from self._conflicts_of_start()
         if self.alpha == 0 and self.epochs != 0:
             # No gradient reaches the factors then. An untouched start may have it.
             yield "alpha is another number than 0 where there are epochs: at 0.0 nothing learns"
@@ -229,6 +243,14 @@ class AdapterConfig(TrainingConfig):
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
             yield f"{self.method} has one layer, the last, not {', '.join(map(str, self.target_layers))}"
 
+    def _conflicts_of_start(self) -> Iterator[str]:
+        if self.method in METHODS and "init" not in METHODS[self.method].unused and self.method != "lora":
+            yield f"{self.init} is a start of LoRA: {self.method} takes one that is drawn"
+        if self.train == "A":
+            yield f"A starts at zero where it is trained alone: it takes no {self.init}"
+        if self.vary == "init":
+            yield f"{self.init} is computed, not drawn: nothing of it varies with init"
+
     def _conflicts_of_ranks(self) -> Iterator[str]:
         if not isinstance(self.rank, int) or [*is_pattern("", self.rank_pattern)]:
             return
@@ -241,8 +263,9 @@ class AdapterConfig(TrainingConfig):
     def _conflicts_of_protections(self) -> Iterator[str]:
         if not isinstance(self.protect, tuple):
             return
-        if self.protect and self.method in METHODS and (self.alone or self.method != "lora"):
-            why = "in mixed precision" if self.method == "lora" else f"by {self.method}"
+        if self.protect and self.method in METHODS and (self.alone or not self.plain):
+            why = f"from {self.init}" if self.moves_weight else f"by {self.method}"
+            why = "in mixed precision" if self.precision == "bf16-mixed" else why
             yield f"protections are for banks of LoRA, and not for what is trained {why}"
         for name, protection in PROTECTIONS.items():
             for strength in protection.settings:
@@ -278,9 +301,9 @@ def unused_value(name: str) -> Any:
     return 0 if name == "rank" else _default(name)
 
 
-def without_unused(values: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+def without_unused(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return an adapter's settings, as JSON or as fields, without the values that its method has no use for."""
-    choice = METHODS.get(str(method or values.get("method", "lora")))
+    choice = METHODS.get(str(values.get("method", "lora")))
     unused = choice.unused if choice else ()
     return {name: unused_value(name) if name in unused else value for name, value in values.items()}
 

@@ -16,7 +16,6 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "plateau", "cosine")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 SCALINGS = ("constant", "standard", "rslora")
-INITS = ("reference", "kaiming", "gaussian", "orthogonal")
 TRAINED = ("both", "A", "B")
 """Which of LoRA's factors are trained; the other one stays as it is at the start."""
 VARIED = ("all", "init", "order", "split")
@@ -27,7 +26,7 @@ the right one; only the likeliest; or not at all, so that the densities of featu
 DATASETS = ("mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-digits")
 ACCELERATORS = ("auto", "cpu", "gpu")
 ENGINES = ("plain", "lightning", "fused")
-"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel an epoch for LoRA adapters. The
+"""What drives the epochs of a training: a loop, Lightning's Trainer, or one GPU kernel per epoch for LoRA adapters. The
 bytes are the same for the first two, and the numbers to rounding for the third."""
 LOGGERS = ("csv", "tensorboard", "mlflow", "wandb")
 BACKENDS = ("local", "processes", "ray")
@@ -68,6 +67,9 @@ METHODS = {
     "vera": MethodChoice(
         "VeRA", "scales of a random product", unused=_WITHOUT_SCALING, in_banks=True, random_start=True
     ),
+    "randlora": MethodChoice(
+        "RandLoRA", "scales of random products, of full rank in sum", unused=_WITHOUT_SCALING, random_start=True
+    ),
     "delora": MethodChoice(
         "DeLoRA",
         "strength and angles of a low-rank product apart",
@@ -89,6 +91,33 @@ METHODS = {
     "full": MethodChoice("Full fine-tuning", "every weight and bias, the yardstick", unused=_UNUSED_WITHOUT_FACTORS),
     "head": MethodChoice("Last layer", "the last layer alone", unused=_UNUSED_WITHOUT_FACTORS, last_layer_only=True),
 }
+
+
+@dataclass(frozen=True)
+class StartChoice:
+    """A start of LoRA's factors that is computed instead of drawn, in words.
+
+    Args:
+        moves_weight: whether B A is not zero at the start; it is then subtracted from the weight, so that nothing
+            changes.
+        needs_statistics: whether it is computed from samples of the base's class statistics.
+    """
+
+    about: str
+    moves_weight: bool = True
+    needs_statistics: bool = False
+
+
+STARTS = {
+    "olora": StartChoice("QR decomposition of the weight"),
+    "eva": StartChoice("principal directions of new inputs", moves_weight=False),
+    "corda": StartChoice("what the weight does least on old inputs", needs_statistics=True),
+    "lora-null": StartChoice("the weight in the null space of old inputs", needs_statistics=True),
+    "lora-ga": StartChoice("singular vectors of the gradient"),
+}
+DRAWN = ("reference", "kaiming", "gaussian", "orthogonal")
+"""Starts that are random numbers."""
+INITS = (*DRAWN, *STARTS)
 
 
 @dataclass(frozen=True)

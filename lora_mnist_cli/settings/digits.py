@@ -78,6 +78,9 @@ class DigitSet:
         rest = [digit for digit in self.members if digit not in others.members]
         return DigitSet(rest) if rest else None
 
+    def __contains__(self, digit: object) -> bool:
+        return digit in self.members
+
     def __iter__(self) -> Iterator[int]:
         return iter(self.members)
 

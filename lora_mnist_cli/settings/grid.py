@@ -94,7 +94,7 @@ AXES = (RANK, *OTHERS, SEED)
 """All axes, from the outermost to the innermost loop."""
 
 MARKS = {axis.field: axis.mark for axis in OTHERS if axis is not METHOD}
-"""Field that a name tells of → the letters before its value."""
+"""Field that appears in names → the letters before its value."""
 _REST_OF_RECIPE = ("lr_power", "batch_size", "optimizer", "schedule", "val_split", "precision")
 """What else belongs to a recipe."""
 

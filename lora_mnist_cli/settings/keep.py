@@ -22,9 +22,9 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Keep:
-    """The adapters whose weights are published: all, the ``best`` so many, or the one of a ``name``.
+    """The adapters whose weights are published: all of them, a number of the ``best``, or the one with a ``name``.
 
-    Neither is given where all are kept. Validation images choose the best; test images choose nothing.
+    Both fields are None where all are kept. Validation images choose the best; test images choose nothing.
     """
 
     best: int | None = None

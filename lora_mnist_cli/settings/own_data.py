@@ -1,7 +1,7 @@
 """Data sets of a user's own: how they are named, which classes they can have, and which digits these are.
 
-A class is a digit: the first is 0. The name of one's own data set begins with ``own-``, so that it can't be taken for
-one of :data:`~lora_mnist_cli.settings.choices.DATASETS`, nor for a misspelt one.
+A class is a digit: the first is 0. The name of a user's data set begins with ``own-``, so that it can't be mistaken
+for one of :data:`~lora_mnist_cli.settings.choices.DATASETS` or a misspelt one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
 from lora_mnist_cli.settings.lists import counted, some
 from lora_mnist_cli.system.errors import UsageError
@@ -24,11 +23,6 @@ _OWN = re.compile(rf"{PREFIX}[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST - 1}}}", re.
 def is_own(dataset: object) -> bool:
     """Tell whether this can be the name of a user's own data set."""
     return isinstance(dataset, str) and _OWN.fullmatch(dataset) is not None
-
-
-def is_dataset(dataset: object) -> bool:
-    """Tell whether this can be the name of a data set in a manifest."""
-    return dataset in DATASETS or is_own(dataset)
 
 
 def own_name(stem: str) -> str:

@@ -52,7 +52,7 @@ def finetune(
         settings: fields of the config, each in place of the config's own: ``finetune(rank=4, scaling="rslora")``.
 
     Returns:
-        The artifact; the present one where it is up to date.
+        The artifact; the existing one where it is up to date.
 
     Raises:
         UsageError: where a target layer is none of the base's, or the base knows all digits and none are given.
@@ -67,11 +67,9 @@ def finetune(
 
 
 @stage
-def finetune_part(
-    config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None, force: bool = False
-) -> Artifact:
+def finetune_part(config: AdapterConfig, *, base: str, workspace: Workspace, name: str | None = None) -> Artifact:
     """Train one adapter of a report as :func:`finetune` does, without advice on a rank that no user chose."""
-    return _train_one(_plan_one(config, base, None, workspace, name, force))
+    return _train_one(_plan_one(config, base, None, workspace, name, force=False))
 
 
 def _plan_one(
@@ -221,7 +219,7 @@ def _plan(
 
 
 def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> bool:
-    """Return whether what is to be kept of a sweep is there and sound, and warn of what lacks the present logger."""
+    """Return whether what is to be kept of a sweep is there and sound; warn of members without this logger."""
     if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
         which = some(sorted(not_there))
         there = {name: sweep.environment[name] for name in ("threads", "engine") if name in sweep.environment}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.combining import combiner_named
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.lora import A, B, LoRA
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings, check_new_name
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -52,7 +52,7 @@ def combine(
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The adapter; the present one where it is up to date.
+        The adapter; the existing one where it is up to date.
 
     Raises:
         UsageError: for an unknown method, an option that it has no use for, or a name that is given twice.
@@ -147,7 +147,7 @@ def _one_base(workspace: Workspace, adapters: Sequence[Artifact]) -> Artifact:
 
 def _rank(config: AdapterConfig, base: Artifact) -> int:
     """Return the rank of the factors of an adapter's change; for DoRA, which is no product, full rank."""
-    method = method_named(config.method)
+    method = mathematics_of(config)
     if method.changes_biases:
         problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
         allowed = ", ".join(name for name in METHODS if not method_named(name).changes_biases)
@@ -164,7 +164,7 @@ def _products(workspace: Workspace, adapter: Artifact) -> dict[str, Product]:
 
     whose = f"'{adapter.name}'"
     config = AdapterConfig.from_json(adapter.config)
-    method = method_named(config.method)
+    method = mathematics_of(config)
     if method.needs_weight or not isinstance(method, LoRA):
         changes = adapter_changes(workspace.registry, adapter)
         for layer, change in changes.items():

@@ -192,6 +192,7 @@ def _sweeps(pairs: list[Pair], digits: DigitSet, confidence: float) -> list[Docu
 def _paired(x: Sample, y: Sample, confidence: float) -> Document:
     ours, theirs = x.accuracies, y.accuracies
     seeds = sorted(ours.keys() & theirs.keys())
+    differences = [theirs[seed] - ours[seed] for seed in seeds]
     row: Document = {
         "setting_a": x.setting_at_rate,
         "setting_b": y.setting_at_rate,
@@ -200,14 +201,11 @@ def _paired(x: Sample, y: Sample, confidence: float) -> Document:
         "left_out": sorted((x.scores.keys() | y.scores.keys()) - set(seeds)),
         "accuracy_a": spread([ours[seed] for seed in seeds], seeds, possible=ACCURACIES, confidence=confidence),
         "accuracy_b": spread([theirs[seed] for seed in seeds], seeds, possible=ACCURACIES, confidence=confidence),
-        "difference": spread(
-            [theirs[seed] - ours[seed] for seed in seeds], seeds, possible=DIFFERENCES, confidence=confidence
-        ),
+        "difference": spread(differences, seeds, possible=DIFFERENCES, confidence=confidence),
         "p_value": None, "exact": None, "p_holm": None,
     }  # fmt: skip
     if seeds:
-        test = significance.paired_comparison([ours[s] for s in seeds], [theirs[s] for s in seeds], confidence)
-        row |= {"p_value": test.p_value, "exact": test.exact}
+        row["p_value"], row["exact"] = significance.sign_flip_p(differences)
     return row
 
 

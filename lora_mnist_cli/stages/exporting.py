@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.stages.exporting_as_lora import lora_of
@@ -40,7 +40,7 @@ def export_model(
         alpha: of an adapter, in place of the trained one.
         as_lora: a rank; with ``peft``, the adapter is written as the plain LoRA of that rank that is nearest to its
             change, whatever its method.
-        output: the file; by default in the present folder, the artifact's name with the format's suffix.
+        output: the file; by default in the current folder, the artifact's name with the format's suffix.
 
     Returns:
         The description written beside it as JSON: ``file``, ``format``, ``artifact`` and ``base`` (name and digest),
@@ -151,7 +151,7 @@ def export_routed(
 def _peft_files(adapter: Artifact, alpha: float | None) -> dict[str, bytes]:
     """Return PEFT's two files for an adapter at an alpha, or say why PEFT has no such adapter."""
     config = AdapterConfig.from_json(adapter.config)
-    method = method_named(config.method)
+    method = mathematics_of(config)
     hint = "--format safetensors writes the merged model"
     if not method.changes_biases:
         hint += ", and --as-lora 8 the nearest LoRA of rank 8"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_mnist_cli.models.methods import method_named
+from lora_mnist_cli.models.methods import mathematics_of, method_named
 from lora_mnist_cli.models.methods.lora import A, B
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
@@ -29,7 +29,7 @@ def lora_of(registry: Registry, adapter: Artifact, alpha: float, rank: int) -> t
         ArtifactError: where the adapter or its base is missing, damaged or does not fit, or values are too large.
     """
     config = AdapterConfig.from_json(adapter.config)
-    if method_named(config.method).changes_biases:
+    if mathematics_of(config).changes_biases:
         problem = f"{METHODS[config.method].title} changes biases as well, which no low-rank product holds"
         raise UsageError(problem, hint="--format safetensors writes the merged model", value=config.method)
     plain = AdapterConfig(rank=rank, target_layers=config.target_layers, epochs=0)  # a UsageError for an odd rank

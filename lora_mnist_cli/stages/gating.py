@@ -148,7 +148,7 @@ def _over_seeds(accuracies: Sequence[float], minimum: float, count: int, confide
     spread = mean_interval(accuracies, confidence)
     deviation = _deviation(spread.deviation or 0.0, count)
     half = t_quantile(confidence, spread.n - 1) * deviation / math.sqrt(spread.n)
-    interval = Interval(spread.mean - half, spread.mean + half, confidence).within(*ACCURACIES)
+    interval = Interval(spread.mean - half, spread.mean + half).within(*ACCURACIES)
     row: Document = {"interval": {"of": "seeds", "low": interval.low, "high": interval.high}}
     if interval.low >= minimum:
         return row | {"verdict": PASS, "reason": "the interval of the mean lies wholly at or above"}

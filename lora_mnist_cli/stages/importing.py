@@ -31,7 +31,7 @@ def import_adapter(
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The adapter; the present one where it is up to date.
+        The adapter; the existing one where it is up to date.
 
     Raises:
         UsageError: where the base knows all digits and none are given.

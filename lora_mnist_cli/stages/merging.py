@@ -35,12 +35,12 @@ def merge(
         name: of the adapter; the newest by default.
         alpha: in place of the trained one.
         digits: that the merged model counts as having learned; by default the adapter's, as the base's may be
-            forgotten, and those of the base as well if the adapter was protected.
+            forgotten, and those of the base as well if the adapter was protected, or started from what it knows.
         merged: the name of the new base; by default ``merged-`` and the adapter's.
         force: replace an artifact of that name with other settings.
 
     Returns:
-        The base; the present one where it is up to date.
+        The base; the existing one where it is up to date.
 
     Raises:
         UsageError: where alpha is not finite.
@@ -55,7 +55,8 @@ def merge(
     assert multiplier is not None
     suffix = "" if multiplier == config.alpha else f"-a{multiplier:g}"
     merged = check_new_name(merged or f"merged-{adapter.name}{suffix}")
-    kept_digits = DigitSet([*(base_config.digits if config.protect else ()), *DigitSet.parse(adapter.config["digits"])])
+    old_digits = base_config.digits if config.protect or config.needs_statistics else ()
+    kept_digits = DigitSet([*old_digits, *DigitSet.parse(adapter.config["digits"])])
     merged_config = dataclasses.replace(base_config, digits=digits or kept_digits, merged_alpha=multiplier)
     parents = (Parent("base", base.name, base.digest), Parent("adapter", adapter.name, adapter.digest))
     settings = Settings("base", merged_config.to_json(), base.settings.dataset, parents)

@@ -44,7 +44,7 @@ def train_base(
             data set may be a folder of pictures or an ``.npz`` file of the user's own.
 
     Returns:
-        The artifact; the present one where it is up to date.
+        The artifact; the existing one where it is up to date.
 
     Raises:
         UsageError: where there is no such data set, or it has no class for one of the digits.

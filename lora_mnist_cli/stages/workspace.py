@@ -155,7 +155,7 @@ class Workspace:
         return made
 
     def lacks_log(self, artifact: Artifact) -> bool:
-        """Return whether a base or adapter was trained without the logger of the present runtime."""
+        """Return whether a base or adapter was trained without the logger of this runtime."""
         # Artifacts from before there were several loggers don't name theirs.
         has_events = any(file.startswith(f"{LOG_FOLDER}/") for file in artifact.files)
         logger = artifact.environment.get("logger", "tensorboard" if has_events else "csv")
@@ -186,10 +186,6 @@ class Workspace:
                 for folder, each in zip(folders, settings.values(), strict=True)
             ]
 
-    def publish(self, staged: Sequence[Staged], *, force: bool) -> list[Artifact]:
-        """Publish what :meth:`Making.ready` gave, all or none; see :meth:`Registry.publish_all`."""
-        return self.registry.publish_all(staged, force=force)
-
 
 @dataclass(frozen=True)
 class Making:
@@ -217,7 +213,7 @@ class Making:
             MachineError: where it can't be written.
         """
         staged = self.ready(scores=scores, details=details, members=members, made_in=made_in, seconds=seconds)
-        return self.workspace.publish([staged], force=self.force)[0]
+        return self.workspace.registry.publish_all([staged], force=self.force)[0]
 
     def ready(
         self, *, scores: dict[str, Any], details: dict[str, Any], members: Sequence[Artifact] = (),

@@ -51,7 +51,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
     def called(*arguments: P.args, **named: P.kwargs) -> R:
         with own_torch_settings():
             by_name: Any = {name: taken(name, value) for name, value in named.items()}
-            # What is too many has no name; the call refuses it.
+            # Surplus arguments have no name; the call refuses them.
             by_place: Any = [taken(*pair) for pair in zip_longest([*declared][: len(arguments)], arguments)]
             return function(*by_place, **by_name)
 
@@ -61,7 +61,7 @@ def stage(function: Callable[P, R]) -> Callable[P, R]:
 def plain(value: Any, kind: type = object) -> Any:
     """Return what NumPy, PyTorch or pandas hold as Python's own numbers and lists, and anything else as it is.
 
-    A path is a text, as which every stage takes it: it may stand for an artifact or a file.
+    A path becomes a text, which every stage takes: it may stand for an artifact or a file.
 
     Args:
         kind: ``float`` for what has to be one: 1 and 1.0 are the same setting, and must have the same fingerprint.
@@ -115,10 +115,10 @@ def own_torch_settings() -> Iterator[None]:
 
 
 def own_variables() -> None:
-    """Take away the variables by which libraries refuse to load, compute otherwise, or print; before they are loaded.
+    """Remove the variables that make libraries refuse to load, compute differently or print; call it before loading.
 
-    A number of threads stays: it decides how many cores are used where no ``--threads`` does. No command shows a
-    figure, and a backend of another environment may be missing in this one, so matplotlib's is Agg.
+    A number of threads stays: it decides how many cores are used where no ``--threads`` does. Matplotlib's backend is
+    Agg: no command shows a figure, and the backend of another environment may be missing in this one.
     """
     for name, value in list(os.environ.items()):
         if name.startswith(_OF_LIBRARIES) and not _HARMLESS.fullmatch(f"{name}={value}"):

@@ -1,4 +1,4 @@
-"""What the registry asks of the file system: flushed writes, atomic exchange, folders that may come to nothing."""
+"""What the registry asks of the file system: flushed writes, files read with a limit, folders removed if empty."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from lora_mnist_cli.system.errors import MachineError
 from lora_mnist_cli.system.platforms import here
 
 _MANY = 20
-"""Folders from which on the whole file system is flushed at once: other programs' files are no longer most of it."""
+"""From this many folders on, the whole file system is flushed at once: it is then no longer mostly others' files."""
+_AHEAD = 2**16
+"""Bytes of files that wait: fewer than the processor's caches have."""
 _NEW = re.compile(r"\.[0-9a-f]{32}\.new", re.ASCII)
 """What :func:`whole_file` calls a file until it is whole."""
 
@@ -105,11 +107,11 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def _begin(folder: Path) -> tuple[Path, BinaryIO]:
     """Open a new hidden file in a folder, locked for as long as it is open."""
     for _ in range(100):
-        # A name of its own length: beside the longest that a file can have there is no room for more.
+        # A name of fixed length: one made from the longest possible name would be too long.
         new = folder / f".{os.urandom(16).hex()}.new"
         file = new.open("xb")
         try:
-            # One that looks for dead files may have it for a moment, before it is locked, and take it away.
+            # A process that looks for dead files may remove it before it is locked.
             if not here.lock(file.fileno()) or is_still(file.fileno(), new):
                 return new, file
         except BaseException:
@@ -118,7 +120,7 @@ def _begin(folder: Path) -> tuple[Path, BinaryIO]:
                 new.unlink()
             raise
         file.close()
-    raise OSError(f"files in {folder} are taken away again and again")
+    raise OSError(f"files in {folder} are removed again and again")
 
 
 def _remove_dead(folder: Path) -> None:
@@ -173,6 +175,27 @@ def read_stamped(path: Path | str, limit: int) -> tuple[bytes, tuple[int, ...]]:
         os.close(handle)
 
 
+def read_ahead(paths: Iterable[str], limit: int) -> Iterator[tuple[bytes, tuple[int, ...]] | OSError]:
+    """Yield what :func:`read_stamped` returns or raises for each of some files.
+
+    Several are read in a row, and wait: after every call of the system the processor has to fetch its caches again, and
+    whatever is done with a file takes longer.
+    """
+    waiting: list[tuple[bytes, tuple[int, ...]] | OSError] = []
+    size = 0
+    for path in paths:
+        try:
+            found = read_stamped(path, limit)
+            size += len(found[0])
+            waiting.append(found)
+        except OSError as error:
+            waiting.append(error)
+        if size > _AHEAD:
+            yield from waiting
+            waiting, size = [], 0
+    yield from waiting
+
+
 @contextlib.contextmanager
 def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
     """Open a regular file of at most ``limit`` bytes, which is not a symbolic link, for reading.
@@ -190,7 +213,7 @@ def open_regular(path: Path | str, limit: int) -> Iterator[BinaryIO]:
 
 
 def _open_regular(path: Path | str, limit: int) -> tuple[int, os.stat_result]:
-    """Return the open file and what the system tells of it."""
+    """Return the open file and its status."""
     try:
         handle = here.open_file(path, os.O_RDONLY)
     except OSError as error:

@@ -30,7 +30,7 @@ HOST = "".join(c if c.isalnum() or c in ".-" else "_" for c in socket.gethostnam
 
 
 def owner(**more: Any) -> bytes:
-    """Say who holds a lock, for those who wait for it or find it dead."""
+    """Describe who holds a lock, for those who wait for it or find its owner dead."""
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
     return json.dumps({"pid": os.getpid(), "host": HOST, "started": started, **more}).encode()
 
@@ -54,9 +54,9 @@ def wait_seconds() -> float:
 
 @contextlib.contextmanager
 def exclusive(root: Path, doing: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time inside, of all that know the folder ``root``, which has to be there.
+    """Let one process at a time inside, of all that use the folder ``root``, which has to exist.
 
-    Those who wait read what it is ``doing``; after a second, ``say`` is told what this process waits for.
+    Others can read what the holder is ``doing``. After a second of waiting, ``say`` gets a line about the holder.
 
     Raises:
         MachineError: where another process stays inside for longer than :func:`wait_seconds`.

@@ -29,7 +29,7 @@ def memory() -> int | None:
 
 
 def fitting(count: int, each: int) -> int:
-    """Return how many of so many processes fit into the memory, with ``each`` bytes; at least one."""
+    """Return how many of ``count`` processes that need ``each`` bytes fit into the memory; at least one."""
     held = memory()
     return count if held is None else max(1, min(count, held // each))
 

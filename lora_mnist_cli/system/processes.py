@@ -1,8 +1,8 @@
 """Worker processes on this machine, and a pool that gives them tasks. No torch here.
 
 A worker process runs one function, ``serve``, which receives tasks over a connection and sends messages back. The
-process ends when either side closes the connection, and at once when its parent dies. Whoever holds the pool publishes
-the results; workers are told nothing of signals, so Ctrl-C stops the holder, and the holder stops them.
+process ends when either side closes the connection, and at once when its parent dies. The holder of the pool publishes
+the results. Workers ignore Ctrl-C: it stops the holder, and the holder stops them.
 """
 
 from __future__ import annotations

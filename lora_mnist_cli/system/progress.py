@@ -24,7 +24,7 @@ class Reporter(Protocol):
     """
 
     def plan(self, work: Work) -> None:
-        """About so much work is left, from now on. The piece that was being done is over."""
+        """About this much work is left from now on; the current piece is over."""
 
     def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:
         """A piece of a phase begins, and the one before it is over.
@@ -36,7 +36,7 @@ class Reporter(Protocol):
         """
 
     def reached(self, share: float) -> None:
-        """The present piece is done to that share, from 0 to 1."""
+        """The current piece is done to this share, from 0 to 1."""
 
     def notice(self, text: str) -> None:
         """Something worth knowing: which artifact was taken, that work is up to date."""

@@ -47,7 +47,7 @@ def in_turn(reporter: Reporter, works: Sequence[Work]) -> Iterator[Reporter]:
     """Yield a reporter for each of several pieces of work, whose plans then count the pieces after it as well.
 
     Take the next one when the next piece begins. A piece may take less than its work, as where a stage finds its
-    artifact up to date: the plan is then made anew.
+    artifact up to date: a new plan is then reported.
     """
     for number, work in enumerate(works):
         later = total(works[number + 1 :])
@@ -59,8 +59,8 @@ class WorkLeft(Silent):
     """A reporter that counts the work that is left.
 
     Attributes:
-        name: the present phase; empty before the first piece of a plan.
-        seconds: what its present piece takes.
+        name: the current phase; empty before the first piece of a plan.
+        seconds: what its current piece takes.
         share: how much of that piece is done, from 0 to 1.
         told: whether somebody told that share; if not, it is known only that the piece began.
     """
@@ -74,12 +74,12 @@ class WorkLeft(Silent):
         self._steps, self._steps_done = steps, 0
 
     def plan(self, work: Work) -> None:
-        """Take what is left anew."""
+        """Replace the work that is left."""
         self._work = total([work])
         self._begin("", 0.0, 0)
 
     def phase(self, name: str, seconds: float, part: str = "", steps: int = 0) -> None:  # noqa: ARG002
-        """End the present piece and begin another one."""
+        """End the current piece and begin another one."""
         self._work[self.name] = max(0.0, self._work[self.name] - self.seconds)
         self._begin(name, seconds, steps)
 
@@ -98,7 +98,7 @@ class WorkLeft(Silent):
         self.share, self.told = min(1.0, share), True
 
     def left(self) -> dict[str, float]:
-        """Return the work that is left, without what is done of the present piece."""
+        """Return the work that is left, without what is done of the current piece."""
         left = total([self._work])
         left[self.name] = max(left[self.name], self.seconds) - self.share * self.seconds
         return left
@@ -149,7 +149,7 @@ class SideBySide:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the unit that one would say it in."""
+    """Write a time in a unit that suits its length."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

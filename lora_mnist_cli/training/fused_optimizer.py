@@ -53,9 +53,11 @@ class FusedOptimizer:
         self.recordable = self._known and self.kind != "sgd" and all(map(takes_rate_tensor, parameters))
         """Whether a step may be recorded in a CUDA graph; call :meth:`set_rates` before a replay."""
 
-    @torch.no_grad()
     def __call__(self) -> None:
         """Take one step by the gradients of the parameters; each has one."""
+        if torch.is_grad_enabled():  # most callers have turned it off, and to do so again takes a tenth of a small step
+            with torch.no_grad():
+                return self()
         if not self._updates:
             self._updates = self._start()
         for update in self._updates:

@@ -122,7 +122,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class ProtectionContext:
-    """The information that a protection may use: the base, the statistics of its digits, and the new images.
+    """The information that a protection or a start may use: the base, the statistics of its digits, and the new images.
 
     Args:
         base: frozen.
@@ -130,7 +130,7 @@ class ProtectionContext:
         config: the adapter's, with its digits filled in; in a bank, any member's.
         images: the images of the digits to learn.
         pixel_stats: mean and standard deviation by which the images are normalised.
-        statistics: the class statistics of the base's digits; None where no protection needs them.
+        statistics: the class statistics of the base's digits; None where neither protection nor start needs them.
     """
 
     base: MNISTModel
@@ -156,6 +156,11 @@ class ProtectionContext:
         hidden = torch.full((1, CLASSES), -math.inf, dtype=self.images.images.dtype)
         hidden[:, list(digits.members)] = 0
         return hidden
+
+    def training_images(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first of the config's training images (at most count × 784), in random order, and their digits."""
+        rows, _ = split_rows(len(self.images), self.config.val_split, self.config.seed_of("split"))
+        return self.images[rows[:count]]
 
     @cached_property
     def new_statistics(self) -> ClassStatistics:

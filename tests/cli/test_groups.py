@@ -48,22 +48,22 @@ def _run(*arguments: str) -> int:
     return typer.testing.CliRunner().invoke(APP, list(arguments)).exit_code
 
 
-def test_fields_arrive_as_their_group() -> None:
+def test_fields_arrive_as_their_group():
     assert _run("b", "--word", "x", "--name", "n") == 0
     assert seen.pop() == ("b", Pair(2, "x"), False, Required("n"))
     assert _run("--count", "3", "--last", "--name", "n") == 0
     assert seen.pop() == ("a", Pair(3), True, Required("n"))
 
 
-def test_a_field_without_a_default_is_required() -> None:
+def test_a_field_without_a_default_is_required():
     assert _run("b") == 2
     assert seen == []
 
 
-def test_options_keep_the_order_in_which_they_are_written() -> None:
+def test_options_keep_the_order_in_which_they_are_written():
     names = [parameter.name for parameter in typer.main.get_command(APP).params]
     assert names[:5] == ["first", "count", "word", "last", "name"]
 
 
-def test_only_what_was_given_is_collected() -> None:
+def test_only_what_was_given_is_collected():
     assert given(Pair(), rank=None, seed=0) == {"count": 2, "seed": 0}

@@ -14,6 +14,7 @@ import pytest
 import typer.main
 from scripts import script
 
+from lora_mnist_cli import __version__
 from lora_mnist_cli.cli import app, options
 from lora_mnist_cli.cli.examples import EXAMPLES
 from lora_mnist_cli.cli.groups import GROUPS
@@ -159,3 +160,14 @@ def test_the_reference_is_the_same_whatever_the_environment_says(tmp_path):
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
                            env=os.environ | steering)  # fmt: skip
     assert ended.stdout == "[]\n"
+
+
+def test_the_modules_own_name_is_the_program(program):
+    ended = program("--version")
+    assert (ended.code, ended.out, ended.err) == (0, f"lora-mnist {__version__}\n", "")
+
+
+def test_no_arguments_are_help(program):
+    ended = program()
+    assert (ended.code, ended.err) == (0, "")
+    assert re.search(r"train-base +Train the base", ended.out)

@@ -46,17 +46,6 @@ def test_nothing_there_is_no_error(run, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_artifact_is_not_listed(runs, run):
-    (runs / "notes").mkdir()
-    (runs / ".staging").mkdir()
-    (runs / ".hidden").mkdir()
-    (runs / ".hidden" / "artifact.json").write_text("{}")
-    (runs / "readme.txt").write_text("mine")
-    outcome = run("runs", "list", "--json")
-    assert [artifact["name"] for artifact in outcome.json["artifacts"]] == NAMES
-    assert outcome.err == ""
-
-
 def test_a_damaged_artifact_is_a_warning_and_the_others_are_listed(runs, run):
     manifest = json.loads((runs / R1 / "artifact.json").read_text())
     manifest["scores"]["subsets"][0]["accuracy"] = 1.0
@@ -111,22 +100,6 @@ def test_in_the_right_order_all_can_be_removed(runs, run):
         assert (outcome.code, outcome.out, outcome.err) == (0, f"removed {name}\n", "")
         assert not (runs / name).exists()
     assert not runs.exists() or not list(runs.iterdir())
-
-
-def test_a_damaged_artifact_can_be_removed(runs, run):
-    (runs / SWEEP / "artifact.json").write_text("no JSON")
-    assert run("runs", "remove", SWEEP, "--json").json["removed"] == [SWEEP]
-    assert names_in(runs) == NAMES[:3]
-
-
-def test_a_copy_of_an_artifact_lets_the_first_go(runs, run):
-    """Lineage is by content: while the same content is there under another name, nothing is lost."""
-    (runs / "copy").mkdir()
-    for path in (runs / BASE).iterdir():
-        (runs / "copy" / path.name).write_bytes(path.read_bytes())
-    assert run("runs", "remove", BASE).code == 0
-    assert run("evaluate", R1, "--alpha", "0").code == 0
-    assert run("runs", "remove", "copy").code == 3
 
 
 def test_what_is_recorded_is_shown_without_a_sign_of_json(runs, run):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import typer.main
 from PIL import Image
+from scripts import script
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import app, groups
@@ -22,20 +23,13 @@ from lora_mnist_cli.registry.archive import export_artifact
 from lora_mnist_cli.registry.registry import Registry
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-ROOT = typer.main.get_command(app.program())
 COMMON = {"--json", "--quiet", "--verbose", "--version", "--runs-dir"}
 # These have nothing to do with artifacts or images.
 APART = {"conformance"}
 
 
-def _walk(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command and group of commands, by its words."""
-    yield name, command
-    for word, child in getattr(command, "commands", {}).items():
-        yield from _walk(child, f"{name} {word}".strip())
-
-
-ALL = dict(_walk(ROOT))
+WALK = script("reference").walk
+ALL: dict[str, Any] = dict(WALK(typer.main.get_command(app.program())))
 COMMANDS = {name: command for name, command in ALL.items() if not hasattr(command, "commands")}
 
 SMALL = ["--dataset", "fashion-mnist"]
@@ -111,7 +105,7 @@ def test_the_walk_finds_commands_and_every_one_has_a_call():
 @pytest.mark.parametrize("name", groups.COMMANDS)
 def test_a_command_that_is_not_loaded_says_what_it_does_as_if_it_were(name):
     other = next(each for each in groups.COMMANDS if each != name)
-    stub = dict(_walk(typer.main.get_command(app.program(other))))[name]
+    stub = dict(WALK(typer.main.get_command(app.program(other))))[name]
     assert stub.help == ALL[name].help.splitlines()[0]
 
 
@@ -153,10 +147,10 @@ def test_every_command_prints_its_version_and_nothing_else(name, run):
 _table = Table.__init__
 
 
-def _with_heads_of_their_own(self: Table, heads: Sequence[str], **options: Any) -> None:
+def _with_heads_of_their_own(self: Table, heads: Sequence[str], *rows: Any, **options: Any) -> None:
     """Check that no two columns of a table have the same head."""
     assert len(set(heads)) == len(heads), heads
-    _table(self, heads, **options)
+    _table(self, heads, *rows, **options)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 
@@ -49,6 +50,20 @@ def test_seeded_fixes_what_is_drawn_inside_and_leaves_the_outside_alone():
         other = MNISTModel((4,)).state_dict()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     assert not any(torch.equal(value, other[name]) for name, value in first.items())
+
+
+def test_seeded_asks_for_no_device_that_is_not_there(monkeypatch):
+    """``torch.manual_seed`` writes down the whole stack for each of them, which takes longer than to draw a model."""
+    told: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", None)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", told.append)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    for count in (0, 2):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda count=count: count > 0)
+        with seeded(0, "init"):
+            assert torch.default_generator.initial_seed() == stream_seed(0, "init")
+    assert told == [stream_seed(0, "init")]
 
 
 def test_seeded_restores_after_an_error_too():

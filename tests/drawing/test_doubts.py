@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ def digits() -> Any:
 @pytest.mark.parametrize(
     ("make", "doubt"), [(shadow, "border"), (at_the_border, "border"), (table, "solid"), (triangle, "unlike")]
 )
-def test_what_is_not_one_digit_is_doubted(make: Callable[[Any], Any], doubt, digits, trained, run, tmp_path):
+def test_what_is_not_one_digit_is_doubted(make, doubt, digits, trained, run, tmp_path):
     source = save(tmp_path / "a.png", make(cover(digits[7])))
     outcome = run("predict", source, "--runs-dir", trained, "--artifact", "lora-5-9-r2", "--json")
     assert doubt in outcome.json["results"][0]["doubts"]

@@ -7,9 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
-from durability import small
 from durability.faults import Counter, Power, die, torn, watched
-from durability.stories import STORIES, State, Story, between, copied, look, runs, same_tree, take_out, tree
+from durability.stories import STORIES, Story, alone, between, copied, look, run_again, runs, same_tree, take_out, tree
 
 from lora_mnist_cli.registry.catalog import TAGS
 from lora_mnist_cli.registry.file_names import STATISTICS_FILE
@@ -51,7 +50,8 @@ def every_operation(
     template = place / "template"
     template.mkdir()
     told.prepare(template)
-    states, whole = _undisturbed(place, told)
+    recorded, whole = alone(place, told)
+    states = [state for state, _ in recorded]
     take_out(without)
     here.GRACE = 0.0  # no other process is at work: what nobody has locked is nobody's
     kinds: dict[str, int] = {}
@@ -68,7 +68,8 @@ def every_operation(
         after = states[min(reported + 1, len(states) - 1)]
         problems = [*seen.problems, *between(seen.state, states[reported], after)]
         assert not problems, f"{where}: {problems}: {sorted(tree(box))}"
-        _finish(box, told, states[-1], whole, where)
+        left = run_again(box, told, states[-1], where)
+        assert same_tree(left, whole), f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"
         shutil.rmtree(box)
         if ended:
             return kinds
@@ -106,20 +107,6 @@ def tidied(folder: str, story: str, way: str, *, again: bool, first: int = 0, st
         shutil.rmtree(box)
         kills += 1
     return kills
-
-
-def _undisturbed(place: Path, story: Story) -> tuple[list[State], dict[str, str]]:
-    """What is visible before the first step and after each, and every file at the end."""
-    box = place / "undisturbed"
-    copied(place / "template", box)
-    states = [look(box).state]
-    for step in story.steps:
-        step(box)
-        seen = look(box)
-        assert not seen.problems, seen.problems
-        states.append(seen.state)
-    small.report(runs(box), "next", seed=99)
-    return states, tree(box)
 
 
 def _fork(box: Path, story: Story, at: int, way: str) -> tuple[bool, int, str]:
@@ -170,17 +157,3 @@ def _child(box: Path, story: Story, at: int, way: str, writing: int) -> None:
 
         traceback.print_exc()
         os._exit(1)
-
-
-def _finish(box: Path, story: Story, last: State, whole: dict[str, str], where: str) -> None:
-    """Run it again, and publish something else: then all is as if nothing had happened."""
-    for step in story.steps:
-        step(box)
-    small.report(runs(box), "next", seed=99)
-    runs(box).clean()
-    seen = look(box)
-    seen.state["names"].pop("next")
-    assert not seen.problems, f"{where}, then run again: {seen.problems}"
-    assert seen.state == last, f"{where}, then run again: {seen.state}"
-    left = tree(box)
-    assert same_tree(left, whole), f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

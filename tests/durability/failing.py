@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import shutil
 from pathlib import Path
 
 import safetensors.numpy  # noqa: F401 - loaded before anything is watched
-from durability import small
 from durability.faults import MAKING, TAKING, Counter, failing, watched
-from durability.stories import STORIES, Seen, State, Story, between, copied, look, runs, tree
+from durability.stories import STORIES, Seen, State, Story, alone, between, copied, look, run_again, tree
 
 from lora_mnist_cli.system.errors import MachineError
 
@@ -42,7 +40,7 @@ def every_operation(folder: str, story: str, error: str, first: int = 0, stride:
     template = place / "template"
     template.mkdir()
     told.prepare(template)
-    states, whole = _undisturbed(place, told)
+    states, whole = alone(place, told)
     at, reported, unheeded = first, 0, 0
     while True:
         box = place / "box"
@@ -64,21 +62,9 @@ def every_operation(folder: str, story: str, error: str, first: int = 0, stride:
             assert ("No space left on device" if error == "ENOSPC" else "Input/output error") in line, where
             assert ("free some space" in line) == (error == "ENOSPC"), where
         _check(box, told, done, states, kind, where)
-        _finish(box, told, states[-1], whole, where)
+        _finish(box, told, states[-1][0], whole, where)
         shutil.rmtree(box)
         at += stride
-
-
-def _undisturbed(place: Path, story: Story) -> tuple[list[tuple[State, dict[str, str]]], dict[str, str]]:
-    """What is visible, and every file, before the first step and after each; and every file at the very end."""
-    box = place / "undisturbed"
-    copied(place / "template", box)
-    states = [(look(box).state, tree(box))]
-    for step in story.steps:
-        step(box)
-        states.append((look(box).state, tree(box)))
-    small.report(runs(box), "next", seed=99)
-    return states, tree(box)
 
 
 def _run(box: Path, story: Story, at: int, number: int) -> tuple[Exception | None, int, str]:
@@ -134,18 +120,9 @@ def _check(
         )
 
 
-def _finish(box: Path, story: Story, last: tuple[State, dict[str, str]], whole: dict[str, str], where: str) -> None:
+def _finish(box: Path, story: Story, last: State, whole: dict[str, str], where: str) -> None:
     """Once there is room again, it is run again: then all is as if nothing had happened."""
-    for step in story.steps:
-        step(box)
-    small.report(runs(box), "next", seed=99)
-    with contextlib.suppress(MachineError):
-        runs(box).clean()
-    seen = look(box)
-    assert not seen.problems, f"{where}, then run again: {seen.problems}"
-    seen.state["names"].pop("next")
-    assert seen.state == last[0], f"{where}, then run again: {seen.state}"
-    left = tree(box)
-    if not seen.state["tags"]:
+    left = run_again(box, story, last, where, MachineError)
+    if not last["tags"]:
         left.pop("runs/.tags", None)  # an empty folder that could not be removed does no harm
     assert left == whole, f"{where}, then run again: {sorted(set(left.items()) ^ set(whole.items()))}"

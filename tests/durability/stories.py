@@ -220,6 +220,37 @@ def between(seen: State, before: State, after: State) -> list[str]:
     ]
 
 
+def alone(place: Path, story: Story) -> tuple[list[tuple[State, dict[str, str]]], dict[str, str]]:
+    """Run a story that nothing disturbs; return what is visible and all files by each step, and the files at last."""
+    box = place / "undisturbed"
+    copied(place / "template", box)
+    states = [(look(box).state, tree(box))]
+    for step in story.steps:
+        step(box)
+        seen = look(box)
+        assert not seen.problems, seen.problems
+        states.append((seen.state, tree(box)))
+    small.report(runs(box), "next", seed=99)
+    return states, tree(box)
+
+
+def run_again(box: Path, story: Story, last: State, where: str, *in_cleaning: type[Exception]) -> dict[str, str]:
+    """Run a story once more, publish something else and clean up: all is as if nothing had happened. Return all files.
+
+    Cleaning may raise the errors ``in_cleaning``.
+    """
+    for step in story.steps:
+        step(box)
+    small.report(runs(box), "next", seed=99)
+    with contextlib.suppress(*in_cleaning):
+        runs(box).clean()
+    seen = look(box)
+    seen.state["names"].pop("next")
+    assert not seen.problems, f"{where}, then run again: {seen.problems}"
+    assert seen.state == last, f"{where}, then run again: {seen.state}"
+    return tree(box)
+
+
 def _copied_and_removed(source: Path, target: Path) -> None:
     """What should be renamed in one step, file by file."""
     shutil.copytree(source, target)

@@ -16,9 +16,7 @@ STRIDES = [pytest.param(3, id="a third"), pytest.param(1, id="all", marks=pytest
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("story", STORIES)
-def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
-    quick: Path, story: str, stride: int
-) -> None:
+def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(quick, story, stride):
     """By a kill, and by power cuts that leave the least and the most that a disk may hold then."""
     ways = apart.call("crashing", "every_way", folder=str(quick), story=story, stride=stride)
     kinds = set().union(*ways)
@@ -32,9 +30,7 @@ def test_stopped_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
 
 @pytest.mark.parametrize("stride", STRIDES)
 @pytest.mark.parametrize("story", ["replace", pytest.param("replace together", marks=pytest.mark.slow)])
-def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_loses_nothing(
-    quick: Path, story: str, stride: int
-) -> None:
+def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_loses_nothing(quick, story, stride):
     """Where the file system has none, the name is without an artifact until the next run puts the old one back."""
 
     def every_operation(place: str, stride: int, *, clean: bool) -> None:
@@ -51,7 +47,7 @@ def test_without_an_exchange_in_one_step_a_replacement_may_be_half_done_but_lose
 @pytest.mark.parametrize(
     "story", ["import", "publish together", pytest.param("replace together", marks=pytest.mark.slow)]
 )
-def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, story: str, way: str) -> None:
+def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick, story, way):
     options = {"folder": str(quick), "story": story, "way": way}
     assert apart.call("crashing", "every_operation", **options, without="flush of each file")["fsync"] < 8
 
@@ -69,7 +65,7 @@ def test_many_artifacts_that_are_flushed_at_once_are_as_safe(quick: Path, story:
         ("remove", "kill", "rename"),
     ],
 )
-def test_where_a_mechanism_is_missing_it_is_noticed(quick: Path, story: str, way: str, mechanism: str) -> None:
+def test_where_a_mechanism_is_missing_it_is_noticed(quick, story, way, mechanism):
     with pytest.raises(AssertionError, match=r"steps reported: \[|is damaged|is there and is no artifact"):
         apart.call("crashing", "every_operation", folder=str(quick), story=story, way=way, without=mechanism)
 
@@ -78,16 +74,14 @@ def test_where_a_mechanism_is_missing_it_is_noticed(quick: Path, story: str, way
     ("story", "again"),
     [("remove all", True), *((story, False) for story in ("remove all", "publish", "tag", "import"))],
 )
-def test_what_a_kill_leaves_is_tidied_up(quick: Path, story: str, again: bool) -> None:
+def test_what_a_kill_leaves_is_tidied_up(quick, story, again):
     """By ``runs clean``, or by the same removal again, which may find nothing to remove: an emptied folder is empty."""
     (quick / "template").mkdir()
     assert apart.call("crashing", "tidied", folder=str(quick), story=story, way="kill", again=again) > 10
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
-    times: int, quick: Path, small_trained: Path, small_data: Path
-) -> None:
+def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(times, quick, small_trained, small_data):
     template = quick / "template"
     template.mkdir()
     (template / "base-fashion-mnist-0-4").symlink_to(small_trained / "base-fashion-mnist-0-4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def is_harmless(path: Path, damaged: bytes, sound: bytes) -> bool:
 
 
 @pytest.mark.parametrize("places", [60, pytest.param(300, marks=pytest.mark.slow)])
-def test_random_damages_are_found_by_verifying_and_by_loading_or_change_nothing(pair: Registry, places: int) -> None:
+def test_random_damages_are_found_by_verifying_and_by_loading_or_change_nothing(pair, places):
     adapter = pair.get(ADAPTER)
     assert outcome(pair) == (set(), "")
     escaped, found = 0, dict.fromkeys(sorted(path.name for path in pair.root.rglob("*") if path.is_file()), 0)
@@ -99,9 +99,7 @@ def test_random_damages_are_found_by_verifying_and_by_loading_or_change_nothing(
 
 @pytest.mark.parametrize("file", [MANIFEST, "adapter_model.safetensors", "adapter_config.json", "history.csv"])
 @pytest.mark.parametrize("place", [0.3, 0.999])
-def test_verify_and_evaluate_end_with_3_and_name_what_is_damaged(
-    small: Workspace, run: Callable[..., Any], file: str, place: float
-) -> None:
+def test_verify_and_evaluate_end_with_3_and_name_what_is_damaged(small, run, file, place):
     path = small.runs_dir / ADAPTER / file
     content = bytearray(path.read_bytes())
     at = int(place * len(content)) - 1
@@ -117,7 +115,7 @@ def test_verify_and_evaluate_end_with_3_and_name_what_is_damaged(
     assert f"'{ADAPTER}' is damaged: {file}" in evaluated.err
 
 
-def test_white_space_is_the_only_harmless_damage_there_is(pair: Registry) -> None:
+def test_white_space_is_the_only_harmless_damage_there_is(pair):
     """Every byte of a manifest is tried with every bit that can make white space of it, or of white space."""
     path = pair.root / ADAPTER / MANIFEST
     sound = path.read_bytes()

@@ -8,9 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from durability import apart, small
@@ -19,7 +17,6 @@ from durability.stories import STORIES, look, tree
 from lora_mnist_cli.registry import creation as creation_module
 from lora_mnist_cli.registry import registry as registry_module
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.system import files
 from lora_mnist_cli.system.errors import MachineError
 
@@ -29,16 +26,14 @@ IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="paths of open files come from /proc")
 @pytest.mark.parametrize("stride", [pytest.param(3, id="a third"), pytest.param(1, id="all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("story", STORIES)
-def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(
-    quick: Path, story: str, stride: int
-) -> None:
+def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(quick, story, stride):
     """On a disk that is full from that operation on, and where that one operation fails."""
     full, broken = apart.call("failing", "every_error", folder=str(quick), story=story, stride=stride)
     assert full["unheeded"] <= 1
     assert min(full["reported"], broken["reported"]) >= (5 if stride == 1 else 1)
 
 
-def test_a_disk_that_really_is_full_takes_all_of_it_or_nothing(mount: Callable[[str], Path]) -> None:
+def test_a_disk_that_really_is_full_takes_all_of_it_or_nothing(mount):
     """With 0, 1, 2 … free pages: it is refused until there is room, and what is there is never touched."""
     root = mount("size=160k,nr_inodes=100")
     registry = Registry(root / "runs")
@@ -68,9 +63,7 @@ def test_a_disk_that_really_is_full_takes_all_of_it_or_nothing(mount: Callable[[
     assert registry.names() == ["base", "child"]
 
 
-def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(
-    mount: Callable[[str], Path], small: Workspace, run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(mount, small, run, tmp_path):
     root = mount("size=4m")
     shutil.copytree(small.runs_dir, root / "runs")
     where = ("--runs-dir", root / "runs")
@@ -101,9 +94,7 @@ def test_a_read_only_folder_can_be_read_listed_verified_and_exported_from(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS])
-def test_the_advice_names_the_option_that_the_path_came_by(
-    error: int, small: Workspace, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_advice_names_the_option_that_the_path_came_by(error, small, run, monkeypatch):
     """And not that of the artifacts' folder, which has nothing to do with an exported file."""
     where = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     base, sweep = "base-fashion-mnist-0-4", "sweep-fashion-mnist-5-9-a0.5"
@@ -130,9 +121,7 @@ def test_the_advice_names_the_option_that_the_path_came_by(
 
 
 @pytest.mark.skipif(IS_ROOT, reason="root may write anywhere")
-def test_a_folder_without_permission_is_the_machines_fault(
-    small: Workspace, run: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_folder_without_permission_is_the_machines_fault(small, run, tmp_path):
     small.runs_dir.chmod(0o500)
     try:
         outcome = run("runs", "remove", "sweep-fashion-mnist-5-9-a0.5", "--runs-dir", small.runs_dir)
@@ -145,9 +134,7 @@ def test_a_folder_without_permission_is_the_machines_fault(
         small.runs_dir.chmod(0o700)
 
 
-def test_the_newest_is_the_last_that_was_published_whatever_the_clock_says(
-    quick: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_newest_is_the_last_that_was_published_whatever_the_clock_says(quick, monkeypatch):
     registry = Registry(quick / "runs")
     now = clocks.datetime(2030, 6, 1, tzinfo=clocks.UTC)
 
@@ -168,7 +155,7 @@ def test_the_newest_is_the_last_that_was_published_whatever_the_clock_says(
     assert created[-1] == "2030-06-01T00:00:00.000004+00:00"
 
 
-def test_a_clock_that_jumps_back_keeps_no_one_waiting_longer(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_jumps_back_keeps_no_one_waiting_longer(quick, monkeypatch):
     """Waiting is measured by a clock that no one can set."""
     import time
 

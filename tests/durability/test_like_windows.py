@@ -39,7 +39,7 @@ sys.exit(f"{codes}, {here.__name__}")
 """
 
 
-def test_everything_is_imported_and_commands_run_without_posix(small_data: Path, tmp_path: Path) -> None:
+def test_everything_is_imported_and_commands_run_without_posix(small_data, tmp_path):
     train = ["train-base", "--dataset", "fashion-mnist", "--data-dir", str(small_data), "--epochs", "0"]
     calls = [["--help"], train, ["runs", "list"], ["runs", "tag", "base-fashion-mnist-0-4", "best"], ["runs", "verify"]]
     command = [sys.executable, "-W", "ignore", "-c", EVERYTHING, json.dumps(calls)]
@@ -59,9 +59,7 @@ SOME = ("publish", "remove what shares", "tag")
         *(pytest.param(story, 1, marks=pytest.mark.slow) for story in STORIES if not story.startswith("replace")),
     ],
 )
-def test_killed_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
-    quick: Path, story: str, stride: int
-) -> None:
+def test_killed_at_any_operation_it_loses_nothing_and_finishes_when_run_again(quick, story, stride):
     kinds = apart.call("crashing", "every_operation", folder=str(quick), story=story, way="kill", stride=stride)
     assert kinds["end"] == 1
     assert sum(kinds.values()) > 3
@@ -74,9 +72,7 @@ def test_killed_at_any_operation_it_loses_nothing_and_finishes_when_run_again(
         *(pytest.param(story, 1, marks=pytest.mark.slow) for story in STORIES if story.startswith("replace")),
     ],
 )
-def test_a_killed_replacement_loses_nothing_once_the_next_run_has_cleaned_up(
-    quick: Path, story: str, stride: int
-) -> None:
+def test_a_killed_replacement_loses_nothing_once_the_next_run_has_cleaned_up(quick, story, stride):
     options = {"story": story, "way": "kill", "stride": stride}
     kinds = apart.call("crashing", "every_operation", folder=str(quick), clean=True, **options)
     assert "exchange" not in kinds
@@ -85,12 +81,12 @@ def test_a_killed_replacement_loses_nothing_once_the_next_run_has_cleaned_up(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES)
-def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(quick: Path, story: str) -> None:
+def test_whatever_operation_fails_it_is_told_in_a_line_and_changes_nothing(quick, story):
     full, broken = apart.call("failing", "every_error", folder=str(quick), story=story, stride=1)
     assert min(full["reported"], broken["reported"]) >= 4  # one less than with folders, which can't be flushed there
 
 
-def test_of_many_publications_at_once_each_name_is_published_once(quick: Path) -> None:
+def test_of_many_publications_at_once_each_name_is_published_once(quick):
     told = apart.call("crowding", "publish_and_all_else", folder=str(quick))
     assert told["published"] == dict.fromkeys(told["asked"], 1)
     assert told["names"] == sorted(["base", *told["asked"]])
@@ -98,15 +94,13 @@ def test_of_many_publications_at_once_each_name_is_published_once(quick: Path) -
     assert set(told["left"]) <= {".newest"}
 
 
-def test_processes_that_share_statistics_damage_and_leave_nothing(quick: Path) -> None:
+def test_processes_that_share_statistics_damage_and_leave_nothing(quick):
     told = apart.call("crowding", "share_and_remove", folder=str(quick), processes=3, rounds=10)
     assert (told["problems"], told["left"]) == ([], ["base"])
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
-    quick: Path, small_trained: Path, small_data: Path
-) -> None:
+def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(quick, small_trained, small_data):
     template = quick / "template"
     template.mkdir()
     (template / "base-fashion-mnist-0-4").symlink_to(small_trained / "base-fashion-mnist-0-4")
@@ -116,7 +110,7 @@ def test_a_sweep_that_is_killed_at_random_instants_goes_on_where_it_was(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["system/test_locks.py", "registry/test_creation.py"])
-def test_the_tests_of_locks_and_of_creation_times_pass(file: str, tmp_path: Path) -> None:
+def test_the_tests_of_locks_and_of_creation_times_pass(file, tmp_path):
     cache = f"cache_dir={tmp_path / 'cache'}"  # without the cache's plugin, a cache_dir in PYTEST_ADDOPTS is an error
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-o", cache, str(TESTS / file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS.parent)

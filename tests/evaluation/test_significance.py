@@ -12,7 +12,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lora_mnist_cli.evaluation.significance import holm, mcnemar, paired_comparison, sign_flip_p
+from lora_mnist_cli.evaluation.significance import holm, mcnemar, sign_flip_p
 
 # Fisher's example (The Design of Experiments, 1935, § 21): Darwin's fifteen pairs of crossed and self-fertilised maize,
 # their heights' differences in eighths of an inch. He counted 863 of the 2¹⁵ sign changes on one side.
@@ -63,18 +63,6 @@ def test_many_pairs_are_drawn_and_said_to_be():
         assert not exact
         assert sign_flip_p(differences) == (p_value, exact)
         assert p_value == pytest.approx(scipy.stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
-
-
-def test_pairs_are_of_one_seed_and_their_difference_is_the_seconds_less_the_firsts():
-    first, second = [0.90, 0.95, 0.80], [0.91, 0.97, 0.83]
-    found = paired_comparison(first, second)
-    assert found.difference.mean == pytest.approx(0.02)
-    assert found.difference.deviation == pytest.approx(0.01)
-    assert found.p_value == 0.25
-    back = paired_comparison(second, first)
-    assert (back.difference.mean, back.p_value) == (pytest.approx(-0.02), 0.25)
-    with pytest.raises(ValueError, match=r"shorter|longer"):
-        paired_comparison(first, second[:2])
 
 
 def models(both: int, only_first: int, only_second: int, neither: int) -> tuple[list[bool], list[bool]]:

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 from hypothesis import strategies as st
 
-from lora_mnist_cli.registry.manifest import _MANIFESTS
+from lora_mnist_cli.registry.manifest_kinds import MANIFESTS
 
 Path_ = tuple[Any, ...]
 Change = tuple[str, str, Path_, Any]
@@ -130,6 +130,16 @@ def drawn_field(draw: Callable[..., Any], document: Any, kind: msgspec.inspect.T
     return "manifest", how, path, value
 
 
+def declared_type(kind: str) -> msgspec.inspect.Type:
+    """The declared type of a manifest, with those of its open parts."""
+    manifest = MANIFESTS[kind]
+    whole, parts = map(msgspec.inspect.type_info, (manifest, manifest.open_parts.types))
+    assert isinstance(whole, msgspec.inspect.StructType)
+    assert isinstance(parts, msgspec.inspect.StructType)
+    kept = {field.name: field for field in (*whole.fields, *parts.fields)}
+    return msgspec.structs.replace(whole, fields=tuple(kept.values()))
+
+
 def change_field(document: Any, how: str, path: Path_, value: Any) -> None:
     """Change a field in place; a TypeError or an AttributeError where that can't be done there."""
     above = reduce(getitem, path[:-1], document)
@@ -151,7 +161,7 @@ def changes(draw: Callable[..., Any], folder: Path) -> Change:
     parts = [*["manifest"] * 7, *(["history"] if "history.csv" in manifest["files"] else []), *tensors]
     part = draw(st.sampled_from(parts))
     if part == "manifest":
-        return drawn_field(draw, manifest, msgspec.inspect.type_info(_MANIFESTS[manifest["kind"]]))
+        return drawn_field(draw, manifest, declared_type(manifest["kind"]))
     if part == "history":
         rows = (folder / "history.csv").read_text().splitlines()
         row = draw(st.integers(0, len(rows) - 1))

@@ -92,8 +92,9 @@ def test_the_bound_of_the_page_holds_on_the_study_s_network(method, runs):
 
 
 def test_the_page_names_every_option_that_has_a_reason_of_its_own():
-    from lora_mnist_cli.registry.peft_folder import _READ, _WHY
+    from lora_mnist_cli.registry.peft_folder import _WHY, _kinds
 
     table = PAGE.partition("### What is refused")[2].partition("## How equal")[0]
     told = set(re.findall(r"`([a-z_]+)`", table))
-    assert set(_WHY) | (_READ - {"use_rslora", "r"}) <= told
+    read = {option for _, kind in _kinds().values() for option in kind.read - kind.silent}
+    assert set(_WHY) | (read - {"use_rslora", "r"}) <= told

@@ -139,7 +139,8 @@ def test_a_forged_digest_is_found(small, save_peft, forge):
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no kind": ({"peft_type": ...}, "peft_type is missing"),
-    "another kind": ({"peft_type": "LOHA"}, 'peft_type is "LOHA": only LORA can be taken over'),
+    "another kind": ({"peft_type": "LOHA"}, 'peft_type is "LOHA": only LORA, DELORA, LOKR, MISS can be taken over'),
+    "a kind that is none": ({"peft_type": ["LORA"]}, 'peft_type is ["LORA"]: only LORA, DELORA'),
     "no rank": ({"r": ...}, "r is missing"),
     "rank 0": ({"r": 0}, "r is 0: it has to be a whole number of at least 1"),
     "a rank that is none": ({"r": True}, "r is true: it has to be a whole number"),

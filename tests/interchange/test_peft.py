@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.settings.adapter_config import AdapterConfig, without_unused
-from lora_mnist_cli.settings.choices import METHODS, SCALINGS
+from lora_mnist_cli.settings.choices import METHODS, SCALINGS, STARTS
 from lora_mnist_cli.stages import Workspace, finetune, import_adapter, sweep
 from lora_mnist_cli.stages.exporting import export_model
 from lora_mnist_cli.system.errors import UsageError
@@ -74,7 +74,7 @@ def grids(small_trained: Path, small_data: Path, make_once: Callable[..., Path])
 
 def test_the_matrix_has_what_there_is():
     assert IN_PEFT == ["lora", "dora", "pissa", "delora", "lokr", "miss", "hra", "ia3"]
-    assert NOT_IN_PEFT == ["vera", "bitfit", "full", "head"]
+    assert NOT_IN_PEFT == ["vera", "randlora", "bitfit", "full", "head"]
     assert len(CHOICES) == 7
 
 
@@ -191,12 +191,13 @@ def test_what_peft_has_not_is_refused_with_the_reason(method, form, small, expor
 
 
 @pytest.mark.parametrize("alpha", [None, 0.0, -0.7])
-@pytest.mark.parametrize("method", IN_PEFT)
+@pytest.mark.parametrize("method", [*IN_PEFT, "corda"])
 def test_an_exported_folder_is_peft_s_at_the_alpha_asked_for(method, alpha, small, images, exported, our_logits):
     own = {"epochs": 1, "lr": 0.02, "alpha": 0.5, "target_layers": ("fc1", "fc3"), "rank": 3}
-    config = AdapterConfig(**without_unused(own | {"method": method}))
+    chosen = {"init": method} if method in STARTS else {"method": method}
+    config = AdapterConfig(**without_unused(own | chosen))
     adapter = finetune(config, workspace=small, name="some")
-    if method not in ("lora", "pissa", "lokr") and alpha is not None:
+    if method not in ("lora", "pissa", "lokr", "corda") and alpha is not None:
         why = "the product inside the norm alone" if method == "dora" else "PEFT's .* has none"
         with pytest.raises(UsageError, match=f"PEFT can't say what 'some' is at alpha .*, and .*{why}"):
             export_model("some", "peft", alpha=alpha, workspace=small)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
 from lora_mnist_cli.models.blur import blur, sharpen
-from lora_mnist_cli.models.densities import ClassStatistics
+from lora_mnist_cli.models.densities import ClassStatistics, log_sums
 from lora_mnist_cli.settings.digits import DigitSet
 
 SIDE = 28
@@ -87,6 +87,20 @@ class TestDensity:
 
     def test_no_images_have_no_densities(self):
         assert by_hand().log_density(torch.empty(0, 784)).shape == (0, 2)
+
+
+def test_sums_of_exponentials_are_those_of_each_group():
+    values = 300 * ramp(6, 7)
+    values[0, 0], values[:2, 1], values[3, 2] = torch.inf, -torch.inf, torch.nan
+    expected = torch.stack([group.logsumexp(0) for group in torch.split(values, [2, 1, 3])])
+    torch.testing.assert_close(log_sums(values.clone(), [2, 1, 3]), expected, equal_nan=True)
+
+
+def test_sums_take_no_exponential_that_is_subnormal(monkeypatch):
+    taken, exponential = [], Tensor.exp_
+    monkeypatch.setattr(Tensor, "exp_", lambda values: exponential(taken.append(values.clone()) or values))
+    log_sums(torch.tensor([[0.0], [-500.0]]), [2])
+    assert torch.cat(taken).exp().min() >= torch.finfo(torch.float32).tiny
 
 
 def test_blurring_is_undone():

@@ -16,7 +16,7 @@ from lora_mnist_cli.models import lora
 from lora_mnist_cli.models.adapted_linear import adapter_tensors, load_adapter_tensors
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.registry.registry import Registry
-from lora_mnist_cli.settings.choices import INITS
+from lora_mnist_cli.settings.choices import DRAWN
 from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
@@ -79,7 +79,7 @@ def test_delta_is_the_scaled_product():
     np.testing.assert_allclose(layer.delta().detach().numpy(), expected, atol=1e-7)
 
 
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("init", DRAWN)
 def test_a_new_adapter_changes_nothing(init):
     plain = MNISTModel((16, 8))
     x = ramp(5, 784)

@@ -48,3 +48,15 @@ def test_images_may_come_flat_or_not():
     assert flat.shape == (3, 10)
     assert torch.equal(model(images.reshape(3, 1, 28, 28)), flat)
     assert torch.equal(model(images.reshape(3, 28, 28)), flat)
+
+
+def test_another_model_shares_its_layers_and_draws_nothing():
+    model, before = MNISTModel((5, 3), in_features=12, num_classes=4), torch.get_rng_state()
+    other = model.sharing_layers()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (other.sizes, list(other.named_children())) == (model.sizes, list(model.named_children()))
+    images = torch.rand(2, 12)
+    assert torch.equal(other(images), model(images))
+    layer = model.fc2
+    other.set_submodule("fc2", torch.nn.Identity())
+    assert model.fc2 is layer

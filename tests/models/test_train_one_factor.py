@@ -12,7 +12,7 @@ from method_training import adapted, loop, plain, settings
 
 from lora_mnist_cli.models import lora
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import INITS
+from lora_mnist_cli.settings.choices import DRAWN
 from lora_mnist_cli.stages import finetune, sweep
 from lora_mnist_cli.system.errors import ConfigError
 from lora_mnist_cli.training.bank.trainer import fit_bank
@@ -25,7 +25,7 @@ def one_factor(train: str, **more: Any) -> AdapterConfig:
     return settings("lora", train=train, **{"rank": 3, **more})
 
 
-@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("init", DRAWN)
 def test_the_frozen_factor_is_random_and_the_other_starts_at_zero(init):
     for train, frozen, zero in (("A", "lora_B", "lora_A"), ("B", "lora_A", "lora_B")):
         for layer in lora.adapted_layers(adapted(one_factor(train, init=init))).values():

@@ -9,7 +9,7 @@ from plots.made_up import cell, draw_landscape, legend_of, words
 from lora_mnist_cli.plots import landscape
 
 
-def test_a_landscape_outlines_the_best_on_validation_images_and_never_a_cell_where_a_run_diverged() -> None:
+def test_a_landscape_outlines_the_best_on_validation_images_and_never_a_cell_where_a_run_diverged():
     cells = [
         cell(0, 0, 99.0, validation=0.5), cell(1, 0, 80.0, 82.0, validation=0.9), cell(0, 1, 99.9, diverged=1),
         cell(1, 1, diverged=2), cell(2, 0, 70.0), cell(2, 1, 71.0), cell(0, 2, 60.0), cell(1, 2, 61.0),
@@ -30,7 +30,7 @@ def test_a_landscape_outlines_the_best_on_validation_images_and_never_a_cell_whe
     assert landscape.best_cell([cell(0, 0, 9.0, validation=None), cell(1, 0, diverged=1)]) is None
 
 
-def test_a_landscape_has_contours_between_cells_and_none_on_a_grid_without_a_shape() -> None:
+def test_a_landscape_has_contours_between_cells_and_none_on_a_grid_without_a_shape():
     def contours(columns: int, rows: int) -> list[Any]:
         cells = [cell(x, y, 10.0 * x + y) for x in range(columns) for y in range(rows)]
         axes = draw_landscape(cells, columns, rows).axes[0]
@@ -43,7 +43,7 @@ def test_a_landscape_has_contours_between_cells_and_none_on_a_grid_without_a_sha
     assert not [found for found in draw_landscape(flat, 3, 3).axes[0].collections if hasattr(found, "levels")]
 
 
-def test_a_landscape_where_everything_diverged_says_so() -> None:
+def test_a_landscape_where_everything_diverged_says_so():
     figure = draw_landscape([cell(x, 0, diverged=3) for x in range(2)], 2, 1)
     assert words(figure.axes[0]) == ["every run diverged"]
     assert legend_of(figure.axes[0]) == ["every seed diverged"]

@@ -28,8 +28,6 @@ from lora_mnist_cli.registry.verification import verify
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
 from lora_mnist_cli.system.files import whole_file
 
-Run = Callable[..., Any]
-Forge = Callable[..., None]
 Entries = list[tuple[zipfile.ZipInfo, bytes]]
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
 
@@ -69,7 +67,7 @@ def entry(name: str, kind: int = stat.S_IFREG) -> zipfile.ZipInfo:
     return info
 
 
-def test_what_was_exported_can_be_imported_elsewhere(example: Path, archive: Path, other: Registry, run: Run) -> None:
+def test_what_was_exported_can_be_imported_elsewhere(example, archive, other, run):
     outcome = run("runs", "import", archive, "--runs-dir", other.root, "--json")
     assert outcome.code == 0
     assert outcome.json["artifacts"] == outcome.json["new"] == [BASE, ADAPTER, SWEEP]
@@ -82,7 +80,7 @@ def test_what_was_exported_can_be_imported_elsewhere(example: Path, archive: Pat
     assert run("evaluate", ADAPTER, "--runs-dir", other.root).code == 0
 
 
-def test_the_lineage_goes_along_and_nothing_else(example: Path, other: Registry, run: Run) -> None:
+def test_the_lineage_goes_along_and_nothing_else(example, other, run):
     outcome = run("runs", "export", ADAPTER, "a.zip", "--json")
     assert outcome.json["artifacts"] == [BASE, ADAPTER]
     assert (outcome.json["artifact"], outcome.json["file"]) == (ADAPTER, "a.zip")
@@ -90,7 +88,7 @@ def test_the_lineage_goes_along_and_nothing_else(example: Path, other: Registry,
     assert other.names() == [BASE, ADAPTER]
 
 
-def test_a_renamed_parent_goes_along_under_its_new_name(example: Path, other: Registry) -> None:
+def test_a_renamed_parent_goes_along_under_its_new_name(example, other):
     (example / BASE).rename(example / "renamed")
     export_artifact(Registry(example), ADAPTER, Path("a.zip"))
     import_artifacts(other, Path("a.zip"))
@@ -98,7 +96,7 @@ def test_a_renamed_parent_goes_along_under_its_new_name(example: Path, other: Re
     assert other.parent(other.get(ADAPTER)).name == "renamed"
 
 
-def test_the_same_artifacts_make_the_same_file(example: Path, archive: Path, run: Run) -> None:
+def test_the_same_artifacts_make_the_same_file(example, archive, run):
     (example / BASE / MANIFEST).touch()
     assert run("runs", "export", SWEEP, "again.zip").code == 0
     assert Path("again.zip").read_bytes() == archive.read_bytes()
@@ -107,7 +105,7 @@ def test_the_same_artifacts_make_the_same_file(example: Path, archive: Path, run
     assert Path("third.zip").read_bytes() == archive.read_bytes()
 
 
-def test_a_file_that_is_there_is_kept(example: Path, run: Run) -> None:
+def test_a_file_that_is_there_is_kept(example, run):
     Path("mine.zip").write_text("mine")
     outcome = run("runs", "export", BASE, "mine.zip")
     assert (outcome.code, Path("mine.zip").read_text()) == (2, "mine")
@@ -120,7 +118,7 @@ def test_a_file_that_is_there_is_kept(example: Path, run: Run) -> None:
     assert (outcome.code, len(outcome.err.splitlines())) == (5, 1)
 
 
-def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(example: Path, run: Run) -> None:
+def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(example, run):
     dead = Path(f".{'0123456789abcdef' * 2}.new")
     mine = [Path(name) for name in (".mine.new", "mine.new", f".{'g' * 32}.new", f".{'a' * 32}.new.txt")]
     for path in (dead, *mine):
@@ -133,7 +131,7 @@ def test_what_a_killed_export_left_is_taken_away_by_the_next_and_nothing_else(ex
     assert Path(f".{'b' * 32}.new").is_symlink()
 
 
-def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example: Path, run: Run) -> None:
+def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example, run):
     with whole_file(Path("slow.zip")) as file:
         assert run("runs", "export", BASE, "quick.zip").code == 0
         assert run("runs", "export", BASE, "slow.zip").code == 0
@@ -146,7 +144,7 @@ def test_an_export_that_goes_on_is_not_taken_for_a_dead_one(example: Path, run: 
 @pytest.mark.parametrize(
     "damaged", [f"{BASE}/model.safetensors", f"{ADAPTER}/history.csv", f"{SWEEP}/{MANIFEST}", BASE]
 )
-def test_what_is_not_sound_is_not_handed_on(example: Path, run: Run, damaged: str) -> None:
+def test_what_is_not_sound_is_not_handed_on(example, run, damaged):
     if (example / damaged).is_dir():
         shutil.rmtree(example / damaged)
     else:
@@ -158,9 +156,7 @@ def test_what_is_not_sound_is_not_handed_on(example: Path, run: Run, damaged: st
 
 
 @pytest.mark.parametrize("fate", ["removed", "replaced"])
-def test_an_artifact_that_another_process_takes_away_meanwhile_is_named(
-    example: Path, run: Run, monkeypatch: pytest.MonkeyPatch, fate: str
-) -> None:
+def test_an_artifact_that_another_process_takes_away_meanwhile_is_named(example, run, monkeypatch, fate):
     def parents_first(artifacts: list[Any]) -> list[Any]:
         if fate == "removed":
             shutil.rmtree(example / BASE)
@@ -175,7 +171,7 @@ def test_an_artifact_that_another_process_takes_away_meanwhile_is_named(
     assert [path.read_text() for path in Path().glob("*.zip")] == ["mine"]
 
 
-def test_importing_twice_is_nothing_new(archive: Path, other: Registry, run: Run) -> None:
+def test_importing_twice_is_nothing_new(archive, other, run):
     import_artifacts(other, archive)
     stamps = {path: path.stat().st_mtime_ns for path in other.root.rglob("*")}
     outcome = run("runs", "import", archive, "--runs-dir", other.root)
@@ -184,7 +180,7 @@ def test_importing_twice_is_nothing_new(archive: Path, other: Registry, run: Run
     assert {path: path.stat().st_mtime_ns for path in other.root.rglob("*")} == stamps
 
 
-def test_what_is_lacking_is_added(archive: Path, other: Registry) -> None:
+def test_what_is_lacking_is_added(archive, other):
     import_artifacts(other, archive)
     other.remove(SWEEP)
     every, fresh = import_artifacts(other, archive)
@@ -192,7 +188,7 @@ def test_what_is_lacking_is_added(archive: Path, other: Registry) -> None:
     assert [artifact.name for artifact in fresh] == [SWEEP]
 
 
-def test_a_parent_may_be_here_under_another_name(archive: Path, other: Registry) -> None:
+def test_a_parent_may_be_here_under_another_name(archive, other):
     import_artifacts(other, archive)
     other.remove(ADAPTER, cascade=True)
     (other.root / BASE).rename(other.root / "renamed")
@@ -202,9 +198,7 @@ def test_a_parent_may_be_here_under_another_name(archive: Path, other: Registry)
     assert not any(verdict.problems for verdict in verify(other))
 
 
-def test_a_name_that_is_taken_by_other_content_is_refused(
-    archive: Path, other: Registry, publish: Callable[..., Any], run: Run
-) -> None:
+def test_a_name_that_is_taken_by_other_content_is_refused(archive, other, publish, run):
     publish(other, SWEEP)
     outcome = run("runs", "import", archive, "--runs-dir", other.root)
     assert outcome.code == 3
@@ -212,7 +206,7 @@ def test_a_name_that_is_taken_by_other_content_is_refused(
     assert other.names() == [SWEEP]
 
 
-def test_a_name_that_is_taken_by_something_else_is_refused(archive: Path, other: Registry) -> None:
+def test_a_name_that_is_taken_by_something_else_is_refused(archive, other):
     (other.root / ADAPTER).mkdir(parents=True)
     (other.root / ADAPTER / "mine").write_text("x")
     with pytest.raises(ArtifactError, match="is no artifact"):
@@ -286,9 +280,7 @@ EVIL: dict[str, Callable[[Entries], Entries]] = {
 
 
 @pytest.mark.parametrize("what", EVIL)
-def test_nothing_is_published_of_a_file_that_is_not_sound(
-    archive: Path, other: Registry, run: Run, tmp_path: Path, what: str
-) -> None:
+def test_nothing_is_published_of_a_file_that_is_not_sound(archive, other, run, tmp_path, what):
     write(Path("evil.zip"), EVIL[what](read(archive)))
     before = sorted(tmp_path.rglob("*"))
     outcome = run("runs", "import", "evil.zip", "--runs-dir", other.root)
@@ -299,15 +291,13 @@ def test_nothing_is_published_of_a_file_that_is_not_sound(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_an_unforged_copy_of_the_file_is_taken(archive: Path, other: Registry) -> None:
+def test_an_unforged_copy_of_the_file_is_taken(archive, other):
     """What the tests above refuse is refused for what they changed."""
     write(Path("copy.zip"), read(archive))
     assert len(import_artifacts(other, Path("copy.zip"))[1]) == 3
 
 
-def test_weights_that_do_not_fit_are_refused_though_all_digests_do(
-    example: Path, other: Registry, forge: Forge
-) -> None:
+def test_weights_that_do_not_fit_are_refused_though_all_digests_do(example, other, forge):
     weights = (example / ADAPTER / "adapter_model.safetensors").read_bytes()
     forge(example / ADAPTER, files={"adapter_model.safetensors": weights.replace(b"fc1.lora_A", b"fc1.lora_X")})
     export_artifact(Registry(example), ADAPTER, Path("a.zip"))
@@ -316,7 +306,7 @@ def test_weights_that_do_not_fit_are_refused_though_all_digests_do(
     assert not other.root.exists()
 
 
-def test_a_bomb_is_refused_before_it_goes_off(archive: Path, other: Registry, run: Run) -> None:
+def test_a_bomb_is_refused_before_it_goes_off(archive, other, run):
     """A file of kilobytes may unpack to terabytes; what it says of itself is believed where it is bad enough."""
     entries = read(archive)
     with zipfile.ZipFile("bomb.zip", "w", zipfile.ZIP_DEFLATED) as opened:
@@ -345,9 +335,7 @@ def test_a_bomb_is_refused_before_it_goes_off(archive: Path, other: Registry, ru
     assert not other.root.exists()
 
 
-def test_more_entries_than_make_sense_are_refused(
-    archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_entries_than_make_sense_are_refused(archive, other, run, monkeypatch):
     entries = len(read(archive))
     monkeypatch.setattr("lora_mnist_cli.registry.archive_reading._MAX_ENTRIES", entries - 1)
     outcome = run("runs", "import", archive, "--runs-dir", other.root)
@@ -358,9 +346,7 @@ def test_more_entries_than_make_sense_are_refused(
     assert run("runs", "import", archive, "--runs-dir", other.root).code == 0
 
 
-def test_more_than_there_is_room_for_is_the_machines_fault(
-    archive: Path, other: Registry, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_than_there_is_room_for_is_the_machines_fault(archive, other, run, monkeypatch):
     from collections import namedtuple
 
     usage = namedtuple("usage", "total used free")
@@ -372,7 +358,7 @@ def test_more_than_there_is_room_for_is_the_machines_fault(
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\0" * 1000])
-def test_what_is_no_zip_file_is_refused(other: Registry, run: Run, content: bytes) -> None:
+def test_what_is_no_zip_file_is_refused(other, run, content):
     Path("a.zip").write_bytes(content)
     outcome = run("runs", "import", "a.zip", "--runs-dir", other.root)
     assert (outcome.code, len(outcome.err.splitlines())) == (3, 1)
@@ -382,7 +368,7 @@ def test_what_is_no_zip_file_is_refused(other: Registry, run: Run, content: byte
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_file_packed_in_another_way_is_refused(archive: Path, other: Registry, run: Run, method: int) -> None:
+def test_a_file_packed_in_another_way_is_refused(archive, other, run, method):
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile("packed.zip", "w", method) as target:
         for info in source.infolist():
             target.writestr(info.filename, source.read(info), method)
@@ -391,7 +377,7 @@ def test_a_file_packed_in_another_way_is_refused(archive: Path, other: Registry,
     assert not other.root.exists()
 
 
-def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path, other: Registry) -> None:
+def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive, other):
     """A flip in a time or a comment of the zip format is harmless; any other is refused, and nothing is published."""
     whole, expected = archive.read_bytes(), None
     generator = random.Random(0)
@@ -417,7 +403,7 @@ def test_a_file_damaged_anywhere_is_refused_or_gives_the_very_same(archive: Path
     assert refused > 60
 
 
-def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Registry, forge: Forge, run: Run) -> None:
+def test_a_forged_lineage_is_refused(example, tmp_path, other, forge, run):
     """An adapter whose base is a sweep: every digest fits, and yet nothing can be made of it."""
     sweep = json.loads((example / SWEEP / MANIFEST).read_text())
 
@@ -440,9 +426,7 @@ def test_a_forged_lineage_is_refused(example: Path, tmp_path: Path, other: Regis
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
 @pytest.mark.parametrize("fails", [1, 2])
-def test_an_import_that_fails_in_the_middle_publishes_nothing(
-    archive: Path, other: Registry, monkeypatch: pytest.MonkeyPatch, fails: int, fault: BaseException
-) -> None:
+def test_an_import_that_fails_in_the_middle_publishes_nothing(archive, other, monkeypatch, fails, fault):
     rename, calls = os.rename, iter(range(9))
 
     def failing(source: Any, target: Any) -> None:
@@ -493,9 +477,7 @@ def counted(patched: pytest.MonkeyPatch, *functions: tuple[Any, str]) -> Counter
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each file is flushed")
-def test_many_artifacts_are_flushed_at_once_and_no_folder_is_listed_for_each(
-    report: Path, other: Registry, tmp_path: Path
-) -> None:
+def test_many_artifacts_are_flushed_at_once_and_no_folder_is_listed_for_each(report, other, tmp_path):
     counts = []
     other.root.parent.mkdir()
     for count in (100, 200):
@@ -510,7 +492,7 @@ def test_many_artifacts_are_flushed_at_once_and_no_folder_is_listed_for_each(
 
 
 @pytest.mark.parametrize("length", [1, 65_535])
-def test_a_comment_of_the_zip_file_is_let_alone(archive: Path, other: Registry, length: int) -> None:
+def test_a_comment_of_the_zip_file_is_let_alone(archive, other, length):
     with zipfile.ZipFile(archive, "a") as opened:
         opened.comment = b"c" * length
     assert len(import_artifacts(other, archive)[1]) == 3
@@ -521,9 +503,7 @@ def headers(content: bytes) -> list[int]:
     return [at for at in range(len(content)) if content[at : at + 4] in (b"PK\1\2", b"PK\3\4", b"PK\5\6")]
 
 
-def test_whatever_the_headers_say_it_is_told_in_a_line(
-    report: Path, other: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whatever_the_headers_say_it_is_told_in_a_line(report, other, tmp_path, monkeypatch):
     """Names that are empty or no text, sizes and places out of the file, methods and flags that nobody knows."""
     monkeypatch.setattr(os, "fsync", lambda _handle: None)  # most of the time
     file, generator, told = tmp_path / "two.zip", random.Random(3), []
@@ -548,7 +528,7 @@ def test_whatever_the_headers_say_it_is_told_in_a_line(
 
 
 @pytest.mark.parametrize("name", [b"", b"\xff\xfe", b"\0", b"/", b"/" + MANIFEST.encode()])
-def test_an_entry_whose_name_is_broken_is_refused(archive: Path, other: Registry, run: Run, name: bytes) -> None:
+def test_an_entry_whose_name_is_broken_is_refused(archive, other, run, name):
     """In the directory at the end, where the names are read first."""
     content = bytearray(archive.read_bytes())
     at = content.index(b"PK\1\2")
@@ -573,9 +553,7 @@ UNSOUND: dict[str, tuple[str, Callable[[Any], Any], float]] = {
 
 
 @pytest.mark.parametrize("what", UNSOUND)
-def test_import_publishes_nothing_that_verify_refuses(
-    example: Path, other: Registry, forge: Callable[..., None], tmp_path: Path, what: str
-) -> None:
+def test_import_publishes_nothing_that_verify_refuses(example, other, forge, tmp_path, what):
     """It asks what ``verify`` asks, and tells the same."""
     name, change, factor = UNSOUND[what]
     for descendant in {ADAPTER, SWEEP} - {name}:

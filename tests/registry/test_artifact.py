@@ -24,7 +24,7 @@ Publish = Callable[..., Artifact]
 
 
 @pytest.mark.parametrize("name", ["base-0-4", "lora-5,7-9-r8", "a", "0", "A.b_c", "x" * 100, "a..b", "a."])
-def test_a_good_name_is_taken(name: str) -> None:
+def test_a_good_name_is_taken(name):
     assert check_name(name) == name
 
 
@@ -35,7 +35,7 @@ def test_a_good_name_is_taken(name: str) -> None:
         "\na", "a b", "a\\b", "a\0b", "x" * 101, "x" * 300, "ä", "٣", "a\u202eb", "~", "$HOME", "a;b", "*",
     ],
 )  # fmt: skip
-def test_a_bad_name_is_refused_on_one_line(name: str) -> None:
+def test_a_bad_name_is_refused_on_one_line(name):
     with pytest.raises(UsageError) as caught:
         check_name(name)
     assert caught.value.value == name
@@ -64,7 +64,7 @@ def artifact(publish: Publish, tmp_path: Path) -> Artifact:
     return publish(registry, "some", kind="sweep", config={"lr": 0.002}, parents=parents, files=files)
 
 
-def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
+def test_the_manifest_says_all_of_it(artifact):
     manifest = json.loads((artifact.path / MANIFEST).read_text())
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in (("w", b"1234"), ("t", b"log"))}
     parents = [read_artifact(artifact.path.parent / name) for name in ("b", "m")]
@@ -94,7 +94,7 @@ def test_the_manifest_says_all_of_it(artifact: Artifact) -> None:
     assert all(len(d) == 71 and d.startswith("sha256:") for d in (fingerprint, digest, seal))
 
 
-def test_read_gives_what_was_published(artifact: Artifact) -> None:
+def test_read_gives_what_was_published(artifact):
     assert read_artifact(artifact.path) == artifact
     assert artifact.config == SETTINGS
     assert artifact.dataset == "mnist"
@@ -103,7 +103,7 @@ def test_read_gives_what_was_published(artifact: Artifact) -> None:
     assert artifact.read("weights") == b"1234"
 
 
-def test_a_renamed_folder_is_the_artifact_under_its_new_name(artifact: Artifact) -> None:
+def test_a_renamed_folder_is_the_artifact_under_its_new_name(artifact):
     renamed = read_artifact(artifact.path.rename(artifact.path.parent / "other"))
     assert (renamed.name, renamed.digest) == ("other", artifact.digest)
 
@@ -115,7 +115,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
-def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
+def test_an_edit_anywhere_breaks_the_seal(artifact):
     whole = json.loads((artifact.path / MANIFEST).read_text())
     places = leaves(whole)
     assert len(places) > 25
@@ -153,9 +153,7 @@ def test_an_edit_anywhere_breaks_the_seal(artifact: Artifact) -> None:
     ],
     ids=["a setting", "a parent", "a file", "no file", "the digest"],
 )
-def test_a_digest_that_does_not_fit_is_found_though_the_seal_does(
-    artifact: Artifact, change: Callable[[dict[str, Any]], object]
-) -> None:
+def test_a_digest_that_does_not_fit_is_found_though_the_seal_does(artifact, change):
     """The fingerprint holds the settings and the digest holds the files, so each is compared."""
     manifest = json.loads((artifact.path / MANIFEST).read_text())
     change(manifest)
@@ -171,7 +169,7 @@ def test_a_digest_that_does_not_fit_is_found_though_the_seal_does(
      b'{"schema_version": ' + b"9" * 5000 + b"}"],
     ids=lambda content: str(content[:20]),
 )  # fmt: skip
-def test_a_manifest_that_is_none_is_refused_in_one_line(artifact: Artifact, content: bytes) -> None:
+def test_a_manifest_that_is_none_is_refused_in_one_line(artifact, content):
     (artifact.path / MANIFEST).write_bytes(content)
     with pytest.raises(ArtifactError) as caught:
         read_artifact(artifact.path)
@@ -179,27 +177,27 @@ def test_a_manifest_that_is_none_is_refused_in_one_line(artifact: Artifact, cont
     assert "\n" not in str(caught.value)
 
 
-def test_a_newer_schema_is_refused_with_the_cure(artifact: Artifact) -> None:
+def test_a_newer_schema_is_refused_with_the_cure(artifact):
     (artifact.path / MANIFEST).write_text('{"schema_version": 3, "something": "new"}')
     with pytest.raises(ArtifactError, match="newer") as caught:
         read_artifact(artifact.path)
     assert caught.value.hint == "upgrade lora-mnist"
 
 
-def test_a_link_to_a_sound_folder_is_no_artifact(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_link_to_a_sound_folder_is_no_artifact(artifact, tmp_path):
     link = tmp_path / "linked"
     link.symlink_to(artifact.path, target_is_directory=True)
     with pytest.raises(ArtifactError, match="'linked' is a symbolic link, which is no artifact"):
         read_artifact(link)
 
 
-def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_is_no_artifact(tmp_path):
     with pytest.raises(ArtifactError, match="no readable"):
         read_artifact(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"1235", b"123", b"12345", b"", None])
-def test_a_changed_file_is_found(artifact: Artifact, content: bytes | None) -> None:
+def test_a_changed_file_is_found(artifact, content):
     if content is None:
         (artifact.path / "weights").unlink()
     else:
@@ -209,14 +207,14 @@ def test_a_changed_file_is_found(artifact: Artifact, content: bytes | None) -> N
     assert "runs remove some" in caught.value.hint
 
 
-def test_a_file_that_was_not_published_is_not_read(artifact: Artifact) -> None:
+def test_a_file_that_was_not_published_is_not_read(artifact):
     (artifact.path / "extra").write_bytes(b"x")
     for file in ("extra", "../some/weights", MANIFEST):
         with pytest.raises(ArtifactError, match="has no file"):
             artifact.read(file)
 
 
-def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(publish: Publish, tmp_path: Path) -> None:
+def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(publish, tmp_path):
     registry = Registry(tmp_path / "runs")
     first = publish(registry, "one")
     same = [
@@ -239,13 +237,13 @@ def test_the_digest_is_over_the_content_and_not_over_time_name_logs_or_scores(pu
     assert len({artifact.seal for artifact in [first, *same]}) == 5
 
 
-def test_the_content_digest_is_what_it_says() -> None:
+def test_the_content_digest_is_what_it_says():
     files = {"b": {"sha256": "sha256:2", "bytes": 1}, "a": {"sha256": "sha256:1", "bytes": 1}}
     text = '{"files":{"a":"sha256:1","b":"sha256:2"},"fingerprint":"sha256:f"}'
     assert content_digest("sha256:f", files) == "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names() -> None:
+def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names():
     def fingerprint(*parents: Parent, **changes: Any) -> str:
         given: dict[str, Any] = {"kind": "adapter", "config": {"lr": 0.1}, "dataset": {"name": "mnist"}} | changes
         return Settings(**given, parents=parents).fingerprint()
@@ -265,7 +263,7 @@ def test_the_fingerprint_is_over_inputs_and_not_over_members_or_names() -> None:
     assert len({one, *others}) == 8
 
 
-def test_a_whole_number_and_its_float_are_the_same_setting() -> None:
+def test_a_whole_number_and_its_float_are_the_same_setting():
     """``alpha=1`` in a notebook and ``--alpha 1`` in a shell mean the same work."""
     whole = AdapterConfig(alpha=1, lr=1, dropout=0, val_split=0, weight_decay=0)
     real = AdapterConfig(alpha=1.0, lr=1.0, dropout=0.0, val_split=0.0, weight_decay=0.0)
@@ -273,7 +271,7 @@ def test_a_whole_number_and_its_float_are_the_same_setting() -> None:
     assert one.fingerprint() == other.fingerprint()
 
 
-def test_an_artifact_can_be_copied_by_hand(artifact: Artifact, tmp_path: Path) -> None:
+def test_an_artifact_can_be_copied_by_hand(artifact, tmp_path):
     copied = read_artifact(Path(shutil.copytree(artifact.path, tmp_path / "elsewhere" / "some")))
     assert copied.digest == artifact.digest
     assert copied.read("weights") == b"1234"

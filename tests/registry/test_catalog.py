@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-from published import SCORES
+from published import SCORES, everything
 
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
 from lora_mnist_cli.registry.catalog import TAGS
@@ -19,21 +17,10 @@ from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.system.errors import ArtifactError, UsageError
 
 Publish = Callable[..., Artifact]
-Forge = Callable[..., None]
-Run = Callable[..., Any]
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "runs")
-
-
-def everything(root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
-
-
-def test_an_alias_stands_wherever_a_name_goes(example: Path, run: Run) -> None:
+def test_an_alias_stands_wherever_a_name_goes(example, run):
     tagged = run("runs", "tag", ADAPTER, "best", "--json").json
     assert (tagged["artifact"], tagged["alias"]) == (ADAPTER, "best")
     assert run("runs", "tag", BASE, "@mine").out == f"@mine stands for {BASE}\n"
@@ -57,7 +44,7 @@ def test_an_alias_stands_wherever_a_name_goes(example: Path, run: Run) -> None:
     assert run("runs", "remove", "@best", "--cascade", "--yes", "--json").json["removed"] == [SWEEP, ADAPTER]
 
 
-def test_an_alias_is_another_name_and_no_other_artifact(example: Path, run: Run) -> None:
+def test_an_alias_is_another_name_and_no_other_artifact(example, run):
     run("runs", "tag", BASE, "mine")
     assert [row["name"] for row in run("runs", "list", "--json").json["artifacts"]] == [BASE, ADAPTER, SWEEP]
     assert run("runs", "show", "mine").code == 3
@@ -69,7 +56,7 @@ def test_an_alias_is_another_name_and_no_other_artifact(example: Path, run: Run)
     assert everything(example) == [path for path in everything(example) if not path.startswith(".")]
 
 
-def test_an_alias_stands_for_the_last_that_it_was_given_to(example: Path, run: Run) -> None:
+def test_an_alias_stands_for_the_last_that_it_was_given_to(example, run):
     for name in (BASE, ADAPTER):
         run("runs", "tag", name, "mine")
     assert run("runs", "path", "@mine").out == f"runs/{ADAPTER}\n"
@@ -77,7 +64,7 @@ def test_an_alias_stands_for_the_last_that_it_was_given_to(example: Path, run: R
 
 
 @pytest.mark.parametrize("alias", ["", "@", "../x", ".x", "a/b", "@@x", "a b", "x" * 101, "ä", "-x"])
-def test_a_word_that_can_be_no_alias_is_refused(example: Path, run: Run, alias: str) -> None:
+def test_a_word_that_can_be_no_alias_is_refused(example, run, alias):
     before = everything(example)
     for call in (["tag", BASE, "--", alias], ["untag", "--", alias], ["show", "--", f"@{alias}"]):
         outcome = run("runs", *call)
@@ -86,7 +73,7 @@ def test_a_word_that_can_be_no_alias_is_refused(example: Path, run: Run, alias: 
     assert everything(example) == before
 
 
-def test_an_alias_of_nothing_is_not_made(example: Path, run: Run) -> None:
+def test_an_alias_of_nothing_is_not_made(example, run):
     outcome = run("runs", "tag", "bas-0-4", "x")
     assert outcome.code == 3
     assert f"did you mean '{BASE}'?" in outcome.err
@@ -95,7 +82,7 @@ def test_an_alias_of_nothing_is_not_made(example: Path, run: Run) -> None:
     assert "did you mean 'best'?" in run("runs", "show", "@bset").err
 
 
-def test_an_alias_follows_a_folder_that_is_renamed(example: Path, run: Run) -> None:
+def test_an_alias_follows_a_folder_that_is_renamed(example, run):
     run("runs", "tag", BASE, "mine")
     (example / BASE).rename(example / "renamed")
     assert run("runs", "path", "@mine").out == "runs/renamed\n"
@@ -104,7 +91,7 @@ def test_an_alias_follows_a_folder_that_is_renamed(example: Path, run: Run) -> N
     assert run("runs", "path", "@mine", "--runs-dir", "elsewhere").out == f"elsewhere/{BASE}\n"
 
 
-def test_an_alias_of_what_was_replaced_or_removed_says_so(registry: Registry, publish: Publish, run: Run) -> None:
+def test_an_alias_of_what_was_replaced_or_removed_says_so(registry, publish, run):
     first = publish(registry, "one")
     registry.tag("one", "mine")
     publish(registry, "one", files={"weights": b"other"}, force=True)
@@ -119,7 +106,7 @@ def test_an_alias_of_what_was_replaced_or_removed_says_so(registry: Registry, pu
     assert not registry.root.exists()
 
 
-def test_an_alias_stays_as_long_as_the_content_does(registry: Registry, publish: Publish) -> None:
+def test_an_alias_stays_as_long_as_the_content_does(registry, publish):
     publish(registry, "one")
     publish(registry, "copy")
     registry.tag("one", "mine")
@@ -135,7 +122,7 @@ def test_an_alias_stays_as_long_as_the_content_does(registry: Registry, publish:
      b'{"name": "base-0-4", "digest": ["x"]}', b"x" * 20_000],
     ids=lambda content: str(content[:20]),
 )  # fmt: skip
-def test_an_alias_that_is_damaged_is_none(example: Path, run: Run, content: bytes) -> None:
+def test_an_alias_that_is_damaged_is_none(example, run, content):
     run("runs", "tag", BASE, "good")
     (example / TAGS / "bad").write_bytes(content)
     outcome = run("runs", "show", "@bad")
@@ -146,9 +133,7 @@ def test_an_alias_that_is_damaged_is_none(example: Path, run: Run, content: byte
 
 
 @pytest.mark.parametrize("hidden", [STAGING, TAGS])
-def test_nothing_is_written_through_a_hidden_folder_that_is_a_symbolic_link(
-    example: Path, run: Run, tmp_path: Path, hidden: str
-) -> None:
+def test_nothing_is_written_through_a_hidden_folder_that_is_a_symbolic_link(example, run, tmp_path, hidden):
     victim = tmp_path / "victim"
     (victim / "one@elsewhere@x").mkdir(parents=True)
     (victim / "mine").write_text(json.dumps({"name": BASE, "digest": Registry(example).get(BASE).digest}))
@@ -171,7 +156,7 @@ def test_nothing_is_written_through_a_hidden_folder_that_is_a_symbolic_link(
     assert run("runs", "list").code == 0
 
 
-def test_an_alias_that_is_a_symbolic_link_is_none_and_is_replaced(example: Path, run: Run, tmp_path: Path) -> None:
+def test_an_alias_that_is_a_symbolic_link_is_none_and_is_replaced(example, run, tmp_path):
     victim = tmp_path / "victim"
     victim.write_text(json.dumps({"name": BASE, "digest": Registry(example).get(BASE).digest}))
     before = victim.read_text()
@@ -231,7 +216,7 @@ def many(registry: Registry, publish: Publish) -> Registry:
         ("--sort kind --reverse", "sweep lora-0 lora-1 lora-2 lora-3 base-0 base-1"),
     ],
 )
-def test_filters_and_orders(many: Registry, run: Run, options: str, names: str) -> None:
+def test_filters_and_orders(many, run, options, names):
     outcome = run("runs", "list", "--json", *options.split())
     assert outcome.code == 0
     assert [row["name"] for row in outcome.json["artifacts"]] == names.split()
@@ -251,14 +236,14 @@ def test_filters_and_orders(many: Registry, run: Run, options: str, names: str) 
         ("--rank x", "'x' is not a whole number"),
     ],
 )
-def test_a_filter_that_can_not_be_meant_is_refused(many: Registry, run: Run, options: str, words: str) -> None:
+def test_a_filter_that_can_not_be_meant_is_refused(many, run, options, words):
     outcome = run("runs", "list", *options.split())
     assert (outcome.code, outcome.out) == (2, "")
     assert words in outcome.err
     assert run("runs", "list", "--base", "base-2").code == 3
 
 
-def test_the_newest_of_a_kind_by_name(many: Registry, run: Run) -> None:
+def test_the_newest_of_a_kind_by_name(many, run):
     assert run("runs", "latest").out == "lora-3\n"
     assert run("runs", "latest", "--kind", "base").out == "base-1\n"
     assert run("runs", "latest", "--kind", "base", "--dataset", "mnist").out == "base-0\n"
@@ -270,7 +255,7 @@ def test_the_newest_of_a_kind_by_name(many: Registry, run: Run) -> None:
     assert run("runs", "latest", "--kind", "bas").code == 2
 
 
-def test_lineage_is_a_tree_up_and_a_list_down(many: Registry, run: Run) -> None:
+def test_lineage_is_a_tree_up_and_a_list_down(many, run):
     document = run("runs", "lineage", "sweep", "--json").json
     assert [(row["role"], row["name"]) for row in document["made_from"]] == [
         ("base", "base-0"), ("member", "lora-0"), ("member", "lora-1"),
@@ -285,7 +270,7 @@ def test_lineage_is_a_tree_up_and_a_list_down(many: Registry, run: Run) -> None:
     assert run("runs", "lineage", "base-0").out.splitlines()[-1] == "needed by: lora-0, lora-1, sweep"
 
 
-def test_lineage_says_what_is_missing_and_finds_what_was_renamed(many: Registry, run: Run) -> None:
+def test_lineage_says_what_is_missing_and_finds_what_was_renamed(many, run):
     (many.root / "lora-0").rename(many.root / "renamed")
     shutil.rmtree(many.root / "base-0")
     rows = run("runs", "lineage", "sweep", "--json").json["made_from"]
@@ -295,7 +280,7 @@ def test_lineage_says_what_is_missing_and_finds_what_was_renamed(many: Registry,
     assert run("runs", "lineage", "sweep").out.count("MISSING") == 3
 
 
-def test_a_whole_family_can_be_removed_at_once(many: Registry, run: Run) -> None:
+def test_a_whole_family_can_be_removed_at_once(many, run):
     refused = run("runs", "remove", "base-0")
     assert refused.code == 3
     assert "'base-0' can't be removed: lora-0, lora-1, sweep need it" in refused.err
@@ -313,7 +298,7 @@ def test_a_whole_family_can_be_removed_at_once(many: Registry, run: Run) -> None
     assert not many.root.exists()
 
 
-def test_while_its_content_is_there_twice_a_cascade_takes_no_children(registry: Registry, publish: Publish) -> None:
+def test_while_its_content_is_there_twice_a_cascade_takes_no_children(registry, publish):
     base = publish(registry, "base")
     publish(registry, "copy")
     publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
@@ -321,7 +306,7 @@ def test_while_its_content_is_there_twice_a_cascade_takes_no_children(registry: 
     assert registry.names() == ["child", "copy"]
 
 
-def test_a_dry_run_of_cleaning_lists_what_there_is_and_leaves_it(example: Path, run: Run) -> None:
+def test_a_dry_run_of_cleaning_lists_what_there_is_and_leaves_it(example, run):
     from lora_mnist_cli.system.locks import HOST
 
     dead = example / STAGING / f"lora-5-9-r7@{HOST}@abc"
@@ -348,7 +333,7 @@ def test_a_dry_run_of_cleaning_lists_what_there_is_and_leaves_it(example: Path, 
     assert not (example / STAGING).exists()
 
 
-def test_owners_that_make_no_sense_are_cleaned_as_well(example: Path, run: Run) -> None:
+def test_owners_that_make_no_sense_are_cleaned_as_well(example, run):
     from lora_mnist_cli.system.locks import HOST
 
     for i, content in enumerate(
@@ -364,9 +349,7 @@ def test_owners_that_make_no_sense_are_cleaned_as_well(example: Path, run: Run) 
     assert not (example / STAGING).exists()
 
 
-def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
-    registry: Registry, publish: Publish, run: Run
-) -> None:
+def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(registry, publish, run):
     """Whoever removes a folder by hand asks nobody."""
     base = publish(registry, "base")
     publish(registry, "other", config={"seed": 7})
@@ -393,19 +376,19 @@ def test_an_orphan_is_not_published_though_its_parent_went_while_it_was_made(
     assert everything(registry.root) == ["other", "other/artifact.json", "other/weights"]
 
 
-def test_a_parent_that_was_renamed_meanwhile_is_no_loss(registry: Registry, publish: Publish) -> None:
+def test_a_parent_that_was_renamed_meanwhile_is_no_loss(registry, publish):
     base = publish(registry, "base")
     (registry.root / "base").rename(registry.root / "renamed")
     child = publish(registry, "child", kind="adapter", parents=[Parent("base", "base", base.digest)])
     assert registry.parent(child).name == "renamed"
 
 
-def test_a_parent_that_is_damaged_says_so_itself(example: Path, run: Run) -> None:
+def test_a_parent_that_is_damaged_says_so_itself(example, run):
     (example / BASE / MANIFEST).write_text("{")
     assert f"'{BASE}' is damaged" in run("evaluate", ADAPTER).err
 
 
-def test_names_are_checked_before_anything_is_looked_up(registry: Registry) -> None:
+def test_names_are_checked_before_anything_is_looked_up(registry):
     for name in ("../x", "/etc", "@../x", "a/b", "", "@"):
         with pytest.raises(UsageError):
             registry.get(name)

@@ -77,7 +77,7 @@ def unchanged(model: nn.Module, before: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_bases_file_has_exactly_its_tensors(tmp_path: Path) -> None:
+def test_a_bases_file_has_exactly_its_tensors(tmp_path):
     save_base(filled(MNISTModel(SIZES)), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
     state = safetensors.torch.load_file(tmp_path / "model.safetensors")
@@ -88,7 +88,7 @@ def test_a_bases_file_has_exactly_its_tensors(tmp_path: Path) -> None:
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
 
 
-def test_the_bytes_depend_on_the_tensors_alone(tmp_path: Path) -> None:
+def test_the_bytes_depend_on_the_tensors_alone(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         save_base(filled(MNISTModel(SIZES)), tmp_path / name)
@@ -97,20 +97,20 @@ def test_the_bytes_depend_on_the_tensors_alone(tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_a_base_round_trips(published: Callable[..., Artifact]) -> None:
+def test_a_base_round_trips(published):
     model, other = filled(MNISTModel(SIZES)), MNISTModel(SIZES)
     load_base(other, published(lambda folder: save_base(model, folder)))
     assert unchanged(other, model.state_dict())
 
 
-def test_a_double_model_is_saved_as_float32(tmp_path: Path) -> None:
+def test_a_double_model_is_saved_as_float32(tmp_path):
     model = filled(MNISTModel(SIZES))
     save_base(copy.deepcopy(model).double(), tmp_path)
     state = safetensors.torch.load_file(tmp_path / "model.safetensors")
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
-def test_an_adapters_files_are_exactly_pefts(tmp_path: Path) -> None:
+def test_an_adapters_files_are_exactly_pefts(tmp_path):
     config = AdapterConfig(rank=3, alpha=0.5, scaling="standard", dropout=0.1, target_layers=("fc1", "fc3"))
     save_adapter(adapted(config), config, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -128,7 +128,7 @@ def test_an_adapters_files_are_exactly_pefts(tmp_path: Path) -> None:
     assert described["target_modules"] == ["fc1", "fc3"]
 
 
-def test_an_adapter_round_trips(published: Callable[..., Artifact]) -> None:
+def test_an_adapter_round_trips(published):
     config = AdapterConfig(rank=3)
     model = adapted(config)
     other = lora.attach(plain_twin(model), 3)
@@ -139,9 +139,7 @@ def test_an_adapter_round_trips(published: Callable[..., Artifact]) -> None:
 @pytest.mark.parametrize(("rank", "layers"), [(64, None), (5, ("fc1", "fc3"))], ids=str)
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("scaling", ["constant", "standard", "rslora"])
-def test_peft_computes_the_same(
-    tmp_path: Path, scaling: str, alpha: float, rank: int, layers: tuple[str, ...] | None
-) -> None:
+def test_peft_computes_the_same(tmp_path, scaling, alpha, rank, layers):
     import peft
 
     config = AdapterConfig(rank=rank, alpha=alpha, scaling=scaling, target_layers=layers)
@@ -169,9 +167,7 @@ def test_peft_computes_the_same(
         (lambda state: state.update({"fc1.bias": torch.ones(12).double()}), "has fc1.bias as torch.float64"),
     ],
 )
-def test_a_base_that_does_not_fit_is_refused(
-    published: Callable[..., Artifact], change: Callable[[dict[str, Tensor]], object], complaint: str
-) -> None:
+def test_a_base_that_does_not_fit_is_refused(published, change, complaint):
     state = {name: value + 1 for name, value in MNISTModel(SIZES).state_dict().items()}
     change(state)
     artifact = published(lambda folder: safetensors.torch.save_file(state, folder / "model.safetensors"))
@@ -182,7 +178,7 @@ def test_a_base_that_does_not_fit_is_refused(
     assert unchanged(model, filled(MNISTModel(SIZES)).state_dict())
 
 
-def test_everything_that_does_not_fit_is_told_at_once(published: Callable[..., Artifact]) -> None:
+def test_everything_that_does_not_fit_is_told_at_once(published):
     artifact = published(lambda folder: save_base(MNISTModel((13, 9, 4)), folder))
     with pytest.raises(ArtifactError) as caught:
         load_base(MNISTModel(SIZES), artifact)
@@ -198,9 +194,7 @@ def test_everything_that_does_not_fit_is_told_at_once(published: Callable[..., A
         (lambda state: state.update({f"{PREFIX}fc2.lora_B.weight": torch.ones(9, 3).bfloat16()}), "torch.bfloat16"),
     ],
 )
-def test_an_adapter_that_does_not_fit_is_refused(
-    published: Callable[..., Artifact], change: Callable[[dict[str, Tensor]], object], complaint: str
-) -> None:
+def test_an_adapter_that_does_not_fit_is_refused(published, change, complaint):
     state = {key: value + 1 for key, value in adapter_tensors(adapted(AdapterConfig(rank=3))).items()}
     change(state)
     artifact = published(lambda folder: safetensors.torch.save_file(state, folder / "adapter_model.safetensors"))
@@ -210,7 +204,7 @@ def test_an_adapter_that_does_not_fit_is_refused(
     assert unchanged(model, adapted(AdapterConfig(rank=3)).state_dict())
 
 
-def test_an_adapter_of_another_rank_is_refused(published: Callable[..., Artifact]) -> None:
+def test_an_adapter_of_another_rank_is_refused(published):
     config = AdapterConfig(rank=3)
     artifact = published(lambda folder: save_adapter(adapted(config), config, folder))
     with pytest.raises(ArtifactError, match=r"of shape \(3, 784\), not \(4, 784\)"):
@@ -218,7 +212,7 @@ def test_an_adapter_of_another_rank_is_refused(published: Callable[..., Artifact
 
 
 @pytest.mark.parametrize("position", [0, 20, -1])
-def test_a_flipped_byte_is_found(published: Callable[..., Artifact], position: int) -> None:
+def test_a_flipped_byte_is_found(published, position):
     artifact = published(lambda folder: save_base(filled(MNISTModel(SIZES)), folder))
     path = artifact.path / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -231,19 +225,19 @@ def test_a_flipped_byte_is_found(published: Callable[..., Artifact], position: i
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 100, b"\x80\x04K\x01."])
-def test_what_is_no_safetensors_is_refused(published: Callable[..., Artifact], content: bytes) -> None:
+def test_what_is_no_safetensors_is_refused(published, content):
     artifact = published(lambda folder: (folder / "model.safetensors").write_bytes(content))
     with pytest.raises(ArtifactError, match=r"'some' is damaged: model\.safetensors"):
         load_base(MNISTModel(SIZES), artifact)
 
 
-def test_an_artifact_of_another_kind_is_refused(published: Callable[..., Artifact]) -> None:
+def test_an_artifact_of_another_kind_is_refused(published):
     artifact = published(lambda folder: save_base(MNISTModel(SIZES), folder))
     with pytest.raises(ArtifactError, match=r"has no file adapter_model\.safetensors"):
         load_adapter(adapted(AdapterConfig(rank=3)), artifact)
 
 
-def test_where_it_can_not_be_written_the_machine_is_at_fault(tmp_path: Path) -> None:
+def test_where_it_can_not_be_written_the_machine_is_at_fault(tmp_path):
     with pytest.raises(MachineError, match=r"can't write model\.safetensors"):
         save_base(MNISTModel(SIZES), tmp_path / "missing")
     with pytest.raises(MachineError, match=r"can't write adapter_model\.safetensors"):
@@ -275,7 +269,7 @@ ABSURD = {
 
 
 @pytest.mark.parametrize("what", ABSURD)
-def test_an_absurd_header_is_refused_before_memory_is_taken(published: Callable[..., Artifact], what: str) -> None:
+def test_an_absurd_header_is_refused_before_memory_is_taken(published, what):
     artifact = published(lambda folder: (folder / "model.safetensors").write_bytes(ABSURD[what]))
     tracemalloc.start()
     try:
@@ -288,7 +282,7 @@ def test_an_absurd_header_is_refused_before_memory_is_taken(published: Callable[
     assert not Path("owned").exists()
 
 
-def test_a_file_larger_than_its_tensors_is_not_even_read(published: Callable[..., Artifact]) -> None:
+def test_a_file_larger_than_its_tensors_is_not_even_read(published):
     artifact = published(lambda folder: (folder / "model.safetensors").write_bytes(bytes(3 * 2**20)))
     (artifact.path / "model.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"has 3,145,728 bytes, and its tensors need 38,548"):
@@ -296,7 +290,7 @@ def test_a_file_larger_than_its_tensors_is_not_even_read(published: Callable[...
 
 
 @pytest.mark.parametrize("small", [True, False], ids=["a small tensor", "a large tensor"])
-def test_a_missing_tensor_is_told_with_who_lacks_it(example: Path, forge: Callable[..., None], small: bool) -> None:
+def test_a_missing_tensor_is_told_with_who_lacks_it(example, forge, small):
     """Whether the base lacks it or the adapter: that decides what has to be made again."""
     for name, file, keys in (
         ("base-0-4", "model.safetensors", ("fc2.bias", "fc1.weight")),
@@ -315,9 +309,7 @@ def test_a_missing_tensor_is_told_with_who_lacks_it(example: Path, forge: Callab
         forge(example / name, files={file: whole})
 
 
-def test_half_precision_is_not_taken_for_single(
-    example: Path, forge: Callable[..., None], run: Callable[..., Any]
-) -> None:
+def test_half_precision_is_not_taken_for_single(example, forge, run):
     state = safetensors.torch.load_file(example / "lora-5-9-r1" / "adapter_model.safetensors")
     halves = {key: tensor.half() for key, tensor in state.items()}
     forge(example / "lora-5-9-r1", files={"adapter_model.safetensors": safetensors.torch.save(halves)})

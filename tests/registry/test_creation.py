@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from lora_mnist_cli.registry import creation, entries
+from lora_mnist_cli.registry import creation
 from lora_mnist_cli.registry.artifact import Artifact, read_artifact
 from lora_mnist_cli.registry.creation import NEWEST
 from lora_mnist_cli.registry.registry import Registry
 
 Publish = Callable[..., Artifact]
-Forge = Callable[..., None]
 
 
 class Clock(datetime):
@@ -43,16 +42,6 @@ def registry(tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch) 
     return registry
 
 
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the artifacts whose manifests were read for a list."""
-    seen: list[str] = []
-    real = entries.read_manifest
-    monkeypatch.setattr(entries, "_REMEMBERED", {})
-    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
-    return seen
-
-
 def in_order(registry: Registry) -> list[str]:
     """The names, oldest first; all creation times differ."""
     found, errors = registry.scan()
@@ -66,7 +55,7 @@ def back(days: int = 400) -> None:
     Clock.at -= timedelta(days=days)
 
 
-def test_publishing_reads_no_other_manifest(registry: Registry, publish: Publish, reads: list[str]) -> None:
+def test_publishing_reads_no_other_manifest(registry, publish, reads):
     for name in ("d", "e", "f"):
         publish(registry, name)
         back()
@@ -101,7 +90,7 @@ WRONG: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_missing_or_damaged_memory_changes_no_order(registry: Registry, publish: Publish, what: str) -> None:
+def test_a_missing_or_damaged_memory_changes_no_order(registry, publish, what):
     WRONG[what](registry.root / NEWEST)
     before = (registry.root / "a" / "artifact.json").read_bytes()
     back()
@@ -112,9 +101,7 @@ def test_a_missing_or_damaged_memory_changes_no_order(registry: Registry, publis
 
 
 @pytest.mark.skipif(os.stat("/tmp").st_nlink < 3, reason="this file system does not count folders")
-def test_an_artifact_copied_in_from_the_future_is_noticed(
-    registry: Registry, publish: Publish, forge: Forge, tmp_path: Path
-) -> None:
+def test_an_artifact_copied_in_from_the_future_is_noticed(registry, publish, forge, tmp_path):
     shutil.copytree(registry.root / "a", tmp_path / "x")
     forge(tmp_path / "x", lambda manifest: manifest.update(created="2031-01-01T00:00:00.000000+00:00"))
     shutil.copytree(tmp_path / "x", registry.root / "x")
@@ -122,7 +109,7 @@ def test_an_artifact_copied_in_from_the_future_is_noticed(
     assert in_order(registry) == ["a", "b", "c", "x", "d"]
 
 
-def test_a_copied_folder_goes_on_in_order(registry: Registry, publish: Publish, tmp_path: Path) -> None:
+def test_a_copied_folder_goes_on_in_order(registry, publish, tmp_path):
     copy = Registry(Path(shutil.copytree(registry.root, tmp_path / "copy")))
     back()
     publish(copy, "d")
@@ -130,7 +117,7 @@ def test_a_copied_folder_goes_on_in_order(registry: Registry, publish: Publish, 
     assert (in_order(copy), in_order(registry)) == (["a", "b", "c", "d"], ["a", "b", "c", "e"])
 
 
-def test_after_a_removal_the_order_holds(registry: Registry, publish: Publish) -> None:
+def test_after_a_removal_the_order_holds(registry, publish):
     publish(registry, "d", config={"seed": 1})
     registry.remove("a")
     assert not (registry.root / NEWEST).exists()
@@ -139,9 +126,7 @@ def test_after_a_removal_the_order_holds(registry: Registry, publish: Publish) -
     assert in_order(registry) == ["b", "c", "d", "e"]
 
 
-def test_a_publication_that_was_killed_at_its_end_is_noticed(
-    registry: Registry, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_publication_that_was_killed_at_its_end_is_noticed(registry, publish, monkeypatch):
     """The time is written down before the artifact appears."""
     seen = []
     real = os.rename
@@ -155,9 +140,7 @@ def test_a_publication_that_was_killed_at_its_end_is_noticed(
     assert seen == [made.created]
 
 
-def test_a_small_folder_has_no_memory_and_an_empty_one_goes(
-    tmp_path: Path, registry: Registry, publish: Publish
-) -> None:
+def test_a_small_folder_has_no_memory_and_an_empty_one_goes(tmp_path, registry, publish):
     for name in ("a", "b", "c"):
         registry.remove(name)
     assert not registry.root.exists()
@@ -166,7 +149,7 @@ def test_a_small_folder_has_no_memory_and_an_empty_one_goes(
     assert [path.name for path in small.root.iterdir()] == ["one"]
 
 
-def test_an_index_of_an_earlier_version_is_harmless_and_goes(registry: Registry, publish: Publish) -> None:
+def test_an_index_of_an_earlier_version_is_harmless_and_goes(registry, publish):
     index = registry.root / ".index.sqlite"
     index.write_bytes(b"SQLite format 3\0 anything")
     assert in_order(registry) == ["a", "b", "c"]
@@ -184,9 +167,7 @@ def test_an_index_of_an_earlier_version_is_harmless_and_goes(registry: Registry,
     assert index.is_dir()
 
 
-def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
-    tmp_path: Path, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(tmp_path, publish, monkeypatch):
     monkeypatch.setattr(creation, "datetime", Clock)
     registry, published = Registry(tmp_path / "runs"), []
     for days in (0, 400, -400, -400, 10):
@@ -199,9 +180,7 @@ def test_the_newest_is_the_one_published_last_though_the_clock_jumps_back(
     assert [entry.name for entry in registry.scan()[0]] == [artifact.name for artifact in published]
 
 
-def test_an_artifact_from_the_future_keeps_nothing_else_from_being_the_newest(
-    tmp_path: Path, publish: Publish, forge: Forge
-) -> None:
+def test_an_artifact_from_the_future_keeps_nothing_else_from_being_the_newest(tmp_path, publish, forge):
     registry = Registry(tmp_path / "runs")
     publish(registry, "future")
     forge(registry.root / "future", lambda manifest: manifest.update(created="2999-12-31T23:59:59.000000+00:00"))

@@ -17,7 +17,6 @@ from lora_mnist_cli.registry.diff import diff
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.system.errors import ArtifactError
 
-Run = Callable[..., Any]
 Forge = Callable[..., None]
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
 WEIGHTS = "adapter_model.safetensors"
@@ -52,7 +51,7 @@ def products(folder: Path, factor: float = 1.0) -> dict[str, Any]:
     }
 
 
-def test_an_artifact_and_its_copy_differ_in_nothing(example: Path, run: Run) -> None:
+def test_an_artifact_and_its_copy_differ_in_nothing(example, run):
     shutil.copytree(example / BASE, example / "copy")
     document = run("runs", "diff", BASE, "copy", "--json").json
     assert document["same_content"] is True
@@ -63,7 +62,7 @@ def test_an_artifact_and_its_copy_differ_in_nothing(example: Path, run: Run) -> 
         assert words in printed
 
 
-def test_products_are_compared_and_not_factors(example: Path, twin: Callable[..., Artifact], run: Run) -> None:
+def test_products_are_compared_and_not_factors(example, twin, run):
     """Twice A with half of B, or half of both with four times alpha, are the same adapter."""
 
     def rescale(state: Any) -> None:
@@ -77,7 +76,7 @@ def test_products_are_compared_and_not_factors(example: Path, twin: Callable[...
     assert found["same_weights"] is True
 
 
-def test_alpha_is_a_part_of_the_product(example: Path, twin: Callable[..., Artifact], run: Run) -> None:
+def test_alpha_is_a_part_of_the_product(example, twin, run):
     twin(alpha=3.0)
     found = diff(Registry(example), ADAPTER, "twin")
     assert found["settings"] == [{"setting": "alpha", "a": 1.0, "b": 3.0}]
@@ -93,7 +92,7 @@ def test_alpha_is_a_part_of_the_product(example: Path, twin: Callable[..., Artif
         assert words in printed
 
 
-def test_opposite_and_zero_products(example: Path, twin: Callable[..., Artifact]) -> None:
+def test_opposite_and_zero_products(example, twin):
     def change(state: Any) -> None:
         key = "base_model.model.{}.lora_B.weight".format
         state[key("fc1")] = -state[key("fc1")]
@@ -106,7 +105,7 @@ def test_opposite_and_zero_products(example: Path, twin: Callable[..., Artifact]
     assert rows["fc2"]["norm_b"] == 0
 
 
-def test_a_layer_that_is_not_adapted_has_a_product_of_zero(example: Path, twin: Callable[..., Artifact]) -> None:
+def test_a_layer_that_is_not_adapted_has_a_product_of_zero(example, twin):
     def change(state: Any) -> None:
         for which in "AB":
             del state[f"base_model.model.fc2.lora_{which}.weight"]
@@ -119,7 +118,7 @@ def test_a_layer_that_is_not_adapted_has_a_product_of_zero(example: Path, twin: 
         assert rows["fc2"]["difference"] == pytest.approx(np.linalg.norm(products(example / ADAPTER)["fc2"]))
 
 
-def test_bases_are_compared_tensor_by_tensor(example: Path, forge: Forge) -> None:
+def test_bases_are_compared_tensor_by_tensor(example, forge):
     shutil.copytree(example / BASE, example / "other")
     state = safetensors.numpy.load_file(example / "other" / "model.safetensors")
     state["fc2.bias"] = state["fc2.bias"] + np.float32(1)
@@ -132,14 +131,14 @@ def test_bases_are_compared_tensor_by_tensor(example: Path, forge: Forge) -> Non
     }  # fmt: skip
 
 
-def test_what_is_of_two_kinds_is_compared_without_weights(example: Path, run: Run) -> None:
+def test_what_is_of_two_kinds_is_compared_without_weights(example, run):
     document = run("runs", "diff", BASE, SWEEP, "--json").json
     assert (document["weights"], document["same_weights"]) == (None, None)
     assert {"setting": "kind", "a": "base", "b": "sweep"} in document["settings"]
     assert "can't be compared" in run("runs", "diff", BASE, SWEEP).out
 
 
-def test_scores_are_set_side_by_side(example: Path, run: Run) -> None:
+def test_scores_are_set_side_by_side(example, run):
     registry = Registry(example)
     document = run("runs", "diff", BASE, ADAPTER, "--json").json
     ours, theirs = ({row["digits"]: row for row in registry.get(name).scores["subsets"]} for name in (BASE, ADAPTER))
@@ -149,7 +148,7 @@ def test_scores_are_set_side_by_side(example: Path, run: Run) -> None:
         assert row["loss_b"] == theirs[row["digits"]]["loss"]
 
 
-def test_notes_are_compared(example: Path, forge: Forge) -> None:
+def test_notes_are_compared(example, forge):
     shutil.copytree(example / BASE, example / "other")
     forge(example / "other", lambda manifest: manifest.update(note="another"))
     found = diff(Registry(example), BASE, "other")
@@ -157,7 +156,7 @@ def test_notes_are_compared(example: Path, forge: Forge) -> None:
     assert found["same_content"] is True
 
 
-def test_damaged_weights_are_not_compared(example: Path, twin: Callable[..., Artifact], run: Run) -> None:
+def test_damaged_weights_are_not_compared(example, twin, run):
     twin()
     (example / "twin" / WEIGHTS).write_bytes(b"x" * (example / "twin" / WEIGHTS).stat().st_size)
     with pytest.raises(ArtifactError, match="'twin' is damaged"):
@@ -169,9 +168,7 @@ def test_damaged_weights_are_not_compared(example: Path, twin: Callable[..., Art
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
 @pytest.mark.parametrize("alpha", [1.0, 1e308])
-def test_norms_that_are_no_numbers_are_told_as_none(
-    example: Path, twin: Callable[..., Artifact], run: Run, value: float, alpha: float
-) -> None:
+def test_norms_that_are_no_numbers_are_told_as_none(example, twin, run, value, alpha):
     def change(state: Any) -> None:
         key = "base_model.model.fc1.lora_A.weight"
         state[key] = np.full_like(state[key], value)
@@ -190,7 +187,7 @@ def test_norms_that_are_no_numbers_are_told_as_none(
     assert run("runs", "diff", "twin", "copy", "--json").json["same_weights"] is True
 
 
-def test_a_norm_is_told_though_its_square_is_too_large(example: Path, twin: Callable[..., Artifact]) -> None:
+def test_a_norm_is_told_though_its_square_is_too_large(example, twin):
     twin(alpha=1e200)
     for row in diff(Registry(example), ADAPTER, "twin")["weights"]:
         assert row["norm_b"] == pytest.approx(1e200 * np.linalg.norm(products(example / ADAPTER)[row["tensor"]]))
@@ -198,7 +195,7 @@ def test_a_norm_is_told_though_its_square_is_too_large(example: Path, twin: Call
 
 
 @pytest.mark.parametrize("kind", ["BF16", "F16", "F64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I32", "F4", "BOOL"])
-def test_weights_of_another_type_are_refused(example: Path, forge: Forge, run: Run, kind: str) -> None:
+def test_weights_of_another_type_are_refused(example, forge, run, kind):
     """The header says another type; the bytes are as many as before, or as many as that takes."""
     weights = (example / BASE / "model.safetensors").read_bytes()
     end = 8 + int.from_bytes(weights[:8], "little")

@@ -18,16 +18,6 @@ from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.system.files import read_stamped
 
 Publish = Callable[..., Artifact]
-Forge = Callable[..., None]
-
-
-@pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the artifacts whose manifests were read."""
-    seen: list[str] = []
-    real = entries.read_manifest
-    monkeypatch.setattr(entries, "read_manifest", lambda folder, name: seen.append(name) or real(folder, name))
-    return seen
 
 
 @pytest.fixture
@@ -45,7 +35,7 @@ def noted(root: Path) -> dict[str, str]:
     return {entry.name: entry.note for entry in read_entries(root)[0]}
 
 
-def test_a_list_says_of_an_artifact_what_reading_it_alone_says(example: Path) -> None:
+def test_a_list_says_of_an_artifact_what_reading_it_alone_says(example):
     found, errors = read_entries(example)
     assert not errors
     assert [entry.kind for entry in found] == ["base", "adapter", "sweep"]
@@ -53,7 +43,7 @@ def test_a_list_says_of_an_artifact_what_reading_it_alone_says(example: Path) ->
 
 
 @pytest.mark.parametrize("field", ["seal", "fingerprint", "digest"])
-def test_a_list_has_no_artifact_that_reading_alone_refuses(root: Path, field: str) -> None:
+def test_a_list_has_no_artifact_that_reading_alone_refuses(root, field):
     file = root / "a" / MANIFEST
     manifest = json.loads(file.read_text()) | {field: "sha256:" + 64 * "0"}
     if field != "seal":
@@ -66,7 +56,7 @@ def test_a_list_has_no_artifact_that_reading_alone_refuses(root: Path, field: st
     assert (str(error), error.hint) == (str(alone.value), alone.value.hint)
 
 
-def test_a_manifest_is_read_again_where_it_changed(root: Path, forge: Forge, reads: list[str]) -> None:
+def test_a_manifest_is_read_again_where_it_changed(root, forge, reads):
     for _ in range(2):
         assert noted(root) == {"a": "", "b": ""}
     assert sorted(reads) == ["a", "b"]
@@ -75,26 +65,24 @@ def test_a_manifest_is_read_again_where_it_changed(root: Path, forge: Forge, rea
     assert sorted(reads) == ["a", "b", "b"]
 
 
-def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(
-    root: Path, tmp_path: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_manifest_that_is_replaced_while_it_is_read_is_read_again(root, tmp_path, forge, monkeypatch):
     shutil.copytree(root / "a", tmp_path / "a")
     forge(tmp_path / "a", lambda manifest: manifest.update(note="new"))
-    real = entries.read_manifest
+    real = entries.manifest_of
 
-    def replaced(folder: str, name: str) -> object:
-        read = real(folder, name)
+    def replaced(name: str, raw: bytes) -> object:
+        read = real(name, raw)
         if (tmp_path / name).exists():
             os.replace(tmp_path / name / MANIFEST, root / name / MANIFEST)
             shutil.rmtree(tmp_path / name)
         return read
 
-    monkeypatch.setattr(entries, "read_manifest", replaced)
+    monkeypatch.setattr(entries, "manifest_of", replaced)
     assert noted(root)["a"] == ""
     assert noted(root)["a"] == "new"
 
 
-def test_the_stamp_of_a_file_is_older_than_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stamp_of_a_file_is_older_than_what_was_read(tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_bytes(b"old")
     real, before = os.read, os.stat(file).st_size
@@ -110,7 +98,7 @@ def test_the_stamp_of_a_file_is_older_than_what_was_read(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("what", ["nothing", "a link", "a folder", "a pipe"])
-def test_a_folder_without_a_manifest_is_no_artifact(root: Path, what: str) -> None:
+def test_a_folder_without_a_manifest_is_no_artifact(root, what):
     manifest = root / "a" / MANIFEST
     kept = manifest.rename(root / "a" / "kept.json")
     if what == "a link":

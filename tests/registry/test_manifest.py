@@ -24,10 +24,11 @@ from hypothesis import strategies as st
 
 from lora_mnist_cli.cli.commands.runs.find import runs_table
 from lora_mnist_cli.cli.console import print_tables
+from lora_mnist_cli.registry import manifest as manifest_reading
 from lora_mnist_cli.registry.artifact import Parent, Settings, read_artifact
 from lora_mnist_cli.registry.digests import has_digest, seal_of
 from lora_mnist_cli.registry.entries import Entry
-from lora_mnist_cli.registry.manifest import SCHEMA_VERSION
+from lora_mnist_cli.registry.manifest import SCHEMA_VERSION, parse_manifest, read_manifest
 from lora_mnist_cli.registry.manifest_limits import MAX_MANIFEST, check_extent, decode_manifest
 from lora_mnist_cli.registry.manifest_types import MANIFEST, is_file
 from lora_mnist_cli.registry.registry import Registry
@@ -37,10 +38,10 @@ from lora_mnist_cli.stages.records.loading import load_model
 from lora_mnist_cli.system.errors import ArtifactError
 
 Run = Callable[..., Any]
-Forge = Callable[..., None]
 
 SCHEMAS = Path(__file__).resolve().parents[1] / "schemas"
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
+ALL = (BASE, ADAPTER, SWEEP, "report")
 DIGEST = "sha256:" + 64 * "a"
 ENTRY = {"bytes": 1, "sha256": DIGEST}
 ROW = {"digits": "0-4", "count": 1, "accuracy": 0.5, "loss": 1.0}
@@ -245,7 +246,7 @@ OF_A_SWEEP = {
 
 
 @pytest.mark.parametrize(("axis", "values"), [("lr", [0.001, 0.01]), ("scaling", ["constant", "rslora"])])
-def test_a_sweep_over_another_axis_is_read(axis: str, values: Any, example: Path, forge: Forge, run: Run) -> None:
+def test_a_sweep_over_another_axis_is_read(axis, values, example, forge, run):
     forge(example / SWEEP, lambda manifest: vary(manifest, values, values[0], axis=axis))
     shown = run("runs", "show", SWEEP, "--runs-dir", example, "--json")
     assert (shown.code, shown.err) == (0, "")
@@ -272,7 +273,7 @@ def refused(run: Run, runs: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [BASE, ADAPTER, SWEEP])
-def test_a_forger_can_make_all_digests_fit(example: Path, forge: Forge, name: str) -> None:
+def test_a_forger_can_make_all_digests_fit(example, forge, name):
     """What the tests below forge is refused for nothing but what it says."""
     forge(example / name, lambda manifest: manifest.update(note="forged", wall_seconds=1))
     assert read_artifact(example / name).note == "forged"
@@ -288,7 +289,7 @@ def refusal_of(folder: Path) -> ArtifactError | None:
 
 
 @pytest.mark.parametrize("name", [BASE, ADAPTER, SWEEP])
-def test_a_manifest_that_makes_no_sense_is_refused(example: Path, forge: Forge, name: str) -> None:
+def test_a_manifest_that_makes_no_sense_is_refused(example, forge, name):
     """In one line that names the artifact, with the advice to make it again."""
     original = (example / name / MANIFEST).read_bytes()
     for what, change in {BASE: OF_A_BASE, ADAPTER: OF_AN_ADAPTER, SWEEP: OF_A_SWEEP}[name].items():
@@ -328,14 +329,14 @@ TOLD = {
 
 
 @pytest.mark.parametrize("told", TOLD)
-def test_a_refusal_names_the_field_and_the_value(example: Path, forge: Forge, run: Run, told: str) -> None:
+def test_a_refusal_names_the_field_and_the_value(example, forge, run, told):
     forge(example / ADAPTER, TOLD[told])
     with pytest.raises(ArtifactError) as caught:
         read_artifact(example / ADAPTER)
     assert caught.value.problem == f"'{ADAPTER}' is damaged: {MANIFEST}: {told}"
 
 
-def test_commands_refuse_a_damaged_manifest_in_one_line(example: Path, forge: Forge, run: Run) -> None:
+def test_commands_refuse_a_damaged_manifest_in_one_line(example, forge, run):
     forge(example / ADAPTER, put("config", "seed", to="x"))
     refused(run, example, ADAPTER)
     assert run("plot", "history", ADAPTER).code == 3
@@ -359,7 +360,7 @@ ANYTHING = st.recursive(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_a_forger_changes_is_refused_or_can_be_used(example: Path, forge: Forge, data: st.DataObject) -> None:
+def test_whatever_a_forger_changes_is_refused_or_can_be_used(example, forge, data):
     """One value of a manifest becomes another, goes, or gets company; all digests are made to fit."""
     name = data.draw(st.sampled_from([BASE, ADAPTER, SWEEP]))
     path = data.draw(st.sampled_from(paths(EXAMPLES[name])[1:]))
@@ -381,7 +382,7 @@ def test_whatever_a_forger_changes_is_refused_or_can_be_used(example: Path, forg
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
-def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant: str) -> None:
+def test_what_is_no_number_of_json_is_refused(example, run, constant):
     text = (example / BASE / MANIFEST).read_text()
     (example / BASE / MANIFEST).write_text(text.replace('"wall_seconds": ', f'"wall_seconds": {constant}, "x": ', 1))
     refused(run, example, BASE)
@@ -390,7 +391,7 @@ def test_what_is_no_number_of_json_is_refused(example: Path, run: Run, constant:
             read_artifact(example / BASE)
 
 
-def test_a_version_that_is_no_number_is_told_of_the_damaged_one_alone(example: Path, run: Run) -> None:
+def test_a_version_that_is_no_number_is_told_of_the_damaged_one_alone(example, run):
     text = (example / SWEEP / MANIFEST).read_text()
     (example / SWEEP / MANIFEST).write_text(text.replace('"schema_version": 2', '"schema_version": Infinity', 1))
     assert run("runs", "show", SWEEP).err.startswith(f"error: '{SWEEP}' is damaged: {MANIFEST} is not JSON")
@@ -400,7 +401,7 @@ def test_a_version_that_is_no_number_is_told_of_the_damaged_one_alone(example: P
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("note", ["of any characters", "\\ud83d\\ude00", "half a pair: \\ud800"])
-def test_neither_decoder_reads_what_is_no_number(note: str, constant: str) -> None:
+def test_neither_decoder_reads_what_is_no_number(note, constant):
     """Half a surrogate pair takes another decoder, and a forger may put one into any manifest."""
     with pytest.raises(ValueError, match=r"number|Number|malformed"):
         decode_manifest(f'{{"note": "{note}", "wall_seconds": {constant}}}'.encode())
@@ -408,7 +409,7 @@ def test_neither_decoder_reads_what_is_no_number(note: str, constant: str) -> No
 
 
 @pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000, '{"schema_version": 2, "a": ' + "[" * 5000])
-def test_nesting_without_end_is_refused(example: Path, run: Run, deep: str) -> None:
+def test_nesting_without_end_is_refused(example, run, deep):
     (example / BASE / MANIFEST).write_text(deep)
     refused(run, example, BASE)
     closed = '{"schema_version": 2, "seal": "x", "a": ' + "[" * 900 + "]" * 900 + "}"
@@ -416,7 +417,7 @@ def test_nesting_without_end_is_refused(example: Path, run: Run, deep: str) -> N
     refused(run, example, BASE)
 
 
-def test_a_manifest_too_large_to_be_one_is_not_read(example: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_too_large_to_be_one_is_not_read(example, run, monkeypatch):
     """A file of a terabyte costs its sender nothing where it is sparse."""
     os.truncate(example / BASE / MANIFEST, 2**40)
     began = time.perf_counter()
@@ -426,7 +427,7 @@ def test_a_manifest_too_large_to_be_one_is_not_read(example: Path, run: Run, mon
         read_artifact(example / BASE)
 
 
-def test_a_pipe_in_place_of_a_manifest_does_not_hang(example: Path, run: Run) -> None:
+def test_a_pipe_in_place_of_a_manifest_does_not_hang(example, run):
     (example / BASE / MANIFEST).unlink()
     os.mkfifo(example / BASE / MANIFEST)
     code = (
@@ -439,7 +440,7 @@ def test_a_pipe_in_place_of_a_manifest_does_not_hang(example: Path, run: Run) ->
     assert run("runs", "list").code == 0
 
 
-def test_a_pipe_in_place_of_a_weight_file_does_not_hang(example: Path, run: Run) -> None:
+def test_a_pipe_in_place_of_a_weight_file_does_not_hang(example, run):
     (example / BASE / "model.safetensors").unlink()
     os.mkfifo(example / BASE / "model.safetensors")
     outcome = run("evaluate", BASE)
@@ -449,7 +450,7 @@ def test_a_pipe_in_place_of_a_weight_file_does_not_hang(example: Path, run: Run)
 
 
 @pytest.mark.parametrize("what", [BASE, f"{BASE}/{MANIFEST}", f"{BASE}/model.safetensors"])
-def test_symbolic_links_are_refused(example: Path, run: Run, tmp_path: Path, what: str) -> None:
+def test_symbolic_links_are_refused(example, run, tmp_path, what):
     """Even one to the very same content: what it shows can be changed from elsewhere."""
     elsewhere = tmp_path / "elsewhere"
     (example / what).rename(elsewhere)
@@ -465,7 +466,7 @@ def test_symbolic_links_are_refused(example: Path, run: Run, tmp_path: Path, wha
     assert elsewhere.exists()
 
 
-def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example: Path, forge: Forge, tmp_path: Path) -> None:
+def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example, forge, tmp_path):
     (example / BASE / "tensorboard").mkdir()
     forge(example / BASE, files={"tensorboard/events": b"log"})
     artifact = read_artifact(example / BASE)
@@ -477,23 +478,23 @@ def test_a_folder_of_files_that_is_a_symbolic_link_is_refused(example: Path, for
 
 
 @pytest.mark.parametrize("name", [*NAMES, None, 1, ("a",)])
-def test_names_of_files_stay_in_the_folder(name: object) -> None:
+def test_names_of_files_stay_in_the_folder(name):
     assert not is_file(name)
 
 
-def test_a_data_set_of_ones_own_is_read_where_its_images_are_not(example: Path, forge: Forge) -> None:
+def test_a_data_set_of_ones_own_is_read_where_its_images_are_not(example, forge):
     forge(example / BASE, put("dataset", to={"name": "own-x", "digest": DIGEST, "classes": ["a", "b"]}))
     shown = Registry(example).get(BASE)
     assert (shown.dataset, shown.classes, str(shown.known_digits)) == ("own-x", ("a", "b"), "0-1")
 
 
-def test_names_and_digests_that_are_fine() -> None:
+def test_names_and_digests_that_are_fine():
     assert all(map(is_file, ["a", "model.safetensors", "tensorboard/events.out.1", "ä ö", "a..b"]))
     assert is_digest(DIGEST)
     assert not is_digest(DIGEST + "\n")
 
 
-def test_nothing_is_published_that_no_reader_would_take(example: Path) -> None:
+def test_nothing_is_published_that_no_reader_would_take(example):
     registry = Registry(example)
     base = registry.get(BASE)
     before = sorted(path.name for path in example.iterdir())
@@ -521,7 +522,7 @@ SHOUTING = {
 
 
 @pytest.mark.parametrize("where", SHOUTING)
-def test_escape_sequences_do_not_reach_the_terminal(example: Path, forge: Forge, run: Run, where: str) -> None:
+def test_escape_sequences_do_not_reach_the_terminal(example, forge, run, where):
     forge(example / SWEEP, SHOUTING[where])
     forge(example / BASE, lambda manifest: manifest["environment"].update(versions={}))
     calls = (["runs", "show", SWEEP], ["runs", "list"], ["runs", "diff", SWEEP, BASE], ["runs", "verify"],
@@ -536,7 +537,7 @@ def test_escape_sequences_do_not_reach_the_terminal(example: Path, forge: Forge,
     assert json.loads(run("runs", "show", SWEEP, "--json").out)["manifest"]
 
 
-def test_a_list_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_does_not_steer_the_terminal(capsys):
     words = dict.fromkeys(("name", "kind", "dataset", "digits", "created", "digest"), ESCAPES)
     entry = Entry(**words, rank=1, seed=0, parents=(Parent("base", ESCAPES, ESCAPES),))
     print_tables([runs_table([entry])])
@@ -545,7 +546,7 @@ def test_a_list_does_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) 
     assert all(line.isprintable() for line in lines)
 
 
-def test_an_error_shows_escape_sequences_escaped(example: Path, forge: Forge, run: Run) -> None:
+def test_an_error_shows_escape_sequences_escaped(example, forge, run):
     forge(example / BASE, put(ESCAPES, to=1))
     outcome = run("runs", "show", BASE)
     assert outcome.code == 3
@@ -554,7 +555,7 @@ def test_an_error_shows_escape_sequences_escaped(example: Path, forge: Forge, ru
     assert "\\x1b" in line
 
 
-def test_a_note_is_kept_whatever_is_in_it(example: Path, run: Run) -> None:
+def test_a_note_is_kept_whatever_is_in_it(example, run):
     note = f"first try, {ESCAPES} ü 🙂"
     made = run("finetune", "--epochs", "0", "--rank", "3", "--note", note, "--quiet")
     assert made.code == 0
@@ -587,9 +588,7 @@ SIZES: list[Any] = [[16384] * 60, [16384], [1_000_000, 1_000_000], [2], [0], [-5
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use comes from /proc")
-def test_settings_of_an_absurd_model_are_refused_before_memory_is_taken(
-    example: Path, forge: Forge, tmp_path: Path
-) -> None:
+def test_settings_of_an_absurd_model_are_refused_before_memory_is_taken(example, forge, tmp_path):
     """All digests fit, the layers are those of the settings, and the file has 6 kB."""
     folders = []
     for i, sizes in enumerate(SIZES):
@@ -634,7 +633,7 @@ LITTLE_MEMORY = """
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use comes from /proc")
 @pytest.mark.parametrize("what", BRACKETS)
-def test_brackets_without_end_do_not_fill_the_memory(example: Path, tmp_path: Path, what: str) -> None:
+def test_brackets_without_end_do_not_fill_the_memory(example, tmp_path, what):
     """Decoded, 64 MiB of them would take three gigabytes; here there are 200 MiB, for the file as well."""
     content = BRACKETS[what](MAX_MANIFEST - 1000)
     assert 0.9 * MAX_MANIFEST < len(content) <= MAX_MANIFEST
@@ -650,7 +649,7 @@ def test_brackets_without_end_do_not_fill_the_memory(example: Path, tmp_path: Pa
     )
 
 
-def test_looking_at_the_extent_takes_no_memory_of_its_own() -> None:
+def test_looking_at_the_extent_takes_no_memory_of_its_own():
     manifest = {"rows": [[i, [str(i)]] for i in range(100_000)]}
     tracemalloc.start()
     try:
@@ -660,7 +659,7 @@ def test_looking_at_the_extent_takes_no_memory_of_its_own() -> None:
         tracemalloc.stop()
 
 
-def test_the_largest_sweep_there_can_be_has_a_manifest_that_is_read(example: Path) -> None:
+def test_the_largest_sweep_there_can_be_has_a_manifest_that_is_read(example):
     """Ten thousand members with the longest names and four digit sets each."""
     manifest = json.loads((example / SWEEP / MANIFEST).read_text())
     row = {"accuracy": 0.12345678901234567, "count": 10_000, "loss": 12.345678901234567}
@@ -671,13 +670,13 @@ def test_the_largest_sweep_there_can_be_has_a_manifest_that_is_read(example: Pat
     assert decode_manifest((json.dumps(manifest, indent=2) + "\n").encode()) == manifest
 
 
-def test_a_method_without_ranks_has_rank_0(example: Path, forge: Forge) -> None:
+def test_a_method_without_ranks_has_rank_0(example, forge):
     forge(example / ADAPTER, lambda manifest: manifest["config"].update(method="full", rank=0))
     assert read_artifact(example / ADAPTER).config["rank"] == 0
 
 
 @pytest.mark.parametrize("field", ["seal", "digest", "fingerprint"])
-def test_each_digest_is_computed_anew(example: Path, field: str) -> None:
+def test_each_digest_is_computed_anew(example, field):
     """A forger who makes the others fit is caught by any one of them."""
     manifest = json.loads((example / BASE / MANIFEST).read_text())
     manifest[field] = DIGEST
@@ -691,14 +690,14 @@ def test_each_digest_is_computed_anew(example: Path, field: str) -> None:
 @pytest.mark.parametrize(
     "value", [1e-05, 1e16, 1.5e-07, 5e-324, 0.1, -0.0, 2**70, "ü", "\ud800", "\x00\x7f", None, True]
 )
-def test_both_writers_of_json_give_the_same_digests(value: object) -> None:
+def test_both_writers_of_json_give_the_same_digests(value):
     document = {"b": [value], "a": {"z": value, "y": 1}}
     digest = seal_of(document)
     assert has_digest(document, digest)
     assert not has_digest(document | {"c": 1}, digest)
 
 
-def test_a_note_from_a_shell_with_another_encoding_is_read(example: Path, forge: Forge) -> None:
+def test_a_note_from_a_shell_with_another_encoding_is_read(example, forge):
     """Python hands undecodable bytes of the command line on as halves of surrogate pairs."""
     forge(example / BASE, put("note", to="caf\udce9"))
     assert read_artifact(example / BASE).note == "caf\udce9"
@@ -710,7 +709,7 @@ def test_a_note_from_a_shell_with_another_encoding_is_read(example: Path, forge:
 
 
 @pytest.mark.parametrize("value", [None, 5, [], "9-0", "$\\frac{1$", "a\0b", ESCAPES])
-def test_what_a_picture_would_show_is_checked_first(example: Path, forge: Forge, run: Run, value: Any) -> None:
+def test_what_a_picture_would_show_is_checked_first(example, forge, run, value):
     forge(example / SWEEP, put("details", "base_digits", to=value))
     forge(example / ADAPTER, put("config", "alpha", to=value if value != 5 else "5"))
     for call in (["plot", "ranks", SWEEP], ["plot", "alpha", ADAPTER]):
@@ -721,7 +720,7 @@ def test_what_a_picture_would_show_is_checked_first(example: Path, forge: Forge,
     assert run("plot", "ranks", SWEEP).code == 3
 
 
-def test_figures_that_are_not_there_are_read_as_before(example: Path, forge: Forge) -> None:
+def test_figures_that_are_not_there_are_read_as_before(example, forge):
     """As what diverged is published, and digits without images are scored."""
     forge(example / SWEEP, put("details", "results", 0, "subsets", 1, to={**ROW, "accuracy": None, "loss": None}))
     forge(example / ADAPTER, put("scores", "per_digit", 3, to={"digit": 3, "count": 0, "accuracy": None, "loss": None}))
@@ -729,8 +728,27 @@ def test_figures_that_are_not_there_are_read_as_before(example: Path, forge: For
     assert read_artifact(example / ADAPTER).scores["per_digit"][3]["count"] == 0
 
 
+def test_a_manifest_of_the_present_schema_is_decoded_to_its_types_at_once(
+    tmp_path, publish, example, forge, monkeypatch
+) -> None:
+    """Whatever its kind, and with fields that no type declares and numbers that the two writers of JSON spell apart."""
+    publish(Registry(example), "report", kind="report")
+    forge(example / ADAPTER, lambda manifest: manifest["environment"].update(rooms=[1, {"tiny": 1.5e-07}]))
+    forge(example / BASE, put("scores", "per_digit", 0, "loss", to=1e-05))
+    both = {name: parse_manifest(decode_manifest((example / name / MANIFEST).read_bytes()), name) for name in ALL}
+    monkeypatch.delattr(manifest_reading, "decode_manifest")
+    for name in ALL:
+        assert read_manifest(example / name, name) == both[name]
+
+
+def test_a_whole_number_may_stand_for_a_fraction(example, forge) -> None:
+    forge(example / BASE, put("wall_seconds", to=2))
+    assert b'"wall_seconds": 2,' in (example / BASE / MANIFEST).read_bytes()
+    assert read_artifact(example / BASE).wall_seconds == 2.0
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_every_schema_that_was_ever_written_is_read(version: str, run: Run, tmp_path: Path) -> None:
+def test_every_schema_that_was_ever_written_is_read(version, run, tmp_path):
     runs = Path(shutil.copytree(SCHEMAS / version, tmp_path / "runs"))
     written = json.loads((runs / BASE / MANIFEST).read_text())
     assert written["schema_version"] == int(version[1:])
@@ -753,17 +771,17 @@ def test_every_schema_that_was_ever_written_is_read(version: str, run: Run, tmp_
     assert run("runs", "show", BASE).code == 0
 
 
-def test_there_is_an_example_of_each_schema() -> None:
+def test_there_is_an_example_of_each_schema():
     assert {path.name for path in SCHEMAS.iterdir()} == {f"v{i}" for i in range(1, SCHEMA_VERSION + 1)}
 
 
-def test_the_same_work_has_one_digest_in_all_schemas() -> None:
+def test_the_same_work_has_one_digest_in_all_schemas():
     for name in (BASE, ADAPTER, SWEEP):
         assert len({read_artifact(SCHEMAS / f"v{i}" / name).digest for i in range(1, SCHEMA_VERSION + 1)}) == 1
 
 
 @pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 10**30])
-def test_a_newer_schema_is_refused_with_the_cure_wherever_it_is_met(example: Path, run: Run, version: int) -> None:
+def test_a_newer_schema_is_refused_with_the_cure_wherever_it_is_met(example, run, version):
     manifest = json.loads((example / BASE / MANIFEST).read_text()) | {"schema_version": version, "new": 1}
     (example / BASE / MANIFEST).write_text(json.dumps(manifest | {"seal": seal_of(manifest)}))
     for call in (["evaluate", ADAPTER], ["runs", "show", BASE], ["finetune", "--base", BASE], ["runs", "verify"]):
@@ -774,7 +792,7 @@ def test_a_newer_schema_is_refused_with_the_cure_wherever_it_is_met(example: Pat
 
 
 @pytest.mark.parametrize("version", [0, -1, True, "1", 1.0, None])
-def test_what_is_no_schema_version_is_refused(example: Path, forge: Forge, version: object) -> None:
+def test_what_is_no_schema_version_is_refused(example, forge, version):
     forge(example / BASE, put("schema_version", to=version))
     with pytest.raises(ArtifactError, match="it has no schema version"):
         read_artifact(example / BASE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,20 +12,12 @@ from lora_mnist_cli.registry.artifact import Artifact, Parent
 from lora_mnist_cli.registry.newest import same_settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.stages import Workspace, finetune, sweep
+from lora_mnist_cli.stages import finetune, sweep
 
 Publish = Callable[..., Artifact]
-Run = Callable[..., Any]
 
 MADE_IN = 3600.0
 """Seconds: whatever these tests make was made within them."""
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """An empty folder of artifacts, the default one."""
-    monkeypatch.chdir(tmp_path)
-    return Registry(tmp_path / "runs")
 
 
 @pytest.fixture
@@ -80,7 +71,7 @@ def test_bases_that_a_study_made_are_the_newest_only_where_nothing_else_is(regis
     assert registry.latest("base").name == "base-own"
 
 
-def test_a_list_leaves_out_what_a_chain_made_but_for_the_bases(registry, adapters, made, publish, run: Run):
+def test_a_list_leaves_out_what_a_chain_made_but_for_the_bases(registry, adapters, made, publish, run):
     made("chain", "input", ["base", *adapters], kind="report", config={"cures": ["plain"]})
     listed = run("runs", "list", "--json")
     assert [row["name"] for row in listed.json["artifacts"]] == ["base", "chain"]
@@ -93,7 +84,7 @@ def test_a_list_leaves_out_what_a_chain_made_but_for_the_bases(registry, adapter
     assert study.name in [row["name"] for row in run("runs", "list", "--json").json["artifacts"]]
 
 
-def test_a_person_is_asked_before_a_cascade(registry, adapters, run: Run, monkeypatch):
+def test_a_person_is_asked_before_a_cascade(registry, adapters, run, monkeypatch):
     asked: list[str] = []
 
     def answer(question: str, **_: Any) -> None:
@@ -111,7 +102,7 @@ def test_a_person_is_asked_before_a_cascade(registry, adapters, run: Run, monkey
     assert registry.names() == []
 
 
-def test_refusals_fit_a_screen(registry, publish, run: Run):
+def test_refusals_fit_a_screen(registry, publish, run):
     base = publish(registry, "base")
     for seed in range(40):
         config = {"seed": seed}
@@ -127,7 +118,7 @@ def test_refusals_fit_a_screen(registry, publish, run: Run):
 CONFIG = AdapterConfig(epochs=1, batch_size=64, rank=3, lr=5e-3)
 
 
-def test_a_value_by_option_or_by_list_gives_one_name_and_is_trained_once(small: Workspace, recorder: Any) -> None:
+def test_a_value_by_option_or_by_list_gives_one_name_and_is_trained_once(small, recorder):
     heard = dataclasses.replace(small, reporter=recorder)
     alone = finetune(CONFIG, workspace=small)
     assert alone.name == "lora-fashion-mnist-5-9-r3-lr0.005"
@@ -136,7 +127,7 @@ def test_a_value_by_option_or_by_list_gives_one_name_and_is_trained_once(small: 
     assert f"{alone.name} is up to date" in recorder.all("notice")
 
 
-def test_the_same_settings_under_another_name_are_copied_and_not_trained(small: Workspace, recorder: Any) -> None:
+def test_the_same_settings_under_another_name_are_copied_and_not_trained(small, recorder):
     mine = finetune(CONFIG, workspace=small, name="mine")
     heard = dataclasses.replace(small, reporter=recorder)
     copy = finetune(CONFIG, workspace=heard)
@@ -151,7 +142,7 @@ def test_the_same_settings_under_another_name_are_copied_and_not_trained(small: 
     )
 
 
-def test_a_diverged_or_damaged_artifact_is_not_copied(registry, adapters, forge) -> None:
+def test_a_diverged_or_damaged_artifact_is_not_copied(registry, adapters, forge):
     mark = registry.get("lora-s0").fingerprint
     assert same_settings(registry.root, "adapter", [mark])[mark].name == "lora-s0"
     assert same_settings(registry.root, "base", [mark]) == {}

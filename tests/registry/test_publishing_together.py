@@ -28,7 +28,7 @@ def _together(registry: Registry, names: list[str], seed: int = 0, *, force: boo
         return registry.publish_all(staged, force=force)
 
 
-def test_they_are_all_there_in_their_order(tmp_path: Path) -> None:
+def test_they_are_all_there_in_their_order(tmp_path):
     registry, names = Registry(tmp_path / "runs"), ["c", "a", "b"]
     made = _together(registry, names)
     assert [artifact.name for artifact in made] == names
@@ -39,7 +39,7 @@ def test_they_are_all_there_in_their_order(tmp_path: Path) -> None:
     assert later.created > made[-1].created
 
 
-def test_many_are_flushed_by_two_calls_for_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_are_flushed_by_two_calls_for_the_file_system(tmp_path, monkeypatch):
     """One before the lock, and one for the manifests; then one of the folder, that they appeared in it."""
     calls: list[str] = []
 
@@ -55,7 +55,7 @@ def test_many_are_flushed_by_two_calls_for_the_file_system(tmp_path: Path, monke
     assert len(calls) < 8
 
 
-def test_where_one_cannot_be_put_in_its_place_none_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_one_cannot_be_put_in_its_place_none_is_there(tmp_path, monkeypatch):
     registry, real = Registry(tmp_path / "runs"), here.rename
     _together(registry, ["old"])
     before = registry.get("old")
@@ -79,7 +79,7 @@ def test_where_one_cannot_be_put_in_its_place_none_is_there(tmp_path: Path, monk
     assert registry.get("old").digest != before.digest
 
 
-def test_one_that_another_process_has_published_is_taken_and_another_of_its_name_stops_all(tmp_path: Path) -> None:
+def test_one_that_another_process_has_published_is_taken_and_another_of_its_name_stops_all(tmp_path):
     registry = Registry(tmp_path / "runs")
     (first,) = _together(registry, ["a"])
     assert _together(registry, ["a", "b"])[0] == first
@@ -88,7 +88,7 @@ def test_one_that_another_process_has_published_is_taken_and_another_of_its_name
     assert registry.names() == ["a", "b"]
 
 
-def test_without_an_exchange_each_goes_back_to_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_exchange_each_goes_back_to_its_place(tmp_path, monkeypatch):
     registry, real = Registry(tmp_path / "runs"), here.rename
     names = ["replaced", "b"]
     before = _together(registry, names)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from published import BASE_SETTINGS, SCORES
+from published import BASE_SETTINGS, SCORES, everything
 
 from lora_mnist_cli.cli.commands.runs.inspect import ancestors
 from lora_mnist_cli.registry.artifact import MANIFEST, Artifact, Parent, Settings
@@ -29,15 +29,6 @@ from lora_mnist_cli.system.platforms import here
 Publish = Callable[..., Artifact]
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOWHERE = "sha256:" + 64 * "0"
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "runs")
-
-
-def everything(root: Path) -> list[str]:
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
 
 
 def settings(seed: int = 0, **config: object) -> Settings:
@@ -175,10 +166,13 @@ def test_missing_runs_are_empty_and_made_when_needed(tmp_path, publish):
 def test_what_is_no_artifact_is_not_listed(registry, publish):
     publish(registry, "one")
     (registry.root / "notes").mkdir()
+    (registry.root / STAGING).mkdir(exist_ok=True)
     (registry.root / ".hidden").mkdir()
     (registry.root / ".hidden" / MANIFEST).write_text("{}")
     (registry.root / "file").write_text("x")
     assert registry.names() == ["one"]
+    found, errors = registry.scan()
+    assert ([entry.name for entry in found], errors) == (["one"], [])
 
 
 def test_get_offers_the_nearest_name_and_checks_the_kind(registry, publish):

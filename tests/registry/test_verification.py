@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recorder import Recorder
 
 from lora_mnist_cli.registry.artifact import MANIFEST
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.verification import Verdict, verify
 from lora_mnist_cli.system.errors import ArtifactError
 
-Run = Callable[..., Any]
-Forge = Callable[..., None]
 BASE, ADAPTER, SWEEP = "base-0-4", "lora-5-9-r1", "sweep-5-9"
 
 
@@ -33,7 +30,7 @@ def flip(path: Path, at: int = 0) -> None:
     path.write_bytes(content)
 
 
-def test_what_is_sound_is_called_sound(example: Path, run: Run) -> None:
+def test_what_is_sound_is_called_sound(example, run):
     document = run("runs", "verify", "--json").json
     assert document["sound"] is True
     assert [row["artifact"] for row in document["artifacts"]] == [BASE, ADAPTER, SWEEP]
@@ -46,7 +43,7 @@ def test_what_is_sound_is_called_sound(example: Path, run: Run) -> None:
     assert "3 of 3 artifacts are undamaged." in outcome.out
 
 
-def test_each_artifact_is_a_piece_of_the_work(example: Path, recorder: Recorder) -> None:
+def test_each_artifact_is_a_piece_of_the_work(example, recorder):
     verify(Registry(example), reporter=recorder)
     (plan,) = recorder.all("plan")
     assert [(name, part) for name, _, part in recorder.all("phase")] == [
@@ -55,14 +52,14 @@ def test_each_artifact_is_a_piece_of_the_work(example: Path, recorder: Recorder)
     assert plan == {"verifying": pytest.approx(sum(seconds for _, seconds, _ in recorder.all("phase")))}
 
 
-def test_nothing_checked_is_no_success(run: Run) -> None:
+def test_nothing_checked_is_no_success(run):
     outcome = run("runs", "verify", "--runs-dir", "rusn")
     assert (outcome.code, outcome.out) == (3, "0 of 0 artifacts are undamaged.\n")
     assert "there is nothing to verify in rusn (is --runs-dir the right folder?)" in outcome.err
     assert run("runs", "verify", "--json").json["sound"] is False
 
 
-def test_artifacts_behind_links_are_named_and_no_advice_removes_them(example: Path, tmp_path: Path, run: Run) -> None:
+def test_artifacts_behind_links_are_named_and_no_advice_removes_them(example, tmp_path, run):
     (base, *_) = sorted(path.name for path in example.iterdir() if (path / "artifact.json").is_file())
     (example / base).rename(tmp_path / "elsewhere")
     (example / base).symlink_to(tmp_path / "elsewhere")
@@ -73,7 +70,7 @@ def test_artifacts_behind_links_are_named_and_no_advice_removes_them(example: Pa
     assert "remove" not in verified.err
 
 
-def test_a_path_in_the_folder_of_artifacts_is_a_name(example: Path, run: Run) -> None:
+def test_a_path_in_the_folder_of_artifacts_is_a_name(example, run):
     (name, *_) = sorted(path.name for path in example.iterdir() if (path / "artifact.json").is_file())
     for written in (f"runs/{name}", f"runs/{name}/", f"./runs/{name}", str(example / name)):
         assert run("runs", "path", written).out == run("runs", "path", name).out
@@ -81,7 +78,7 @@ def test_a_path_in_the_folder_of_artifacts_is_a_name(example: Path, run: Run) ->
         assert run("runs", "path", written).code == 2
 
 
-def test_one_is_verified_with_all_that_it_was_made_from_and_nothing_else(example: Path) -> None:
+def test_one_is_verified_with_all_that_it_was_made_from_and_nothing_else(example):
     assert set(by_name(example, SWEEP)) == {BASE, ADAPTER, SWEEP}
     assert set(by_name(example, ADAPTER)) == {BASE, ADAPTER}
     assert set(by_name(example, BASE)) == {BASE}
@@ -112,7 +109,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_each_damage_is_named_with_all_that_descends_from_it(example: Path, run: Run, what: str) -> None:
+def test_each_damage_is_named_with_all_that_descends_from_it(example, run, what):
     damage, file, reason = DAMAGE[what]
     damage(example / BASE)
     outcome = run("runs", "verify", "--json")
@@ -133,7 +130,7 @@ def test_each_damage_is_named_with_all_that_descends_from_it(example: Path, run:
     assert "DAMAGED" in run("runs", "verify").out
 
 
-def test_a_hidden_file_of_the_system_is_no_damage(example: Path) -> None:
+def test_a_hidden_file_of_the_system_is_no_damage(example):
     """A desktop or a network file system puts such files anywhere, and nothing here ever reads them."""
     for name in (".DS_Store", "._model.safetensors", ".nfs000000000abc", ".fuse_hidden0000a1", ".directory"):
         (example / BASE / name).write_text("x")
@@ -141,14 +138,14 @@ def test_a_hidden_file_of_the_system_is_no_damage(example: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".evil", ".evil/x", ".DS_Store.so", ".nfs", "tensorboard/.evil", ".git/config"])
-def test_any_other_hidden_file_is_no_part_of_what_was_published(example: Path, run: Run, name: str) -> None:
+def test_any_other_hidden_file_is_no_part_of_what_was_published(example, run, name):
     (example / BASE / name).parent.mkdir(exist_ok=True)
     (example / BASE / name).write_text("x")
     assert by_name(example)[BASE].problems == [(name, "it is no part of what was published")]
     assert run("runs", "verify").code == 3
 
 
-def test_a_missing_parent_is_a_problem_of_its_children(example: Path, run: Run) -> None:
+def test_a_missing_parent_is_a_problem_of_its_children(example, run):
     shutil.rmtree(example / BASE)
     verdicts = by_name(example)
     ((file, problem),) = verdicts[ADAPTER].problems
@@ -159,13 +156,13 @@ def test_a_missing_parent_is_a_problem_of_its_children(example: Path, run: Run) 
     assert run("runs", "verify").code == 3
 
 
-def test_a_renamed_parent_is_not_missing(example: Path) -> None:
+def test_a_renamed_parent_is_not_missing(example):
     (example / BASE).rename(example / "renamed")
     assert set(by_name(example, SWEEP)) == {"renamed", ADAPTER, SWEEP}
     assert not any(verdict.problems for verdict in by_name(example).values())
 
 
-def test_weights_that_do_not_fit_the_settings_are_found_though_all_digests_do(example: Path, forge: Forge) -> None:
+def test_weights_that_do_not_fit_the_settings_are_found_though_all_digests_do(example, forge):
     weights = (example / ADAPTER / "adapter_model.safetensors").read_bytes()
     forge(example / ADAPTER, files={"adapter_model.safetensors": weights.replace(b"fc2.lora_B", b"fc2.lora_C")})
     ((file, problem),) = by_name(example)[ADAPTER].problems
@@ -173,7 +170,7 @@ def test_weights_that_do_not_fit_the_settings_are_found_though_all_digests_do(ex
     assert problem.startswith(f"adapter '{ADAPTER}' does not fit: it lacks base_model.model.fc2.lora_B.weight")
 
 
-def test_verification_writes_nothing(example: Path, run: Run) -> None:
+def test_verification_writes_nothing(example, run):
     before = {path: path.stat().st_mtime_ns for path in example.rglob("*")}
     run("runs", "verify")
     assert {path: path.stat().st_mtime_ns for path in example.rglob("*")} == before
@@ -192,9 +189,7 @@ def _let_it_descend_from(role: str, parent: Path) -> Callable[[Any], None]:
 
 
 @pytest.mark.parametrize(("child", "role", "parent"), [(ADAPTER, "base", SWEEP), (SWEEP, "member", BASE)])
-def test_a_parent_of_a_kind_that_can_be_none_is_found(
-    example: Path, forge: Forge, run: Run, child: str, role: str, parent: str
-) -> None:
+def test_a_parent_of_a_kind_that_can_be_none_is_found(example, forge, run, child, role, parent):
     forge(example / child, _let_it_descend_from(role, example / parent))
     kind = by_name(example)[parent].kind
     assert by_name(example)[child].problems == [
@@ -213,9 +208,7 @@ NAN = b"\x00\x00\xc0\x7f"
 
 
 @pytest.mark.parametrize(("name", "file"), [(BASE, "model.safetensors"), (ADAPTER, "adapter_model.safetensors")])
-def test_weights_that_are_no_numbers_are_found_though_all_digests_fit(
-    example: Path, forge: Forge, name: str, file: str
-) -> None:
+def test_weights_that_are_no_numbers_are_found_though_all_digests_fit(example, forge, name, file):
     forge(example / name, files={file: (example / name / file).read_bytes()[:-4] + NAN})
     ((where, problem),) = by_name(example, name)[name].problems
     assert where == "weights"
@@ -232,13 +225,13 @@ SENSELESS: dict[str, tuple[str, Callable[[Any], object], str]] = {
 
 
 @pytest.mark.parametrize("what", SENSELESS)
-def test_settings_that_make_no_sense_are_found_though_the_seal_fits(example: Path, forge: Forge, what: str) -> None:
+def test_settings_that_make_no_sense_are_found_though_the_seal_fits(example, forge, what):
     name, change, words = SENSELESS[what]
     forge(example / name, change)
     assert any(words in problem for _, problem in by_name(example)[name].problems)
 
 
-def test_what_a_newer_version_wrote_asks_for_that_version(example: Path, run: Run) -> None:
+def test_what_a_newer_version_wrote_asks_for_that_version(example, run):
     (example / SWEEP / MANIFEST).write_text('{"schema_version": 99}')
     outcome = run("runs", "verify")
     assert outcome.code == 3
@@ -248,7 +241,7 @@ def test_what_a_newer_version_wrote_asks_for_that_version(example: Path, run: Ru
     assert "--cascade, then make them again; upgrade lora-mnist" in run("runs", "verify").err
 
 
-def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, forge: Forge) -> None:
+def test_a_file_is_checked_without_holding_all_of_it_in_memory(example, forge):
     """A sparse file costs its sender nothing; a pickle of zeros of any size would fill the memory of who reads it."""
     size = 64 * 2**20
     forge(example / BASE, files={"more": b""})
@@ -264,7 +257,7 @@ def test_a_file_is_checked_without_holding_all_of_it_in_memory(example: Path, fo
     assert peak < size / 4
 
 
-def test_a_size_that_is_not_the_files_is_found_though_its_digest_fits(example: Path, forge: Forge) -> None:
+def test_a_size_that_is_not_the_files_is_found_though_its_digest_fits(example, forge):
     forge(example / BASE, lambda manifest: manifest["files"]["history.csv"].update(bytes=100_000))
     ((file, problem),) = by_name(example, BASE)[BASE].problems
     assert (file, problem) == ("history.csv", "its size is not the one it was published with")
@@ -278,9 +271,7 @@ def test_a_size_that_is_not_the_files_is_found_though_its_digest_fits(example: P
         (SWEEP, "base_digits", "0-3", f"details.base_digits is '0-3', and those of its base '{BASE}' are '0-4'"),
     ],
 )
-def test_what_an_artifact_says_of_its_base_is_compared_with_it(
-    example: Path, forge: Forge, name: str, field: str, value: object, told: str
-) -> None:
+def test_what_an_artifact_says_of_its_base_is_compared_with_it(example, forge, name, field, value, told):
     forge(example / name, lambda manifest: manifest["details"].update({field: value}))
     (verdict,) = (verdict for verdict in verify(Registry(example)) if verdict.name == name)
     assert any(told in problem for _, problem in verdict.problems), verdict.problems

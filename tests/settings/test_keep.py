@@ -31,20 +31,18 @@ ROWS = [
         ("low", {"low"}),
     ],
 )
-def test_the_best_on_validation_images_are_chosen_and_of_equal_ones_that_with_the_lower_loss(
-    text: str, chosen: set[str]
-) -> None:
+def test_the_best_on_validation_images_are_chosen_and_of_equal_ones_that_with_the_lower_loss(text, chosen):
     assert Keep.parse(text).choose(ROWS) == chosen
     assert str(Keep.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["best", "best:", "best:0", "best:-1", "best:1.5", "best:x", ""])
-def test_best_without_a_number_is_refused(text: str) -> None:
+def test_best_without_a_number_is_refused(text):
     with pytest.raises(UsageError, match="no number of adapters"):
         Keep.parse(text)
 
 
-def test_a_name_that_the_sweep_does_not_have_is_refused_and_so_is_a_choice_without_validation_images() -> None:
+def test_a_name_that_the_sweep_does_not_have_is_refused_and_so_is_a_choice_without_validation_images():
     with pytest.raises(UsageError, match="no adapter 'lora-1'") as refused:
         Keep.parse("lora-1").check(["lora-10"], 0.2)
     assert "did you mean 'lora-10'?" in refused.value.hint

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from published import files, subsets
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
@@ -37,14 +37,6 @@ LEFT = [
     "adapter_config.json", "adapter_model.safetensors", "artifact.json", "features.safetensors", "history.csv",
     "statistics.safetensors",
 ]  # fmt: skip
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-def subsets(artifact: Artifact) -> dict[str, float]:
-    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
 def test_what_it_leaves(small):

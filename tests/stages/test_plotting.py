@@ -45,7 +45,7 @@ from lora_mnist_cli.system.errors import ArtifactError, UsageError
 BASE, ADAPTER, SWEEP = "base-fashion-mnist-0-4", "lora-fashion-mnist-5-9-r2-a0.5", "sweep-fashion-mnist-5-9-a0.5"
 
 
-def test_a_kind_is_a_row_a_function_and_a_file_of_its_name() -> None:
+def test_a_kind_is_a_row_a_function_and_a_file_of_its_name():
     for kind in KINDS:
         assert callable(gatherer(kind))
         assert callable(import_module(f"lora_mnist_cli.plots.{kind.replace('-', '_')}").draw)

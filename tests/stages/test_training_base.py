@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from published import files
 
 from lora_mnist_cli.data.dataset import split_rows
 from lora_mnist_cli.data.streams import seeded
@@ -35,10 +36,6 @@ RAW = "FashionMNIST/raw"
 @pytest.fixture
 def workspace(tmp_path: Path, small_data: Path) -> Workspace:
     return Workspace(tmp_path / "runs", small_data)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def raw(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ntpath
 import shutil
 import zipfile
-from pathlib import Path
 
 import pytest
 
@@ -16,21 +15,21 @@ FREE = ["console", "com", "com10", "null", "base-0-4", "a.con", "lora-5-9-r8", "
 
 
 @pytest.mark.parametrize("name", [*RESERVED, "a:b", "a ", 'a"b', "what?", "com¹", "a\nb"])
-def test_what_windows_reserves_is_not_portable(name: str) -> None:
+def test_what_windows_reserves_is_not_portable(name):
     assert not is_portable(name)
     if hasattr(ntpath, "isreserved"):
         assert ntpath.isreserved(f"folder/{name}")  # at the start a letter and a colon would be a drive
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_other_names_are(name: str) -> None:
+def test_other_names_are(name):
     assert is_portable(name)
     if hasattr(ntpath, "isreserved"):
         assert not ntpath.isreserved(name)
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_nothing_new_gets_such_a_name(example: Path, refused, name: str) -> None:
+def test_nothing_new_gets_such_a_name(example, refused, name):
     for call in (
         ["train-base", "--name", name], ["finetune", "--name", name], ["sweep", "--name", name],
         ["merge", "lora-5-9-r1", "--name", name], ["chain", "--name", name], ["runs", "tag", "base-0-4", name],
@@ -38,7 +37,7 @@ def test_nothing_new_gets_such_a_name(example: Path, refused, name: str) -> None
         refused(call, 2, "Windows reserves it")
 
 
-def test_an_artifact_that_has_such_a_name_is_read(example: Path, run, forge) -> None:
+def test_an_artifact_that_has_such_a_name_is_read(example, run, forge):
     shutil.copytree(example / "base-0-4", example / "aux.old")
     forge(example / "aux.old", lambda manifest: manifest.update(name="aux.old"))
     assert run("runs", "show", "aux.old").code == 0
@@ -47,7 +46,7 @@ def test_an_artifact_that_has_such_a_name_is_read(example: Path, run, forge) -> 
 
 
 @pytest.mark.parametrize("entry", ["con/artifact.json", "base-0-4/nul", "base-0-4/a:b", "base-0-4/tensorboard/aux.1"])
-def test_an_archive_with_such_a_name_is_refused(tmp_path: Path, refused, entry: str) -> None:
+def test_an_archive_with_such_a_name_is_refused(tmp_path, refused, entry):
     with zipfile.ZipFile("forged.zip", "w") as archive:
         archive.writestr(entry, "{}")
     refused(["runs", "import", "forged.zip"], 3, "a name that Windows reserves")

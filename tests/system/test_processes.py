@@ -26,7 +26,7 @@ time.sleep(3600)
 
 
 @pytest.mark.parametrize("occupation", ["sleeping", "holding_the_interpreter", "computing_without_signals"])
-def test_a_worker_ends_with_its_parent_whatever_it_is_doing(occupation: str) -> None:
+def test_a_worker_ends_with_its_parent_whatever_it_is_doing(occupation):
     if occupation == "holding_the_interpreter" and sys.platform != "linux":
         pytest.skip("only Linux ends a process that runs no Python")
     places = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))

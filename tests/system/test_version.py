@@ -21,7 +21,7 @@ metadata.Distribution.from_name = classmethod(from_name)
 """
 
 
-def test_commands_run_from_a_checkout_that_is_not_installed(tmp_path: Path, small_data: Path) -> None:
+def test_commands_run_from_a_checkout_that_is_not_installed(tmp_path, small_data):
     (tmp_path / "sitecustomize.py").write_text(NOT_INSTALLED)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
 

@@ -78,7 +78,7 @@ def test_replay_adds_samples_of_old_digits_as_the_base_sees_them_and_of_new_ones
     assert objective.main.hidden is None
 
 
-def test_samples_look_like_their_digits(context: ProtectionContext) -> None:
+def test_samples_look_like_their_digits(context):
     """By the nearest mean of real images; chance is a fifth."""
     objective = protected(context, "replay")
     means = torch.stack([context.images.images[context.images.labels == digit].mean(0) for digit in NEW])
@@ -87,7 +87,7 @@ def test_samples_look_like_their_digits(context: ProtectionContext) -> None:
     assert (nearest == objective.data.labels[new]).double().mean() > 0.7
 
 
-def test_old_digits_that_are_learned_again_are_not_replayed(context: ProtectionContext) -> None:
+def test_old_digits_that_are_learned_again_are_not_replayed(context):
     config = dataclasses.replace(CONFIG, digits=DigitSet.parse("3-9"), protect=("replay",), replay_new=0.0)
     images = load("3-9", 210)
     objective = make_objective(dataclasses.replace(context, config=config, images=images))

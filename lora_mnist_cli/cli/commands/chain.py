@@ -29,7 +29,7 @@ def command(
     strategies: Annotated[
         str | None,
         o.words(
-            f"Any of {_STRATEGIES}. As plain,routed; all of these by default. {_FURTHER}, where it is named.",
+            f"Any of {_STRATEGIES}. As plain,routed; all of these by default. Where they are named: {_FURTHER}.",
             known=STRATEGIES,
         ),
     ] = None,
@@ -81,15 +81,12 @@ def command(
 def chain_tables(document: dict[str, Any]) -> list[Table]:
     """Make the table of the strategies, and the one of what the literature reports."""
     title = report.title(document, document["config"])
-    made = Table(report.columns(document), title=title, text_columns=("strategy",), tight=True)
-    for strategy in document["cures"]:
-        made.add_row(*report.cells(strategy))
-    costs = Table(("strategy", "kept beside the network", "made in s"), text_columns=("strategy",))
-    for strategy in document["cures"]:
-        costs.add_row(strategy["cure"], report.kept(strategy), report.seconds(strategy))
-    if not document["published"]:
-        return [made, costs]
+    strategies, published = document["cures"], document["published"]
+    figures = map(report.cells, strategies)
+    made = Table(report.columns(document), figures, title=title, text_columns=("strategy",), tight=True)
+    spent = ((each["cure"], report.kept(each), report.seconds(each)) for each in strategies)
+    costs = Table(("strategy", "kept beside the network", "made in s"), spent, text_columns=("strategy",))
     others = Table(("published", "on 0-9 %", "set-up", "source"), text_columns=("published", "set-up", "source"))
-    for row in document["published"]:
+    for row in published:
         others.add_row(row["what"], percent(row["accuracy"]), row["setup"], row["source"].rsplit(", ", 1)[0])
-    return [made, costs, others]
+    return [made, costs, *([others] if published else [])]

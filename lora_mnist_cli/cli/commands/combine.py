@@ -50,10 +50,8 @@ def _layers(document: dict[str, Any]) -> list[Table | str]:
     combined = document["combined"]
     parts = " + ".join(f"{parent['weight']:g} · {parent['name']}" for parent in combined["parents"])
     title = f"{parts}, by {document['method']} to rank {document['rank']}: residual {_share(combined['residual'])} %"
-    made = Table(("layer", "norm of the change", "residual %"), title=title, text_columns=("layer",))
-    for layer, row in combined["layers"].items():
-        made.add_row(layer, number(row["norm"]), _share(row["residual"]))
-    return [made]
+    rows = ((layer, number(row["norm"]), _share(row["residual"])) for layer, row in combined["layers"].items())
+    return [Table(("layer", "norm of the change", "residual %"), rows, title=title, text_columns=("layer",))]
 
 
 def _share(residual: float) -> str:

@@ -59,10 +59,9 @@ def command(
 
 def _tables(document: dict[str, Any]) -> list[Table | str]:
     heads, laws = ("law", "verdict", "evidence"), document["laws"]
-    title = METHODS[document.get("method", "lora")].title
-    made = Table(heads, title=f"The laws of {title} on {document['implementation']}", text_columns=heads)
-    for row in laws:
-        made.add_row(row["law"], row["verdict"], row["evidence"])
+    rows = ([row[head] for head in heads] for row in laws)
+    title = f"The laws of {METHODS[document.get('method', 'lora')].title} on {document['implementation']}"
+    made = Table(heads, rows, title=title, text_columns=heads)
     demands = [f"{row['law']}: {row['about']}" for row in laws if row["verdict"] == BROKEN]
     counts = {word: sum(row["verdict"] == verdict for row in laws) for verdict, word in
               ((HOLDS, "hold"), (BROKEN, "broken"), (SKIPPED, "skipped"))}  # fmt: skip

@@ -73,7 +73,5 @@ def command(
 
 def _kinds(kinds: list[dict[str, Any]]) -> Table:
     heads = ("kind", "of", "shows")
-    made = Table(heads, text_columns=heads)
-    for kind in kinds:
-        made.add_row(kind["kind"], " or ".join(kind["artifacts"]), kind["about"])
-    return made
+    rows = ((kind["kind"], " or ".join(kind["artifacts"]), kind["about"]) for kind in kinds)
+    return Table(heads, rows, text_columns=heads)

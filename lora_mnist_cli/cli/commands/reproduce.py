@@ -109,7 +109,5 @@ def _study_tables(artifact: Artifact) -> list[Table | str]:
     which = f"n = {len(config['seeds'])} seeds" if "seeds" in config else f"seed {config['seed']}"
     heads, lines = report_table(rows)
     title = f"{heading(artifact.dataset)} ({which})"
-    made = Table(heads, title=title, text_columns=TEXT_COLUMNS)
-    for cells in lines:
-        made.add_row(*cells)
+    made = Table(heads, lines, title=title, text_columns=TEXT_COLUMNS)
     return [made, *verdicts(rows, config["epochs"])]

@@ -9,6 +9,8 @@ methods work on the tensors they are given.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, ClassVar
 
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -20,6 +22,35 @@ Change = tuple[Any, Any]
 """The change of a layer's weight (out × in) and of its bias (out); None for no change."""
 
 PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class PeftKind:
+    """The words of PEFT's ``adapter_config.json`` for a method whose file of weights can be imported.
+
+    Args:
+        name: the ``peft_type``.
+        alpha: option of the multiplier, which PEFT divides by the rank; empty where it has none.
+        dropout: option of the dropout of inputs; empty where it has none.
+        patterns: whether layers may have ranks of their own, and alphas where there is one.
+        values: option → the values that mean what is done here, the default first.
+        silent: options that say nothing about the trained adapter.
+    """
+
+    name: str
+    alpha: str = ""
+    dropout: str = ""
+    patterns: bool = False
+    values: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    silent: frozenset[str] = frozenset()
+
+    @property
+    def read(self) -> frozenset[str]:
+        """All options that have a meaning here, or none at all."""
+        named = {"peft_type", "r", "target_modules", *self.values, *filter(None, (self.alpha, self.dropout))}
+        if self.patterns:
+            named |= {"rank_pattern", "alpha_pattern"} if self.alpha else {"rank_pattern"}
+        return self.silent | named
 
 
 class Method:
@@ -34,6 +65,8 @@ class Method:
     alpha_not_in_peft: ClassVar[str] = ""
     """The reason why another alpha after the training means something else in PEFT than here; empty where it doesn't.
     Here it multiplies the whole change."""
+    peft_kind: ClassVar[PeftKind | None] = None
+    """What an import reads; None where it takes none."""
     changes_biases: ClassVar[bool] = False
     """Whether the change has a part in biases, which no low-rank product holds."""
 
@@ -96,13 +129,21 @@ def method_named(name: str) -> Method:
     return method
 
 
+def mathematics_of(config: AdapterConfig) -> Method:
+    """Return the mathematics of an adapter, which for LoRA depends on its start."""
+    if config.moves_weight:
+        moved: Method = import_module(f"{__name__}.moved").MOVED
+        return moved
+    return method_named(config.method)
+
+
 def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """Return the shape of each tensor in an adapter's file of weights, by key.
 
     Args:
         layers: name → (in, out) of each adapted layer.
     """
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return {
         f"{method.prefix}{layer}.{name}": shape
         for layer, (fan_in, fan_out) in layers.items()
@@ -112,5 +153,5 @@ def tensor_shapes(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) ->
 
 def trainable_parameters(config: AdapterConfig, layers: Mapping[str, Sequence[int]]) -> int:
     """Count the numbers that an adapter trains on layers of (in, out) features."""
-    method = method_named(config.method)
+    method = mathematics_of(config)
     return sum(method.trainable(config.for_layer(layer), *fans) for layer, fans in layers.items())

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B, LAMBDA, NORMS = "delora_A", "delora_B", "delora_lambda", "delora_w_norm"
@@ -23,6 +23,13 @@ class DeLoRA(Method):
     """See the module."""
 
     alpha_not_in_peft = "PEFT's DeLoRA has none"
+    peft_kind = PeftKind(
+        "DELORA",
+        dropout="module_dropout",
+        patterns=True,
+        values={"bias": ("none",), "init_weights": (True, False)},
+        silent=frozenset({"delora_lambda", "lambda_pattern"}),  # starts of what the file holds
+    )
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """The factors, the bound, and the lengths of W's columns."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 C, WHOLE, B, A = "lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b"
@@ -22,6 +22,14 @@ C, WHOLE, B, A = "lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b"
 
 class LoKr(Method):
     """See the module."""
+
+    peft_kind = PeftKind(
+        "LOKR",
+        alpha="alpha",
+        patterns=True,
+        values={"decompose_both": (False,), "decompose_factor": (-1,), "init_weights": (True, False, "lycoris")},
+        silent=frozenset({"rank_dropout", "rank_dropout_scale", "module_dropout", "use_effective_conv2d"}),
+    )
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """``C``, and ``B`` and ``A`` or the whole matrix."""

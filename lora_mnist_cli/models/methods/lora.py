@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B = "lora_A.weight", "lora_B.weight"
@@ -26,6 +26,21 @@ A, B = "lora_A.weight", "lora_B.weight"
 
 class LoRA(Method):
     """See the module."""
+
+    peft_kind = PeftKind(
+        "LORA",
+        alpha="lora_alpha",
+        dropout="lora_dropout",
+        patterns=True,
+        values={
+            "use_rslora": (False, True),
+            "use_dora": (False, True),
+            "bias": ("none",),
+            "fan_in_fan_out": (False,),
+            # Starts that leave the base's own weights as they are; of the others the file holds a part of the change.
+            "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal", "mica"),
+        },
+    )
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """``A`` (rank × in) and ``B`` (out × rank)."""

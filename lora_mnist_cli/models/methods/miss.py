@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 BLOCK, PLACES = "miss_block", "miss_places"
@@ -22,6 +22,12 @@ class MiSS(Method):
 
     needs_weight = True  # for its shape
     alpha_not_in_peft = "PEFT's MiSS has none"
+    peft_kind = PeftKind(
+        "MISS",
+        dropout="miss_dropout",
+        values={"bias": ("none",), "init_weights": (True, False)},
+        silent=frozenset({"mini_r"}),
+    )
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """``Dᵀ``."""

@@ -77,27 +77,33 @@ def random_numbers(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any
     The numbers of an input or output do not depend on how many there are, so that a smaller layer has a part of the
     pair of a larger one.
     """
-    return _drawn(seed, 0, fan_in, rank, PIXELS).T, _drawn(seed, 1, fan_out, rank, rank)
+    A = drawn(seed, 0, fan_in, rank, math.sqrt(6 / PIXELS)).T
+    return A, drawn(seed, 1, fan_out, rank, math.sqrt(6 / rank))
 
 
-@lru_cache(maxsize=32)
-def _drawn(seed: int, which: int, rows: int, rank: int, inputs: int) -> Any:
+@lru_cache(maxsize=256)
+def drawn(seed: int, stream: int, rows: int, columns: int, bound: float) -> Any:
+    """Draw an array of float32, uniform in ±bound; a row is the same whatever the number of rows."""
     import numpy as np
 
-    bound = math.sqrt(6 / inputs)
     # The stream of this generator never changes between versions of NumPy.
-    draw = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, which])))
-    return draw.uniform(-bound, bound, (rows, rank)).astype("float32")
+    draw = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, stream])))
+    return draw.uniform(-bound, bound, (rows, columns)).astype("float32")
+
+
+def like(array: Any, weight: Any) -> Any:
+    """Copy an array to the type of a weight, of PyTorch or NumPy, and to its device."""
+    if not hasattr(weight, "detach"):
+        return array.astype(weight.dtype)
+    import torch
+
+    return torch.from_numpy(array.copy()).to(weight)
 
 
 def _random_pair(config: AdapterConfig, weight: Any) -> tuple[Any, Any]:
     fan_out, fan_in = weight.shape
     A, B = random_numbers(config.seed_of("init"), config.rank, fan_in, fan_out)
-    if not hasattr(weight, "detach"):
-        return A.astype(weight.dtype), B.astype(weight.dtype)
-    import torch
-
-    return torch.from_numpy(A.copy()).to(weight), torch.from_numpy(B.copy()).to(weight)
+    return like(A, weight), like(B, weight)
 
 
 def _product(kept: Tensors, A: Any, B: Any, config: AdapterConfig) -> Any:

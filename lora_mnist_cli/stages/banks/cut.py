@@ -17,8 +17,8 @@ MAX_MEMBERS = 256
 """Adapters per bank: each has a staging folder with an open lock, and a process may have a thousand files open."""
 
 WORTH_A_PROCESS = 64
-"""Adapters times epochs from which on a bank is worth a process: some seconds of work. Cutting seventy adapters into
-five banks costs no more than their times differ from run to run."""
+"""Adapters times epochs that make a bank worth a process: some seconds of work. Cutting seventy adapters into five
+banks costs no more than their times differ from run to run."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ def _shared(request: AdapterRequest) -> tuple[Any, ...]:
     """Return what the members of a bank have in common."""
     config = request.config
     # What is trained alone has nothing in common, so any methods may share a bank.
-    method = "" if config.alone else config.method
-    return str(config.digits), config.epochs, config.precision, config.alone, config.objective, method
+    method = () if config.alone else (config.method, config.plain)
+    needs = config.alone, config.needs_statistics, config.objective, method
+    return str(config.digits), config.epochs, config.precision, *needs
 
 
 def training_bytes(config: AdapterConfig, base: Artifact) -> int:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from lora_mnist_cli.data.dataset import MNISTDataset
     from lora_mnist_cli.models.densities import ClassStatistics
     from lora_mnist_cli.models.mlp import MNISTModel
-    from lora_mnist_cli.training.objective import Objective
     from lora_mnist_cli.training.outcomes import Outcome
 
 
@@ -62,7 +61,7 @@ class Job:
         members: each member's config, as JSON.
         steps: optimiser steps per epoch of the whole bank, for its progress.
         runtime: device and threads.
-        statistics: the base's class statistics, as safetensors, where members are protected by them.
+        statistics: the base's class statistics, as safetensors, where protections or starts of members need them.
         known: statistics files of the members' digits that are there already, by split.
         densities: whether the members get statistics of the digits that they were trained on.
         training_code: the version of the training code of the process that made the job.
@@ -153,27 +152,30 @@ def train_bank(job: Job, images: Images, reporter: Reporter | None = None, made:
     from lora_mnist_cli.training.bank.trainer import fit_bank
     from lora_mnist_cli.training.objective import ProtectionContext
     from lora_mnist_cli.training.protections import make_objective
+    from lora_mnist_cli.training.starts import begin
 
     start, reporter = time.perf_counter(), reporter or Silent()
-    work = job.work()
+    configs = job.configs()
+    work = costs.of_bank(configs, DigitSet.parse(job.base_digits))
     base = MNISTModel(job.hidden_sizes)
     base.load_state_dict(safetensors.torch.load(job.base))
-    configs = job.configs()
     models = [twin(base, config) for config in configs]
     train = MNISTDataset.from_pixels(*images.train, job.pixel_stats)
     old = None if job.statistics is None else ClassStatistics.from_bytes(job.statistics)
-    objective: Objective | MNISTDataset = train
-    if configs[0].protect:
-        digits = DigitSet.parse(job.base_digits)
-        objective = make_objective(ProtectionContext(base, digits, configs[0], train, job.pixel_stats, old))
+    context = ProtectionContext(base, DigitSet.parse(job.base_digits), configs[0], train, job.pixel_stats, old)
+    begin(models, configs, context)
+    objective = make_objective(context)
     test = MNISTDataset.from_pixels(*images.test, job.pixel_stats)
     reporter.phase(TRAINING, work[TRAINING], "", configs[0].epochs * job.steps)
     outcomes = fit_bank(
         models, objective, configs, runtime=job.runtime, reporter=reporter, title=job.title, test=test
     )  # fmt: skip
-    del objective  # for the memory
+    del objective, context  # for the memory
     present = [config for config, outcome in zip(configs, outcomes, strict=True) if not outcome.failed]
-    statistics = _statistics(train, present if job.densities else [], old, job, {} if made is None else made, reporter)
+    made = {} if made is None else made
+    statistics = _statistics(
+        train, present if job.densities else [], old, job, made, reporter, work[STATISTICS]
+    )  # fmt: skip
     del train
     # The cost of a member is its share of the bank's time.
     share = (time.perf_counter() - start) / len(configs)
@@ -224,9 +226,11 @@ def _statistics(
     job: Job,
     made: Made,
     reporter: Reporter,
+    work: float,
 ) -> dict[Split, Files]:
     """Return the statistics files of each training split among the adapters; most share one.
 
+    The work of all of them is told to the reporter.
     Those of pixels are in the basis of the ``old`` ones that protect the adapters, so that a merged base can have both.
     """
     from lora_mnist_cli.data.dataset import split_rows
@@ -235,7 +239,7 @@ def _statistics(
     files = dict(job.known)
     keys = {split_of(config): (str(config.digits), split_of(config), job.statistics) for config in configs}
     for number, (split, key) in enumerate(keys.items(), start=1):
-        reporter.phase(STATISTICS, job.work()[STATISTICS] / len(keys), piece(number, len(keys)))
+        reporter.phase(STATISTICS, work / len(keys), piece(number, len(keys)))
         if key in made:
             files[split] = made[key]
         elif files.get(split, {}).keys() != DIMENSIONS.keys():

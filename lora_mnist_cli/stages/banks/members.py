@@ -78,7 +78,7 @@ def publish_members(
     """Write trained adapters into their staging folders and publish them together."""
     written = [_write(each, making, base, recipe_of) for each, making in zip(finished, makings, strict=True)]
     workspace = makings[0].workspace
-    adapters = workspace.publish([staged for staged, _ in written], force=makings[0].force)
+    adapters = workspace.registry.publish_all([staged for staged, _ in written], force=makings[0].force)
     for adapter, (_, run) in zip(adapters, written, strict=True):
         log_beside(adapter, workspace.runtime, workspace.reporter, run)
     return adapters

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -164,13 +164,9 @@ class AdapterJobs:
             artifact = self.done[name] = self.workspace.copied(artifact, name)
         else:
             self.workspace.tell_up_to_date(artifact)
-        self.warn_of_divergence(name)
-        return artifact
-
-    def warn_of_divergence(self, name: str) -> None:
-        """Say of an adapter that is there that it diverged, if it did."""
-        if reason := self.done[name].details.get("failed"):
+        if reason := artifact.details.get("failed"):
             self.workspace.reporter.warn(f"{name} diverged when it was trained: {reason}")
+        return artifact
 
     def train(self, stage: Stage) -> Trainings:
         """Train the banks; yield each bank's members when it is done.
@@ -244,12 +240,9 @@ class AdapterJobs:
     def _title_of_all(self) -> str:
         return title_of([member for bank in self.banks for member in bank])
 
-    @contextmanager
-    def stage(self, bank: Bank) -> Iterator[list[Making]]:
+    def stage(self, bank: Bank) -> AbstractContextManager[list[Making]]:
         """Begin the artifact of each member; their staging folders are there as long as the context is open."""
-        wanted = {member.name: self.settings[member.name] for member in bank}
-        with self.workspace.making_all(wanted, force=self.force) as making:
-            yield making
+        return self.workspace.making_all({each.name: self.settings[each.name] for each in bank}, force=self.force)
 
     def task(self, bank: Bank) -> Task:
         """Return all that training a bank needs, by value. Damaged files are found here, before the work."""

@@ -94,6 +94,38 @@ def _joint_config(chain_run: ChainRun) -> BaseConfig:
     return dataclasses.replace(chain_run.base, digits=chain_run.every)
 
 
+def corda(chain_run: ChainRun) -> list[State]:
+    """Start each task's LoRA adapter from what the weight does least on samples of old digits, by ``--init corda``
+    (Yang et al. 2024, arXiv:2406.05223).
+    """
+    return chain_run.one_after_the_other("corda", _started(chain_run, "corda"))
+
+
+def lora_null(chain_run: ChainRun) -> list[State]:
+    """Start each task's LoRA adapter in the null space of samples of old digits, by ``--init lora-null`` (Tang et al.
+    2025, arXiv:2503.02659).
+    """
+    return chain_run.one_after_the_other("lora_null", _started(chain_run, "lora-null"))
+
+
+def lora_null_v2(chain_run: ChainRun) -> list[State]:
+    """Keep A there and train B alone, by ``--init lora-null --train B`` (LoRA-Null-v2; Tang et al. 2025,
+    arXiv:2503.02659).
+    """
+    return chain_run.one_after_the_other("lora_null_v2", _null_v2(chain_run))
+
+
+def _started(chain_run: ChainRun, init: str) -> AdapterConfig:
+    return dataclasses.replace(chain_run.adapter, init=init)
+
+
+def _null_v2(chain_run: ChainRun) -> AdapterConfig:
+    """Return how B alone is trained: at 25 times the rate, chosen on validation images of new digits
+    (docs/forgetting.md).
+    """
+    return dataclasses.replace(_started(chain_run, "lora-null"), train="B", lr=25 * chain_run.adapter.lr)
+
+
 USUAL = {
     "plain": Strategy("Plain LoRA", "LoRA on one task after the other", plain, begins_plain=True),
     "full": Strategy(
@@ -130,6 +162,18 @@ FURTHER = {
     "rehearsed": Strategy(
         "Rehearsed", "one network, on samples of upright densities and each task's images", rehearsed,
         works=rehearsal_works, keeps=(UPRIGHT_FILE,),
+    ),
+    "corda": Strategy(
+        "CorDA", "plain LoRA from what the weight does least on old samples", corda,
+        works=lambda chain_run: chain_run.later_works(_started(chain_run, "corda")), keeps=(STATISTICS_FILE,),
+    ),
+    "lora_null": Strategy(
+        "LoRA-Null", "plain LoRA from the null space of old samples", lora_null,
+        works=lambda chain_run: chain_run.later_works(_started(chain_run, "lora-null")), keeps=(STATISTICS_FILE,),
+    ),
+    "lora_null_v2": Strategy(
+        "LoRA-Null-v2", "the same, and A stays there", lora_null_v2,
+        works=lambda chain_run: chain_run.later_works(_null_v2(chain_run)), keeps=(STATISTICS_FILE,),
     ),
 }  # fmt: skip
 """Strategies that are compared where they are named."""

@@ -13,7 +13,7 @@ from lora_mnist_cli.evaluation.forgetting import masked, rows_of
 from lora_mnist_cli.evaluation.logits import predict, predict_with
 from lora_mnist_cli.models.alphas import at_alphas
 from lora_mnist_cli.models.lora import set_alpha
-from lora_mnist_cli.models.methods import method_named, trainable_parameters
+from lora_mnist_cli.models.methods import mathematics_of, trainable_parameters
 from lora_mnist_cli.pages.packing import pack_bytes, pack_floats
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.deltas import adapter_tensors, load_matrices
@@ -158,7 +158,7 @@ def _factors(
     """
     # A change at alpha 0 is zero, whatever was trained, and rounding is most of one near 0.
     config = config if abs(config.alpha) > _TINY else dataclasses.replace(config, alpha=1.0)
-    method, plain = method_named(config.method), load_matrices(base, base, BASE_FILE)
+    method, plain = mathematics_of(config), load_matrices(base, base, BASE_FILE)
     layers, numbers = {}, []
     for name, tensors in adapter_tensors(workspace.registry, artifact).items():
         with np.errstate(all="ignore"):

@@ -1,5 +1,6 @@
-"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, their names in a legend, and
-the records of four kinds. Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
+"""Pictures of adapters side by side, most often of a sweep: which results a picture shows, and their names in a legend.
+
+Each ``draw_KIND`` gathers a record and calls the ``draw`` of its kind.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lora_mnist_cli.system.work import DRAWING, SCORING
 _SPECTRA = {
     "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
     "dora": "DoRA rescales every row, so its ΔW has full rank",
+    "randlora": "RandLoRA adds products of its rank until their sum has full rank",
     "lokr": "LoKr multiplies the ranks of two matrices, so its ΔW has more values than its rank",
     "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
     "ia3": "(IA)³ rescales every input, so its ΔW has full rank",

@@ -80,7 +80,7 @@ def _written(value: Any) -> str:
 
 
 def lonely(workspace: Workspace, what: str, more: str) -> str:
-    """Say aloud that a picture is a single point, and what would draw more; return it for the picture as well."""
+    """Report that a picture is a single point, and what would draw more; return the same words for the picture."""
     words = f"{what}: a single point; {more} draws a line"
     workspace.reporter.notice(words)
     return words

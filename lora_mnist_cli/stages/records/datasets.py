@@ -26,10 +26,10 @@ _EVERY = 0.1
 
 
 def named_dataset(workspace: Workspace, dataset: str | Path) -> str:
-    """Return the name of the data set that a user asks for; one's own is read into the data directory first.
+    """Return the name of the data set that a user asks for; a user's own is read into the data directory first.
 
     Args:
-        dataset: one of :data:`~lora_mnist_cli.settings.choices.DATASETS`, the name of one's own that was read before
+        dataset: one of :data:`~lora_mnist_cli.settings.choices.DATASETS`, the name of a user's own that was read before
             (``own-NAME``), or the path of a folder of pictures by class or of an ``.npz`` file.
 
     Raises:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lora_mnist_cli.data.streams import seeded
@@ -123,11 +122,7 @@ def twin(model: MNISTModel, config: AdapterConfig) -> MNISTModel:
     Raises:
         UsageError: where a target layer is none of the model's.
     """
-    _, *hidden_sizes, _ = model.sizes
-    with torch.device("meta"):  # these layers are replaced at once
-        other = MNISTModel(hidden_sizes)
-    for name, layer in model.named_children():
-        other.set_submodule(name, layer)
+    other = model.sharing_layers()
     with seeded(config.seed_of("init"), "init"):
         adapted_linear.attach(other, config)
     return other

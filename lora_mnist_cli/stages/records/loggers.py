@@ -66,7 +66,7 @@ def check_logger(runtime: Runtime) -> None:
     if runtime.logger == "csv":
         return
     package = importlib.util.find_spec(runtime.logger)
-    # A folder of logs in the present folder looks like a package too, but only a package has a file as origin.
+    # A folder of logs in the current folder looks like a package too, but only a package has a file as origin.
     if package is None or package.origin is None:
         problem = f"{_TITLES[runtime.logger]} is not installed"
         raise UsageError(problem, hint=install_command(runtime.logger), value=runtime.logger)

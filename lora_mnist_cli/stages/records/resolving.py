@@ -119,9 +119,10 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
         hint = f"say which to learn: --digits {halves(known)[1]}"
         raise UsageError(f"the base '{base.name}' knows {every}", hint=hint)
     digits = digits_in(base.settings.dataset, digits)
-    if config.protect and base_digits.without(digits) is None:
+    if (config.protect or config.needs_statistics) and base_digits.without(digits) is None:
+        option = "--protect" if config.protect else f"--init {config.init}"
         problem = f"the base '{base.name}' knows no other digits than {digits}, so there is none to protect"
-        raise UsageError(problem, hint="leave --protect out, or learn other --digits", value=str(digits))
+        raise UsageError(problem, hint=f"leave {option} out, or learn other --digits", value=str(digits))
     resolved = dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
     _refuse_high_ranks(resolved, base)
     return resolved

@@ -81,12 +81,6 @@ class Cohort:
         self._avoid = [call for groups, U in trained for call in avoid_calls(groups, U)]
 
     @torch.no_grad()
-    def keep_out(self) -> None:
-        """Make every trained A orthogonal to the directions that it avoids."""
-        for call in self._avoid:
-            call()
-
-    @torch.no_grad()
     def steps(self, rows: Tensor, optimizer: Callable[[], object]) -> Tensor:
         """Take one optimiser step per batch, in order; return each member's mean cross-entropy in the last, before it.
 
@@ -123,7 +117,9 @@ class Cohort:
     def _step(self, optimizer: Callable[[], object], batch: Tensor) -> None:
         self._run(batch, training=True)
         optimizer()
-        self.keep_out()
+        # Every trained A stays orthogonal to the directions that it avoids.
+        for call in self._avoid:
+            call()
 
     def _recorded_step(self, batch: Tensor, optimizer: Callable[[], object]) -> None:
         """Take one optimiser step, as a graph after the first calls."""

@@ -33,7 +33,8 @@ def cohorts(configs: Sequence[AdapterConfig]) -> list[tuple[list[int], int]]:
         # Members that see the same images in the same order.
         seen = (config.seed_of("split"), config.seed_of("order"))
         # With dropout no two members have the same input, so there is no product to share.
-        key = (config.method, config.val_split, config.batch_size, config.optimizer, config.dropout > 0, seen)
+        how = (config.method, config.plain, config.batch_size, config.optimizer)
+        key = (*how, config.val_split, config.dropout > 0, seen)
         by_seed.setdefault(key, []).append(m)
 
     def shape(m: int) -> tuple[object, ...]:

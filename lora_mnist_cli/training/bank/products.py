@@ -71,6 +71,7 @@ def product_calls(
 
     def make_gradients() -> None:
         for name, gradient in method.gradients(tensors, group.dA, group.dB).items():
-            gradients[name].copy_(gradient)
+            if name in gradients:  # one factor may be trained alone
+                gradients[name].copy_(gradient)
 
     return make_factors, make_gradients

@@ -27,6 +27,7 @@ def obstacle(config: TrainingConfig, sizes: Sequence[int] | None = None) -> str 
         (config.optimizer not in ("adam", "adamw"), f"the optimiser {config.optimizer}"),
         (config.dropout > 0, "dropout"),
         (config.train != "both", f"{config.train} alone"),
+        (config.moves_weight, f"the start {config.init}"),
         (bool(config.protect), f"the protection {', '.join(config.protect)}"),
         (config.rank_pattern != UNIFORM, f"layers of several ranks, {config.rank_pattern}"),
         (config.rank > MAX_RANK, f"rank {config.rank}, above {MAX_RANK}"),

@@ -206,7 +206,11 @@ def test_a_bank_is_trained_without_any_folder(small, monkeypatch):
     sent = pickle.loads(pickle.dumps((job, images)))
     made = small.registry.get("lora-fashion-mnist-5-9-r2-a0.5")
     monkeypatch.setattr("lora_mnist_cli.data.sources._locate", None)
+    parsed: list[Any] = []
+    from_json = AdapterConfig.from_json
+    monkeypatch.setattr(AdapterConfig, "from_json", lambda values: parsed.append(values) or from_json(values))
     (trained,) = train_bank(*sent).members
+    assert len(parsed) == 1  # what is checked again for each phase takes longer than few steps
     assert trained.weights == made.read("adapter_model.safetensors")
     assert trained.statistics == {file: made.read(file) for file in ("statistics.safetensors", "features.safetensors")}
     assert trained.history == (made.path / "history.csv").read_text()

@@ -49,7 +49,7 @@ def _best(rows: list[dict[str, Any]], count: int) -> set[str]:
     return {row["artifact"] for row in by_accuracy[:count]}
 
 
-def test_every_row_is_there_with_the_end_of_its_history_whatever_is_kept(small: Workspace, whole: Workspace) -> None:
+def test_every_row_is_there_with_the_end_of_its_history_whatever_is_kept(small, whole):
     of_all, none = whole.registry.get("some"), _keep(small, "none")
     assert none.details["results"] == of_all.details["results"]
     assert (none.digest, none.read("results.csv")) == (of_all.digest, of_all.read("results.csv"))
@@ -63,9 +63,7 @@ def test_every_row_is_there_with_the_end_of_its_history_whatever_is_kept(small: 
 
 
 @pytest.mark.parametrize("backend", ["local", pytest.param("processes", marks=pytest.mark.slow)])
-def test_the_best_are_kept_with_the_bytes_that_they_have_where_all_are(
-    small: Workspace, whole: Workspace, backend: str
-) -> None:
+def test_the_best_are_kept_with_the_bytes_that_they_have_where_all_are(small, whole, backend):
     runtime = Runtime(accelerator="cpu", backend=backend, workers=1 if backend == "processes" else None)
     kept = _keep(replace(small, runtime=runtime), "best:3")
     names = _best(whole.registry.get("some").details["results"], 3)
@@ -75,9 +73,7 @@ def test_the_best_are_kept_with_the_bytes_that_they_have_where_all_are(
     assert not any(verdict.problems for verdict in verify(small.registry))
 
 
-def test_more_is_kept_later_with_the_same_bytes_and_what_was_kept_before_stays(
-    small: Workspace, whole: Workspace, recorder: Any
-) -> None:
+def test_more_is_kept_later_with_the_same_bytes_and_what_was_kept_before_stays(small, whole, recorder):
     heard = replace(small, reporter=recorder)
     everything = _weights(whole)
     _keep(small, "best:1")
@@ -95,9 +91,7 @@ def test_more_is_kept_later_with_the_same_bytes_and_what_was_kept_before_stays(
     assert plan_sweep(workspace=small, keep="none", **GRID).up_to_date
 
 
-def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_its_adapters_are_made(
-    small: Workspace, recorder: Any
-) -> None:
+def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_its_adapters_are_made(small, recorder):
     two = replace(small, runtime=Runtime(accelerator="cpu", threads=2))
     made = sweep([1], epochs=0, name="two", keep="none", workspace=two)
     assert line_of(small.registry, made).options["threads"] == "2"
@@ -108,7 +102,7 @@ def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_its_adapters_are_ma
     assert "threads" not in made.environment
 
 
-def test_what_is_missing_of_what_was_kept_is_made_again(small: Workspace, whole: Workspace) -> None:
+def test_what_is_missing_of_what_was_kept_is_made_again(small, whole):
     kept = _keep(small, "best:2")
     names = sorted(_weights(small))
     shutil.rmtree(small.runs_dir / names[0])
@@ -117,9 +111,7 @@ def test_what_is_missing_of_what_was_kept_is_made_again(small: Workspace, whole:
     assert _weights(small) == {name: _weights(whole)[name] for name in names}
 
 
-def test_the_command_that_a_row_gives_makes_its_adapter_with_the_same_bytes(
-    small: Workspace, whole: Workspace, run: Any
-) -> None:
+def test_the_command_that_a_row_gives_makes_its_adapter_with_the_same_bytes(small, whole, run):
     places = ("--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
     asked = ("sweep", "--ranks", "1,2", "--seeds", "0,1", "--lrs", "1e-2,3e-2", "--epochs", "2", "--name", "some")
     first = run(*asked, "--keep", "none", *places, "--json")
@@ -135,14 +127,14 @@ def test_the_command_that_a_row_gives_makes_its_adapter_with_the_same_bytes(
     assert "1 of 8 adapters kept; another is made, with the same bytes, by: lora-mnist sweep" in table
 
 
-def test_an_adapter_that_was_there_before_is_taken_for_its_row_and_not_trained(small: Workspace) -> None:
+def test_an_adapter_that_was_there_before_is_taken_for_its_row_and_not_trained(small):
     _keep(small, "all", ranks=[1], name="one")
     before = _weights(small)
     _keep(small, "none")
     assert _weights(small) == before
 
 
-def test_what_diverges_is_counted_and_never_the_best(small: Workspace, recorder: Any) -> None:
+def test_what_diverges_is_counted_and_never_the_best(small, recorder):
     heard = replace(small, reporter=recorder)
     kept = _keep(heard, "best:8", grid={"lrs": [1e-2, 1e30]})
     failed = [row for row in kept.details["results"] if row["failed"]]
@@ -151,7 +143,7 @@ def test_what_diverges_is_counted_and_never_the_best(small: Workspace, recorder:
     assert any("4 adapters diverged, for example" in text for text in recorder.all("warn"))
 
 
-def test_comparing_and_choosing_need_no_adapter_and_a_page_shows_what_was_kept(small: Workspace, run: Any) -> None:
+def test_comparing_and_choosing_need_no_adapter_and_a_page_shows_what_was_kept(small, run):
     _keep(small, "none")
     _keep(small, "best:2", name="other", grid={"lrs": [2e-2, 4e-2]})
     assert len(compare("some", "other", tune=True, workspace=small)["tuned"]) == 4
@@ -165,7 +157,7 @@ def test_comparing_and_choosing_need_no_adapter_and_a_page_shows_what_was_kept(s
     assert run("gate", "5-9=0.01", "some", *places).code in (0, 1, 2)
 
 
-def test_a_choice_that_cannot_be_made_is_refused_before_anything_is_trained(small: Workspace) -> None:
+def test_a_choice_that_cannot_be_made_is_refused_before_anything_is_trained(small):
     with pytest.raises(UsageError, match="leaves none"):
         _keep(small, "best:2", val_split=0.0)
     with pytest.raises(UsageError, match="no adapter 'lora' to keep"):

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from published import subsets
 
-from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.checkpoint import load_statistics
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.config import BaseConfig
@@ -26,10 +26,6 @@ BASE = "base-fashion-mnist-0-4"
 CONFIG = AdapterConfig(rank=3, epochs=6, batch_size=16)
 BOTH = dataclasses.replace(CONFIG, protect=("replay", "mask"))
 WEIGHTS = "adapter_model.safetensors"
-
-
-def subsets(artifact: Artifact) -> dict[str, float]:
-    return {row["digits"]: row["accuracy"] for row in artifact.scores["subsets"]}
 
 
 def test_old_digits_are_kept_and_new_ones_learned(small):

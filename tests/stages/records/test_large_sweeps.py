@@ -10,14 +10,13 @@ import pytest
 
 from lora_mnist_cli.evaluation import seeds
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages import Workspace
 from lora_mnist_cli.stages.records import samples
 
 SEEDS, RATES, ALPHAS = 2, 4, 30
 
 
 @pytest.mark.parametrize("choose", ["best_setting", "tuned"])
-def test_choosing_looks_at_each_row_a_few_times(small: Workspace, choose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choosing_looks_at_each_row_a_few_times(small, choose, monkeypatch):
     sweep = small.registry.get("sweep-fashion-mnist-5-9-a0.5")
     (row,) = sweep.details["results"]
     rows = [

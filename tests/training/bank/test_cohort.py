@@ -166,18 +166,23 @@ def test_scores_are_the_models():
         assert accuracy == pytest.approx((logits.argmax(1) == data.labels[chosen]).double().mean().item())
 
 
+def with_one_filled(configs: Sequence[AdapterConfig], place: int, value: float, **more: int) -> tuple[Any, Cohort]:
+    """Models of some configs, and their cohort; the factors of the one at a place are filled with a value."""
+    plain = base(dtype=torch.float32)
+    models = [adapted(plain, config) for config in configs]
+    with torch.no_grad():
+        for factor in adapter_tensors(models[place]).values():
+            factor.fill_(value)
+    return models, Cohort(models, FrozenInputs(images(torch.float32), plain.fc1), BATCH, **more)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("poison", [math.nan, math.inf, 1e30])
 def test_a_member_that_leaves_the_finite_numbers_disturbs_nobody(poison):
     """Bit for bit: the others meet the same operations on the same numbers, whatever their neighbour holds."""
     configs, data = MIX[:8], images(torch.float32)
     results = []
     for value in (1.0, poison):
-        plain = base(dtype=torch.float32)
-        models = [adapted(plain, config) for config in configs]
-        with torch.no_grad():
-            for factor in adapter_tensors(models[2]).values():
-                factor.fill_(value)
-        cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH)  # type: ignore[arg-type]
+        models, cohort = with_one_filled(configs, 2, value)
         losses = cohort.steps(rows(data, 40), optimizer_of(cohort, configs).step)
         results.append((models, losses.tolist(), cohort.scores(torch.arange(IMAGES))[0]))
     for m in range(len(configs)):
@@ -191,14 +196,9 @@ def test_a_member_that_leaves_the_finite_numbers_disturbs_nobody(poison):
 
 def test_a_member_that_leaves_the_finite_numbers_disturbs_no_other_seed():
     configs = [dataclasses.replace(config, seed=seed) for config in MIX[:2] for seed in range(3)]
-    results, data = [], images(torch.float32)
+    results = []
     for value in (1.0, math.nan):
-        plain = base(dtype=torch.float32)
-        models = [adapted(plain, config) for config in configs]
-        with torch.no_grad():
-            for factor in adapter_tensors(models[1]).values():
-                factor.fill_(value)
-        cohort = Cohort(models, FrozenInputs(data, plain.fc1), BATCH, seeds=3)  # type: ignore[arg-type]
+        models, cohort = with_one_filled(configs, 1, value, seeds=3)
         cohort.steps(torch.arange(IMAGES).repeat(3, 1), optimizer_of(cohort, configs).step)
         results.append((models, cohort.scores(torch.arange(IMAGES).repeat(3, 1))[0]))
     for m in range(len(configs)):

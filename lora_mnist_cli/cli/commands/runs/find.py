@@ -8,7 +8,7 @@ from lora_mnist_cli.cli import shared_options as shared
 from lora_mnist_cli.cli.tables import percent
 from lora_mnist_cli.cli.text_table import Table
 from lora_mnist_cli.registry.entries import Entry, chain_parts, creation_order
-from lora_mnist_cli.registry.manifest import KINDS
+from lora_mnist_cli.registry.manifest_kinds import KINDS
 from lora_mnist_cli.settings.choices import DATASETS
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.settings.lists import counted
@@ -29,7 +29,7 @@ SORTS: dict[str, Callable[[Entry], Any]] = {
 
 def learned_accuracy(entry: Entry) -> float | None:
     """Give the accuracy on the digits that an artifact learned; None if it was not scored."""
-    return next((score["accuracy"] for score in entry.subsets if score["digits"] == entry.digits), None)
+    return next((score.accuracy for score in entry.subsets if score.digits == entry.digits), None)
 
 
 def _check(what: str, value: str | None, known: Iterable[str]) -> None:
@@ -102,7 +102,7 @@ def runs_table(entries: Sequence[Entry]) -> Table:
         shown = (entry.digits, entry.rank, entry.seed)
         given = ["" if value is None else str(value) for value in shown]
         bases = ", ".join([parent.name for parent in entry.parents if parent.role == "base"])
-        accuracy = next((percent(s["accuracy"]) for s in entry.subsets if s["digits"] == entry.digits), "")
+        accuracy = next((percent(s.accuracy) for s in entry.subsets if s.digits == entry.digits), "")
         created = entry.created[:19].replace("T", " ")
         made.add_row(entry.name, entry.kind, entry.dataset, *given, bases, accuracy, created)
     return made

@@ -128,10 +128,8 @@ def _diff_tables(found: dict[str, Any]) -> list[Table | str]:
     tables: list[Table | str] = [f"{a} and {b} have the same content."] if found["same_content"] else []
     if found["settings"]:
         heads = ("setting", a, b)
-        settings = Table(heads, title="settings that differ", text_columns=heads)
-        for row in found["settings"]:
-            settings.add_row(row["setting"], human(row["a"]), human(row["b"]))
-        tables.append(settings)
+        rows = ((row["setting"], human(row["a"]), human(row["b"])) for row in found["settings"])
+        tables.append(Table(heads, rows, title="settings that differ", text_columns=heads))
     else:
         tables.append("No setting differs.")
     if found["scores"]:
@@ -157,7 +155,5 @@ def _weights(found: dict[str, Any]) -> Table | str:
     products = "changes of the weights" if changes else "products alpha · scale(rank) · B A"
     title = f"{'weights' if '.' in rows[0]['tensor'] else products} (Frobenius norms)"
     heads = ("tensor", f"norm of {found['a']}", f"norm of {found['b']}", "norm of difference", "cosine")
-    made = Table(heads, title=title)
-    for row in rows:
-        made.add_row(row["tensor"], *(number(row[key]) for key in ("norm_a", "norm_b", "difference", "cosine")))
-    return made
+    figures = ("norm_a", "norm_b", "difference", "cosine")
+    return Table(heads, ((row["tensor"], *(number(row[key]) for key in figures)) for row in rows), title=title)
