@@ -48,14 +48,16 @@ def measure(base: MNISTModel, images: MNISTDataset, configs: list[AdapterConfig]
 def main() -> None:
     """Measure, and print the tables."""
     parser = options(__doc__, rounds=1, epochs=1, seeds=10)
+    parser.add_argument("--methods", default=",".join(PRODUCTS), help="methods to measure")
     given = parser.parse_args()
+    methods = given.methods.split(",")
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
         workspace = Workspace(runs_dir=Path(folder))
         base = load_model(workspace.registry, train_base(BaseConfig(epochs=2), workspace=workspace)).model
     images = MNISTDataset.load("train", NEW_DIGITS)
     ways = {}
-    for method in PRODUCTS:
+    for method in methods:
         configs = [
             AdapterConfig(method=method, rank=rank, seed=seed, epochs=given.epochs, digits=NEW_DIGITS)
             for seed in range(given.seeds) for rank in RANKS
@@ -66,9 +68,9 @@ def main() -> None:
             ways[f"{METHODS[method].title} {how}"] = partial(measure, base, images, configs, how)
     results = in_turn(ways, given.rounds)
     head = (f"{len(RANKS) * given.seeds} adapters, {given.epochs} epochs", *MEASURED)
-    titles = [METHODS[method].title for method in PRODUCTS]
+    titles = [METHODS[method].title for method in methods]
     pairs = [(f"{title} {ALONE}", f"{title} {TOGETHER}") for title in titles]
-    pairs += [(f"{title} {TOGETHER}", f"{METHODS['lora'].title} {TOGETHER}") for title in titles[1:]]
+    pairs += [(f"{title} {TOGETHER}", f"{titles[0]} {TOGETHER}") for title in titles[1:]]
     rows = [(what, *measured(each)) for what, each in results.items()]
     report(given, table(head, rows), compared("within each round", results, pairs), f"{hardware()} One thread.")
 

@@ -25,6 +25,7 @@ ALL: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "Commands": (("commands.py", "--long"), ("commands.py", "--rounds", "1")),
     "Whole processes": (("processes.py", "--rounds", "3"), ("processes.py", "--base-only", "--epochs", "2")),
     "Adapters": (("bank.py", "--epochs", "3", "--rounds", "5"), ("bank.py", "--epochs", "1")),
+    "Other methods in banks": (("products.py", "--rounds", "3"), ("products.py", "--seeds", "1")),
     "Steps of a bank": (("steps.py", "--rounds", "5"), ("steps.py", "--rounds", "1")),
     "Processes": (("backends.py", "--rounds", "3", "--epochs", "5"), ("backends.py", "--rounds", "1", "--epochs", "1")),
     "Chains of tasks": (("chains.py",), ("chains.py", "--rounds", "1", "--study-rounds", "0", "--epochs", "1")),

@@ -50,6 +50,7 @@ AS_IT_IS = {
     "dora": {"set-alpha", "alpha-0"},  # alpha multiplies the product inside the norm
     "pissa": {"set-alpha", "alpha-0", "base"},  # the rest of the weight is written into the base
     "vera": NO_ALPHA,
+    "randlora": NO_ALPHA,
     "delora": NO_ALPHA,
     "lokr": set(),
     "miss": NO_ALPHA,

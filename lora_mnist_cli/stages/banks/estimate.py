@@ -158,4 +158,4 @@ def _seconds_per_step(jobs: AdapterJobs, artifact: Artifact) -> float | None:
 
 
 def _way(config: AdapterConfig) -> tuple[object, ...]:
-    return config.precision, config.batch_size, config.alone, config.protect
+    return config.precision, config.batch_size, config.alone or config.method, config.protect
