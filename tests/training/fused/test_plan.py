@@ -53,6 +53,7 @@ def test_factors_lie_one_after_the_other_without_a_gap(hidden):
         (AdapterConfig(optimizer="sgd"), "the optimiser sgd"),
         (AdapterConfig(dropout=0.1), "dropout"),
         (AdapterConfig(train="B"), "B alone"),
+        (AdapterConfig(init="olora"), "the start olora"),
         (AdapterConfig(rank_pattern="fc2r4"), "layers of several ranks, fc2r4"),
         (AdapterConfig(protect=("mask",)), "the protection mask"),
         (AdapterConfig(rank=65), "rank 65, above 64"),
@@ -75,7 +76,8 @@ def test_wide_and_deep_networks_are_refused_where_they_are_known():
     "settings",
     [
         {"rank": 64, "batch_size": 128}, {"optimizer": "adam"}, {"schedule": "cosine"}, {"schedule": "constant"},
-        {"scaling": "rslora", "init": "gaussian", "alpha": 3.0}, {"target_layers": ("fc2",)}, {"lr_ratio_b": 4.0},
+        {"scaling": "rslora", "init": "gaussian", "alpha": 3.0}, {"init": "orthogonal"}, {"init": "eva"},
+        {"target_layers": ("fc2",)}, {"lr_ratio_b": 4.0},
         {"weight_decay": 0.3, "val_split": 0.0}, {"vary": "order", "lr_power": 0.5},
     ],
 )  # fmt: skip
