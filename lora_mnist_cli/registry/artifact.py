@@ -289,12 +289,12 @@ def to_artifact(path: Path, manifest: Manifest) -> Artifact:
     Raises:
         ArtifactError: as :func:`settings_of`.
     """
-    settings = settings_of(path.name, manifest)
+    name = path.name  # a folder may be renamed or copied by hand
+    settings = settings_of(name, manifest)
+    scores, files = msgspec.to_builtins(manifest.scores), msgspec.to_builtins(manifest.files)
     artifact = object.__new__(Artifact)  # the constructor of a frozen dataclass takes four times as long
     vars(artifact).update({key: getattr(manifest, key) for key in _OWN_FIELDS})
-    # The folder's name is the artifact's, so a folder may be renamed or copied by hand.
-    scores, files = msgspec.to_builtins(manifest.scores), msgspec.to_builtins(manifest.files)
-    vars(artifact).update(path=path, name=path.name, settings=settings, scores=scores, files=files)
+    vars(artifact).update(path=path, name=name, settings=settings, scores=scores, files=files)
     return artifact
 
 
