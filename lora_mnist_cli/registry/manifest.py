@@ -119,7 +119,7 @@ def _in_words(problem: str, manifest: Any) -> str:
     what, key, field = found[1], found[2], found[3] or ""
     for pattern, form in FORMS.items():
         what = what.replace(f"`str` matching regex {pattern!r}", form)
-    what = what[0].lower() + what[1:].replace("`", "")
+    what = what[0].lower() + what[1:].replace("`", "").replace("int | float", "float")
     if not field:
         return what
     value = manifest

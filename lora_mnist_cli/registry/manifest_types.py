@@ -83,11 +83,12 @@ Whole = Annotated[int, Meta(gt=-MAX_WHOLE, le=MAX_WHOLE - 1)]
 _LARGEST = 1e39
 """Beyond every number of 32 bits, as weights, logits and losses are; sums of squares of such numbers are finite."""
 Number = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
-AtLeast0 = Annotated[float, Meta(ge=0, le=_LARGEST)]
-Share = Annotated[float, Meta(ge=0, le=1)]
+# A whole number stays one: the seal of 0 is not that of 0.0.
+AtLeast0 = Annotated[float, Meta(ge=0, le=_LARGEST)] | Annotated[int, Meta(ge=0, le=MAX_WHOLE - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)] | Annotated[int, Meta(ge=0, le=1)]
 Deviation = Annotated[float, Meta(ge=1e-9, le=1)]
 """Of pixels from 0 to 1. Inputs are divided by it, and a single grey pixel in all of MNIST gives more."""
-Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+Seconds = Annotated[float, Meta(ge=0, le=1e10)] | Annotated[int, Meta(ge=0, le=10**10)]
 if TYPE_CHECKING:
     Digits = str
 else:

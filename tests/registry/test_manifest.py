@@ -381,6 +381,22 @@ def test_whatever_a_forger_changes_is_refused_or_can_be_used(example, forge, dat
     assert Settings.fingerprint(artifact.settings) == artifact.fingerprint
 
 
+@pytest.mark.parametrize(
+    "path", [("wall_seconds",), ("scores", "subsets", 0, "loss"), ("scores", "per_digit", 3, "accuracy")]
+)
+def test_a_whole_number_is_not_sealed_as_another_is(example, forge, path):
+    """0 and 0.0 are written differently, so one in place of the other is a change."""
+    for sealed, changed in ((1.0, 1), (1, 1.0), (0, 0.0)):
+        forge(example / BASE, put(*path, to=sealed))
+        assert refusal_of(example / BASE) is None
+        read: Any = reduce(getitem, path, read_artifact(example / BASE).to_manifest())
+        assert repr(read) == repr(sealed)
+        manifest = json.loads((example / BASE / MANIFEST).read_text())
+        put(*path, to=changed)(manifest)
+        (example / BASE / MANIFEST).write_text(json.dumps(manifest))
+        assert str(refusal_of(example / BASE)).startswith(f"'{BASE}' is damaged: {MANIFEST}: its seal does not fit")
+
+
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000])
 def test_what_is_no_number_of_json_is_refused(example, run, constant):
     text = (example / BASE / MANIFEST).read_text()
