@@ -16,7 +16,7 @@ def board_tables(document: dict[str, Any]) -> list[Table | str]:
         "seconds", "n", "front",
     )  # fmt: skip
     title = f"{document['sweep']}: on test images of {document['dataset']}"
-    if any(row["validation"] is not None for row in rows):
+    if document["tuned"]:
         title += ", each setting at the learning rate that did best on its validation images"
     made = Table(heads, title=title, text_columns=("setting", "front"), tight=True)
     for row in rows:

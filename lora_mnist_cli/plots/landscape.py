@@ -56,7 +56,7 @@ class Cell:
 @style.house_style()
 def draw(
     cells: Sequence[Cell], *, axes_names: tuple[str, str], values: tuple[Sequence[str], Sequence[str]], digits: str,
-    title: str, subtitle: str = "",
+    ordered: bool = True, title: str, subtitle: str = "",
 ) -> Figure:  # fmt: skip
     """Draw a column per value of the first setting and a row per value of the second.
 
@@ -68,6 +68,7 @@ def draw(
         axes_names: of the two settings, in words.
         values: their values, as they are written below the columns and beside the rows.
         digits: digit set whose test images are shown.
+        ordered: whether both settings have an order, as methods have not; contours need one.
     """
     columns, rows = map(len, values)
     figure = style.new_figure(title, height=min(6.6, max(3.4, 1.7 + 0.48 * rows)), subtitle=subtitle)
@@ -77,7 +78,7 @@ def draw(
         if cell.percents:
             means[cell.place[::-1]] = SeedPercents(cell.percents).mean
     image = axes.imshow(np.ma.masked_invalid(means), cmap=_COLOURS, aspect="auto", origin="lower")
-    lines = _draw_contours(axes, means)
+    lines = _draw_contours(axes, means) if ordered else None
     written = columns <= _WRITTEN[0] and rows <= _WRITTEN[1]
     if written:
         _write_means(axes, means, image)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lora_mnist_cli.evaluation import significance
@@ -12,7 +12,7 @@ from lora_mnist_cli.evaluation.seeds import setting, spread
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.stages.records.histories import members
+from lora_mnist_cli.stages.records.histories import members, validation_runs
 from lora_mnist_cli.stages.records.samples import Sample, described, named_without_rank, tuned
 from lora_mnist_cli.stages.records.verdicts import check_confidence
 from lora_mnist_cli.stages.workspace import Workspace
@@ -39,11 +39,12 @@ def board(name: str, *, confidence: float = CONFIDENCE, workspace: Workspace | N
     adjustment for all the tests of the board; elsewhere the data can't tell.
 
     Returns:
-        ``sweep``, ``base``, ``dataset``, ``old`` and ``new`` digits, ``confidence``, ``tests`` (how many were made) and
-        ``rows``, the best new accuracy first: ``setting``, ``described``, ``lr``, its ``validation`` accuracy there and
-        ``edge`` (see ``evaluation.seeds.best_rate``); the spreads over seeds of ``new`` (accuracy), ``forgetting`` (the
-        base's accuracy on old digits less the adapter's), ``bytes`` of weights, ``parameters`` trained, and ``seconds``
-        of training per adapter; ``front``, ``challenger``, ``p_holm`` (of the smaller p-value) and ``beaten``.
+        ``sweep``, ``base``, ``dataset``, ``old`` and ``new`` digits, ``confidence``, ``tuned`` (whether there were
+        rates to choose from), ``tests`` (how many were made) and ``rows``, the best new accuracy
+        first: ``setting``, ``described``, ``lr``, its ``validation`` accuracy there and ``edge`` (see
+        ``evaluation.seeds.best_rate``); the spreads over seeds of ``new`` (accuracy), ``forgetting`` (the base's
+        accuracy on old digits less the adapter's), ``bytes`` of weights, ``parameters`` trained, and ``seconds`` of
+        training per adapter; ``front``, ``challenger``, ``p_holm`` (of the smaller p-value) and ``beaten``.
 
     Raises:
         UsageError: where the sweep has one setting, or learned no digit that its base did not know.
@@ -71,7 +72,7 @@ def board(name: str, *, confidence: float = CONFIDENCE, workspace: Workspace | N
     rows.sort(key=lambda row: -row["new"]["mean"])
     return {
         "sweep": sweep.name, "base": base.name, "dataset": sweep.dataset, "old": str(old), "new": str(new),
-        "confidence": confidence, "tests": tests, "rows": rows,
+        "confidence": confidence, "tuned": learned[0].rate is not None, "tests": tests, "rows": rows,
     }  # fmt: skip
 
 
@@ -92,7 +93,9 @@ def _row(
     if not new:
         problem = f"'{sweep.name}' has no figure for {described(learned.setting)}: every run diverged"
         raise ArtifactError(problem, hint="sweep lower --lrs", value=sweep.name)
-    rate = learned.rate or {"lr": sweep.config.get("lr"), "validation": None, "edge": None}
+    rate = learned.rate or {
+        "lr": sweep.config.get("lr"), "validation": _validation(workspace, sweep, results), "edge": None
+    }  # fmt: skip
     seeds = list(learned.scores)
     over_seeds = {
         name: spread([figures.get(seed) for seed in seeds], seeds, worst=worst, possible=ends, confidence=confidence)
@@ -104,13 +107,22 @@ def _row(
     }
     sizes = [adapter.files[ADAPTER_FILE]["bytes"] for adapter in adapters if ADAPTER_FILE in adapter.files]
     return {
-        "setting": learned.setting, "described": _named(learned.setting), **rate,
+        "setting": learned.setting, "described": named(learned.setting), **rate,
         **over_seeds, "parameters": results[0]["trainable_parameters"], "bytes": max(sizes, default=None),
         "per_seed": {"new": new, "forgetting": forgetting},
     }  # fmt: skip
 
 
-def _named(settings: Mapping[str, Any]) -> str:
+def _validation(workspace: Workspace, sweep: Artifact, results: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the mean accuracy on validation images; None where a run diverged, or there were no such images."""
+    try:
+        found = [run["accuracy"] for run in validation_runs(workspace.registry, sweep, results)]
+    except ArtifactError:
+        return None
+    return None if None in found else math.fsum(found) / len(found)
+
+
+def named(settings: Mapping[str, Any]) -> str:
     """Return a setting in words, the method first: ``dora, rank 4``; the rank alone where nothing else varies."""
     others = named_without_rank(settings)
     rank = f"rank {settings['rank']}" if settings["rank"] else ""

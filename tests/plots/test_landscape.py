@@ -39,6 +39,9 @@ def test_a_landscape_has_contours_between_cells_and_none_on_a_grid_without_a_sha
     (lines_between,) = contours(4, 3)
     assert all(0 < level < 32 for level in lines_between.levels)
     assert not contours(4, 2)
+    methods = [cell(x, y, 10.0 * x + y) for x in range(4) for y in range(3)]
+    axes = draw_landscape(methods, 4, 3, ordered=False).axes[0]
+    assert not [found for found in axes.collections if hasattr(found, "levels")]
     flat = [cell(x, y, 50.0) for x in range(3) for y in range(3)]
     assert not [found for found in draw_landscape(flat, 3, 3).axes[0].collections if hasattr(found, "levels")]
 

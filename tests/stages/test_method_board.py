@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lora_mnist_cli.plots import board as board_picture
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.digits import DigitSet
 from lora_mnist_cli.stages import board, compare, plot, sweep
@@ -113,6 +114,28 @@ def test_the_table_names_every_setting(small, run):
         assert sum(line.strip().startswith(f"{setting} ") for line in outcome.out.splitlines()) == 1
     assert "after Holm's adjustment" in outcome.out
     assert run("compare", "methods", "--board", "--json", "--runs-dir", small.runs_dir).json["sweep"] == "methods"
+
+
+def test_a_challenger_is_chosen_on_validation_images_where_no_rate_is_too(small):
+    sweep([1, 2, 4], seeds=[0, 1], config=CONFIG, workspace=small, name="ranks")
+    document = board("ranks", workspace=small)
+    assert not document["tuned"]
+    runs = small.registry.get("ranks").details["results"]
+    for each in document["rows"]:
+        found = [run["last_epoch"]["val_accuracy"] for run in runs if run["rank"] == each["setting"]["rank"]]
+        assert each["validation"] == pytest.approx(statistics.fmean(found))
+
+
+def test_the_picture_names_methods_by_their_titles_and_hides_no_point(small, monkeypatch):
+    seen: list[Any] = []
+    draw = board_picture.draw
+    monkeypatch.setattr(board_picture, "draw", lambda rows, **more: seen.append(draw(rows, **more)) or seen[-1])
+    sweep([2], grid={"methods": "lora,pissa,ia3"}, config=CONFIG, workspace=small, name="methods")
+    plot("board", "methods", workspace=small)
+    named = [text.get_text() for text in seen[0].axes[1].get_legend().get_texts()]
+    assert set(named[:3]) == {"LoRA, rank 2", "PiSSA, rank 2", "(IA)³"}
+    places = [float(line.get_xdata()[0]) for line in seen[0].axes[0].lines if line.get_marker() in "oXs"]
+    assert len(set(places)) == 3
 
 
 def test_what_is_no_board_is_refused(small, refused):

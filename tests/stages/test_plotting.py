@@ -32,7 +32,7 @@ from lora_mnist_cli.plots import (
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.digits import DigitSet
-from lora_mnist_cli.settings.grid import AXES, RANK
+from lora_mnist_cli.settings.grid import AXES, METHOD, RANK
 from lora_mnist_cli.settings.recipes import recipe
 from lora_mnist_cli.settings.runtime import Runtime
 from lora_mnist_cli.stages import Workspace, evaluate, finetune, sweep
@@ -484,3 +484,6 @@ def test_what_has_no_rank_is_called_by_its_method(small, methods, drawn):
     assert drawn["named"]["unranked"] == METHODS["head"].title
     plot("learning-rate", "methods", options=PlotOptions(where={"method": "full"}), workspace=methods)
     assert drawn["named"]["unranked"] == METHODS["full"].title
+    plot("landscape", "methods", options=PlotOptions(axes=(METHOD, RANK), where={"lr": 1e-2}), workspace=methods)
+    assert drawn["named"]["values"] == ([METHODS[name].title for name in ("full", "pissa", "lora")], ["2", "3", "none"])
+    assert not drawn["named"]["ordered"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lora_mnist_cli.registry.artifact import Artifact
-from lora_mnist_cli.settings.grid import RANK, Axis, Value, in_words, varying_axes
+from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.grid import METHOD, RANK, Axis, Value, in_words, short, varying_axes
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.records.histories import validation_runs
 from lora_mnist_cli.stages.workspace import Workspace
@@ -49,3 +51,18 @@ def validation_of(workspace: Workspace, sweep: Artifact, rows: list[dict[str, An
 def axis_label(axis: Axis) -> str:
     """Return the words for an axis."""
     return "learning rate" if axis.field == "lr" else in_words(axis.field)
+
+
+def titled(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a setting with the title of its method, for pictures."""
+    method = setting.get(METHOD.field)
+    return dict(setting) | ({METHOD.field: METHODS[method].title} if method else {})
+
+
+def value_label(axis: Axis, value: Value | None) -> str:
+    """Write a value for an axis: a method's title, a number in four digits, and none for a method without a rank."""
+    if axis == METHOD:
+        return METHODS[str(value)].title
+    if axis == RANK and not value:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else short(value)

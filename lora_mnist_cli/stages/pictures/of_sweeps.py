@@ -23,8 +23,15 @@ from lora_mnist_cli.settings.grid import METHOD, RANK, Value, in_words, short, v
 from lora_mnist_cli.stages import costs
 from lora_mnist_cli.stages.evaluating import all_finite, evaluate
 from lora_mnist_cli.stages.intruding import find_by_layer
-from lora_mnist_cli.stages.method_board import board
-from lora_mnist_cli.stages.pictures.landscape_axes import axis_label, two_axes, validation_of, values_of
+from lora_mnist_cli.stages.method_board import board, named
+from lora_mnist_cli.stages.pictures.landscape_axes import (
+    axis_label,
+    titled,
+    two_axes,
+    validation_of,
+    value_label,
+    values_of,
+)
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
 from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
@@ -78,10 +85,10 @@ def draw_ranks(workspace: Workspace, artifact: Artifact, options: PlotOptions) -
 def draw_board(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
     """Draw the board of a sweep; it raises what :func:`~lora_mnist_cli.stages.method_board.board` does."""
     document = board(artifact.name, workspace=workspace)
-    chosen = any(row["validation"] is not None for row in document["rows"])
-    notes = [subtitle_of(artifact), *(["each setting at its best rate on validation images"] if chosen else [])]
+    notes = [subtitle_of(artifact), *(["each setting at its best rate on validation images"] * document["tuned"])]
+    rows = [row | {"described": named(titled(row["setting"]))} for row in document["rows"]]
     return board_picture.draw(
-        document["rows"], old_digits=document["old"], new_digits=document["new"],
+        rows, old_digits=document["old"], new_digits=document["new"],
         title=f"{title_of_several(artifact, {})}: what each setting learns, forgets and costs",
         subtitle="; ".join(notes),
     )  # fmt: skip
@@ -149,15 +156,11 @@ def draw_landscape(workspace: Workspace, artifact: Artifact, options: PlotOption
     notes += ["means over the seeds"] if len(artifact.config["seeds"]) > 1 else []
     named: Any = tuple(axis_label(axis) for axis in (column, row))
     return landscape.draw(
-        cells, axes_names=named, values=([*map(_brief, values[0])], [*map(_brief, values[1])]), digits=digits,
+        cells, axes_names=named, digits=digits, ordered=str not in (column.kind, row.kind),
+        values=([value_label(column, value) for value in values[0]], [value_label(row, value) for value in values[1]]),
         title=f"{title_of_several(artifact, options.where)}: test accuracy by {named[0]} and {named[1]}",
         subtitle="; ".join(notes),
     )  # fmt: skip
-
-
-def _brief(value: Value | None) -> str:
-    """Write a value for an axis: a number in four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else short(value)
 
 
 def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions) -> style.Picture:
