@@ -224,8 +224,11 @@ def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> boo
     """Return whether what is to be kept of a sweep is there and sound; warn of members without this logger."""
     if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
         which = some(sorted(not_there))
-        there = {name: sweep.environment[name] for name in ("threads", "engine") if name in sweep.environment}
-        alike = "the same bytes" if there == rounding(workspace.runtime) else "another engine or number of threads"
+        names = ("threads", "bank_megabytes", "engine")
+        there = {name: sweep.environment[name] for name in names if name in sweep.environment}
+        alike = (
+            "the same bytes" if there == rounding(workspace.runtime) else "another engine, threads or memory of banks"
+        )
         workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with {alike}")
         return False
     lacking = []
