@@ -115,7 +115,7 @@ class AdapterConfig(TrainingConfig):
         1.0, "LoRA+: learning rate of B over that of A.", number("above 0"), words="ratio of learning rates"
     )
     train: str = added(
-        "both", "Factors that are trained: both, B (A keeps its start), or A (B stays random, and A starts at zero).",
+        "both", "Factors that are trained: both, B (A stays as it starts), or A (B stays random, A starts at zero).",
         one_of(TRAINED),
     )  # fmt: skip
     rank_pattern: str = added(
