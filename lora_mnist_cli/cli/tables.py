@@ -115,7 +115,8 @@ def sweep_table(
         optional=[*reversed(figures[1:]), *([] if several and each_seed else ["parameters"])],
     )  # fmt: skip
     add = _add_means if means else _add_each
-    for setting, rows in by_setting(results):
+    # Methods without a rank close the table, as those beside it do.
+    for setting, rows in sorted(by_setting(results), key=lambda group: not group[0]["rank"]):
         named = [str(setting["rank"] or "–"), *(short(setting[axis.field]) for axis in axes)]
         add(made, named, rows, subsets, [percent(study.get(setting["rank"]))] if study else [], several=several)
     for method, others in beside.items():

@@ -225,7 +225,7 @@ class AdapterConfig(TrainingConfig):
             # No gradient reaches the factors then. An untouched start may have it.
             yield "alpha is another number than 0 where there are epochs: at 0.0 nothing learns"
         if self.imported is not None and self.epochs != 0:
-            yield f"what was trained elsewhere has no epochs here: it takes no {self.epochs}"
+            yield f"what was trained elsewhere has no epochs here, so they cannot be {self.epochs}"
         if self.vary == "all" and self.held_seed != 0:
             yield f"a held seed needs something that is held: vary init, order or split, not {self.vary}"
         yield from self._conflicts_of_ranks()
@@ -238,7 +238,7 @@ class AdapterConfig(TrainingConfig):
         for name in method.unused:
             value, unused = getattr(self, name), unused_value(name)
             if type(value) is not type(unused) or value != unused:
-                yield f"{self.method} has no {name.replace('_', ' ')}: it takes no {value}"
+                yield f"{self.method} has no {name.replace('_', ' ')}, so it cannot be {value}"
         if self.vary == "init" and not method.random_start:
             yield f"{self.method} starts from the base's own weights: nothing of it varies with init"
         if method.last_layer_only and self.target_layers is not None and len(self.target_layers) != 1:
@@ -248,7 +248,7 @@ class AdapterConfig(TrainingConfig):
         if self.method in METHODS and "init" not in METHODS[self.method].unused and self.method != "lora":
             yield f"{self.init} is a start of LoRA: {self.method} takes one that is drawn"
         if self.train == "A":
-            yield f"A starts at zero where it is trained alone: it takes no {self.init}"
+            yield f"A starts at zero where it is trained alone: its start cannot be {self.init}"
         if self.vary == "init":
             yield f"{self.init} is computed, not drawn: nothing of it varies with init"
 
@@ -284,7 +284,7 @@ class AdapterConfig(TrainingConfig):
             if weights is None:
                 yield "a combined adapter has a weight for each that it was made of"
             if COMBINERS[self.combined].density is None and density is not None:
-                yield f"{self.combined} keeps every entry: it takes no density {density}"
+                yield f"{self.combined} keeps every entry: its density cannot be {density}"
             elif COMBINERS[self.combined].density is not None and density is None:
                 yield f"{self.combined} has a density"
 
@@ -320,7 +320,7 @@ def with_overrides(config: ConfigT, **overrides: object) -> ConfigT:
         name = given.get("method", config.method)
         method = METHODS.get(name)
         if method is not None and "rank" in given and not method.ranked:
-            raise ConfigError([f"{name} has no rank: it takes no {given['rank']}"], value=given["rank"])
+            raise ConfigError([f"{name} has no rank, so it cannot be {given['rank']}"], value=given["rank"])
         # The recipe may hold values for them that nobody asked for.
         given = {field: unused_value(field) for field in (method.unused if method else ())} | given
     return dataclasses.replace(config, **given)

@@ -276,6 +276,13 @@ def test_the_studys_figure_stands_beside_ours_where_it_has_one():
     assert second[-1] == "–"
 
 
+def test_methods_without_a_rank_close_the_table_of_a_sweep():
+    subsets = [{"digits": "5-9", "count": 4861, "accuracy": 0.5, "loss": 1.0}]
+    results = [{"rank": rank, "seed": 0, "trainable_parameters": 9, "subsets": subsets} for rank in (1, 0, 3)]
+    _, *rows = _table_rows(sweep_table("a sweep", results, ["5-9"], {}, "5-9"))
+    assert [row[0] for row in rows] == ["1", "3", "–"]
+
+
 # Off a terminal
 
 

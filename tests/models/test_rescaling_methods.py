@@ -106,5 +106,5 @@ def test_what_is_read_without_torch_is_the_same_change(method, images):
 
 def test_alpha_belongs_to_the_time_after_the_training():
     for method in ("bitfit", "ia3", "vera", "hra"):
-        with pytest.raises(ConfigError, match=f"{method} has no alpha: it takes no 0.5"):
+        with pytest.raises(ConfigError, match=f"{method} has no alpha, so it cannot be 0.5"):
             dataclasses.replace(AdapterConfig(method=method), alpha=0.5)

@@ -116,5 +116,5 @@ def test_what_means_nothing_with_one_factor_is_refused():
         AdapterConfig(train="B", lr_ratio_b=4.0)
     with pytest.raises(ConfigError, match="train is one of both, A, B, not 'C'"):
         AdapterConfig(train="C")
-    with pytest.raises(ConfigError, match="dora has no train: it takes no A"):
+    with pytest.raises(ConfigError, match="dora has no train, so it cannot be A"):
         AdapterConfig(method="dora", train="A")

@@ -31,7 +31,8 @@ def test_a_table_of_the_page_has_the_name(page, name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_table_of_methods_says_what_the_code_does(name):
-    (row,) = [row for row in rows("README.md") if row[0] == f"`{name}`" and len(row) == 7]
+    row = next((row for row in rows("README.md") if row[0] == f"`{name}`" and len(row) == 7), None)
+    assert row, f"add `{name}` to the table below 'Methods side by side' in README.md"
     method, choice = method_named(name), METHODS[name]
     layers = {"fc3": LAYERS["fc3"]} if choice.last_layer_only else LAYERS
     trained = trainable_parameters(AdapterConfig(method=name, rank=8 if choice.ranked else 0), layers)

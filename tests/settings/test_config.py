@@ -94,7 +94,7 @@ BAD: list[tuple[type[TrainingConfig], str, Any, str]] = [
     (AdapterConfig, "alpha", "x", "alpha is a finite number, not x"),
     (AdapterConfig, "alpha", 0.0, "at 0.0 nothing learns"),
     (AdapterConfig, "scaling", "rslra", "did you mean 'rslora'?"),
-    (AdapterConfig, "init", "xavier", "orthogonal, olora, eva, corda, lora-null, lora-ga, not 'xavier'"),
+    (AdapterConfig, "init", "xavier", f"init is one of {', '.join(choices.INITS)}, not 'xavier'"),
     (AdapterConfig, "vary", "inits", "vary is one of all, init, order, split, not 'inits', did you mean 'init'?"),
     (AdapterConfig, "held_seed", 3, "a held seed needs something that is held"),
     (AdapterConfig, "dropout", 1.0, "dropout is at least 0 and below 1, not 1.0"),

@@ -56,7 +56,7 @@ def test_a_pattern_comes_back():
         ({"rank_pattern": ""}, "a rank pattern is uniform"),
         ({"rank_pattern": 3}, "a rank pattern is uniform"),
         ({"rank_pattern": "fc2r4", "target_layers": ("fc1",)}, "fc2 has a rank and no adapter: target layers are fc1"),
-        ({"rank_pattern": "fc2r4", "method": "full"}, "full has no rank pattern: it takes no fc2r4"),
+        ({"rank_pattern": "fc2r4", "method": "full"}, "full has no rank pattern, so it cannot be fc2r4"),
         ({"rank_pattern": "fc2r4", "method": "hra"}, "hra has no rank pattern"),
     ],
 )

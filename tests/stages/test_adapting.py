@@ -219,7 +219,7 @@ def test_a_subset_of_the_layers_in_any_order(small):
 def test_a_rank_that_a_method_has_not_on_a_layer_is_refused_before_any_training(small):
     before = files(small.runs_dir)
     config = AdapterConfig(method="miss", rank=20)
-    with pytest.raises(UsageError, match=r"no rank above 12 on fc3 of the base .*: it takes no 20") as caught:
+    with pytest.raises(UsageError, match=r"no rank above 12 on fc3 of the base .*, so it cannot be 20") as caught:
         finetune(config, workspace=small)
     assert caught.value.hint == "--rank 12, or leave fc2, fc3 out of --target-layers"
     with pytest.raises(UsageError, match="no rank above 16 on fc2"):

@@ -307,7 +307,7 @@ def test_each_setting_gets_the_rate_that_is_best_on_validation_images(rates, for
         assert now["accuracy"]["mean"] == pytest.approx(1 - before["accuracy"]["mean"])
     printed = run("compare", "rates", "--tune", "--runs-dir", rates.runs_dir).out
     assert "each at the learning rate that did best on its validation images" in printed
-    assert "rank 2 | –, lora and full: The data can't tell" in printed
+    assert "lora of rank 2 and full: The data can't tell" in printed
 
 
 def test_rates_that_can_not_be_chosen_are_refused(rates, sweeper, workspace):

@@ -472,6 +472,14 @@ def test_methods_are_drawn_side_by_side_unless_one_is_chosen(methods, drawn):
         plot("spectrum", "methods", workspace=methods)
 
 
+def test_a_spectrum_says_why_a_start_adds_values(small, drawn):
+    made = finetune(AdapterConfig(rank=2, epochs=0, init="olora"), workspace=small)
+    plot("spectrum", made.name, workspace=small)
+    assert "product less its start" in drawn["named"]["subtitle"]
+    plot("spectrum", ADAPTER, workspace=small)
+    assert "less its start" not in drawn["named"]["subtitle"]
+
+
 def test_what_has_no_rank_is_called_by_its_method(small, methods, drawn):
     head = AdapterConfig(epochs=1, method="head")
     alone = finetune(head, workspace=small)

@@ -124,7 +124,12 @@ def _ranks(row: dict[str, Any]) -> list[str]:
 
 
 def _about(row: dict[str, Any], within: bool) -> str:
-    return f"rank {' | '.join(_ranks(row))}, {row['a']} and {row['b']}" if within else " | ".join(_settings(row))
+    if not within:
+        return " | ".join(_settings(row))
+    if len(ranks := _ranks(row)) == 1:
+        return f"rank {ranks[0]}, {row['a']} and {row['b']}"
+    of_rank = (f" of rank {rank}" if (rank := row[f"setting_{side}"]["rank"]) else "" for side in "ab")
+    return " and ".join(row[side] + rank for side, rank in zip("ab", of_rank, strict=True))
 
 
 def _tuned(document: dict[str, Any]) -> Table:

@@ -34,7 +34,13 @@ from lora_mnist_cli.stages.pictures.landscape_axes import (
 )
 from lora_mnist_cli.stages.pictures.of_models import only_new
 from lora_mnist_cli.stages.pictures.options import PlotOptions
-from lora_mnist_cli.stages.pictures.subtitles import lonely, subtitle_of, title_of, title_of_several
+from lora_mnist_cli.stages.pictures.subtitles import (
+    lonely,
+    subtitle_of,
+    title_of,
+    title_of_several,
+    values_beyond_ranks,
+)
 from lora_mnist_cli.stages.records.histories import members, validation_runs
 from lora_mnist_cli.stages.records.results import ceilings, method_of, study_accuracies, titles
 from lora_mnist_cli.stages.workspace import Workspace
@@ -42,16 +48,6 @@ from lora_mnist_cli.system.errors import ArtifactError, UsageError, make_again
 from lora_mnist_cli.system.progress import Inside
 from lora_mnist_cli.system.work import DRAWING, SCORING
 
-_SPECTRA = {
-    "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
-    "dora": "DoRA rescales every row, so its ΔW has full rank",
-    "randlora": "RandLoRA adds products of its rank until their sum has full rank",
-    "lokr": "LoKr multiplies the ranks of two matrices, so its ΔW has more values than its rank",
-    "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
-    "ia3": "(IA)³ rescales every input, so its ΔW has full rank",
-    "bitfit": "BitFit changes biases alone, so its ΔW is zero",
-}
-"""Method → why its changes have more singular values than its rank."""
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.25)
 """Shares of the trained alpha at which an adapter is scored; the subtitle of a sweep tells them."""
 
@@ -179,7 +175,7 @@ def draw_spectrum(workspace: Workspace, artifact: Artifact, options: PlotOptions
         for label, adapter in adapters
     ]
     notes = [subtitle_of(artifact, options.where), note, "ΔW: what training adds to a layer's weights"]
-    notes += [_SPECTRA[name] for name in sorted({method_of(adapter) for _, adapter in adapters}) if name in _SPECTRA]
+    notes += values_beyond_ranks([adapter for _, adapter in adapters])
     if {adapter.config["rank"] for _, adapter in adapters} == {1}:
         notes.append(lonely(workspace, "rank 1 has one singular value per layer", "a higher rank"))
     if options.threshold is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from lora_mnist_cli.plots.lettering import elide
 from lora_mnist_cli.registry.artifact import Artifact
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
-from lora_mnist_cli.settings.choices import METHODS
+from lora_mnist_cli.settings.choices import METHODS, STARTS
 from lora_mnist_cli.settings.config import BaseConfig, TrainingConfig
 from lora_mnist_cli.settings.grid import METHOD, Value, closest_recipe, in_words, short, varying_axes
 from lora_mnist_cli.settings.lists import as_ranges
@@ -22,6 +22,22 @@ _NO_RECIPE = frozenset({
     "combined_density", "imported",
 })  # fmt: skip
 """Settings that are no part of a recipe, or are told in their own words."""
+
+_SPECTRA = {
+    "pissa": "PiSSA's ΔW is a difference of two products of its rank, and has up to twice as many values",
+    "dora": "DoRA rescales every row, so its ΔW has full rank",
+    "randlora": "RandLoRA adds products of its rank until their sum has full rank",
+    "lokr": "LoKr multiplies the ranks of two matrices, so its ΔW has more values than its rank",
+    "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
+    "ia3": "(IA)³ rescales every input, so its ΔW has full rank",
+    "bitfit": "BitFit changes biases alone, so its ΔW is zero",
+    **{
+        name: "ΔW is the product less its start, and has up to twice as many values as the rank"
+        for name, start in STARTS.items()
+        if start.moves_weight
+    },
+}
+"""Method or start → why its changes have more singular values than its rank."""
 
 
 def title_of(artifact: Artifact, alpha: float | None = None) -> str:
@@ -84,3 +100,9 @@ def lonely(workspace: Workspace, what: str, more: str) -> str:
     words = f"{what}: a single point; {more} draws a line"
     workspace.reporter.notice(words)
     return words
+
+
+def values_beyond_ranks(adapters: Sequence[Artifact]) -> list[str]:
+    """Say of methods and starts why their changes have more singular values than their rank."""
+    kinds = {kind for adapter in adapters for kind in (method_of(adapter), adapter.config.get("init"))}
+    return list(dict.fromkeys(note for kind, note in _SPECTRA.items() if kind in kinds))

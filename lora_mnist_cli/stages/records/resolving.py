@@ -159,7 +159,7 @@ def _refuse_high_ranks(config: AdapterConfig, base: Artifact) -> None:
         layer, limit = min(above.items(), key=lambda item: item[1])
         rank = config.for_layer(layer).rank
         raise UsageError(
-            f"{config.method} has no rank above {limit} on {layer} of the base '{base.name}': it takes no {rank}",
+            f"{config.method} has no rank above {limit} on {layer} of the base '{base.name}', so it cannot be {rank}",
             hint=f"--rank {limit}, or leave {', '.join(above)} out of --target-layers",
             value=rank,
         )
