@@ -12,6 +12,7 @@ import pytest
 from small_artifacts import BASE, R1, R2, SWEEP
 
 from lora_mnist_cli.cli import main
+from lora_mnist_cli.cli.board_table import board_tables
 from lora_mnist_cli.cli.table_width import fit_columns, fold, wrap
 from lora_mnist_cli.cli.tables import sweep_table
 from lora_mnist_cli.cli.text_table import Table
@@ -227,6 +228,22 @@ def test_a_sweeps_table_over_seeds_has_the_study_beside_it():
     assert [line.split()[-1] for line in wide if "mean ± 95 %" in line] == ["95.47"]
     assert [line.split()[-2:] for line in wide if "worst (seed)" in line] == [["0.1500", "(0)"]]
     assert max(map(len, narrow)) <= 60
+
+
+def test_a_board_of_long_names_fits():
+    figures = {"mean": 0.9069, "low": 0.7395, "high": 1.0, "worst": 0.7, "worst_seed": 0, "n": 10}
+    rows = [
+        {"setting": {"method": name, "rank": 8}, "described": f"{name}, rank 8", "lr": 0.001, "validation": 0.99,
+         "edge": "lowest", "new": figures, "forgetting": figures, "seconds": figures, "parameters": 14592,
+         "bytes": 220712, "front": False, "beaten": True, "challenger": "delora, rank 8", "p_holm": 0.039}
+        for name in ("randlora", "delora")
+    ]  # fmt: skip
+    document = {"sweep": "fair", "dataset": "mnist", "new": "5-9", "confidence": 0.95, "tests": 4, "tuned": True}
+    made = board_tables(document | {"rows": rows})[0]
+    assert isinstance(made, Table)
+    narrow = _printed(made, 80)
+    assert max(map(len, narrow)) <= 80
+    assert not any("rank 8" in line for line in narrow[3:])
 
 
 def test_text_of_another_script_takes_the_room_that_it_needs():

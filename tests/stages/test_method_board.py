@@ -113,6 +113,11 @@ def test_the_table_names_every_setting(small, run):
     for setting in ("lora, rank 1", "lora, rank 2", "bitfit"):
         assert sum(line.strip().startswith(f"{setting} ") for line in outcome.out.splitlines()) == 1
     assert "after Holm's adjustment" in outcome.out
+    assert outcome.out.startswith("methods: on test images")
+    sweep([2], seeds=[0, 1], grid={"methods": "lora,bitfit"}, config=CONFIG, workspace=small, name="one-rank")
+    outcome = run("compare", "one-rank", "--board", "--runs-dir", small.runs_dir)
+    assert outcome.out.startswith("one-rank, rank 2: on test images")
+    assert any(line.startswith("  lora  ") for line in outcome.out.splitlines())
     assert run("compare", "methods", "--board", "--json", "--runs-dir", small.runs_dir).json["sweep"] == "methods"
 
 
