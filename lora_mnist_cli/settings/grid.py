@@ -137,7 +137,8 @@ class Grid:
             method = next((m for m in methods if m not in METHODS or field not in METHODS[str(m)].unused), None)
             if method is None:
                 if field != RANK.field:
-                    problems.append(f"{' and '.join(map(str, methods))} have no {in_words(field)}: leave it out")
+                    they = f"{' and '.join(map(str, methods))} {'has' if len(methods) == 1 else 'have'}"
+                    problems.append(f"{they} no {in_words(field)}: leave it out")
                 continue
             for value in values:
                 try:

@@ -47,7 +47,8 @@ def test_full_fine_tuning_is_compared_with_each_rank(small, run):
 def test_what_a_method_has_no_use_for_is_refused(small, refused):
     refused(["finetune", "--method", "full", "--rank", "8"], 2, "full has no rank")
     refused(["sweep", "--method", "full", "--ranks", "8"], 2, "full has no rank")
-    refused(["sweep", "--method", "head", "--scalings", "constant,rslora"], 2, "head have no scaling")
+    refused(["sweep", "--method", "head", "--scalings", "constant,rslora"], 2, "head has no scaling")
+    refused(["sweep", "--methods", "head,vera", "--scalings", "constant,rslora"], 2, "head and vera have no scaling")
     refused(["finetune", "--method", "dra"], 2, "did you mean 'dora'?")
     with pytest.raises(UsageError, match="head trains the last layer, fc3, not fc1"):
         finetune(AdapterConfig(method="head", target_layers=("fc1",)), workspace=small)
