@@ -250,6 +250,8 @@ def _machine(artifact: Artifact) -> Options:
     options = _unless("threads", made.get("threads", 1), 1)
     if made.get("engine") == "fused" and artifact.kind != "report":  # no report's bases are trained by it
         options["engine"] = "fused"
+    if "bank_megabytes" in made and artifact.kind == "sweep":
+        options["bank_memory"] = str(made["bank_megabytes"])
     return options
 
 

@@ -194,6 +194,7 @@ class Environment(Struct, gc=False):
     cores: Whole | UnsetType | None = UNSET
     device: Text | UnsetType = UNSET
     threads: Whole | UnsetType = UNSET
+    bank_megabytes: Whole | UnsetType = UNSET
     engine: Text | UnsetType = UNSET
     logger: Text | UnsetType = UNSET
 

@@ -22,7 +22,7 @@ from lora_mnist_cli.registry.catalog import TAGS, Catalog
 from lora_mnist_cli.registry.manifest_types import MANIFEST
 from lora_mnist_cli.registry.shared_statistics import drop_unused_statistics, unused_statistics
 from lora_mnist_cli.system.errors import ArtifactError, MachineError
-from lora_mnist_cli.system.files import flush, machine_errors, missing_folders, remove_empty
+from lora_mnist_cli.system.files import flush, machine_errors, make_folder, missing_folders, remove_empty
 from lora_mnist_cli.system.locks import HOST, LOCK, exclusive, owner, read_owner
 from lora_mnist_cli.system.platforms import here
 
@@ -82,7 +82,7 @@ class StagingArea(Catalog):
         """Make a locked staging folder; give it with the open file that holds its lock."""
         for _ in range(100):
             with contextlib.suppress(FileNotFoundError):  # another process has just taken the empty folder away
-                self.root.mkdir(parents=True, exist_ok=True)
+                make_folder(self.root)
                 with self._lock(f"making room for {name}"):
                     return self._begin_locked(name, parents)
         raise OSError(f"{self.root} is taken away again and again")
@@ -112,8 +112,8 @@ class StagingArea(Catalog):
     def _new_folder(self, name: str) -> Path:
         """Make a new staging folder; its name begins with the artifact's."""
         for _ in range(100):
-            self._staging_root().mkdir(exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # another process has just removed the empty folder
+                make_folder(self._staging_root())
                 return Path(tempfile.mkdtemp(prefix=f"{name}@{HOST}@", dir=self._staging_root()))
         raise OSError(f"{self._staging_root()} is taken away again and again")
 

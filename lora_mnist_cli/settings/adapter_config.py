@@ -203,7 +203,8 @@ class AdapterConfig(TrainingConfig):
         assert self.digits is not None
         old = [digit for digit in base_digits.members if digit not in self.digits.members]
         share = len(old) / len(self.digits.members)
-        return math.ceil(self.replay_old * images * share), math.ceil(self.replay_new * images)
+        # A ratio next to 0 gives a sample too, though arithmetic that flushes subnormal numbers takes it for 0.
+        return max(math.ceil(self.replay_old * images * share), min(len(old), 1)), math.ceil(self.replay_new * images)
 
     def seed_of(self, stream: str) -> int:
         """Return the seed of a random stream: ``held_seed`` where ``vary`` names another stream, else ``seed``."""

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lora_mnist_cli.evaluation import original_study
+from lora_mnist_cli.models.methods import mathematics_of
+from lora_mnist_cli.models.methods.lora import LoRA
 from lora_mnist_cli.registry.artifact import Artifact, check_new_name
 from lora_mnist_cli.registry.newest import begun
 from lora_mnist_cli.registry.registry import Registry
@@ -222,8 +224,11 @@ def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> boo
     """Return whether what is to be kept of a sweep is there and sound; warn of members without this logger."""
     if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
         which = some(sorted(not_there))
-        there = {name: sweep.environment[name] for name in ("threads", "engine") if name in sweep.environment}
-        alike = "the same bytes" if there == rounding(workspace.runtime) else "another engine or number of threads"
+        names = ("threads", "bank_megabytes", "engine")
+        there = {name: sweep.environment[name] for name in names if name in sweep.environment}
+        alike = (
+            "the same bytes" if there == rounding(workspace.runtime) else "another engine, threads or memory of banks"
+        )
         workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with {alike}")
         return False
     lacking = []
@@ -246,13 +251,14 @@ def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> boo
 def _note_high_rank(jobs: AdapterJobs) -> None:
     """Say once that a rank is above a layer's smaller side: it adds parameters, but no more than full rank.
 
-    Whoever takes rsLoRA, which is made for high ranks, knows; and so does the reader of the study's seven ranks.
+    Methods whose change is not one product of that rank can use more: VeRA scales more random directions. Whoever takes
+    rsLoRA, which is made for high ranks, knows; and so does the reader of the study's seven ranks.
     """
     shapes = jobs.base.details["layers"]
     for config in (request.config for request in jobs.requests if request.name not in jobs.done):
         ranks = {layer: config.for_layer(layer).rank for layer in config.target_layers or ()}
         spare, layer = min((min(shapes[layer]) - rank, layer) for layer, rank in ranks.items())
-        if spare < 0 and config.scaling != "rslora":
+        if spare < 0 and config.scaling != "rslora" and isinstance(mathematics_of(config), LoRA):
             fan_in, fan_out = shapes[layer]
             smallest = min(fan_in, fan_out)
             jobs.workspace.reporter.notice(

@@ -272,8 +272,10 @@ def rounding(runtime: Runtime) -> dict[str, Any]:
 
     The usual ones are left out.
     """
-    threads = {} if runtime.threads == Runtime().threads else {"threads": runtime.threads}
-    return threads | ({"engine": "fused"} if runtime.engine_taken == "fused" else {})
+    usual = Runtime()
+    chosen = {name: getattr(runtime, name) for name in ("threads", "bank_megabytes")}
+    others = {name: value for name, value in chosen.items() if value != getattr(usual, name)}
+    return others | ({"engine": "fused"} if runtime.engine_taken == "fused" else {})
 
 
 @lru_cache(maxsize=1)

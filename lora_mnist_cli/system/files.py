@@ -48,6 +48,22 @@ def missing_folders(path: Path) -> list[Path]:
     return [folder for folder in (path, *path.parents) if not folder.exists()]
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those around it, where there is none.
+
+    ``Path.mkdir`` by itself takes one that was there at first, and that another process then removed, for a file.
+
+    Raises:
+        FileNotFoundError: where another process has just removed it; try again.
+        OSError: where it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        if not (stat.S_ISDIR(os.lstat(folder).st_mode) or folder.is_dir()):
+            raise
+
+
 def remove_empty(folders: Sequence[Path]) -> None:
     """Remove those of the folders that are there and empty, in their order."""
     for folder in folders:

@@ -726,3 +726,23 @@ def test_each_descendant_is_looked_at_once():
         _Digest.lookups = 0
         found = generations(counted, counted[:oldest])
         assert sorted(entry.name for entry in found) == sorted(entry.name for entry in entries)
+
+
+@pytest.mark.parametrize("vanishing", ["runs", ".staging"])
+def test_a_folder_that_another_process_takes_away_meanwhile_is_made_again(vanishing, tmp_path, monkeypatch):
+    registry, real, taken = Registry(tmp_path / "runs"), os.mkdir, []
+    folder = registry.root if vanishing == "runs" else registry.root / vanishing
+    folder.mkdir(parents=True)
+
+    def there_and_gone(path, *arguments, **keywords):
+        try:
+            real(path, *arguments, **keywords)
+        except FileExistsError:
+            if not taken and Path(path) == folder:
+                taken.append(folder)
+                folder.rmdir()
+            raise
+
+    monkeypatch.setattr(os, "mkdir", there_and_gone)
+    with registry.staging("a"):
+        assert taken == [folder]

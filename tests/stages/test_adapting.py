@@ -155,6 +155,17 @@ def test_digits_0_to_9_at_rank_64(small, recorder):
     assert recorder.all("begin")[0][2] == 25  # 400 of the 500 images in batches of 16
 
 
+@pytest.mark.parametrize(
+    ("method", "idle"),
+    [("lora", True), ("dora", True), ("pissa", True), ("vera", False), ("randlora", False), ("delora", False),
+     ("lokr", False), ("miss", False), ("hra", False)],
+)  # fmt: skip
+def test_a_rank_is_called_idle_where_the_change_is_one_product(small, recorder, method, idle):
+    heard = dataclasses.replace(small, reporter=recorder)
+    plan_sweep([12], method=method, epochs=0, workspace=heard, name="new")
+    assert any("idle" in text for text in recorder.all("notice")) == idle
+
+
 def test_high_ranks_are_noted_where_one_is_to_be_trained_alone(small, recorder):
     heard = dataclasses.replace(small, reporter=recorder)
 

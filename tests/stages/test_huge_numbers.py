@@ -13,7 +13,8 @@ import safetensors.numpy
 from PIL import Image
 
 ADAPTER, FILE = "lora-fashion-mnist-5-9-r2-a0.5", "adapter_model.safetensors"
-CHOSEN = f"the experts are base-fashion-mnist-0-4 and {ADAPTER}"
+BASE = "base-fashion-mnist-0-4"
+CHOSEN = f"the experts are {BASE} and {ADAPTER}"
 COMMANDS = {
     "predict": ["predict", "digit.png", "--artifact", ADAPTER, "--json"],
     "forgetting": ["forgetting", ADAPTER, "--json"],
@@ -68,3 +69,31 @@ def test_weights_whose_products_overflow_are_refused_with_the_layers_name(alpha_
     changed = {key: np.full_like(tensor, 1e38) for key, tensor in tensors.items()}
     forge(alpha_beyond, lambda manifest: manifest["config"].update(alpha=1.0), {FILE: safetensors.numpy.save(changed)})
     check_refused(run(*COMMANDS[command]))
+
+
+@pytest.mark.parametrize("method", [(), ("--init", "olora"), ("--method", "pissa"), ("--method", "dora")])
+@pytest.mark.parametrize("alpha", ["1e39", "-1e308"])
+def test_an_alpha_that_32_bits_do_not_hold_is_not_trained(small, refused, method, alpha):
+    folders = ("--base", BASE, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    refused(["finetune", *method, "--alpha", alpha, "--epochs", 1, *folders], 2, "alpha is from", "--precision 64-true")
+    refused(["sweep", *method, "--ranks", "1", "--alphas", f"1,{alpha}", *folders], 2, "alpha is from")
+
+
+def test_an_alpha_that_32_bits_do_not_hold_is_one_of_64(small, run):
+    options = ("--alpha", "1e39", "--epochs", 0, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    assert run("finetune", "--precision", "64-true", *options).code == 0
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "lokr"])
+def test_an_alpha_that_training_takes_for_zero_is_refused_as_zero_is(small, refused, method):
+    folders = ("--base", BASE, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    for alpha in ("0", "1e-320"):
+        refused(
+            ["finetune", "--method", method, "--alpha", alpha, "--epochs", 1, *folders], 2,
+            "alpha is another number than 0 where there are epochs",
+        )  # fmt: skip
+
+
+def test_a_ratio_of_samples_next_to_zero_gives_one(small, run):
+    folders = ("--base", BASE, "--runs-dir", small.runs_dir, "--data-dir", small.data_dir)
+    assert run("finetune", "--protect", "replay", "--replay-old", "5e-324", "--epochs", 1, *folders).code == 0

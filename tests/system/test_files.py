@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lora_mnist_cli.system import files
-from lora_mnist_cli.system.files import read_ahead, read_stamped
+from lora_mnist_cli.system.files import make_folder, read_ahead, read_stamped
 
 
 def written(folder: Path, count: int, size: int) -> list[str]:
@@ -37,3 +37,14 @@ def test_many_small_files_are_read_before_the_first_is_used_and_few_large_ones(
     monkeypatch.setattr(files, "read_stamped", lambda path, limit: read.append(path) or real(path, limit))
     next(read_ahead(paths, 2**20))
     assert read == paths[:ahead]
+
+
+def test_what_is_no_folder_is_not_taken_for_one(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for name in ("file", "dangling"):
+        with pytest.raises(FileExistsError):
+            make_folder(tmp_path / name)
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,9 @@ from lora_mnist_cli.settings.own_data import digits_in, halves
 from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest
+
+_LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of 32 bits."""
 
 
 def choose_model(workspace: Workspace, name: str | None, alphas: Sequence[float] = ()) -> Artifact:
@@ -108,8 +112,8 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
     """Return the config with what depends on the base filled in: the digits to learn, and the names of its layers.
 
     Raises:
-        UsageError: where there are no digits left to learn or to protect, a layer is none of the base's, or one can't
-            have the rank.
+        UsageError: where there are no digits left to learn or to protect, a layer is none of the base's, one can't
+            have the rank, or the numbers of the training don't hold the alpha.
     """
     base_digits = DigitSet.parse(base.config["digits"])  # a grid asks once per adapter
     known = base.known_digits
@@ -125,6 +129,7 @@ def resolve(config: AdapterConfig, base: Artifact) -> AdapterConfig:
         raise UsageError(problem, hint=f"leave {option} out, or learn other --digits", value=str(digits))
     resolved = dataclasses.replace(config, digits=digits, target_layers=_target_layers(config, base))
     _refuse_high_ranks(resolved, base)
+    _refuse_odd_alpha(resolved)
     return resolved
 
 
@@ -158,6 +163,17 @@ def _refuse_high_ranks(config: AdapterConfig, base: Artifact) -> None:
             hint=f"--rank {limit}, or leave {', '.join(above)} out of --target-layers",
             value=rank,
         )
+
+
+def _refuse_odd_alpha(config: AdapterConfig) -> None:
+    if config.imported is not None:
+        return  # it is not trained here, and scoring says what is wrong
+    if config.precision != "64-true" and abs(config.alpha) > _LARGEST:
+        problem = f"alpha is from {-_LARGEST:.2g} to {_LARGEST:.2g} in numbers of 32 bits, not {config.alpha}"
+        raise UsageError(problem, hint="--precision 64-true has larger ones", value=config.alpha)
+    if config.epochs and abs(config.alpha) < sys.float_info.min:
+        problem = f"alpha is another number than 0 where there are epochs: {config.alpha} is 0 in the training"
+        raise UsageError(problem, hint="which takes numbers below 2.2e-308 for 0", value=config.alpha)
 
 
 def default_name(

@@ -91,15 +91,16 @@ def test_more_is_kept_later_with_the_same_bytes_and_what_was_kept_before_stays(s
     assert plan_sweep(workspace=small, keep="none", **GRID).up_to_date
 
 
-def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_its_adapters_are_made(small, recorder):
-    two = replace(small, runtime=Runtime(accelerator="cpu", threads=2))
+def test_a_sweep_that_kept_nothing_knows_on_how_many_threads_and_in_which_banks_its_adapters_are_made(small, recorder):
+    two = replace(small, runtime=Runtime(accelerator="cpu", threads=2, bank_megabytes=3))
     made = sweep([1], epochs=0, name="two", keep="none", workspace=two)
-    assert line_of(small.registry, made).options["threads"] == "2"
+    options = line_of(small.registry, made).options
+    assert (options["threads"], options["bank_memory"]) == ("2", "3")
     made = sweep([1], epochs=0, name="two", keep="best:1", workspace=replace(small, reporter=recorder))
-    told = "two did not keep lora-fashion-mnist-5-9-r1: trained again, with another engine or number of threads"
+    told = "two did not keep lora-fashion-mnist-5-9-r1: trained again, with another engine, threads or memory of banks"
     assert told in recorder.all("notice")
-    assert "threads" not in line_of(small.registry, made).options
-    assert "threads" not in made.environment
+    assert not {"threads", "bank_memory"} & set(line_of(small.registry, made).options)
+    assert not {"threads", "bank_megabytes"} & set(made.environment)
 
 
 def test_what_is_missing_of_what_was_kept_is_made_again(small, whole):
