@@ -472,6 +472,16 @@ def test_methods_are_drawn_side_by_side_unless_one_is_chosen(methods, drawn):
         plot("spectrum", "methods", workspace=methods)
 
 
+def test_starts_are_drawn_side_by_side_unless_one_is_chosen(small, drawn):
+    grid = {"inits": "olora,kaiming"}
+    sweep([3, 2], grid=grid, config=AdapterConfig(epochs=0), workspace=small, name="starts")
+    plot("spectrum", "starts", workspace=small)
+    labels = [f"init {init}, rank {rank}" for init in ("olora", "kaiming") for rank in (2, 3)]
+    assert [change.label for change in drawn["arguments"][0]] == labels
+    plot("spectrum", "starts", options=PlotOptions(where={"init": "olora"}), workspace=small)
+    assert [change.label for change in drawn["arguments"][0]] == ["rank 2", "rank 3"]
+
+
 def test_a_spectrum_says_why_a_start_adds_values(small, drawn):
     made = finetune(AdapterConfig(rank=2, epochs=0, init="olora"), workspace=small)
     plot("spectrum", made.name, workspace=small)

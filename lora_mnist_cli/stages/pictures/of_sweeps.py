@@ -294,7 +294,7 @@ def _rank_label(method: str, rank: int) -> str:
 def _labelled_adapters(
     workspace: Workspace, artifact: Artifact, options: PlotOptions
 ) -> tuple[list[tuple[str, Artifact]], str]:
-    """Return the adapter itself, or all adapters of a sweep by method and rank, labelled; and which of them diverged.
+    """Return the adapter itself, or those of a sweep by a setting in words and rank, labelled; and which diverged.
 
     Runs of one setting share a label.
     """
@@ -303,22 +303,25 @@ def _labelled_adapters(
         if options.where:
             raise UsageError("--where is for sweeps", hint="leave it out", value=artifact.name)
         return [(_rank_label(method, artifact.config["rank"]), artifact)], ""
-    several_methods = METHOD.field not in options.where and METHOD in varying_axes(artifact.config)
-    methods = [*artifact.config.get(METHOD.plural, ()), ""]
-    results = sorted(
-        _chosen_results(artifact, options.where, (RANK.field, *([METHOD.field] if several_methods else []))),
-        key=lambda row: (methods.index(row.get(METHOD.field, "")), row["rank"]),
-    )
+    # One setting in words is drawn beside the rank: the methods, or for example the starts.
+    words = [axis for axis in varying_axes(artifact.config) if axis.kind is str and axis.field not in options.where]
+    drawn = min(words, key=lambda axis: axis != METHOD, default=METHOD)
+    order = {value: place for place, value in enumerate(artifact.config.get(drawn.plural, ()))}
+    chosen = _chosen_results(artifact, options.where, (RANK.field, *([drawn.field] if words else [])))
+    results = sorted(chosen, key=lambda row: (order.get(row.get(drawn.field), 0), row["rank"]))
     sound = [row for row in results if row["failed"] is None]
     if not sound:
-        chosen = "".join(f", {in_words(name)} {short(value)}" for name, value in options.where.items())
-        problem = f"all adapters of '{artifact.name}'{chosen} diverged"
+        where = "".join(f", {in_words(name)} {short(value)}" for name, value in options.where.items())
+        problem = f"all adapters of '{artifact.name}'{where} diverged"
         raise ArtifactError(problem, hint="make it with a lower --lr", value=artifact.name)
 
     def label(row: Mapping[str, Any]) -> str:
         row_method = str(row.get(METHOD.field, method))
         name = _rank_label(row_method, row["rank"])
-        return f"{METHODS[row_method].title}, {name}" if several_methods and row["rank"] else name
+        if not words or (drawn == METHOD and not row["rank"]):
+            return name
+        which = METHODS[row_method].title if drawn == METHOD else f"{in_words(drawn.field)} {row[drawn.field]}"
+        return f"{which}, {name}"
 
     diverged = [f"{label(row)}, seed {row['seed']}" for row in results if row["failed"] is not None]
     note = f"diverged: {'; '.join(diverged)}" if diverged else ""

@@ -31,13 +31,8 @@ _SPECTRA = {
     "hra": "HRA reflects twice for each rank, so its ΔW has up to twice as many values",
     "ia3": "(IA)³ rescales every input, so its ΔW has full rank",
     "bitfit": "BitFit changes biases alone, so its ΔW is zero",
-    **{
-        name: "ΔW is the product less its start, and has up to twice as many values as the rank"
-        for name, start in STARTS.items()
-        if start.moves_weight
-    },
 }
-"""Method or start → why its changes have more singular values than its rank."""
+"""Method → why its changes have more singular values than its rank."""
 
 
 def title_of(artifact: Artifact, alpha: float | None = None) -> str:
@@ -104,5 +99,10 @@ def lonely(workspace: Workspace, what: str, more: str) -> str:
 
 def values_beyond_ranks(adapters: Sequence[Artifact]) -> list[str]:
     """Say of methods and starts why their changes have more singular values than their rank."""
-    kinds = {kind for adapter in adapters for kind in (method_of(adapter), adapter.config.get("init"))}
-    return list(dict.fromkeys(note for kind, note in _SPECTRA.items() if kind in kinds))
+    methods = {method_of(adapter) for adapter in adapters}
+    starts = {adapter.config.get("init") for adapter in adapters}
+    notes = [note for method, note in _SPECTRA.items() if method in methods]
+    if moved := [name for name, start in STARTS.items() if start.moves_weight and name in starts]:
+        note = "ΔW is the product less its start, and has up to twice as many values as the rank"
+        notes.append(f"with init {', '.join(moved)} {note}")
+    return notes
