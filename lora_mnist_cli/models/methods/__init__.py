@@ -114,8 +114,9 @@ class Method:
         raise NotImplementedError
 
     def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
-        """Compute the kept tensors from the trained and fixed ones."""
-        return dict(trained)
+        """Compute the kept tensors from the trained and fixed ones; by default those are kept that have a shape."""
+        fan_out, fan_in = weight.shape
+        return {name: trained[name] for name in self.shapes(config.rank, fan_in, fan_out)}
 
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """Compute the change from the kept tensors, of PyTorch or NumPy, at the config's alpha."""
@@ -135,6 +136,25 @@ class Method:
             alpha: multiplier on the change.
         """
         return None
+
+
+def own_ranks(config: AdapterConfig, layers: Sequence[str]) -> dict[str, int]:
+    """Return the layers that have another rank than the config, with their ranks."""
+    ranks = {layer: config.for_layer(layer).rank for layer in layers}
+    return {layer: rank for layer, rank in ranks.items() if rank != config.rank}
+
+
+def peft_description(kind: str, *, init: str = "init_weights", **options: Any) -> dict[str, Any]:
+    """Return PEFT's ``adapter_config.json``: the options in their order, between those that all methods have.
+
+    Args:
+        kind: the ``peft_type``.
+        init: the option that says how the method starts.
+    """
+    return {
+        "peft_type": kind, "task_type": None, "base_model_name_or_path": None, **options,
+        "inference_mode": True, init: True, "modules_to_save": None,
+    }  # fmt: skip
 
 
 def method_named(name: str) -> Method:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors, own_ranks, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B, LAMBDA, NORMS = "delora_A", "delora_B", "delora_lambda", "delora_w_norm"
@@ -81,21 +81,10 @@ class DeLoRA(Method):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """The same product."""
-        own = {layer: config.for_layer(layer).rank for layer in layers if config.for_layer(layer).rank != config.rank}
-        return {
-            "peft_type": "DELORA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "rank_pattern": own,
-            "delora_lambda": LAMBDA_START,
-            "module_dropout": config.dropout,
-            "target_modules": list(layers),
-            "bias": "none",
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        return peft_description(
+            "DELORA", r=config.rank, rank_pattern=own_ranks(config, layers), delora_lambda=LAMBDA_START,
+            module_dropout=config.dropout, target_modules=list(layers), bias="none",
+        )  # fmt: skip
 
 
 def _lengths(matrix: Any, axis: int) -> Any:

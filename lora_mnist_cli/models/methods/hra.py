@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, Tensors, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 VECTORS = "hra_u"
@@ -49,18 +49,9 @@ class HRA(Method):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """The same chain; PEFT counts reflections."""
-        return {
-            "peft_type": "HRA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": 2 * config.rank,
-            "apply_GS": False,
-            "target_modules": list(layers),
-            "bias": "none",
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        return peft_description(
+            "HRA", r=2 * config.rank, apply_GS=False, target_modules=list(layers), bias="none"
+        )  # fmt: skip
 
 
 def _pairs(vectors: Any, rank: int) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, Tensors
+from lora_mnist_cli.models.methods import Change, Method, Tensors, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 SCALES = "ia3_l"
@@ -40,17 +40,10 @@ class IA3(Method):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """PEFT multiplies the inputs of ``feedforward_modules``."""
-        return {
-            "peft_type": "IA3",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "target_modules": list(layers),
-            "feedforward_modules": list(layers),
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_ia3_weights": True,
-            "modules_to_save": None,
-        }
+        return peft_description(
+            "IA3", init="init_ia3_weights", target_modules=list(layers), feedforward_modules=list(layers),
+            fan_in_fan_out=False,
+        )  # fmt: skip
 
 
 IMPLEMENTATION = IA3()

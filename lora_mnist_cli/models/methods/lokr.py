@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors, own_ranks, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 C, WHOLE, B, A = "lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b"
@@ -64,22 +64,12 @@ class LoKr(Method):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """The same product; PEFT multiplies it by ``alpha / r`` of the layer."""
-        own = {layer: config.for_layer(layer).rank for layer in layers if config.for_layer(layer).rank != config.rank}
-        return {
-            "peft_type": "LOKR",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "alpha": _alpha(config, config.rank),
-            "rank_pattern": own,
-            "alpha_pattern": {layer: _alpha(config, rank) for layer, rank in own.items()},
-            "decompose_both": False,
-            "decompose_factor": -1,
-            "target_modules": list(layers),
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        own = own_ranks(config, layers)
+        return peft_description(
+            "LOKR", r=config.rank, alpha=_alpha(config, config.rank), rank_pattern=own,
+            alpha_pattern={layer: _alpha(config, rank) for layer, rank in own.items()},
+            decompose_both=False, decompose_factor=-1, target_modules=list(layers),
+        )  # fmt: skip
 
 
 def _divided(side: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_mnist_cli.models.architecture import scale
-from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors, own_ranks, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 A, B = "lora_A.weight", "lora_B.weight"
@@ -66,25 +66,16 @@ class LoRA(Method):
         rslora = config.scaling == "rslora"
         # Scalings that PEFT has keep their alpha: alpha · (1/r) · r would round.
         constant = config.scaling == "constant"
-        own = {layer: config.for_layer(layer).rank for layer in layers if config.for_layer(layer).rank != config.rank}
+        own = own_ranks(config, layers)
         patterns: dict[str, Any] = {"rank_pattern": own}
         if constant:
             patterns["alpha_pattern"] = {layer: config.alpha * rank for layer, rank in own.items()}
-        return {
-            "peft_type": "LORA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "lora_alpha": config.alpha * config.rank if constant else config.alpha,
-            "use_rslora": rslora,
-            "lora_dropout": config.dropout,
-            "target_modules": list(layers),
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_lora_weights": True,
-            "modules_to_save": None,
-        } | (patterns if own else {})
+        described = peft_description(
+            "LORA", init="init_lora_weights", r=config.rank,
+            lora_alpha=config.alpha * config.rank if constant else config.alpha, use_rslora=rslora,
+            lora_dropout=config.dropout, target_modules=list(layers), bias="none", fan_in_fan_out=False,
+        )  # fmt: skip
+        return described | (patterns if own else {})
 
 
 IMPLEMENTATION = LoRA()

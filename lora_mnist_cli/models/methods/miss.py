@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors
+from lora_mnist_cli.models.methods import Change, Method, PeftKind, Tensors, peft_description
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 BLOCK, PLACES = "miss_block", "miss_places"
@@ -59,10 +59,6 @@ class MiSS(Method):
         """That by ``D``, transposed."""
         return {BLOCK: of_B.mT}
 
-    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
-        """``Dᵀ``."""
-        return {BLOCK: trained[BLOCK]}
-
     def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
         """``[D D … D]``."""
         fan_in, rank = weight.shape[1], len(kept[BLOCK])
@@ -70,18 +66,9 @@ class MiSS(Method):
 
     def peft(self, config: AdapterConfig, layers: Sequence[str]) -> dict[str, Any] | None:
         """The same shards."""
-        return {
-            "peft_type": "MISS",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "miss_dropout": config.dropout,
-            "target_modules": list(layers),
-            "bias": "none",
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        return peft_description(
+            "MISS", r=config.rank, miss_dropout=config.dropout, target_modules=list(layers), bias="none"
+        )
 
 
 def _side_by_side(matrix: Any, times: int) -> Any:

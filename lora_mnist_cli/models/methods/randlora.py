@@ -15,20 +15,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lora_mnist_cli.models.methods import PEFT_PREFIX, Change, Method, PeftFiles, Tensors
-from lora_mnist_cli.models.methods.vera import drawn, like
+from lora_mnist_cli.models.methods import PEFT_PREFIX, PeftFiles, Tensors, peft_description
+from lora_mnist_cli.models.methods.random_pair import RandomPair, drawn
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 LAMBDA, GAMMA = "randlora_lambda", "randlora_gamma"
 SCALE = 20
 
 
-class RandLoRA(Method):
+class RandLoRA(RandomPair):
     """See the module."""
 
-    needs_weight = True  # for its shape
-    prefix = ""
-    not_in_peft = "its random matrices come from the seed, and PEFT's file holds them"
+    names = ("randlora_A", "randlora_B")
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
         """Scales of each base's ranks, and of each base's smaller side."""
@@ -39,49 +37,32 @@ class RandLoRA(Method):
         """n · (rank + d)."""
         return _bases(config.rank, fan_in, fan_out) * (config.rank + min(fan_in, fan_out))
 
-    def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``Λ`` zero and ``Γ`` constant, and the random pair."""
+    def pair(self, seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, Any]:
+        """See :func:`random_pair`."""
+        return random_pair(seed, rank, fan_in, fan_out)
+
+    def scales(self, weight: Any, config: AdapterConfig) -> dict[str, Any]:
+        """``Λ`` zero and ``Γ`` constant."""
         shapes = self.shapes(config.rank, weight.shape[1], weight.shape[0])
-        trained = {
-            LAMBDA: weight.new_zeros(shapes[LAMBDA]),
-            GAMMA: weight.new_full(shapes[GAMMA], 1 / max(shapes[GAMMA])),
-        }
-        A, B = _random_pair(config, weight)
-        return trained, {"randlora_A": A, "randlora_B": B}
+        largest = max(shapes[GAMMA])
+        return {LAMBDA: weight.new_zeros(shapes[LAMBDA]), GAMMA: weight.new_full(shapes[GAMMA], 1 / largest)}
 
-    def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
+    def product(self, scales: Tensors, A: Any, B: Any, weight: Any, config: AdapterConfig) -> Any:
         """The sum of the products."""
-        return _sum(trained, trained["randlora_A"], trained["randlora_B"], weight, config), None
-
-    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
-        """The scales."""
-        return {name: trained[name] for name in (LAMBDA, GAMMA)}
-
-    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
-        """The sum of the products."""
-        return _sum(kept, *_random_pair(config, weight), weight, config), None
+        fan_out, fan_in = weight.shape
+        scaled = scales[LAMBDA][:, :, None] * A[:, None, :] * scales[GAMMA][None]
+        product = SCALE * config.alpha * (B @ scaled.reshape(-1, A.shape[1]))
+        return product if fan_in <= fan_out else product.T
 
     def random_for_peft(
         self, config: AdapterConfig, layers: Mapping[str, Sequence[int]], alpha: float
     ) -> PeftFiles | None:
         """The pair of the largest layer; PEFT multiplies the sum by ``randlora_alpha / r``."""
-        fan_in, fan_out = (max(sides) for sides in zip(*layers.values(), strict=True))
-        A, B = random_pair(config.seed_of("init"), config.rank, fan_in, fan_out)
-        described = {
-            "peft_type": "RANDLORA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "randlora_alpha": SCALE * alpha * config.rank,
-            "randlora_dropout": config.dropout,
-            "save_projection": True,
-            "target_modules": list(layers),
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        A, B = self.largest_pair(config, layers)
+        described = peft_description(
+            "RANDLORA", r=config.rank, randlora_alpha=SCALE * alpha * config.rank, randlora_dropout=config.dropout,
+            save_projection=True, target_modules=list(layers), bias="none", fan_in_fan_out=False,
+        )  # fmt: skip
         shaped = {"randlora_A": A[:, None], "randlora_B": B.reshape(len(B), -1, config.rank)}
         places = ("base_model.", *(f"{PEFT_PREFIX}{layer}." for layer in layers))  # PEFT's file repeats them per layer
         return described, {place + name: array for place in places for name, array in shaped.items()}
@@ -102,19 +83,6 @@ def random_pair(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, A
 
 def _bases(rank: int, fan_in: int, fan_out: int) -> int:
     return -(-min(fan_in, fan_out) // rank)
-
-
-def _random_pair(config: AdapterConfig, weight: Any) -> tuple[Any, Any]:
-    fan_out, fan_in = weight.shape
-    A, B = random_pair(config.seed_of("init"), config.rank, fan_in, fan_out)
-    return like(A, weight), like(B, weight)
-
-
-def _sum(kept: Tensors, A: Any, B: Any, weight: Any, config: AdapterConfig) -> Any:
-    fan_out, fan_in = weight.shape
-    scaled = kept[LAMBDA][:, :, None] * A[:, None, :] * kept[GAMMA][None]
-    product = SCALE * config.alpha * (B @ scaled.reshape(-1, A.shape[1]))
-    return product if fan_in <= fan_out else product.T
 
 
 IMPLEMENTATION = RandLoRA()

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from lora_mnist_cli.models.architecture import PIXELS
-from lora_mnist_cli.models.methods import Change, Method, PeftFiles, Tensors
+from lora_mnist_cli.models.methods import PeftFiles, Tensors, peft_description
+from lora_mnist_cli.models.methods.random_pair import RandomPair, drawn
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 LAMBDA_B, LAMBDA_D = "vera_lambda_b", "vera_lambda_d"
@@ -22,12 +22,10 @@ RANDOM_A, RANDOM_B = "vera_A", "vera_B"
 D_START = 0.1
 
 
-class VeRA(Method):
+class VeRA(RandomPair):
     """See the module."""
 
-    needs_weight = True  # for its shape
-    prefix = ""
-    not_in_peft = "its random matrices come from the seed, and PEFT's file holds them"
+    names = (RANDOM_A, RANDOM_B)
     alpha_not_in_peft = "PEFT's VeRA has none"
 
     def shapes(self, rank: int, fan_in: int, fan_out: int) -> dict[str, tuple[int, ...]]:
@@ -42,18 +40,17 @@ class VeRA(Method):
         """The rank of the product."""
         return min(config.rank, fan_in, fan_out)
 
-    def start(self, weight: Any, bias: Any, config: AdapterConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-        """``b`` zero and ``d`` constant, and the random pair."""
-        trained = {
-            LAMBDA_B: weight.new_zeros(len(weight)),
-            LAMBDA_D: weight.new_full((config.rank,), D_START),
-        }
-        A, B = _random_pair(config, weight)
-        return trained, {RANDOM_A: A, RANDOM_B: B}
+    def pair(self, seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any, Any]:
+        """See :func:`random_numbers`."""
+        return random_numbers(seed, rank, fan_in, fan_out)
 
-    def learned(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> Change:
+    def scales(self, weight: Any, config: AdapterConfig) -> dict[str, Any]:
+        """``b`` zero and ``d`` constant."""
+        return {LAMBDA_B: weight.new_zeros(len(weight)), LAMBDA_D: weight.new_full((config.rank,), D_START)}
+
+    def product(self, scales: Tensors, A: Any, B: Any, weight: Any, config: AdapterConfig) -> Any:
         """``diag(b) B diag(d) A``."""
-        return _product(trained, trained[RANDOM_A], trained[RANDOM_B], config), None
+        return config.alpha * ((scales[LAMBDA_B][:, None] * B) @ (scales[LAMBDA_D][:, None] * A))
 
     def factors(self, tensors: Tensors) -> tuple[Any, Any]:
         """``diag(d) A`` and ``diag(b) B``."""
@@ -64,35 +61,15 @@ class VeRA(Method):
         """Sums over the rows of both."""
         return {LAMBDA_D: (of_A * tensors[RANDOM_A]).sum(-1), LAMBDA_B: (of_B * tensors[RANDOM_B]).sum(-1)}
 
-    def kept(self, trained: Tensors, weight: Any, bias: Any, config: AdapterConfig) -> dict[str, Any]:
-        """The two vectors."""
-        return {name: trained[name] for name in (LAMBDA_B, LAMBDA_D)}
-
-    def change(self, kept: Tensors, weight: Any, config: AdapterConfig) -> Change:
-        """``diag(b) B diag(d) A``."""
-        return _product(kept, *_random_pair(config, weight), config), None
-
     def random_for_peft(
         self, config: AdapterConfig, layers: Mapping[str, Sequence[int]], alpha: float
     ) -> PeftFiles | None:
         """The pair of the largest layer."""
-        fan_in, fan_out = (max(sides) for sides in zip(*layers.values(), strict=True))
-        A, B = random_numbers(config.seed_of("init"), config.rank, fan_in, fan_out)
-        described = {
-            "peft_type": "VERA",
-            "task_type": None,
-            "base_model_name_or_path": None,
-            "r": config.rank,
-            "d_initial": D_START,
-            "vera_dropout": config.dropout,
-            "save_projection": True,
-            "target_modules": list(layers),
-            "bias": "none",
-            "fan_in_fan_out": False,
-            "inference_mode": True,
-            "init_weights": True,
-            "modules_to_save": None,
-        }
+        A, B = self.largest_pair(config, layers)
+        described = peft_description(
+            "VERA", r=config.rank, d_initial=D_START, vera_dropout=config.dropout, save_projection=True,
+            target_modules=list(layers), bias="none", fan_in_fan_out=False,
+        )  # fmt: skip
         return described, {"base_model.vera_A": A, "base_model.vera_B": B}
 
 
@@ -104,35 +81,6 @@ def random_numbers(seed: int, rank: int, fan_in: int, fan_out: int) -> tuple[Any
     """
     A = drawn(seed, 0, fan_in, rank, math.sqrt(6 / PIXELS)).T
     return A, drawn(seed, 1, fan_out, rank, math.sqrt(6 / rank))
-
-
-@lru_cache(maxsize=256)
-def drawn(seed: int, stream: int, rows: int, columns: int, bound: float) -> Any:
-    """Draw an array of float32, uniform in ±bound; a row is the same whatever the number of rows."""
-    import numpy as np
-
-    # The stream of this generator never changes between versions of NumPy.
-    draw = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, stream])))
-    return draw.uniform(-bound, bound, (rows, columns)).astype("float32")
-
-
-def like(array: Any, weight: Any) -> Any:
-    """Copy an array to the type of a weight, of PyTorch or NumPy, and to its device."""
-    if not hasattr(weight, "detach"):
-        return array.astype(weight.dtype)
-    import torch
-
-    return torch.from_numpy(array.copy()).to(weight)
-
-
-def _random_pair(config: AdapterConfig, weight: Any) -> tuple[Any, Any]:
-    fan_out, fan_in = weight.shape
-    A, B = random_numbers(config.seed_of("init"), config.rank, fan_in, fan_out)
-    return like(A, weight), like(B, weight)
-
-
-def _product(kept: Tensors, A: Any, B: Any, config: AdapterConfig) -> Any:
-    return config.alpha * ((kept[LAMBDA_B][:, None] * B) @ (kept[LAMBDA_D][:, None] * A))
 
 
 IMPLEMENTATION = VeRA()
