@@ -20,6 +20,8 @@ from lora_mnist_cli.system.errors import ConfigError, UsageError, nearest
 
 Rule = Callable[[str, Any], Iterable[str]]
 
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of 32 bits."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 
 

@@ -26,7 +26,7 @@ from lora_mnist_cli.stages.banks.work import AdapterJobs, plan_jobs
 from lora_mnist_cli.stages.records.histories import kept_names
 from lora_mnist_cli.stages.records.resolving import adapter_name, find_base, resolve
 from lora_mnist_cli.stages.records.results import Rows, results_csv
-from lora_mnist_cli.stages.workspace import Workspace, rounding
+from lora_mnist_cli.stages.workspace import Workspace, rounds_alike
 from lora_mnist_cli.system.caller import stage
 from lora_mnist_cli.system.errors import UsageError
 from lora_mnist_cli.system.files import machine_errors
@@ -224,12 +224,9 @@ def _members_are_there(workspace: Workspace, sweep: Artifact, keep: Keep) -> boo
     """Return whether what is to be kept of a sweep is there and sound; warn of members without this logger."""
     if not_there := keep.choose(sweep.details["results"]) - kept_names(sweep):
         which = some(sorted(not_there))
-        names = ("threads", "bank_megabytes", "engine")
-        there = {name: sweep.environment[name] for name in names if name in sweep.environment}
-        alike = (
-            "the same bytes" if there == rounding(workspace.runtime) else "another engine, threads or memory of banks"
-        )
-        workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with {alike}")
+        alike = rounds_alike(sweep, workspace.runtime)
+        how = "the same bytes" if alike else "another engine, threads or memory of banks"
+        workspace.reporter.notice(f"{sweep.name} did not keep {which}: trained again, with {how}")
         return False
     lacking = []
     for parent in (parent for parent in sweep.parents if parent.role == "member"):

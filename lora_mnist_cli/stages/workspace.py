@@ -278,6 +278,12 @@ def rounding(runtime: Runtime) -> dict[str, Any]:
     return others | ({"engine": "fused"} if runtime.engine_taken == "fused" else {})
 
 
+def rounds_alike(sweep: Artifact, runtime: Runtime) -> bool:
+    """Return whether a sweep was made with the same choices of :func:`rounding`."""
+    names = ("threads", "bank_megabytes", "engine")
+    return {name: sweep.environment[name] for name in names if name in sweep.environment} == rounding(runtime)
+
+
 @lru_cache(maxsize=1)
 def _versions() -> dict[str, str]:
     """Return the versions of packages that results may depend on; looked up once, not for each adapter of a bank."""

@@ -20,6 +20,11 @@ from lora_mnist_cli.settings.adapter_config import AdapterConfig
 START_A, START_B = "start_A", "start_B"
 
 
+def start_strength(config: AdapterConfig) -> float:
+    """Return s, by which a start's product is divided; it has no sign, and is never 0."""
+    return abs(config.alpha) * scale(config.scaling, config.rank) or 1.0
+
+
 class MovedLoRA(LoRA):
     """See the module."""
 

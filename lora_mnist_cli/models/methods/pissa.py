@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.methods.lora import A, B
-from lora_mnist_cli.models.methods.moved import START_A, START_B, MovedLoRA
+from lora_mnist_cli.models.methods.moved import START_A, START_B, MovedLoRA, start_strength
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 
 
@@ -23,8 +22,7 @@ class PiSSA(MovedLoRA):
 
         # In double precision, because the products subtracted from the weight and added to it must be equal.
         U, S, V = torch.linalg.svd(weight.detach().double(), full_matrices=False)
-        strength = abs(config.alpha) * scale(config.scaling, config.rank) or 1.0
-        roots = (S[: config.rank] / strength).sqrt()
+        roots = (S[: config.rank] / start_strength(config)).sqrt()
         first, second = (roots[:, None] * V[: config.rank]).to(weight), (U[:, : config.rank] * roots).to(weight)
         return {A: first, B: second}, {START_A: first.clone(), START_B: second.clone()}
 

@@ -18,13 +18,13 @@ from lora_mnist_cli.registry.file_names import ADAPTER_FILE
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.registry.weights import BASE_FILE, adapter_shapes, base_shapes, check_size
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.checks import LARGEST
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.system.errors import ArtifactError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_LARGEST = float(np.finfo(np.float32).max)
 _TOO_LARGE = "its weights or its alpha are larger than any training leaves them"
 
 
@@ -111,7 +111,7 @@ def refuse_too_large(change: npt.NDArray[np.floating[Any]], whose: str, layer: s
     Raises:
         ArtifactError: with the name of the layer.
     """
-    if not float(np.abs(change).max(initial=0.0)) <= _LARGEST:  # it may be NaN
+    if not float(np.abs(change).max(initial=0.0)) <= LARGEST:  # it may be NaN
         problem = f"what {whose} adds to {layer} has values that are no finite numbers of 32 bits"
         raise ArtifactError(problem, hint=_TOO_LARGE, value=layer)
 

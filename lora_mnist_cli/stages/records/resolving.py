@@ -13,6 +13,7 @@ from lora_mnist_cli.models.methods import method_named
 from lora_mnist_cli.registry.artifact import Artifact, Parent, Settings
 from lora_mnist_cli.registry.registry import Registry
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
+from lora_mnist_cli.settings.checks import LARGEST
 from lora_mnist_cli.settings.choices import METHODS
 from lora_mnist_cli.settings.config import BaseConfig
 from lora_mnist_cli.settings.digits import ALL_DIGITS, DigitSet
@@ -21,9 +22,6 @@ from lora_mnist_cli.settings.own_data import digits_in, halves
 from lora_mnist_cli.stages.records.datasets import named_dataset
 from lora_mnist_cli.stages.workspace import Workspace
 from lora_mnist_cli.system.errors import ArtifactError, UsageError, nearest
-
-_LARGEST = (2 - 2**-23) * 2.0**127
-"""The largest number of 32 bits."""
 
 
 def choose_model(workspace: Workspace, name: str | None, alphas: Sequence[float] = ()) -> Artifact:
@@ -168,8 +166,8 @@ def _refuse_high_ranks(config: AdapterConfig, base: Artifact) -> None:
 def _refuse_odd_alpha(config: AdapterConfig) -> None:
     if config.imported is not None:
         return  # it is not trained here, and scoring says what is wrong
-    if config.precision != "64-true" and abs(config.alpha) > _LARGEST:
-        problem = f"alpha is from {-_LARGEST:.2g} to {_LARGEST:.2g} in numbers of 32 bits, not {config.alpha}"
+    if config.precision != "64-true" and abs(config.alpha) > LARGEST:
+        problem = f"alpha is from {-LARGEST:.2g} to {LARGEST:.2g} in numbers of 32 bits, not {config.alpha}"
         raise UsageError(problem, hint="--precision 64-true has larger ones", value=config.alpha)
     if config.epochs and abs(config.alpha) < sys.float_info.min:
         problem = f"alpha is another number than 0 where there are epochs: {config.alpha} is 0 in the training"

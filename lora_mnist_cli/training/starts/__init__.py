@@ -14,10 +14,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from lora_mnist_cli.models.adapted_linear import MethodLinear
-from lora_mnist_cli.models.architecture import scale
 from lora_mnist_cli.models.lora import LoRALinear
 from lora_mnist_cli.models.methods.lora import A, B
-from lora_mnist_cli.models.methods.moved import START_A, START_B
+from lora_mnist_cli.models.methods.moved import START_A, START_B, start_strength
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
 from lora_mnist_cli.settings.choices import STARTS, implementation
 from lora_mnist_cli.system.arithmetic import computing
@@ -83,9 +82,9 @@ def _begin(model: nn.Module, config: AdapterConfig, start: Start, measured: Sequ
     for (name, layer), known in zip(model.named_children(), measured, strict=True):
         if not isinstance(layer, (LoRALinear, MethodLinear)):
             continue
-        rank, weight = config.for_layer(name).rank, layer.base.weight.detach()
-        strength = abs(config.alpha) * scale(config.scaling, rank) or 1.0
-        first, second = start.factors(weight.double(), known, rank, strength)
+        own, weight = config.for_layer(name), layer.base.weight.detach()
+        rank = own.rank
+        first, second = start.factors(weight.double(), known, rank, start_strength(own))
         tensors = {A: weight.new_zeros(rank, weight.shape[1]), B: weight.new_zeros(weight.shape[0], rank)}
         tensors[A][: len(first)] = first
         tensors[B][:, : second.shape[1]] = second
