@@ -52,12 +52,37 @@ class Layer(nn.Module):
             self.kept = None
 
 
-class Right:
-    scaling = "standard"
-    layer = Layer
+class OfLayers:
+    """What an implementation does by its adapted layers, of one ``kind``, whatever the method."""
 
     def layers(self, model):
-        return {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
+        return {name: module for name, module in model.named_modules() if isinstance(module, self.kind)}
+
+    def merge(self, model):
+        for layer in self.layers(model).values():
+            layer.merge()
+
+    def unmerge(self, model):
+        for layer in self.layers(model).values():
+            layer.unmerge()
+
+    def load(self, model, state):
+        own = self.state(model)
+        if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in state.items()}:
+            raise ValueError("another state")
+        for key, value in own.items():
+            value.copy_(state[key])
+
+    def weights(self, model):
+        found = {}
+        for name, layer in self.layers(model).items():
+            found |= {f"{name}.weight": layer.base.weight, f"{name}.bias": layer.base.bias}
+        return found
+
+
+class Right(OfLayers):
+    scaling = "standard"
+    layer = kind = Layer
 
     def attach(self, model, *, rank, alpha, dropout):
         if self.layers(model):
@@ -73,33 +98,12 @@ class Right:
                 raise RuntimeError("merged")
             layer.alpha = alpha
 
-    def merge(self, model):
-        for layer in self.layers(model).values():
-            layer.merge()
-
-    def unmerge(self, model):
-        for layer in self.layers(model).values():
-            layer.unmerge()
-
     def state(self, model):
         pairs = self.factors(model).items()
         return {f"{name}.{key}": value.detach() for name, pair in pairs for key, value in zip("AB", pair, strict=True)}
 
-    def load(self, model, state):
-        own = self.state(model)
-        if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in state.items()}:
-            raise ValueError("another state")
-        for key, value in own.items():
-            value.copy_(state[key])
-
     def factors(self, model):
         return {name: (layer.A, layer.B) for name, layer in self.layers(model).items()}
-
-    def weights(self, model):
-        found = {}
-        for name, layer in self.layers(model).items():
-            found |= {f"{name}.weight": layer.base.weight, f"{name}.bias": layer.base.bias}
-        return found
 
 
 WRONG = {}

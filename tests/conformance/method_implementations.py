@@ -6,6 +6,7 @@ They know nothing of the package's own methods.
 from __future__ import annotations
 
 import torch
+from conformance.implementations import OfLayers
 from torch import nn
 from torch.nn import functional as F
 
@@ -50,12 +51,11 @@ class Layer(nn.Module):
             self.kept = None
 
 
-class Right:
+class Right(OfLayers):
+    kind = Layer
+
     def __init__(self, layer):
         self.layer = layer
-
-    def layers(self, model):
-        return {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
 
     def attach(self, model, *, rank, alpha, dropout):
         for name, module in list(model.named_modules()):
@@ -67,30 +67,9 @@ class Right:
         for layer in self.layers(model).values():
             layer.alpha = alpha
 
-    def merge(self, model):
-        for layer in self.layers(model).values():
-            layer.merge()
-
-    def unmerge(self, model):
-        for layer in self.layers(model).values():
-            layer.unmerge()
-
     def state(self, model):
         layers = self.layers(model).items()
         return {f"{name}.{key}": value for name, layer in layers for key, value in layer.state().items()}
-
-    def load(self, model, state):
-        own = self.state(model)
-        if {key: value.shape for key, value in own.items()} != {key: value.shape for key, value in state.items()}:
-            raise ValueError("another state")
-        for key, value in own.items():
-            value.copy_(state[key])
-
-    def weights(self, model):
-        found = {}
-        for name, layer in self.layers(model).items():
-            found |= {f"{name}.weight": layer.base.weight, f"{name}.bias": layer.base.bias}
-        return found
 
 
 class DoRA(Layer):
