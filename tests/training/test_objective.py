@@ -7,9 +7,10 @@ import math
 
 import pytest
 import torch
+from old_and_new import MEAN, STD, context_of, load
 from torch import Tensor
 
-from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
+from lora_mnist_cli.data.dataset import split_rows
 from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.mlp import MNISTModel
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -20,23 +21,14 @@ from lora_mnist_cli.training.protections.nullspace import dominant
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MEAN, STD = 0.1307, 0.3081
 NEW = DigitSet.parse("5-9")
 CONFIG = AdapterConfig(digits=NEW)
-
-
-def load(digits: str, count: int) -> MNISTDataset:
-    return MNISTDataset(*MNISTDataset.load("train", DigitSet.parse(digits), pixel_stats=(MEAN, STD))[:count])
 
 
 @pytest.fixture(scope="module")
 def context() -> ProtectionContext:
     torch.manual_seed(0)
-    old = load("0-4", 400)
-    statistics = ClassStatistics.fit(old.images, old.labels)
-    return ProtectionContext(
-        MNISTModel((16, 12)), DigitSet.parse("0-4"), CONFIG, load("5-9", 300), (MEAN, STD), statistics
-    )
+    return context_of(MNISTModel((16, 12)), CONFIG)
 
 
 def protected(context: ProtectionContext, *names: str, **settings: float) -> Objective:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from method_training import LAYERS, compare_with_peft, loop, plain
+from old_and_new import context_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lora_mnist_cli.data.dataset import MNISTDataset, split_rows
 from lora_mnist_cli.models import adapted_linear, lora
-from lora_mnist_cli.models.densities import ClassStatistics
 from lora_mnist_cli.models.methods import trainable_parameters
 from lora_mnist_cli.models.methods.moved import START_A, START_B
 from lora_mnist_cli.settings.adapter_config import AdapterConfig
@@ -29,21 +29,13 @@ from lora_mnist_cli.training.starts.old_inputs import old_inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MEAN, STD = 0.1307, 0.3081
 MOVED = [name for name in STARTS if STARTS[name].moves_weight]
 Pairs = dict[str, tuple[Tensor, Tensor]]
 
 
-def load(digits: str, count: int) -> MNISTDataset:
-    return MNISTDataset(*MNISTDataset.load("train", DigitSet.parse(digits), pixel_stats=(MEAN, STD))[:count])
-
-
 @pytest.fixture(scope="module")
 def context() -> ProtectionContext:
-    old = load("0-4", 400)
-    statistics = ClassStatistics.fit(old.images, old.labels)
-    config = AdapterConfig(digits=DigitSet.parse("5-9"))
-    return ProtectionContext(plain(), DigitSet.parse("0-4"), config, load("5-9", 300), (MEAN, STD), statistics)
+    return context_of(plain(), AdapterConfig(digits=DigitSet.parse("5-9")))
 
 
 @pytest.fixture(autouse=True)
